@@ -1,0 +1,198 @@
+"""The analytic cost of a reduced decoder, and the ratio that meets a FLOPs target.
+
+FLOPs are twice the multiply-accumulates of the matrix products of the decoder, without the audio encoder.
+Attention counts the whole square of scores (4 n^2 q, not halved for the causal mask), as tables of published
+reductions do. Every number is an exact integer or fraction.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from .errors import ProfileError
+from .profile import DATA_DEPENDENT_METHODS, Profile
+from .schedule import layer_ratios, token_counts
+
+RATIO_GRID = 10**6  # solved ratios are multiples of one millionth
+
+
+@dataclass(frozen=True)
+class DecoderDims:
+    """The sizes of a decoder that its cost depends on."""
+
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    vocab_size: int
+
+    @property
+    def query_width(self) -> int:
+        """Columns of all query heads together."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def kv_width(self) -> int:
+        """Columns of all key heads together, equal to those of the value heads."""
+        return self.num_kv_heads * self.head_dim
+
+
+@dataclass(frozen=True)
+class ResolvedProfile:
+    """A profile fitted to one model: the ratio is known and spread over the layers."""
+
+    profile: Profile
+    ratio: Fraction
+    ratios: tuple[Fraction, ...]  # one a layer: the share of the remaining audio rows it removes
+
+    @property
+    def name(self) -> str:
+        """The name of the profile."""
+        return self.profile.name
+
+    @property
+    def method(self) -> str:
+        """The reduction method, one of `METHODS`."""
+        return self.profile.method
+
+    @property
+    def merging_layers(self) -> tuple[int, ...]:
+        """Indices of the layers that reduce: those with a ratio above 0."""
+        return tuple(layer for layer, ratio in enumerate(self.ratios) if ratio > 0)
+
+    @property
+    def has_static_lengths(self) -> bool:
+        """Whether the token counts follow from the span alone, or depend on the data as well."""
+        return self.method not in DATA_DEPENDENT_METHODS or not self.merging_layers
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One decoder layer in the table of a profile; rows are audio and text together."""
+
+    layer: int
+    ratio: Fraction
+    attention_rows: int  # rows that enter the layer, which are the rows its KV cache keeps
+    mlp_rows: int  # rows after the reduction of this layer
+    flops: int
+    kv_bytes: int
+
+
+def layer_flops(dims: DecoderDims, attention_rows: int, mlp_rows: int) -> int:
+    """FLOPs of one layer: 2nd(q + 2k) + 2nqd + 4n^2 q + 6n'dm, n rows in attention and n' in the MLP."""
+    n, d, q, k = attention_rows, dims.hidden_size, dims.query_width, dims.kv_width
+    projections = 2 * n * d * (q + 2 * k) + 2 * n * q * d
+    return projections + 4 * n * n * q + 6 * mlp_rows * d * dims.intermediate_size
+
+
+def prefill_flops(dims: DecoderDims, attention_rows: Sequence[int], mlp_rows: Sequence[int]) -> int:
+    """FLOPs of the prefill: every layer over its rows (audio and text), and the head over the last row."""
+    layers = (layer_flops(dims, n, left) for n, left in zip(attention_rows, mlp_rows, strict=True))
+    return sum(layers) + _head_flops(dims)
+
+
+def decode_step_flops(dims: DecoderDims, cache_lengths: Sequence[int]) -> int:
+    """FLOPs of one decode step of one beam: sum of 2d(2q + 2k) + 4qc + 6dm, and the head.
+
+    `cache_lengths` holds c for every layer: the positions that the new token attends to, itself included.
+    """
+    d, q, k = dims.hidden_size, dims.query_width, dims.kv_width
+    fixed = 2 * d * (2 * q + 2 * k) + 6 * d * dims.intermediate_size
+    return sum(fixed + 4 * q * length for length in cache_lengths) + _head_flops(dims)
+
+
+def kv_bytes(dims: DecoderDims, cache_lengths: Sequence[int], itemsize: int) -> int:
+    """Bytes of the keys and values of all layers, `itemsize` bytes an element: 2 * itemsize * k * sum(c)."""
+    return 2 * itemsize * dims.kv_width * sum(cache_lengths)
+
+
+def scoring_flops(dims: DecoderDims, rows: int) -> int:
+    """FLOPs of the column sums of one merging layer beside a fused attention: one more QK^T, 2n^2 q.
+
+    Not part of `prefill_flops` and of the reduction, which compare decoders as the published tables do.
+    """
+    return 2 * rows * rows * dims.query_width
+
+
+def flops_reduction(
+    dims: DecoderDims, span_rows: int, text_rows: int, ratios: Sequence[Fraction]
+) -> Fraction:
+    """The share of the prefill FLOPs that `ratios` remove: 1 - F_reduced / F_full, decoder only."""
+    full = prefill_flops(dims, *_rows(span_rows, text_rows, [Fraction(0)] * len(ratios)))
+    reduced = prefill_flops(dims, *_rows(span_rows, text_rows, ratios))
+    return 1 - Fraction(reduced, full)
+
+
+def resolve(profile: Profile, dims: DecoderDims, span_rows: int) -> ResolvedProfile:
+    """Fit `profile` to a model: find its ratio, where it names a FLOPs target, and spread it over the layers.
+
+    `span_rows` are the audio rows that `profile.reference_audio_seconds` make in this model; only a FLOPs
+    target uses them. For `a_tome` the target is met by the fewest rows that can be left.
+
+    Raises:
+        ProfileError: a start layer that the model lacks, or a target that it cannot reach.
+    """
+    if profile.method == "full":
+        return ResolvedProfile(profile, Fraction(0), (Fraction(0),) * dims.num_layers)
+    try:
+        ratio = profile.ratio if profile.ratio is not None else _solve(profile, dims, span_rows)
+        return ResolvedProfile(profile, ratio, _ratios(profile, ratio, dims))
+    except ProfileError as error:
+        raise ProfileError(f"profile {profile.name!r}: {error}") from error
+
+
+def profile_table(
+    resolved: ResolvedProfile, dims: DecoderDims, span_rows: int, text_rows: int, itemsize: int
+) -> list[LayerRow]:
+    """Rows, FLOPs and KV bytes of every layer, for `span_rows` audio rows and `text_rows` text rows."""
+    attention, mlp = _rows(span_rows, text_rows, resolved.ratios)
+    return [
+        LayerRow(layer, ratio, n, left, layer_flops(dims, n, left), kv_bytes(dims, [n], itemsize))
+        for layer, (ratio, n, left) in enumerate(zip(resolved.ratios, attention, mlp, strict=True))
+    ]
+
+
+def _solve(profile: Profile, dims: DecoderDims, span_rows: int) -> Fraction:
+    """The smallest ratio of the grid whose reduction reaches the target of `profile`.
+
+    A row count never grows with the ratio, so the reduction is a rising staircase and bisection is exact.
+    """
+    target = profile.flops_reduction
+    assert target is not None  # a profile has a ratio or a target
+    text_rows = profile.reference_text_tokens
+
+    def reduction(step: int) -> Fraction:
+        ratios = _ratios(profile, Fraction(step, RATIO_GRID), dims)
+        return flops_reduction(dims, span_rows, text_rows, ratios)
+
+    step = bisect_left(range(RATIO_GRID), target, key=reduction)
+    if step == RATIO_GRID:
+        raise ProfileError(_infeasible(profile, span_rows, reduction(RATIO_GRID - 1)))
+    return Fraction(step, RATIO_GRID)
+
+
+def _infeasible(profile: Profile, span_rows: int, most: Fraction) -> str:
+    target = float(100 * (profile.flops_reduction or 0))
+    reachable = most * 10_000 // 1 / 100  # rounded down, so that asking for it succeeds
+    return (
+        f"flops_reduction_percent {target:g} is infeasible, at most {reachable:.2f} % "
+        f"(schedule {profile.schedule!r} from start_layer {profile.start_layer}, {span_rows} audio rows and "
+        f"{profile.reference_text_tokens} text rows): lower the target or start earlier"
+    )
+
+
+def _ratios(profile: Profile, ratio: Fraction, dims: DecoderDims) -> tuple[Fraction, ...]:
+    return layer_ratios(profile.schedule, profile.start_layer, ratio, dims.num_layers)
+
+
+def _rows(span_rows: int, text_rows: int, ratios: Sequence[Fraction]) -> tuple[list[int], list[int]]:
+    """Rows of the whole prompt (audio and text) in the attention and in the MLP of every layer."""
+    counts = token_counts(span_rows, ratios)
+    return [n + text_rows for n in counts.attention], [n + text_rows for n in counts.mlp]
+
+
+def _head_flops(dims: DecoderDims) -> int:
+    return 2 * dims.hidden_size * dims.vocab_size

@@ -1,0 +1,129 @@
+"""A reduction profile: data that says what is reduced, where and by how much, read from TOML."""
+
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, dataclass, fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from .errors import ProfileError
+from .keys import DATA_DEPENDENT_METHODS, KEYS, METHODS, RANDOM_METHODS, exact_number, faults_of, read_table
+from .schedule import SCHEDULES
+
+__all__ = [
+    "DATA_DEPENDENT_METHODS",
+    "METHODS",
+    "RANDOM_METHODS",
+    "SCHEDULES",
+    "Profile",
+    "builtin_names",
+    "load_profile",
+    "parse_profile",
+    "profile_to_toml",
+]
+
+BUILTIN_FOLDER = Path(__file__).parent / "builtin"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is reduced, where and by how much; layers count from 0.
+
+    Raises:
+        ProfileError: values out of range, or settings that exclude each other; all faults in one message.
+    """
+
+    name: str
+    method: str
+    schedule: str = "single"
+    start_layer: int = 0
+    ratio: Fraction | None = None  # share of the audio rows that one reduction removes, in [0, 1)
+    flops_reduction: Fraction | None = None  # or the share of the prefill FLOPs to remove, in (0, 1)
+    reference_audio_seconds: Fraction = Fraction(30)  # audio for which `flops_reduction` is solved
+    reference_text_tokens: int = 20
+    include_audio_bos: bool = False  # the span starts one row before the audio frames
+    fastv_score: str = "all_queries"  # the attention rows that `fastv` sums: all of them, or "last_query"
+    seed: int = 0  # of the random methods
+
+    def __post_init__(self) -> None:
+        _raise_faults(self.name, "", faults_of(self.name, _given(self)))
+
+
+def builtin_names() -> tuple[str, ...]:
+    """The profiles that come with the package, `full` first."""
+    names = (path.stem for path in BUILTIN_FOLDER.glob("*.toml"))
+    return tuple(sorted(names, key=lambda name: (name != "full", name)))
+
+
+def load_profile(name_or_path: str, folders: Sequence[Path] = ()) -> Profile:
+    """Load a built-in profile by name, a `.toml` file by path, or `NAME.toml` from one of `folders`.
+
+    Raises:
+        ProfileError: an unknown or ambiguous name, a file that cannot be read, or faults in it.
+    """
+    is_path = name_or_path.endswith(".toml") or Path(name_or_path).name != name_or_path
+    path = Path(name_or_path) if is_path else _find(name_or_path, folders)
+    return parse_profile(_read(path), path.stem, str(path))
+
+
+def parse_profile(text: str, name: str, place: str) -> Profile:
+    """Read the profile `name` from TOML `text`; `place` tells in messages where the text comes from.
+
+    Numbers are exact: 0.29 is 29/100, and a string such as "1/3" is a fraction.
+
+    Raises:
+        ProfileError: every fault of the text in one message.
+    """
+    try:
+        table = tomllib.loads(text, parse_float=exact_number)
+    except (ValueError, RecursionError) as error:
+        raise ProfileError(f"profile {name!r} in {place}: not valid TOML: {error}") from error
+    given, faults = read_table(table)
+    _raise_faults(name, f" in {place}", [*faults, *faults_of(name, given)])
+    return Profile(name=name, **given)
+
+
+def profile_to_toml(profile: Profile) -> str:
+    """The TOML that `parse_profile` reads back as exactly `profile`; defaults are left out."""
+    lines = (f"{KEYS[field].name} = {KEYS[field].show(value)}" for field, value in _given(profile).items())
+    return "\n".join(lines) + "\n"
+
+
+def _given(profile: Profile) -> dict[str, Any]:
+    """The fields of `profile`, but for its name, that differ from their defaults."""
+    values = ((field, getattr(profile, field.name)) for field in fields(profile) if field.name != "name")
+    return {
+        field.name: value for field, value in values if field.default is MISSING or value != field.default
+    }
+
+
+def _raise_faults(name: str, place: str, faults: Iterable[str]) -> None:
+    if found := list(faults):
+        raise ProfileError(f"profile {name!r}{place}: {'; '.join(found)}")
+
+
+def _find(name: str, folders: Sequence[Path]) -> Path:
+    """The file of the profile `name`, built in or in one of `folders`; a name must be in one place only."""
+    places = dict.fromkeys(folder.resolve() for folder in (BUILTIN_FOLDER, *folders))
+    paths = [path for folder in places for path in sorted(folder.glob("*.toml"))]
+    found = [path for path in paths if path.stem == name]
+    if not found:
+        known = ", ".join(dict.fromkeys([*builtin_names(), *(path.stem for path in paths)]))
+        raise ProfileError(
+            f"profile {name!r} is unknown: give a path that ends with .toml, or one of {known}"
+        )
+    if len(found) > 1:
+        raise ProfileError(
+            f"profile {name!r} is ambiguous: rename or remove one of {', '.join(map(str, found))}"
+        )
+    return found[0]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ProfileError(f"profile file {path} does not exist: check the path") from error
+    except (OSError, ValueError) as error:
+        raise ProfileError(f"profile file {path} cannot be read: {error}") from error

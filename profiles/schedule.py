@@ -1,0 +1,83 @@
+"""Token counts: how many audio rows every decoder layer sees, in exact integers.
+
+This is the only place that knows lengths. A layer attends over (and caches) the rows that enter it; its
+reduction happens after the attention, so its MLP and the next layer see what is left.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from .errors import ProfileError
+
+SCHEDULES = ("single", "constant", "decay")
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """Rows of the audio span in every layer, text rows not included."""
+
+    attention: tuple[int, ...]  # rows that enter layer l: what its KV cache keeps
+    mlp: tuple[int, ...]  # rows that layer l hands on after its own reduction
+
+
+def removed(rows: int, ratio: Fraction) -> int:
+    """Rows that one reduction takes from a span of `rows`: floor(rows * ratio)."""
+    return rows * ratio.numerator // ratio.denominator
+
+
+def token_counts(span_rows: int, ratios: Sequence[Fraction]) -> TokenCounts:
+    """Follow a span of `span_rows` audio rows through layers that remove `ratios`, one ratio a layer.
+
+    A ratio below 1 always leaves a row. For the method `a_tome`, whose lengths depend on the data, these are
+    the fewest rows that can be left.
+    """
+    attention, mlp = [], []
+    rows = span_rows
+    for ratio in ratios:
+        attention.append(rows)
+        rows -= removed(rows, ratio)
+        mlp.append(rows)
+    return TokenCounts(tuple(attention), tuple(mlp))
+
+
+def layer_ratios(schedule: str, start_layer: int, ratio: Fraction, num_layers: int) -> tuple[Fraction, ...]:
+    """The share of the remaining audio rows that each of `num_layers` layers removes, exactly.
+
+    `single` reduces at `start_layer` only, `constant` from there on, and `decay` falls linearly from `ratio`
+    at `start_layer` to 0 at the last layer.
+
+    Raises:
+        ProfileError: an unknown schedule, a ratio outside [0, 1), or a start layer that the model lacks.
+    """
+    _check(schedule, start_layer, ratio, num_layers)
+    share = {"single": _single, "constant": _constant, "decay": _decay}[schedule]
+    merging = (ratio * share(layer, start_layer, num_layers) for layer in range(start_layer, num_layers))
+    return (Fraction(0),) * start_layer + tuple(merging)
+
+
+def _single(layer: int, start_layer: int, _: int) -> Fraction:
+    return Fraction(int(layer == start_layer))
+
+
+def _constant(_layer: int, _start_layer: int, _: int) -> Fraction:
+    return Fraction(1)
+
+
+def _decay(layer: int, start_layer: int, num_layers: int) -> Fraction:
+    return Fraction(num_layers - 1 - layer, num_layers - 1 - start_layer)
+
+
+def _check(schedule: str, start_layer: int, ratio: Fraction, num_layers: int) -> None:
+    if schedule not in SCHEDULES:
+        raise ProfileError(f"schedule {schedule!r} is unknown: choose one of {', '.join(SCHEDULES)}")
+    if not 0 <= ratio < 1:
+        raise ProfileError(f"ratio {ratio} is outside [0, 1): 1/2 removes half of the audio rows")
+    last = num_layers - 1
+    if not 0 <= start_layer <= last:
+        raise ProfileError(f"start_layer {start_layer} is out of range: this model has layers 0 to {last}")
+    if schedule == "decay" and start_layer == last:
+        raise ProfileError(
+            f"schedule 'decay' cannot start at the last layer, {last}: its ratio falls to 0 there, "
+            "a slope over no layers (division by zero); start earlier or use schedule 'single'"
+        )

@@ -1,0 +1,130 @@
+"""Names, dtypes and axes of every tensor that enters or leaves a graph: the only place that knows them.
+
+An axis is a number or the name of a dynamic axis. Keys and values carry no batch axis: one request is one
+prefix, and its beams are rows.
+"""
+
+from dataclasses import dataclass
+
+from .flops import DecoderDims
+
+MEL = "mel"
+ENCODER_ROWS = "encoder_rows"
+AUDIO_EMBEDS = "audio_embeds"
+PREFIX_IDS = "prefix_ids"
+SUFFIX_IDS = "suffix_ids"
+NUM_CANDIDATES = "num_candidates"
+TOKEN_IDS = "token_ids"
+STEP = "step"
+POOL_MASK = "pool_mask"
+TOP_LOGITS = "top_logits"
+TOP_IDS = "top_ids"
+LOG_SUM_EXP = "log_sum_exp"
+
+FLOAT, INT64, BOOL = "float32", "int64", "bool"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a graph."""
+
+    name: str
+    dtype: str
+    axes: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The inputs and outputs of one graph, in order."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+def prefix_key(layer: int) -> str:
+    """Keys of the prompt in one layer, rotated: (kv_heads, prefix rows of this layer, head_dim)."""
+    return f"prefix_key.{layer}"
+
+
+def prefix_value(layer: int) -> str:
+    """Values of the prompt in one layer: (kv_heads, prefix rows of this layer, head_dim)."""
+    return f"prefix_value.{layer}"
+
+
+def pool_key(layer: int) -> str:
+    """Keys of the generated rows of all beams in one layer: (kv_heads, pool, head_dim)."""
+    return f"pool_key.{layer}"
+
+
+def pool_value(layer: int) -> str:
+    """Values of the generated rows of all beams in one layer: (kv_heads, pool, head_dim)."""
+    return f"pool_value.{layer}"
+
+
+def grown(name: str) -> str:
+    """The output that holds a pool tensor after this step's rows were appended."""
+    return f"{name}.grown"
+
+
+def encoder_signature(num_mel_bins: int, hidden_size: int) -> Signature:
+    """One window of audio: log-mel frames in, decoder rows out."""
+    return Signature(
+        inputs=(
+            TensorSpec(MEL, FLOAT, (num_mel_bins, "frames")),
+            TensorSpec(ENCODER_ROWS, INT64, (1,)),
+        ),
+        outputs=(TensorSpec(AUDIO_EMBEDS, FLOAT, ("audio", hidden_size)),),
+    )
+
+
+def prefill_signature(dims: DecoderDims) -> Signature:
+    """The whole prompt: scores of the first token and the prefix of every layer."""
+    prefix = [
+        TensorSpec(name, FLOAT, (dims.num_kv_heads, f"prefix_{layer}", dims.head_dim))
+        for layer in range(dims.num_layers)
+        for name in (prefix_key(layer), prefix_value(layer))
+    ]
+    return Signature(
+        inputs=(
+            TensorSpec(PREFIX_IDS, INT64, ("text_before",)),
+            TensorSpec(AUDIO_EMBEDS, FLOAT, ("audio", dims.hidden_size)),
+            TensorSpec(SUFFIX_IDS, INT64, ("text_after",)),
+            TensorSpec(NUM_CANDIDATES, INT64, (1,)),
+        ),
+        outputs=(*_scores(1), *prefix),
+    )
+
+
+def decode_signature(dims: DecoderDims) -> Signature:
+    """One step of all beams: scores of their next tokens and the pool with their rows appended.
+
+    `pool_mask[i, j]` tells whether beam i sees row j of the grown pool: its ancestors and itself.
+    """
+    kv_heads, head_dim = dims.num_kv_heads, dims.head_dim
+    prefix, pool, pool_grown = [], [], []
+    for layer in range(dims.num_layers):
+        for name in (prefix_key(layer), prefix_value(layer)):
+            prefix.append(TensorSpec(name, FLOAT, (kv_heads, f"prefix_{layer}", head_dim)))
+        for name in (pool_key(layer), pool_value(layer)):
+            pool.append(TensorSpec(name, FLOAT, (kv_heads, "pool", head_dim)))
+            pool_grown.append(TensorSpec(grown(name), FLOAT, (kv_heads, "pool_grown", head_dim)))
+    return Signature(
+        inputs=(
+            TensorSpec(TOKEN_IDS, INT64, ("beams",)),
+            TensorSpec(STEP, INT64, (1,)),
+            TensorSpec(POOL_MASK, BOOL, ("beams", "pool_grown")),
+            TensorSpec(NUM_CANDIDATES, INT64, (1,)),
+            *prefix,
+            *pool,
+        ),
+        outputs=(*_scores("beams"), *pool_grown),
+    )
+
+
+def _scores(rows: int | str) -> tuple[TensorSpec, ...]:
+    """Raw logits of the best tokens in falling order, and what turns them into log-probabilities."""
+    return (
+        TensorSpec(TOP_LOGITS, FLOAT, (rows, "candidates")),
+        TensorSpec(TOP_IDS, INT64, (rows, "candidates")),
+        TensorSpec(LOG_SUM_EXP, FLOAT, (rows,)),
+    )
