@@ -1,0 +1,263 @@
+"""The decoder graphs: a prefill for one reduction profile, and the one decode step that serves them all.
+
+Positions are left aligned in every layer: row i of a layer has position i, and a decode step continues
+from that layer's own cache length. So a layer's cache needs no record of what was merged before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+import onnx
+
+from ..plugins.body import FLOAT
+from ..profiles import signature as sig
+from ..profiles.flops import ResolvedProfile
+from ..runtime.manifest import FrontEnd
+from .graph import Graph
+from .lowering.lowering import Lowering
+from .model_spec import DecoderLayer, DecoderSpec
+from .reduction import Site, needs_mass, reduce_rows
+from .weights import WeightStore
+
+HIDDEN = -1e30  # added to the score of a pool row that a beam does not see
+Angles = tuple[str, str]  # cosines and sines, each (1, rows, head_dim / 2)
+Heads = Callable[[str, int], str]
+
+
+def build_prefill(
+    spec: DecoderSpec, front_end: FrontEnd, store: WeightStore, lowering: Lowering, resolved: ResolvedProfile
+) -> onnx.ModelProto:
+    """The whole prompt under one reduction profile."""
+    g = Graph(f"prefill.{resolved.name}", store)
+    signature = sig.prefill_signature(spec.dims)
+    for tensor in signature.inputs:
+        g.input(tensor)
+    _Prefill(g, spec, lowering, resolved).run(front_end)
+    for tensor in signature.outputs:
+        g.output(tensor)
+    return g.model(lowering.decoder_functions(spec.dims), lowering.domains)
+
+
+def build_decode(spec: DecoderSpec, store: WeightStore, lowering: Lowering) -> onnx.ModelProto:
+    """One step of all beams over any prefix: KV lengths are dynamic in every layer."""
+    g = Graph("decode", store)
+    signature = sig.decode_signature(spec.dims)
+    for tensor in signature.inputs:
+        g.input(tensor)
+    _Decode(g, spec, lowering).run()
+    for tensor in signature.outputs:
+        g.output(tensor)
+    return g.model(lowering.decoder_functions(spec.dims), lowering.domains)
+
+
+class _Layers:
+    """What prefill and decode share."""
+
+    def __init__(self, g: Graph, spec: DecoderSpec, lowering: Lowering) -> None:
+        self.g, self.spec, self.dims, self.lowering = g, spec, spec.dims, lowering
+
+    def angles(self, positions: str, name: str) -> Angles:
+        """Rotary cosines and sines at float positions of shape (..., rows, 1)."""
+        g, head_dim = self.g, self.dims.head_dim
+        exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+        frequencies = 1.0 / np.float32(self.spec.rope_theta) ** exponents
+        angle = g.op("Mul", positions, g.const(frequencies, np.float32), name=name)
+        return g.op("Cos", angle, name=name), g.op("Sin", angle, name=name)
+
+    def rotate(self, x: str, heads: int, angles: Angles, name: str) -> str:
+        """Rotary embedding of rows (rows, heads * head_dim)."""
+        g = self.g
+        batched = g.op("Unsqueeze", x, g.ints(0))
+        rotated = g.op("RotaryEmbedding", batched, *angles, name=name, num_heads=heads)
+        return g.reshape(rotated, -1, heads * self.dims.head_dim)
+
+    def cache(self, x: str, name: str, output: str | None = None) -> str:
+        """Rows (rows, kv_heads * head_dim) in cache layout: (kv_heads, rows, head_dim)."""
+        g = self.g
+        split = g.reshape(x, -1, self.dims.num_kv_heads, self.dims.head_dim)
+        return g.op("Transpose", split, name=name, perm=[1, 0, 2], outputs=[output] if output else 1)
+
+    def norm(self, x: str, branch: str | None, weight: object, name: str) -> tuple[str, str]:
+        """x + branch and its normalisation; without a branch, x itself."""
+        eps = self.spec.norm_eps
+        if branch is None:
+            return x, self.g.rms_norm(x, weight, eps, name)  # type: ignore[arg-type]
+        total, normed = self.lowering.add_norm(self.g, name, x, branch, weight, eps)  # type: ignore[arg-type]
+        shape = (None, self.dims.hidden_size)
+        return self.g.shaped(total, shape), self.g.shaped(normed, shape)
+
+    def mlp(self, x: str, layer: DecoderLayer, name: str) -> str:
+        """SwiGLU: down(silu(gate(x)) * up(x))."""
+        g = self.g
+        gate = g.linear(x, layer.gate, f"{name}/gate_proj")
+        up = g.linear(x, layer.up, f"{name}/up_proj")
+        gate = g.op("Mul", gate, g.op("Sigmoid", gate, name=name), name=name)
+        return g.linear(g.op("Mul", gate, up, name=f"{name}/gated"), layer.down, f"{name}/down_proj")
+
+    def scores(self, x: str, branch: str) -> None:
+        """Final norm and head; write the best logits, their ids and the log of the normaliser."""
+        g = self.g
+        _, normed = self.norm(x, branch, self.spec.final_norm, "/norm")
+        logits = g.linear(normed, self.spec.head, "/lm_head")
+        g.ops("TopK", logits, sig.NUM_CANDIDATES, axis=-1, outputs=[sig.TOP_LOGITS, sig.TOP_IDS])
+        g.op("ReduceLogSumExp", logits, g.ints(-1), keepdims=0, outputs=[sig.LOG_SUM_EXP])
+
+
+class _Prefill(_Layers):
+    """The prompt, layer by layer, with fewer audio rows after each reduction."""
+
+    def __init__(self, g: Graph, spec: DecoderSpec, lowering: Lowering, resolved: ResolvedProfile) -> None:
+        super().__init__(g, spec, lowering)
+        self.profile, self.ratios = resolved.profile, resolved.ratios
+
+    def run(self, front_end: FrontEnd) -> None:
+        """Append the whole prefill."""
+        g = self.g
+        x, branch = self._prompt(), None
+        start, length = self._span(front_end)
+        all_angles = self._all_angles(x)
+        for i, layer in enumerate(self.spec.layers[:-1]):
+            x, normed = self.norm(x, branch, layer.attn_norm, f"/layers.{i}/attn_norm")
+            query, key, value = self._query_key_value(normed, layer, i, all_angles)
+            attended, mass = self._attention(i, query, key, value)
+            out = g.linear(attended, layer.output, f"/layers.{i}/attn/o_proj")
+            name = f"/layers.{i}/mlp_norm"
+            if self.ratios[i]:
+                site = Site(f"/layers.{i}/reduce", i, query, key, mass, start, length)
+                x, length = self._reduce(site, self.ratios[i], g.op("Add", x, out, name=f"/layers.{i}/attn"))
+                x, normed = self.norm(x, None, layer.mlp_norm, name)
+            else:
+                x, normed = self.norm(x, out, layer.mlp_norm, name)
+            branch = self.mlp(normed, layer, f"/layers.{i}/mlp")
+        self._last_layer(x, branch, all_angles)
+
+    def _prompt(self) -> str:
+        """Embedded text, audio rows, embedded text: (rows, hidden)."""
+        g, table = self.g, self.g.weight(self.spec.embedding)
+        before, after = (
+            g.op("Gather", table, ids, axis=0, name=f"/embed_tokens/{ids}")
+            for ids in (sig.PREFIX_IDS, sig.SUFFIX_IDS)
+        )
+        rows = g.op("Concat", before, sig.AUDIO_EMBEDS, after, axis=0, name="/prompt")
+        return g.shaped(rows, ("rows", self.dims.hidden_size))
+
+    def _span(self, front_end: FrontEnd) -> tuple[str, str]:
+        """Start and length of the reduced span: the audio frames, with the row before them if asked."""
+        g, extra = self.g, int(self.profile.include_audio_bos)
+        start = g.op("Add", g.dim(sig.PREFIX_IDS, 0), g.ints(front_end.bos_rows - extra))
+        around = front_end.bos_rows + front_end.eos_rows - extra
+        return start, g.op("Sub", g.dim(sig.AUDIO_EMBEDS, 0), g.ints(around))
+
+    def _all_angles(self, x: str) -> Angles:
+        """Angles of every row of the unreduced prompt; reduced layers use the first of them."""
+        g = self.g
+        last = g.op("Squeeze", g.dim(x, 0), g.ints(0))
+        index = g.op("Cast", g.op("Range", g.const(0), last, g.const(1)), to=FLOAT)
+        return self.angles(g.reshape(index, 1, -1, 1), "/rope")
+
+    def _query_key_value(
+        self, normed: str, layer: DecoderLayer, i: int, all_angles: Angles
+    ) -> tuple[str, str, str]:
+        """Rotated query rows, and key and value in cache layout, which are outputs of the graph."""
+        g, name = self.g, f"/layers.{i}/attn"
+        angles = self._angles_of(normed, all_angles)
+        query = self.rotate(
+            g.linear(normed, layer.query, f"{name}/q_proj"), self.dims.num_heads, angles, f"{name}/q"
+        )
+        return query, *self._key_value(normed, layer, i, angles)
+
+    def _key_value(self, normed: str, layer: DecoderLayer, i: int, angles: Angles) -> tuple[str, str]:
+        g, name = self.g, f"/layers.{i}/attn"
+        key = g.linear(normed, layer.key, f"{name}/k_proj")
+        key = self.rotate(key, self.dims.num_kv_heads, angles, f"{name}/k")
+        value = g.linear(normed, layer.value, f"{name}/v_proj")
+        return (
+            self.cache(key, f"{name}/prefix_key", sig.prefix_key(i)),
+            self.cache(value, f"{name}/prefix_value", sig.prefix_value(i)),
+        )
+
+    def _angles_of(self, rows: str, all_angles: Angles) -> Angles:
+        g, count = self.g, self.g.dim(rows, 0)
+        cos, sin = (g.slice(table, g.ints(0), count, 1) for table in all_angles)
+        return cos, sin
+
+    def _attention(self, i: int, query: str, key: str, value: str) -> tuple[str, str | None]:
+        name, width = f"/layers.{i}/attn", self.dims.query_width
+        if self.ratios[i] and needs_mass(self.profile):
+            out, mass = self.lowering.causal_attention_mass(self.g, name, query, key, value)
+            return self.g.shaped(out, (None, width)), self.g.shaped(mass, (None,))
+        out = self.lowering.causal_attention(self.g, name, query, key, value)
+        return self.g.shaped(out, (None, width)), None
+
+    def _reduce(self, site: Site, ratio: Fraction, rows: str) -> tuple[str, str]:
+        rows, length = reduce_rows(self.g, self.lowering, self.profile, ratio, site, rows)
+        return self.g.shaped(rows, (None, self.dims.hidden_size)), length
+
+    def _last_layer(self, x: str, branch: str | None, all_angles: Angles) -> None:
+        """Only the last row goes on: it alone predicts, and no reduction touches text rows."""
+        g, i, layer = self.g, self.dims.num_layers - 1, self.spec.layers[-1]
+        x, normed = self.norm(x, branch, layer.attn_norm, f"/layers.{i}/attn_norm")
+        angles = self._angles_of(normed, all_angles)
+        key, value = self._key_value(normed, layer, i, angles)
+        x, normed = (g.op("Gather", rows, g.ints(-1), axis=0) for rows in (x, normed))
+        last_angle = [g.op("Gather", table, g.ints(-1), axis=1) for table in angles]
+        query = g.linear(normed, layer.query, f"/layers.{i}/attn/q_proj")
+        query = self.rotate(query, self.dims.num_heads, (last_angle[0], last_angle[1]), f"/layers.{i}/attn/q")
+        out = self.lowering.last_row_attention(g, f"/layers.{i}/attn", query, key, value)
+        out = g.linear(g.shaped(out, (1, self.dims.query_width)), layer.output, f"/layers.{i}/attn/o_proj")
+        x, normed = self.norm(x, out, layer.mlp_norm, f"/layers.{i}/mlp_norm")
+        self.scores(x, self.mlp(normed, layer, f"/layers.{i}/mlp"))
+
+
+class _Decode(_Layers):
+    """One new row a beam, appended to the pool that all beams share."""
+
+    def run(self) -> None:
+        """Append the whole step."""
+        g = self.g
+        table = g.weight(self.spec.embedding)
+        x, branch = g.op("Gather", table, sig.TOKEN_IDS, axis=0, name="/embed_tokens"), None
+        bias = self._bias()
+        for i, layer in enumerate(self.spec.layers):
+            x, normed = self.norm(x, branch, layer.attn_norm, f"/layers.{i}/attn_norm")
+            out = g.linear(self._attention(i, layer, normed, bias), layer.output, f"/layers.{i}/attn/o_proj")
+            x, normed = self.norm(x, out, layer.mlp_norm, f"/layers.{i}/mlp_norm")
+            branch = self.mlp(normed, layer, f"/layers.{i}/mlp")
+        assert branch is not None
+        self.scores(x, branch)
+
+    def _bias(self) -> str:
+        """The pool mask as numbers to add to the scores: (beams, pool)."""
+        g = self.g
+        return g.op("Where", sig.POOL_MASK, g.const(0, np.float32), g.const(HIDDEN, np.float32))
+
+    def _attention(self, i: int, layer: DecoderLayer, normed: str, bias: str) -> str:
+        g, name, dims = self.g, f"/layers.{i}/attn", self.dims
+        angles = self._angles_here(i)
+        query = self.rotate(
+            g.linear(normed, layer.query, f"{name}/q_proj"), dims.num_heads, angles, f"{name}/q"
+        )
+        key = self.rotate(
+            g.linear(normed, layer.key, f"{name}/k_proj"), dims.num_kv_heads, angles, f"{name}/k"
+        )
+        value = g.linear(normed, layer.value, f"{name}/v_proj")
+        pool = (
+            self._grow(sig.pool_key(i), self.cache(key, f"{name}/new_key")),
+            self._grow(sig.pool_value(i), self.cache(value, f"{name}/new_value")),
+        )
+        prefix = sig.prefix_key(i), sig.prefix_value(i)
+        out = self.lowering.decode_attention(g, name, query, prefix, pool, bias)
+        return g.shaped(out, ("beams", dims.query_width))
+
+    def _angles_here(self, i: int) -> Angles:
+        """Every beam stands at the same position: this layer's prefix length plus the step."""
+        g = self.g
+        position = g.op("Add", g.dim(sig.prefix_key(i), 1), sig.STEP)
+        rows = g.op("Expand", g.op("Cast", position, to=FLOAT), g.dim(sig.TOKEN_IDS, 0))
+        return self.angles(g.reshape(rows, 1, -1, 1), f"/layers.{i}/attn/rope")
+
+    def _grow(self, pool: str, rows: str) -> str:
+        return self.g.op("Concat", pool, rows, axis=1, outputs=[sig.grown(pool)])

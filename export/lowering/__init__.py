@@ -1,0 +1,1 @@
+"""How the ops of the model description become nodes that one backend runs well."""

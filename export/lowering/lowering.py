@@ -1,0 +1,53 @@
+"""The seam between the model, described once, and a backend: what each backend must lower."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import onnx
+
+from ...profiles.flops import DecoderDims
+from ..checkpoint import Tensor
+from ..graph import Graph
+
+
+class Lowering(Protocol):
+    """Emits nodes for the ops whose best form differs between backends.
+
+    Rows are (rows, width) throughout; keys and values are (kv_heads, rows, head_dim).
+    """
+
+    name: str
+    domains: Sequence[str]  # opset domains beside the standard one and the project's
+
+    def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:
+        """Bodies of the ops that the encoder graph uses."""
+
+    def decoder_functions(self, dims: DecoderDims) -> list[onnx.FunctionProto]:
+        """Bodies of the ops that prefill and decode graphs use."""
+
+    def full_attention(self, g: Graph, name: str, query: str, key: str, value: str) -> str:
+        """Bidirectional attention; all three are (rows, heads * head_dim)."""
+
+    def causal_attention(self, g: Graph, name: str, query: str, key: str, value: str) -> str:
+        """Causal attention of the prefill."""
+
+    def causal_attention_mass(self, g: Graph, name: str, query: str, key: str, value: str) -> tuple[str, str]:
+        """Causal attention, and its column sums: (rows,)."""
+
+    def last_row_attention(self, g: Graph, name: str, query: str, key: str, value: str) -> str:
+        """Attention of one last row, (1, heads * head_dim), to all rows."""
+
+    def decode_attention(
+        self, g: Graph, name: str, query: str, prefix: tuple[str, str], pool: tuple[str, str], bias: str
+    ) -> str:
+        """Attention of beam rows to the prefix and to their part of the pool."""
+
+    def add_norm(
+        self, g: Graph, name: str, residual: str, branch: str, weight: Tensor, eps: float
+    ) -> tuple[str, str]:
+        """residual + branch, and its RMS normalisation."""
+
+    def reduce(self, g: Graph, name: str, op_type: str, inputs: Sequence[str], **attributes: int) -> str:
+        """One reduction op of the project's domain; refuses ops that the backend cannot run."""

@@ -1,0 +1,94 @@
+"""Lowering for ONNX Runtime: the project's ops as model-local functions, fused residual norms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx
+
+from ...plugins.body import DOMAIN
+from ...plugins.causal_attention import function as causal
+from ...plugins.causal_attention.op import ATTENTION, ATTENTION_MASS
+from ...plugins.decode_attention import function as decode
+from ...plugins.decode_attention.op import DECODE_ATTENTION, LAST_ROW_ATTENTION
+from ...plugins.evict_tokens import function as evict
+from ...plugins.full_attention import function as full
+from ...plugins.full_attention.op import FULL_ATTENTION
+from ...plugins.merge_tokens import function as merge
+from ...profiles.flops import DecoderDims
+from ..checkpoint import Tensor
+from ..graph import Graph
+
+CONTRIB = "com.microsoft"
+
+
+class OnnxRuntimeLowering:
+    """Standard ops inside functions, which ONNX Runtime inlines and fuses."""
+
+    name = "onnxruntime"
+    domains = (CONTRIB,)
+
+    def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:
+        """Bodies of the ops that the encoder graph uses."""
+        return [full.full_attention(num_heads, hidden_size // num_heads)]
+
+    def decoder_functions(self, dims: DecoderDims) -> list[onnx.FunctionProto]:
+        """Bodies of the ops that prefill and decode graphs use."""
+        heads = dims.num_heads, dims.num_kv_heads, dims.head_dim
+        return [
+            causal.causal_attention(*heads),
+            causal.causal_attention_mass(*heads),
+            causal.last_query_mass(*heads),
+            decode.decode_attention(*heads),
+            decode.last_row_attention(*heads),
+            merge.edge_similarity(),
+            merge.merge_edges(),
+            merge.merge_tokens(),
+            merge.merge_pairs(),
+            merge.random_score(),
+            evict.evict_tokens(),
+        ]
+
+    def full_attention(self, g: Graph, name: str, query: str, key: str, value: str) -> str:
+        """A Loop over heads."""
+        return g.op(FULL_ATTENTION, query, key, value, name=name, domain=DOMAIN)
+
+    def causal_attention(self, g: Graph, name: str, query: str, key: str, value: str) -> str:
+        """A Loop over query chunks and heads."""
+        return g.op(ATTENTION, query, key, value, name=name, domain=DOMAIN)
+
+    def causal_attention_mass(self, g: Graph, name: str, query: str, key: str, value: str) -> tuple[str, str]:
+        """The same Loop with the column sums carried along."""
+        output, mass = g.ops(ATTENTION_MASS, query, key, value, name=name, domain=DOMAIN, outputs=2)
+        return output, mass
+
+    def last_row_attention(self, g: Graph, name: str, query: str, key: str, value: str) -> str:
+        """One row, no mask."""
+        return g.op(LAST_ROW_ATTENTION, query, key, value, name=name, domain=DOMAIN)
+
+    def decode_attention(
+        self, g: Graph, name: str, query: str, prefix: tuple[str, str], pool: tuple[str, str], bias: str
+    ) -> str:
+        """Two-part attention: the prefix is read in place."""
+        return g.op(DECODE_ATTENTION, query, *prefix, *pool, bias, name=name, domain=DOMAIN)
+
+    def add_norm(
+        self, g: Graph, name: str, residual: str, branch: str, weight: Tensor, eps: float
+    ) -> tuple[str, str]:
+        """One fused kernel: it writes the normalised rows first, the sum fourth."""
+        stem = f"{name}/add_norm"
+        normed, _, _, total = g.ops(
+            "SkipSimplifiedLayerNormalization",
+            residual,
+            branch,
+            g.weight(weight),
+            name=name,
+            domain=CONTRIB,
+            outputs=[f"{stem}.normed", "", "", f"{stem}.sum"],
+            epsilon=eps,
+        )
+        return total, normed
+
+    def reduce(self, g: Graph, name: str, op_type: str, inputs: Sequence[str], **attributes: int) -> str:
+        """Every reduction op has a function body; lengths that depend on the data are no obstacle."""
+        return g.op(op_type, *inputs, name=name, domain=DOMAIN, **attributes)

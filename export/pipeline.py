@@ -1,0 +1,197 @@
+"""From a checkpoint to an artifact: the table of contents of a build."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+
+from ..profiles.errors import CheckpointError, OutputError, ProfileError
+from ..profiles.flops import ResolvedProfile, resolve
+from ..profiles.profile import Profile
+from ..runtime.artifact import TOKENIZER, record_of
+from ..runtime.log_mel import encoder_rows
+from ..runtime.manifest import FILE_NAME, Decoder, Graphs, Manifest
+from .checkpoint import Checkpoint
+from .decoder import build_decode, build_prefill
+from .encoder import build_encoder
+from .families.family import load_model
+from .lowering.lowering import Lowering
+from .lowering.onnxruntime import OnnxRuntimeLowering
+from .model_spec import SpeechModelSpec, tensors_of
+from .tokenizer import tokenizer_file
+from .weights import WeightStore, weight_store
+
+PRECISIONS = ("fp32",)
+WEIGHT_MODES = ("link", "copy")
+ENCODER_FILE = "encoder.onnx"
+DECODE_FILE = "decode.onnx"
+VERSIONS_OF = ("fastadasp-export", "onnx", "onnxruntime", "numpy")
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a build is asked for."""
+
+    profiles: tuple[Profile, ...]
+    weights: str = "link"
+    precision: str = "fp32"
+    force: bool = False
+
+
+def build(checkpoint: Path, output: Path, options: BuildOptions, report: Report = lambda _: None) -> Manifest:
+    """Build an artifact.
+
+    It is written to a temporary folder beside `output` and renamed when it is whole.
+
+    Args:
+        checkpoint: folder with config.json and safetensors.
+        output: the artifact's folder; must not exist, unless `options.force`.
+        options: profiles, how the weights get there, precision.
+        report: called with the name of each stage as it begins.
+
+    Raises:
+        CheckpointError, ProfileError, OutputError: before anything is left behind.
+    """
+    _check(output, options)
+    report("read checkpoint")
+    model = load_model(source := Checkpoint(checkpoint))
+    profiles = [resolve_for(profile, model) for profile in options.profiles]
+    store = weight_store(tensors_of((model.encoder, model.decoder)), options.weights)
+    with _temporary_folder(output, options.force) as folder:
+        report("build graphs")
+        names = write_graphs(folder, model, profiles, store, OnnxRuntimeLowering())
+        report(f"write weights ({store.description})")
+        names += store.write(folder)
+        names += _copy_tokenizer(source, folder)
+        report("hash files")
+        manifest = _manifest(folder, model, profiles, store, names)
+        (folder / FILE_NAME).write_text(manifest.to_json(), "utf-8")
+    return manifest
+
+
+def resolve_for(profile: Profile, model: SpeechModelSpec) -> ResolvedProfile:
+    """Fit a profile to a model: its reference audio length becomes rows of this model."""
+    rows = audio_rows(model, float(profile.reference_audio_seconds)) + int(profile.include_audio_bos)
+    return resolve(profile, model.decoder.dims, rows)
+
+
+def audio_rows(model: SpeechModelSpec, seconds: float) -> int:
+    """Audio frames that the decoder gets for so many seconds, in whole windows and a rest."""
+    config = model.front_end.log_mel
+    samples = round(seconds * config.sample_rate)
+    whole, rest = divmod(samples, config.window_samples)
+    tokens = whole * (encoder_rows(config.window_samples, config) // 2)
+    return tokens + (encoder_rows(rest, config) // 2 if rest else 0)
+
+
+def write_graphs(
+    folder: Path,
+    model: SpeechModelSpec,
+    profiles: Sequence[ResolvedProfile],
+    store: WeightStore,
+    lowering: Lowering,
+) -> list[str]:
+    """Write the encoder, the decode step and one prefill a profile; return their file names."""
+    graphs = {
+        ENCODER_FILE: build_encoder(model.encoder, model.decoder.dims, store, lowering),
+        DECODE_FILE: build_decode(model.decoder, store, lowering),
+    }
+    for resolved in profiles:
+        graphs[prefill_file(resolved.name)] = build_prefill(
+            model.decoder, model.front_end, store, lowering, resolved
+        )
+    for name, graph in graphs.items():
+        (folder / name).write_bytes(graph.SerializeToString())
+    return list(graphs)
+
+
+def prefill_file(profile: str) -> str:
+    """The file of one profile's prefill graph."""
+    return f"prefill.{profile}.onnx"
+
+
+def check_graph(path: Path) -> None:
+    """onnx.checker with full shape inference, weights included."""
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def _check(output: Path, options: BuildOptions) -> None:
+    names = [profile.name for profile in options.profiles]
+    if not names:
+        raise ProfileError("no profile is given; the unreduced model is: --profile full")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ProfileError(f"profile {', '.join(twice)} is given twice; names must differ within an artifact")
+    if options.precision not in PRECISIONS:
+        raise CheckpointError(
+            f"precision {options.precision!r} is not available; choose {', '.join(PRECISIONS)}"
+        )
+    if output.exists() and not options.force:
+        raise OutputError(f"output {output} exists; give another folder, or --force to replace it")
+    if output.exists() and not (output / FILE_NAME).is_file():
+        raise OutputError(f"output {output} is not an artifact; --force replaces artifacts only")
+
+
+@contextmanager
+def _temporary_folder(output: Path, force: bool) -> Iterator[Path]:
+    """A folder beside `output` that takes its name on success and vanishes on failure."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    except OSError as error:
+        raise OutputError(f"output {output}: {error.strerror}; choose a folder that can be written") from None
+    try:
+        yield folder
+        folder.chmod(0o755)
+        if force and output.exists():
+            shutil.rmtree(output)
+        folder.rename(output)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutputError(f"output {output}: the disk is full; free some space and build again") from None
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copy_tokenizer(checkpoint: Checkpoint, folder: Path) -> list[str]:
+    path = tokenizer_file(checkpoint)
+    if path is None:
+        return []
+    shutil.copyfile(path, folder / TOKENIZER)
+    return [TOKENIZER]
+
+
+def _manifest(
+    folder: Path,
+    model: SpeechModelSpec,
+    profiles: Sequence[ResolvedProfile],
+    store: WeightStore,
+    names: Sequence[str],
+) -> Manifest:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        files = dict(zip(names, pool.map(record_of, [folder / name for name in names]), strict=True))
+    decoder = model.decoder
+    return Manifest(
+        family=model.family,
+        precision="fp32",
+        decoder=Decoder(decoder.dims, decoder.max_positions, model.eos_token_ids),
+        front_end=model.front_end,
+        prompt=model.prompt,
+        graphs=Graphs(ENCODER_FILE, DECODE_FILE, {p.name: prefill_file(p.name) for p in profiles}),
+        profiles={profile.name: profile for profile in profiles},
+        weights=store.description,
+        versions={name: version(name) for name in VERSIONS_OF},
+        files=files,
+    )

@@ -1,0 +1,98 @@
+"""One reduction site: from the rows after attention to fewer rows, for every method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from ..plugins.causal_attention.op import LAST_QUERY_MASS
+from ..plugins.evict_tokens.op import EVICT_TOKENS
+from ..plugins.merge_tokens.op import MERGE_EDGES, MERGE_PAIRS, MERGE_TOKENS, RANDOM_SCORE
+from ..profiles.profile import Profile
+from .graph import Graph
+from .lowering.lowering import Lowering
+
+
+@dataclass(frozen=True)
+class Site:
+    """Values of one layer at the moment of its reduction, by name."""
+
+    name: str  # node name prefix, such as /layers.3/reduce
+    layer: int
+    query: str  # (rows, heads * head_dim), rotated
+    key: str  # (kv_heads, rows, head_dim), rotated
+    mass: str | None  # (rows,), where the method asks for column sums
+    start: str  # first row of the span, int64 of shape (1,)
+    length: str  # rows of the span, int64 of shape (1,)
+
+
+def needs_mass(profile: Profile) -> bool:
+    """Whether the method reads the column sums over all query rows."""
+    weighted = profile.method in ("weighted_merge", "random_merge")
+    return weighted or (profile.method == "fastv" and profile.fastv_score == "all_queries")
+
+
+def reduce_rows(
+    g: Graph, lowering: Lowering, profile: Profile, ratio: Fraction, site: Site, hidden: str
+) -> tuple[str, str]:
+    """Append the reduction; return the rows and the new length of the span.
+
+    The count is floor(length * ratio) in exact int64 arithmetic.
+    """
+    removed = g.op("Mul", site.length, g.ints(ratio.numerator))
+    removed = g.op("Div", removed, g.ints(ratio.denominator), name=f"{site.name}/removed")
+    span = g.shape(site.start, site.length)
+    op_type, inputs = REDUCERS[profile.method](g, lowering, profile, site)
+    reduced = lowering.reduce(g, site.name, op_type, [hidden, *inputs, span, removed])
+    if profile.method == "a_tome":  # the length depends on the data
+        removed = g.op("Sub", g.dim(hidden, 0), g.dim(reduced, 0))
+    return reduced, g.op("Sub", site.length, removed)
+
+
+def _weighted_merge(g: Graph, lowering: Lowering, profile: Profile, site: Site) -> tuple[str, list[str]]:
+    assert site.mass is not None
+    return MERGE_TOKENS, [site.key, site.mass]
+
+
+def _average_merge(g: Graph, lowering: Lowering, profile: Profile, site: Site) -> tuple[str, list[str]]:
+    ones = g.op("Expand", g.const([1.0], np.float32), g.dim(site.key, 1))
+    return MERGE_TOKENS, [site.key, ones]
+
+
+def _random_merge(g: Graph, lowering: Lowering, profile: Profile, site: Site) -> tuple[str, list[str]]:
+    assert site.mass is not None
+    edges = g.op("Sub", site.length, g.ints(1))
+    return MERGE_EDGES, [_random(g, lowering, profile, site, edges), site.mass]
+
+
+def _a_tome(g: Graph, lowering: Lowering, profile: Profile, site: Site) -> tuple[str, list[str]]:
+    return MERGE_PAIRS, [site.key]
+
+
+def _fastv(g: Graph, lowering: Lowering, profile: Profile, site: Site) -> tuple[str, list[str]]:
+    mass = site.mass
+    if mass is None:
+        mass = lowering.reduce(g, f"{site.name}/score", LAST_QUERY_MASS, [site.query, site.key])
+    return EVICT_TOKENS, [g.slice(mass, site.start, g.op("Add", site.start, site.length), 0)]
+
+
+def _random_evict(g: Graph, lowering: Lowering, profile: Profile, site: Site) -> tuple[str, list[str]]:
+    return EVICT_TOKENS, [_random(g, lowering, profile, site, site.length)]
+
+
+def _random(g: Graph, lowering: Lowering, profile: Profile, site: Site, count: str) -> str:
+    """Scores that differ from layer to layer, the same on every run."""
+    seed = profile.seed * 1009 + site.layer
+    return lowering.reduce(g, f"{site.name}/score", RANDOM_SCORE, [count], seed=seed)
+
+
+REDUCERS = {
+    "weighted_merge": _weighted_merge,
+    "average_merge": _average_merge,
+    "random_merge": _random_merge,
+    "a_tome": _a_tome,
+    "fastv": _fastv,
+    "random_evict": _random_evict,
+}

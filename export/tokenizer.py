@@ -1,0 +1,56 @@
+"""What a build needs of a checkpoint's tokenizer.json: the text of a token, and the prompt template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from ..profiles.errors import CheckpointError
+from ..runtime.artifact import TOKENIZER
+from .checkpoint import Checkpoint
+
+
+def tokenizer_file(checkpoint: Checkpoint) -> Path | None:
+    """The checkpoint's tokenizer.json, if it has one."""
+    path = checkpoint.folder / TOKENIZER
+    return path if path.is_file() else None
+
+
+def token_text(checkpoint: Checkpoint, token: int) -> str | None:
+    """The text of a token; None where there is no tokenizer.
+
+    Raises:
+        CheckpointError: the tokenizer does not know the id.
+    """
+    path = tokenizer_file(checkpoint)
+    if path is None:
+        return None
+    text = Tokenizer.from_file(str(path)).id_to_token(token)
+    if text is None:
+        raise CheckpointError(f"{path}: no token has the id {token} that config.json gives to audio")
+    return str(text)
+
+
+def token_id(checkpoint: Checkpoint, text: str) -> int | None:
+    """The id of a token; None where there is no tokenizer.
+
+    Raises:
+        CheckpointError: the tokenizer lacks the token.
+    """
+    path = tokenizer_file(checkpoint)
+    if path is None:
+        return None
+    token = Tokenizer.from_file(str(path)).token_to_id(text)
+    if token is None:
+        raise CheckpointError(f"{path}: the token {text} is missing")
+    return int(token)
+
+
+def audio_template(checkpoint: Checkpoint, audio_token: str) -> str:
+    """[bos] audio_bos AUDIO audio_eos {prompt}, with the audio tokens spelt as this tokenizer does."""
+    parts = [audio_token.replace("AUDIO", name) for name in ("audio_bos", "AUDIO", "audio_eos")]
+    for part in parts:
+        token_id(checkpoint, part)
+    bos = checkpoint.optional_json("tokenizer_config.json").get("bos_token") or ""
+    return (bos if isinstance(bos, str) else bos["content"]) + "".join(parts) + "{prompt}"

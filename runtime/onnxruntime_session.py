@@ -1,0 +1,79 @@
+"""A session on ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from ..profiles.errors import ArtifactError, RequestError
+
+CPU = "CPUExecutionProvider"
+ERRORS_ONLY = 3
+
+
+class OnnxRuntimeSession:
+    """One graph, loaded from its file with the weights beside it."""
+
+    def __init__(
+        self, path: Path, *, threads: int = 0, providers: Sequence[str] = (CPU,), prepack: bool = False
+    ) -> None:
+        """Load a graph.
+
+        Args:
+            path: the .onnx file; its weights are found relative to it.
+            threads: threads of one run; 0 takes one a core.
+            providers: execution providers, the preferred one first.
+            prepack: keep a second copy of the weights in the layout that small products like best. Without
+                it the weight file is memory-mapped and shared by all sessions and processes.
+
+        Raises:
+            RequestError: a provider that this build of onnxruntime lacks.
+            ArtifactError: the graph does not load.
+        """
+        _check_providers(providers)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = ERRORS_ONLY
+        options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=list(providers))
+        except (RuntimeError, ValueError) as error:
+            raise ArtifactError(f"{path}: onnxruntime cannot load it: {error}") from error
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run on NumPy arrays and OrtValues; the outputs are OrtValues."""
+        feed = {name: _ort_value(tensor) for name, tensor in inputs.items()}
+        values = self._session.run_with_ort_values(self._outputs, feed)
+        return dict(zip(self._outputs, values, strict=True))
+
+    def read(self, tensor: Any) -> npt.NDArray[Any]:
+        """An OrtValue as a NumPy array."""
+        array: npt.NDArray[Any] = tensor.numpy()
+        return array
+
+    def rows_of(self, tensor: Any) -> int:
+        """Rows of a cache tensor."""
+        return int(tensor.shape()[1])
+
+    def take_rows(self, tensor: Any, rows: npt.NDArray[np.int64]) -> Any:
+        """Chosen rows of a cache tensor."""
+        return _ort_value(np.ascontiguousarray(tensor.numpy()[:, rows]))
+
+
+def _ort_value(tensor: Any) -> Any:
+    return ort.OrtValue.ortvalue_from_numpy(tensor) if isinstance(tensor, np.ndarray) else tensor
+
+
+def _check_providers(providers: Sequence[str]) -> None:
+    available = ort.get_available_providers()
+    if missing := [name for name in providers if name not in available]:
+        raise RequestError(
+            f"execution provider {', '.join(missing)} is not in this build of onnxruntime; "
+            f"it has: {', '.join(available)}"
+        )

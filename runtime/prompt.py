@@ -1,0 +1,63 @@
+"""From the text of a request to token ids before and after the audio, and back from tokens to text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from ..profiles.errors import RequestError
+from .manifest import Prompt
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PromptIds:
+    """The token ids on both sides of the audio rows."""
+
+    before: Ids  # (text_before,)
+    after: Ids  # (text_after,), at least one
+
+    @property
+    def num_text_rows(self) -> int:
+        """Rows of the decoder input that are text."""
+        return len(self.before) + len(self.after)
+
+
+class PromptCodec:
+    """The tokenizer with the model's template."""
+
+    def __init__(self, tokenizer: Path, prompt: Prompt) -> None:
+        self._tokenizer = Tokenizer.from_file(str(tokenizer))
+        self._prompt = prompt
+
+    def encode(self, text: str) -> PromptIds:
+        """Put the text into the template, or take it whole where it names the place of the audio itself.
+
+        Raises:
+            RequestError: the audio is named twice, or nothing follows it.
+        """
+        audio = self._prompt.audio_token
+        whole = text if audio in text else self._prompt.template.replace("{prompt}", text)
+        if whole.count(audio) != 1:
+            raise RequestError(
+                f"prompt {text!r}: {audio} stands {whole.count(audio)} times; one audio is read"
+            )
+        before, after = (
+            np.array(self._tokenizer.encode(part, add_special_tokens=False).ids, np.int64)
+            for part in whole.split(audio)
+        )
+        if not len(after):
+            raise RequestError(
+                f"prompt {text!r}: nothing follows {audio}; the answer starts after a text row"
+            )
+        return PromptIds(before, after)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of generated tokens, special tokens left out."""
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()

@@ -1,0 +1,32 @@
+"""The seam between the runtime and a backend: one loaded graph, run on tensors that stay with the backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Tensor = Any
+"""A tensor of the backend: only its own session looks inside. Inputs may also be NumPy arrays."""
+
+
+class Session(Protocol):
+    """One loaded graph. Safe to run from several threads at once."""
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run the graph on tensors named as its inputs; return its outputs by name."""
+        ...
+
+    def read(self, tensor: Tensor) -> npt.NDArray[Any]:
+        """A tensor as a NumPy array."""
+        ...
+
+    def rows_of(self, tensor: Tensor) -> int:
+        """The size of axis 1 of a cache tensor (kv_heads, rows, head_dim)."""
+        ...
+
+    def take_rows(self, tensor: Tensor, rows: npt.NDArray[np.int64]) -> Tensor:
+        """The given rows of axis 1 of a cache tensor, as a new tensor."""
+        ...
