@@ -1,0 +1,33 @@
+# Everything a fresh machine needs is set up by the first target that is run.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP_FLAGS ?= --quiet --disable-pip-version-check
+TYPING := build/typing/fastadasp
+
+.PHONY: demo test check bench clean
+
+demo: $(READY)  ## build the demo model under two profiles, transcribe its clips, print the latency table
+	$(BIN)/python demo/run_demo.py
+
+test: check  ## everything that CI runs
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	@mkdir -p $(TYPING)
+	@for folder in profiles plugins runtime export; do ln -sfn ../../../$$folder $(TYPING)/$$folder; done
+	MYPYPATH=build/typing $(BIN)/mypy -p fastadasp.profiles -p fastadasp.plugins -p fastadasp.runtime -p fastadasp.export
+
+bench: $(READY)  ## ours against transformers, side by side in one process (about an hour)
+	$(BIN)/python bench/compare.py -o bench/results/compare.json
+
+$(READY): pyproject.toml setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e ".[export,dev]"
+	@touch $@
+
+clean:  ## remove the environment and everything that was built
+	rm -rf $(VENV) build dist *.egg-info

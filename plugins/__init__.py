@@ -1,0 +1,1 @@
+"""The reduction as named ops: identity, NumPy reference, ONNX function body."""

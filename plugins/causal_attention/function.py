@@ -1,0 +1,147 @@
+"""Causal attention from standard ONNX ops: a Loop over query chunks, one key/value head at a time.
+
+A chunk of queries meets only the keys up to its own end, so half of the work of a masked attention is
+never done, and the scores of one chunk are the largest tensor. The column sums are a row of ones times
+the probabilities, taken while they are at hand.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from ..body import BOOL, FLOAT, INT64, Body, function, value
+from .op import ATTENTION, ATTENTION_MASS, LAST_QUERY_MASS, QUERY_CHUNK
+
+NEVER = -1e30
+INPUTS = ("query", "key", "value")
+
+
+def causal_attention(num_heads: int, num_kv_heads: int, head_dim: int) -> onnx.FunctionProto:
+    """`CausalAttention` for one head layout."""
+    body = Body()
+    _attention(body, num_heads, num_kv_heads, head_dim, mass=False)
+    return function(ATTENTION, INPUTS, ["output"], body)
+
+
+def causal_attention_mass(num_heads: int, num_kv_heads: int, head_dim: int) -> onnx.FunctionProto:
+    """`CausalAttentionMass` for one head layout."""
+    body = Body()
+    _attention(body, num_heads, num_kv_heads, head_dim, mass=True)
+    return function(ATTENTION_MASS, INPUTS, ["output", "mass"], body)
+
+
+def last_query_mass(num_heads: int, num_kv_heads: int, head_dim: int) -> onnx.FunctionProto:
+    """`LastQueryMass` for one head layout."""
+    b = Body()
+    last = b.op("Gather", "query", b.ints(-1), axis=0)  # (1, heads * head_dim)
+    q = b.reshape(last, num_kv_heads, num_heads // num_kv_heads, head_dim)
+    q = b.op("Mul", q, b.const(head_dim**-0.5, np.float32))
+    scores = b.op("MatMul", q, b.op("Transpose", "key", perm=[0, 2, 1]))  # (kv_heads, group, rows)
+    probabilities = b.op("Softmax", scores, axis=-1)
+    b.op("ReduceSum", probabilities, b.ints(0, 1), keepdims=0, outputs=["mass"])
+    return function(LAST_QUERY_MASS, ["query", "key"], ["mass"], b)
+
+
+def _attention(b: Body, num_heads: int, num_kv_heads: int, head_dim: int, mass: bool) -> None:
+    """Nodes from query, key and value to output (and mass)."""
+    rows = b.dim("query", 0)
+    chunks = b.op("Div", b.op("Add", rows, b.ints(QUERY_CHUNK - 1)), b.ints(QUERY_CHUNK))
+    padded = b.op("Mul", chunks, b.ints(QUERY_CHUNK))
+    pads = b.shape(0, 0, 0, 0, b.op("Sub", padded, rows), 0)
+    loop = _ChunkLoop(num_heads // num_kv_heads, num_kv_heads, head_dim)
+    stacked = loop.append(
+        b, "query", b.op("Pad", "key", pads), b.op("Pad", "value", pads), rows, chunks, padded, mass
+    )
+    width = num_heads // num_kv_heads * head_dim
+    y = b.reshape(stacked[-1], -1, num_kv_heads, QUERY_CHUNK, width)
+    y = b.reshape(b.op("Transpose", y, perm=[0, 2, 1, 3]), -1, num_kv_heads * width)
+    b.op("Slice", y, b.ints(0), rows, b.ints(0), outputs=["output"])
+    if mass:
+        b.op("Slice", stacked[0], b.ints(0), rows, b.ints(0), outputs=["mass"])
+
+
+class _ChunkLoop:
+    """The Loop over (chunk, key/value head), head innermost."""
+
+    def __init__(self, group: int, kv_heads: int, head_dim: int) -> None:
+        self.group, self.kv_heads, self.head_dim = group, kv_heads, head_dim
+        self.width = group * head_dim
+        self.score_rows = group * QUERY_CHUNK
+
+    def append(
+        self, b: Body, query: str, key: str, val: str, rows: str, chunks: str, padded: str, mass: bool
+    ) -> list[str]:
+        """The stacked chunk outputs (chunks * kv_heads, QUERY_CHUNK, width), after the column sums."""
+        step = Body("step_")
+        head, start, end = self._bounds(step)
+        q = self._queries(step, query, head, start, rows)
+        probabilities, shapes = self._probabilities(step, q, self._rows(step, key, head, end), start)
+        out = self._merge_heads(step, step.op("MatMul", probabilities, self._rows(step, val, head, end)))
+        inputs = [value("step_i", INT64, []), value("step_go", BOOL, [])]
+        outputs = [value(out, FLOAT, [QUERY_CHUNK, self.width])]
+        carried = []
+        if mass:
+            carried = [b.op("ConstantOfShape", padded)]  # float zeros
+            total = self._column_sums(step, probabilities, start, end, rows, padded)
+            inputs.append(value("step_mass", FLOAT, [None]))
+            outputs.insert(0, value(total, FLOAT, [None]))
+        trips = b.op("Mul", chunks, b.ints(self.kv_heads))
+        return b.loop(trips, step, inputs, outputs, carried, shapes)
+
+    def _bounds(self, b: Body) -> tuple[str, str, str]:
+        """This iteration's head and its query rows [start, end), each int64 of shape (1,)."""
+        i, heads = b.op("Reshape", "step_i", b.ints(1)), b.ints(self.kv_heads)
+        start = b.op("Mul", b.op("Div", i, heads), b.ints(QUERY_CHUNK))
+        return b.op("Mod", i, heads), start, b.op("Add", start, b.ints(QUERY_CHUNK))
+
+    def _queries(self, b: Body, query: str, head: str, start: str, rows: str) -> str:
+        """(1, group * QUERY_CHUNK, head_dim); past the end the last row stands in and is cut off later."""
+        wanted = b.op("Add", start, b.const(np.arange(QUERY_CHUNK)))
+        index = b.op("Min", wanted, b.op("Sub", rows, b.ints(1)))
+        left = b.op("Mul", head, b.ints(self.width))
+        chunk = b.op("Gather", query, index, axis=0)
+        chunk = b.slice(chunk, left, b.op("Add", left, b.ints(self.width)), 1)
+        scaled = b.op("Mul", chunk, b.const(self.head_dim**-0.5, np.float32))
+        split = b.reshape(scaled, QUERY_CHUNK, self.group, self.head_dim)
+        return b.reshape(b.op("Transpose", split, perm=[1, 0, 2]), 1, self.score_rows, self.head_dim)
+
+    def _rows(self, b: Body, cache: str, head: str, end: str) -> str:
+        """Rows [0, end) of one head: (1, end, head_dim)."""
+        starts, ends = b.shape(head, 0), b.shape(b.op("Add", head, b.ints(1)), end)
+        return b.op("Slice", cache, starts, ends, b.ints(0, 1))
+
+    def _probabilities(self, b: Body, q: str, k: str, start: str) -> tuple[str, list[onnx.ValueInfoProto]]:
+        """Softmax over the visible keys: (1, group * QUERY_CHUNK, end).
+
+        Only the last QUERY_CHUNK columns hold hidden keys. Their mask is scattered in place: the shape
+        annotations tell the runtime that it may reuse the buffer.
+        """
+        scores = b.op("MatMul", q, b.op("Transpose", k, perm=[0, 2, 1]))
+        hidden = np.where(np.tri(QUERY_CHUNK, dtype=bool), 0, NEVER)
+        mask = np.broadcast_to(hidden, (1, self.group, QUERY_CHUNK, QUERY_CHUNK))
+        columns = np.broadcast_to(np.arange(QUERY_CHUNK), (1, self.score_rows, QUERY_CHUNK))
+        masked = b.op(
+            "ScatterElements",
+            scores,
+            b.op("Add", b.const(columns), start),
+            b.const(mask.reshape(1, self.score_rows, QUERY_CHUNK), np.float32),
+            axis=2,
+            reduction="add",
+        )
+        probabilities = b.op("Softmax", masked, axis=-1)
+        shape = (1, self.score_rows, "visible")
+        return probabilities, [value(name, FLOAT, shape) for name in (scores, masked, probabilities)]
+
+    def _merge_heads(self, b: Body, out: str) -> str:
+        """(1, group * QUERY_CHUNK, head_dim) -> (QUERY_CHUNK, width)."""
+        split = b.reshape(out, self.group, QUERY_CHUNK, self.head_dim)
+        return b.reshape(b.op("Transpose", split, perm=[1, 0, 2]), QUERY_CHUNK, self.width)
+
+    def _column_sums(self, b: Body, probabilities: str, start: str, end: str, rows: str, padded: str) -> str:
+        """The carried column sums plus this chunk's; rows past the end count nothing."""
+        row = b.op("Add", start, b.const(np.arange(QUERY_CHUNK)))
+        ones = b.op("Cast", b.op("Less", row, rows), to=FLOAT)
+        ones = b.reshape(b.op("Tile", ones, b.ints(self.group)), 1, 1, self.score_rows)
+        sums = b.reshape(b.op("MatMul", ones, probabilities), -1)  # (end,)
+        return b.op("Add", "step_mass", b.op("Pad", sums, b.shape(0, b.op("Sub", padded, end))))

@@ -1,0 +1,13 @@
+"""Identity of the causal attention ops."""
+
+ATTENTION = "CausalAttention"
+"""(query, key, value) -> output: causal softmax attention, grouped queries."""
+
+ATTENTION_MASS = "CausalAttentionMass"
+"""(query, key, value) -> (output, mass): also the column sums of the probabilities."""
+
+LAST_QUERY_MASS = "LastQueryMass"
+"""(query, key) -> mass: the probabilities of the last query row alone, summed over the heads."""
+
+QUERY_CHUNK = 64
+"""Query rows that the function body handles at once: the score matrix is never larger than chunk x rows."""

@@ -1,0 +1,44 @@
+"""Causal attention and its column sums, as NumPy defines them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+
+
+def causal_attention(query: Array, key: Array, value: Array) -> tuple[Array, Array]:
+    """Attention of every row to itself and the rows before it.
+
+    Args:
+        query: (rows, heads * head_dim), rotated.
+        key: (kv_heads, rows, head_dim), rotated.
+        value: (kv_heads, rows, head_dim).
+
+    Returns:
+        output: (rows, heads * head_dim).
+        mass: (rows,), the column sums of the probabilities over all heads and query rows; not
+            normalised. Each is the weight of one row in a merge.
+    """
+    probabilities = _probabilities(query, key)  # (heads, rows, rows)
+    rows, groups = len(query), len(probabilities) // len(key)
+    output: Array = probabilities @ np.repeat(value, groups, axis=0)  # (heads, rows, head_dim)
+    return output.transpose(1, 0, 2).reshape(rows, -1), probabilities.sum((0, 1))
+
+
+def last_query_mass(query: Array, key: Array) -> Array:
+    """The attention of the last row to every row, summed over the heads: (rows,)."""
+    mass: Array = _probabilities(query, key)[:, -1].sum(0)
+    return mass
+
+
+def _probabilities(query: Array, key: Array) -> Array:
+    kv_heads, rows, head_dim = key.shape
+    heads = query.shape[1] // head_dim
+    q = query.reshape(rows, heads, head_dim).transpose(1, 0, 2)
+    scores: Array = q @ np.repeat(key, heads // kv_heads, axis=0).transpose(0, 2, 1) * head_dim**-0.5
+    scores = np.where(np.tri(rows, dtype=bool), scores, -np.inf)
+    scores = np.exp(scores - scores.max(-1, keepdims=True))
+    probabilities: Array = scores / scores.sum(-1, keepdims=True)
+    return probabilities

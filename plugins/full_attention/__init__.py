@@ -1,0 +1,1 @@
+"""Bidirectional attention of the audio encoder."""
