@@ -16,7 +16,9 @@ RANDOM_SCORE = "RandomScore"
 """(count) -> score: reproducible pseudo-random scores in [0, 1), from the attribute `seed`."""
 
 SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-30, 1e30
-"""Weights are clamped to this range: rows that nothing attends to merge by their plain mean. NaN counts as the smallest."""
+"""Weights are clamped to this range, which keeps the quotient finite:
+rows that nothing attends to merge by their plain mean, and NaN counts as the smallest.
+"""
 
 SMALLEST_NORM = 2.0**-126
 """The least divisor of a key, the smallest normal float32: a zero key has similarity 0 to any key."""

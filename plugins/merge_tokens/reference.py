@@ -22,7 +22,8 @@ def edge_similarity(key: Array, start: int, length: int) -> Array:
     Returns:
         (length - 1,). A zero key has similarity 0.
     """
-    rows = key[:, start : start + length].transpose(1, 0, 2).reshape(length, -1)
+    kv_heads, _, head_dim = key.shape
+    rows = key[:, start : start + length].transpose(1, 0, 2).reshape(length, kv_heads * head_dim)
     scale = np.abs(rows).max(-1, keepdims=True, initial=0)  # so that no square overflows
     unit: Array = rows / np.maximum(scale, SMALLEST_NORM)
     unit = unit / np.maximum(np.sqrt((unit * unit).sum(-1, keepdims=True)), SMALLEST_NORM)
@@ -90,6 +91,6 @@ def _weighted_mean(hidden: Array, weight: Array, is_head: Bools) -> Array:
     heads = np.flatnonzero(is_head)
     cluster = np.cumsum(is_head) - 1
     share = weight / np.add.reduceat(weight, heads)[cluster]
-    merged = hidden[heads] * share[heads, None]
+    merged: Array = hidden[heads] * share[heads, None]
     np.add.at(merged, cluster[~is_head], hidden[~is_head] * share[~is_head, None])
     return merged

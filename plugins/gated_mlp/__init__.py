@@ -1,0 +1,1 @@
+"""The SwiGLU MLP over many rows."""
