@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..profiles.errors import ArtifactError
+from .hashing import sampled_sha256, sha256
 from .manifest import FILE_NAME, FileRecord, Manifest, parse_manifest
 
 TOKENIZER = "tokenizer.json"
 QUICK_BYTES = 64 << 20  # files up to this size are hashed whole on every load
-BLOCK_BYTES = 64 << 10
-BLOCKS = 64
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def open_artifact(folder: Path, *, full: bool = False) -> Artifact:
 
 def record_of(path: Path) -> FileRecord:
     """Size and hashes of one file, as the manifest keeps them."""
-    return FileRecord(size=path.stat().st_size, sha256=_sha256(path), sample=_sample(path))
+    return FileRecord(size=path.stat().st_size, sha256=sha256(path), sample=sampled_sha256(path))
 
 
 def _fault(folder: Path, name: str, record: FileRecord, full: bool) -> str | None:
@@ -76,22 +74,7 @@ def _fault(folder: Path, name: str, record: FileRecord, full: bool) -> str | Non
     if path.stat().st_size != record.size:
         return f"{name} has {path.stat().st_size} bytes instead of {record.size}"
     if full or record.size <= QUICK_BYTES:
-        matches = _sha256(path) == record.sha256
+        matches = sha256(path) == record.sha256
     else:
-        matches = _sample(path) == record.sample
+        matches = sampled_sha256(path) == record.sample
     return None if matches else f"{name} does not match its hash"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sample(path: Path) -> str:
-    """The hash of `BLOCKS` evenly spaced blocks, the first and the last among them."""
-    digest, last = hashlib.sha256(), max(0, path.stat().st_size - BLOCK_BYTES)
-    with path.open("rb") as stream:
-        for offset in sorted({last * i // (BLOCKS - 1) for i in range(BLOCKS)}):
-            stream.seek(offset)
-            digest.update(stream.read(BLOCK_BYTES))
-    return digest.hexdigest()

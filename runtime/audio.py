@@ -61,13 +61,13 @@ def load_audio(source: Source, sample_rate: int, *, source_rate: int | None = No
     """
     _check_rate("sample_rate", sample_rate)
     if isinstance(source, np.ndarray):
-        place, rate = "audio array", sample_rate if source_rate is None else source_rate
+        place, rate = place_of(source), sample_rate if source_rate is None else source_rate
         _check_rate("source_rate", rate)
         samples = _mono(_float_array(source))
     elif source_rate is not None:
         raise AudioError(f"source_rate {source_rate} is for arrays; a file or stream carries its own rate")
     else:
-        place = _place(source)
+        place = place_of(source)
         with _open(source, place) as stream:
             samples, rate = _decode(stream, place)
     _check_samples(samples, rate, place)
@@ -106,8 +106,10 @@ def _mono(frames: Array) -> Array:
         return np.asarray(frames.mean(axis=1, dtype=np.float32))
 
 
-def _place(source: str | os.PathLike[str] | BinaryIO | bytes) -> str:
+def place_of(source: Source) -> str:
     """How messages call the source."""
+    if isinstance(source, np.ndarray):
+        return "audio array"
     if isinstance(source, bytes):
         return "audio bytes"
     if isinstance(source, str | os.PathLike):

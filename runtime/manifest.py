@@ -12,10 +12,11 @@ from typing import Any
 from ..profiles.errors import ArtifactError, ProfileError
 from ..profiles.flops import DecoderDims, ResolvedProfile
 from ..profiles.profile import parse_profile, profile_to_toml
-from .log_mel import LogMelConfig
+from .log_mel import LogMelConfig, encoder_rows
 
 FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
+ENCODER_ROWS_A_TOKEN = 2
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,19 @@ class FrontEnd:
     log_mel: LogMelConfig
     bos_rows: int = 0  # rows that the encoder graph sets before the audio frames
     eos_rows: int = 0  # and after them
+
+    def audio_frames(self, num_samples: int) -> int:
+        """Decoder rows that come from so many samples: those of whole windows and of the rest."""
+        config = self.log_mel
+        whole, rest = divmod(num_samples, config.window_samples)
+        frames = whole * (encoder_rows(config.window_samples, config) // ENCODER_ROWS_A_TOKEN)
+        return frames + (encoder_rows(rest, config) // ENCODER_ROWS_A_TOKEN if rest else 0)
+
+    def seconds_of(self, rows: int) -> float:
+        """The longest audio, in seconds, that gives at most so many decoder rows."""
+        frames = max(0, rows - self.bos_rows - self.eos_rows)
+        samples_a_row = 2 * ENCODER_ROWS_A_TOKEN * self.log_mel.hop_length
+        return frames * samples_a_row / self.log_mel.sample_rate
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,24 @@ class FileRecord:
 
 
 @dataclass(frozen=True)
+class WeightPlace:
+    """One float32 tensor inside a weight file of the artifact."""
+
+    file: str
+    offset: int  # bytes from the start of the file
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Every initializer of the graphs by name, so that all sessions can share one mapping of the files."""
+
+    origin: str  # how they got here: "linked", "copied" or "converted"
+    encoder: Mapping[str, WeightPlace]
+    decoder: Mapping[str, WeightPlace]  # of prefill and decode graphs alike
+
+
+@dataclass(frozen=True)
 class Graphs:
     """File names of the graphs, relative to the artifact."""
 
@@ -74,13 +106,22 @@ class Manifest:
     prompt: Prompt | None
     graphs: Graphs
     profiles: Mapping[str, ResolvedProfile]
-    weights: str  # how they got here: "linked", "copied" or "converted"
+    weights: Weights
     versions: Mapping[str, str]
     files: Mapping[str, FileRecord] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The manifest as text, with a digest of itself."""
-        content = {
+        content = self._content()
+        return json.dumps({**content, "digest": _digest(content)}, indent=1, ensure_ascii=False) + "\n"
+
+    @property
+    def digest(self) -> str:
+        """Hash of the content, and so of every file: what tells two artifacts apart."""
+        return _digest(self._content())
+
+    def _content(self) -> dict[str, Any]:
+        return {
             "format_version": FORMAT_VERSION,
             "family": self.family,
             "precision": self.precision,
@@ -89,11 +130,10 @@ class Manifest:
             "prompt": asdict(self.prompt) if self.prompt else None,
             "graphs": {**asdict(self.graphs), "prefill": dict(self.graphs.prefill)},
             "profiles": {name: _profile_to_json(profile) for name, profile in self.profiles.items()},
-            "weights": self.weights,
+            "weights": _weights_to_json(self.weights),
             "versions": dict(self.versions),
             "files": {name: asdict(record) for name, record in self.files.items()},
         }
-        return json.dumps({**content, "digest": _digest(content)}, indent=1, ensure_ascii=False) + "\n"
 
 
 def parse_manifest(text: str, place: str) -> Manifest:
@@ -143,7 +183,7 @@ def _from_json(content: Mapping[str, Any]) -> Manifest:
         prompt=_prompt_from_json(content["prompt"]) if content["prompt"] else None,
         graphs=Graphs(**graphs),
         profiles={name: _profile_from_json(name, entry) for name, entry in content["profiles"].items()},
-        weights=content["weights"],
+        weights=_weights_from_json(content["weights"]),
         versions=content["versions"],
         files={name: FileRecord(**record) for name, record in content["files"].items()},
     )
@@ -151,6 +191,25 @@ def _from_json(content: Mapping[str, Any]) -> Manifest:
 
 def _prompt_from_json(entry: Mapping[str, Any]) -> Prompt:
     return Prompt(entry["template"], entry["audio_token"], tuple(entry["audio_token_ids"]))
+
+
+def _weights_to_json(weights: Weights) -> dict[str, Any]:
+    tables = {"encoder": weights.encoder, "decoder": weights.decoder}
+    return {"origin": weights.origin} | {
+        part: {name: [place.file, place.offset, *place.shape] for name, place in table.items()}
+        for part, table in tables.items()
+    }
+
+
+def _weights_from_json(content: Mapping[str, Any]) -> Weights:
+    encoder, decoder = (
+        {
+            name: WeightPlace(file, offset, tuple(shape))
+            for name, (file, offset, *shape) in content[part].items()
+        }
+        for part in ("encoder", "decoder")
+    )
+    return Weights(content["origin"], encoder, decoder)
 
 
 def _profile_to_json(resolved: ResolvedProfile) -> dict[str, Any]:

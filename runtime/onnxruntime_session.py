@@ -20,16 +20,23 @@ class OnnxRuntimeSession:
     """One graph, loaded from its file with the weights beside it."""
 
     def __init__(
-        self, path: Path, *, threads: int = 0, providers: Sequence[str] = (CPU,), prepack: bool = False
+        self,
+        path: Path,
+        weights: Mapping[str, npt.NDArray[np.float32]],
+        *,
+        threads: int = 0,
+        providers: Sequence[str] = (CPU,),
+        prepack: bool = False,
     ) -> None:
         """Load a graph.
 
         Args:
-            path: the .onnx file; its weights are found relative to it.
+            path: the .onnx file.
+            weights: its initializers; used where they lie, so they must outlive the session.
             threads: threads of one run; 0 takes one a core.
             providers: execution providers, the preferred one first.
             prepack: keep a second copy of the weights in the layout that small products like best. Without
-                it the weight file is memory-mapped and shared by all sessions and processes.
+                it `weights` are all there is.
 
         Raises:
             RequestError: a provider that this build of onnxruntime lacks.
@@ -40,6 +47,9 @@ class OnnxRuntimeSession:
         options.intra_op_num_threads = threads
         options.log_severity_level = ERRORS_ONLY
         options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
+        self._weights = {name: _ort_value(array) for name, array in weights.items()}
+        for name, tensor in self._weights.items():
+            options.add_initializer(name, tensor)
         try:
             self._session = ort.InferenceSession(str(path), options, providers=list(providers))
         except (RuntimeError, ValueError) as error:

@@ -18,10 +18,21 @@ Ids = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PromptIds:
-    """The token ids on both sides of the audio rows."""
+    """The token ids on both sides of the audio rows.
+
+    Raises:
+        RequestError: an array of another kind, or no id after the audio.
+    """
 
     before: Ids  # (text_before,)
     after: Ids  # (text_after,), at least one
+
+    def __post_init__(self) -> None:
+        for ids in (self.before, self.after):
+            if ids.dtype != np.int64 or ids.ndim != 1:
+                raise RequestError(f"prompt ids of shape {ids.shape}, {ids.dtype}: give arrays (n,) of int64")
+        if not len(self.after):
+            raise RequestError("prompt ids: none follows the audio; the answer starts after a text row")
 
     @property
     def num_text_rows(self) -> int:

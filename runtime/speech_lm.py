@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +14,14 @@ import numpy.typing as npt
 from ..profiles import signature as sig
 from ..profiles.errors import AudioError, RequestError
 from .artifact import Artifact, open_artifact
-from .audio import Audio, Source, load_audio
+from .audio import Audio, Source, load_audio, place_of
+from .audio_encoder import AudioEncoder
 from .beam_search import Hypothesis, SearchOptions, generate, greedy_tokens
 from .decoding import SessionDecoder
-from .log_mel import encoder_rows, log_mel_windows
 from .metrics import Latency, Stopwatch
-from .onnxruntime_session import CPU, OnnxRuntimeSession
+from .onnxruntime_session import CPU
 from .prompt import PromptCodec, PromptIds
-from .session import Session
-
-ENCODER_ROWS_A_TOKEN = 2
+from .sessions import Sessions
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,6 @@ class _Request:
     audio_seconds: float
     audio_rows: int
     prompt: PromptIds
-    inputs: dict[str, npt.NDArray[Any]]
     penalised_ids: tuple[int, ...]
 
 
@@ -81,14 +77,10 @@ class SpeechLM:
         """Load the sessions of a verified artifact; `load` opens one and says what the arguments mean."""
         self.artifact, self.manifest = artifact, artifact.manifest
         self.profile = self._known_profile(profile or next(iter(self.manifest.profiles)))
-        self._threads, self._providers = threads, tuple(providers)
-        graphs = self.manifest.graphs
-        self._encoder = self._session(graphs.encoder)
-        self._decode = self._session(graphs.decode, prepack)
-        self._prefills: dict[str, Session] = {}
-        self._lock = threading.Lock()
+        self._sessions = Sessions(artifact, threads=threads, providers=providers, prepack=prepack)
+        self.audio_encoder = AudioEncoder(self._sessions.encoder, self.manifest.front_end)
         self._codec = self._load_codec()
-        self._prefill(self.profile)
+        self._sessions.prefill(self.profile)
 
     @classmethod
     def load(
@@ -109,7 +101,7 @@ class SpeechLM:
             threads: threads of one run; 0 takes one a core.
             providers: execution providers of ONNX Runtime, the preferred one first.
             prepack: keep a second copy of the decoder weights that makes beam steps faster; without it the
-                memory-mapped weights are all there is.
+                memory-mapped weights, which all sessions share, are all there is.
             verify: hash large weight files whole, not by sampled blocks.
 
         Raises:
@@ -127,7 +119,7 @@ class SpeechLM:
     @property
     def max_audio_seconds(self) -> float:
         """The longest audio that the positions allow, with a prompt of no text."""
-        return self._seconds_of(self.manifest.decoder.max_positions)
+        return self.manifest.front_end.seconds_of(self.manifest.decoder.max_positions)
 
     def generate(
         self,
@@ -193,10 +185,6 @@ class SpeechLM:
             raise RequestError(f"option {', '.join(unknown)} is unknown; known: {', '.join(known)}")
         return SearchOptions(**{"eos_token_ids": self.manifest.decoder.eos_token_ids, **options})
 
-    def embed(self, audio: Audio) -> npt.NDArray[np.float32]:
-        """Encode audio to decoder rows: (audio rows, hidden_size). Windows are joined to one span."""
-        return self._embed(audio, Stopwatch())
-
     def decoder(
         self,
         profile: str | None,
@@ -206,15 +194,13 @@ class SpeechLM:
         watch: Stopwatch | None = None,
     ) -> SessionDecoder:
         """A decoder over a prompt of ids and audio rows, for callers with a search of their own."""
-        inputs = {sig.PREFIX_IDS: before, sig.AUDIO_EMBEDS: rows, sig.SUFFIX_IDS: after}
-        session = self._prefill(self._known_profile(profile or self.profile))
-        return SessionDecoder(session, self._decode, self._dims, inputs, watch or Stopwatch())
-
-    def encode_mel(self, mel: npt.NDArray[np.float32], encoder_rows: int) -> npt.NDArray[np.float32]:
-        """One window of log-mel frames (bins, frames) to decoder rows."""
-        outputs = self._encoder.run({sig.MEL: mel, sig.ENCODER_ROWS: np.array([encoder_rows])})
-        rows: npt.NDArray[np.float32] = self._encoder.read(outputs[sig.AUDIO_EMBEDS])
-        return rows
+        inputs: dict[str, npt.NDArray[Any]] = {
+            sig.PREFIX_IDS: before,
+            sig.AUDIO_EMBEDS: rows,
+            sig.SUFFIX_IDS: after,
+        }
+        prefill = self._sessions.prefill(self._known_profile(profile or self.profile))
+        return SessionDecoder(prefill, self._sessions.decode, self._dims, inputs, watch or Stopwatch())
 
     @property
     def _dims(self) -> Any:
@@ -235,66 +221,49 @@ class SpeechLM:
     ) -> tuple[SessionDecoder, _Request, str]:
         name = self._known_profile(profile or self.profile)
         ids = self._encode(prompt)
+        self._check_ids(ids, name)
         with watch.stage("audio"):
             audio = load_audio(source, self.manifest.front_end.log_mel.sample_rate, source_rate=source_rate)
-        self._check_length(audio, ids, search.max_new_tokens)
-        rows = self._embed(audio, watch)
+        self._check_length(place_of(source), audio, ids, search.max_new_tokens)
+        rows = self.audio_encoder.encode(audio.samples, watch)
         request = self._request(audio, rows, ids)
         return self.decoder(name, ids.before, rows, ids.after, watch), request, name
 
     def _request(self, audio: Audio, rows: npt.NDArray[np.float32], ids: PromptIds) -> _Request:
         audio_ids = self.manifest.prompt.audio_token_ids if self.manifest.prompt else ()
         penalised = (*ids.before.tolist(), *audio_ids, *ids.after.tolist())
-        return _Request(audio.seconds, len(rows), ids, {}, penalised)
-
-    def _embed(self, audio: Audio, watch: Stopwatch) -> npt.NDArray[np.float32]:
-        windows = log_mel_windows(audio.samples, self.manifest.front_end.log_mel)
-        parts = []
-        while True:
-            with watch.stage("mel"):
-                window = next(windows, None)
-            if window is None:
-                return self._join(parts)
-            if window.encoder_rows >= ENCODER_ROWS_A_TOKEN:
-                with watch.stage("encoder"):
-                    parts.append(self.encode_mel(window.mel, window.encoder_rows))
-
-    def _join(self, parts: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-        """One span of several windows: the rows around the frames stand only at its two ends."""
-        bos, eos = self.manifest.front_end.bos_rows, self.manifest.front_end.eos_rows
-        last = len(parts) - 1
-        cut = [part[bos if i else 0 : len(part) - (eos if i < last else 0)] for i, part in enumerate(parts)]
-        return np.concatenate(cut)
+        return _Request(audio.seconds, len(rows), ids, penalised)
 
     def _audio_rows(self, num_samples: int) -> int:
         """Decoder rows of so many samples."""
-        config, front_end = self.manifest.front_end.log_mel, self.manifest.front_end
-        whole, rest = divmod(num_samples, config.window_samples)
-        full = encoder_rows(config.window_samples, config) // ENCODER_ROWS_A_TOKEN
-        last = encoder_rows(rest, config) // ENCODER_ROWS_A_TOKEN if rest else 0
-        frames = whole * full + last
+        front_end = self.manifest.front_end
+        frames = front_end.audio_frames(num_samples)
         return frames + front_end.bos_rows + front_end.eos_rows if frames else 0
 
-    def _seconds_of(self, rows: int) -> float:
-        """The longest audio, in seconds, that gives at most so many decoder rows."""
-        config, front_end = self.manifest.front_end.log_mel, self.manifest.front_end
-        frames = max(0, rows - front_end.bos_rows - front_end.eos_rows)
-        samples_a_row = 2 * ENCODER_ROWS_A_TOKEN * config.hop_length
-        return frames * samples_a_row / config.sample_rate
-
-    def _check_length(self, audio: Audio, ids: PromptIds, max_new_tokens: int) -> None:
+    def _check_length(self, place: str, audio: Audio, ids: PromptIds, max_new_tokens: int) -> None:
+        front_end, positions = self.manifest.front_end, self.manifest.decoder.max_positions
         rows = self._audio_rows(len(audio.samples))
         if not rows:
-            least = self._seconds_of(1 + self.manifest.front_end.bos_rows + self.manifest.front_end.eos_rows)
-            raise AudioError(
-                f"audio of {audio.seconds * 1e3:.1f} ms gives no audio token; at least {least * 1e3:.0f} ms is needed"
-            )
-        free = self.manifest.decoder.max_positions - ids.num_text_rows - max_new_tokens
+            least = front_end.seconds_of(1 + front_end.bos_rows + front_end.eos_rows)
+            found = f"{place}: {audio.seconds * 1e3:.1f} ms give no audio token"
+            raise AudioError(f"{found}; at least {least * 1e3:.0f} ms are needed")
+        free = positions - ids.num_text_rows - max_new_tokens
         if rows > free:
             raise AudioError(
-                f"audio of {audio.seconds:.1f} s takes {rows} rows; with {ids.num_text_rows} of prompt and "
-                f"max_new_tokens {max_new_tokens} this model's {self.manifest.decoder.max_positions} positions "
-                f"hold at most {self._seconds_of(max(0, free)):.1f} s: cut the audio or ask for fewer tokens"
+                f"{place}: {audio.seconds:.1f} s take {rows} rows; with {ids.num_text_rows} of prompt and "
+                f"max_new_tokens {max_new_tokens} this model's {positions} positions hold at most "
+                f"{front_end.seconds_of(free):.1f} s: cut the audio or ask for fewer tokens"
+            )
+
+    def _check_ids(self, ids: PromptIds, profile: str) -> None:
+        size = self._dims.vocab_size
+        if outside := [i for i in (*ids.before.tolist(), *ids.after.tolist()) if not 0 <= i < size]:
+            raise RequestError(f"prompt: token {outside[0]} is not one of this model's {size} tokens")
+        reads_row_before = self.manifest.profiles[profile].profile.include_audio_bos
+        if reads_row_before and not self.manifest.front_end.bos_rows + len(ids.before):
+            raise RequestError(
+                f"prompt: nothing stands before the audio, and profile {profile!r} reduces the row there too "
+                "(include_audio_bos); put a token before the audio or choose another profile"
             )
 
     def _encode(self, prompt: str | PromptIds) -> PromptIds:
@@ -342,26 +311,15 @@ class SpeechLM:
             raise RequestError(f"profile {name!r} is not in this artifact; it has: {known}")
         return name
 
-    def _session(self, name: str, prepack: bool = False) -> Session:
-        return OnnxRuntimeSession(
-            self.artifact.path(name), threads=self._threads, providers=self._providers, prepack=prepack
-        )
-
-    def _prefill(self, profile: str) -> Session:
-        with self._lock:
-            if profile not in self._prefills:
-                self._prefills[profile] = self._session(self.manifest.graphs.prefill[profile])
-            return self._prefills[profile]
-
     def _load_codec(self) -> PromptCodec | None:
         path = self.artifact.tokenizer
         return PromptCodec(path, self.manifest.prompt) if path and self.manifest.prompt else None
 
 
 def _pieces(codec: PromptCodec, tokens: Iterator[int]) -> Iterator[str]:
-    """The text that each token adds; a token that completes no character adds an empty piece."""
+    """The text that each token adds. Part of a character waits for the rest of it, or for the end."""
     seen: list[int] = []
-    shown = ""
+    shown = text = ""
     for token in tokens:
         seen.append(token)
         text = codec.decode(seen)
@@ -369,6 +327,8 @@ def _pieces(codec: PromptCodec, tokens: Iterator[int]) -> Iterator[str]:
             continue
         yield text[len(shown) :]
         shown = text
+    if text != shown:
+        yield text[len(shown) :]
 
 
 __all__ = ["GenerationResult", "PromptIds", "SearchOptions", "SpeechLM", "TextHypothesis"]

@@ -1,0 +1,73 @@
+"""What an artifact holds, as tables for a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from ..profiles.flops import ResolvedProfile
+from .artifact import Artifact
+from .manifest import FORMAT_VERSION, Manifest
+from .report import Section, columns
+from .units import ABSENT, ranges, seconds, size
+
+HASH_CHARACTERS = 12
+
+
+def artifact_sections(artifact: Artifact, verified: str) -> Iterator[Section]:
+    """Facts, profiles and files; `verified` says how they were checked."""
+    facts = columns("", "", left=2, header=False)
+    for name, text in (*_facts(artifact.manifest), ("verified", verified)):
+        facts.add_row(name, text)
+    yield Section(f"artifact {artifact.folder}", facts)
+    yield _profiles(artifact.manifest.profiles.values())
+    yield _files(artifact.manifest)
+
+
+def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    decoder, mel = manifest.decoder, manifest.front_end.log_mel
+    dims = decoder.dims
+    yield "family", f"{manifest.family}, {manifest.precision}, format version {FORMAT_VERSION}"
+    yield "decoder", f"{dims.num_layers} layers, hidden {dims.hidden_size}, FFN {dims.intermediate_size}"
+    yield "attention", f"{dims.num_heads} heads over {dims.num_kv_heads} KV heads of {dims.head_dim}"
+    yield (
+        "vocabulary",
+        f"{dims.vocab_size}, end tokens {', '.join(map(str, decoder.eos_token_ids)) or 'none'}",
+    )
+    longest = seconds(manifest.front_end.seconds_of(decoder.max_positions))
+    yield "longest audio", f"{longest} s ({decoder.max_positions} positions), less prompt and new tokens"
+    yield "front end", f"{mel.sample_rate} Hz, {mel.num_mel_bins} mel bins, windows of {mel.window_seconds} s"
+    yield "prompt", manifest.prompt.template if manifest.prompt else "no tokenizer: token ids only"
+    yield "graphs", f"encoder, decode step, {len(manifest.graphs.prefill)} prefills, one a profile"
+    yield "weights", f"{manifest.weights.origin}, {size(_weight_bytes(manifest))}"
+    yield "built with", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+    yield "digest", manifest.digest
+
+
+def _weight_bytes(manifest: Manifest) -> int:
+    tables = (manifest.weights.encoder, manifest.weights.decoder)
+    return sum(
+        manifest.files[name].size for name in {place.file for table in tables for place in table.values()}
+    )
+
+
+def _profiles(profiles: Iterable[ResolvedProfile]) -> Section:
+    table = columns("name", "method", "schedule", "layers: share of the rows removed", left=4)
+    for resolved in profiles:
+        schedule = resolved.profile.schedule if resolved.merging_layers else ABSENT
+        table.add_row(resolved.name, resolved.method, schedule, _ratios(resolved))
+    return Section("profiles", table)
+
+
+def _ratios(resolved: ResolvedProfile) -> str:
+    """Exact fractions, layers of one ratio together."""
+    groups = groupby(resolved.merging_layers, lambda layer: resolved.ratios[layer])
+    lines = (f"{ranges(layers)}: {ratio} = {float(ratio):.4f}" for ratio, layers in groups)
+    return "\n".join(lines) or ABSENT
+
+
+def _files(manifest: Manifest) -> Section:
+    table = columns("name", "size", "sha256")
+    for name, record in manifest.files.items():
+        table.add_row(name, size(record.size), record.sha256[:HASH_CHARACTERS])
+    return Section("files", table)

@@ -1,0 +1,94 @@
+"""What a measurement ran on: machine, libraries, load and memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("fastadasp-export", "numpy", "onnxruntime", "onnxruntime-gpu", "tokenizers", "soundfile", "soxr")
+CPU_INFO = Path("/proc/cpuinfo")
+STATUS = Path("/proc/self/status")
+CLEAR = Path("/proc/self/clear_refs")
+RESET_PEAK = "5"
+
+
+def environment(threads: int) -> dict[str, Any]:
+    """The environment as JSON takes it. What this platform does not tell is None.
+
+    Args:
+        threads: threads of one run; 0 for one a core.
+    """
+    return {
+        "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": cpu_model(),
+        "cores": os.cpu_count(),
+        "cores_usable": _usable_cores(),
+        "threads": threads or _usable_cores(),
+        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "libraries": {name: found for name in LIBRARIES if (found := _version(name))},
+    }
+
+
+def cpu_model() -> str | None:
+    """The name of the CPU."""
+    text = CPU_INFO.read_text("utf-8") if CPU_INFO.is_file() else ""
+    found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", text, re.MULTILINE)
+    return found.group(1) if found else platform.processor() or None
+
+
+class PeakMemory:
+    """The peak of this process's resident memory, memory-mapped weights included.
+
+    Linux lets a process reset its own peak, so that the peak of one run can be told. Elsewhere it is the peak
+    since the process began; `scope` says which.
+    """
+
+    def __init__(self) -> None:
+        self.scope = "run" if self._reset() else "process"
+
+    def reset(self) -> None:
+        """Forget the peak, where the platform allows it."""
+        if self.scope == "run":
+            self._reset()
+
+    def read(self) -> int | None:
+        """Bytes at the peak."""
+        if STATUS.is_file() and (found := re.search(r"VmHWM:\s*(\d+) kB", STATUS.read_text("utf-8"))):
+            return int(found.group(1)) * 1024
+        return _peak_of_process()
+
+    @staticmethod
+    def _reset() -> bool:
+        try:
+            CLEAR.write_text(RESET_PEAK)
+        except OSError:  # another platform, or a sandbox that does not allow it
+            return False
+        return True
+
+
+def _peak_of_process() -> int | None:
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _usable_cores() -> int | None:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
