@@ -94,8 +94,12 @@ class Checkpoint:
                 f"checkpoint {self.folder}: neither model.safetensors nor model.safetensors.index.json is "
                 "there; save it with save_pretrained(safe_serialization=True)"
             )
-        weight_map = self.json("model.safetensors.index.json").get("weight_map", {})
-        return tuple(self._shard(name) for name in sorted(set(weight_map.values())))
+        weight_map = self.json("model.safetensors.index.json").get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise CheckpointError(
+                f"{self.folder}/model.safetensors.index.json: no object 'weight_map' is there"
+            )
+        return tuple(self._shard(name) for name in sorted(set(map(str, weight_map.values()))))
 
     @cached_property
     def tensors(self) -> Mapping[str, Tensor]:
@@ -148,15 +152,31 @@ def read_header(file: Path) -> dict[str, Tensor]:
             header = json.loads(stream.read(length))
         except ValueError as error:
             raise CheckpointError(f"{file}: the safetensors header is damaged ({error})") from None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{file}: the safetensors header is damaged (no object); copy it again")
     header.pop("__metadata__", None)
     base = 8 + length
-    tensors = {
-        name: Tensor(name, file, entry["dtype"], tuple(entry["shape"]), base + entry["data_offsets"][0])
-        for name, entry in header.items()
-    }
+    tensors = {name: _tensor(name, entry, file, base) for name, entry in header.items()}
     expected = base + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     if size != expected:
         raise CheckpointError(
             f"{file}: {size} bytes, its header asks for {expected}; the file is truncated, copy it again"
         )
     return tensors
+
+
+def _tensor(name: str, entry: object, file: Path, base: int) -> Tensor:
+    """One entry of a header whose data begins at byte `base`."""
+    match entry:
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(start), int(stop)]} if (
+            0 <= start <= stop and all(type(size) is int and size >= 0 for size in shape)
+        ):
+            tensor = Tensor(name, file, dtype, tuple(shape), base + start)
+        case _:
+            raise CheckpointError(f"{file}: the safetensors header is damaged ({name}); copy it again")
+    if dtype in ITEM_SIZES and tensor.size_bytes != stop - start:
+        raise CheckpointError(
+            f"{file}: {name} has {stop - start} bytes, its dtype and shape ask for {tensor.size_bytes}; "
+            "copy it again"
+        )
+    return tensor

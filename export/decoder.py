@@ -103,7 +103,16 @@ class _Layers:
         _, normed = self.norm(x, branch, self.spec.final_norm, "/norm")
         logits = g.linear(normed, self.spec.head, "/lm_head")
         g.ops("TopK", logits, sig.NUM_CANDIDATES, axis=-1, outputs=[sig.TOP_LOGITS, sig.TOP_IDS])
-        g.op("ReduceLogSumExp", logits, g.ints(-1), keepdims=0, outputs=[sig.LOG_SUM_EXP])
+        self._log_sum_exp(logits)
+
+    def _log_sum_exp(self, logits: str) -> None:
+        """The log of the normaliser, around the best logit, which is at hand."""
+        g = self.g
+        best = g.slice(sig.TOP_LOGITS, g.ints(0), g.ints(1), 1)
+        shares = g.op("Exp", g.op("Sub", logits, best, name="/normaliser"), name="/normaliser")
+        total = g.op("ReduceSum", shares, g.ints(-1), keepdims=0, name="/normaliser")
+        best = g.op("Squeeze", best, g.ints(1))
+        g.op("Add", g.op("Log", total), best, name="/normaliser", outputs=[sig.LOG_SUM_EXP])
 
 
 class _Prefill(_Layers):
@@ -131,7 +140,7 @@ class _Prefill(_Layers):
                 x, normed = self.norm(x, None, layer.mlp_norm, name)
             else:
                 x, normed = self.norm(x, out, layer.mlp_norm, name)
-            branch = self.mlp(normed, layer, f"/layers.{i}/mlp")
+            branch = self._wide_mlp(normed, layer, f"/layers.{i}/mlp")
         self._last_layer(x, branch, all_angles)
 
     def _prompt(self) -> str:
@@ -195,6 +204,11 @@ class _Prefill(_Layers):
     def _reduce(self, site: Site, ratio: Fraction, rows: str) -> tuple[str, str]:
         rows, length = reduce_rows(self.g, self.lowering, self.profile, ratio, site, rows)
         return self.g.shaped(rows, (None, self.dims.hidden_size)), length
+
+    def _wide_mlp(self, normed: str, layer: DecoderLayer, name: str) -> str:
+        weights = (self.g.weight(linear.weight) for linear in (layer.gate, layer.up, layer.down))
+        out = self.lowering.gated_mlp(self.g, name, normed, *weights)
+        return self.g.shaped(out, (None, self.dims.hidden_size))
 
     def _last_layer(self, x: str, branch: str | None, all_angles: Angles) -> None:
         """Only the last row goes on: it alone predicts, and no reduction touches text rows."""

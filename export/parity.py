@@ -1,14 +1,15 @@
 """Parity with recorded outputs of a reference implementation: lengths and tokens identical, logits close.
 
 The folder holds golden.json (settings with KV lengths and greedy tokens) and golden.safetensors (mel,
-audio_embeds, input_ids, logits.i). Nothing in it needs a tokenizer.
+input_ids, logits.i). Nothing in it needs a tokenizer.
 """
 
 from __future__ import annotations
 
 import json
+import operator
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,11 +18,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..profiles.errors import CheckpointError
+from ..profiles.errors import CheckpointError, DependencyError
 from ..profiles.profile import Profile
 from ..runtime.artifact import open_artifact
-from ..runtime.beam_search import TopTokens
 from ..runtime.speech_lm import SpeechLM
+from .checkpoint import Checkpoint
+from .families.family import load_model
+from .model_spec import SpeechModelSpec
 from .pipeline import BuildOptions, build
 
 ATOL = 5e-3  # of the logits, whose scale is about 30 in the recorded models
@@ -33,7 +36,9 @@ METHODS = {
     "fastv_evict": "fastv",
 }
 SCHEDULES = {"none": "single", "constant": "constant", "decay": "decay"}
+FILES = ("golden.json", "golden.safetensors")
 Floats = npt.NDArray[np.floating[Any]]
+Report = Callable[["GoldenResult"], None]
 
 
 @dataclass(frozen=True)
@@ -54,31 +59,29 @@ class GoldenResult:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """One recorded setting: what was asked for, and what came out."""
+
+    label: str
+    profile: Profile
+    kv_lengths: tuple[int, ...]
+    tokens: tuple[int, ...]
+    logits: Floats  # (tokens, vocab)
+
+
+@dataclass(frozen=True)
 class Golden:
-    """The recorded inputs."""
+    """A recorded prompt and its settings."""
 
-    config: Mapping[str, Any]
-    settings: list[dict[str, Any]]
-    arrays: Mapping[str, npt.NDArray[Any]]
-
-    @property
-    def mel(self) -> npt.NDArray[np.float32]:
-        """The frames that carry audio: (bins, frames)."""
-        frames: npt.NDArray[np.float32] = self.arrays["mel"][0][:, : self.config["mel_frames"]]
-        return np.ascontiguousarray(frames, np.float32)
-
-    @property
-    def audio_places(self) -> npt.NDArray[np.int64]:
-        """Positions of the prompt that audio rows fill, the rows before and after the frames included."""
-        start, end = self.config["span"]
-        return np.arange(start, end + 1)
+    mel: npt.NDArray[np.float32]  # (bins, frames): those that the encoder reads
+    encoder_rows: int
+    ids: npt.NDArray[np.int64]  # (prompt,)
+    span: tuple[int, int]  # places of the first and the last audio row, which are bos and eos
+    settings: tuple[Setting, ...]
 
 
 def check_golden(
-    folder: Path,
-    checkpoint: Path,
-    report: Callable[[GoldenResult], None] = lambda _: None,
-    atol: float = ATOL,
+    folder: Path, checkpoint: Path, report: Report = lambda _: None, atol: float = ATOL
 ) -> list[GoldenResult]:
     """Build the checkpoint under every recorded setting and compare.
 
@@ -89,92 +92,105 @@ def check_golden(
         atol: tolerance of the logits.
 
     Raises:
-        CheckpointError: the folder is incomplete or names a method that is not known.
+        CheckpointError: the recording is incomplete, does not fit the model or names an unknown method.
+        DependencyError: safetensors is not installed.
     """
     golden = read_golden(folder)
-    profiles = [_profile(i, setting) for i, setting in enumerate(golden.settings)]
+    if faults := list(_faults(golden, load_model(Checkpoint(checkpoint)))):
+        raise CheckpointError(f"recorded outputs {folder}: {'; '.join(faults)}; record them with this model")
     results = []
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "artifact"
-        build(checkpoint, target, BuildOptions(tuple(profiles), weights="copy"))
+        profiles = tuple(setting.profile for setting in golden.settings)
+        build(checkpoint, target, BuildOptions(profiles, weights="copy"))
         model = SpeechLM(open_artifact(target), prepack=False)
-        rows = _audio_rows(model, golden)
-        for i, setting in enumerate(golden.settings):
-            result = _compare(model, golden, rows, i, setting, profiles[i].name, atol)
-            report(result)
-            results.append(result)
+        rows = model.audio_encoder.encode_window(golden.mel, golden.encoder_rows)
+        for i in range(len(golden.settings)):
+            results.append(_compare(model, golden, rows, i, atol))
+            report(results[-1])
     return results
 
 
 def read_golden(folder: Path) -> Golden:
-    """Read the recorded settings and arrays."""
-    from safetensors.numpy import load_file
+    """Read the recorded settings and arrays; errors as `check_golden`."""
+    try:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+    except ImportError:
+        raise DependencyError('safetensors is missing: pip install "fastadasp-export[export]"') from None
+    if missing := [f"{name} is missing" for name in FILES if not (folder / name).is_file()]:
+        raise CheckpointError(f"recorded outputs {folder}: {'; '.join(missing)}")
+    try:
+        return _golden(json.loads((folder / FILES[0]).read_text("utf-8")), load_file(folder / FILES[1]))
+    except (LookupError, TypeError, ValueError, SafetensorError) as error:
+        fault = f"no {error}" if isinstance(error, KeyError) else error
+        raise CheckpointError(f"recorded outputs {folder}: {fault}; copy or record them again") from None
 
-    paths = folder / "golden.json", folder / "golden.safetensors"
-    for path in paths:
-        if not path.is_file():
-            raise CheckpointError(f"recorded outputs {folder}: {path.name} is missing")
-    content = json.loads(paths[0].read_text("utf-8"))
-    return Golden(content["config"], content["settings"], load_file(paths[1]))
+
+def _golden(content: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Golden:
+    if wrong := sorted(name for name, array in arrays.items() if not np.isfinite(array).all()):
+        raise ValueError(f"numbers in {', '.join(wrong)} are not finite")
+    config, settings = content["config"], content["settings"]
+    if not settings:
+        raise ValueError("golden.json has no setting")
+    encoder_rows = (config["mel_frames"] - 1) // 2 + 1
+    start, end = map(operator.index, config["span"])
+    return Golden(
+        mel=np.ascontiguousarray(arrays["mel"][0, :, : 2 * encoder_rows], np.float32),
+        encoder_rows=encoder_rows,
+        ids=arrays["input_ids"][0].astype(np.int64, casting="safe"),
+        span=(start, end),
+        settings=tuple(_setting(i, entry, arrays[f"logits.{i}"]) for i, entry in enumerate(settings)),
+    )
 
 
-def _profile(index: int, setting: Mapping[str, Any]) -> Profile:
-    name = f"setting-{index}"
-    if setting["method"] not in METHODS or setting["schedule"] not in SCHEDULES:
-        raise CheckpointError(
-            f"golden.json, setting {index}: {setting['method']} with schedule {setting['schedule']} is not known; "
-            f"methods: {', '.join(METHODS)}; schedules: {', '.join(SCHEDULES)}"
+def _setting(i: int, entry: Mapping[str, Any], logits: Floats) -> Setting:
+    method, schedule, start, ratio = (entry[key] for key in ("method", "schedule", "start_layer", "ratio"))
+    if method not in METHODS or schedule not in SCHEDULES or not 0 <= ratio < 1:
+        raise ValueError(
+            f"setting {i}: {method} with schedule {schedule} and ratio {ratio} is not known; methods: "
+            f"{', '.join(METHODS)}; schedules: {', '.join(SCHEDULES)}; ratios: at least 0 and below 1"
         )
-    if setting["method"] == "full":
-        return Profile(name, "full")
-    return Profile(
-        name,
-        METHODS[setting["method"]],
-        SCHEDULES[setting["schedule"]],
-        setting["start_layer"],
-        ratio=Fraction(str(setting["ratio"])),
-        include_audio_bos=True,
-    )
+    name, reduction = f"setting-{i}", (SCHEDULES[schedule], start, Fraction(str(ratio)))
+    full = Profile(name, "full")  # recorded with a start layer beyond the last
+    profile = full if method == "full" else Profile(name, METHODS[method], *reduction, include_audio_bos=True)
+    lengths, tokens = (tuple(map(operator.index, entry[key])) for key in ("kv_lengths", "tokens"))
+    return Setting(f"{method} {schedule} start {start} ratio {ratio}", profile, lengths, tokens, logits)
 
 
-def _audio_rows(model: SpeechLM, golden: Golden) -> npt.NDArray[np.float32]:
-    """Our encoder's rows for the recorded mel; their own error is part of the logits' error."""
-    encoder_rows = (golden.config["mel_frames"] - 1) // 2 + 1
-    return model.encode_mel(golden.mel, encoder_rows)
+def _faults(golden: Golden, model: SpeechModelSpec) -> Iterator[str]:
+    """Why this model cannot have given the recording."""
+    (start, end), rows, num_ids = golden.span, golden.encoder_rows, len(golden.ids)
+    front_end, positions, vocab = model.front_end, model.decoder.max_positions, model.decoder.dims.vocab_size
+    audio = rows // 2 + front_end.bos_rows + front_end.eos_rows
+    bins, frames = model.encoder.num_mel_bins, front_end.log_mel.max_frames
+    if len(golden.mel) != bins or not 2 <= rows <= frames // 2 or golden.mel.shape[1] < 2 * rows - 1:
+        yield f"mel {golden.mel.shape} or mel_frames is out of range: ({bins}, 3 to {frames}) is expected"
+    if not 0 <= start < end < num_ids or end - start + 1 != audio:
+        yield f"span {start} to {end} is out of range: {audio} places of the prompt's {num_ids} are expected"
+    text = [*golden.ids[:start].tolist(), *golden.ids[end + 1 :].tolist()]
+    for i, setting in enumerate(golden.settings):
+        if (length := num_ids + len(setting.tokens) - 1) > positions:
+            yield f"setting {i}: {length} rows exceed the {positions} positions of the model"
+        if not setting.tokens or setting.logits.shape != (len(setting.tokens), vocab):
+            yield f"logits.{i} {setting.logits.shape} does not fit {len(setting.tokens)} tokens of {vocab}"
+        text += setting.tokens
+    if wrong := [token for token in text if not 0 <= token < vocab]:
+        yield f"token {wrong[0]} is not one of the model's {vocab}"
 
 
-def _compare(
-    model: SpeechLM,
-    golden: Golden,
-    rows: npt.NDArray[np.float32],
-    index: int,
-    setting: Mapping[str, Any],
-    profile: str,
-    atol: float,
-) -> GoldenResult:
-    ids, places = golden.arrays["input_ids"][0], golden.audio_places
-    before, after = ids[: places[0]], ids[places[-1] + 1 :]
+def _compare(model: SpeechLM, golden: Golden, rows: Floats, i: int, atol: float) -> GoldenResult:
+    setting, (start, end) = golden.settings[i], golden.span
     vocab = model.manifest.decoder.dims.vocab_size
-    decoder = model.decoder(profile, before, rows, after)
-    logits = [_all_logits(decoder.start(vocab))]
-    for token in setting["tokens"][:-1]:
-        logits.append(_all_logits(decoder.step(np.array([token]), np.array([0]), vocab)))
-    ours, recorded = np.stack(logits), golden.arrays[f"logits.{index}"]
-    label = (
-        f"{setting['method']} {setting['schedule']} start {setting['start_layer']} ratio {setting['ratio']}"
-    )
+    decoder = model.decoder(setting.profile.name, golden.ids[:start], rows, golden.ids[end + 1 :])
+    tops = [decoder.start(vocab)]
+    tops += [decoder.step(np.array([token]), np.array([0]), vocab) for token in setting.tokens[:-1]]
+    ours = np.concatenate([top.logits[:, top.ids[0].argsort()] for top in tops])  # by token, not by rank
     return GoldenResult(
-        index=index,
-        label=label,
-        lengths_match=list(decoder.cache.prefix_lengths) == setting["kv_lengths"],
-        tokens_match=ours.argmax(-1).tolist() == setting["tokens"],
-        logit_error=float(np.abs(ours - recorded).max()),
+        index=i,
+        label=setting.label,
+        lengths_match=decoder.cache.prefix_lengths == setting.kv_lengths,
+        tokens_match=tuple(ours.argmax(-1).tolist()) == setting.tokens,
+        logit_error=float(np.abs(ours - setting.logits).max()),
         atol=atol,
     )
-
-
-def _all_logits(top: TopTokens) -> Floats:
-    """The logits of one row in the order of the vocabulary."""
-    logits = np.empty(top.logits.shape[1], np.float32)
-    logits[top.ids[0]] = top.logits[0]
-    return logits

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from ..profiles.errors import CheckpointError, OutputError, ProfileError
 from ..profiles.flops import ResolvedProfile, resolve
 from ..profiles.profile import Profile
 from ..runtime.artifact import TOKENIZER, record_of
-from ..runtime.log_mel import encoder_rows
-from ..runtime.manifest import FILE_NAME, Decoder, Graphs, Manifest
+from ..runtime.manifest import FILE_NAME, Decoder, Graphs, Manifest, WeightPlace, Weights
+from .build_options import PRECISIONS, WEIGHT_MODES, BuildOptions
 from .checkpoint import Checkpoint
 from .decoder import build_decode, build_prefill
 from .encoder import build_encoder
@@ -31,23 +30,21 @@ from .model_spec import SpeechModelSpec, tensors_of
 from .tokenizer import tokenizer_file
 from .weights import WeightStore, weight_store
 
-PRECISIONS = ("fp32",)
-WEIGHT_MODES = ("link", "copy")
+__all__ = [
+    "BuildOptions",
+    "audio_rows",
+    "build",
+    "check_graph",
+    "prefill_file",
+    "resolve_for",
+    "write_graphs",
+]
+
 ENCODER_FILE = "encoder.onnx"
 DECODE_FILE = "decode.onnx"
 VERSIONS_OF = ("fastadasp-export", "onnx", "onnxruntime", "numpy")
 
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """What a build is asked for."""
-
-    profiles: tuple[Profile, ...]
-    weights: str = "link"
-    precision: str = "fp32"
-    force: bool = False
 
 
 def build(checkpoint: Path, output: Path, options: BuildOptions, report: Report = lambda _: None) -> Manifest:
@@ -89,11 +86,8 @@ def resolve_for(profile: Profile, model: SpeechModelSpec) -> ResolvedProfile:
 
 def audio_rows(model: SpeechModelSpec, seconds: float) -> int:
     """Audio frames that the decoder gets for so many seconds, in whole windows and a rest."""
-    config = model.front_end.log_mel
-    samples = round(seconds * config.sample_rate)
-    whole, rest = divmod(samples, config.window_samples)
-    tokens = whole * (encoder_rows(config.window_samples, config) // 2)
-    return tokens + (encoder_rows(rest, config) // 2 if rest else 0)
+    front_end = model.front_end
+    return front_end.audio_frames(round(seconds * front_end.log_mel.sample_rate))
 
 
 def write_graphs(
@@ -137,10 +131,15 @@ def _check(output: Path, options: BuildOptions) -> None:
         raise CheckpointError(
             f"precision {options.precision!r} is not available; choose {', '.join(PRECISIONS)}"
         )
+    if options.weights not in WEIGHT_MODES:
+        raise OutputError(f"weights {options.weights!r} is unknown; choose {', '.join(WEIGHT_MODES)}")
     if output.exists() and not options.force:
         raise OutputError(f"output {output} exists; give another folder, or --force to replace it")
     if output.exists() and not (output / FILE_NAME).is_file():
         raise OutputError(f"output {output} is not an artifact; --force replaces artifacts only")
+    nearest = next(parent for parent in output.absolute().parents if parent.exists())
+    if not nearest.is_dir():
+        raise OutputError(f"output {output}: {nearest} is a file; choose another folder")
 
 
 @contextmanager
@@ -191,7 +190,13 @@ def _manifest(
         prompt=model.prompt,
         graphs=Graphs(ENCODER_FILE, DECODE_FILE, {p.name: prefill_file(p.name) for p in profiles}),
         profiles={profile.name: profile for profile in profiles},
-        weights=store.description,
+        weights=Weights(store.description, _places(model.encoder, store), _places(decoder, store)),
         versions={name: version(name) for name in VERSIONS_OF},
         files=files,
     )
+
+
+def _places(spec: object, store: WeightStore) -> dict[str, WeightPlace]:
+    """Where the runtime finds each initializer of a graph that was built from `spec`."""
+    places = {tensor.name: (store.place(tensor), tensor.shape) for tensor in tensors_of(spec)}
+    return {name: WeightPlace(place.location, place.offset, shape) for name, (place, shape) in places.items()}

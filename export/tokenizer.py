@@ -17,6 +17,17 @@ def tokenizer_file(checkpoint: Checkpoint) -> Path | None:
     return path if path.is_file() else None
 
 
+def _load(checkpoint: Checkpoint, path: Path) -> Tokenizer:
+    """The tokenizer of a file that is JSON at least: what tokenizers raises for another has no type to catch.
+
+    Raises:
+        CheckpointError: it is not a tokenizer.
+    """
+    if not isinstance(checkpoint.json(path.name).get("model"), dict):
+        raise CheckpointError(f"{path}: it describes no tokenizer; save it again with save_pretrained")
+    return Tokenizer.from_file(str(path))
+
+
 def token_text(checkpoint: Checkpoint, token: int) -> str | None:
     """The text of a token; None where there is no tokenizer.
 
@@ -26,7 +37,7 @@ def token_text(checkpoint: Checkpoint, token: int) -> str | None:
     path = tokenizer_file(checkpoint)
     if path is None:
         return None
-    text = Tokenizer.from_file(str(path)).id_to_token(token)
+    text = _load(checkpoint, path).id_to_token(token)
     if text is None:
         raise CheckpointError(f"{path}: no token has the id {token} that config.json gives to audio")
     return str(text)
@@ -41,7 +52,7 @@ def token_id(checkpoint: Checkpoint, text: str) -> int | None:
     path = tokenizer_file(checkpoint)
     if path is None:
         return None
-    token = Tokenizer.from_file(str(path)).token_to_id(text)
+    token = _load(checkpoint, path).token_to_id(text)
     if token is None:
         raise CheckpointError(f"{path}: the token {text} is missing")
     return int(token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import struct
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..profiles.errors import OutputError
-from .checkpoint import Tensor
+from .checkpoint import ITEM_SIZES, Tensor
 
 FOLDER = "weights"
 CONVERTED = f"{FOLDER}/fp32.safetensors"
@@ -111,19 +112,17 @@ class Converted:
 
 
 def _float_bytes(tensor: Tensor) -> int:
-    count = 4
-    for size in tensor.shape:
-        count *= size
-    return count
+    return math.prod(tensor.shape) * ITEM_SIZES["F32"]
 
 
 def _layout(tensors: Mapping[str, Tensor]) -> tuple[bytes, dict[str, int]]:
     """The safetensors header, and each tensor's offset from the start of the file."""
-    entries, end = {}, 0
+    entries: dict[str, dict[str, object]] = {}
+    starts: dict[str, int] = {}
+    end = 0
     for name, tensor in tensors.items():
-        start, end = end, end + _float_bytes(tensor)
-        entries[name] = {"dtype": "F32", "shape": tensor.shape, "data_offsets": [start, end]}
+        starts[name], end = end, end + _float_bytes(tensor)
+        entries[name] = {"dtype": "F32", "shape": tensor.shape, "data_offsets": [starts[name], end]}
     text = json.dumps(entries).encode()
     header = text.ljust(-(-(8 + len(text)) // ALIGNMENT) * ALIGNMENT - 8)
-    offsets = {name: 8 + len(header) + entry["data_offsets"][0] for name, entry in entries.items()}
-    return header, offsets
+    return header, {name: 8 + len(header) + start for name, start in starts.items()}

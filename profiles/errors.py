@@ -27,3 +27,7 @@ class RequestError(FastAdaSPError, ValueError):
 
 class OutputError(FastAdaSPError, OSError):
     """A place that cannot be written: it exists, or the disk is full."""
+
+
+class DependencyError(FastAdaSPError, ImportError):
+    """A package that a command needs is not installed."""

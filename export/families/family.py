@@ -27,7 +27,7 @@ class Family(Protocol):
 def load_model(checkpoint: Checkpoint) -> SpeechModelSpec:
     """Describe a checkpoint of any known family."""
     model_type = checkpoint.config.get("model_type")
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise CheckpointError(
             f"{checkpoint.folder}/config.json: model_type {model_type!r} is not supported; "
             f"known: {', '.join(sorted(FAMILIES))}"

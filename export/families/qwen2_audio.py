@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from ...profiles.errors import CheckpointError
 from ...profiles.flops import DecoderDims
 from ...runtime.log_mel import LogMelConfig
@@ -33,6 +30,7 @@ AUDIO_DEFAULTS = {
     "num_mel_bins": 128,
     "max_source_positions": 1500,
 }
+EXTRACTOR_DEFAULTS = {"sampling_rate": 16000, "hop_length": 160, "n_fft": 400}
 AUDIO_TOKEN_ID = 151646
 ENCODER = Names(
     conv1="audio_tower.conv1",
@@ -55,6 +53,7 @@ ENCODER = Names(
 def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     """Describe a Qwen2-Audio checkpoint."""
     config, place = checkpoint.config, f"{checkpoint.folder}/config.json"
+    whole = Settings(place, config, {"audio_token_index": AUDIO_TOKEN_ID})
     text = Settings(f"{place}: text_config", config.get("text_config", {}), TEXT_DEFAULTS)
     audio = Settings(f"{place}: audio_config", config.get("audio_config", {}), AUDIO_DEFAULTS)
     text.require(model_type="qwen2", hidden_act="silu", use_sliding_window=False, rope_scaling=None)
@@ -66,8 +65,10 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
         decoder=decoder,
         encoder=read_encoder(checkpoint, ENCODER, _encoder_sizes(audio, decoder.dims.hidden_size)),
         front_end=FrontEnd(log_mel),
-        prompt=_prompt(checkpoint, config.get("audio_token_index", AUDIO_TOKEN_ID)),
-        eos_token_ids=eos_ids(checkpoint.optional_json("generation_config.json"), text.values, config),
+        prompt=_prompt(checkpoint, whole.count("audio_token_index")),
+        eos_token_ids=eos_ids(
+            str(checkpoint.folder), checkpoint.optional_json("generation_config.json"), text.values, config
+        ),
     )
 
 
@@ -85,22 +86,24 @@ def _encoder_sizes(audio: Settings, output_size: int) -> Sizes:
 
 def _log_mel(checkpoint: Checkpoint, audio: Settings) -> LogMelConfig:
     """The feature extractor's parameters; its window must fill the encoder's positions."""
-    values = checkpoint.optional_json("preprocessor_config.json")
-    positions = audio.count("max_source_positions")
-    rate, hop = values.get("sampling_rate", 16000), values.get("hop_length", 160)
+    place, given = "preprocessor_config.json", checkpoint.optional_json("preprocessor_config.json")
+    positions, bins = audio.count("max_source_positions"), audio.count("num_mel_bins")
+    values = Settings(f"{checkpoint.folder}/{place}", given, EXTRACTOR_DEFAULTS | {"feature_size": bins})
+    rate, hop = values.count("sampling_rate"), values.count("hop_length")
+    window = values.count("chunk_length") if "chunk_length" in given else 2 * positions * hop // rate
     config = LogMelConfig(
         sample_rate=rate,
-        n_fft=values.get("n_fft", 400),
+        n_fft=values.count("n_fft"),
         hop_length=hop,
-        num_mel_bins=values.get("feature_size", audio.count("num_mel_bins")),
-        window_seconds=values.get("chunk_length", 2 * positions * hop // rate),
+        num_mel_bins=values.count("feature_size"),
+        window_seconds=window,
         edge="padded",
     )
-    if config.max_frames != 2 * positions or config.num_mel_bins != audio.count("num_mel_bins"):
+    if config.max_frames != 2 * positions or config.num_mel_bins != bins:
         raise CheckpointError(
-            f"{checkpoint.folder}/preprocessor_config.json: {config.num_mel_bins} mel bins and "
+            f"{values.place}: {config.num_mel_bins} mel bins and "
             f"{config.max_frames} frames a window do not fit the encoder, which takes "
-            f"{audio.count('num_mel_bins')} and {2 * positions}"
+            f"{bins} and {2 * positions}"
         )
     return config
 
@@ -147,10 +150,10 @@ def _dims(text: Settings) -> DecoderDims:
 
 def _rope_theta(text: Settings) -> float:
     """The rotary base, from either place where transformers has kept it; other scalings are refused."""
-    rope: Mapping[str, Any] = text.values.get("rope_parameters") or {}
-    if rope.get("rope_type", "default") != "default":
-        raise CheckpointError(f"{text.place}: rope_type {rope['rope_type']!r} is not supported")
-    return float(rope.get("rope_theta", text.values.get("rope_theta", 10000.0)))
+    base = {"rope_theta": text.values.get("rope_theta", 10000.0)}
+    rope = Settings(f"{text.place}: rope_parameters", text.values.get("rope_parameters") or {}, base)
+    rope.require(rope_type="default")
+    return rope.number("rope_theta")
 
 
 def _layer(checkpoint: Checkpoint, dims: DecoderDims, base: str) -> DecoderLayer:

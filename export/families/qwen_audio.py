@@ -67,7 +67,9 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
 
 
 def _eos(checkpoint: Checkpoint, vocab_size: int) -> tuple[int, ...]:
-    found = eos_ids(checkpoint.optional_json("generation_config.json"), checkpoint.config)
+    found = eos_ids(
+        str(checkpoint.folder), checkpoint.optional_json("generation_config.json"), checkpoint.config
+    )
     return found or ((END_OF_TEXT,) if vocab_size > END_OF_TEXT else ())
 
 
@@ -77,8 +79,9 @@ def _prompt(checkpoint: Checkpoint, audio: dict[str, Any]) -> Prompt | None:
     if start is None:
         return None
     if start != audio.get("audio_start_id"):
+        wanted = audio.get("audio_start_id")
         raise CheckpointError(
-            f"{checkpoint.folder}/tokenizer.json: <audio> is {start}, config.json says {audio.get('audio_start_id')}"
+            f"{checkpoint.folder}/tokenizer.json: <audio> is {start}, config.json says {wanted}"
         )
     return Prompt(AUDIO_PLACE + "{prompt}", AUDIO_PLACE, (start, PAD_TOKEN_ID, start + 1))
 

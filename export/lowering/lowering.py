@@ -19,7 +19,7 @@ class Lowering(Protocol):
     """
 
     name: str
-    domains: Sequence[str]  # opset domains beside the standard one and the project's
+    domains: tuple[str, ...]  # opset domains beside the standard one and the project's
 
     def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:
         """Bodies of the ops that the encoder graph uses."""
@@ -48,6 +48,9 @@ class Lowering(Protocol):
         self, g: Graph, name: str, residual: str, branch: str, weight: Tensor, eps: float
     ) -> tuple[str, str]:
         """residual + branch, and its RMS normalisation."""
+
+    def gated_mlp(self, g: Graph, name: str, x: str, gate: str, up: str, down: str) -> str:
+        """SwiGLU over many rows; the weights are names of initializers, (out, in)."""
 
     def reduce(self, g: Graph, name: str, op_type: str, inputs: Sequence[str], **attributes: int) -> str:
         """One reduction op of the project's domain; refuses ops that the backend cannot run."""

@@ -14,6 +14,8 @@ from ...plugins.decode_attention.op import DECODE_ATTENTION, LAST_ROW_ATTENTION
 from ...plugins.evict_tokens import function as evict
 from ...plugins.full_attention import function as full
 from ...plugins.full_attention.op import FULL_ATTENTION
+from ...plugins.gated_mlp import function as mlp
+from ...plugins.gated_mlp.op import GATED_MLP
 from ...plugins.merge_tokens import function as merge
 from ...profiles.flops import DecoderDims
 from ..checkpoint import Tensor
@@ -26,7 +28,7 @@ class OnnxRuntimeLowering:
     """Standard ops inside functions, which ONNX Runtime inlines and fuses."""
 
     name = "onnxruntime"
-    domains = (CONTRIB,)
+    domains: tuple[str, ...] = (CONTRIB,)
 
     def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:
         """Bodies of the ops that the encoder graph uses."""
@@ -47,6 +49,7 @@ class OnnxRuntimeLowering:
             merge.merge_pairs(),
             merge.random_score(),
             evict.evict_tokens(),
+            mlp.gated_mlp(),
         ]
 
     def full_attention(self, g: Graph, name: str, query: str, key: str, value: str) -> str:
@@ -88,6 +91,10 @@ class OnnxRuntimeLowering:
             epsilon=eps,
         )
         return total, normed
+
+    def gated_mlp(self, g: Graph, name: str, x: str, gate: str, up: str, down: str) -> str:
+        """A Loop over row chunks: the wide layer of a long prompt never exists whole."""
+        return g.op(GATED_MLP, x, gate, up, down, name=name, domain=DOMAIN)
 
     def reduce(self, g: Graph, name: str, op_type: str, inputs: Sequence[str], **attributes: int) -> str:
         """Every reduction op has a function body; lengths that depend on the data are no obstacle."""

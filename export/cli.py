@@ -1,0 +1,54 @@
+"""The command line, and the one place where errors become a line and an exit code."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import click
+
+from ..profiles.errors import FastAdaSPError
+from .commands.bench import bench
+from .commands.build import build
+from .commands.check import check
+from .commands.inspect import inspect
+from .commands.profiles import profiles
+from .commands.run import run
+
+DISTRIBUTION = "fastadasp-export"
+
+
+class Fault(click.ClickException):
+    """A fault of the input: `Error: …` on stderr, exit code 2."""
+
+    exit_code = 2
+
+
+class Commands(click.Group):
+    """A group that lists its commands as they follow each other in use, and turns errors into one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names in the order they were added."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command. Errors of the system name the file, those of the project all there is to know."""
+        try:
+            return super().invoke(ctx)
+        except FastAdaSPError as error:
+            raise Fault(" ".join(str(error).splitlines())) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read our output has gone: click ends in silence
+                raise
+            place = error.filename or "output"
+            raise Fault(f"{place}: {error.strerror}; check the path, its permissions and the disk") from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name=DISTRIBUTION)
+def main() -> None:
+    """Build speech language models into artifacts that process fewer audio tokens, and run them."""
+
+
+for command in (build, run, bench, profiles, inspect, check):
+    main.add_command(command)

@@ -1,0 +1,102 @@
+"""Options that commands share: their defaults are those of the records that they fill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ...profiles.errors import DependencyError
+from ...profiles.profile import Profile, load_profile
+from ...runtime.search_options import SearchOptions
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Number = TypeVar("Number", int, float)
+PATH = click.Path(path_type=Path)
+EARLY_STOPPING = {"false": False, "true": True, "never": "never"}
+
+SEARCH: dict[str, tuple[str, Any, str]] = {
+    "num_beams": ("--beams", int, "Beams; 1 is greedy search."),
+    "max_new_tokens": ("--max-new-tokens", int, "Stop after so many tokens."),
+    "min_new_tokens": ("--min-new-tokens", int, "No end token before so many tokens."),
+    "length_penalty": ("--length-penalty", float, "Exponent of the length that divides a score."),
+    "early_stopping": (
+        "--early-stopping",
+        click.Choice(list(EARLY_STOPPING)),
+        "When beam search stops: if no live beam can win, as soon as enough have ended, or at the very end.",
+    ),
+    "repetition_penalty": ("--repetition-penalty", float, "Above 1: make tokens that were seen less likely."),
+    "no_repeat_ngram_size": ("--no-repeat-ngram-size", int, "Ban n-grams that were generated before."),
+    "num_return_sequences": ("--num-return-sequences", int, "Answers to return, at most the beams."),
+}
+"""Field of `SearchOptions` -> flag, type, help."""
+
+
+def numbers(kind: type[Number]) -> Callable[[click.Context, click.Parameter, str], tuple[Number, ...]]:
+    """A callback that reads a list such as 1,5."""
+
+    def read(ctx: click.Context, param: click.Parameter, value: str) -> tuple[Number, ...]:
+        try:
+            return tuple(kind(part) for part in value.split(","))
+        except ValueError:
+            raise click.BadParameter(f"{value!r} is no list of numbers such as 1,5", ctx, param) from None
+
+    return read
+
+
+def names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    """A callback that reads a list such as full,sparse-30; each name counts once."""
+    return tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+
+
+def listed(values: Iterable[object]) -> str:
+    """A default as such a list."""
+    return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+
+
+def search_options(command: Command) -> Command:
+    """Add the options of a search."""
+    for field, (flag, kind, text) in reversed(SEARCH.items()):
+        default = SearchOptions.__dataclass_fields__[field].default
+        shown = str(default).lower() if isinstance(default, bool) else default
+        command = click.option(flag, field, type=kind, default=shown, show_default=True, help=text)(command)
+    return command
+
+
+def search_of(values: dict[str, Any]) -> dict[str, Any]:
+    """The fields of `SearchOptions` among the values of a command, checked before anything is loaded."""
+    options = {field: values[field] for field in SEARCH}
+    options["early_stopping"] = EARLY_STOPPING[options["early_stopping"]]
+    SearchOptions(**options)
+    return options
+
+
+def profiles_folder(command: Command) -> Command:
+    """Add the option for a folder of profiles."""
+    return click.option(
+        "--profiles-folder",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Find profiles by name in DIR/NAME.toml, too.",
+    )(command)
+
+
+def read_profile(name: str, folder: Path | None) -> Profile:
+    """A profile by name or path."""
+    return load_profile(name, (folder,) if folder else ())
+
+
+def require(*packages: str) -> None:
+    """Refuse to go on without the packages of the extra `export`.
+
+    Raises:
+        DependencyError: some are missing.
+    """
+    if missing := [name for name in packages if find_spec(name) is None]:
+        raise DependencyError(
+            f"{', '.join(missing)} is not installed; this command needs the packages of export: "
+            'pip install "fastadasp-export[export]"'
+        )

@@ -1,0 +1,133 @@
+"""`fastadasp-export profiles`: which there are, and what one of them costs in a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ...profiles.profile import Profile, builtin_names, load_profile, profile_to_toml
+from .parameters import PATH, profiles_folder, read_profile, require
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ...runtime.report import Section
+    from ..cost import ProfileCost
+
+GIGA = 1e9
+
+
+@click.group()
+def profiles() -> None:
+    """List reduction profiles, and show what one does to a model."""
+
+
+@profiles.command("list")
+@profiles_folder
+def list_profiles(profiles_folder: Path | None) -> None:
+    """List the built-in profiles, and those of a folder."""
+    own = sorted(profiles_folder.glob("*.toml")) if profiles_folder else []
+    found = [*map(load_profile, builtin_names()), *(load_profile(str(path)) for path in own)]
+    from ...runtime.report import console
+
+    console().print(_profiles_table(found))
+
+
+@profiles.command()
+@click.argument("name")
+@profiles_folder
+@click.option(
+    "--checkpoint", type=PATH, metavar="CHECKPOINT", help="Show rows, FLOPs and KV bytes in this model."
+)
+@click.option(
+    "--audio-seconds",
+    type=click.FloatRange(min=0, min_open=True, max=1e6),
+    metavar="S",
+    help="Length of the audio.  [default: the profile's reference]",
+)
+@click.option(
+    "--text-tokens",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Rows of the prompt that are text.  [default: the profile's reference]",
+)
+def show(
+    name: str,
+    profiles_folder: Path | None,
+    checkpoint: Path | None,
+    audio_seconds: float | None,
+    text_tokens: int | None,
+) -> None:
+    """Show profile NAME (or a .toml file): its TOML, or its cost layer by layer in a model."""
+    profile = read_profile(name, profiles_folder)
+    if checkpoint is None:
+        click.echo(profile_to_toml(profile), nl=False)
+        return
+    require("onnx")
+    from ...runtime.report import console
+    from ...runtime.report import show as show_all
+    from ..cost import profile_cost
+
+    cost = profile_cost(checkpoint, profile, audio_seconds, text_tokens)
+    show_all(console(), (_cost_section(cost), "", *_cost_lines(cost)))
+
+
+def _profiles_table(found: list[Profile]) -> Table:
+    from ...runtime.report import columns
+
+    rows = columns("name", "method", "schedule", "start layer", "reduction", left=3)
+    for profile in found:
+        if profile.method == "full":
+            rows.add_row(profile.name, profile.method, "-", "-", "none")
+        else:
+            rows.add_row(
+                profile.name, profile.method, profile.schedule, str(profile.start_layer), _target(profile)
+            )
+    return rows
+
+
+def _target(profile: Profile) -> str:
+    if profile.flops_reduction is None:
+        return f"ratio {profile.ratio}"
+    reference = float(profile.reference_audio_seconds)
+    return f"{float(100 * profile.flops_reduction):g} % FLOPs at {reference:g} s"
+
+
+def _cost_section(cost: ProfileCost) -> Section:
+    """One row a layer."""
+    from ...runtime.report import Section, columns
+    from ...runtime.units import seconds, size
+
+    rows = columns("layer", "ratio", "attention rows", "MLP rows", "GFLOPs", "KV cache", left=0)
+    for row in cost.layers:
+        rows.add_row(
+            str(row.layer),
+            str(row.ratio),
+            str(row.attention_rows),
+            str(row.mlp_rows),
+            f"{row.flops / GIGA:.3f}",
+            size(row.kv_bytes),
+        )
+    audio = f"{seconds(cost.audio_seconds)} s of audio in {cost.span_rows} rows"
+    return Section(f"{cost.resolved.name}: {audio}, {cost.text_rows} rows of text", rows)
+
+
+def _cost_lines(cost: ProfileCost) -> Iterator[str]:
+    """Totals."""
+    from ...runtime.units import percent, size
+
+    flops, full = cost.flops / GIGA, cost.full_flops / GIGA
+    saved, smaller = 1 - cost.flops / cost.full_flops, 1 - cost.kv_bytes / cost.full_kv_bytes
+    yield f"prefill   {flops:.2f} GFLOPs with the head, {full:.2f} without reduction: {percent(saved)} saved"
+    kept, all_kept = size(cost.kv_bytes), size(cost.full_kv_bytes)
+    yield f"KV cache  {kept}, {all_kept} without reduction: {percent(smaller)} saved"
+    if cost.scoring_flops:
+        share = cost.scoring_flops / cost.full_flops
+        yield f"scoring   {cost.scoring_flops / GIGA:.2f} GFLOPs on top, {percent(share)} of the full prefill"
+    if not cost.resolved.has_static_lengths:
+        yield "The lengths of this method depend on the audio: these are the fewest rows it can leave."
+    if cost.prompt_rows >= cost.max_positions:
+        yield f"The model has {cost.max_positions} positions: it cannot run {cost.prompt_rows} rows."

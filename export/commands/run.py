@@ -1,0 +1,135 @@
+"""`fastadasp-export run`: clips in, transcripts and latency out."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from .parameters import PATH, search_of, search_options
+
+if TYPE_CHECKING:
+    from ...runtime import GenerationResult, SpeechLM
+
+STDIN = "-"
+
+
+@click.command()
+@click.argument("artifact", type=PATH)
+@click.argument("clips", nargs=-1, required=True, metavar="CLIP...")
+@click.option("--profile", metavar="NAME", help="A profile of the artifact.  [default: its first one]")
+@click.option("--prompt", default="", metavar="TEXT", help='Text of the request, such as "<asr>".')
+@search_options
+@click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a run; 0 is one a core.")
+@click.option(
+    "--provider",
+    "providers",
+    multiple=True,
+    metavar="NAME",
+    help="ONNX Runtime provider, best first; repeatable.",
+)
+@click.option("--lean", is_flag=True, help="Keep one copy of the weights: less memory, slower beam steps.")
+@click.option("--verify", is_flag=True, help="Hash large weight files whole, too.")
+@click.option("--stream", is_flag=True, help="Print the text as it is found (greedy search).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a clip instead.")
+def run(artifact: Path, clips: tuple[str, ...], **values: Any) -> None:
+    """Transcribe each CLIP (wav, flac, ogg, mp3; - reads from a pipe) with ARTIFACT.
+
+    Answers go to stdout, tables to stderr. With several clips every line is a clip, a tab and its answer.
+    The times are those of single requests, the first one cold; bench takes medians.
+    """
+    if values["stream"] and values["as_json"]:
+        raise click.UsageError("--stream and --json exclude each other")
+    search = search_of(values)
+    model = load(artifact, **values)
+    if values["stream"]:
+        _stream(model, clips, values["prompt"], search)
+    else:
+        _answer(model, clips, values["prompt"], search, as_json=values["as_json"])
+
+
+def load(artifact: Path, **values: Any) -> SpeechLM:
+    """Load an artifact as the options of a command say."""
+    from ...runtime import SpeechLM
+
+    providers = {"providers": values["providers"]} if values.get("providers") else {}
+    return SpeechLM.load(
+        artifact,
+        values.get("profile"),
+        threads=values["threads"],
+        prepack=not values["lean"],
+        verify=values["verify"],
+        **providers,
+    )
+
+
+def record(clip: str, result: GenerationResult) -> dict[str, Any]:
+    """All that is known of an answer, as JSON takes it."""
+    latency = result.latency
+    derived = {name: getattr(latency, name) for name in ("step_ms", "rtf", "rtfx", "tokens_per_second")}
+    hypotheses = [asdict(hypothesis) for hypothesis in result.hypotheses]
+    for hypothesis in hypotheses:
+        hypothesis["score"] = hypothesis["score"] if math.isfinite(hypothesis["score"]) else None
+    return {
+        "clip": clip,
+        **asdict(result),
+        "hypotheses": hypotheses,
+        "latency": {**asdict(latency), **derived},
+    }
+
+
+def _answer(
+    model: SpeechLM, clips: tuple[str, ...], prompt: str, search: dict[str, Any], *, as_json: bool
+) -> None:
+    """Answer clip by clip. If one is faulty, what was answered before it is not lost."""
+    answered: list[tuple[str, GenerationResult]] = []
+    try:
+        for clip in clips:
+            result = model.generate(_source(clip), prompt, **search)
+            click.echo(_line(clip, result, len(clips), as_json=as_json))
+            answered.append((clip, result))
+    finally:
+        if answered and not as_json:
+            _report(answered, search["num_beams"])
+
+
+def _line(clip: str, result: GenerationResult, num_clips: int, *, as_json: bool) -> str:
+    if as_json:
+        return json.dumps(record(clip, result), ensure_ascii=False, allow_nan=False)
+    return result.text if num_clips == 1 else f"{clip}\t{result.text}"
+
+
+def _report(answered: list[tuple[str, GenerationResult]], num_beams: int) -> None:
+    from ...runtime.report import clips_section, console, hypotheses_section, latency_section, show
+
+    several = [hypotheses_section(clip, result) for clip, result in answered if len(result.hypotheses) > 1]
+    latency = latency_section(answered[0][1], num_beams) if len(answered) == 1 else clips_section(answered)
+    show(console(stderr=True), (*several, latency))
+
+
+def _stream(model: SpeechLM, clips: tuple[str, ...], prompt: str, search: dict[str, Any]) -> None:
+    for clip in clips:
+        begin, first = time.perf_counter(), None
+        pieces = model.stream(_source(clip), prompt, **search)
+        if len(clips) > 1:
+            click.echo(f"{clip}\t", nl=False)
+        for piece in pieces:
+            first = first or time.perf_counter() - begin
+            click.echo(piece, nl=False)
+        click.echo()
+        _stream_report(clip, first, time.perf_counter() - begin)
+
+
+def _stream_report(clip: str, first: float | None, whole: float) -> None:
+    start = "no text" if first is None else f"first text after {first * 1e3:.1f} ms"
+    click.echo(f"{clip}: {start}, all of it after {whole * 1e3:.1f} ms", err=True)
+
+
+def _source(clip: str) -> str | BinaryIO:
+    return sys.stdin.buffer if clip == STDIN else clip

@@ -1,0 +1,104 @@
+"""What a profile costs in a checkpoint, layer by layer; no weight is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..profiles.flops import (
+    DecoderDims,
+    LayerRow,
+    ResolvedProfile,
+    kv_bytes,
+    prefill_flops,
+    profile_table,
+    scoring_flops,
+)
+from ..profiles.profile import Profile
+from .checkpoint import Checkpoint
+from .families.family import load_model
+from .pipeline import audio_rows, resolve_for
+from .reduction import needs_mass
+
+FLOAT32_BYTES = 4
+
+
+@dataclass(frozen=True)
+class ProfileCost:
+    """A profile fitted to a model, at one length of audio. FLOPs are those of the decoder's prefill."""
+
+    resolved: ResolvedProfile
+    dims: DecoderDims
+    audio_seconds: float
+    span_rows: int  # that the profile reduces
+    text_rows: int  # and the rows that it leaves alone
+    max_positions: int
+    layers: tuple[LayerRow, ...]
+
+    @property
+    def prompt_rows(self) -> int:
+        """All rows that enter the decoder."""
+        return self.span_rows + self.text_rows
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of the prefill: all layers, and the head over the last row."""
+        rows = [row.attention_rows for row in self.layers], [row.mlp_rows for row in self.layers]
+        return prefill_flops(self.dims, *rows)
+
+    @property
+    def full_flops(self) -> int:
+        """The same without reduction."""
+        rows = [self.prompt_rows] * self.dims.num_layers
+        return prefill_flops(self.dims, rows, rows)
+
+    @property
+    def scoring_flops(self) -> int:
+        """What the column sums cost beside a fused attention; not part of `flops`."""
+        if not needs_mass(self.resolved.profile):
+            return 0
+        merging = (self.layers[layer].attention_rows for layer in self.resolved.merging_layers)
+        return sum(scoring_flops(self.dims, rows) for rows in merging)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of the prompt's keys and values in float32."""
+        return sum(row.kv_bytes for row in self.layers)
+
+    @property
+    def full_kv_bytes(self) -> int:
+        """The same without reduction."""
+        return kv_bytes(self.dims, [self.prompt_rows] * self.dims.num_layers, FLOAT32_BYTES)
+
+
+def profile_cost(
+    checkpoint: Path, profile: Profile, audio_seconds: float | None = None, text_tokens: int | None = None
+) -> ProfileCost:
+    """Fit a profile to a checkpoint and count.
+
+    Args:
+        checkpoint: folder with config.json and safetensors.
+        profile: what to reduce.
+        audio_seconds: length of the audio; the profile's reference length if None.
+        text_tokens: rows of the prompt that are text; the profile's reference if None.
+
+    Raises:
+        CheckpointError: it is not supported.
+        ProfileError: the profile does not fit the model.
+    """
+    model = load_model(Checkpoint(checkpoint))
+    resolved = resolve_for(profile, model)
+    seconds = float(profile.reference_audio_seconds) if audio_seconds is None else audio_seconds
+    text = profile.reference_text_tokens if text_tokens is None else text_tokens
+    frames, front_end, bos = audio_rows(model, seconds), model.front_end, int(profile.include_audio_bos)
+    others = max(0, text + front_end.bos_rows + front_end.eos_rows - bos)
+    dims = model.decoder.dims
+    return ProfileCost(
+        resolved=resolved,
+        dims=dims,
+        audio_seconds=seconds,
+        span_rows=frames + bos,
+        text_rows=others,
+        max_positions=model.decoder.max_positions,
+        layers=tuple(profile_table(resolved, dims, frames + bos, others, FLOAT32_BYTES)),
+    )

@@ -1,0 +1,1 @@
+"""Agreement with transformers, and with a torch reference of the reduced model."""

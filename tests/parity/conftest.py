@@ -1,0 +1,96 @@
+"""One rough random Qwen2-Audio for all parity tests: in transformers, and as an artifact."""
+
+import shutil
+from fractions import Fraction
+
+import pytest
+import torch
+from transformers import GenerationConfig, Qwen2AudioProcessor, WhisperFeatureExtractor
+from transformers.utils import logging
+
+from fastadasp.export.pipeline import BuildOptions, build
+from fastadasp.export.torch_reference import load_reference
+from fastadasp.profiles.profile import METHODS, Profile
+from fastadasp.profiles.schedule import SCHEDULES
+from fastadasp.runtime import SpeechLM
+
+from .models import roughen
+
+torch.set_num_threads(1)
+logging.disable_progress_bar()
+
+FULL = Profile("full", "full")
+EXTREMES = (
+    Profile("first-layer", "weighted_merge", "single", 0, ratio=Fraction(1, 2)),
+    Profile("last-layer", "weighted_merge", "single", 3, ratio=Fraction(1, 2)),
+    Profile("nothing-removed", "weighted_merge", "constant", 0, ratio=Fraction(1, 1000)),
+    Profile("most-removed", "weighted_merge", "constant", 0, ratio=Fraction(9, 10)),
+    Profile("most-pairs", "a_tome", "constant", 0, ratio=Fraction(9, 10)),
+    Profile("most-evicted", "fastv", "constant", 0, ratio=Fraction(9, 10)),
+    Profile("another-seed", "random_merge", "constant", 1, ratio=Fraction(2, 7), seed=2**31 - 1),
+)
+
+
+def every_method_and_schedule():
+    """A profile for each pair, `fastv` with both of its scores."""
+    for method in METHODS[METHODS.index("full") + 1 :]:
+        for schedule in SCHEDULES:
+            yield Profile(f"{method}-{schedule}", method, schedule, 1, ratio=Fraction(2, 7))
+    for schedule in SCHEDULES:
+        name = f"fastv-last-query-{schedule}"
+        yield Profile(name, "fastv", schedule, 1, ratio=Fraction(2, 7), fastv_score="last_query")
+
+
+def with_audio_bos():
+    """A profile for each method whose span starts one row before the audio frames."""
+    for method in METHODS[METHODS.index("full") + 1 :]:
+        name = f"{method}-with-bos"
+        yield Profile(name, method, "constant", 0, ratio=Fraction(1, 3), include_audio_bos=True)
+
+
+REDUCED = (*every_method_and_schedule(), *with_audio_bos(), *EXTREMES)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tiny_checkpoint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parity") / "rough"
+    shutil.copytree(tiny_checkpoint, folder)
+    model = load_reference(folder)
+    roughen(model)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(checkpoint):
+    """The checkpoint in transformers, float32, with search settings from its calls alone."""
+    model = load_reference(checkpoint)
+    model.generation_config = GenerationConfig()
+    return model
+
+
+@pytest.fixture(scope="session")
+def extractor(checkpoint):
+    return WhisperFeatureExtractor.from_pretrained(checkpoint)
+
+
+@pytest.fixture(scope="session")
+def processor(checkpoint):
+    return Qwen2AudioProcessor.from_pretrained(checkpoint)
+
+
+@pytest.fixture(scope="session")
+def artifact(checkpoint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parity") / "artifact"
+    build(checkpoint, folder, BuildOptions((FULL, *REDUCED), weights="copy"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def speech_lm(artifact):
+    return SpeechLM.load(artifact, threads=1)
+
+
+@pytest.fixture(scope="session")
+def vocab_size(speech_lm):
+    return speech_lm.manifest.decoder.dims.vocab_size

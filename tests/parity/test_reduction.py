@@ -1,0 +1,137 @@
+"""Every method and schedule against the torch reference: lengths, logits of every step, searches."""
+
+import numpy as np
+import pytest
+import torch
+
+from fastadasp.export.torch_reference import METHODS as REFERENCE_METHODS
+from fastadasp.export.torch_reference import Span, best, disjoint, load_reference, merge
+from fastadasp.profiles.keys import METHODS
+from fastadasp.runtime.beam_search import SearchOptions, generate
+
+from .conftest import FULL, REDUCED
+from .models import AFTER, BEFORE, all_logits, forced_logits, our_rows, reference_decoder, sound
+
+ATOL = 1e-4  # of logits whose scale is 10, in float32
+CLIPS = {"one row": 800, "two rows": 961, "short": 9000, "one window": 32000, "seven windows": 210000}
+STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def rows_of(speech_lm):
+    """Audio rows of each clip, once."""
+    found = {}
+
+    def rows(clip):
+        if clip not in found:
+            found[clip] = our_rows(speech_lm, sound(CLIPS[clip], seed=len(clip)))
+        return found[clip]
+
+    return rows
+
+
+@pytest.fixture
+def ours(speech_lm, rows_of):
+    return lambda profile, clip: speech_lm.decoder(profile, BEFORE, rows_of(clip), AFTER)
+
+
+@pytest.fixture
+def reference(speech_lm, model, rows_of):
+    def decoder(profile, clip):
+        return reference_decoder(model, speech_lm.manifest.profiles[profile], rows_of(clip))
+
+    return decoder
+
+
+def greedy(decoder, vocab_size):
+    options = SearchOptions(max_new_tokens=STEPS)
+    return list(generate(decoder, options, vocab_size=vocab_size)[0].tokens)
+
+
+def test_the_reference_knows_every_method():
+    assert {"full", *REFERENCE_METHODS} == set(METHODS)
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+@pytest.mark.parametrize("profile", [profile.name for profile in (FULL, *REDUCED)])
+def test_lengths_logits_and_tokens_equal_the_reference(ours, reference, vocab_size, profile, clip):
+    tokens = greedy(reference(profile, clip), vocab_size)
+    theirs, mine = reference(profile, clip), ours(profile, clip)
+    expected, found = (forced_logits(decoder, tokens[:-1], vocab_size) for decoder in (theirs, mine))
+    assert mine.cache.prefix_lengths == theirs.prefix_lengths
+    np.testing.assert_allclose(found, expected, atol=ATOL, rtol=0)
+    assert greedy(ours(profile, clip), vocab_size) == tokens
+
+
+@pytest.mark.parametrize("profile", [profile.name for profile in REDUCED])
+def test_beams_equal_the_reference(ours, reference, vocab_size, profile):
+    first = all_logits(reference(profile, "short").start(vocab_size))[0]
+    options = SearchOptions(
+        num_beams=5, max_new_tokens=STEPS, num_return_sequences=5, eos_token_ids=(int(first.argsort()[-4]),)
+    )
+    expected, found = (
+        generate(decoder(profile, "short"), options, vocab_size=vocab_size) for decoder in (reference, ours)
+    )
+    assert [(h.tokens, h.finished) for h in found] == [(h.tokens, h.finished) for h in expected]
+    assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=ATOL)
+
+
+@pytest.mark.parametrize("profile", ["weighted_merge-constant", "a_tome-decay", "random_evict-single"])
+def test_long_answers_of_many_beams_equal_the_reference(ours, reference, vocab_size, profile):
+    options = SearchOptions(num_beams=5, num_return_sequences=5, max_new_tokens=45)
+    expected, found = (
+        generate(decoder(profile, "short"), options, vocab_size=vocab_size) for decoder in (reference, ours)
+    )
+    assert [h.tokens for h in found] == [h.tokens for h in expected]
+    assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=ATOL)
+
+
+def test_a_wrong_method_would_be_noticed(ours, vocab_size):
+    """The first logits of any two methods are further apart than any tolerance here."""
+    profiles = ("full", *(f"{method}-constant" for method in METHODS[1:]), "fastv-last-query-constant")
+    profiles += tuple(f"{method}-with-bos" for method in METHODS[1:])
+    logits = [all_logits(ours(profile, "one window").start(vocab_size)) for profile in profiles]
+    for i, one in enumerate(logits):
+        for other in logits[:i]:
+            assert np.abs(one - other).max() > 100 * ATOL
+
+
+def test_the_reference_without_reduction_is_the_model_itself(model, reference, rows_of, vocab_size):
+    tokens = [17, 91, 203]
+    embed = model.get_input_embeddings()
+    parts = [embed(torch.as_tensor(BEFORE)), torch.as_tensor(rows_of("short"))]
+    parts += [embed(torch.as_tensor(AFTER)), embed(torch.as_tensor(tokens))]
+    with torch.no_grad():
+        expected = model(inputs_embeds=torch.cat(parts)[None]).logits[0, -len(tokens) - 1 :]
+    found = forced_logits(reference("full", "short"), tokens, vocab_size)
+    np.testing.assert_allclose(found, expected, atol=ATOL, rtol=0)
+
+
+def test_the_reference_merges_as_the_worked_example_does():
+    """The specification's example, worked by hand: rows, similarities and weights, then results."""
+    hidden = torch.tensor([[1.0, 0], [0, 1], [2, 2], [4, 0], [0, 3], [1, 1]])
+    similarity = torch.tensor([0.90, 0.80, 0.10, 0.95, 0.20])
+    weight, ones = torch.tensor([4.0, 3, 2, 1, 2, 0.5]), torch.ones(6)
+    span = Span(0, 6)
+    two, three = best(similarity, 2), best(similarity, 3)
+    assert (two, three) == ([0, 3], [0, 1, 3])
+    weighted = merge(hidden, three, weight, span)
+    assert weighted.tolist() == pytest.approx(np.array([[8 / 9, 7 / 9], [4 / 3, 2], [1, 1]]))
+    assert merge(hidden, two, ones, span).tolist() == [[0.5, 0.5], [2, 2], [2, 1.5], [1, 1]]
+    pairs = merge(hidden, disjoint(three), ones, span)
+    assert pairs.tolist() == [[0.5, 0.5], [2, 2], [2, 1.5], [1, 1]]
+
+
+def test_ties_go_to_the_lower_index():
+    assert best(torch.tensor([1.0, 2, 2, 2, 0]), 2) == [1, 2]
+    assert best(-torch.zeros(4), 3) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("profile", ["weighted_merge-decay", "fastv-last-query-constant"])
+def test_the_reference_is_the_same_in_float64(checkpoint, reference, speech_lm, rows_of, vocab_size, profile):
+    model = load_reference(checkpoint, "float64")
+    wide = reference_decoder(model, speech_lm.manifest.profiles[profile], rows_of("short"))
+    tokens = [17, 91, 203]
+    expected = forced_logits(reference(profile, "short"), tokens, vocab_size)
+    np.testing.assert_allclose(forced_logits(wide, tokens, vocab_size), expected, atol=ATOL, rtol=0)
+    assert model.dtype == torch.float64

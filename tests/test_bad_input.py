@@ -1,0 +1,616 @@
+"""Bad input of every kind: one line with value, place and remedy, exit code 2, and nothing left behind."""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner, Result
+
+from fastadasp.export import pipeline
+from fastadasp.export.cli import main
+from fastadasp.runtime import SpeechLM, artifact, hashing
+from fastadasp.runtime.manifest import parse_manifest
+
+RATE = 16000
+SMALL, LARGE = 200_000, 20_000_000  # bytes; the tiny artifact lies in between
+MS_RDONLY, MNT_DETACH = 1, 2  # of Linux
+
+
+def call(*args: object) -> Result:
+    """Run the command line within this process."""
+    result = CliRunner().invoke(main, [str(arg) for arg in args])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def fault(*args: object) -> str:
+    """The error line of a command that must fail with exit code 2 and print nothing else of note."""
+    result = call(*args)
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert result.exit_code == 2, result.output
+    assert len(lines) == 1, result.stderr
+    assert result.stderr.splitlines()[-1] == lines[0], "the error must be the last line"
+    assert "Traceback" not in result.output
+    return lines[0]
+
+
+def files_of(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.fixture
+def own_artifact(tiny_artifact: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(tiny_artifact, tmp_path / "artifact"))
+
+
+@pytest.fixture
+def own_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint"))
+
+
+def flip(path: Path, offset: int) -> None:
+    with path.open("r+b") as stream:
+        stream.seek(offset)
+        byte = stream.read(1)[0]
+        stream.seek(offset)
+        stream.write(bytes([byte ^ 0x40]))
+
+
+# Audio
+
+
+def test_missing_audio(tiny_artifact: Path, tmp_path: Path) -> None:
+    line = fault("run", tiny_artifact, tmp_path / "none.wav")
+    assert f"{tmp_path}/none.wav does not exist" in line
+    assert "give a wav, flac, ogg or mp3 file" in line
+
+
+def test_audio_that_is_a_folder(tiny_artifact: Path, tmp_path: Path) -> None:
+    assert "is a folder" in fault("run", tiny_artifact, tmp_path)
+
+
+def test_empty_audio(tiny_artifact: Path, tmp_path: Path) -> None:
+    path = tmp_path / "empty.wav"
+    path.touch()
+    assert f"{path} is empty (0 bytes)" in fault("run", tiny_artifact, path)
+
+
+def test_audio_without_samples(tiny_artifact: Path, tmp_path: Path) -> None:
+    path = tmp_path / "header.wav"
+    soundfile.write(path, np.zeros(0, np.float32), RATE)
+    assert f"{path} holds no samples" in fault("run", tiny_artifact, path)
+
+
+def test_one_sample_of_audio(tiny_artifact: Path, tmp_path: Path) -> None:
+    path = tmp_path / "one.wav"
+    soundfile.write(path, np.zeros(1, np.float32), RATE)
+    line = fault("run", tiny_artifact, path)
+    assert f"{path}: 0.1 ms give no audio token; at least 40 ms are needed" in line
+
+
+def test_audio_with_a_sample_that_is_no_number(tiny_artifact: Path, tmp_path: Path) -> None:
+    path, samples = tmp_path / "nan.wav", np.zeros(RATE, np.float32)
+    samples[RATE // 2] = np.nan
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+    line = fault("run", tiny_artifact, path)
+    assert f"{path}: sample 8000 at 0.500 s: nan is not finite; repair the recording" in line
+
+
+def test_corrupt_audio(tiny_artifact: Path, tmp_path: Path) -> None:
+    path = tmp_path / "noise.wav"
+    path.write_bytes(np.random.default_rng(0).bytes(4000))
+    assert f"{path} is corrupt or of an unknown format" in fault("run", tiny_artifact, path)
+
+
+def test_audio_that_is_cut_short(tiny_artifact: Path, clip: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.wav"
+    path.write_bytes(clip.read_bytes()[:-1000])
+    assert f"{path} is cut short" in fault("run", tiny_artifact, path)
+
+
+def test_audio_that_is_too_long_for_the_positions(tiny_artifact: Path, tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.zeros(60 * RATE, np.float32), RATE)
+    line = fault("run", tiny_artifact, path, "--max-new-tokens", 100)
+    assert f"{path}: 60.0 s take 1500 rows" in line
+    assert "1024 positions hold at most 36.9 s: cut the audio or ask for fewer tokens" in line
+
+
+def test_a_faulty_clip_does_not_lose_the_answers_before_it(
+    tiny_artifact: Path, clip: Path, tmp_path: Path
+) -> None:
+    result = call("run", tiny_artifact, clip, tmp_path / "none.wav", "--max-new-tokens", 3)
+    assert result.exit_code == 2
+    assert result.stdout.startswith(f"{clip}\t")
+    assert "request" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
+
+
+# Requests
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--beams", "num_beams is 0: give an integer of at least 1"),
+        ("--max-new-tokens", "max_new_tokens is 0: give an integer of at least 1"),
+    ],
+)
+def test_beams_and_tokens_below_one(tiny_artifact: Path, clip: Path, option: str, message: str) -> None:
+    assert message in fault("run", tiny_artifact, clip, option, 0)
+
+
+def test_all_faults_of_a_request_are_told_at_once_and_before_the_artifact_is_read(tmp_path: Path) -> None:
+    options = ("--beams", 2, "--num-return-sequences", 3, "--min-new-tokens", 9, "--max-new-tokens", 4)
+    line = fault("run", tmp_path / "no-artifact", "clip.wav", *options)
+    assert "num_return_sequences is 3" in line
+    assert "min_new_tokens is 9" in line
+
+
+def test_profile_that_the_artifact_lacks(tiny_artifact: Path, clip: Path) -> None:
+    line = fault("run", tiny_artifact, clip, "--profile", "sparse-50")
+    assert "profile 'sparse-50' is not in this artifact; it has: full, dense-constant-20, own-30" in line
+
+
+def test_provider_that_onnxruntime_lacks(tiny_artifact: Path, clip: Path) -> None:
+    line = fault("run", tiny_artifact, clip, "--provider", "AbacusExecutionProvider")
+    assert "AbacusExecutionProvider" in line
+    assert "it has: " in line
+
+
+def test_streaming_with_beams(tiny_artifact: Path, clip: Path) -> None:
+    assert "num_beams is 2" in fault("run", tiny_artifact, clip, "--stream", "--beams", 2)
+
+
+def test_stream_and_json_exclude_each_other(tiny_artifact: Path, clip: Path) -> None:
+    assert "--stream and --json" in fault("run", tiny_artifact, clip, "--stream", "--json")
+
+
+def test_prompt_that_names_two_places_of_audio(tiny_artifact: Path, clip: Path) -> None:
+    assert "stands 2 times" in fault("run", tiny_artifact, clip, "--prompt", "<|AUDIO|><|AUDIO|>")
+
+
+# Profiles
+
+
+def build(checkpoint: Path, folder: Path, profile: object = "full", *more: object) -> str:
+    """A build that must fail and leave `folder` as it was."""
+    before = files_of(folder)
+    line = fault("build", checkpoint, "-o", folder / "art", "--profile", profile, *more)
+    assert files_of(folder) == before
+    return line
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    """An empty folder for what a build may leave behind."""
+    folder = tmp_path / "output"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def profile_file(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str) -> Path:
+        path = tmp_path / "mine.toml"
+        path.write_text(text, "utf-8")
+        return path
+
+    return write
+
+
+def test_unknown_profile(tiny_checkpoint: Path, empty: Path) -> None:
+    line = build(tiny_checkpoint, empty, "dense-constant-51")
+    assert "profile 'dense-constant-51' is unknown" in line
+    assert "dense-constant-50" in line
+
+
+def test_unknown_key_of_a_profile(
+    tiny_checkpoint: Path, empty: Path, profile_file: Callable[[str], Path]
+) -> None:
+    path = profile_file('method = "weighted_merge"\nratio = 0.5\nstart = 2\n')
+    line = build(tiny_checkpoint, empty, path)
+    assert f"{path}: unknown key 'start': known keys are method, schedule, start_layer" in line
+
+
+@pytest.mark.parametrize("ratio", ["1.0", "-0.1", "2"])
+def test_ratio_outside_its_range(
+    tiny_checkpoint: Path, empty: Path, profile_file: Callable[[str], Path], ratio: str
+) -> None:
+    line = build(tiny_checkpoint, empty, profile_file(f'method = "weighted_merge"\nratio = {ratio}\n'))
+    assert f"ratio = {float(ratio):g}" in line.replace("1.0", "1")
+    assert "must lie in [0, 1)" in line
+
+
+def test_start_layer_that_the_model_lacks(
+    tiny_checkpoint: Path, empty: Path, profile_file: Callable[[str], Path]
+) -> None:
+    path = profile_file('method = "weighted_merge"\nratio = 0.5\nstart_layer = 40\n')
+    line = build(tiny_checkpoint, empty, path)
+    assert "profile 'mine'" in line
+    assert "start_layer 40 is out of range: this model has layers 0 to 3" in line
+
+
+def test_flops_target_that_cannot_be_reached(
+    tiny_checkpoint: Path, empty: Path, profile_file: Callable[[str], Path]
+) -> None:
+    text = 'method = "weighted_merge"\nstart_layer = 2\nflops_reduction_percent = 90\n'
+    line = build(tiny_checkpoint, empty, profile_file(text))
+    assert "flops_reduction_percent 90 is infeasible, at most " in line
+    assert "lower the target or start earlier" in line
+
+
+def test_profile_given_twice(tiny_checkpoint: Path, empty: Path) -> None:
+    assert "profile full is given twice" in build(tiny_checkpoint, empty, "full", "--profile", "full")
+
+
+def test_profile_file_that_is_no_toml(
+    tiny_checkpoint: Path, empty: Path, profile_file: Callable[[str], Path]
+) -> None:
+    assert "not valid TOML" in build(tiny_checkpoint, empty, profile_file("method = \n"))
+
+
+# Checkpoints
+
+
+def test_missing_checkpoint(tmp_path: Path, empty: Path) -> None:
+    assert f"checkpoint {tmp_path}/none: no such folder" in build(tmp_path / "none", empty)
+
+
+def test_checkpoint_without_config(own_checkpoint: Path, empty: Path) -> None:
+    (own_checkpoint / "config.json").unlink()
+    assert f"checkpoint {own_checkpoint}: config.json is missing" in build(own_checkpoint, empty)
+
+
+def test_config_that_is_no_json(own_checkpoint: Path, empty: Path) -> None:
+    (own_checkpoint / "config.json").write_text("{")
+    assert f"{own_checkpoint}/config.json: not valid JSON" in build(own_checkpoint, empty)
+
+
+def test_unsupported_family(own_checkpoint: Path, empty: Path) -> None:
+    edit(own_checkpoint / "config.json", model_type="parrot")
+    line = build(own_checkpoint, empty)
+    assert "model_type 'parrot' is not supported; known: qwen, qwen2_audio" in line
+
+
+@pytest.mark.parametrize("section", ["text_config", "audio_config"])
+def test_config_section_that_is_no_table(own_checkpoint: Path, empty: Path, section: str) -> None:
+    edit(own_checkpoint / "config.json", **{section: [1]})
+    assert section in build(own_checkpoint, empty)
+
+
+@pytest.mark.parametrize("kept", [4, 100, -1])
+def test_truncated_checkpoint(own_checkpoint: Path, empty: Path, kept: int) -> None:
+    path = own_checkpoint / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:kept])
+    line = build(own_checkpoint, empty)
+    assert str(path) in line
+    assert "truncated" in line or "cut off" in line
+
+
+def test_checkpoint_without_weights(own_checkpoint: Path, empty: Path) -> None:
+    (own_checkpoint / "model.safetensors").unlink()
+    assert "neither model.safetensors nor model.safetensors.index.json" in build(own_checkpoint, empty)
+
+
+def test_checkpoint_with_a_missing_shard(own_checkpoint: Path, empty: Path) -> None:
+    (own_checkpoint / "model.safetensors").unlink()
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (own_checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "shard model-00001-of-00002.safetensors is missing" in build(own_checkpoint, empty)
+
+
+def test_checkpoint_with_a_damaged_tokenizer(own_checkpoint: Path, empty: Path) -> None:
+    (own_checkpoint / "tokenizer.json").write_text("{")
+    assert f"{own_checkpoint}/tokenizer.json" in build(own_checkpoint, empty)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("config.json", {"model_type": ["qwen2_audio"]}, "model_type ['qwen2_audio'] is not supported"),
+        ("config.json", {"audio_token_index": "x"}, "audio_token_index is 'x', a whole number above 0"),
+        ("generation_config.json", {"eos_token_id": "x"}, "eos_token_id is 'x', a token id of at least 0"),
+        ("preprocessor_config.json", {"hop_length": None}, "hop_length is None, a whole number above 0"),
+    ],
+)
+def test_settings_of_the_wrong_type(
+    own_checkpoint: Path, empty: Path, name: str, values: dict[str, object], message: str
+) -> None:
+    edit(own_checkpoint / name, **values)
+    line = build(own_checkpoint, empty)
+    assert message in line
+    assert str(own_checkpoint) in line
+
+
+WHOLE = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [[], {}, WHOLE | {"shape": "x"}, WHOLE | {"data_offsets": [8]}, WHOLE | {"dtype": "F16"}],
+    ids=["a list", "empty", "no shape", "one offset", "too few bytes"],
+)
+def test_damaged_header_of_safetensors(own_checkpoint: Path, empty: Path, entry: object) -> None:
+    path = own_checkpoint / "model.safetensors"
+    header = json.dumps({"a.weight": entry}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    line = build(own_checkpoint, empty)
+    assert str(path) in line
+    assert "a.weight" in line
+    assert "copy it again" in line
+
+
+def test_sizes_that_do_not_fit_the_weights(own_checkpoint: Path, empty: Path) -> None:
+    config = json.loads((own_checkpoint / "config.json").read_text())
+    edit(own_checkpoint / "config.json", text_config={**config["text_config"], "intermediate_size": 256})
+    line = build(own_checkpoint, empty)
+    assert "mlp.gate_proj.weight has shape [128, 64], config.json asks for [256, 64]" in line
+
+
+def edit(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | values), "utf-8")
+
+
+# Artifacts
+
+
+def test_missing_artifact(tmp_path: Path, clip: Path) -> None:
+    line = fault("run", tmp_path / "none", clip)
+    assert f"artifact {tmp_path}/none: no manifest.json there; make one with: fastadasp-export build" in line
+
+
+@pytest.mark.parametrize("name", ["prefill.full.onnx", "decode.onnx", "encoder.onnx", "tokenizer.json"])
+def test_a_flipped_byte_in_any_small_file(own_artifact: Path, clip: Path, name: str) -> None:
+    flip(own_artifact / name, (own_artifact / name).stat().st_size // 2)
+    line = fault("run", own_artifact, clip)
+    assert f"artifact {own_artifact}: {name} does not match its hash; build or copy it again" in line
+
+
+def test_a_flipped_byte_in_small_weights(own_artifact: Path, clip: Path) -> None:
+    flip(own_artifact / "weights/model.safetensors", 100_001)
+    assert "weights/model.safetensors does not match its hash" in fault("run", own_artifact, clip)
+
+
+def test_a_flipped_byte_in_large_weights_is_found_by_verify(
+    own_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With small blocks, the tiny weights are as large for the sampling as those of a real model."""
+    monkeypatch.setattr(artifact, "QUICK_BYTES", 0)
+    monkeypatch.setattr(hashing, "SAMPLE_BYTES", 16)
+    manifest = parse_manifest((own_artifact / "manifest.json").read_text("utf-8"), "manifest")
+    files = {name: artifact.record_of(own_artifact / name) for name in manifest.files}
+    (own_artifact / "manifest.json").write_text(replace(manifest, files=files).to_json(), "utf-8")
+    weights = own_artifact / "weights/model.safetensors"
+
+    flip(weights, 100)  # between the first block and the second
+    assert call("inspect", own_artifact).exit_code == 0
+    assert "weights/model.safetensors does not match its hash" in fault("inspect", own_artifact, "--verify")
+
+    flip(weights, 0)  # in the first block
+    assert "weights/model.safetensors does not match its hash" in fault("inspect", own_artifact)
+
+
+def test_any_flipped_byte_in_the_manifest(own_artifact: Path) -> None:
+    path = own_artifact / "manifest.json"
+    whole = path.read_bytes()
+    for offset in np.linspace(0, len(whole) - 3, 40).astype(int).tolist():
+        path.write_bytes(whole)
+        flip(path, offset)
+        line = fault("inspect", own_artifact)
+        assert str(path) in line
+        assert "again" in line
+
+
+def test_missing_files_of_an_artifact_are_all_named(own_artifact: Path, clip: Path) -> None:
+    (own_artifact / "decode.onnx").unlink()
+    (own_artifact / "weights/model.safetensors").unlink()
+    line = fault("run", own_artifact, clip)
+    assert "decode.onnx is missing" in line
+    assert "weights/model.safetensors is missing" in line
+
+
+def test_artifact_of_another_format_version(own_artifact: Path) -> None:
+    edit(own_artifact / "manifest.json", format_version=99)
+    line = fault("inspect", own_artifact)
+    assert "format version 99, this version of fastadasp-export reads 1; build the artifact again" in line
+
+
+# Output
+
+
+def test_output_that_exists_is_kept_without_force(tiny_checkpoint: Path, own_artifact: Path) -> None:
+    before = files_of(own_artifact)
+    line = fault("build", tiny_checkpoint, "-o", own_artifact, "--profile", "full")
+    assert f"output {own_artifact} exists; give another folder, or --force to replace it" in line
+    assert files_of(own_artifact) == before
+
+
+def test_force_does_not_replace_a_folder_that_is_no_artifact(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    line = fault("build", tiny_checkpoint, "-o", tmp_path / "precious", "--profile", "full", "--force")
+    assert "is not an artifact; --force replaces artifacts only" in line
+    assert (tmp_path / "precious").is_dir()
+
+
+def test_output_below_a_file(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    line = fault("build", tiny_checkpoint, "-o", tmp_path / "file/art", "--profile", "full")
+    assert f"output {tmp_path}/file/art: {tmp_path}/file is a file; choose another folder" in line
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
+def test_output_below_a_folder_that_cannot_be_written(tiny_checkpoint: Path, empty: Path) -> None:
+    empty.chmod(0o500)
+    assert "Permission denied; choose a folder that can be written" in build(tiny_checkpoint, empty)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Mounts a file system of its own, of so many bytes, writable or not."""
+    folder, libc = tmp_path / "disk", ctypes.CDLL(None, use_errno=True)
+    folder.mkdir()
+
+    def mount(size: int, flags: int = 0) -> Path:
+        if sys.platform != "linux":
+            pytest.skip("mounting a disk of so many bytes is done as Linux does it")
+        if libc.mount(b"tmpfs", bytes(folder), b"tmpfs", flags, f"size={size}".encode()):
+            pytest.skip(f"mounting a disk needs privileges: {os.strerror(ctypes.get_errno())}")
+        return folder
+
+    yield mount
+    libc.umount2(bytes(folder), MNT_DETACH)
+
+
+def test_a_disk_that_fills_up_during_a_build(tiny_checkpoint: Path, disk: Callable[..., Path]) -> None:
+    small_disk = disk(SMALL)
+    line = build(tiny_checkpoint, small_disk, "full", "--weights", "copy")
+    assert f"output {small_disk}/art: the disk is full; free some space and build again" in line
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_a_write_that_finds_the_disk_full(
+    tiny_checkpoint: Path, empty: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """The disk fills up with the encoder, the decode step, the prefill or the manifest."""
+    writers, written = {name: getattr(Path, name) for name in ("write_bytes", "write_text")}, 0
+
+    def limited(name: str) -> Callable[..., int]:
+        def write(path: Path, *args: str) -> int:
+            nonlocal written
+            written += 1
+            if written == number:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            return int(writers[name](path, *args))
+
+        return write
+
+    for name in writers:
+        monkeypatch.setattr(Path, name, limited(name))
+    assert "the disk is full" in build(tiny_checkpoint, empty)
+
+
+def test_output_on_a_disk_that_cannot_be_written(tiny_checkpoint: Path, disk: Callable[..., Path]) -> None:
+    line = build(tiny_checkpoint, disk(SMALL, MS_RDONLY))
+    assert "Read-only file system; choose a folder that can be written" in line
+
+
+def test_weights_on_another_disk_cannot_be_linked(tiny_checkpoint: Path, disk: Callable[..., Path]) -> None:
+    line = build(tiny_checkpoint, disk(LARGE))
+    assert "cannot be hard-linked into the artifact" in line
+    assert "use --weights copy" in line
+
+
+def test_benchmark_results_that_have_no_place(tiny_artifact: Path, tmp_path: Path) -> None:
+    line = fault("bench", tiny_artifact, "-o", tmp_path / "none/results.json")
+    assert f"{tmp_path}/none is no folder that can be written; choose another" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--beams", "1,x"), "'1,x' is no list of numbers such as 1,5"),
+        (("--beams", "0"), "beams is 0: give a whole number of at least 1"),
+        (("--audio-seconds", "-3,nan"), "audio_seconds is -3: give a number above 0; audio_seconds is nan"),
+        (("--runs", "0"), "runs is 0: give a whole number of at least 1"),
+        (("--profile", "full,none"), "profile none is not in this artifact; it has: full, "),
+        (("--clip", "none.wav"), "audio none.wav does not exist"),
+    ],
+)
+def test_bad_options_of_a_benchmark(tiny_artifact: Path, options: tuple[str, str], message: str) -> None:
+    assert message in fault("bench", tiny_artifact, *options)
+
+
+def test_recorded_outputs_that_are_missing(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    line = fault("check", tiny_checkpoint, "--golden", tmp_path)
+    assert f"recorded outputs {tmp_path}: golden.json is missing" in line
+
+
+# Interrupts
+
+
+def test_an_interrupted_build_leaves_nothing_behind(
+    tiny_checkpoint: Path, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object) -> None:
+        assert files_of(empty), "it has begun to write"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "_manifest", interrupted)
+    result = CliRunner().invoke(
+        main, ["build", str(tiny_checkpoint), "-o", f"{empty}/art", "--profile", "full"]
+    )
+    assert result.exit_code == 1
+    assert "Aborted!" in result.stderr
+    assert files_of(empty) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+def test_an_interrupted_run_ends_without_a_traceback(tiny_artifact: Path) -> None:
+    command = [sys.executable, "-m", "fastadasp.export", "run", str(tiny_artifact), "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=False) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(b"RIFF")
+        process.stdin.flush()
+        _wait_until_read(process.stdin.fileno())
+        process.send_signal(signal.SIGINT)
+        stderr = process.stderr.read().decode()
+        assert process.wait() == 1
+    assert stderr.strip() == "Aborted!"
+
+
+def _wait_until_read(pipe: int, seconds: float = 60) -> None:
+    """Until the process has read the bytes in its pipe, which it does once the model is loaded."""
+    waiting, deadline = array.array("i", [1]), time.monotonic() + seconds
+    while waiting[0]:
+        fcntl.ioctl(pipe, termios.FIONREAD, waiting)
+        assert time.monotonic() < deadline, "the process does not read"
+        time.sleep(0.02)
+
+
+def test_a_fault_of_the_system_names_the_file(
+    tiny_artifact: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*args: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "some.file")
+
+    monkeypatch.setattr(SpeechLM, "load", unreadable)
+    assert "some.file: Permission denied; check the path" in fault("run", tiny_artifact, clip)
+
+
+def test_errors_of_several_lines_become_one(
+    tiny_artifact: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object, **options: object) -> None:
+        raise artifact.ArtifactError("one\ntwo")
+
+    monkeypatch.setattr(SpeechLM, "load", broken)
+    assert fault("run", tiny_artifact, clip) == "Error: one two"
+
+
+def test_usage_errors_have_the_same_exit_code() -> None:
+    assert isinstance(main, click.Group)
+    assert "Missing argument 'ARTIFACT'" in fault("run")
+    assert "No such command 'dance'" in fault("dance")
