@@ -1,0 +1,388 @@
+"""Ours against transformers on one decoder with random weights: alternating, in one process, one thread.
+
+Both get the same rows of audio and the same text, and generate the same number of tokens. Times are medians;
+read the ratios, the milliseconds are this machine's. Memory is measured in processes of its own.
+
+    python bench/compare.py -o bench/results/compare.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+THREADS = 1
+ROWS_A_SECOND = 25
+TEXT_BEFORE, TEXT_AFTER = 4, 8
+NEW_TOKENS = 64
+TEXT_CONFIG = {
+    "hidden_size": 512,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "intermediate_size": 2048,
+    "vocab_size": 16000,
+    "max_position_embeddings": 8192,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": False,
+    "eos_token_id": None,
+    "bos_token_id": None,
+    "pad_token_id": 0,
+}
+AUDIO_CONFIG = {
+    "d_model": 32,
+    "encoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 64,
+    "num_mel_bins": 80,
+    "max_source_positions": 1500,
+}
+TARGETS = {  # total latency of transformers fp32 / ours fp32
+    ("full", 1): 1.1,
+    ("full", 5): 5.0,
+    ("dense-constant-50", 1): 1.7,
+    ("dense-constant-50", 5): 8.0,
+}
+NOTHING = Fraction(1, 10**9)  # a ratio that scores and merges but removes no row
+
+
+def main() -> None:
+    options = _arguments()
+    import torch
+
+    torch.set_num_threads(THREADS)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        checkpoint(folder / "checkpoint")
+        build_artifact(folder)
+        result = {
+            "environment": environment(),
+            "protocol": {"threads": THREADS, "new_tokens": NEW_TOKENS, "runs": options.runs, **TEXT_CONFIG},
+            "latency": latency(folder, options.seconds, options.beams, options.runs),
+            "reduction_overhead": overhead(folder, options.seconds, options.runs),
+            "memory": [
+                memory(folder, profile, beams, seconds, lean)
+                for seconds in options.seconds
+                for profile in ("full", "dense-constant-50")
+                for beams in options.beams
+                for lean in (False, True)
+            ],
+        }
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(result, indent=1) + "\n")
+    print_tables(result)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--seconds", type=int, nargs="+", default=[120, 240])
+    parser.add_argument("--beams", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--runs", type=int, default=5)
+    return parser.parse_args()
+
+
+def checkpoint(folder: Path) -> None:
+    """A Qwen2-Audio checkpoint with random weights and a toy encoder."""
+    import torch
+    from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration
+
+    torch.manual_seed(0)
+    config = Qwen2AudioConfig(
+        audio_config={"model_type": "qwen2_audio_encoder", **AUDIO_CONFIG},
+        text_config={"model_type": "qwen2", **TEXT_CONFIG},
+        audio_token_index=1,
+    )
+    Qwen2AudioForConditionalGeneration(config).float().save_pretrained(folder)
+
+
+def build_artifact(folder: Path) -> None:
+    """The profiles of the comparison, and two that only score and merge."""
+    from fastadasp.export.pipeline import BuildOptions, build
+    from fastadasp.profiles import Profile, load_profile
+
+    score = {"method": "weighted_merge", "ratio": NOTHING, "start_layer": 2}
+    profiles = (
+        load_profile("full"),
+        load_profile("dense-constant-50"),
+        Profile("score-constant", schedule="constant", **score),
+        Profile("score-single", schedule="single", **score),
+    )
+    build(folder / "checkpoint", folder / "artifact", BuildOptions(profiles))
+
+
+def prompt(seconds: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Token ids before, audio rows, token ids after."""
+    random = np.random.default_rng(seconds)
+    rows = random.standard_normal((seconds * ROWS_A_SECOND, TEXT_CONFIG["hidden_size"])).astype(np.float32)
+    before, after = (random.integers(2, 1000, size) for size in (TEXT_BEFORE, TEXT_AFTER))
+    return before, rows * 0.02, after
+
+
+class Ours:
+    """The artifact under one profile."""
+
+    def __init__(self, model: Any, profile: str) -> None:
+        self.model, self.profile = model, profile
+
+    def run(self, seconds: int, beams: int) -> dict[str, Any]:
+        """One request; milliseconds of prefill, decode and both, and the tokens."""
+        from fastadasp.runtime.beam_search import SearchOptions, generate
+        from fastadasp.runtime.metrics import Stopwatch
+
+        watch = Stopwatch()
+        decoder = self.model.decoder(self.profile, *prompt(seconds), watch)
+        begin = time.perf_counter()
+        search = SearchOptions(num_beams=beams, max_new_tokens=NEW_TOKENS)
+        found = generate(decoder, search, vocab_size=TEXT_CONFIG["vocab_size"])
+        total = (time.perf_counter() - begin) * 1e3
+        prefill = watch.stages["prefill"]
+        steps = (total - prefill) / watch.steps
+        return {"total": total, "prefill": prefill, "step": steps, "tokens": list(found[0].tokens)}
+
+
+class Transformers:
+    """The same decoder in transformers, SDPA attention."""
+
+    def __init__(self, folder: Path, dtype: str) -> None:
+        import torch
+        from transformers import Qwen2AudioForConditionalGeneration
+
+        model = Qwen2AudioForConditionalGeneration.from_pretrained(folder, dtype=getattr(torch, dtype))
+        self.model = model.eval()
+
+    def run(self, seconds: int, beams: int) -> dict[str, Any]:
+        """One request; the prefill is timed as a request for one token."""
+        total, tokens = self._generate(seconds, beams, NEW_TOKENS)
+        prefill, _ = self._generate(seconds, beams, 1)
+        step = (total - prefill) / (NEW_TOKENS - 1)
+        return {"total": total, "prefill": prefill, "step": step, "tokens": tokens}
+
+    def _generate(self, seconds: int, beams: int, new_tokens: int) -> tuple[float, list[int]]:
+        import torch
+
+        before, rows, after = prompt(seconds)
+        embed = self.model.get_input_embeddings()
+        with torch.inference_mode():
+            parts = embed(torch.from_numpy(before)), torch.from_numpy(rows), embed(torch.from_numpy(after))
+            embeds = torch.cat([part.to(self.model.dtype) for part in parts])[None]
+            begin = time.perf_counter()
+            out = self.model.generate(
+                inputs_embeds=embeds,
+                attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long),
+                num_beams=beams,
+                do_sample=False,
+                max_new_tokens=new_tokens,
+                min_new_tokens=new_tokens,
+                pad_token_id=0,
+            )
+            total = (time.perf_counter() - begin) * 1e3
+        return total, out[0].tolist()[-new_tokens:]
+
+
+def latency(folder: Path, seconds: list[int], beams: list[int], runs: int) -> list[dict[str, Any]]:
+    """Every system in turn, `runs` times, after one warm-up."""
+    from fastadasp.runtime import SpeechLM
+
+    model = SpeechLM.load(folder / "artifact", threads=THREADS)
+    systems = {
+        "ours full": Ours(model, "full"),
+        "ours dense-constant-50": Ours(model, "dense-constant-50"),
+        "transformers fp32": Transformers(folder / "checkpoint", "float32"),
+        "transformers bf16": Transformers(folder / "checkpoint", "bfloat16"),
+    }
+    table = []
+    for length in seconds:
+        for width in beams:
+            records = alternate({name: _run(system, length, width) for name, system in systems.items()}, runs)
+            for name, found in records.items():
+                table.append({"system": name, "seconds": length, "beams": width, **_medians(found)})
+            same = records["ours full"][0]["tokens"] == records["transformers fp32"][0]["tokens"]
+            table[-4]["same_tokens_as_transformers_fp32"] = same
+    return table
+
+
+def _run(system: Ours | Transformers, seconds: int, beams: int) -> Callable[[], dict[str, Any]]:
+    return lambda: system.run(seconds, beams)
+
+
+def alternate(systems: dict[str, Callable[[], dict[str, Any]]], runs: int) -> dict[str, list[dict[str, Any]]]:
+    """Round after round, one run of each system; the first round warms up and is not counted."""
+    records: dict[str, list[dict[str, Any]]] = {name: [] for name in systems}
+    for i in range(runs + 1):
+        for name, run in systems.items():
+            gc.collect()
+            record = run()
+            if i:
+                records[name].append(record)
+    return records
+
+
+def _medians(records: list[dict[str, Any]]) -> dict[str, float]:
+    return {key: statistics.median(r[key] for r in records) for key in ("total", "prefill", "step")}
+
+
+def overhead(folder: Path, seconds: list[int], runs: int) -> list[dict[str, Any]]:
+    """Scoring and merging with nothing removed, as a share of the full prefill."""
+    from fastadasp.runtime import SpeechLM
+
+    model = SpeechLM.load(folder / "artifact", threads=THREADS)
+    names = ("full", "score-constant", "score-single")
+    table = []
+    for length in seconds:
+        runners = {name: _prefill_only(model, name, length) for name in names}
+        found = alternate(runners, max(5, runs))
+        medians = {name: statistics.median(r["prefill"] for r in found[name]) for name in names}
+        for name in names[1:]:
+            share = medians[name] / medians["full"] - 1
+            table.append({"schedule": name.removeprefix("score-"), "seconds": length, "share": share})
+    return table
+
+
+def _prefill_only(model: Any, profile: str, seconds: int) -> Callable[[], dict[str, Any]]:
+    def run() -> dict[str, Any]:
+        decoder = model.decoder(profile, *prompt(seconds))
+        begin = time.perf_counter()
+        decoder.start(10)
+        return {"prefill": (time.perf_counter() - begin) * 1e3}
+
+    return run
+
+
+def memory(folder: Path, profile: str, beams: int, seconds: int, lean: bool) -> dict[str, Any]:
+    """Peak resident memory of one request, above that of the imported libraries, in its own process."""
+    arguments = [str(folder), profile, str(beams), str(seconds), str(int(lean))]
+    command = [sys.executable, __file__, "--memory-of", *arguments]
+    out = subprocess.run(command, check=True, capture_output=True, text=True)
+    return {"profile": profile, "beams": beams, "seconds": seconds, "lean": lean, **json.loads(out.stdout)}
+
+
+def memory_of(folder: str, profile: str, beams: str, seconds: str, lean: str) -> None:
+    """The child process of `memory`: print its figures as JSON."""
+    from fastadasp.runtime import SpeechLM
+    from fastadasp.runtime.beam_search import SearchOptions, generate
+
+    inputs = prompt(int(seconds))
+    before = _status("VmRSS")
+    model = SpeechLM.load(Path(folder) / "artifact", profile, threads=THREADS, prepack=lean == "0")
+    decoder = model.decoder(profile, *inputs)
+    search = SearchOptions(num_beams=int(beams), max_new_tokens=NEW_TOKENS)
+    generate(decoder, search, vocab_size=TEXT_CONFIG["vocab_size"])
+    weights = sum(path.stat().st_size for path in (Path(folder) / "artifact" / "weights").iterdir())
+    needed = weights + decoder.cache.size_bytes
+    peak = _status("VmHWM") - before
+    print(json.dumps({"peak_bytes": peak, "weights_and_kv_bytes": needed, "ratio": peak / needed}))
+
+
+def _status(key: str) -> int:
+    """One figure of this process in bytes (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+def environment() -> dict[str, Any]:
+    """What the figures depend on."""
+    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
+    names = ("fastadasp-export", "onnxruntime", "torch", "transformers", "numpy")
+    return {
+        "cpu": cpu.partition(": ")[2],
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in names},
+    }
+
+
+def print_tables(result: dict[str, Any]) -> None:
+    """Latency with the ratio to transformers fp32 and the target, overhead, memory."""
+    from rich.console import Console
+
+    console = Console(width=110)
+    for table in (
+        _latency_table(result["latency"]),
+        _overhead_table(result),
+        _memory_table(result["memory"]),
+    ):
+        console.print(table)
+
+
+def _latency_table(records: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table(title="Latency, ms; speed-up of the total over transformers fp32")
+    for column in ("audio s", "beams", "system", "prefill", "step", "total", "speed-up", "target"):
+        table.add_column(column, justify="left" if column == "system" else "right")
+    peers = {(r["seconds"], r["beams"]): r for r in records if r["system"] == "transformers fp32"}
+    for r in records:
+        peer = peers[r["seconds"], r["beams"]]
+        target = TARGETS.get((r["system"].removeprefix("ours "), r["beams"]))
+        table.add_row(
+            *(str(r["seconds"]), str(r["beams"]), r["system"]),
+            *(f"{r[key]:.1f}" for key in ("prefill", "step", "total")),
+            f"{peer['total'] / r['total']:.2f}x",
+            f"{target}x" if target else "",
+        )
+    return table
+
+
+def _overhead_table(result: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table(title="Scoring and merging, share of the full prefill (target: constant 10 %, single 3 %)")
+    for column in ("audio s", "schedule", "share"):
+        table.add_column(column)
+    for r in result["reduction_overhead"]:
+        table.add_row(str(r["seconds"]), r["schedule"], f"{100 * r['share']:.1f} %")
+    for (seconds, system), ratio in _step_ratios(result["latency"]).items():
+        table.add_row(str(seconds), f"5-beam step / greedy step, {system}", f"{ratio:.2f} (target 1.35)")
+    return table
+
+
+def _step_ratios(records: list[dict[str, Any]]) -> dict[tuple[int, str], float]:
+    steps = {(r["seconds"], r["system"], r["beams"]): r["step"] for r in records}
+    return {
+        (seconds, system): steps[seconds, system, 5] / steps[seconds, system, 1]
+        for seconds, system, beams in steps
+        if beams == 5 and (seconds, system, 1) in steps
+    }
+
+
+def _memory_table(records: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table(title="Peak resident memory above the imported libraries (target: 1.4 x weights + KV)")
+    for column in ("audio s", "profile", "beams", "lean", "peak MB", "weights + KV MB", "ratio"):
+        table.add_column(column)
+    for r in records:
+        table.add_row(
+            *(str(r[key]) for key in ("seconds", "profile", "beams", "lean")),
+            *(f"{r[key] / 1e6:.0f}" for key in ("peak_bytes", "weights_and_kv_bytes")),
+            f"{r['ratio']:.2f}",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--memory-of"]:
+        memory_of(*sys.argv[2:])
+    else:
+        main()

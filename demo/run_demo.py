@@ -1,0 +1,116 @@
+"""The demo: build the shipped SpeechLM under two profiles, transcribe human clips, measure latency.
+
+python demo/run_demo.py [--output build/demo]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from fastadasp.export.build_options import BuildOptions
+from fastadasp.export.pipeline import build
+from fastadasp.profiles import load_profile
+from fastadasp.runtime import GenerationResult, SpeechLM
+from fastadasp.runtime.audio import load_audio
+from fastadasp.runtime.benchmark import run_benchmark
+from fastadasp.runtime.benchmark_options import BenchmarkOptions
+from fastadasp.runtime.report import benchmark_tables
+
+HERE = Path(__file__).parent
+CLIPS = HERE / "clips"
+PROFILES = ("full", "dense-constant-50")
+PROMPT = "<asr>"
+SAMPLE_RATE = 16000
+LONG_SECONDS = 240
+console = Console(width=100)
+
+
+def main() -> None:
+    """Build, transcribe, measure."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--output", type=Path, default=Path("build/demo"))
+    artifact = parser.parse_args().output
+    build_demo(artifact)
+    model = SpeechLM.load(artifact)
+    transcribe_clips(model)
+    transcribe_long(model)
+    measure(model)
+    console.print("\nTry it on a clip of your own:")
+    console.print(f"  .venv/bin/fastadasp-export run {artifact} demo/clips/dates-01.flac --prompt '{PROMPT}'")
+
+
+def build_demo(artifact: Path) -> None:
+    """One artifact with both profiles."""
+    begin = time.perf_counter()
+    profiles = tuple(load_profile(name) for name in PROFILES)
+    manifest = build(HERE / "model", artifact, BuildOptions(profiles, force=True))
+    size = sum(record.size for record in manifest.files.values())
+    seconds = time.perf_counter() - begin
+    console.print(
+        f"Built {artifact}: profiles {', '.join(PROFILES)}, {size / 1e6:.1f} MB, {seconds:.1f} s, "
+        f"weights {manifest.weights.origin}\n"
+    )
+
+
+def transcribe_clips(model: SpeechLM) -> None:
+    """Every clip under both profiles, greedy and with beams; wrong answers are marked."""
+    columns = [(profile, beams) for profile in PROFILES for beams in (1, 5)]
+    right = dict.fromkeys(columns, 0)
+    table = Table("said", "full", "full, 5 beams", "50 %", "50 %, 5 beams", title="Human clips")
+    clips = [json.loads(line) for line in (CLIPS / "transcripts.jsonl").read_text("utf-8").splitlines()]
+    for clip in clips:
+        cells = []
+        for profile, beams in columns:
+            audio = CLIPS / clip["audio"]
+            found = model.generate(audio, PROMPT, profile=profile, num_beams=beams, max_new_tokens=64)
+            right[profile, beams] += found.text == clip["text"]
+            cells.append("=" if found.text == clip["text"] else f"[red]{found.text}[/red]")
+        table.add_row(clip["text"], *cells)
+    table.add_row("[bold]right", *(f"[bold]{right[column]} of {len(clips)}" for column in columns))
+    console.print(table)
+
+
+def transcribe_long(model: SpeechLM) -> None:
+    """All clips one after another, repeated to four minutes, with five beams."""
+    parts = [load_audio(path, SAMPLE_RATE).samples for path in sorted(CLIPS.glob("*.flac"))]
+    samples = np.resize(np.concatenate(parts), LONG_SECONDS * SAMPLE_RATE)
+    for profile in PROFILES:
+        found = model.generate(samples, PROMPT, profile=profile, num_beams=5, max_new_tokens=128)
+        console.print(_long_line(profile, found))
+    console.print(
+        "The demo model was trained on clips of a few seconds: four minutes show speed, not skill.\n"
+    )
+
+
+def _long_line(profile: str, found: GenerationResult) -> str:
+    return (
+        f"{LONG_SECONDS} s, 5 beams, {profile}: {found.latency.output_tokens} tokens in "
+        f"{found.latency.request_ms / 1e3:.1f} s (RTF {found.latency.rtf:.3f}), "
+        f"{100 * found.kept_ratio:.0f} % of the audio rows kept, KV {found.kv_bytes / 1e6:.1f} MB"
+    )
+
+
+def measure(model: SpeechLM) -> None:
+    """The latency table: two lengths, both profiles, one and five beams."""
+    options = BenchmarkOptions(
+        profiles=PROFILES,
+        beams=(1, 5),
+        audio_seconds=(30, LONG_SECONDS),
+        clip=CLIPS / "digits-01.flac",
+        prompt=PROMPT,
+        runs=3,
+        warmup=1,
+    )
+    for table in benchmark_tables(run_benchmark(model, options)):
+        console.print(table)
+
+
+if __name__ == "__main__":
+    main()
