@@ -1,6 +1,6 @@
 """How the weights get into an artifact: bytes and seconds of each way, and whether it survives a move.
 
-    python bench/weights.py CHECKPOINT...
+python bench/weights.py CHECKPOINT...
 """
 
 from __future__ import annotations

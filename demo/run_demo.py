@@ -21,7 +21,8 @@ from fastadasp.runtime import GenerationResult, SpeechLM
 from fastadasp.runtime.audio import load_audio
 from fastadasp.runtime.benchmark import run_benchmark
 from fastadasp.runtime.benchmark_options import BenchmarkOptions
-from fastadasp.runtime.report import benchmark_tables
+from fastadasp.runtime.benchmark_report import benchmark_sections
+from fastadasp.runtime.report import show
 
 HERE = Path(__file__).parent
 CLIPS = HERE / "clips"
@@ -108,8 +109,7 @@ def measure(model: SpeechLM) -> None:
         runs=3,
         warmup=1,
     )
-    for table in benchmark_tables(run_benchmark(model, options)):
-        console.print(table)
+    show(console, benchmark_sections(run_benchmark(model, options)))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,3 +72,17 @@ class PromptCodec:
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of generated tokens, special tokens left out."""
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+
+    def stream(self, tokens: Iterable[int]) -> Iterator[str]:
+        """The text that each token adds. Part of a character waits for the rest of it, or for the end."""
+        seen: list[int] = []
+        shown = text = ""
+        for token in tokens:
+            seen.append(token)
+            text = self.decode(seen)
+            if text.endswith("\N{REPLACEMENT CHARACTER}"):
+                continue
+            yield text[len(shown) :]
+            shown = text
+        if text != shown:
+            yield text[len(shown) :]

@@ -12,40 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ..profiles import signature as sig
-from ..profiles.errors import AudioError, RequestError
+from ..profiles.errors import RequestError
 from .artifact import Artifact, open_artifact
 from .audio import Audio, Source, load_audio, place_of
 from .audio_encoder import AudioEncoder
 from .beam_search import Hypothesis, SearchOptions, generate, greedy_tokens
 from .decoding import SessionDecoder
-from .metrics import Latency, Stopwatch
+from .limits import check_ids, check_length
+from .metrics import Stopwatch
 from .onnxruntime_session import CPU
 from .prompt import PromptCodec, PromptIds
+from .results import GenerationResult, TextHypothesis
 from .sessions import Sessions
-
-
-@dataclass(frozen=True)
-class TextHypothesis:
-    """One answer, as text."""
-
-    text: str
-    tokens: tuple[int, ...]  # without the end token
-    finished: bool  # ended by an end token rather than by max_new_tokens
-    score: float  # sum of log-probabilities / length ** length_penalty
-
-
-@dataclass(frozen=True)
-class GenerationResult:
-    """The answer to one request."""
-
-    text: str  # of the best hypothesis; empty where the artifact has no tokenizer
-    hypotheses: tuple[TextHypothesis, ...]  # best first
-    latency: Latency
-    audio_seconds: float
-    profile: str
-    prefix_lengths: tuple[int, ...]  # rows of the prompt that each layer keeps
-    kept_ratio: float  # audio rows kept, summed over the layers / (layers * audio rows)
-    kv_bytes: int  # prefix, shared by all beams, plus the pool at its largest
 
 
 @dataclass(frozen=True)
@@ -172,7 +150,7 @@ class SpeechLM:
         decoder, request, _ = self._begin(audio, prompt, profile, source_rate, search, Stopwatch())
         vocab_size = self._dims.vocab_size
         tokens = greedy_tokens(decoder, search, vocab_size=vocab_size, prompt_ids=request.penalised_ids)
-        return _pieces(self._codec, tokens)
+        return self._codec.stream(tokens)
 
     def search_options(self, **options: Any) -> SearchOptions:
         """Search options with the model's end tokens as default.
@@ -221,10 +199,10 @@ class SpeechLM:
     ) -> tuple[SessionDecoder, _Request, str]:
         name = self._known_profile(profile or self.profile)
         ids = self._encode(prompt)
-        self._check_ids(ids, name)
+        check_ids(self.manifest, ids, name)
         with watch.stage("audio"):
             audio = load_audio(source, self.manifest.front_end.log_mel.sample_rate, source_rate=source_rate)
-        self._check_length(place_of(source), audio, ids, search.max_new_tokens)
+        check_length(self.manifest, place_of(source), audio, ids, search.max_new_tokens)
         rows = self.audio_encoder.encode(audio.samples, watch)
         request = self._request(audio, rows, ids)
         return self.decoder(name, ids.before, rows, ids.after, watch), request, name
@@ -233,38 +211,6 @@ class SpeechLM:
         audio_ids = self.manifest.prompt.audio_token_ids if self.manifest.prompt else ()
         penalised = (*ids.before.tolist(), *audio_ids, *ids.after.tolist())
         return _Request(audio.seconds, len(rows), ids, penalised)
-
-    def _audio_rows(self, num_samples: int) -> int:
-        """Decoder rows of so many samples."""
-        front_end = self.manifest.front_end
-        frames = front_end.audio_frames(num_samples)
-        return frames + front_end.bos_rows + front_end.eos_rows if frames else 0
-
-    def _check_length(self, place: str, audio: Audio, ids: PromptIds, max_new_tokens: int) -> None:
-        front_end, positions = self.manifest.front_end, self.manifest.decoder.max_positions
-        rows = self._audio_rows(len(audio.samples))
-        if not rows:
-            least = front_end.seconds_of(1 + front_end.bos_rows + front_end.eos_rows)
-            found = f"{place}: {audio.seconds * 1e3:.1f} ms give no audio token"
-            raise AudioError(f"{found}; at least {least * 1e3:.0f} ms are needed")
-        free = positions - ids.num_text_rows - max_new_tokens
-        if rows > free:
-            raise AudioError(
-                f"{place}: {audio.seconds:.1f} s take {rows} rows; with {ids.num_text_rows} of prompt and "
-                f"max_new_tokens {max_new_tokens} this model's {positions} positions hold at most "
-                f"{front_end.seconds_of(free):.1f} s: cut the audio or ask for fewer tokens"
-            )
-
-    def _check_ids(self, ids: PromptIds, profile: str) -> None:
-        size = self._dims.vocab_size
-        if outside := [i for i in (*ids.before.tolist(), *ids.after.tolist()) if not 0 <= i < size]:
-            raise RequestError(f"prompt: token {outside[0]} is not one of this model's {size} tokens")
-        reads_row_before = self.manifest.profiles[profile].profile.include_audio_bos
-        if reads_row_before and not self.manifest.front_end.bos_rows + len(ids.before):
-            raise RequestError(
-                f"prompt: nothing stands before the audio, and profile {profile!r} reduces the row there too "
-                "(include_audio_bos); put a token before the audio or choose another profile"
-            )
 
     def _encode(self, prompt: str | PromptIds) -> PromptIds:
         if isinstance(prompt, PromptIds):
@@ -314,21 +260,6 @@ class SpeechLM:
     def _load_codec(self) -> PromptCodec | None:
         path = self.artifact.tokenizer
         return PromptCodec(path, self.manifest.prompt) if path and self.manifest.prompt else None
-
-
-def _pieces(codec: PromptCodec, tokens: Iterator[int]) -> Iterator[str]:
-    """The text that each token adds. Part of a character waits for the rest of it, or for the end."""
-    seen: list[int] = []
-    shown = text = ""
-    for token in tokens:
-        seen.append(token)
-        text = codec.decode(seen)
-        if text.endswith("\N{REPLACEMENT CHARACTER}"):
-            continue
-        yield text[len(shown) :]
-        shown = text
-    if text != shown:
-        yield text[len(shown) :]
 
 
 __all__ = ["GenerationResult", "PromptIds", "SearchOptions", "SpeechLM", "TextHypothesis"]

@@ -21,10 +21,7 @@ def blocks(language):
 
 
 COMMANDS = [
-    line
-    for block in blocks("sh")
-    for line in block.splitlines()
-    if line.startswith("fastadasp-export ")
+    line for block in blocks("sh") for line in block.splitlines() if line.startswith("fastadasp-export ")
 ]
 
 

@@ -1,0 +1,47 @@
+"""What a model can take: refused before any work is done, with the reason and the remedy."""
+
+from __future__ import annotations
+
+from ..profiles.errors import AudioError, RequestError
+from .audio import Audio
+from .manifest import Manifest
+from .prompt import PromptIds
+
+
+def check_ids(manifest: Manifest, ids: PromptIds, profile: str) -> None:
+    """Refuse ids outside the vocabulary, and a span that would start before the prompt.
+
+    Raises:
+        RequestError: either of them.
+    """
+    size = manifest.decoder.dims.vocab_size
+    if outside := [i for i in (*ids.before.tolist(), *ids.after.tolist()) if not 0 <= i < size]:
+        raise RequestError(f"prompt: token {outside[0]} is not one of this model's {size} tokens")
+    reads_row_before = manifest.profiles[profile].profile.include_audio_bos
+    if reads_row_before and not manifest.front_end.bos_rows + len(ids.before):
+        raise RequestError(
+            f"prompt: nothing stands before the audio, and profile {profile!r} reduces the row there too "
+            "(include_audio_bos); put a token before the audio or choose another profile"
+        )
+
+
+def check_length(manifest: Manifest, place: str, audio: Audio, ids: PromptIds, max_new_tokens: int) -> None:
+    """Refuse audio that gives no row, or more rows than the positions hold beside prompt and answer.
+
+    Raises:
+        AudioError: either of them; `place` says in the message where the audio comes from.
+    """
+    front_end, positions = manifest.front_end, manifest.decoder.max_positions
+    around = front_end.bos_rows + front_end.eos_rows
+    frames = front_end.audio_frames(len(audio.samples))
+    if not frames:
+        least = front_end.seconds_of(1 + around)
+        found = f"{place}: {audio.seconds * 1e3:.1f} ms give no audio token"
+        raise AudioError(f"{found}; at least {least * 1e3:.0f} ms are needed")
+    free = positions - ids.num_text_rows - max_new_tokens
+    if frames + around > free:
+        raise AudioError(
+            f"{place}: {audio.seconds:.1f} s take {frames + around} rows; with {ids.num_text_rows} of prompt "
+            f"and max_new_tokens {max_new_tokens} this model's {positions} positions hold at most "
+            f"{front_end.seconds_of(free):.1f} s: cut the audio or ask for fewer tokens"
+        )
