@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,10 +19,13 @@ import time
 from collections.abc import Callable
 from fractions import Fraction
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fastadasp.runtime.environment import environment
 
 THREADS = 1
 ROWS_A_SECOND = 25
@@ -58,6 +59,7 @@ TARGETS = {  # total latency of transformers fp32 / ours fp32
     ("dense-constant-50", 1): 1.7,
     ("dense-constant-50", 5): 8.0,
 }
+PEERS = ("torch", "transformers")
 NOTHING = Fraction(1, 10**9)  # a ratio that scores and merges but removes no row
 
 
@@ -66,34 +68,25 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(THREADS)
+    output: Path = options.output
+    result = json.loads(output.read_text()) if output.is_file() else {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         checkpoint(folder / "checkpoint")
         build_artifact(folder)
-        result = {
-            "environment": environment(),
-            "protocol": {"threads": THREADS, "new_tokens": NEW_TOKENS, "runs": options.runs, **TEXT_CONFIG},
-            "latency": latency(folder, options.seconds, options.beams, options.runs),
-            "reduction_overhead": overhead(folder, options.seconds, options.runs),
-            "memory": [
-                memory(folder, profile, beams, seconds, lean)
-                for seconds in options.seconds
-                for profile in ("full", "dense-constant-50")
-                for beams in options.beams
-                for lean in (False, True)
-            ],
-        }
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(result, indent=1) + "\n")
+        for part in options.parts:
+            before = {**environment(THREADS), "peers": {name: version(name) for name in PEERS}}
+            records = PARTS[part](folder, options)
+            result[part] = {"environment": before, "runs": options.runs, "records": records}
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps({"model": TEXT_CONFIG, "new_tokens": NEW_TOKENS, **result}, indent=1) + "\n")
     print_tables(result)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("-o", "--output", type=Path)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("-o", "--output", type=Path, default=Path("build/compare.json"))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="others are kept")
     parser.add_argument("--seconds", type=int, nargs="+", default=[120, 240])
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--runs", type=int, default=5)
@@ -198,7 +191,7 @@ class Transformers:
         return total, out[0].tolist()[-new_tokens:]
 
 
-def latency(folder: Path, seconds: list[int], beams: list[int], runs: int) -> list[dict[str, Any]]:
+def latency(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Every system in turn, `runs` times, after one warm-up."""
     from fastadasp.runtime import SpeechLM
 
@@ -212,9 +205,10 @@ def latency(folder: Path, seconds: list[int], beams: list[int], runs: int) -> li
         "transformers bf16": Transformers(folder / "checkpoint", "bfloat16"),
     }
     table = []
-    for length in seconds:
-        for width in beams:
-            records = alternate({name: _run(system, length, width) for name, system in systems.items()}, runs)
+    for length in options.seconds:
+        for width in options.beams:
+            runners = {name: _run(system, length, width) for name, system in systems.items()}
+            records = alternate(runners, options.runs)
             expected = records["transformers fp32"][0]["tokens"]
             for name, found in records.items():
                 case = {"system": name, "seconds": length, "beams": width}
@@ -243,16 +237,16 @@ def _medians(records: list[dict[str, Any]]) -> dict[str, float]:
     return {key: statistics.median(r[key] for r in records) for key in ("total", "prefill", "step")}
 
 
-def overhead(folder: Path, seconds: list[int], runs: int) -> list[dict[str, Any]]:
+def overhead(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Scoring and merging with nothing removed, as a share of the full prefill; and what reduction saves."""
     from fastadasp.runtime import SpeechLM
 
     model = SpeechLM.load(folder / "artifact", threads=THREADS)
     names = ("full", "score-constant", "score-single", "dense-constant-50")
     table = []
-    for length in seconds:
+    for length in options.seconds:
         runners = {name: _prefill_only(model, name, length) for name in names}
-        found = alternate(runners, max(5, runs))
+        found = alternate(runners, max(5, options.runs))
         medians = {name: statistics.median(r["prefill"] for r in found[name]) for name in names}
         saved = medians["full"] - medians["dense-constant-50"]
         for name in names[1:3]:
@@ -272,7 +266,14 @@ def _prefill_only(model: Any, profile: str, seconds: int) -> Callable[[], dict[s
     return run
 
 
-def memory(folder: Path, profile: str, beams: int, seconds: int, lean: bool) -> dict[str, Any]:
+def memory(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Every combination, each in a process of its own."""
+    profiles = ("full", "dense-constant-50")
+    cases = product(options.seconds, profiles, options.beams, (False, True))
+    return [_memory(folder, profile, beams, seconds, lean) for seconds, profile, beams, lean in cases]
+
+
+def _memory(folder: Path, profile: str, beams: int, seconds: int, lean: bool) -> dict[str, Any]:
     """Peak resident memory of one request, above that of the imported libraries, in its own process."""
     arguments = [str(folder), profile, str(beams), str(seconds), str(int(lean))]
     command = [sys.executable, __file__, "--memory-of", *arguments]
@@ -303,18 +304,11 @@ def _status(key: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 
-def environment() -> dict[str, Any]:
-    """What the figures depend on."""
-    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
-    names = ("fastadasp-export", "onnxruntime", "torch", "transformers", "numpy")
-    return {
-        "cpu": cpu.partition(": ")[2],
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in names},
-    }
+PARTS: dict[str, Callable[[Path, argparse.Namespace], list[dict[str, Any]]]] = {
+    "latency": latency,
+    "overhead": overhead,
+    "memory": memory,
+}
 
 
 def print_tables(result: dict[str, Any]) -> None:
@@ -322,21 +316,29 @@ def print_tables(result: dict[str, Any]) -> None:
     from rich.console import Console
 
     console = Console(width=110)
-    for table in (
-        _latency_table(result["latency"]),
-        _overhead_table(result),
-        _memory_table(result["memory"]),
-    ):
-        console.print(table)
+    for part, table in TABLES.items():
+        if part in result:
+            console.print(table(result[part]["records"]))
 
 
 def _latency_table(records: list[dict[str, Any]]) -> Any:
     from rich.table import Table
 
     table = Table(title="Latency, ms; speed-up of the total over transformers fp32")
-    for column in ("audio s", "beams", "system", "prefill", "step", "total", "speed-up", "target"):
+    for column in (
+        "audio s",
+        "beams",
+        "system",
+        "prefill",
+        "step",
+        "total",
+        "speed-up",
+        "target",
+        "step / greedy",
+    ):
         table.add_column(column, justify="left" if column == "system" else "right")
     peers = {(r["seconds"], r["beams"]): r for r in records if r["system"] == "transformers fp32"}
+    greedy = {(r["seconds"], r["system"]): r["step"] for r in records if r["beams"] == 1}
     for r in records:
         peer = peers[r["seconds"], r["beams"]]
         target = TARGETS.get((r["system"].removeprefix("ours "), r["beams"]))
@@ -345,30 +347,21 @@ def _latency_table(records: list[dict[str, Any]]) -> Any:
             *(f"{r[key]:.1f}" for key in ("prefill", "step", "total")),
             f"{peer['total'] / r['total']:.2f}x",
             f"{target}x" if target else "",
+            f"{r['step'] / greedy[r['seconds'], r['system']]:.2f}" if r["beams"] > 1 and greedy else "",
         )
     return table
 
 
-def _overhead_table(result: dict[str, Any]) -> Any:
+def _overhead_table(records: list[dict[str, Any]]) -> Any:
     from rich.table import Table
 
-    table = Table(title="Scoring and merging, share of the full prefill (target: constant 10 %, single 3 %)")
-    for column in ("audio s", "schedule", "share"):
+    table = Table(title="Scoring and merging with nothing removed (target: constant 10 %, single 3 %)")
+    for column in ("audio s", "schedule", "of the full prefill", "of the time that dense-constant-50 saves"):
         table.add_column(column)
-    for r in result["reduction_overhead"]:
-        table.add_row(str(r["seconds"]), r["schedule"], f"{100 * r['share_of_full_prefill']:.1f} %")
-    for (seconds, system), ratio in _step_ratios(result["latency"]).items():
-        table.add_row(str(seconds), f"5-beam step / greedy step, {system}", f"{ratio:.2f} (target 1.35)")
+    for r in records:
+        shares = (f"{100 * r[key]:.1f} %" for key in ("share_of_full_prefill", "per_time_saved_by_50"))
+        table.add_row(str(r["seconds"]), r["schedule"], *shares)
     return table
-
-
-def _step_ratios(records: list[dict[str, Any]]) -> dict[tuple[int, str], float]:
-    steps = {(r["seconds"], r["system"], r["beams"]): r["step"] for r in records}
-    return {
-        (seconds, system): steps[seconds, system, 5] / steps[seconds, system, 1]
-        for seconds, system, beams in steps
-        if beams == 5 and (seconds, system, 1) in steps
-    }
 
 
 def _memory_table(records: list[dict[str, Any]]) -> Any:
@@ -385,6 +378,8 @@ def _memory_table(records: list[dict[str, Any]]) -> Any:
         )
     return table
 
+
+TABLES = {"latency": _latency_table, "overhead": _overhead_table, "memory": _memory_table}
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--memory-of"]:

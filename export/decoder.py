@@ -16,6 +16,7 @@ from ..plugins.body import FLOAT
 from ..profiles import signature as sig
 from ..profiles.flops import ResolvedProfile
 from ..runtime.manifest import FrontEnd
+from .checkpoint import Tensor
 from .graph import Graph
 from .lowering.lowering import Lowering
 from .model_spec import DecoderLayer, DecoderSpec
@@ -80,12 +81,12 @@ class _Layers:
         split = g.reshape(x, -1, self.dims.num_kv_heads, self.dims.head_dim)
         return g.op("Transpose", split, name=name, perm=[1, 0, 2], outputs=[output] if output else 1)
 
-    def norm(self, x: str, branch: str | None, weight: object, name: str) -> tuple[str, str]:
+    def norm(self, x: str, branch: str | None, weight: Tensor, name: str) -> tuple[str, str]:
         """x + branch and its normalisation; without a branch, x itself."""
         eps = self.spec.norm_eps
         if branch is None:
-            return x, self.g.rms_norm(x, weight, eps, name)  # type: ignore[arg-type]
-        total, normed = self.lowering.add_norm(self.g, name, x, branch, weight, eps)  # type: ignore[arg-type]
+            return x, self.g.rms_norm(x, weight, eps, name)
+        total, normed = self.lowering.add_norm(self.g, name, x, branch, weight, eps)
         shape = (None, self.dims.hidden_size)
         return self.g.shaped(total, shape), self.g.shaped(normed, shape)
 

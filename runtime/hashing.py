@@ -6,10 +6,10 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterator
+from io import RawIOBase
 from pathlib import Path
-from typing import BinaryIO
 
-CHUNK_BYTES = 4 << 20
+CHUNK_BYTES = 1 << 20
 SAMPLE_BYTES = 64 << 10
 SAMPLES = 64
 ZEROS = memoryview(bytes(CHUNK_BYTES))
@@ -34,21 +34,21 @@ def sampled_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _chunks(stream: BinaryIO, size: int) -> Iterator[memoryview]:
+def _chunks(stream: RawIOBase, size: int) -> Iterator[memoryview]:
     """The content in pieces. Holes of a sparse file are zeros that need not be read."""
     buffer = memoryview(bytearray(CHUNK_BYTES))
     for start, end, is_hole in _extents(stream, size):
         stream.seek(start)
         while start < end:
             wanted = min(CHUNK_BYTES, end - start)
-            got = wanted if is_hole else stream.readinto(buffer[:wanted])  # type: ignore[attr-defined]
+            got = wanted if is_hole else stream.readinto(buffer[:wanted])
             if not got:
                 return  # the file has shrunk; its hash will not match
             yield (ZEROS if is_hole else buffer)[:got]
             start += got
 
 
-def _extents(stream: BinaryIO, size: int) -> Iterator[tuple[int, int, bool]]:
+def _extents(stream: RawIOBase, size: int) -> Iterator[tuple[int, int, bool]]:
     """(start, end, is a hole) of the runs of data and holes that make up a file."""
     start = 0
     while start < size:
@@ -61,7 +61,7 @@ def _extents(stream: BinaryIO, size: int) -> Iterator[tuple[int, int, bool]]:
         start = end
 
 
-def _seek(stream: BinaryIO, start: int, kind: str, size: int) -> int:
+def _seek(stream: RawIOBase, start: int, kind: str, size: int) -> int:
     """The next byte of data, or of a hole, from `start` on; where that is not known, all is data."""
     whence = getattr(os, kind, None)
     if whence is None:

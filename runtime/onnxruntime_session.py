@@ -27,6 +27,7 @@ class OnnxRuntimeSession:
         threads: int = 0,
         providers: Sequence[str] = (CPU,),
         prepack: bool = False,
+        shrink: bool = False,
     ) -> None:
         """Load a graph.
 
@@ -37,6 +38,7 @@ class OnnxRuntimeSession:
             providers: execution providers, the preferred one first.
             prepack: keep a second copy of the weights in the layout that small products like best. Without
                 it `weights` are all there is.
+            shrink: give working memory back to the system after each run.
 
         Raises:
             RequestError: a provider that this build of onnxruntime lacks.
@@ -54,12 +56,15 @@ class OnnxRuntimeSession:
             self._session = ort.InferenceSession(str(path), options, providers=list(providers))
         except (RuntimeError, ValueError) as error:
             raise ArtifactError(f"{path}: onnxruntime cannot load it: {error}") from error
+        self._run_options = ort.RunOptions()
+        if shrink:
+            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Run on NumPy arrays and OrtValues; the outputs are OrtValues."""
         feed = {name: _ort_value(tensor) for name, tensor in inputs.items()}
-        values = self._session.run_with_ort_values(self._outputs, feed)
+        values = self._session.run_with_ort_values(self._outputs, feed, self._run_options)
         return dict(zip(self._outputs, values, strict=True))
 
     def read(self, tensor: Any) -> npt.NDArray[Any]:

@@ -16,10 +16,11 @@ class Sessions:
 
     def __init__(self, artifact: Artifact, *, threads: int, providers: Sequence[str], prepack: bool) -> None:
         self._artifact, self._threads, self._providers = artifact, threads, tuple(providers)
+        self._prepack = prepack
         graphs, weights = artifact.manifest.graphs, artifact.manifest.weights
         self._decoder_weights = map_weights(artifact, weights.decoder)
         self.encoder = self._load(graphs.encoder, map_weights(artifact, weights.encoder))
-        self.decode = self._load(graphs.decode, self._decoder_weights, prepack)
+        self.decode = self._load(graphs.decode, self._decoder_weights, every_step=True)
         self._prefills: dict[str, Session] = {}
         self._lock = threading.Lock()
 
@@ -31,11 +32,13 @@ class Sessions:
                 self._prefills[profile] = self._load(graph, self._decoder_weights)
             return self._prefills[profile]
 
-    def _load(self, graph: str, weights: dict[str, Floats], prepack: bool = False) -> Session:
+    def _load(self, graph: str, weights: dict[str, Floats], every_step: bool = False) -> Session:
+        """Only the graph that runs at every step is worth packed weights; the others work on many rows."""
         return OnnxRuntimeSession(
             self._artifact.path(graph),
             weights,
             threads=self._threads,
             providers=self._providers,
-            prepack=prepack,
+            prepack=self._prepack and every_step,
+            shrink=not self._prepack and not every_step,
         )

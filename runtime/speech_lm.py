@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..profiles import signature as sig
 from ..profiles.errors import RequestError
+from ..profiles.flops import DecoderDims
 from .artifact import Artifact, open_artifact
 from .audio import Audio, Source, load_audio, place_of
 from .audio_encoder import AudioEncoder
@@ -79,7 +80,8 @@ class SpeechLM:
             threads: threads of one run; 0 takes one a core.
             providers: execution providers of ONNX Runtime, the preferred one first.
             prepack: keep a second copy of the decoder weights that makes beam steps faster; without it the
-                memory-mapped weights, which all sessions share, are all there is.
+                memory-mapped weights, which all sessions share, are all there is, and working memory is given
+                back after each prefill.
             verify: hash large weight files whole, not by sampled blocks.
 
         Raises:
@@ -181,7 +183,7 @@ class SpeechLM:
         return SessionDecoder(prefill, self._sessions.decode, self._dims, inputs, watch or Stopwatch())
 
     @property
-    def _dims(self) -> Any:
+    def _dims(self) -> DecoderDims:
         return self.manifest.decoder.dims
 
     @property
