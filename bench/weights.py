@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from compare import checkpoint as random_checkpoint
 from rich.console import Console
 from rich.table import Table
 
@@ -19,17 +20,28 @@ from fastadasp.export.pipeline import build
 from fastadasp.profiles import load_profile
 from fastadasp.runtime import SpeechLM
 
+DEMO = Path(__file__).parent.parent / "demo" / "model"
 PROFILES = ("full", "dense-constant-50")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("checkpoints", type=Path, nargs="+")
-    table = Table("checkpoint", "--weights", "became", "build s", "new MB on disk", "after a move")
-    for checkpoint in parser.parse_args().checkpoints:
-        for mode in ("link", "copy"):
-            table.add_row(checkpoint.name, mode, *measure(checkpoint, mode))
+    parser.add_argument("checkpoints", type=Path, nargs="*")
+    checkpoints = parser.parse_args().checkpoints
+    heads = ("checkpoint", "--weights", "became", "build s", "new MB on disk", "after a move")
+    table = Table(*heads, box=None)
+    with tempfile.TemporaryDirectory() as scratch:
+        for checkpoint in checkpoints or _defaults(Path(scratch)):
+            for mode in ("link", "copy"):
+                table.add_row(checkpoint.name, mode, *measure(checkpoint, mode))
     Console(width=100).print(table)
+
+
+def _defaults(folder: Path) -> list[Path]:
+    """Copies, so that links and copies are made beside them."""
+    shutil.copytree(DEMO, folder / "demo-float16")
+    random_checkpoint(folder / "random-float32")
+    return [folder / "demo-float16", folder / "random-float32"]
 
 
 def measure(checkpoint: Path, mode: str) -> tuple[str, ...]:
