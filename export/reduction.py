@@ -10,7 +10,7 @@ import numpy as np
 from ..plugins.causal_attention.op import LAST_QUERY_MASS
 from ..plugins.evict_tokens.op import EVICT_TOKENS
 from ..plugins.merge_tokens.op import MERGE_EDGES, MERGE_PAIRS, MERGE_TOKENS, RANDOM_SCORE
-from ..profiles.profile import Profile
+from ..profiles.profile import Profile, layer_seed
 from .graph import Graph
 from .lowering.lowering import Lowering
 
@@ -84,7 +84,7 @@ def _random_evict(g: Graph, lowering: Lowering, profile: Profile, site: Site) ->
 
 def _random(g: Graph, lowering: Lowering, profile: Profile, site: Site, count: str) -> str:
     """Scores that differ from layer to layer, the same on every run."""
-    seed = profile.seed * 1009 + site.layer
+    seed = layer_seed(profile, site.layer)
     return lowering.reduce(g, f"{site.name}/score", RANDOM_SCORE, [count], seed=seed)
 
 

@@ -7,19 +7,16 @@ computed in the dtype of the model, but for what transformers itself keeps in fl
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..plugins.merge_tokens.op import SMALLEST_WEIGHT
-from ..plugins.merge_tokens.reference import random_score
 from ..profiles.flops import ResolvedProfile
 from ..profiles.schedule import removed
 from ..runtime.beam_search import TopTokens
+from .torch_reduction import METHODS, Site, Span
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
@@ -68,14 +65,6 @@ def encode_window(model: Model, features: Floats, frames: int) -> Floats:
         hidden = encoder(window, attention_mask=mask.expand(1, 1, len(mask), -1)).last_hidden_state
         projected: Floats = model.model.multi_modal_projector(hidden)[0, :tokens].numpy()
     return projected
-
-
-@dataclass(frozen=True)
-class Span:
-    """The rows that a reduction may touch."""
-
-    start: int
-    length: int
 
 
 class TorchDecoder:
@@ -188,116 +177,3 @@ class TorchDecoder:
         ids = logits.argsort(dim=-1, descending=True, stable=True)[:, :k]
         chosen, total = logits.gather(1, ids), logits.logsumexp(-1)
         return TopTokens(chosen.float().numpy(), ids.numpy(), total.float().numpy())
-
-
-@dataclass(frozen=True)
-class Site:
-    """What a reduction in one layer may look at."""
-
-    resolved: ResolvedProfile
-    layer: int
-    span: Span
-    count: int  # rows to remove
-    keys: Torch  # (kv_heads, rows, head_dim), rotated, with bias
-    probabilities: Torch  # (heads, rows, rows)
-
-    @property
-    def column_sums(self) -> Torch:
-        """Attention that each row gets, over all heads and all query rows: (rows,)."""
-        return self.probabilities.sum((0, 1))
-
-    @property
-    def similarity(self) -> Torch:
-        """Cosine of each pair of neighbouring keys in the span, all heads as one vector: (length - 1,)."""
-        import torch
-
-        rows = self.keys.transpose(0, 1).flatten(1)[self.span.start : self.span.start + self.span.length]
-        return torch.cosine_similarity(rows[:-1], rows[1:], dim=-1)
-
-    def random(self, size: int) -> Torch:
-        """Seeded scores, others in every layer: (size,)."""
-        import torch
-
-        return torch.as_tensor(random_score(size, self.resolved.profile.seed * 1009 + self.layer))
-
-
-def best(score: Torch, count: int) -> list[int]:
-    """Places of the `count` largest scores, in order of place; ties go to the lower one."""
-    return sorted(score.argsort(descending=True, stable=True)[:count].tolist())
-
-
-def merge(hidden: Torch, edges: list[int], weight: Torch, span: Span) -> Torch:
-    """Replace each run of rows that `edges` link by its weighted mean: sum(w h) / sum(w).
-
-    Args:
-        hidden: (rows, hidden_size).
-        edges: i links rows i and i + 1 of the span.
-        weight: (rows,).
-        span: where the edges count from.
-    """
-    import torch
-
-    linked = {span.start + edge + 1 for edge in edges}
-    clusters: list[list[int]] = []
-    for row in range(len(hidden)):
-        if row in linked:
-            clusters[-1].append(row)
-        else:
-            clusters.append([row])
-    weight = weight.clamp(min=SMALLEST_WEIGHT)
-    shares = [weight[rows] / weight[rows].sum() for rows in clusters]
-    return torch.stack([share @ hidden[rows] for share, rows in zip(shares, clusters, strict=True)])
-
-
-def evict(hidden: Torch, score: Torch, site: Site) -> Torch:
-    """Drop the rows of the span with the smallest scores (length,)."""
-    dropped = {site.span.start + place for place in best(-score, site.count)}
-    return hidden[[row for row in range(len(hidden)) if row not in dropped]]
-
-
-def disjoint(edges: list[int]) -> list[int]:
-    """From left to right, the edges both of whose rows are still free."""
-    taken: list[int] = []
-    for edge in edges:
-        if not taken or edge > taken[-1] + 1:
-            taken.append(edge)
-    return taken
-
-
-def _weighted_merge(site: Site, hidden: Torch) -> Torch:
-    return merge(hidden, best(site.similarity, site.count), site.column_sums, site.span)
-
-
-def _average_merge(site: Site, hidden: Torch) -> Torch:
-    ones = hidden.new_ones(len(hidden))
-    return merge(hidden, best(site.similarity, site.count), ones, site.span)
-
-
-def _random_merge(site: Site, hidden: Torch) -> Torch:
-    edges = best(site.random(site.span.length - 1), site.count)
-    return merge(hidden, edges, site.column_sums, site.span)
-
-
-def _a_tome(site: Site, hidden: Torch) -> Torch:
-    edges = disjoint(best(site.similarity, site.count))
-    return merge(hidden, edges, hidden.new_ones(len(hidden)), site.span)
-
-
-def _fastv(site: Site, hidden: Torch) -> Torch:
-    last_query = site.resolved.profile.fastv_score == "last_query"
-    score = site.probabilities[:, -1].sum(0) if last_query else site.column_sums
-    return evict(hidden, score[site.span.start : site.span.start + site.span.length], site)
-
-
-def _random_evict(site: Site, hidden: Torch) -> Torch:
-    return evict(hidden, site.random(site.span.length), site)
-
-
-METHODS: dict[str, Callable[[Site, Torch], Torch]] = {
-    "weighted_merge": _weighted_merge,
-    "average_merge": _average_merge,
-    "random_merge": _random_merge,
-    "a_tome": _a_tome,
-    "fastv": _fastv,
-    "random_evict": _random_evict,
-}

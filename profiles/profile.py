@@ -18,11 +18,13 @@ __all__ = [
     "SCHEDULES",
     "Profile",
     "builtin_names",
+    "layer_seed",
     "load_profile",
     "parse_profile",
     "profile_to_toml",
 ]
 
+SEED_STRIDE = 1009  # above any number of layers, so that seeds do not overlap
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
 
 
@@ -48,6 +50,11 @@ class Profile:
 
     def __post_init__(self) -> None:
         _raise_faults(self.name, "", faults_of(self.name, _given(self)))
+
+
+def layer_seed(profile: Profile, layer: int) -> int:
+    """The seed of a random method in one layer: every layer draws its own numbers."""
+    return profile.seed * SEED_STRIDE + layer
 
 
 def builtin_names() -> tuple[str, ...]:

@@ -9,10 +9,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from ..profiles.errors import ArtifactError, RequestError
 
 CPU = "CPUExecutionProvider"
+LOAD_ERRORS = (  # they have no base of their own
+    errors.EPFail,
+    errors.Fail,
+    errors.InvalidArgument,
+    errors.InvalidGraph,
+    errors.InvalidProtobuf,
+    errors.NoSuchFile,
+    errors.NotImplemented,
+    errors.RuntimeException,
+)
 ERRORS_ONLY = 3
 
 
@@ -54,7 +65,7 @@ class OnnxRuntimeSession:
             options.add_initializer(name, tensor)
         try:
             self._session = ort.InferenceSession(str(path), options, providers=list(providers))
-        except (RuntimeError, ValueError) as error:
+        except LOAD_ERRORS as error:
             raise ArtifactError(f"{path}: onnxruntime cannot load it: {error}") from error
         self._run_options = ort.RunOptions()
         if shrink:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from fastadasp.export.torch_reference import METHODS as REFERENCE_METHODS
-from fastadasp.export.torch_reference import Span, best, disjoint, load_reference, merge
+from fastadasp.export.torch_reduction import METHODS as REFERENCE_METHODS
+from fastadasp.export.torch_reduction import Span, best, disjoint, merge
+from fastadasp.export.torch_reference import load_reference
 from fastadasp.profiles.keys import METHODS
 from fastadasp.runtime.beam_search import SearchOptions, generate
 
