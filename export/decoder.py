@@ -197,9 +197,9 @@ class _Prefill(_Layers):
     def _attention(self, i: int, query: str, key: str, value: str) -> tuple[str, str | None]:
         name, width = f"/layers.{i}/attn", self.dims.query_width
         if self.ratios[i] and needs_mass(self.profile):
-            out, mass = self.lowering.causal_attention_mass(self.g, name, query, key, value)
+            out, mass = self.lowering.causal_attention_mass(self.g, name, self.dims, query, key, value)
             return self.g.shaped(out, (None, width)), self.g.shaped(mass, (None,))
-        out = self.lowering.causal_attention(self.g, name, query, key, value)
+        out = self.lowering.causal_attention(self.g, name, self.dims, query, key, value)
         return self.g.shaped(out, (None, width)), None
 
     def _reduce(self, site: Site, ratio: Fraction, rows: str) -> tuple[str, str]:

@@ -27,13 +27,15 @@ def value(name: str, dtype: int, shape: Sequence[Dim] | None) -> onnx.ValueInfoP
 class Body:
     """Collects nodes in execution order and names their outputs.
 
-    `prefix` starts every value name, so that a subgraph never shadows a value of the graph around it.
+    `prefix` starts every value name, so that a subgraph never shadows a value of the graph around it. A body
+    `within` another one adds to its nodes and shares its constants.
     """
 
-    def __init__(self, prefix: str = "") -> None:
+    def __init__(self, prefix: str = "", within: Body | None = None) -> None:
         self.prefix = prefix
-        self.nodes: list[onnx.NodeProto] = []
-        self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self.nodes: list[onnx.NodeProto] = within.nodes if within else []
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = within._constants if within else {}
+        self._constant_prefix: str = within._constant_prefix if within else prefix
         self._names: Counter[str] = Counter()
 
     def op(
@@ -77,7 +79,7 @@ class Body:
         array = np.asarray(data, dtype)
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
-            name = f"{self.prefix}const_{len(self._constants)}"
+            name = f"{self._constant_prefix}const_{len(self._constants)}"
             tensor = numpy_helper.from_array(array, name)
             self.nodes.append(helper.make_node("Constant", [], [name], name=name, value=tensor))
             self._constants[key] = name

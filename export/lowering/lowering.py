@@ -30,10 +30,14 @@ class Lowering(Protocol):
     def full_attention(self, g: Graph, name: str, query: str, key: str, value: str) -> str:
         """Bidirectional attention; all three are (rows, heads * head_dim)."""
 
-    def causal_attention(self, g: Graph, name: str, query: str, key: str, value: str) -> str:
+    def causal_attention(
+        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str
+    ) -> str:
         """Causal attention of the prefill."""
 
-    def causal_attention_mass(self, g: Graph, name: str, query: str, key: str, value: str) -> tuple[str, str]:
+    def causal_attention_mass(
+        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str
+    ) -> tuple[str, str]:
         """Causal attention, and its column sums: (rows,)."""
 
     def last_row_attention(self, g: Graph, name: str, query: str, key: str, value: str) -> str:

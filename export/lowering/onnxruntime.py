@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import onnx
 
-from ...plugins.body import DOMAIN
+from ...plugins.body import DOMAIN, Body
 from ...plugins.causal_attention import function as causal
-from ...plugins.causal_attention.op import ATTENTION, ATTENTION_MASS
 from ...plugins.decode_attention import function as decode
 from ...plugins.decode_attention.op import DECODE_ATTENTION, LAST_ROW_ATTENTION
 from ...plugins.evict_tokens import function as evict
@@ -38,8 +37,6 @@ class OnnxRuntimeLowering:
         """Bodies of the ops that prefill and decode graphs use."""
         heads = dims.num_heads, dims.num_kv_heads, dims.head_dim
         return [
-            causal.causal_attention(*heads),
-            causal.causal_attention_mass(*heads),
             causal.last_query_mass(*heads),
             decode.decode_attention(*heads),
             decode.last_row_attention(*heads),
@@ -56,13 +53,17 @@ class OnnxRuntimeLowering:
         """A Loop over heads."""
         return g.op(FULL_ATTENTION, query, key, value, name=name, domain=DOMAIN)
 
-    def causal_attention(self, g: Graph, name: str, query: str, key: str, value: str) -> str:
+    def causal_attention(
+        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str
+    ) -> str:
         """A Loop over query chunks and heads."""
-        return g.op(ATTENTION, query, key, value, name=name, domain=DOMAIN)
+        return _attention(g, name, dims, (query, key, value), ("output",))[0]
 
-    def causal_attention_mass(self, g: Graph, name: str, query: str, key: str, value: str) -> tuple[str, str]:
+    def causal_attention_mass(
+        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str
+    ) -> tuple[str, str]:
         """The same Loop with the column sums carried along."""
-        output, mass = g.ops(ATTENTION_MASS, query, key, value, name=name, domain=DOMAIN, outputs=2)
+        output, mass = _attention(g, name, dims, (query, key, value), ("output", "mass"))
         return output, mass
 
     def last_row_attention(self, g: Graph, name: str, query: str, key: str, value: str) -> str:
@@ -99,3 +100,13 @@ class OnnxRuntimeLowering:
     def reduce(self, g: Graph, name: str, op_type: str, inputs: Sequence[str], **attributes: int) -> str:
         """Every reduction op has a function body; lengths that depend on the data are no obstacle."""
         return g.op(op_type, *inputs, name=name, domain=DOMAIN, **attributes)
+
+
+def _attention(
+    g: Graph, name: str, dims: DecoderDims, inputs: Sequence[str], outputs: Sequence[str]
+) -> list[str]:
+    """The nodes of the function instead of its call, so that the mask is added in place."""
+    body = Body(f"{name}/", within=g)
+    names = [f"{name}/{output}" for output in outputs]
+    causal.append_attention(body, (dims.num_heads, dims.num_kv_heads, dims.head_dim), inputs, names)
+    return names

@@ -7,6 +7,8 @@ the probabilities, taken while they are at hand.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 
@@ -20,14 +22,14 @@ INPUTS = ("query", "key", "value")
 def causal_attention(num_heads: int, num_kv_heads: int, head_dim: int) -> onnx.FunctionProto:
     """`CausalAttention` for one head layout."""
     body = Body()
-    _attention(body, num_heads, num_kv_heads, head_dim, mass=False)
+    append_attention(body, (num_heads, num_kv_heads, head_dim), INPUTS, ["output"])
     return function(ATTENTION, INPUTS, ["output"], body)
 
 
 def causal_attention_mass(num_heads: int, num_kv_heads: int, head_dim: int) -> onnx.FunctionProto:
     """`CausalAttentionMass` for one head layout."""
     body = Body()
-    _attention(body, num_heads, num_kv_heads, head_dim, mass=True)
+    append_attention(body, (num_heads, num_kv_heads, head_dim), INPUTS, ["output", "mass"])
     return function(ATTENTION_MASS, INPUTS, ["output", "mass"], body)
 
 
@@ -43,22 +45,30 @@ def last_query_mass(num_heads: int, num_kv_heads: int, head_dim: int) -> onnx.Fu
     return function(LAST_QUERY_MASS, ["query", "key"], ["mass"], b)
 
 
-def _attention(b: Body, num_heads: int, num_kv_heads: int, head_dim: int, mass: bool) -> None:
-    """Nodes from query, key and value to output (and mass)."""
-    rows = b.dim("query", 0)
+def append_attention(
+    b: Body, heads: tuple[int, int, int], inputs: Sequence[str], outputs: Sequence[str]
+) -> None:
+    """Append the nodes themselves: what a backend does that loses by the call of a function.
+
+    Args:
+        b: where to; its prefix starts every name.
+        heads: query heads, key/value heads, head_dim.
+        inputs: names of query, key and value.
+        outputs: names of the output and, if there are two, the mass.
+    """
+    num_heads, kv_heads, head_dim = heads
+    query, key, val = inputs
+    rows = b.dim(query, 0)
     chunks = b.op("Div", b.op("Add", rows, b.ints(QUERY_CHUNK - 1)), b.ints(QUERY_CHUNK))
     padded = b.op("Mul", chunks, b.ints(QUERY_CHUNK))
     pads = b.shape(0, 0, 0, 0, b.op("Sub", padded, rows), 0)
-    loop = _ChunkLoop(num_heads // num_kv_heads, num_kv_heads, head_dim)
-    stacked = loop.append(
-        b, "query", b.op("Pad", "key", pads), b.op("Pad", "value", pads), rows, chunks, padded, mass
-    )
-    width = num_heads // num_kv_heads * head_dim
-    y = b.reshape(stacked[-1], -1, num_kv_heads, QUERY_CHUNK, width)
-    y = b.reshape(b.op("Transpose", y, perm=[0, 2, 1, 3]), -1, num_kv_heads * width)
-    b.op("Slice", y, b.ints(0), rows, b.ints(0), outputs=["output"])
-    if mass:
-        b.op("Slice", stacked[0], b.ints(0), rows, b.ints(0), outputs=["mass"])
+    loop, wants_mass = _ChunkLoop(num_heads // kv_heads, kv_heads, head_dim), len(outputs) > 1
+    key, val = b.op("Pad", key, pads), b.op("Pad", val, pads)
+    stacked = loop.append(b, query, key, val, rows, chunks, padded, wants_mass)
+    y = b.reshape(stacked[-1], -1, kv_heads, QUERY_CHUNK, loop.width)
+    y = b.reshape(b.op("Transpose", y, perm=[0, 2, 1, 3]), -1, kv_heads * loop.width)
+    for name, whole in zip(outputs, (y, stacked[0]), strict=False):
+        b.op("Slice", whole, b.ints(0), rows, b.ints(0), outputs=[name])
 
 
 class _ChunkLoop:
@@ -73,25 +83,26 @@ class _ChunkLoop:
         self, b: Body, query: str, key: str, val: str, rows: str, chunks: str, padded: str, mass: bool
     ) -> list[str]:
         """The stacked chunk outputs (chunks * kv_heads, QUERY_CHUNK, width), after the column sums."""
-        step = Body("step_")
+        step = Body(f"{b.prefix}step_")
         head, start, end = self._bounds(step)
         q = self._queries(step, query, head, start, rows)
-        probabilities, shapes = self._probabilities(step, q, self._rows(step, key, head, end), start)
+        scores = step.op("MatMul", q, step.op("Transpose", self._rows(step, key, head, end), perm=[0, 2, 1]))
+        probabilities, shapes = self._probabilities(step, scores, start, self._diagonal(b))
         out = self._merge_heads(step, step.op("MatMul", probabilities, self._rows(step, val, head, end)))
-        inputs = [value("step_i", INT64, []), value("step_go", BOOL, [])]
+        inputs = [value(f"{step.prefix}i", INT64, []), value(f"{step.prefix}go", BOOL, [])]
         outputs = [value(out, FLOAT, [QUERY_CHUNK, self.width])]
         carried = []
         if mass:
             carried = [b.op("ConstantOfShape", padded)]  # float zeros
             total = self._column_sums(step, probabilities, start, end, rows, padded)
-            inputs.append(value("step_mass", FLOAT, [None]))
+            inputs.append(value(f"{step.prefix}mass", FLOAT, [None]))
             outputs.insert(0, value(total, FLOAT, [None]))
         trips = b.op("Mul", chunks, b.ints(self.kv_heads))
         return b.loop(trips, step, inputs, outputs, carried, shapes)
 
     def _bounds(self, b: Body) -> tuple[str, str, str]:
         """This iteration's head and its query rows [start, end), each int64 of shape (1,)."""
-        i, heads = b.op("Reshape", "step_i", b.ints(1)), b.ints(self.kv_heads)
+        i, heads = b.op("Reshape", f"{b.prefix}i", b.ints(1)), b.ints(self.kv_heads)
         start = b.op("Mul", b.op("Div", i, heads), b.ints(QUERY_CHUNK))
         return b.op("Mod", i, heads), start, b.op("Add", start, b.ints(QUERY_CHUNK))
 
@@ -111,24 +122,25 @@ class _ChunkLoop:
         starts, ends = b.shape(head, 0), b.shape(b.op("Add", head, b.ints(1)), end)
         return b.op("Slice", cache, starts, ends, b.ints(0, 1))
 
-    def _probabilities(self, b: Body, q: str, k: str, start: str) -> tuple[str, list[onnx.ValueInfoProto]]:
+    def _diagonal(self, b: Body) -> tuple[str, str]:
+        """The last QUERY_CHUNK columns of a score row, counted from its first query, and their mask."""
+        shape = (1, self.score_rows, QUERY_CHUNK)
+        mask = np.where(np.tri(QUERY_CHUNK, dtype=bool), 0, NEVER)
+        mask = np.broadcast_to(mask, (1, self.group, QUERY_CHUNK, QUERY_CHUNK)).reshape(shape)
+        columns = np.broadcast_to(np.arange(QUERY_CHUNK), shape)
+        return b.const(columns), b.const(mask, np.float32)
+
+    def _probabilities(
+        self, b: Body, scores: str, start: str, diagonal: tuple[str, str]
+    ) -> tuple[str, list[onnx.ValueInfoProto]]:
         """Softmax over the visible keys: (1, group * QUERY_CHUNK, end).
 
-        Only the last QUERY_CHUNK columns hold hidden keys. Their mask is scattered in place: the shape
-        annotations tell the runtime that it may reuse the buffer.
+        Only the last QUERY_CHUNK columns hold hidden keys, so only their mask is added. The shape annotations
+        tell the runtime that it may do so in place; inside a called function they get lost, and it copies.
         """
-        scores = b.op("MatMul", q, b.op("Transpose", k, perm=[0, 2, 1]))
-        hidden = np.where(np.tri(QUERY_CHUNK, dtype=bool), 0, NEVER)
-        mask = np.broadcast_to(hidden, (1, self.group, QUERY_CHUNK, QUERY_CHUNK))
-        columns = np.broadcast_to(np.arange(QUERY_CHUNK), (1, self.score_rows, QUERY_CHUNK))
-        masked = b.op(
-            "ScatterElements",
-            scores,
-            b.op("Add", b.const(columns), start),
-            b.const(mask.reshape(1, self.score_rows, QUERY_CHUNK), np.float32),
-            axis=2,
-            reduction="add",
-        )
+        columns, mask = diagonal
+        index = b.op("Add", columns, start)
+        masked = b.op("ScatterElements", scores, index, mask, axis=2, reduction="add")
         probabilities = b.op("Softmax", masked, axis=-1)
         shape = (1, self.score_rows, "visible")
         return probabilities, [value(name, FLOAT, shape) for name in (scores, masked, probabilities)]
@@ -144,4 +156,4 @@ class _ChunkLoop:
         ones = b.op("Cast", b.op("Less", row, rows), to=FLOAT)
         ones = b.reshape(b.op("Tile", ones, b.ints(self.group)), 1, 1, self.score_rows)
         sums = b.reshape(b.op("MatMul", ones, probabilities), -1)  # (end,)
-        return b.op("Add", "step_mass", b.op("Pad", sums, b.shape(0, b.op("Sub", padded, end))))
+        return b.op("Add", f"{b.prefix}mass", b.op("Pad", sums, b.shape(0, b.op("Sub", padded, end))))
