@@ -98,6 +98,7 @@ def write_graphs(
     lowering: Lowering,
 ) -> list[str]:
     """Write the encoder, the decode step and one prefill a profile; return their file names."""
+    _check_lengths(profiles, lowering)
     graphs = {
         ENCODER_FILE: build_encoder(model.encoder, model.decoder.dims, store, lowering),
         DECODE_FILE: build_decode(model.decoder, store, lowering),
@@ -109,6 +110,18 @@ def write_graphs(
     for name, graph in graphs.items():
         (folder / name).write_bytes(graph.SerializeToString())
     return list(graphs)
+
+
+def _check_lengths(profiles: Sequence[ResolvedProfile], lowering: Lowering) -> None:
+    """Refuse methods whose output length depends on the data where the backend must know it beforehand."""
+    if lowering.takes_data_dependent_lengths:
+        return
+    if dynamic := [profile for profile in profiles if not profile.has_static_lengths]:
+        names = ", ".join(f"{profile.name} ({profile.method})" for profile in dynamic)
+        raise ProfileError(
+            f"profile {names}: how many rows are left depends on the data, and {lowering.name} must know "
+            "every length from the shapes of the inputs; choose another method, or build for onnxruntime"
+        )
 
 
 def prefill_file(profile: str) -> str:

@@ -19,6 +19,7 @@ class Lowering(Protocol):
     """
 
     name: str
+    takes_data_dependent_lengths: bool  # whether a tensor may be as long as its data make it (a_tome)
     domains: tuple[str, ...]  # opset domains beside the standard one and the project's
 
     def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:

@@ -27,6 +27,7 @@ class OnnxRuntimeLowering:
     """Standard ops inside functions, which ONNX Runtime inlines and fuses."""
 
     name = "onnxruntime"
+    takes_data_dependent_lengths = True
     domains: tuple[str, ...] = (CONTRIB,)
 
     def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:
