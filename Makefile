@@ -21,7 +21,7 @@ check: $(READY)  ## format, lint, types
 	@for folder in profiles plugins runtime export; do ln -sfn ../../../$$folder $(TYPING)/$$folder; done
 	MYPYPATH=build/typing $(BIN)/mypy -p fastadasp.profiles -p fastadasp.plugins -p fastadasp.runtime -p fastadasp.export
 
-bench: $(READY)  ## ours against transformers, side by side in one process (about an hour)
+bench: $(READY)  ## ours against transformers, side by side in one process (about half an hour)
 	$(BIN)/python bench/compare.py -o bench/results/compare.json
 
 $(READY): pyproject.toml setup.py constraints.txt
