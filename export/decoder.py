@@ -6,7 +6,6 @@ from that layer's own cache length. So a layer's cache needs no record of what w
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -25,7 +24,6 @@ from .weights import WeightStore
 
 HIDDEN = -1e30  # added to the score of a pool row that a beam does not see
 Angles = tuple[str, str]  # cosines and sines, each (1, rows, head_dim / 2)
-Heads = Callable[[str, int], str]
 
 
 def build_prefill(
@@ -207,7 +205,9 @@ class _Prefill(_Layers):
         return self.g.shaped(rows, (None, self.dims.hidden_size)), length
 
     def _wide_mlp(self, normed: str, layer: DecoderLayer, name: str) -> str:
-        weights = (self.g.weight(linear.weight) for linear in (layer.gate, layer.up, layer.down))
+        linears = (layer.gate, layer.up, layer.down)
+        assert not any(linear.bias for linear in linears), "GatedMLP takes no bias"
+        weights = (self.g.weight(linear.weight) for linear in linears)
         out = self.lowering.gated_mlp(self.g, name, normed, *weights)
         return self.g.shaped(out, (None, self.dims.hidden_size))
 

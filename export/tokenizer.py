@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -17,12 +18,17 @@ def tokenizer_file(checkpoint: Checkpoint) -> Path | None:
     return path if path.is_file() else None
 
 
-def _load(checkpoint: Checkpoint, path: Path) -> Tokenizer:
-    """The tokenizer of a file that is JSON at least: what tokenizers raises for another has no type to catch.
+@lru_cache(maxsize=1)
+def _load(checkpoint: Checkpoint) -> Tokenizer | None:
+    """The checkpoint's tokenizer, read once a build; None where there is none.
 
     Raises:
-        CheckpointError: it is not a tokenizer.
+        CheckpointError: the file is no tokenizer. It is checked here, because what tokenizers raises for
+            such a file has no type to catch.
     """
+    path = tokenizer_file(checkpoint)
+    if path is None:
+        return None
     if not isinstance(checkpoint.json(path.name).get("model"), dict):
         raise CheckpointError(f"{path}: it describes no tokenizer; save it again with save_pretrained")
     return Tokenizer.from_file(str(path))
@@ -34,11 +40,12 @@ def token_text(checkpoint: Checkpoint, token: int) -> str | None:
     Raises:
         CheckpointError: the tokenizer does not know the id.
     """
-    path = tokenizer_file(checkpoint)
-    if path is None:
+    tokenizer = _load(checkpoint)
+    if tokenizer is None:
         return None
-    text = _load(checkpoint, path).id_to_token(token)
+    text = tokenizer.id_to_token(token)
     if text is None:
+        path = checkpoint.folder / TOKENIZER
         raise CheckpointError(f"{path}: no token has the id {token} that config.json gives to audio")
     return str(text)
 
@@ -49,12 +56,12 @@ def token_id(checkpoint: Checkpoint, text: str) -> int | None:
     Raises:
         CheckpointError: the tokenizer lacks the token.
     """
-    path = tokenizer_file(checkpoint)
-    if path is None:
+    tokenizer = _load(checkpoint)
+    if tokenizer is None:
         return None
-    token = _load(checkpoint, path).token_to_id(text)
+    token = tokenizer.token_to_id(text)
     if token is None:
-        raise CheckpointError(f"{path}: the token {text} is missing")
+        raise CheckpointError(f"{checkpoint.folder / TOKENIZER}: the token {text} is missing")
     return int(token)
 
 
