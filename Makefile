@@ -26,7 +26,7 @@ bench: $(READY)  ## ours against transformers, side by side in one process (abou
 
 $(READY): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e ".[export,dev]"
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e ".[export,tensorrt-rtx,check,dev]"
 	@touch $@
 
 clean:  ## remove the environment and everything that was built

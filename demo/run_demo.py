@@ -1,4 +1,4 @@
-"""The demo: build the shipped SpeechLM under two profiles, transcribe human clips, measure latency.
+"""The demo: build the shipped SpeechLM and its A100 engines, transcribe human clips, measure latency.
 
 python demo/run_demo.py [--output build/demo]
 """
@@ -14,13 +14,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from fastadasp.export.build_options import BuildOptions
+from fastadasp.export.build_options import BuildOptions, EngineOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles import load_profile
 from fastadasp.runtime import GenerationResult, SpeechLM
 from fastadasp.runtime.audio import load_audio
 from fastadasp.runtime.benchmark import Case, run_benchmark
 from fastadasp.runtime.benchmark_options import BenchmarkOptions
+from fastadasp.runtime.manifest import Manifest
 
 HERE = Path(__file__).parent
 CLIPS = HERE / "clips"
@@ -49,13 +50,31 @@ def build_demo(artifact: Path) -> None:
     """One artifact with both profiles."""
     begin = time.perf_counter()
     profiles = tuple(load_profile(name) for name in PROFILES)
-    manifest = build(HERE / "model", artifact, BuildOptions(profiles, force=True))
+    options = BuildOptions(profiles, force=True, engines=EngineOptions())
+    manifest = build(HERE / "model", artifact, options)
     size = sum(record.size for record in manifest.files.values())
     seconds = time.perf_counter() - begin
     console.print(
         f"Built {artifact}: profiles {', '.join(PROFILES)}, {size / 1e6:.1f} MB, {seconds:.1f} s, "
         f"weights {manifest.weights.origin}\n"
     )
+    show_engines(manifest)
+
+
+def show_engines(manifest: Manifest) -> None:
+    """How long each engine took, and how large it is."""
+    engines = manifest.engines
+    assert engines is not None
+    title = (
+        f"Engines for sm_{engines.sm} (A100), {engines.precision}, {engines.product} {engines.version}; "
+        "built without a GPU, never run on one"
+    )
+    table = Table("engine", "plugin layers", "built in", "size", title=title, title_justify="left")
+    for name, plan in engines.plans.items():
+        layers = ", ".join(f"{count} {layer}" for layer, count in plan.plugin_layers.items())
+        size = manifest.files[plan.file].size
+        table.add_row(name, layers, f"{plan.seconds:.1f} s", f"{size / 1e6:.1f} MB")
+    console.print(table)
 
 
 def transcribe_clips(model: SpeechLM) -> None:

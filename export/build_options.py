@@ -6,8 +6,22 @@ from dataclasses import dataclass
 
 from ..profiles.profile import Profile
 
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "fp16", "bf16")
+ENGINES = ("tensorrt-rtx",)
 WEIGHT_MODES = ("link", "copy")
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What engines are built for."""
+
+    engine: str = ENGINES[0]
+    sm: int = 80  # compute capability, times ten: 80 is the A100
+    precision: str = "bf16"
+    max_audio_seconds: float = 240.0
+    max_beams: int = 8
+    max_text_rows: int = 256  # before the audio, and after it
+    max_new_tokens: int = 256
 
 
 @dataclass(frozen=True)
@@ -16,5 +30,5 @@ class BuildOptions:
 
     profiles: tuple[Profile, ...]
     weights: str = "link"
-    precision: str = "fp32"
     force: bool = False
+    engines: EngineOptions | None = None

@@ -12,6 +12,7 @@ from .commands.bench import bench
 from .commands.build import build
 from .commands.check import check
 from .commands.inspect import inspect
+from .commands.plugins import plugins
 from .commands.profiles import profiles
 from .commands.run import run
 
@@ -50,5 +51,5 @@ def main() -> None:
     """Build speech language models into artifacts that process fewer audio tokens, and run them."""
 
 
-for command in (build, run, bench, profiles, inspect, check):
+for command in (build, run, bench, profiles, inspect, check, plugins):
     main.add_command(command)

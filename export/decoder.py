@@ -17,7 +17,7 @@ from ..profiles.flops import ResolvedProfile
 from ..runtime.manifest import FrontEnd
 from .checkpoint import Tensor
 from .graph import Graph
-from .lowering.lowering import Lowering
+from .lowering.lowering import Lowering, Span
 from .model_spec import DecoderLayer, DecoderSpec
 from .reduction import Site, needs_mass, reduce_rows
 from .weights import WeightStore
@@ -30,7 +30,7 @@ def build_prefill(
     spec: DecoderSpec, front_end: FrontEnd, store: WeightStore, lowering: Lowering, resolved: ResolvedProfile
 ) -> onnx.ModelProto:
     """The whole prompt under one reduction profile."""
-    g = Graph(f"prefill.{resolved.name}", store)
+    g = Graph(f"prefill.{resolved.name}", store, lowering.precision)
     signature = sig.prefill_signature(spec.dims)
     for tensor in signature.inputs:
         g.input(tensor)
@@ -42,7 +42,7 @@ def build_prefill(
 
 def build_decode(spec: DecoderSpec, store: WeightStore, lowering: Lowering) -> onnx.ModelProto:
     """One step of all beams over any prefix: KV lengths are dynamic in every layer."""
-    g = Graph("decode", store)
+    g = Graph("decode", store, lowering.precision)
     signature = sig.decode_signature(spec.dims)
     for tensor in signature.inputs:
         g.input(tensor)
@@ -64,7 +64,8 @@ class _Layers:
         exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
         frequencies = 1.0 / np.float32(self.spec.rope_theta) ** exponents
         angle = g.op("Mul", positions, g.const(frequencies, np.float32), name=name)
-        return g.op("Cos", angle, name=name), g.op("Sin", angle, name=name)
+        cos, sin = (g.op(function, angle, name=name) for function in ("Cos", "Sin"))
+        return g.to_activation(cos), g.to_activation(sin)
 
     def rotate(self, x: str, heads: int, angles: Angles, name: str) -> str:
         """Rotary embedding of rows (rows, heads * head_dim)."""
@@ -100,7 +101,7 @@ class _Layers:
         """Final norm and head; write the best logits, their ids and the log of the normaliser."""
         g = self.g
         _, normed = self.norm(x, branch, self.spec.final_norm, "/norm")
-        logits = g.linear(normed, self.spec.head, "/lm_head")
+        logits = g.to_float(g.linear(normed, self.spec.head, "/lm_head"))
         g.ops("TopK", logits, sig.NUM_CANDIDATES, axis=-1, outputs=[sig.TOP_LOGITS, sig.TOP_IDS])
         self._log_sum_exp(logits)
 
@@ -125,7 +126,8 @@ class _Prefill(_Layers):
         """Append the whole prefill."""
         g = self.g
         x, branch = self._prompt(), None
-        start, length = self._span(front_end)
+        span = self._span(front_end)
+        length = span.length
         all_angles = self._all_angles(x)
         for i, layer in enumerate(self.spec.layers[:-1]):
             x, normed = self.norm(x, branch, layer.attn_norm, f"/layers.{i}/attn_norm")
@@ -134,7 +136,7 @@ class _Prefill(_Layers):
             out = g.linear(attended, layer.output, f"/layers.{i}/attn/o_proj")
             name = f"/layers.{i}/mlp_norm"
             if self.ratios[i]:
-                site = Site(f"/layers.{i}/reduce", i, query, key, mass, start, length)
+                site = Site(f"/layers.{i}/reduce", i, query, key, mass, span, length)
                 x, length = self._reduce(site, self.ratios[i], g.op("Add", x, out, name=f"/layers.{i}/attn"))
                 x, normed = self.norm(x, None, layer.mlp_norm, name)
             else:
@@ -152,12 +154,13 @@ class _Prefill(_Layers):
         rows = g.op("Concat", before, sig.AUDIO_EMBEDS, after, axis=0, name="/prompt")
         return g.shaped(rows, ("rows", self.dims.hidden_size))
 
-    def _span(self, front_end: FrontEnd) -> tuple[str, str]:
-        """Start and length of the reduced span: the audio frames, with the row before them if asked."""
+    def _span(self, front_end: FrontEnd) -> Span:
+        """The reduced span: the audio frames, with the row before them if asked."""
         g, extra = self.g, int(self.profile.include_audio_bos)
-        start = g.op("Add", g.dim(sig.PREFIX_IDS, 0), g.ints(front_end.bos_rows - extra))
-        around = front_end.bos_rows + front_end.eos_rows - extra
-        return start, g.op("Sub", g.dim(sig.AUDIO_EMBEDS, 0), g.ints(around))
+        before, after = front_end.bos_rows - extra, front_end.eos_rows
+        start = g.op("Add", g.dim(sig.PREFIX_IDS, 0), g.ints(before))
+        length = g.op("Sub", g.dim(sig.AUDIO_EMBEDS, 0), g.ints(before + after))
+        return Span(start, length, before, after)
 
     def _all_angles(self, x: str) -> Angles:
         """Angles of every row of the unreduced prompt; reduced layers use the first of them."""
@@ -196,7 +199,7 @@ class _Prefill(_Layers):
         name, width = f"/layers.{i}/attn", self.dims.query_width
         if self.ratios[i] and needs_mass(self.profile):
             out, mass = self.lowering.causal_attention_mass(self.g, name, self.dims, query, key, value)
-            return self.g.shaped(out, (None, width)), self.g.shaped(mass, (None,))
+            return self.g.shaped(out, (None, width)), self.g.shaped(mass, (None,), FLOAT)
         out = self.lowering.causal_attention(self.g, name, self.dims, query, key, value)
         return self.g.shaped(out, (None, width)), None
 
@@ -221,7 +224,7 @@ class _Prefill(_Layers):
         last_angle = [g.op("Gather", table, g.ints(-1), axis=1) for table in angles]
         query = g.linear(normed, layer.query, f"/layers.{i}/attn/q_proj")
         query = self.rotate(query, self.dims.num_heads, (last_angle[0], last_angle[1]), f"/layers.{i}/attn/q")
-        out = self.lowering.last_row_attention(g, f"/layers.{i}/attn", query, key, value)
+        out = self.lowering.last_row_attention(g, f"/layers.{i}/attn", self.dims, query, key, value)
         out = g.linear(g.shaped(out, (1, self.dims.query_width)), layer.output, f"/layers.{i}/attn/o_proj")
         x, normed = self.norm(x, out, layer.mlp_norm, f"/layers.{i}/mlp_norm")
         self.scores(x, self.mlp(normed, layer, f"/layers.{i}/mlp"))
@@ -264,7 +267,7 @@ class _Decode(_Layers):
             self._grow(sig.pool_value(i), self.cache(value, f"{name}/new_value")),
         )
         prefix = sig.prefix_key(i), sig.prefix_value(i)
-        out = self.lowering.decode_attention(g, name, query, prefix, pool, bias)
+        out = self.lowering.decode_attention(g, name, dims, query, prefix, pool, bias)
         return g.shaped(out, ("beams", dims.query_width))
 
     def _angles_here(self, i: int) -> Angles:

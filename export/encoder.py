@@ -20,7 +20,7 @@ def build_encoder(
     spec: EncoderSpec, dims: DecoderDims, store: WeightStore, lowering: Lowering
 ) -> onnx.ModelProto:
     """The encoder with its projector, for any number of frames up to one window."""
-    g = Graph("encoder", store)
+    g = Graph("encoder", store, lowering.precision)
     signature = encoder_signature(spec.num_mel_bins, dims.hidden_size)
     for tensor in signature.inputs:
         g.input(tensor)
@@ -35,7 +35,7 @@ def build_encoder(
 
 def _convolutions(g: Graph, spec: EncoderSpec) -> str:
     """Log-mel frames to position-encoded rows: (encoder_rows, hidden)."""
-    x = g.op("Unsqueeze", MEL, g.ints(0))
+    x = g.op("Unsqueeze", g.to_activation(MEL), g.ints(0))
     for name, conv, stride in (("conv1", spec.conv1, 1), ("conv2", spec.conv2, 2)):
         assert conv.bias is not None
         weights = g.weight(conv.weight), g.weight(conv.bias)
@@ -51,7 +51,7 @@ def _layer(g: Graph, lowering: Lowering, spec: EncoderSpec, layer: EncoderLayer,
     y = g.layer_norm(x, layer.attn_norm, spec.norm_eps, f"{name}/attn_norm")
     parts = {"q_proj": layer.query, "k_proj": layer.key, "v_proj": layer.value}
     q, k, v = (g.linear(y, linear, f"{name}/attn/{part}") for part, linear in parts.items())
-    y = lowering.full_attention(g, f"{name}/attn", q, k, v)
+    y = lowering.full_attention(g, f"{name}/attn", spec.num_heads, q, k, v)
     y = g.linear(g.shaped(y, ("encoder_rows", spec.hidden_size)), layer.output, f"{name}/attn/out_proj")
     x = g.op("Add", x, y, name=f"{name}/attn")
     y = g.layer_norm(x, layer.mlp_norm, spec.norm_eps, f"{name}/mlp_norm")

@@ -9,9 +9,10 @@ import onnx
 from onnx import TensorProto, helper
 
 from ..plugins.body import DOMAIN, DOMAIN_VERSION, IR_VERSION, OPSET, Body, Dim, value
-from ..profiles.signature import TensorSpec
+from ..profiles.signature import ACTIVATION, TensorSpec
 from .checkpoint import Tensor
 from .model_spec import LayerNorm, Linear
+from .precision import FP32, Precision
 from .weights import WeightStore
 
 DTYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "bool": TensorProto.BOOL}
@@ -21,9 +22,9 @@ PRODUCER = "fastadasp-export"
 class Graph(Body):
     """Nodes named after the model, weights referenced by file and offset."""
 
-    def __init__(self, name: str, store: WeightStore) -> None:
+    def __init__(self, name: str, store: WeightStore, precision: Precision = FP32) -> None:
         super().__init__()
-        self.name, self.store = name, store
+        self.name, self.store, self.precision = name, store, precision
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._shapes: list[onnx.ValueInfoProto] = []
@@ -31,22 +32,37 @@ class Graph(Body):
 
     def input(self, spec: TensorSpec) -> str:
         """Declare an input."""
-        self._inputs.append(value(spec.name, DTYPES[spec.dtype], spec.axes))
+        self._inputs.append(value(spec.name, self._type(spec), spec.axes))
         return spec.name
 
     def output(self, spec: TensorSpec) -> None:
         """Declare an output; a node of that output name must exist."""
-        self._outputs.append(value(spec.name, DTYPES[spec.dtype], spec.axes))
+        self._outputs.append(value(spec.name, self._type(spec), spec.axes))
 
-    def shaped(self, name: str, shape: Sequence[Dim]) -> str:
-        """Annotate a float value with its shape, where shape inference cannot tell it."""
-        self._shapes.append(value(name, TensorProto.FLOAT, shape))
+    def _type(self, spec: TensorSpec) -> int:
+        return self.precision.onnx_type if spec.dtype == ACTIVATION else DTYPES[spec.dtype]
+
+    def shaped(self, name: str, shape: Sequence[Dim], dtype: int | None = None) -> str:
+        """Annotate a value with its shape, where shape inference cannot tell it; activations by default."""
+        self._shapes.append(value(name, dtype or self.precision.onnx_type, shape))
         return name
+
+    def number(self, data: Any) -> str:
+        """A constant in the number format of the graph."""
+        return self.const(data, self.precision.numpy_type)
+
+    def to_activation(self, x: str) -> str:
+        """A float32 value in the number format of the graph."""
+        return x if self.precision is FP32 else self.op("Cast", x, to=self.precision.onnx_type)
+
+    def to_float(self, x: str) -> str:
+        """An activation in float32."""
+        return x if self.precision is FP32 else self.op("Cast", x, to=TensorProto.FLOAT)
 
     def weight(self, tensor: Tensor) -> str:
         """The initializer of a checkpoint tensor."""
         if tensor.name not in self._weights:
-            self._weights[tensor.name] = _external(tensor, self.store)
+            self._weights[tensor.name] = _external(tensor, self.store, self.precision)
         return tensor.name
 
     def linear(self, x: str, linear: Linear, name: str, **output: Any) -> str:
@@ -84,9 +100,9 @@ class Graph(Body):
         )
 
 
-def _external(tensor: Tensor, store: WeightStore) -> onnx.TensorProto:
+def _external(tensor: Tensor, store: WeightStore, precision: Precision) -> onnx.TensorProto:
     place = store.place(tensor)
-    proto = TensorProto(name=tensor.name, data_type=TensorProto.FLOAT, dims=tensor.shape)
+    proto = TensorProto(name=tensor.name, data_type=precision.onnx_type, dims=tensor.shape)
     proto.data_location = TensorProto.EXTERNAL
     entries = {"location": place.location, "offset": place.offset, "length": place.length}
     for key, entry in entries.items():

@@ -9,20 +9,23 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import onnx
 
-from ..profiles.errors import CheckpointError, OutputError, ProfileError
+from ..profiles.errors import EngineError, OutputError, ProfileError
 from ..profiles.flops import ResolvedProfile, resolve
 from ..profiles.profile import Profile
 from ..runtime.artifact import TOKENIZER, record_of
 from ..runtime.manifest import FILE_NAME, Decoder, Graphs, Manifest, WeightPlace, Weights
-from .build_options import PRECISIONS, WEIGHT_MODES, BuildOptions
+from .build_options import ENGINES, WEIGHT_MODES, BuildOptions
 from .checkpoint import Checkpoint
 from .decoder import build_decode, build_prefill
 from .encoder import build_encoder
+from .engines import build_engines
+from .engines import check as check_engines
 from .families.family import load_model
 from .lowering.lowering import Lowering
 from .lowering.onnxruntime import OnnxRuntimeLowering
@@ -65,6 +68,9 @@ def build(checkpoint: Path, output: Path, options: BuildOptions, report: Report 
     report("read checkpoint")
     model = load_model(source := Checkpoint(checkpoint))
     profiles = [resolve_for(profile, model) for profile in options.profiles]
+    longest = audio_rows(model, options.engines.max_audio_seconds) if options.engines else 0
+    if options.engines:
+        check_engines(model, longest, options.engines)
     store = weight_store(tensors_of((model.encoder, model.decoder)), options.weights)
     with _temporary_folder(output, options.force) as folder:
         report("build graphs")
@@ -72,8 +78,14 @@ def build(checkpoint: Path, output: Path, options: BuildOptions, report: Report 
         report(f"write weights ({store.description})")
         names += store.write(folder)
         names += _copy_tokenizer(source, folder)
+        engines = None
+        if options.engines:
+            engines, plans = build_engines(
+                folder, model, profiles, options.engines, write_graphs, longest, report
+            )
+            names += plans
         report("hash files")
-        manifest = _manifest(folder, model, profiles, store, names)
+        manifest = replace(_manifest(folder, model, profiles, store, names), engines=engines)
         (folder / FILE_NAME).write_text(manifest.to_json(), "utf-8")
     return manifest
 
@@ -140,10 +152,8 @@ def _check(output: Path, options: BuildOptions) -> None:
         raise ProfileError("no profile is given; the unreduced model is: --profile full")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ProfileError(f"profile {', '.join(twice)} is given twice; names must differ within an artifact")
-    if options.precision not in PRECISIONS:
-        raise CheckpointError(
-            f"precision {options.precision!r} is not available; choose {', '.join(PRECISIONS)}"
-        )
+    if options.engines and options.engines.engine not in ENGINES:
+        raise EngineError(f"engine {options.engines.engine!r} is unknown; choose {', '.join(ENGINES)}")
     if options.weights not in WEIGHT_MODES:
         raise OutputError(f"weights {options.weights!r} is unknown; choose {', '.join(WEIGHT_MODES)}")
     if output.exists() and not options.force:

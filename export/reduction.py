@@ -12,7 +12,7 @@ from ..plugins.evict_tokens.op import EVICT_TOKENS
 from ..plugins.merge_tokens.op import MERGE_EDGES, MERGE_PAIRS, MERGE_TOKENS, RANDOM_SCORE
 from ..profiles.profile import Profile, layer_seed
 from .graph import Graph
-from .lowering.lowering import Lowering
+from .lowering.lowering import Cut, Lowering, Span
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Site:
     query: str  # (rows, heads * head_dim), rotated
     key: str  # (kv_heads, rows, head_dim), rotated
     mass: str | None  # (rows,), where the method asks for column sums
-    start: str  # first row of the span, int64 of shape (1,)
-    length: str  # rows of the span, int64 of shape (1,)
+    span: Span
+    length: str  # rows of the span as they reach this layer, int64 of shape (1,)
 
 
 def needs_mass(profile: Profile) -> bool:
@@ -43,9 +43,9 @@ def reduce_rows(
     """
     removed = g.op("Mul", site.length, g.ints(ratio.numerator))
     removed = g.op("Div", removed, g.ints(ratio.denominator), name=f"{site.name}/removed")
-    span = g.shape(site.start, site.length)
     op_type, inputs = REDUCERS[profile.method](g, lowering, profile, site)
-    reduced = lowering.reduce(g, site.name, op_type, [hidden, *inputs, span, removed])
+    cut = Cut(site.span, site.length, removed, ratio)
+    reduced = lowering.reduce(g, site.name, op_type, [hidden, *inputs], cut)
     if profile.method == "a_tome":  # the length depends on the data
         removed = g.op("Sub", g.dim(hidden, 0), g.dim(reduced, 0))
     return reduced, g.op("Sub", site.length, removed)
@@ -74,8 +74,8 @@ def _a_tome(g: Graph, lowering: Lowering, profile: Profile, site: Site) -> tuple
 def _fastv(g: Graph, lowering: Lowering, profile: Profile, site: Site) -> tuple[str, list[str]]:
     mass = site.mass
     if mass is None:
-        mass = lowering.reduce(g, f"{site.name}/score", LAST_QUERY_MASS, [site.query, site.key])
-    return EVICT_TOKENS, [g.slice(mass, site.start, g.op("Add", site.start, site.length), 0)]
+        mass = lowering.score(g, f"{site.name}/score", LAST_QUERY_MASS, [site.query, site.key])
+    return EVICT_TOKENS, [g.slice(mass, site.span.start, g.op("Add", site.span.start, site.length), 0)]
 
 
 def _random_evict(g: Graph, lowering: Lowering, profile: Profile, site: Site) -> tuple[str, list[str]]:
@@ -85,7 +85,7 @@ def _random_evict(g: Graph, lowering: Lowering, profile: Profile, site: Site) ->
 def _random(g: Graph, lowering: Lowering, profile: Profile, site: Site, count: str) -> str:
     """Scores that differ from layer to layer, the same on every run."""
     seed = layer_seed(profile, site.layer)
-    return lowering.reduce(g, f"{site.name}/score", RANDOM_SCORE, [count], seed=seed)
+    return lowering.score(g, f"{site.name}/score", RANDOM_SCORE, [count], seed=seed)
 
 
 REDUCERS = {

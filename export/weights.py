@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Protocol
 
 from ..profiles.errors import OutputError
-from .checkpoint import ITEM_SIZES, Tensor
+from .checkpoint import Tensor
+from .precision import FP32, Precision
 
 FOLDER = "weights"
-CONVERTED = f"{FOLDER}/fp32.safetensors"
 ALIGNMENT = 64
 
 
@@ -41,17 +41,18 @@ class WeightStore(Protocol):
         """Put the weight files into the artifact; return their names."""
 
 
-def weight_store(tensors: Iterable[Tensor], mode: str) -> WeightStore:
-    """The store for these tensors in float32: in place where every one is float32 already.
+def weight_store(tensors: Iterable[Tensor], mode: str, precision: Precision = FP32) -> WeightStore:
+    """The store for these tensors in one precision: in place where every one has it already.
 
     Args:
         tensors: every tensor that the graphs refer to.
         mode: "link" for hard links to the checkpoint's files, "copy" for copies.
+        precision: the number format that the graphs want.
     """
     tensors = list(tensors)
-    if all(tensor.dtype == "F32" for tensor in tensors):
+    if all(tensor.dtype == precision.safetensors_name for tensor in tensors):
         return InPlace(sorted({tensor.file for tensor in tensors}), mode)
-    return Converted(tensors)
+    return Converted(tensors, precision)
 
 
 class InPlace:
@@ -89,40 +90,45 @@ class InPlace:
 
 
 class Converted:
-    """One float32 safetensors file with every tensor, written tensor by tensor."""
+    """One safetensors file with every tensor in one precision, written tensor by tensor."""
 
     description = "converted"
 
-    def __init__(self, tensors: Iterable[Tensor]) -> None:
-        self.tensors = {tensor.name: tensor for tensor in tensors}
-        self.header, self.offsets = _layout(self.tensors)
+    def __init__(self, tensors: Iterable[Tensor], precision: Precision = FP32) -> None:
+        self.tensors, self.precision = {tensor.name: tensor for tensor in tensors}, precision
+        self.file = f"{FOLDER}/{precision.name}.safetensors"
+        self.header, self.offsets = _layout(self.tensors, precision)
 
     def place(self, tensor: Tensor) -> Place:
         """The tensor's offset in the converted file."""
-        return Place(CONVERTED, self.offsets[tensor.name], _float_bytes(tensor))
+        return Place(self.file, self.offsets[tensor.name], _num_bytes(tensor, self.precision))
 
     def write(self, folder: Path) -> list[str]:
         """Convert and write; one tensor is in memory at a time."""
         (folder / FOLDER).mkdir()
-        with (folder / CONVERTED).open("wb") as stream:
+        with (folder / self.file).open("wb") as stream:
             stream.write(struct.pack("<Q", len(self.header)) + self.header)
             for tensor in self.tensors.values():
-                stream.write(tensor.read().astype("<f4", copy=False).tobytes())
-        return [CONVERTED]
+                stream.write(tensor.read().astype(self.precision.numpy_type, copy=False).tobytes())
+        return [self.file]
 
 
-def _float_bytes(tensor: Tensor) -> int:
-    return math.prod(tensor.shape) * ITEM_SIZES["F32"]
+def _num_bytes(tensor: Tensor, precision: Precision) -> int:
+    return math.prod(tensor.shape) * precision.item_bytes
 
 
-def _layout(tensors: Mapping[str, Tensor]) -> tuple[bytes, dict[str, int]]:
+def _layout(tensors: Mapping[str, Tensor], precision: Precision) -> tuple[bytes, dict[str, int]]:
     """The safetensors header, and each tensor's offset from the start of the file."""
     entries: dict[str, dict[str, object]] = {}
     starts: dict[str, int] = {}
     end = 0
     for name, tensor in tensors.items():
-        starts[name], end = end, end + _float_bytes(tensor)
-        entries[name] = {"dtype": "F32", "shape": tensor.shape, "data_offsets": [starts[name], end]}
+        starts[name], end = end, end + _num_bytes(tensor, precision)
+        entries[name] = {
+            "dtype": precision.safetensors_name,
+            "shape": tensor.shape,
+            "data_offsets": [starts[name], end],
+        }
     text = json.dumps(entries).encode()
     header = text.ljust(-(-(8 + len(text)) // ALIGNMENT) * ALIGNMENT - 8)
     return header, {name: 8 + len(header) + start for name, start in starts.items()}

@@ -31,3 +31,7 @@ class OutputError(FastAdaSPError, OSError):
 
 class DependencyError(FastAdaSPError, ImportError):
     """A package that a command needs is not installed."""
+
+
+class EngineError(FastAdaSPError, RuntimeError):
+    """An engine cannot be built, or does not fit this machine or artifact."""

@@ -22,6 +22,8 @@ TOP_IDS = "top_ids"
 LOG_SUM_EXP = "log_sum_exp"
 
 FLOAT, INT64, BOOL = "float32", "int64", "bool"
+ACTIVATION = "activation"
+"""The number format of the graph: float32, or what an engine was built in."""
 
 
 @dataclass(frozen=True)
@@ -73,21 +75,21 @@ def encoder_signature(num_mel_bins: int, hidden_size: int) -> Signature:
             TensorSpec(MEL, FLOAT, (num_mel_bins, "frames")),
             TensorSpec(ENCODER_ROWS, INT64, (1,)),
         ),
-        outputs=(TensorSpec(AUDIO_EMBEDS, FLOAT, ("audio", hidden_size)),),
+        outputs=(TensorSpec(AUDIO_EMBEDS, ACTIVATION, ("audio", hidden_size)),),
     )
 
 
 def prefill_signature(dims: DecoderDims) -> Signature:
     """The whole prompt: scores of the first token and the prefix of every layer."""
     prefix = [
-        TensorSpec(name, FLOAT, (dims.num_kv_heads, f"prefix_{layer}", dims.head_dim))
+        TensorSpec(name, ACTIVATION, (dims.num_kv_heads, f"prefix_{layer}", dims.head_dim))
         for layer in range(dims.num_layers)
         for name in (prefix_key(layer), prefix_value(layer))
     ]
     return Signature(
         inputs=(
             TensorSpec(PREFIX_IDS, INT64, ("text_before",)),
-            TensorSpec(AUDIO_EMBEDS, FLOAT, ("audio", dims.hidden_size)),
+            TensorSpec(AUDIO_EMBEDS, ACTIVATION, ("audio", dims.hidden_size)),
             TensorSpec(SUFFIX_IDS, INT64, ("text_after",)),
             TensorSpec(NUM_CANDIDATES, INT64, (1,)),
         ),
@@ -104,10 +106,10 @@ def decode_signature(dims: DecoderDims) -> Signature:
     prefix, pool, pool_grown = [], [], []
     for layer in range(dims.num_layers):
         for name in (prefix_key(layer), prefix_value(layer)):
-            prefix.append(TensorSpec(name, FLOAT, (kv_heads, f"prefix_{layer}", head_dim)))
+            prefix.append(TensorSpec(name, ACTIVATION, (kv_heads, f"prefix_{layer}", head_dim)))
         for name in (pool_key(layer), pool_value(layer)):
-            pool.append(TensorSpec(name, FLOAT, (kv_heads, "pool", head_dim)))
-            pool_grown.append(TensorSpec(grown(name), FLOAT, (kv_heads, "pool_grown", head_dim)))
+            pool.append(TensorSpec(name, ACTIVATION, (kv_heads, "pool", head_dim)))
+            pool_grown.append(TensorSpec(grown(name), ACTIVATION, (kv_heads, "pool_grown", head_dim)))
     return Signature(
         inputs=(
             TensorSpec(TOKEN_IDS, INT64, ("beams",)),

@@ -7,11 +7,12 @@ from itertools import groupby
 
 from ..profiles.flops import ResolvedProfile
 from .artifact import Artifact
-from .manifest import FORMAT_VERSION, Manifest
+from .manifest import FORMAT_VERSION, Engines, Manifest
 from .report import Section, columns
 from .units import ABSENT, ranges, seconds, size
 
 HASH_CHARACTERS = 12
+CACHES = ("prefix_key", "prefix_value", "pool_key", "pool_value")  # their sizes follow from the others
 
 
 def artifact_sections(artifact: Artifact, verified: str) -> Iterator[Section]:
@@ -21,6 +22,8 @@ def artifact_sections(artifact: Artifact, verified: str) -> Iterator[Section]:
         facts.add_row(name, text)
     yield Section(f"artifact {artifact.folder}", facts)
     yield _profiles(artifact.manifest.profiles.values())
+    if artifact.manifest.engines:
+        yield _engines(artifact.manifest, artifact.manifest.engines)
     yield _files(artifact.manifest)
 
 
@@ -64,6 +67,40 @@ def _ratios(resolved: ResolvedProfile) -> str:
     groups = groupby(resolved.merging_layers, lambda layer: resolved.ratios[layer])
     lines = (f"{ranges(layers)}: {ratio} = {float(ratio):.4f}" for ratio, layers in groups)
     return "\n".join(lines) or ABSENT
+
+
+def _engines(manifest: Manifest, engines: Engines) -> Section:
+    table = columns("engine", "plugin layers", "longest inputs", "size", "built in", left=3)
+    for name, plan in engines.plans.items():
+        layers = ", ".join(f"{count} {layer}" for layer, count in plan.plugin_layers.items())
+        shapes = (
+            f"{tensor} {_shape(largest)}"
+            for tensor, (_, _, largest) in plan.shapes.items()
+            if not tensor.startswith(CACHES)
+        )
+        table.add_row(
+            name,
+            layers or ABSENT,
+            "\n".join(shapes),
+            size(manifest.files[plan.file].size),
+            f"{plan.seconds:.1f} s",
+        )
+    library = f"plugins {engines.plugin_library}, version {engines.plugin_version}; " * bool(
+        engines.plugin_library
+    )
+    verified = (
+        "ran on a GPU and agreed" if engines.numerically_verified else "never ran on a GPU: NOT VERIFIED"
+    )
+    return Section(
+        f"engines: {engines.product} {engines.version}, sm_{engines.sm}, {engines.precision}",
+        table,
+        f"{library}up to {engines.max_audio_seconds:g} s of audio, {engines.max_beams} beams, "
+        f"{engines.max_new_tokens} new tokens; {verified}",
+    )
+
+
+def _shape(sizes: Iterable[int]) -> str:
+    return "x".join(map(str, sizes))
 
 
 def _files(manifest: Manifest) -> Section:

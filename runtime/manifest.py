@@ -14,7 +14,7 @@ from ..profiles.flops import DecoderDims, ResolvedProfile
 from ..profiles.profile import parse_profile, profile_to_toml
 from .log_mel import LogMelConfig, encoder_rows
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FILE_NAME = "manifest.json"
 ENCODER_ROWS_A_TOKEN = 2
 
@@ -96,6 +96,33 @@ class Graphs:
 
 
 @dataclass(frozen=True)
+class EngineRecord:
+    """One plan, and the shapes that it was built for: least, usual and largest of each input."""
+
+    file: str
+    seconds: float  # that the build took
+    plugin_layers: Mapping[str, int]
+    shapes: Mapping[str, tuple[tuple[int, ...], ...]]
+
+
+@dataclass(frozen=True)
+class Engines:
+    """The plans of an artifact, and what a machine must be to run them."""
+
+    product: str  # "tensorrt_rtx"
+    version: str
+    sm: int
+    precision: str
+    plugin_library: str | None
+    plugin_version: str
+    max_beams: int
+    max_audio_seconds: float
+    max_new_tokens: int
+    numerically_verified: bool  # whether they ran on a GPU and agreed with the reference
+    plans: Mapping[str, EngineRecord]  # encoder, decode, prefill.<profile>
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that crosses from the exporter to the runtime."""
 
@@ -109,6 +136,7 @@ class Manifest:
     weights: Weights
     versions: Mapping[str, str]
     files: Mapping[str, FileRecord] = field(default_factory=dict)
+    engines: Engines | None = None
 
     def to_json(self) -> str:
         """The manifest as text, with a digest of itself."""
@@ -132,6 +160,7 @@ class Manifest:
             "profiles": {name: _profile_to_json(profile) for name, profile in self.profiles.items()},
             "weights": _weights_to_json(self.weights),
             "versions": dict(self.versions),
+            "engines": asdict(self.engines) if self.engines else None,
             "files": {name: asdict(record) for name, record in self.files.items()},
         }
 
@@ -186,7 +215,13 @@ def _from_json(content: Mapping[str, Any]) -> Manifest:
         weights=_weights_from_json(content["weights"]),
         versions=content["versions"],
         files={name: FileRecord(**record) for name, record in content["files"].items()},
+        engines=_engines_from_json(content["engines"]) if content["engines"] else None,
     )
+
+
+def _engines_from_json(entry: Mapping[str, Any]) -> Engines:
+    plans = {name: EngineRecord(**record) for name, record in entry["plans"].items()}
+    return Engines(**{**entry, "plans": plans})
 
 
 def _prompt_from_json(entry: Mapping[str, Any]) -> Prompt:

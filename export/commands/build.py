@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..build_options import PRECISIONS, WEIGHT_MODES, BuildOptions
+from ..build_options import ENGINES, PRECISIONS, WEIGHT_MODES, BuildOptions, EngineOptions
 from .parameters import PATH, profiles_folder, read_profile, require
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 DEFAULTS = BuildOptions(profiles=())
+ENGINE_DEFAULTS = EngineOptions()
+GRAPH_PRECISION = "fp32"
 ORIGINS = {
     "linked": "hard-linked to the checkpoint, no bytes copied",
     "copied": "copied from the checkpoint",
@@ -32,9 +34,7 @@ ORIGINS = {
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
-    default=DEFAULTS.precision,
-    show_default=True,
-    help="Numbers of weights and graphs.",
+    help="Numbers of the engines, bf16 by default. Graphs for ONNX Runtime are fp32.",
 )
 @click.option(
     "--weights",
@@ -44,14 +44,36 @@ ORIGINS = {
     help="Hard links to the checkpoint's files, or copies. Weights of another precision are converted.",
 )
 @click.option("--force", is_flag=True, default=DEFAULTS.force, help="Replace the artifact that is there.")
+@click.option("--engine", type=click.Choice(ENGINES), help="Build TensorRT engines, too; no GPU is needed.")
+@click.option(
+    "--sm",
+    type=click.Choice(["80"]),
+    default=str(ENGINE_DEFAULTS.sm),
+    show_default=True,
+    help="Compute capability of the GPU; 80 is the A100.",
+)
+@click.option(
+    "--max-audio-seconds",
+    type=click.FloatRange(min=1),
+    default=ENGINE_DEFAULTS.max_audio_seconds,
+    show_default=True,
+    help="Longest audio that the engines take.",
+)
+@click.option(
+    "--max-beams",
+    type=click.IntRange(min=1),
+    default=ENGINE_DEFAULTS.max_beams,
+    show_default=True,
+    help="Most beams that the decode engine takes.",
+)
 def build(
     checkpoint: Path,
     output: Path,
     profiles: tuple[str, ...],
     profiles_folder: Path | None,
-    precision: str,
     weights: str,
     force: bool,
+    **engine: Any,
 ) -> None:
     """Build an artifact from CHECKPOINT.
 
@@ -64,13 +86,27 @@ def build(
     from ..pipeline import build as build_artifact
 
     with Stages() as stages:
-        manifest = build_artifact(
-            checkpoint, output, BuildOptions(chosen, weights, precision, force), report=stages.begin
-        )
+        options = BuildOptions(chosen, weights, force, _engine_options(**engine))
+        manifest = build_artifact(checkpoint, output, options, report=stages.begin)
     whole = sum(record.size for record in manifest.files.values())
     elapsed = time.perf_counter() - begin
     origin = ORIGINS[manifest.weights.origin]
     click.echo(f"{output}: {size(whole)}, built in {elapsed:.1f} s; weights {origin}")
+
+
+def _engine_options(
+    engine: str | None, precision: str | None, sm: str, max_audio_seconds: float, max_beams: int
+) -> EngineOptions | None:
+    """What the options of the command ask for; None without --engine."""
+    if engine is None:
+        if precision not in (None, GRAPH_PRECISION):
+            raise click.UsageError(
+                f"--precision {precision} is for engines: give --engine {ENGINES[0]} with it"
+            )
+        return None
+    require("tensorrt_rtx")
+    chosen = precision or ENGINE_DEFAULTS.precision
+    return EngineOptions(engine, int(sm), chosen, max_audio_seconds, max_beams)
 
 
 class Stages:

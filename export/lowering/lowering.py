@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import Protocol
 
 import onnx
@@ -10,6 +12,32 @@ import onnx
 from ...profiles.flops import DecoderDims
 from ..checkpoint import Tensor
 from ..graph import Graph
+from ..precision import Precision
+
+
+@dataclass(frozen=True)
+class Span:
+    """The audio rows that reductions work on, before the first of them.
+
+    A backend that wants lengths as values takes `start` and `length`; one that wants them from shapes takes
+    the numbers of rows beside the text: the span starts `before` rows after the text before the audio and
+    ends `after` rows before the text after it, in every layer.
+    """
+
+    start: str  # int64 of shape (1,)
+    length: str  # int64 of shape (1,)
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How many rows one reduction removes, and where."""
+
+    span: Span
+    length: str  # rows of the span as they reach this layer, int64 of shape (1,)
+    removed: str  # int64 of shape (1,)
+    ratio: Fraction
 
 
 class Lowering(Protocol):
@@ -19,6 +47,7 @@ class Lowering(Protocol):
     """
 
     name: str
+    precision: Precision
     takes_data_dependent_lengths: bool  # whether a tensor may be as long as its data make it (a_tome)
     domains: tuple[str, ...]  # opset domains beside the standard one and the project's
 
@@ -28,7 +57,7 @@ class Lowering(Protocol):
     def decoder_functions(self, dims: DecoderDims) -> list[onnx.FunctionProto]:
         """Bodies of the ops that prefill and decode graphs use."""
 
-    def full_attention(self, g: Graph, name: str, query: str, key: str, value: str) -> str:
+    def full_attention(self, g: Graph, name: str, num_heads: int, query: str, key: str, value: str) -> str:
         """Bidirectional attention; all three are (rows, heads * head_dim)."""
 
     def causal_attention(
@@ -41,11 +70,20 @@ class Lowering(Protocol):
     ) -> tuple[str, str]:
         """Causal attention, and its column sums: (rows,)."""
 
-    def last_row_attention(self, g: Graph, name: str, query: str, key: str, value: str) -> str:
+    def last_row_attention(
+        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str
+    ) -> str:
         """Attention of one last row, (1, heads * head_dim), to all rows."""
 
     def decode_attention(
-        self, g: Graph, name: str, query: str, prefix: tuple[str, str], pool: tuple[str, str], bias: str
+        self,
+        g: Graph,
+        name: str,
+        dims: DecoderDims,
+        query: str,
+        prefix: tuple[str, str],
+        pool: tuple[str, str],
+        bias: str,
     ) -> str:
         """Attention of beam rows to the prefix and to their part of the pool."""
 
@@ -57,5 +95,8 @@ class Lowering(Protocol):
     def gated_mlp(self, g: Graph, name: str, x: str, gate: str, up: str, down: str) -> str:
         """SwiGLU over many rows; the weights are names of initializers, (out, in)."""
 
-    def reduce(self, g: Graph, name: str, op_type: str, inputs: Sequence[str], **attributes: int) -> str:
-        """One reduction op of the project's domain; refuses ops that the backend cannot run."""
+    def score(self, g: Graph, name: str, op_type: str, inputs: Sequence[str], **attributes: int) -> str:
+        """One op that scores rows or edges; refuses ops that the backend cannot run."""
+
+    def reduce(self, g: Graph, name: str, op_type: str, inputs: Sequence[str], cut: Cut) -> str:
+        """One op that removes rows; refuses ops that the backend cannot run."""

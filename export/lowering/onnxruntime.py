@@ -19,6 +19,8 @@ from ...plugins.merge_tokens import function as merge
 from ...profiles.flops import DecoderDims
 from ..checkpoint import Tensor
 from ..graph import Graph
+from ..precision import FP32, Precision
+from .lowering import Cut
 
 CONTRIB = "com.microsoft"
 
@@ -27,6 +29,7 @@ class OnnxRuntimeLowering:
     """Standard ops inside functions, which ONNX Runtime inlines and fuses."""
 
     name = "onnxruntime"
+    precision: Precision = FP32
     takes_data_dependent_lengths = True
     domains: tuple[str, ...] = (CONTRIB,)
 
@@ -50,7 +53,7 @@ class OnnxRuntimeLowering:
             mlp.gated_mlp(),
         ]
 
-    def full_attention(self, g: Graph, name: str, query: str, key: str, value: str) -> str:
+    def full_attention(self, g: Graph, name: str, num_heads: int, query: str, key: str, value: str) -> str:
         """A Loop over heads."""
         return g.op(FULL_ATTENTION, query, key, value, name=name, domain=DOMAIN)
 
@@ -67,12 +70,21 @@ class OnnxRuntimeLowering:
         output, mass = _attention(g, name, dims, (query, key, value), ("output", "mass"))
         return output, mass
 
-    def last_row_attention(self, g: Graph, name: str, query: str, key: str, value: str) -> str:
+    def last_row_attention(
+        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str
+    ) -> str:
         """One row, no mask."""
         return g.op(LAST_ROW_ATTENTION, query, key, value, name=name, domain=DOMAIN)
 
     def decode_attention(
-        self, g: Graph, name: str, query: str, prefix: tuple[str, str], pool: tuple[str, str], bias: str
+        self,
+        g: Graph,
+        name: str,
+        dims: DecoderDims,
+        query: str,
+        prefix: tuple[str, str],
+        pool: tuple[str, str],
+        bias: str,
     ) -> str:
         """Two-part attention: the prefix is read in place."""
         return g.op(DECODE_ATTENTION, query, *prefix, *pool, bias, name=name, domain=DOMAIN)
@@ -98,9 +110,14 @@ class OnnxRuntimeLowering:
         """A Loop over row chunks: the wide layer of a long prompt never exists whole."""
         return g.op(GATED_MLP, x, gate, up, down, name=name, domain=DOMAIN)
 
-    def reduce(self, g: Graph, name: str, op_type: str, inputs: Sequence[str], **attributes: int) -> str:
-        """Every reduction op has a function body; lengths that depend on the data are no obstacle."""
+    def score(self, g: Graph, name: str, op_type: str, inputs: Sequence[str], **attributes: int) -> str:
+        """Every scoring op has a function body."""
         return g.op(op_type, *inputs, name=name, domain=DOMAIN, **attributes)
+
+    def reduce(self, g: Graph, name: str, op_type: str, inputs: Sequence[str], cut: Cut) -> str:
+        """Every reduction op has a function body; lengths that depend on the data are no obstacle."""
+        span = g.shape(cut.span.start, cut.length)
+        return g.op(op_type, *inputs, span, cut.removed, name=name, domain=DOMAIN)
 
 
 def _attention(

@@ -6,6 +6,9 @@ ATTENTION = "CausalAttention"
 ATTENTION_MASS = "CausalAttentionMass"
 """(query, key, value) -> (output, mass): also the column sums of the probabilities."""
 
+COLUMN_MASS = "AttentionMass"
+"""(query, key) -> mass: the column sums alone."""
+
 LAST_QUERY_MASS = "LastQueryMass"
 """(query, key) -> mass: the probabilities of the last query row alone, summed over the heads."""
 
