@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
-"""Triton 3.9's interpreter multiplies the bits of bfloat16 as integers: there the factors are widened first."""
+"""Triton 3.9's interpreter multiplies the bits of bfloat16 as integers: widen them there."""
 
 
 @triton.jit

@@ -87,7 +87,7 @@ def _weight(weight, row):
 
 @triton.jit
 def merge_rows(hidden, weight, starts, merged, width, BLOCK: tl.constexpr):
-    """merged (kept, width): each cluster's weighted mean; a row alone is copied. Grid: (kept, width blocks)."""
+    """merged (kept, width): each cluster's weighted mean. Grid: (kept, width blocks)."""
     cluster = tl.program_id(0)
     first, end = tl.load(starts + cluster), tl.load(starts + cluster + 1)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)

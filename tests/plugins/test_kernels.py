@@ -1,4 +1,4 @@
-"""Reference, ONNX function and Triton kernel give the same numbers; the kernels run under Triton's interpreter."""
+"""Reference, ONNX function and Triton kernel give the same numbers."""
 
 from __future__ import annotations
 
