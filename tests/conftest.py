@@ -11,6 +11,7 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton; builds compile in other processes
 
 WINDOW_SECONDS = 2
 MAX_POSITIONS = 1024

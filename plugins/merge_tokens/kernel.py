@@ -8,6 +8,7 @@ from .op import LARGEST_WEIGHT, SMALLEST_NORM, SMALLEST_WEIGHT
 LARGEST = tl.constexpr(LARGEST_WEIGHT)
 SMALLEST = tl.constexpr(SMALLEST_WEIGHT)
 LEAST_NORM = tl.constexpr(SMALLEST_NORM)
+CHUNK = tl.constexpr(16)  # edges that are compared with at once
 
 
 @triton.jit
@@ -57,10 +58,12 @@ def choose_edges(similarity, is_head, rows, start, length, removed, BLOCK: tl.co
     mine = tl.load(similarity + edge, mask=is_second, other=0.0)
     mine = tl.where(mine == mine, mine, float("-inf"))
     rank = tl.zeros((BLOCK,), tl.int32)
-    for other in range(length - 1):
-        value = tl.load(similarity + other)
-        value = tl.where(value == value, value, float("-inf"))
-        rank += ((value > mine) | ((value == mine) & (other < edge))).to(tl.int32)
+    for first in range(0, length - 1, CHUNK):
+        other = first + tl.arange(0, CHUNK)
+        value = tl.load(similarity + other, mask=other < length - 1, other=0.0)
+        value = tl.where(value == value, value, float("-inf"))[None, :]
+        ahead = (value > mine[:, None]) | ((value == mine[:, None]) & (other[None, :] < edge[:, None]))
+        rank += tl.sum((ahead & (other[None, :] < length - 1)).to(tl.int32), 1)
     chosen = is_second & (rank < removed)
     tl.store(is_head + row, tl.where(chosen, 0, 1), mask=row < rows)
 
