@@ -104,6 +104,6 @@ def merge_rows(hidden, weight, starts, merged, width, BLOCK: tl.constexpr):
             total += _weight(weight, row)
         mean = tl.zeros((BLOCK,), tl.float32)
         for row in range(first, end):
-            x = tl.load(hidden + row * width.to(tl.int64) + column, mask=inside, other=0.0)
+            x = tl.load(hidden + tl.cast(row, tl.int64) * width + column, mask=inside, other=0.0)
             mean += x.to(tl.float32) * (_weight(weight, row) / total)
         tl.store(target, mean.to(merged.dtype.element_ty), mask=inside)

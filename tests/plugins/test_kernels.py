@@ -93,9 +93,7 @@ def test_column_sums_of_the_attention(version, heads, rows):
     expected = causal.causal_attention(exact(query), exact(key), exact(key))[1]
     mass = version.mass(query, key, heads)
     assert mass.dtype == np.float32
-    assert (
-        np.abs(mass - expected).max() <= 1e-5 * heads.query * rows
-    )  # rounding of the inputs is not an error
+    np.testing.assert_allclose(mass, expected, rtol=2e-5)  # of any type: inputs are exact, sums are float32
 
 
 @every_version
@@ -148,6 +146,32 @@ def test_the_largest_rows_do_not_overflow_in_the_merge(version):
     merged = version.merge(hidden, key, torch.full((12,), 6000.0), 0, 12, 11)
     assert torch.isfinite(merged).all()
     assert torch.allclose(merged.float(), hidden[:1].float(), rtol=version.tolerance)
+
+
+@every_version
+def test_a_zero_key_is_like_no_other(version):
+    key = torch.ones(1, 6, 64).to(version.dtype)
+    key[0, 3] = 0  # edges 2 and 3 have similarity 0, the others 1
+    hidden, weight = normal(version.dtype, 6, WIDTH), torch.ones(6)
+    merged = version.merge(hidden, key, weight, 0, 6, 3)
+    assert exact(merged[1]).tobytes() == exact(hidden[3]).tobytes()
+    assert len(merged) == 3
+
+
+@every_kernel
+def test_a_key_that_is_not_a_number_merges_last(version):
+    key = normal(version.dtype, 1, 6, 64)
+    key[0, 3] = float("nan")
+    hidden, weight = normal(version.dtype, 6, WIDTH), torch.ones(6)
+    merged = version.merge(hidden, key, weight, 0, 6, 3)
+    assert len(merged) == 3
+    assert exact(merged[1]).tobytes() == exact(hidden[3]).tobytes()
+
+
+@every_kernel
+def test_rows_of_a_single_number(version):
+    hidden, key = normal(version.dtype, 9, 1), normal(version.dtype, 1, 9, 64)
+    assert_merged(version, hidden, key, torch.ones(9), 1, 7, 4)
 
 
 @every_kernel
