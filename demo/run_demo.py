@@ -18,6 +18,7 @@ from fastadasp.export.build_options import BuildOptions, EngineOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles import load_profile
 from fastadasp.runtime import GenerationResult, SpeechLM
+from fastadasp.runtime.artifact_report import engines_title
 from fastadasp.runtime.audio import load_audio
 from fastadasp.runtime.benchmark import Case, run_benchmark
 from fastadasp.runtime.benchmark_options import BenchmarkOptions
@@ -65,10 +66,7 @@ def show_engines(manifest: Manifest) -> None:
     """How long each engine took, and how large it is."""
     engines = manifest.engines
     assert engines is not None
-    title = (
-        f"Engines for sm_{engines.sm} (A100), {engines.precision}, {engines.product} {engines.version}; "
-        "built without a GPU, never run on one"
-    )
+    title = f"Engines for the A100 ({engines_title(engines)}); built without a GPU, never run on one"
     table = Table("engine", "plugin layers", "built in", "size", title=title, title_justify="left")
     for name, plan in engines.plans.items():
         layers = ", ".join(f"{count} {layer}" for layer, count in plan.plugin_layers.items())

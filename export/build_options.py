@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from ..profiles.profile import Profile
 
 PRECISIONS = ("fp32", "fp16", "bf16")
-ENGINES = ("tensorrt-rtx",)
+PRODUCTS = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+"""What builds engines, and its Python module."""
+ENGINES = tuple(PRODUCTS)
 WEIGHT_MODES = ("link", "copy")
 
 
@@ -22,6 +24,7 @@ class EngineOptions:
     max_beams: int = 8
     max_text_rows: int = 256  # before the audio, and after it
     max_new_tokens: int = 256
+    reproducible: bool = False  # the same bytes on every build: one core, real-time scheduling
 
 
 @dataclass(frozen=True)

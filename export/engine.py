@@ -3,66 +3,156 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ..profiles.errors import EngineError
 from .optimization_profile import OptimizationProfile
 
 WORKER = "fastadasp.export.engine_worker"
 PARSING = "Parsing node: "
+KEPT_VARIABLES = ("PATH", "HOME", "LD_LIBRARY_PATH", "PYTHONPATH", "CUDA_VISIBLE_DEVICES")
+
+Progress = Callable[[str, int, int], None]
+"""Called while an engine is built: which phase of the library, steps done, steps in all."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the network must have after parsing, or the build fails by name."""
+
+    plugin_layers: Mapping[str, int]  # op type -> how many
+    attention_layers: int
+    causal: bool  # whether every attention layer hides the rows that follow
 
 
 @dataclass(frozen=True)
 class EngineRequest:
     """What one build is asked for. It crosses to the worker as JSON."""
 
+    product: str  # the module tensorrt_rtx or tensorrt
+    name: str  # that the plan carries inside
     graph: Path
     plan: Path
     profile: OptimizationProfile
     sm: int
     plugins: Path | None  # the plugin library, where the graph needs it
-    plugin_layers: Mapping[str, int]  # op type -> how many layers the network must have
+    expected: Expected
+    reproducible: bool = False
 
 
 @dataclass(frozen=True)
 class EngineFacts:
     """What came out of it."""
 
-    product: str  # "tensorrt_rtx"
-    version: str
+    version: str  # of the product
     seconds: float
+    peak_bytes: int | None  # resident memory of the worker at its largest
 
 
-def build_engine(request: EngineRequest, log: Path) -> EngineFacts:
+def build_engine(request: EngineRequest, log: Path, progress: Progress = lambda *_: None) -> EngineFacts:
     """Build one plan.
 
     Args:
         request: the graph, where the plan goes, shapes and target.
         log: every message of the library is written here.
+        progress: told how far the library is.
 
     Raises:
         EngineError: the library refused the graph, ended without a plan or aborted; with the node's name
-            where the log tells it.
+            where the log tells it. Or this system allows no reproducible build.
     """
     begin = time.perf_counter()
     with log.open("w", encoding="utf-8") as stream:
-        done = subprocess.run(
-            [sys.executable, "-m", WORKER],
-            input=json.dumps(asdict(request), default=str),
+        worker = subprocess.Popen(
+            [*_prefix(request), sys.executable, "-P", "-m", WORKER],
+            cwd=request.graph.parent,
+            env=_environment(request),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stream,
             text=True,
-            check=False,
         )
-    if done.returncode or not request.plan.is_file():
-        raise EngineError(f"engine {request.plan.stem}: {_fault(log, done.returncode)}")
-    facts = json.loads(done.stdout.splitlines()[-1])
-    return EngineFacts(facts["product"], facts["version"], time.perf_counter() - begin)
+        facts = _follow(worker, _message(request), progress)
+    if worker.returncode or not request.plan.is_file():
+        raise EngineError(f"engine {request.plan.stem}: {_fault(log, worker.returncode)}")
+    return EngineFacts(facts["version"], time.perf_counter() - begin, facts["peak_bytes"])
+
+
+def check_reproducible() -> None:
+    """Find out whether this system allows reproducible builds.
+
+    TensorRT-RTX numbers the symbols of dynamic shapes in an order that depends on which of its threads is
+    faster and on where its memory lies. Both stand still on one core, under real-time scheduling, without
+    address randomisation.
+
+    Raises:
+        EngineError: with what the system said.
+    """
+    try:
+        done = subprocess.run([*_one_core(), "true"], capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise EngineError(f"reproducible builds need {error.filename} (package util-linux)") from None
+    if done.returncode:
+        raise EngineError(
+            f"reproducible builds are not allowed here ({done.stderr.strip()}): they need the right to "
+            "real-time scheduling (CAP_SYS_NICE) and to switch address randomisation off; build without "
+            "--reproducible"
+        )
+
+
+def _prefix(request: EngineRequest) -> list[str]:
+    return _one_core() if request.reproducible else []
+
+
+def _one_core() -> list[str]:
+    core = str(min(os.sched_getaffinity(0)))
+    return ["setarch", platform.machine(), "-R", "taskset", "-c", core, "chrt", "--fifo", "1"]
+
+
+def _environment(request: EngineRequest) -> dict[str, str] | None:
+    """Memory must lie the same way each time: no other variables, no random hashes, one heap."""
+    if not request.reproducible:
+        return None
+    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+    return {**kept, "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"}
+
+
+def _message(request: EngineRequest) -> str:
+    """Paths are relative to the graph's folder, so that they do not depend on the artifact's place."""
+    places = {"graph": request.graph, "plan": request.plan, "plugins": request.plugins}
+    relative = {
+        name: place and os.path.relpath(place, request.graph.parent) for name, place in places.items()
+    }
+    return json.dumps({**asdict(request), **relative})
+
+
+def _follow(worker: subprocess.Popen[str], message: str, progress: Progress) -> dict[str, Any]:
+    """Hand the request over, pass the progress on, return the last line's facts."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    facts: dict[str, Any] = {}
+    with worker:
+        with (
+            suppress(BrokenPipeError),
+            worker.stdin as pipe,
+        ):  # one that has ended already says why in its log
+            pipe.write(message)
+        for line in worker.stdout:
+            entry = json.loads(line)
+            if "phase" in entry:
+                progress(entry["phase"], entry["done"], entry["steps"])
+            else:
+                facts = entry
+    return facts
 
 
 def _fault(log: Path, code: int) -> str:

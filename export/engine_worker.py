@@ -1,69 +1,65 @@
-"""The process that builds one engine: JSON request on stdin, facts on stdout, the log on stderr."""
+"""The process that builds one engine: request on stdin, progress and facts on stdout, the log on stderr."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections import Counter
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import onnx
-import tensorrt_rtx as trt
 
 from ..profiles.errors import DependencyError, EngineError
+from ..runtime.environment import peak_resident_bytes
+from .network_checks import check_network
 
 Request = Mapping[str, Any]
-
-
-class Log(trt.ILogger):  # type: ignore[misc]
-    """Every message on stderr, and the last error at hand."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.last_error = ""
-
-    def log(self, severity: Any, message: str) -> None:
-        """Called by the library."""
-        name = str(severity).rpartition(".")[2]
-        if name in ("ERROR", "INTERNAL_ERROR"):
-            self.last_error = message
-        print(f"{name} {message}", file=sys.stderr, flush=True)
+RTX = "tensorrt_rtx"
+ANSWERS = sys.stdout
 
 
 def main() -> int:
     """Build what stdin asks for."""
-    request, log = json.load(sys.stdin), Log()
+    sys.stdout = sys.stderr  # what libraries print belongs to the log
+    request = json.load(sys.stdin)
+    if request["product"] == RTX:
+        os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1"  # before Polygraphy is imported
+    trt = import_module(request["product"])
+    from polygraphy.exception import PolygraphyException
+
     try:
-        build(request, log)
-    except (EngineError, DependencyError) as error:
-        print(f"FAULT {error}", file=sys.stderr)
+        build(request, trt)
+    except (EngineError, DependencyError, PolygraphyException) as error:
+        print(f"FAULT {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    print(json.dumps({"product": trt.__name__, "version": trt.__version__}))
+    tell(version=trt.__version__, peak_bytes=peak_resident_bytes())
     return 0
 
 
-def build(request: Request, log: Log) -> None:
+def tell(**entry: object) -> None:
+    """One line to the process that waits."""
+    print(json.dumps(entry), file=ANSWERS, flush=True)
+
+
+def build(request: Request, trt: Any) -> None:
     """Check the graph, parse it, check the network, stream the plan to its file."""
     check_functions(Path(request["graph"]))
     if request["plugins"]:
         from ..plugins.tensorrt_library import load_plugins
 
         load_plugins(Path(request["plugins"]), trt)
+    log = logger(trt)
     builder = trt.Builder(log)
-    network = builder.create_network(0)
-    parse(network, Path(request["graph"]), log)
-    check_network(network, request["plugin_layers"])
-    config = configure(builder, request)
-    writer = PlanWriter(Path(request["plan"]))
-    try:
-        built = builder.build_serialized_network_to_stream(network, config, writer)
-    finally:
-        writer.close()
-    if not built:
-        Path(request["plan"]).unlink()
-        raise EngineError(f"no plan came out: {log.last_error or 'no reason was given'}")
+    network = builder.create_network(strongly_typed(trt))
+    parse(network, Path(request["graph"]), log, trt)
+    check_network(network, trt, **request["expected"])
+    network.name = request["name"]
+    config = configure(builder, network, request)
+    config.progress_monitor = monitor(trt)
+    write(builder, network, config, Path(request["plan"]), log, trt)
 
 
 def check_functions(graph: Path) -> None:
@@ -77,7 +73,13 @@ def check_functions(graph: Path) -> None:
         )
 
 
-def parse(network: Any, graph: Path, log: Log) -> None:
+def strongly_typed(trt: Any) -> int:
+    """Network flags: types as the graph has them. Where the flag is gone, there is nothing else."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def parse(network: Any, graph: Path, log: Any, trt: Any) -> None:
     """Read the graph with its weights beside it."""
     parser = trt.OnnxParser(network, log)
     if parser.parse_from_file(str(graph)):
@@ -88,58 +90,69 @@ def parse(network: Any, graph: Path, log: Log) -> None:
     )
 
 
-def check_network(network: Any, plugin_layers: Mapping[str, int]) -> None:
-    """Every reduction is a plugin layer, and every input is read."""
-    layers = [network.get_layer(i) for i in range(network.num_layers)]
-    found = Counter(
-        layer.name.rpartition("/")[2].rstrip("_0123456789")
-        for layer in layers
-        if layer.type == trt.LayerType.PLUGIN_V3
-    )
-    if dict(found) != dict(plugin_layers):
-        raise EngineError(
-            f"the network has the plugin layers {dict(found)}, the graph asks for {dict(plugin_layers)}"
-        )
-    read = {
-        layer.get_input(i).name for layer in layers for i in range(layer.num_inputs) if layer.get_input(i)
-    }
-    inputs = [network.get_input(i).name for i in range(network.num_inputs)]
-    if unread := [name for name in inputs if name not in read]:
-        raise EngineError(f"the network reads {', '.join(unread)} nowhere: a part of the graph was lost")
+def configure(builder: Any, network: Any, request: Request) -> Any:
+    """Target and shapes. Full TensorRT builds for the GPU that it runs on."""
+    from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
+    from polygraphy.backend.trt import CreateConfig, Profile
+
+    profile = Profile()
+    for name, (least, usual, largest) in request["profile"]["shapes"].items():
+        profile.add(name, min=least, opt=usual, max=largest)
+    if request["product"] == RTX:
+        target = divmod(request["sm"], 10)
+        return CreateConfigRTX(compute_capabilities=[target], profiles=[profile])(builder, network)
+    return CreateConfig(profiles=[profile])(builder, network)
 
 
-def configure(builder: Any, request: Request) -> Any:
-    """Target, shapes, and the plugin library inside the plan."""
-    config = builder.create_builder_config()
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{request['sm']}"), 0)
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    if request["plugins"]:
-        config.plugins_to_serialize = [request["plugins"]]
-    profile = builder.create_optimization_profile()
-    for name, shapes in request["profile"]["shapes"].items():
-        profile.set_shape(name, *shapes)
-    for name, values in request["profile"]["values"].items():
-        profile.set_shape_input(name, *values)
-    config.add_optimization_profile(profile)
-    return config
+def write(builder: Any, network: Any, config: Any, plan: Path, log: Any, trt: Any) -> None:
+    """Build, and write the plan as it is made, so that it is never held whole beside the weights."""
+
+    class Writer(trt.IStreamWriter):  # type: ignore[misc]
+        def write(self, data: Any) -> int:
+            stream.write(data)
+            return len(data)
+
+    with plan.open("wb") as stream:
+        built = builder.build_serialized_network_to_stream(network, config, Writer())
+    if not built:
+        plan.unlink()
+        raise EngineError(f"no plan came out: {log.last_error or 'no reason was given'}")
 
 
-class PlanWriter(trt.IStreamWriter):  # type: ignore[misc]
-    """Writes a plan as it is made, so that it is never held whole beside the weights."""
+def logger(trt: Any) -> Any:
+    """Every message on stderr, and the last error at hand."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._stream = path.open("wb")
+    class Log(trt.ILogger):  # type: ignore[misc]
+        last_error = ""
 
-    def write(self, data: Any) -> int:
-        """Called by the library."""
-        self._stream.write(data)
-        return len(data)
+        def log(self, severity: Any, message: str) -> None:
+            name = str(severity).rpartition(".")[2]
+            if name in ("ERROR", "INTERNAL_ERROR"):
+                self.last_error = message
+            print(f"{name} {message}", file=sys.stderr, flush=True)
 
-    def close(self) -> None:
-        """End the file."""
-        self._stream.close()
+    return Log()
+
+
+def monitor(trt: Any) -> Any:
+    """Tells how far the library is."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.steps: dict[str, int] = {}
+
+        def phase_start(self, phase: str, parent: str, steps: int) -> None:
+            self.steps[phase] = steps
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            tell(phase=phase, done=step + 1, steps=self.steps[phase])
+            return True
+
+        def phase_finish(self, phase: str) -> None:
+            self.steps.pop(phase, None)
+
+    return Monitor()
 
 
 if __name__ == "__main__":

@@ -31,10 +31,9 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class OptimizationProfile:
-    """Least, usual and largest shapes of an engine's inputs, and values where a shape depends on them."""
+    """Least, usual and largest shapes of an engine's inputs; of inputs that shapes depend on, the values."""
 
     shapes: Mapping[str, tuple[Shape, Shape, Shape]]
-    values: Mapping[str, tuple[Shape, Shape, Shape]]
 
 
 def encoder_profile(model: SpeechModelSpec) -> OptimizationProfile:
@@ -96,18 +95,18 @@ def _candidates(dims: DecoderDims, options: EngineOptions) -> Range:
 
 def _profile(signature: Signature, ranges: Mapping[str, Range]) -> OptimizationProfile:
     """Sizes by the names of the axes; inputs that are named themselves are given by value."""
-    shapes, values = {}, {}
+    shapes = {}
     for tensor in signature.inputs:
         if tensor.name in ranges:
-            found = ranges[tensor.name]
-            values[tensor.name] = ((found.min,), (found.opt,), (found.max,))
-        elif any(isinstance(axis, str) for axis in tensor.axes):
+            axes = [ranges[tensor.name]]
+        else:
             axes = [
                 Range(axis, axis, axis) if isinstance(axis, int) else ranges[axis] for axis in tensor.axes
             ]
+        if tensor.name in ranges or any(isinstance(axis, str) for axis in tensor.axes):
             shapes[tensor.name] = (
                 tuple(axis.min for axis in axes),
                 tuple(axis.opt for axis in axes),
                 tuple(axis.max for axis in axes),
             )
-    return OptimizationProfile(shapes, values)
+    return OptimizationProfile(shapes)

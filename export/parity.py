@@ -20,7 +20,6 @@ import numpy.typing as npt
 
 from ..profiles.errors import CheckpointError, DependencyError
 from ..profiles.profile import Profile
-from ..runtime.artifact import open_artifact
 from ..runtime.speech_lm import SpeechLM
 from .checkpoint import Checkpoint
 from .families.family import load_model
@@ -103,7 +102,7 @@ def check_golden(
         target = Path(scratch) / "artifact"
         profiles = tuple(setting.profile for setting in golden.settings)
         build(checkpoint, target, BuildOptions(profiles, weights="copy"))
-        model = SpeechLM(open_artifact(target), prepack=False)
+        model = SpeechLM.load(target, prepack=False)
         rows = model.audio_encoder.encode_window(golden.mel, golden.encoder_rows)
         for i in range(len(golden.settings)):
             results.append(_compare(model, golden, rows, i, atol))

@@ -24,6 +24,7 @@ from .build_options import ENGINES, WEIGHT_MODES, BuildOptions
 from .checkpoint import Checkpoint
 from .decoder import build_decode, build_prefill
 from .encoder import build_encoder
+from .engine import Progress
 from .engines import build_engines
 from .engines import check as check_engines
 from .families.family import load_model
@@ -50,7 +51,13 @@ VERSIONS_OF = ("fastadasp-export", "onnx", "onnxruntime", "numpy")
 Report = Callable[[str], None]
 
 
-def build(checkpoint: Path, output: Path, options: BuildOptions, report: Report = lambda _: None) -> Manifest:
+def build(
+    checkpoint: Path,
+    output: Path,
+    options: BuildOptions,
+    report: Report = lambda _: None,
+    progress: Progress = lambda *_: None,
+) -> Manifest:
     """Build an artifact.
 
     It is written to a temporary folder beside `output` and renamed when it is whole.
@@ -60,6 +67,7 @@ def build(checkpoint: Path, output: Path, options: BuildOptions, report: Report 
         output: the artifact's folder; must not exist, unless `options.force`.
         options: profiles, how the weights get there, precision.
         report: called with the name of each stage as it begins.
+        progress: told how far the engine at work is.
 
     Raises:
         CheckpointError, ProfileError, OutputError: before anything is left behind.
@@ -68,7 +76,7 @@ def build(checkpoint: Path, output: Path, options: BuildOptions, report: Report 
     report("read checkpoint")
     model = load_model(source := Checkpoint(checkpoint))
     profiles = [resolve_for(profile, model) for profile in options.profiles]
-    longest = audio_rows(model, options.engines.max_audio_seconds) if options.engines else 0
+    longest = _longest_audio(model, options.engines.max_audio_seconds) if options.engines else 0
     if options.engines:
         check_engines(model, longest, options.engines)
     store = weight_store(tensors_of((model.encoder, model.decoder)), options.weights)
@@ -81,7 +89,7 @@ def build(checkpoint: Path, output: Path, options: BuildOptions, report: Report 
         engines = None
         if options.engines:
             engines, plans = build_engines(
-                folder, model, profiles, options.engines, write_graphs, longest, report
+                folder, model, profiles, options.engines, write_graphs, longest, report, progress
             )
             names += plans
         report("hash files")
@@ -100,6 +108,11 @@ def audio_rows(model: SpeechModelSpec, seconds: float) -> int:
     """Audio frames that the decoder gets for so many seconds, in whole windows and a rest."""
     front_end = model.front_end
     return front_end.audio_frames(round(seconds * front_end.log_mel.sample_rate))
+
+
+def _longest_audio(model: SpeechModelSpec, seconds: float) -> int:
+    """Rows that the decoder gets for so many seconds, with those around the frames."""
+    return audio_rows(model, seconds) + model.front_end.bos_rows + model.front_end.eos_rows
 
 
 def write_graphs(

@@ -17,7 +17,7 @@ PLUGINS = ("AttentionMass", "MergeTokens")
 LOADED, WANTED = "libtensorrt_rtx.so.1", "libtensorrt_rtx.so"
 
 
-def load_plugins(path: Path, trt: Any) -> None:
+def load_plugins(path: Path, trt: Any, version: str = VERSION) -> None:
     """Register the plugins of the library at `path` with `trt`, the module tensorrt or tensorrt_rtx.
 
     Raises:
@@ -29,9 +29,10 @@ def load_plugins(path: Path, trt: Any) -> None:
         )
     provide_parser_library()
     registry = trt.get_plugin_registry()
-    if not set(PLUGINS) <= {name for name, version, _ in creators(registry) if version == VERSION}:
-        registry.load_library(str(path.absolute()))
-    check_creators(registry, path)
+    if not set(PLUGINS) <= {name for name, found, _ in creators(registry) if found == version}:
+        bare = path.parent == Path()  # such a name would be looked for elsewhere
+        registry.load_library(f"./{path}" if bare else str(path))
+    check_creators(registry, path, version)
 
 
 def creators(registry: Any) -> set[tuple[str, str, str]]:
@@ -40,16 +41,16 @@ def creators(registry: Any) -> set[tuple[str, str, str]]:
     return {creator for creator in every if creator[2] == NAMESPACE}
 
 
-def check_creators(registry: Any, path: Path) -> None:
+def check_creators(registry: Any, path: Path, wanted: str = VERSION) -> None:
     """Raise a DependencyError that names every plugin which is absent or of another version."""
     found = creators(registry)
     faults = []
     for name in PLUGINS:
         versions = sorted(version for other, version, _ in found if other == name)
-        if VERSION not in versions:
+        if wanted not in versions:
             faults.append(f"{name} has version {', '.join(versions)}" if versions else f"{name} is missing")
     if faults:
-        remedy = f"version {VERSION} is needed: build it again with `fastadasp-export plugins build`"
+        remedy = f"version {wanted} is needed: build it again with `fastadasp-export plugins build`"
         raise DependencyError(f"{path}: {'; '.join(faults)}; {remedy}")
 
 

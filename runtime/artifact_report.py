@@ -7,7 +7,8 @@ from itertools import groupby
 
 from ..profiles.flops import ResolvedProfile
 from .artifact import Artifact
-from .manifest import FORMAT_VERSION, Engines, Manifest
+from .engine_manifest import Engines
+from .manifest import FORMAT_VERSION, Manifest
 from .report import Section, columns
 from .units import ABSENT, ranges, seconds, size
 
@@ -78,25 +79,27 @@ def _engines(manifest: Manifest, engines: Engines) -> Section:
             for tensor, (_, _, largest) in plan.shapes.items()
             if not tensor.startswith(CACHES)
         )
-        table.add_row(
-            name,
-            layers or ABSENT,
-            "\n".join(shapes),
-            size(manifest.files[plan.file].size),
-            f"{plan.seconds:.1f} s",
-        )
-    library = f"plugins {engines.plugin_library}, version {engines.plugin_version}; " * bool(
-        engines.plugin_library
-    )
+        built_in = f"{plan.seconds:.1f} s"
+        plan_size = size(manifest.files[plan.file].size)
+        table.add_row(name, layers or ABSENT, "\n".join(shapes), plan_size, built_in)
+    return Section(f"engines: {engines_title(engines)}", table, _engine_limits(engines))
+
+
+def engines_title(engines: Engines) -> str:
+    """What the plans are for, in a line."""
+    target = engines.target
+    repeatable = ", reproducible" if engines.reproducible else ""
+    return f"{target.product} {target.version}, sm_{target.sm}, {engines.precision}{repeatable}"
+
+
+def _engine_limits(engines: Engines) -> str:
+    library = f"plugins {engines.plugin_library}, version {engines.plugin_abi}; "
     verified = (
-        "ran on a GPU and agreed" if engines.numerically_verified else "never ran on a GPU: NOT VERIFIED"
+        f"ran on {engines.verified_on} and agreed" if engines.verified_on else "never ran: NOT VERIFIED"
     )
-    return Section(
-        f"engines: {engines.product} {engines.version}, sm_{engines.sm}, {engines.precision}",
-        table,
-        f"{library}up to {engines.max_audio_seconds:g} s of audio, {engines.max_beams} beams, "
-        f"{engines.max_new_tokens} new tokens; {verified}",
-    )
+    limits = f"{engines.max_beams} beams, {engines.max_new_tokens} new tokens"
+    audio = f"up to {engines.max_audio_seconds:g} s of audio"
+    return f"{library if engines.plugin_library else ''}{audio}, {limits}; on a GPU: {verified}"
 
 
 def _shape(sizes: Iterable[int]) -> str:

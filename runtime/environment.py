@@ -61,9 +61,7 @@ class PeakMemory:
 
     def read(self) -> int | None:
         """Bytes at the peak."""
-        if STATUS.is_file() and (found := re.search(r"VmHWM:\s*(\d+) kB", STATUS.read_text("utf-8"))):
-            return int(found.group(1)) * 1024
-        return _peak_of_process()
+        return peak_resident_bytes()
 
     @staticmethod
     def _reset() -> bool:
@@ -74,7 +72,10 @@ class PeakMemory:
         return True
 
 
-def _peak_of_process() -> int | None:
+def peak_resident_bytes() -> int | None:
+    """The peak of this process's resident memory since it began, or since the peak was last reset."""
+    if STATUS.is_file() and (found := re.search(r"VmHWM:\s*(\d+) kB", STATUS.read_text("utf-8"))):
+        return int(found.group(1)) * 1024
     if sys.platform == "win32":
         return None
     import resource

@@ -17,7 +17,6 @@ from .session import Session, Tensor
 
 COMPACT_EVERY = 16  # steps between looks for dead rows
 LIVE_SHARE = 0.75  # compact when fewer rows of the pool than this are anybody's ancestor
-FLOAT_BYTES = 4
 
 Mask = npt.NDArray[np.bool_]
 
@@ -46,7 +45,7 @@ class KVCache:
     def size_bytes(self) -> int:
         """Bytes of the prefix and of the pool at its largest."""
         rows = sum(self.prefix_lengths) + self.largest_pool * self._dims.num_layers
-        return 2 * FLOAT_BYTES * self._dims.kv_width * rows
+        return 2 * self._session.number_bytes * self._dims.kv_width * rows
 
     @property
     def tensors(self) -> dict[str, Tensor]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..profiles.errors import AudioError, RequestError
 from .audio import Audio
+from .engine_manifest import Engines
 from .manifest import Manifest
 from .prompt import PromptIds
+from .search_options import SearchOptions
 
 
 def check_ids(manifest: Manifest, ids: PromptIds, profile: str) -> None:
@@ -45,3 +49,39 @@ def check_length(manifest: Manifest, place: str, audio: Audio, ids: PromptIds, m
             f"and max_new_tokens {max_new_tokens} this model's {positions} positions hold at most "
             f"{front_end.seconds_of(free):.1f} s: cut the audio or ask for fewer tokens"
         )
+
+
+def check_engines(
+    manifest: Manifest, limits: Engines, place: str, audio: Audio, ids: PromptIds, search: SearchOptions
+) -> None:
+    """Refuse what lies beyond the sizes that engines were built for.
+
+    Raises:
+        AudioError: the audio; `place` says in the message where it comes from.
+        RequestError: text, beams or new tokens; all of them in one message.
+    """
+    front_end = manifest.front_end
+    around = front_end.bos_rows + front_end.eos_rows
+    if (rows := front_end.audio_frames(len(audio.samples)) + around) > limits.max_audio_rows:
+        longest = front_end.seconds_of(limits.max_audio_rows)
+        raise AudioError(
+            f"{place}: {audio.seconds:.1f} s take {rows} rows; the engines were built for at most "
+            f"{limits.max_audio_rows}, {longest:.1f} s: cut the audio, or build with more --max-audio-seconds"
+        )
+    if faults := list(_engine_faults(limits, ids, search)):
+        raise RequestError(f"{'; '.join(faults)}: change the request, or build the engines for it")
+
+
+def _engine_faults(limits: Engines, ids: PromptIds, search: SearchOptions) -> Iterator[str]:
+    sizes = {
+        "num_beams": (search.num_beams, limits.max_beams, "--max-beams"),
+        "max_new_tokens": (search.max_new_tokens, limits.max_new_tokens, "--max-new-tokens"),
+        "text before the audio": (len(ids.before), limits.max_text_rows, "--max-text-rows"),
+        "text after the audio": (len(ids.after), limits.max_text_rows, "--max-text-rows"),
+    }
+    for name, (size, most, option) in sizes.items():
+        if size > most:
+            yield f"{name}: {size} are more than the {most} that the engines were built for ({option})"
+    for name, ids_there in (("before", ids.before), ("after", ids.after)):
+        if not len(ids_there):
+            yield f"no token stands {name} the audio, and the engines were built for at least 1"

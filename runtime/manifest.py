@@ -12,9 +12,10 @@ from typing import Any
 from ..profiles.errors import ArtifactError, ProfileError
 from ..profiles.flops import DecoderDims, ResolvedProfile
 from ..profiles.profile import parse_profile, profile_to_toml
+from .engine_manifest import Engines, engines_from_json
 from .log_mel import LogMelConfig, encoder_rows
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 FILE_NAME = "manifest.json"
 ENCODER_ROWS_A_TOKEN = 2
 
@@ -93,33 +94,6 @@ class Graphs:
     encoder: str
     decode: str
     prefill: Mapping[str, str]  # profile name -> file
-
-
-@dataclass(frozen=True)
-class EngineRecord:
-    """One plan, and the shapes that it was built for: least, usual and largest of each input."""
-
-    file: str
-    seconds: float  # that the build took
-    plugin_layers: Mapping[str, int]
-    shapes: Mapping[str, tuple[tuple[int, ...], ...]]
-
-
-@dataclass(frozen=True)
-class Engines:
-    """The plans of an artifact, and what a machine must be to run them."""
-
-    product: str  # "tensorrt_rtx"
-    version: str
-    sm: int
-    precision: str
-    plugin_library: str | None
-    plugin_version: str
-    max_beams: int
-    max_audio_seconds: float
-    max_new_tokens: int
-    numerically_verified: bool  # whether they ran on a GPU and agreed with the reference
-    plans: Mapping[str, EngineRecord]  # encoder, decode, prefill.<profile>
 
 
 @dataclass(frozen=True)
@@ -215,13 +189,8 @@ def _from_json(content: Mapping[str, Any]) -> Manifest:
         weights=_weights_from_json(content["weights"]),
         versions=content["versions"],
         files={name: FileRecord(**record) for name, record in content["files"].items()},
-        engines=_engines_from_json(content["engines"]) if content["engines"] else None,
+        engines=engines_from_json(content["engines"]) if content["engines"] else None,
     )
-
-
-def _engines_from_json(entry: Mapping[str, Any]) -> Engines:
-    plans = {name: EngineRecord(**record) for name, record in entry["plans"].items()}
-    return Engines(**{**entry, "plans": plans})
 
 
 def _prompt_from_json(entry: Mapping[str, Any]) -> Prompt:

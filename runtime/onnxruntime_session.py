@@ -12,8 +12,8 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from ..profiles.errors import ArtifactError, RequestError
+from .backends import CPU
 
-CPU = "CPUExecutionProvider"
 LOAD_ERRORS = (  # they have no base of their own
     errors.EPFail,
     errors.Fail,
@@ -29,6 +29,8 @@ ERRORS_ONLY = 3
 
 class OnnxRuntimeSession:
     """One graph, loaded from its file with the weights beside it."""
+
+    number_bytes = 4  # float32
 
     def __init__(
         self,

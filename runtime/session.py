@@ -15,6 +15,11 @@ Tensor = Any
 class Session(Protocol):
     """One loaded graph. Safe to run from several threads at once."""
 
+    @property
+    def number_bytes(self) -> int:
+        """Bytes of one number of a cache tensor."""
+        ...
+
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run the graph on tensors named as its inputs; return its outputs by name."""
         ...

@@ -1,30 +1,36 @@
-"""The sessions of one loaded artifact, over one mapping of its weights."""
+"""The sessions of one loaded artifact on ONNX Runtime, over one mapping of its weights."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 
 from .artifact import Artifact
+from .backends import RuntimeOptions
 from .onnxruntime_session import OnnxRuntimeSession
-from .session import Session
 from .weights import Floats, map_weights
 
 
-class Sessions:
+class OnnxRuntimeSessions:
     """Encoder and decode step at once, each profile's prefill when it is first asked for."""
 
-    def __init__(self, artifact: Artifact, *, threads: int, providers: Sequence[str], prepack: bool) -> None:
-        self._artifact, self._threads, self._providers = artifact, threads, tuple(providers)
-        self._prepack = prepack
+    limits = None  # only the model's positions limit what the graphs take
+
+    def __init__(self, artifact: Artifact, options: RuntimeOptions) -> None:
+        """Load the graphs.
+
+        Raises:
+            RequestError: an execution provider that this build of onnxruntime lacks.
+            ArtifactError: a graph that does not load.
+        """
+        self._artifact, self._options = artifact, options
         graphs, weights = artifact.manifest.graphs, artifact.manifest.weights
         self._decoder_weights = map_weights(artifact, weights.decoder)
         self.encoder = self._load(graphs.encoder, map_weights(artifact, weights.encoder))
         self.decode = self._load(graphs.decode, self._decoder_weights, every_step=True)
-        self._prefills: dict[str, Session] = {}
+        self._prefills: dict[str, OnnxRuntimeSession] = {}
         self._lock = threading.Lock()
 
-    def prefill(self, profile: str) -> Session:
+    def prefill(self, profile: str) -> OnnxRuntimeSession:
         """The prefill session of a profile of the artifact."""
         with self._lock:
             if profile not in self._prefills:
@@ -32,13 +38,13 @@ class Sessions:
                 self._prefills[profile] = self._load(graph, self._decoder_weights)
             return self._prefills[profile]
 
-    def _load(self, graph: str, weights: dict[str, Floats], every_step: bool = False) -> Session:
+    def _load(self, graph: str, weights: dict[str, Floats], every_step: bool = False) -> OnnxRuntimeSession:
         """Only the graph that runs at every step is worth packed weights; the others work on many rows."""
         return OnnxRuntimeSession(
             self._artifact.path(graph),
             weights,
-            threads=self._threads,
-            providers=self._providers,
-            prepack=self._prepack and every_step,
-            shrink=not self._prepack and not every_step,
+            threads=self._options.threads,
+            providers=self._options.providers,
+            prepack=self._options.prepack and every_step,
+            shrink=not self._options.prepack and not every_step,
         )

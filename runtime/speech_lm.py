@@ -17,14 +17,15 @@ from ..profiles.flops import DecoderDims
 from .artifact import Artifact, open_artifact
 from .audio import Audio, Source, load_audio, place_of
 from .audio_encoder import AudioEncoder
+from .backends import RuntimeOptions, open_sessions
 from .beam_search import Hypothesis, SearchOptions, generate, greedy_tokens
 from .decoding import SessionDecoder
-from .limits import check_ids, check_length
+from .limits import check_engines, check_ids, check_length
 from .metrics import Stopwatch
-from .onnxruntime_session import CPU
 from .prompt import PromptCodec, PromptIds
 from .results import GenerationResult, TextHypothesis
-from .sessions import Sessions
+
+DEFAULTS = RuntimeOptions()
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,12 @@ class SpeechLM:
         self,
         artifact: Artifact,
         profile: str | None = None,
-        *,
-        threads: int = 0,
-        providers: Sequence[str] = (CPU,),
-        prepack: bool = True,
+        options: RuntimeOptions = DEFAULTS,
     ) -> None:
-        """Load the sessions of a verified artifact; `load` opens one and says what the arguments mean."""
+        """Load the sessions of a verified artifact; `load` opens one and says what the options mean."""
         self.artifact, self.manifest = artifact, artifact.manifest
         self.profile = self._known_profile(profile or next(iter(self.manifest.profiles)))
-        self._sessions = Sessions(artifact, threads=threads, providers=providers, prepack=prepack)
+        self._sessions = open_sessions(artifact, options)
         self.audio_encoder = AudioEncoder(self._sessions.encoder, self.manifest.front_end)
         self._codec = self._load_codec()
         self._sessions.prefill(self.profile)
@@ -67,9 +65,10 @@ class SpeechLM:
         artifact: str | os.PathLike[str],
         profile: str | None = None,
         *,
-        threads: int = 0,
-        providers: Sequence[str] = (CPU,),
-        prepack: bool = True,
+        backend: str = DEFAULTS.backend,
+        threads: int = DEFAULTS.threads,
+        providers: Sequence[str] = DEFAULTS.providers,
+        prepack: bool = DEFAULTS.prepack,
         verify: bool = False,
     ) -> SpeechLM:
         """Load an artifact.
@@ -77,19 +76,23 @@ class SpeechLM:
         Args:
             artifact: the folder that `build` wrote.
             profile: default profile of the calls; the first of the artifact if None.
-            threads: threads of one run; 0 takes one a core.
+            backend: "onnxruntime", or "tensorrt" for an artifact with engines on the GPU they were built for.
+            threads: of one run of ONNX Runtime; 0 takes one a core.
             providers: execution providers of ONNX Runtime, the preferred one first.
-            prepack: keep a second copy of the decoder weights that makes beam steps faster; without it the
-                memory-mapped weights, which all sessions share, are all there is, and working memory is given
-                back after each prefill.
+            prepack: for ONNX Runtime, keep a second copy of the decoder weights that makes beam steps faster;
+                without it the memory-mapped weights, which all sessions share, are all there is, and working
+                memory is given back after each prefill.
             verify: hash large weight files whole, not by sampled blocks.
 
         Raises:
             ArtifactError: missing, changed or of another version.
-            RequestError: unknown profile or provider.
+            RequestError: unknown profile, backend or provider.
+            EngineError: engines that do not fit this machine, with every field that differs.
+            DependencyError: a package that the backend needs is missing.
         """
         opened = open_artifact(Path(artifact), full=verify)
-        return cls(opened, profile, threads=threads, providers=providers, prepack=prepack)
+        options = RuntimeOptions(backend, threads, tuple(providers), prepack)
+        return cls(opened, profile, options)
 
     @property
     def profiles(self) -> tuple[str, ...]:
@@ -205,6 +208,8 @@ class SpeechLM:
         with watch.stage("audio"):
             audio = load_audio(source, self.manifest.front_end.log_mel.sample_rate, source_rate=source_rate)
         check_length(self.manifest, place_of(source), audio, ids, search.max_new_tokens)
+        if self._sessions.limits:
+            check_engines(self.manifest, self._sessions.limits, place_of(source), audio, ids, search)
         rows = self.audio_encoder.encode(audio.samples, watch)
         request = self._request(audio, rows, ids)
         return self.decoder(name, ids.before, rows, ids.after, watch), request, name

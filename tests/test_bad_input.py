@@ -433,7 +433,7 @@ def test_missing_files_of_an_artifact_are_all_named(own_artifact: Path, clip: Pa
 def test_artifact_of_another_format_version(own_artifact: Path) -> None:
     edit(own_artifact / "manifest.json", format_version=99)
     line = fault("inspect", own_artifact)
-    assert "format version 99, this version of fastadasp-export reads 2; build the artifact again" in line
+    assert "format version 99, this version of fastadasp-export reads 3; build the artifact again" in line
 
 
 # Output

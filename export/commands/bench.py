@@ -13,7 +13,7 @@ import click
 
 from ...profiles.errors import OutputError
 from ...runtime.benchmark_options import BenchmarkOptions
-from .parameters import PATH, listed, names, numbers
+from .parameters import PATH, backend, listed, names, numbers
 from .run import load
 
 DEFAULTS = BenchmarkOptions()
@@ -58,6 +58,7 @@ DEFAULTS = BenchmarkOptions()
 @click.option(
     "--warmup", type=int, default=DEFAULTS.warmup, show_default=True, help="Runs that are not counted."
 )
+@backend
 @click.option("--threads", type=int, default=DEFAULTS.threads, help="Threads of a run; 0 is one a core.")
 @click.option(
     "--provider", "providers", multiple=True, metavar="NAME", help="Of ONNX Runtime, best first; repeatable."
@@ -66,7 +67,9 @@ DEFAULTS = BenchmarkOptions()
 @click.option(
     "-o", "--output", type=PATH, metavar="FILE", help="Write all figures as JSON, with the environment."
 )
-def bench(artifact: Path, output: Path | None, providers: tuple[str, ...], lean: bool, **values: Any) -> None:
+def bench(
+    artifact: Path, output: Path | None, backend: str, providers: tuple[str, ...], lean: bool, **values: Any
+) -> None:
     """Time ARTIFACT for every number of beams, length of audio and profile.
 
     Tables of medians go to stdout.
@@ -74,7 +77,8 @@ def bench(artifact: Path, output: Path | None, providers: tuple[str, ...], lean:
     options = BenchmarkOptions(**values)
     if output is not None:
         _check_output(output)
-    model = load(artifact, threads=options.threads, providers=providers, lean=lean, verify=False)
+    runtime = {"backend": backend, "threads": options.threads, "providers": providers, "lean": lean}
+    model = load(artifact, verify=False, **runtime)
     from ...runtime.benchmark import run_benchmark
     from ...runtime.benchmark_report import benchmark_sections
     from ...runtime.report import console, show

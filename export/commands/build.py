@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..build_options import ENGINES, PRECISIONS, WEIGHT_MODES, BuildOptions, EngineOptions
+from ..build_options import ENGINES, PRECISIONS, PRODUCTS, WEIGHT_MODES, BuildOptions, EngineOptions
 from .parameters import PATH, profiles_folder, read_profile, require
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
 DEFAULTS = BuildOptions(profiles=())
 ENGINE_DEFAULTS = EngineOptions()
@@ -66,6 +67,25 @@ ORIGINS = {
     show_default=True,
     help="Most beams that the decode engine takes.",
 )
+@click.option(
+    "--max-text-rows",
+    type=click.IntRange(min=1),
+    default=ENGINE_DEFAULTS.max_text_rows,
+    show_default=True,
+    help="Most tokens of text before the audio, and after it.",
+)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(min=1),
+    default=ENGINE_DEFAULTS.max_new_tokens,
+    show_default=True,
+    help="Most tokens of an answer.",
+)
+@click.option(
+    "--reproducible",
+    is_flag=True,
+    help="Build plans that are the same byte for byte each time: slower, on one core at real-time priority.",
+)
 def build(
     checkpoint: Path,
     output: Path,
@@ -87,7 +107,7 @@ def build(
 
     with Stages() as stages:
         options = BuildOptions(chosen, weights, force, _engine_options(**engine))
-        manifest = build_artifact(checkpoint, output, options, report=stages.begin)
+        manifest = build_artifact(checkpoint, output, options, stages.begin, stages.step)
     whole = sum(record.size for record in manifest.files.values())
     elapsed = time.perf_counter() - begin
     origin = ORIGINS[manifest.weights.origin]
@@ -95,7 +115,7 @@ def build(
 
 
 def _engine_options(
-    engine: str | None, precision: str | None, sm: str, max_audio_seconds: float, max_beams: int
+    engine: str | None, precision: str | None, sm: str, **limits: Any
 ) -> EngineOptions | None:
     """What the options of the command ask for; None without --engine."""
     if engine is None:
@@ -104,36 +124,43 @@ def _engine_options(
                 f"--precision {precision} is for engines: give --engine {ENGINES[0]} with it"
             )
         return None
-    require("tensorrt_rtx")
-    chosen = precision or ENGINE_DEFAULTS.precision
-    return EngineOptions(engine, int(sm), chosen, max_audio_seconds, max_beams)
+    require(PRODUCTS[engine], "polygraphy", "triton", extra=engine)
+    return EngineOptions(engine, int(sm), precision or ENGINE_DEFAULTS.precision, **limits)
 
 
 class Stages:
-    """Shows the stage at work, and leaves a line with the time of each one that is done."""
+    """Shows the stage at work with its progress, and leaves a line with the time of each one that is done."""
 
     def __init__(self) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
         from ...runtime.report import console
 
         self.console: Console = console(stderr=True)
-        self.status = self.console.status("")
+        texts = TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[phase]}")
+        self.bar: Progress = Progress(*texts, TimeElapsedColumn(), console=self.console, transient=True)
+        self.task = self.bar.add_task("", total=None, phase="")
         self.name, self.since = "", 0.0
 
     def __enter__(self) -> Stages:
-        self.status.start()
+        self.bar.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._done()
-        self.status.stop()
+        self.bar.stop()
 
     def begin(self, name: str) -> None:
         """The last stage has ended, the next one begins."""
         self._done()
         self.name, self.since = name, time.perf_counter()
-        self.status.update(name)
+        self.bar.reset(self.task, description=name, total=None, phase="")
+
+    def step(self, phase: str, done: int, steps: int) -> None:
+        """The stage at work has got so far in one of its phases."""
+        self.bar.update(self.task, completed=done, total=steps, phase=phase)
 
     def _done(self) -> None:
         if self.name:
-            self.console.print(f"{self.name:<32}{time.perf_counter() - self.since:6.2f} s")
+            self.console.print(f"{self.name:<40}{time.perf_counter() - self.since:6.2f} s")

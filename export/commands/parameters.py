@@ -11,6 +11,7 @@ import click
 
 from ...profiles.errors import DependencyError
 from ...profiles.profile import Profile, load_profile
+from ...runtime.backends import BACKENDS, RuntimeOptions
 from ...runtime.search_options import SearchOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -74,6 +75,17 @@ def search_of(values: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+def backend(command: Command) -> Command:
+    """Add the choice of what runs an artifact."""
+    return click.option(
+        "--backend",
+        type=click.Choice(list(BACKENDS)),
+        default=RuntimeOptions().backend,
+        show_default=True,
+        help="What runs the artifact; tensorrt needs engines and the GPU that they were built for.",
+    )(command)
+
+
 def profiles_folder(command: Command) -> Command:
     """Add the option for a folder of profiles."""
     return click.option(
@@ -89,14 +101,14 @@ def read_profile(name: str, folder: Path | None) -> Profile:
     return load_profile(name, (folder,) if folder else ())
 
 
-def require(*packages: str) -> None:
-    """Refuse to go on without the packages of the extra `export`.
+def require(*packages: str, extra: str = "export") -> None:
+    """Refuse to go on without some packages of an extra of this distribution.
 
     Raises:
         DependencyError: some are missing.
     """
     if missing := [name for name in packages if find_spec(name) is None]:
         raise DependencyError(
-            f"{', '.join(missing)} is not installed; this command needs the packages of export: "
-            'pip install "fastadasp-export[export]"'
+            f"{', '.join(missing)} is not installed; this command needs the packages of {extra}: "
+            f'pip install "fastadasp-export[{extra}]"'
         )

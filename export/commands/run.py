@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from .parameters import PATH, search_of, search_options
+from .parameters import PATH, backend, search_of, search_options
 
 if TYPE_CHECKING:
     from ...runtime import GenerationResult, SpeechLM
@@ -26,6 +26,7 @@ STDIN = "-"
 @click.option("--profile", metavar="NAME", help="A profile of the artifact.  [default: its first one]")
 @click.option("--prompt", default="", metavar="TEXT", help='Text of the request, such as "<asr>".')
 @search_options
+@backend
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a run; 0 is one a core.")
 @click.option(
     "--provider",
@@ -62,6 +63,7 @@ def load(artifact: Path, **values: Any) -> SpeechLM:
     return SpeechLM.load(
         artifact,
         values.get("profile"),
+        backend=values["backend"],
         threads=values["threads"],
         prepack=not values["lean"],
         verify=values["verify"],

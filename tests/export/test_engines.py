@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from importlib.metadata import version
 
 import onnx
 import pytest
 
 from fastadasp.export.build_options import BuildOptions, EngineOptions
 from fastadasp.export.checkpoint import Checkpoint
-from fastadasp.export.engine import EngineRequest, build_engine
-from fastadasp.export.engines import plugin_layers
+from fastadasp.export.engine import EngineRequest, Expected, build_engine, check_reproducible
+from fastadasp.export.engines import check_ratios, graph_ratios, plugin_layers
 from fastadasp.export.families.family import load_model
 from fastadasp.export.lowering.tensorrt import TensorRTLowering
 from fastadasp.export.model_spec import tensors_of
@@ -22,6 +23,7 @@ from fastadasp.export.weights import weight_store
 from fastadasp.profiles import Profile, ProfileError, load_profile
 from fastadasp.profiles.errors import EngineError
 from fastadasp.runtime.artifact import open_artifact
+from fastadasp.runtime.engine_manifest import Target, plan_name
 
 pytest.importorskip("tensorrt_rtx", reason="engines need the extra tensorrt-rtx")
 
@@ -48,9 +50,30 @@ def graphs(tiny_checkpoint, tmp_path):
 
 
 def request(model, folder, name="encoder", **changes):
-    profile = encoder_profile(model) if name == "encoder" else decode_profile(model, 200, LIMITS)
-    graph, plan = folder / f"{name}.onnx", folder / f"{name}.plan"
-    return replace(EngineRequest(graph, plan, profile, 80, None, {}), **changes)
+    layers = model.decoder.dims.num_layers
+    profile, attentions = {
+        "encoder": (encoder_profile(model), len(model.encoder.layers)),
+        "decode": (decode_profile(model, 200, LIMITS), 0),
+        "prefill.full": (prefill_profile(model, 200, LIMITS), layers - 1),
+    }[name]
+    usual = EngineRequest(
+        product="tensorrt_rtx",
+        name=f"{name} of a test",
+        graph=folder / f"{name}.onnx",
+        plan=folder / f"{name}.plan",
+        profile=profile,
+        sm=80,
+        plugins=None,
+        expected=Expected({}, attentions, causal=name.startswith("prefill")),
+    )
+    return replace(usual, **changes)
+
+
+def edited(folder, name, edit):
+    """The graph `name` of the folder, changed by a function."""
+    graph = onnx.load(folder / f"{name}.onnx", load_external_data=False)
+    edit(graph)
+    onnx.save(graph, folder / f"{name}.onnx")
 
 
 def test_every_graph_becomes_a_plan_that_the_manifest_describes(engines):
@@ -58,10 +81,13 @@ def test_every_graph_becomes_a_plan_that_the_manifest_describes(engines):
     record = manifest.engines
     assert record is not None
     assert set(record.plans) == {"encoder", "decode", "prefill.full", "prefill.half"}
-    assert (record.sm, record.precision, record.product) == (80, "bf16", "tensorrt_rtx")
-    assert not record.numerically_verified
-    for plan in record.plans.values():
+    assert record.target == Target("tensorrt_rtx", version("tensorrt-rtx-cu13"), 80)
+    assert record.precision == "bf16"
+    assert record.verified_on is None
+    for name, plan in record.plans.items():
         assert manifest.files[plan.file].size > 10_000
+        assert plan.peak_bytes > 10_000_000
+        assert plan_name(name, plan.graph_sha256).encode() in (engines / plan.file).read_bytes()
 
 
 def test_reduced_profiles_have_their_plugin_layers(engines):
@@ -75,22 +101,58 @@ def test_reduced_profiles_have_their_plugin_layers(engines):
     assert plans["prefill.full"].plugin_layers == {}
 
 
-def test_two_builds_of_the_encoder_plan_are_equal_byte_for_byte(graphs, tmp_path):
+def test_a_prefill_plan_says_what_each_layer_removes(engines):
+    manifest = open_artifact(engines).manifest
+    plans, last = manifest.engines.plans, manifest.decoder.dims.num_layers - 1
+    assert plans["prefill.half"].layer_ratios[:last] == ("0", *["1/2"] * (last - 1))
+    assert set(plans["prefill.full"].layer_ratios) == {"0"}
+    assert plans["decode"].layer_ratios == ()
+
+
+def test_the_progress_of_a_build_is_told(graphs, tmp_path):
     model, folder = graphs
-    plans = []
-    for name in ("first.plan", "second.plan"):
-        build_engine(request(model, folder, plan=tmp_path / name), tmp_path / f"{name}.log")
-        plans.append((tmp_path / name).read_bytes())
-    assert plans[0] == plans[1]
+    told = []
+    build_engine(request(model, folder), tmp_path / "log", lambda *progress: told.append(progress))
+    assert all(phase and 1 <= done <= steps for phase, done, steps in told)
+    assert told
+
+
+def reproducible_or_skip():
+    try:
+        check_reproducible()
+    except EngineError as error:
+        pytest.skip(str(error))
+
+
+def test_two_reproducible_builds_are_equal_byte_for_byte(tiny_checkpoint, tmp_path):
+    """Into folders of different names, too."""
+    reproducible_or_skip()
+    profiles = (Profile("half", "weighted_merge", "constant", 1, ratio=Fraction(1, 2)),)
+    options = BuildOptions(profiles, weights="copy", engines=replace(LIMITS, reproducible=True))
+    hashes = []
+    for folder in (tmp_path / "a", tmp_path / "another-one"):
+        files = build(tiny_checkpoint, folder, options).files
+        hashes.append({name: record.sha256 for name, record in files.items() if not name.endswith(".log")})
+    assert hashes[0] == hashes[1]
+
+
+def test_a_system_that_allows_no_reproducible_build_is_named(monkeypatch):
+    monkeypatch.setattr(
+        "fastadasp.export.engine._one_core", lambda: ["sh", "-c", "echo no right >&2; exit 1"]
+    )
+    with pytest.raises(EngineError, match=r"not allowed here \(no right\).*CAP_SYS_NICE"):
+        check_reproducible()
+    monkeypatch.setattr("fastadasp.export.engine._one_core", lambda: ["no-such-tool"])
+    with pytest.raises(EngineError, match="need no-such-tool"):
+        check_reproducible()
 
 
 def test_a_function_left_in_the_graph_is_named(graphs, tmp_path):
     model, folder = graphs
-    graph = onnx.load(folder / "encoder.onnx", load_external_data=False)
     body = [onnx.helper.make_node("Identity", ["x"], ["y"])]
     opsets = [onnx.helper.make_opsetid("", 23)]
-    graph.functions.append(onnx.helper.make_function("fastadasp", "MergeTokens", ["x"], ["y"], body, opsets))
-    onnx.save(graph, folder / "encoder.onnx")
+    function = onnx.helper.make_function("fastadasp", "MergeTokens", ["x"], ["y"], body, opsets)
+    edited(folder, "encoder", lambda graph: graph.functions.append(function))
     with pytest.raises(EngineError, match=r"engine encoder: .*function bodies \(MergeTokens\)"):
         build_engine(request(model, folder), tmp_path / "log")
 
@@ -98,15 +160,18 @@ def test_a_function_left_in_the_graph_is_named(graphs, tmp_path):
 def test_missing_plugin_layers_are_named(graphs, tmp_path):
     model, folder = graphs
     with pytest.raises(EngineError, match=r"plugin layers \{\}, the graph asks for \{'MergeTokens': 2\}"):
-        build_engine(request(model, folder, plugin_layers={"MergeTokens": 2}), tmp_path / "log")
+        build_engine(
+            request(model, folder, expected=Expected({"MergeTokens": 2}, 2, causal=False)), tmp_path / "log"
+        )
 
 
 def test_an_operator_that_tensorrt_does_not_have_is_named_with_its_node(graphs, tmp_path):
     model, folder = graphs
-    graph = onnx.load(folder / "encoder.onnx", load_external_data=False)
-    graph.graph.node[5].op_type = "NoSuchOperator"
-    graph.graph.node[5].name = "/encoder/odd"
-    onnx.save(graph, folder / "encoder.onnx")
+
+    def rename(graph):
+        graph.graph.node[5].op_type, graph.graph.node[5].name = "NoSuchOperator", "/encoder/odd"
+
+    edited(folder, "encoder", rename)
     with pytest.raises(EngineError, match="/encoder/odd"):
         build_engine(request(model, folder), tmp_path / "log")
 
@@ -149,7 +214,7 @@ def test_optimization_profiles_follow_the_signature(tiny_checkpoint):
     assert decode.shapes["pool_mask"] == ((1, 1), (4, 68), (4, 132))
     assert decode.shapes["pool_key.0"][0] == (dims.num_kv_heads, 0, dims.head_dim)
     assert decode.shapes["prefix_key.3"][2] == (dims.num_kv_heads, 200 + 2 * 32, dims.head_dim)
-    assert prefill.values["num_candidates"][0] == (1,)
+    assert prefill.shapes["num_candidates"][0] == (1,)
 
 
 def test_the_graphs_for_tensorrt_hold_no_function_and_ask_for_their_plugins(tiny_checkpoint, tmp_path):
@@ -159,3 +224,79 @@ def test_the_graphs_for_tensorrt_hold_no_function_and_ask_for_their_plugins(tiny
     names = write_graphs(tmp_path, model, [profile], store, TensorRTLowering(BF16))
     assert not any(onnx.load(tmp_path / name, load_external_data=False).functions for name in names)
     assert plugin_layers(tmp_path / "prefill.half.onnx") == {"MergeTokens": 1}
+
+
+def test_a_causal_mask_that_was_dropped_is_named_with_its_layer(graphs, tmp_path):
+    model, folder = graphs
+
+    def drop(graph):
+        node = next(node for node in graph.graph.node if node.name == "/layers.1/attn/Attention")
+        del node.attribute[:]
+
+    edited(folder, "prefill.full", drop)
+    with pytest.raises(EngineError, match=r"/layers\.1/attn/Attention is not causal and must be .* dropped"):
+        build_engine(request(model, folder, "prefill.full"), tmp_path / "log")
+
+
+def test_a_pool_mask_that_was_dropped_is_named(graphs, tmp_path):
+    """Every beam would see the rows of all others."""
+    model, folder = graphs
+
+    def drop(graph):
+        (mask,) = (node for node in graph.graph.node if node.op_type == "Where")
+        everything = onnx.helper.make_node("Equal", [mask.input[1], mask.input[1]], ["everything"])
+        graph.graph.node.insert(list(graph.graph.node).index(mask), everything)
+        mask.input[0] = "everything"
+
+    edited(folder, "decode", drop)
+    with pytest.raises(EngineError, match="reads pool_mask nowhere"):
+        build_engine(request(model, folder, "decode"), tmp_path / "log")
+
+
+def test_an_attention_that_is_not_fused_is_named(graphs, tmp_path):
+    model, folder = graphs
+    wanted = Expected({}, len(model.encoder.layers) + 1, causal=False)
+    with pytest.raises(EngineError, match=r"has 2 fused attention layers, the graph asks for 3"):
+        build_engine(request(model, folder, expected=wanted), tmp_path / "log")
+
+
+def test_an_op_that_became_something_else_is_named(graphs, tmp_path):
+    model, folder = graphs
+
+    def loop(graph):
+        name, helper, kind = graph.graph.output[0].name, onnx.helper, onnx.TensorProto
+        last = next(node for node in graph.graph.node if name in node.output)
+        last.output[0] = "before"
+        value = helper.make_tensor_value_info
+        inputs = [value("i", kind.INT64, []), value("go", kind.BOOL, []), value("x", kind.BFLOAT16, None)]
+        outputs = [value("go_on", kind.BOOL, []), value("y", kind.BFLOAT16, None)]
+        nodes = [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Add", ["x", "x"], ["y"])]
+        body = helper.make_graph(nodes, "body", inputs, outputs)
+        graph.graph.node.extend(
+            [
+                helper.make_node("Constant", [], ["trips"], value_int=2),
+                helper.make_node("Equal", ["trips", "trips"], ["always"]),
+                helper.make_node("Loop", ["trips", "always", "before"], [name], name="/odd/Loop", body=body),
+            ]
+        )
+
+    edited(folder, "encoder", loop)
+    with pytest.raises(EngineError, match=r"layers of unexpected types: .*(LOOP|TRIP_LIMIT|RECURRENCE)"):
+        build_engine(request(model, folder), tmp_path / "log")
+
+
+def test_a_ratio_that_changed_on_the_way_to_the_graph_is_named(tiny_checkpoint, tmp_path):
+    model = load_model(Checkpoint(tiny_checkpoint))
+    third, half = (
+        resolve_for(Profile("mine", "weighted_merge", "single", 1, ratio=ratio), model)
+        for ratio in (Fraction(1, 3), Fraction(1, 2))
+    )
+    store = weight_store(tensors_of((model.encoder, model.decoder)), "copy", BF16)
+    write_graphs(tmp_path, model, [third], store, TensorRTLowering(BF16))
+    graphs = {"prefill.mine": tmp_path / "prefill.mine.onnx"}
+    assert graph_ratios(graphs["prefill.mine"]) == {1: Fraction(1, 3)}
+    check_ratios(graphs, [third])
+    with pytest.raises(
+        EngineError, match="'mine': layer 1 of the graph removes 1/3 of the rows, the profile 1/2"
+    ):
+        check_ratios(graphs, [half])

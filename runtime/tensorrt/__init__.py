@@ -1,0 +1,1 @@
+"""Sessions on TensorRT: plans of an artifact on an NVIDIA GPU."""

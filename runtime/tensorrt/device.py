@@ -1,0 +1,112 @@
+"""The GPU's memory and its stream: all that a session needs of CUDA."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from ...profiles.errors import DependencyError, EngineError
+
+Array = npt.NDArray[Any]
+
+
+class Buffer(Protocol):
+    """Memory of the device. It is given back when nothing refers to it, after the work that is under way."""
+
+    address: int
+
+
+class Device(Protocol):
+    """One GPU with one stream, on which everything happens in the order of the calls."""
+
+    name: str
+    sm: int  # compute capability, times ten
+    stream: int
+
+    def allocate(self, num_bytes: int) -> Buffer:
+        """Uninitialised memory; an empty tensor has an address, too."""
+
+    def upload(self, array: Array) -> Buffer:
+        """A copy of a contiguous array."""
+
+    def download(self, buffer: Buffer, array: Array) -> None:
+        """Fill a contiguous array, once the work before it is done."""
+
+    def copy_rectangle(
+        self, to: int, to_pitch: int, source: int, source_pitch: int, width: int, height: int
+    ) -> None:
+        """`height` runs of `width` bytes from address to address, the runs `pitch` bytes apart."""
+
+
+class CudaBuffer:
+    """Memory from the device's pool, ordered on its stream."""
+
+    def __init__(self, address: int, free: Any) -> None:
+        self.address = address
+        weakref.finalize(self, free, address).atexit = False
+
+
+class CudaDevice:
+    """The first GPU that CUDA shows (CUDA_VISIBLE_DEVICES chooses it), through cuda-python."""
+
+    def __init__(self) -> None:
+        """Open the device.
+
+        Raises:
+            DependencyError: cuda-python is not installed.
+            EngineError: there is no GPU, or its driver does not answer.
+        """
+        try:
+            from cuda.bindings import runtime
+        except ImportError as error:
+            raise DependencyError("cuda-python is not installed; `pip install cuda-python`") from error
+        self._cuda: Any = runtime
+        if self._call("cudaGetDeviceCount") == 0:
+            raise EngineError("there is no GPU here; run the artifact with the backend onnxruntime")
+        properties = self._call("cudaGetDeviceProperties", 0)
+        self.name = properties.name.decode()
+        self.sm = 10 * properties.major + properties.minor
+        self._call("cudaSetDevice", 0)
+        self.stream = int(self._call("cudaStreamCreate"))
+
+    def allocate(self, num_bytes: int) -> CudaBuffer:
+        """Memory from the stream-ordered pool."""
+        return CudaBuffer(self._call("cudaMallocAsync", max(1, num_bytes), self.stream), self._free)
+
+    def upload(self, array: Array) -> CudaBuffer:
+        """CUDA stages pageable memory, so the array is free again on return."""
+        buffer = self.allocate(array.nbytes)
+        if array.nbytes:
+            kind = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
+            address = array.ctypes.data
+            self._call("cudaMemcpyAsync", buffer.address, address, array.nbytes, kind, self.stream)
+        return buffer
+
+    def download(self, buffer: Buffer, array: Array) -> None:
+        """Copy, and wait for the stream."""
+        if array.nbytes:
+            kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
+            address = array.ctypes.data
+            self._call("cudaMemcpyAsync", address, buffer.address, array.nbytes, kind, self.stream)
+        self._call("cudaStreamSynchronize", self.stream)
+
+    def copy_rectangle(
+        self, to: int, to_pitch: int, source: int, source_pitch: int, width: int, height: int
+    ) -> None:
+        """One copy inside the device."""
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        sizes = (to, to_pitch, source, source_pitch, width, height)
+        self._call("cudaMemcpy2DAsync", *sizes, kind, self.stream)
+
+    def _free(self, address: int) -> None:
+        self._cuda.cudaFreeAsync(address, self.stream)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        """The value of a CUDA call; cuda-python returns (error, value…)."""
+        error, *values = getattr(self._cuda, name)(*arguments)
+        if error != self._cuda.cudaError_t.cudaSuccess:
+            text = self._cuda.cudaGetErrorString(error)[1].decode()
+            raise EngineError(f"{name}: {text} (CUDA error {int(error)}); check the GPU with nvidia-smi")
+        return values[0] if values else None

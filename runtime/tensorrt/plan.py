@@ -1,0 +1,85 @@
+"""A plan becomes an engine, after everything that can be known before is known to fit."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from pathlib import Path
+from typing import Any
+
+from ...profiles.errors import ArtifactError, EngineError
+from ...profiles.flops import ResolvedProfile
+from ..engine_manifest import EngineRecord, Target, plan_name
+
+FIELDS = {"product": "TensorRT product", "version": "its version", "sm": "compute capability (SM)"}
+
+
+def check_target(built_for: Target, here: Target) -> None:
+    """Refuse plans that another product, version or GPU has to run.
+
+    Raises:
+        EngineError: every field that differs, with both values.
+    """
+    pairs = ((text, getattr(built_for, field), getattr(here, field)) for field, text in FIELDS.items())
+    faults = [
+        f"{text}: {wanted} is needed, {found} is here" for text, wanted, found in pairs if wanted != found
+    ]
+    if faults:
+        raise EngineError(
+            f"the engines of this artifact do not fit this machine: {'; '.join(faults)}; build them for it, "
+            "or use the backend onnxruntime"
+        )
+
+
+def check_ratios(resolved: ResolvedProfile, record: EngineRecord) -> None:
+    """Refuse a prefill plan that removes other shares of the rows than the profile of the artifact.
+
+    Raises:
+        EngineError: the profile, the layer and both shares.
+    """
+    built_for = record.layer_ratios
+    wanted = tuple(map(str, resolved.ratios))
+    if len(built_for) != len(wanted):
+        raise EngineError(
+            f"profile {resolved.name!r}: its plan has {len(built_for)} layers, the model {len(wanted)}; "
+            "build the artifact again"
+        )
+    last = len(wanted) - 1  # of the last layer only the last row is computed, so nothing is removed there
+    for layer, (found, ratio) in enumerate(zip(built_for[:last], wanted[:last], strict=True)):
+        if found != ratio:
+            raise EngineError(
+                f"profile {resolved.name!r}: layer {layer} of its plan removes {found} of the rows, "
+                f"the profile {ratio}; build the artifact again"
+            )
+
+
+def load_engine(path: Path, name: str, record: EngineRecord, sha256: str, runtime: Any, log: Any) -> Any:
+    """Map a plan, verify it whole and deserialise it.
+
+    Args:
+        path: the plan.
+        name: encoder, decode, prefill.<profile>.
+        record: what the manifest says of it.
+        sha256: of the plan, from the manifest.
+        runtime: TensorRT's runtime.
+        log: its logger, with the last error at hand.
+
+    Raises:
+        ArtifactError: a byte of the plan differs from what was built.
+        EngineError: TensorRT refuses it, or it is the plan of another graph.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as plan:
+        if hashlib.sha256(plan).hexdigest() != sha256:
+            raise ArtifactError(f"{path}: it does not match its hash; build or copy the artifact again")
+        engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise EngineError(
+            f"engine {name}: TensorRT cannot load it: {log.last_error or 'no reason was given'}"
+        )
+    wanted = plan_name(name, record.graph_sha256)
+    if engine.name != wanted:
+        raise EngineError(
+            f"engine {name}: {path.name} is the plan of {engine.name!r}, not of {wanted!r}; "
+            "build the artifact again"
+        )
+    return engine

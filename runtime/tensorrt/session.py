@@ -1,0 +1,164 @@
+"""A session on one TensorRT engine. Its tensors stay on the device, in the order of one stream."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...profiles.errors import EngineError
+from ...profiles.signature import prefix_key
+from ..engine_manifest import EngineRecord, Shape
+from .device import Buffer, Device
+from .element_types import ElementType, element_type
+
+
+@dataclass(frozen=True)
+class DeviceTensor:
+    """A tensor on the device."""
+
+    buffer: Buffer
+    shape: Shape
+    type: ElementType
+
+
+class TensorRTSession:
+    """One engine with one execution context. Threads take turns; the device works in their order."""
+
+    def __init__(
+        self, name: str, engine: Any, record: EngineRecord, device: Device, log: Any, config: Any = None
+    ) -> None:
+        """Make the context.
+
+        Args:
+            name: of the engine, for messages.
+            engine: a deserialised engine.
+            record: what the manifest says of it: shapes from least to largest.
+            device: where tensors live.
+            log: TensorRT's logger, with the last error at hand.
+            config: a runtime config of the engine, where the product has such.
+
+        Raises:
+            EngineError: no context, mostly for want of memory.
+        """
+        self._name, self._engine, self._record = name, engine, record
+        self._device, self._log = device, log
+        self._context = engine.create_execution_context(*([config] if config is not None else []))
+        if self._context is None:
+            raise EngineError(
+                f"engine {name}: no execution context: {log.last_error or 'no reason was given'}"
+            )
+        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        self._types = {tensor: element_type(engine.get_tensor_dtype(tensor)) for tensor in names}
+        self._inputs = [tensor for tensor in names if _kind(engine.get_tensor_mode(tensor)) == "INPUT"]
+        self._outputs = [tensor for tensor in names if tensor not in self._inputs]
+        self._on_host = {t for t in self._inputs if _kind(engine.get_tensor_location(t)) == "HOST"}
+        self._lock = threading.Lock()
+
+    @property
+    def number_bytes(self) -> int:
+        """Bytes of one number of a cache tensor."""
+        return self._types[prefix_key(0)].item_bytes
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, DeviceTensor]:
+        """Run on arrays and device tensors; the outputs are device tensors, perhaps not computed yet.
+
+        Raises:
+            EngineError: shapes that the engine was not built for, or TensorRT fails.
+        """
+        with self._lock:
+            held = [self._bind(name, inputs[name]) for name in self._inputs]
+            if missing := self._context.infer_shapes():
+                raise EngineError(f"engine {self._name}: {', '.join(missing)} are not set; report this fault")
+            outputs = {name: self._output(name) for name in self._outputs}
+            if not self._context.execute_async_v3(self._device.stream):
+                raise EngineError(f"engine {self._name}: {self._log.last_error or 'it did not run'}")
+            del held  # memory is given back in the order of the stream, so after this run
+            return outputs
+
+    def read(self, tensor: DeviceTensor) -> npt.NDArray[Any]:
+        """A tensor as an array, 16-bit brain floats as float32; waits for the device."""
+        array = np.empty(tensor.shape, tensor.type.storage)
+        self._device.download(tensor.buffer, array)
+        return tensor.type.decode(array)
+
+    def rows_of(self, tensor: DeviceTensor) -> int:
+        """Rows of a cache tensor."""
+        return tensor.shape[1]
+
+    def take_rows(self, tensor: DeviceTensor, rows: npt.NDArray[np.int64]) -> DeviceTensor:
+        """Chosen rows of a cache tensor, run by run of neighbours, without leaving the device."""
+        heads, before, width = tensor.shape
+        row_bytes = width * tensor.type.item_bytes
+        buffer = self._device.allocate(heads * len(rows) * row_bytes)
+        for at, first, count in _runs(rows):
+            self._device.copy_rectangle(
+                buffer.address + at * row_bytes,
+                len(rows) * row_bytes,
+                tensor.buffer.address + first * row_bytes,
+                before * row_bytes,
+                count * row_bytes,
+                heads,
+            )
+        return DeviceTensor(buffer, (heads, len(rows), width), tensor.type)
+
+    def _bind(self, name: str, value: Any) -> Any:
+        """Give the context one input; what has to outlive the run is returned."""
+        if name in self._on_host:
+            array = np.ascontiguousarray(value, self._types[name].storage)
+            self._check(name, tuple(array.ravel().tolist()))
+            self._set(name, array.shape, array.ctypes.data)
+            return array
+        tensor = value if isinstance(value, DeviceTensor) else self._upload(name, value)
+        self._check(name, tensor.shape)
+        self._set(name, tensor.shape, tensor.buffer.address)
+        return tensor
+
+    def _set(self, name: str, shape: Shape, address: int) -> None:
+        done = self._context.set_input_shape(name, shape) and self._context.set_tensor_address(name, address)
+        if not done:
+            raise EngineError(f"engine {self._name}: {name} {shape}: {self._log.last_error}")
+
+    def _upload(self, name: str, array: npt.NDArray[Any]) -> DeviceTensor:
+        kind = self._types[name]
+        return DeviceTensor(self._device.upload(kind.encode(array)), array.shape, kind)
+
+    def _check(self, name: str, sizes: Shape) -> None:
+        """Refuse sizes (or values, of an input that shapes depend on) outside the optimization profile."""
+        if name not in self._record.shapes:
+            return
+        least, _, largest = self._record.shapes[name]
+        if not all(low <= size <= high for low, size, high in zip(least, sizes, largest, strict=True)):
+            raise EngineError(
+                f"engine {self._name}: {name} {_text(sizes)} is outside of its optimization profile, "
+                f"{_text(least)} to {_text(largest)}; build the engines for larger inputs"
+            )
+
+    def _output(self, name: str) -> DeviceTensor:
+        shape, kind = tuple(self._context.get_tensor_shape(name)), self._types[name]
+        tensor = DeviceTensor(self._device.allocate(prod(shape) * kind.item_bytes), shape, kind)
+        self._context.set_tensor_address(name, tensor.buffer.address)
+        return tensor
+
+
+def _kind(member: Any) -> str:
+    """The name of a member of one of TensorRT's enumerations: `TensorIOMode.INPUT` is INPUT."""
+    return str(member).rpartition(".")[2]
+
+
+def _text(sizes: Shape) -> str:
+    return "x".join(map(str, sizes))
+
+
+def _runs(rows: npt.NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
+    """(place in `rows`, first row, count) of each run of rows that follow each other."""
+    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+    bounds = [0, *breaks.tolist(), len(rows)] if len(rows) else []
+    for start, end in pairwise(bounds):
+        yield start, int(rows[start]), end - start

@@ -1,0 +1,135 @@
+"""The sessions of one loaded artifact on TensorRT, over one stream of one GPU."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from ...plugins.tensorrt_library import load_plugins
+from ...profiles.errors import DependencyError, EngineError
+from ..artifact import Artifact
+from ..engine_manifest import Engines, Target
+from .device import CudaDevice, Device
+from .plan import check_ratios, check_target, load_engine
+from .session import TensorRTSession
+
+ENCODER, DECODE, PREFILL = "encoder", "decode", "prefill.{}"
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What plans run on: TensorRT's Python module, and a GPU."""
+
+    trt: Any
+    device: Device
+
+
+def open_platform(product: str) -> Platform:
+    """The TensorRT product that plans were built with, and the GPU of this machine.
+
+    Raises:
+        DependencyError: the product or cuda-python is not installed.
+        EngineError: there is no GPU.
+    """
+    try:
+        trt = import_module(product)
+    except ImportError as error:
+        extra = product.replace("_", "-")
+        raise DependencyError(
+            f'{product} is not installed; `pip install "fastadasp-export[{extra}]"`, or use the backend '
+            "onnxruntime"
+        ) from error
+    return Platform(trt, CudaDevice())
+
+
+class TensorRTSessions:
+    """Encoder and decode step at once, each profile's prefill when it is first asked for."""
+
+    def __init__(self, artifact: Artifact, platform: Platform | None = None) -> None:
+        """Check that the plans fit this machine, then load them.
+
+        Args:
+            artifact: with engines.
+            platform: what they run on; opened as the manifest says if None.
+
+        Raises:
+            EngineError: no engines or no GPU, or they were built for another machine: the fields that differ.
+            ArtifactError: a plan that is damaged.
+            DependencyError: TensorRT, cuda-python or the plugins are missing or of another version.
+        """
+        self._artifact, self._engines = artifact, _engines(artifact)
+        self._platform = platform or open_platform(self._engines.target.product)
+        trt, device = self._platform.trt, self._platform.device
+        check_target(self._engines.target, Target(trt.__name__, trt.__version__, device.sm))
+        self._load_plugins()
+        self._log = _logger(trt)
+        self._runtime = trt.Runtime(self._log)
+        self.encoder = self._load(ENCODER)
+        self.decode = self._load(DECODE)
+        self._prefills: dict[str, TensorRTSession] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def limits(self) -> Engines:
+        """The sizes that the engines were built for."""
+        return self._engines
+
+    def prefill(self, profile: str) -> TensorRTSession:
+        """The prefill session of a profile of the artifact."""
+        with self._lock:
+            if profile not in self._prefills:
+                name = PREFILL.format(profile)
+                check_ratios(self._artifact.manifest.profiles[profile], self._engines.plans[name])
+                self._prefills[profile] = self._load(name)
+            return self._prefills[profile]
+
+    def _load_plugins(self) -> None:
+        """The library that the plans were built with; code is loaded only where everything else fits."""
+        if library := self._engines.plugin_library:
+            load_plugins(self._artifact.path(library), self._platform.trt, self._engines.plugin_abi)
+
+    def _load(self, name: str) -> TensorRTSession:
+        record = self._engines.plans[name]
+        path, device = self._artifact.path(record.file), self._platform.device
+        sha256 = self._artifact.manifest.files[record.file].sha256
+        engine = load_engine(path, name, record, sha256, self._runtime, self._log)
+        config = _runtime_config(engine, self._platform.trt) if name == DECODE else None
+        return TensorRTSession(name, engine, record, device, self._log, config)
+
+
+def _engines(artifact: Artifact) -> Engines:
+    engines = artifact.manifest.engines
+    if engines is None:
+        raise EngineError(
+            f"artifact {artifact.folder}: it has no engines; build it with --engine tensorrt-rtx, or use the "
+            "backend onnxruntime"
+        )
+    return engines
+
+
+def _runtime_config(engine: Any, trt: Any) -> Any:
+    """For the decode step on TensorRT-RTX: every step has other shapes, because the pool grows.
+
+    So no kernel is compiled for one shape, and no CUDA graph is captured: neither would ever be used again.
+    """
+    if not hasattr(trt, "DynamicShapesKernelSpecializationStrategy"):
+        return None
+    config = engine.create_runtime_config()
+    config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.NONE
+    config.cuda_graph_strategy = trt.CudaGraphStrategy.DISABLED
+    return config
+
+
+def _logger(trt: Any) -> Any:
+    """Keeps the last error, for messages."""
+
+    class Log(trt.ILogger):  # type: ignore[misc]
+        last_error = ""
+
+        def log(self, severity: Any, message: str) -> None:
+            if str(severity).rpartition(".")[2] in ("ERROR", "INTERNAL_ERROR"):
+                self.last_error = message
+
+    return Log()

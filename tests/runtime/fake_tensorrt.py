@@ -1,0 +1,222 @@
+"""Stands in for a GPU that is not there: TensorRT's calls over ONNX Runtime, device memory in host memory.
+
+A plan is JSON here: the name that it carries, and the ONNX graph that its engine runs. Memory is addressed
+by number and poisoned when it is given back, so a wrong address, size or lifetime shows in the results.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import shutil
+import weakref
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+
+from fastadasp.profiles import signature as sig
+from fastadasp.runtime.artifact import open_artifact, record_of
+from fastadasp.runtime.engine_manifest import EngineRecord, Engines, Target, plan_name
+from fastadasp.runtime.onnxruntime_session import OnnxRuntimeSession
+from fastadasp.runtime.tensorrt.element_types import ELEMENT_TYPES
+from fastadasp.runtime.weights import map_weights
+
+TARGET = Target("tensorrt_rtx", "1.7.1.116", 80)
+GRAPH_SHA256 = "f00d"
+POISON = 0xFF
+LIMITS = {"max_beams": 4, "max_audio_seconds": 8.0, "max_audio_rows": 200, "max_text_rows": 64}
+
+
+class FakeDevice:
+    """Device memory is host memory."""
+
+    name, sm, stream = "a GPU that is not there", TARGET.sm, 7
+
+    def __init__(self):
+        self.live_bytes = 0
+
+    def allocate(self, num_bytes):
+        memory = np.full(max(1, num_bytes), POISON, np.uint8)
+        self.live_bytes += num_bytes
+        buffer = _Buffer(memory.ctypes.data)
+        weakref.finalize(buffer, self._free, memory, num_bytes)
+        return buffer
+
+    def upload(self, array):
+        assert array.flags.c_contiguous
+        buffer = self.allocate(array.nbytes)
+        ctypes.memmove(buffer.address, array.ctypes.data, array.nbytes)
+        return buffer
+
+    def download(self, buffer, array):
+        ctypes.memmove(array.ctypes.data, buffer.address, array.nbytes)
+
+    def copy_rectangle(self, to, to_pitch, source, source_pitch, width, height):
+        for row in range(height):
+            ctypes.memmove(to + row * to_pitch, source + row * source_pitch, width)
+
+    def _free(self, memory, num_bytes):
+        memory[:] = POISON
+        self.live_bytes -= num_bytes
+
+
+class _Buffer:
+    def __init__(self, address):
+        self.address = address
+
+
+class FakeEngine:
+    """What a session asks of an engine, over a session of ONNX Runtime."""
+
+    def __init__(self, name, session, tensors, types):
+        self.name, self.session, self._tensors, self._types = name, session, tensors, types
+        self.num_io_tensors = len(tensors)
+
+    def get_tensor_name(self, i):
+        return list(self._tensors)[i]
+
+    def get_tensor_mode(self, name):
+        return f"TensorIOMode.{self._tensors[name]}"
+
+    def get_tensor_dtype(self, name):
+        return f"DataType.{self._types[name]}"
+
+    def get_tensor_location(self, name):
+        on_host = name in (sig.NUM_CANDIDATES, sig.ENCODER_ROWS)
+        return "TensorLocation.HOST" if on_host else "TensorLocation.DEVICE"
+
+    def create_runtime_config(self):
+        return SimpleNamespace()
+
+    def create_execution_context(self, config=None):
+        return FakeContext(self, config)
+
+
+class FakeContext:
+    """Reads inputs and writes outputs by address."""
+
+    def __init__(self, engine, config):
+        self.engine, self.config, self.shapes, self.addresses = engine, config, {}, {}
+
+    def set_input_shape(self, name, shape):
+        self.shapes[name] = tuple(shape)
+        return True
+
+    def set_tensor_address(self, name, address):
+        assert isinstance(address, int)
+        assert address
+        self.addresses[name] = address
+        return True
+
+    def infer_shapes(self):
+        names = [name for name, mode in self.engine._tensors.items() if mode == "INPUT"]
+        if missing := [name for name in names if name not in self.shapes or name not in self.addresses]:
+            return missing
+        session = self.engine.session
+        outputs = session.run({name: self._read(name) for name in names})
+        self.results = {name: session.read(tensor) for name, tensor in outputs.items()}
+        return []
+
+    def get_tensor_shape(self, name):
+        return self.results[name].shape
+
+    def execute_async_v3(self, stream):
+        assert stream == FakeDevice.stream
+        for name, array in self.results.items():
+            encoded = ELEMENT_TYPES[self.engine._types[name]].encode(array)
+            ctypes.memmove(self.addresses[name], encoded.ctypes.data, encoded.nbytes)
+        return True
+
+    def _read(self, name):
+        kind = ELEMENT_TYPES[self.engine._types[name]]
+        array = np.empty(self.shapes[name], kind.storage)
+        ctypes.memmove(array.ctypes.data, self.addresses[name], array.nbytes)
+        decoded = kind.decode(array)
+        return decoded.astype(np.float32) if decoded.dtype == np.float16 else decoded
+
+
+class FakeTensorRT:
+    """What the runtime asks of the module tensorrt_rtx."""
+
+    __name__, __version__ = TARGET.product, TARGET.version
+    ILogger = object
+    DynamicShapesKernelSpecializationStrategy = SimpleNamespace(NONE="NONE")
+    CudaGraphStrategy = SimpleNamespace(DISABLED="DISABLED")
+
+    def __init__(self, artifact, activation="BF16", plugin_version="1"):
+        self._artifact, self._activation = artifact, activation
+        creators = [
+            SimpleNamespace(name=name, plugin_version=plugin_version, plugin_namespace="fastadasp")
+            for name in ("AttentionMass", "MergeTokens", "MergeEdges", "EvictTokens")
+        ]
+        self.registry = SimpleNamespace(all_creators=creators, load_library=lambda path: None)
+        self.deserialised = []
+
+    def get_plugin_registry(self):
+        return self.registry
+
+    def Runtime(self, log):  # noqa: N802
+        return SimpleNamespace(deserialize_cuda_engine=self._deserialize)
+
+    def _deserialize(self, plan):
+        content = json.loads(bytes(plan))
+        self.deserialised.append(content["graph"])
+        manifest = self._artifact.manifest
+        part = manifest.weights.encoder if content["graph"] == "encoder.onnx" else manifest.weights.decoder
+        path = self._artifact.path(content["graph"])
+        session = OnnxRuntimeSession(path, map_weights(self._artifact, part), threads=1)
+        return FakeEngine(content["name"], session, *self._tensors(content["graph"]))
+
+    def _tensors(self, graph):
+        dims, mels = (
+            self._artifact.manifest.decoder.dims,
+            self._artifact.manifest.front_end.log_mel.num_mel_bins,
+        )
+        signature = {
+            "encoder.onnx": lambda: sig.encoder_signature(mels, dims.hidden_size),
+            "decode.onnx": lambda: sig.decode_signature(dims),
+        }.get(graph, lambda: sig.prefill_signature(dims))()
+        tensors = {spec.name: "INPUT" for spec in signature.inputs}
+        tensors |= {spec.name: "OUTPUT" for spec in signature.outputs}
+        kinds = {"float32": "FLOAT", "int64": "INT64", "bool": "BOOL", sig.ACTIVATION: self._activation}
+        types = {spec.name: kinds[spec.dtype] for spec in (*signature.inputs, *signature.outputs)}
+        return tensors, types
+
+
+def with_engines(source, folder, **changes):
+    """A copy of an artifact with plans for `FakeTensorRT`; `changes` are fields of its `Engines`."""
+    shutil.copytree(source, folder)
+    artifact = open_artifact(folder)
+    graphs = artifact.manifest.graphs
+    engines = {"encoder": graphs.encoder, "decode": graphs.decode}
+    engines |= {f"prefill.{name}": graph for name, graph in graphs.prefill.items()}
+    (folder / "engines").mkdir()
+    files, plans = dict(artifact.manifest.files), {}
+    for name, graph in engines.items():
+        file = f"engines/{name}.plan"
+        (folder / file).write_text(json.dumps({"name": plan_name(name, GRAPH_SHA256), "graph": graph}))
+        files[file] = record_of(folder / file)
+        resolved = artifact.manifest.profiles.get(name.removeprefix("prefill."))
+        ratios = tuple(map(str, resolved.ratios)) if resolved else ()
+        plans[name] = EngineRecord(file, GRAPH_SHA256, ratios, 1.0, None, {}, {})
+    (folder / "engines/plugins.so").write_bytes(b"a library")
+    files["engines/plugins.so"] = record_of(folder / "engines/plugins.so")
+    record = Engines(
+        target=TARGET,
+        precision="bf16",
+        plugin_library="engines/plugins.so",
+        plugin_abi="1",
+        max_new_tokens=32,
+        reproducible=False,
+        verified_on=None,
+        plans=plans,
+        **LIMITS,
+    )
+    write_manifest(folder, replace(artifact.manifest, files=files, engines=replace(record, **changes)))
+    return open_artifact(folder)
+
+
+def write_manifest(folder, manifest):
+    """Put a manifest into an artifact."""
+    (folder / "manifest.json").write_text(manifest.to_json(), "utf-8")
