@@ -1,0 +1,119 @@
+"""How long engines of a larger decoder take to build, and how much memory: 24 layers of width 1024.
+
+    python bench/engine_build.py -o bench/results/engine_build.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from fastadasp.export.build_options import BuildOptions, EngineOptions
+from fastadasp.export.pipeline import build
+from fastadasp.profiles import load_profile
+from fastadasp.runtime.environment import environment
+from fastadasp.runtime.manifest import Manifest
+
+PROFILES = ("full", "dense-constant-50")
+TEXT_CONFIG = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
+    "intermediate_size": 4096,
+    "vocab_size": 32000,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": False,
+    "eos_token_id": None,
+    "bos_token_id": None,
+    "pad_token_id": 0,
+}
+AUDIO_CONFIG = {
+    "d_model": 128,
+    "encoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 128,
+    "num_mel_bins": 80,
+    "max_source_positions": 1500,
+}
+
+
+def main() -> None:
+    """Build, and say what it took."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("-o", "--output", type=Path, default=Path("build/engine_build.json"))
+    output: Path = parser.parse_args().output
+    with tempfile.TemporaryDirectory() as scratch:
+        checkpoint(Path(scratch) / "checkpoint")
+        before = environment(0)
+        begin = time.perf_counter()
+        options = BuildOptions(tuple(map(load_profile, PROFILES)), engines=EngineOptions())
+        manifest = build(Path(scratch) / "checkpoint", Path(scratch) / "artifact", options, print)
+        whole = time.perf_counter() - begin
+    result = {"model": TEXT_CONFIG, "environment": before, "whole_build_s": round(whole, 1), **figures(manifest)}
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=1) + "\n")
+    print_table(result)
+
+
+def checkpoint(folder: Path) -> None:
+    """A Qwen2-Audio checkpoint with random bfloat16 weights and a toy encoder."""
+    import torch
+    from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration
+
+    torch.manual_seed(0)
+    config = Qwen2AudioConfig(
+        audio_config={"model_type": "qwen2_audio_encoder", **AUDIO_CONFIG},
+        text_config={"model_type": "qwen2", **TEXT_CONFIG},
+        audio_token_index=1,
+    )
+    Qwen2AudioForConditionalGeneration(config).bfloat16().save_pretrained(folder)
+
+
+def figures(manifest: Manifest) -> dict[str, Any]:
+    """Of each engine: seconds, bytes of the plan, peak memory of its process beside the weights in 16 bits."""
+    engines = manifest.engines
+    assert engines is not None
+    weights = manifest.files["weights/fp32.safetensors"].size // 2
+    plans = {
+        name: {
+            "seconds": plan.seconds,
+            "plan_bytes": manifest.files[plan.file].size,
+            "peak_bytes": plan.peak_bytes,
+            "peak_to_weights": round((plan.peak_bytes or 0) / weights, 2),
+        }
+        for name, plan in engines.plans.items()
+    }
+    product = f"{engines.target.product} {engines.target.version}"
+    return {"product": product, "sm": engines.target.sm, "weight_bytes": weights, "plans": plans}
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """One row an engine."""
+    from rich.console import Console
+    from rich.table import Table
+
+    weights = result["weight_bytes"] / 1e9
+    title = f"{result['product']}, sm_{result['sm']}, weights {weights:.2f} GB in 16 bits"
+    table = Table("engine", "built in", "plan", "peak memory", "peak / weights", title=title)
+    for name, plan in result["plans"].items():
+        table.add_row(
+            name,
+            f"{plan['seconds']:.1f} s",
+            f"{plan['plan_bytes'] / 1e9:.2f} GB",
+            f"{plan['peak_bytes'] / 1e9:.2f} GB",
+            f"{plan['peak_to_weights']:.2f}",
+        )
+    engines = sum(plan["seconds"] for plan in result["plans"].values())
+    console = Console(width=110)
+    console.print(table)
+    console.print(f"engines {engines:.1f} s, the whole build {result['whole_build_s']} s")
+    console.print(f"on {result['environment']['cpu']}, {result['environment']['cores']} cores")
+
+
+if __name__ == "__main__":
+    main()
