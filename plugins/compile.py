@@ -19,18 +19,23 @@ TYPES = ("fp32", "fp16", "bf16")
 HEAD_BLOCKS = (64, 128)
 
 ARGUMENTS = {
-    **dict.fromkeys(("query", "key", "hidden", "merged"), "*T"),
-    **dict.fromkeys(("lse", "partial", "mass", "similarity", "weight"), "*fp32"),
-    **dict.fromkeys(("is_head", "starts"), "*i32"),
-    "scale": "fp32",
+    **dict.fromkeys(("query", "key", "hidden", "merged", "copied"), "*T"),
+    **dict.fromkeys(("lse", "partial", "mass", "similarity", "score", "weight"), "*fp32"),
+    **dict.fromkeys(("stays", "starts"), "*i32"),
+    **dict.fromkeys(("scale", "sign"), "fp32"),
     **dict.fromkeys(("BLOCK_D", "BLOCK"), "constexpr"),
 }
 """Type of each argument; those that are not named are int32. `T` is one of TYPES."""
 
+UNALIGNED = ("score",)
+"""Pointers that may be in the middle of a tensor, of which this is a slice. TensorRT aligns every tensor and
+workspace, and native/ every part of it, to 256 bytes.
+"""
+
 
 @dataclass(frozen=True)
 class KernelSource:
-    """Where a Triton kernel is, its arguments in the order in which plugins.cpp passes them, its BLOCK."""
+    """Where a Triton kernel is, its arguments in the order in which native/ passes them, its BLOCK."""
 
     module: str
     arguments: str
@@ -48,12 +53,13 @@ KERNELS = {
     "edge_similarity": KernelSource(
         "merge_tokens", "key similarity rows start length kv_heads head_dim BLOCK_D"
     ),
-    "choose_edges": KernelSource("merge_tokens", "similarity is_head rows start length removed BLOCK", 256),
-    "cluster_starts": KernelSource("merge_tokens", "is_head starts rows kept BLOCK", 1024),
+    "choose_rows": KernelSource("merge_tokens", "score stays rows first count removed sign BLOCK", 256),
+    "row_starts": KernelSource("merge_tokens", "stays starts rows kept BLOCK", 1024),
     "merge_rows": KernelSource("merge_tokens", "hidden weight starts merged width BLOCK", 512),
+    "copy_rows": KernelSource("evict_tokens", "hidden starts copied width BLOCK", 512),
 }
 
-SMALL_BLOCK, SMALL_BLOCK_WARPS = 32, 8
+SMALL_BLOCK, SMALL_BLOCK_WARPS = 32, 16
 """Of the attention kernels in fp32: they multiply outside the tensor cores, and 64 rows would spill."""
 
 WARPS = 4
@@ -114,19 +120,20 @@ def _compile(name: str, type_name: str, head_block: int, sm: int) -> Any:
     source = KERNELS[name]
     function = getattr(import_module(f".{source.module}.kernel", __package__), name)
     names = source.arguments.split()
-    assert function.arg_names == names, f"{name} takes {function.arg_names}, plugins.cpp passes {names}"
+    assert function.arg_names == names, f"{name} takes {function.arg_names}, native/ passes {names}"
     signature = {argument: ARGUMENTS.get(argument, "i32").replace("T", type_name) for argument in names}
     block, warps = _launch(source, type_name)
     values = {"BLOCK_D": head_block, "BLOCK": block}
     constants = {(i,): values[argument] for i, argument in enumerate(names) if argument in values}
-    # TensorRT aligns every tensor and workspace, and plugins.cpp every part of it, to 256 bytes.
     aligned = {
-        (i,): [["tt.divisibility", 16]] for i, argument in enumerate(names) if "*" in signature[argument]
+        (i,): [["tt.divisibility", 16]]
+        for i, argument in enumerate(names)
+        if "*" in signature[argument] and argument not in UNALIGNED
     }
     ast = ASTSource(fn=function, signature=signature, constexprs=constants, attrs=aligned)
     compiled = triton.compile(ast, target=GPUTarget("cuda", sm, 32), options={"num_warps": warps})
     scratch = compiled.metadata.global_scratch_size + compiled.metadata.profile_scratch_size
-    assert not scratch, f"{name} wants {scratch} bytes of scratch memory, plugins.cpp passes none"
+    assert not scratch, f"{name} wants {scratch} bytes of scratch memory, native/ passes none"
     return compiled
 
 

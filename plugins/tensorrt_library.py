@@ -13,7 +13,7 @@ from typing import Any
 from ..profiles.errors import DependencyError
 
 NAMESPACE, VERSION = "fastadasp", "1"
-PLUGINS = ("AttentionMass", "MergeTokens")
+PLUGINS = ("AttentionMass", "EvictTokens", "MergeEdges", "MergeTokens")
 LOADED, WANTED = "libtensorrt_rtx.so.1", "libtensorrt_rtx.so"
 
 

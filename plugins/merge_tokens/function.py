@@ -89,6 +89,11 @@ def random_score() -> onnx.FunctionProto:
     return function(RANDOM_SCORE, ["count"], ["score"], b, attributes=["seed"])
 
 
+def ordered(b: Body, score: str) -> str:
+    """The scores with NaN as the smallest, which TopK would put anywhere."""
+    return b.op("Where", b.op("IsNaN", score), b.const(-np.inf, np.float32), score)
+
+
 def _span(b: Body) -> tuple[str, str]:
     """start and length of the span, each int64 of shape (1,)."""
     return b.op("Gather", "span", b.ints(0), axis=0), b.op("Gather", "span", b.ints(1), axis=0)
@@ -113,7 +118,7 @@ def _attribute_constant(attribute: str, output: str) -> onnx.NodeProto:
 def _chosen_seconds(b: Body, score: str) -> str:
     """The second row of each chosen edge: (removed,). TopK gives ties to the lower index."""
     start, _ = _span(b)
-    _, edges = b.ops("TopK", score, "removed", axis=0, largest=1, sorted=0, outputs=2)
+    _, edges = b.ops("TopK", ordered(b, score), "removed", axis=0, largest=1, sorted=0, outputs=2)
     return b.op("Add", edges, b.op("Add", start, b.ints(1)))
 
 

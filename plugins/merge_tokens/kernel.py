@@ -1,4 +1,4 @@
-"""Merging on a GPU: similarities, the chosen edges by counting, cluster starts, weighted means."""
+"""Merging on a GPU: similarities, the chosen rows by counting, where clusters start, weighted means."""
 
 import triton
 import triton.language as tl
@@ -8,7 +8,7 @@ from .op import LARGEST_WEIGHT, SMALLEST_NORM, SMALLEST_WEIGHT
 LARGEST = tl.constexpr(LARGEST_WEIGHT)
 SMALLEST = tl.constexpr(SMALLEST_WEIGHT)
 LEAST_NORM = tl.constexpr(SMALLEST_NORM)
-CHUNK = tl.constexpr(16)  # edges that are compared with at once
+CHUNK = tl.constexpr(16)  # scores that are compared with at once
 
 
 @triton.jit
@@ -46,38 +46,45 @@ def edge_similarity(key, similarity, rows, start, length, kv_heads, head_dim, BL
 
 
 @triton.jit
-def choose_edges(similarity, is_head, rows, start, length, removed, BLOCK: tl.constexpr):
-    """is_head (rows,): 0 for the second row of each of the `removed` largest edges, 1 elsewhere.
-
-    The rank of an edge is the number of larger ones, and of equal ones of a lower index: the count
-    is exact for any length. NaN counts as the smallest. Grid: (row blocks,).
-    """
-    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    edge = row - start - 1
-    is_second = (edge >= 0) & (edge < length - 1)
-    mine = tl.load(similarity + edge, mask=is_second, other=0.0)
-    mine = tl.where(mine == mine, mine, float("-inf"))
-    rank = tl.zeros((BLOCK,), tl.int32)
-    for first in range(0, length - 1, CHUNK):
-        other = first + tl.arange(0, CHUNK)
-        value = tl.load(similarity + other, mask=other < length - 1, other=0.0)
-        value = tl.where(value == value, value, float("-inf"))[None, :]
-        ahead = (value > mine[:, None]) | ((value == mine[:, None]) & (other[None, :] < edge[:, None]))
-        rank += tl.sum((ahead & (other[None, :] < length - 1)).to(tl.int32), 1)
-    chosen = is_second & (rank < removed)
-    tl.store(is_head + row, tl.where(chosen, 0, 1), mask=row < rows)
+def _order(score, place, inside, sign):
+    """sign * score, where NaN counts as the smallest score."""
+    found = tl.load(score + place, mask=inside, other=0.0)
+    return tl.where(found == found, found, float("-inf")) * sign
 
 
 @triton.jit
-def cluster_starts(is_head, starts, rows, kept, BLOCK: tl.constexpr):
-    """starts (kept + 1,): the first row of each cluster, then `rows`. Grid: (1,)."""
+def choose_rows(score, stays, rows, first, count, removed, sign, BLOCK: tl.constexpr):
+    """stays (rows,): 0 for the `removed` rows of the largest sign * score, 1 elsewhere.
+
+    score (count,) belongs to the rows from `first` on. A row is behind all that are larger, and behind equal
+    ones of a lower index: counting them is exact for any length. Grid: (row blocks,).
+    """
+    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    place = row - first
+    scored = (place >= 0) & (place < count)
+    mine = _order(score, place, scored, sign)[:, None]
+    rank = tl.zeros((BLOCK,), tl.int32)
+    for start in range(0, count, CHUNK):
+        other = start + tl.arange(0, CHUNK)
+        value = _order(score, other, other < count, sign)[None, :]
+        ahead = (value > mine) | ((value == mine) & (other[None, :] < place[:, None]))
+        rank += tl.sum((ahead & (other[None, :] < count)).to(tl.int32), 1)
+    tl.store(stays + row, tl.where(scored & (rank < removed), 0, 1), mask=row < rows)
+
+
+@triton.jit
+def row_starts(stays, starts, rows, kept, BLOCK: tl.constexpr):
+    """starts (kept + 1,): the rows that stay, in order, then `rows`. Grid: (1,).
+
+    In a merge they are the first rows of the clusters: cluster i ends where cluster i + 1 starts.
+    """
     before = 0
     for first in range(0, rows, BLOCK):
         row = first + tl.arange(0, BLOCK)
-        head = tl.load(is_head + row, mask=row < rows, other=0)
-        cluster = before + tl.cumsum(head, 0) - 1
-        tl.store(starts + cluster, row, mask=(row < rows) & (head == 1))
-        before += tl.sum(head, 0)
+        here = tl.load(stays + row, mask=row < rows, other=0)
+        place = before + tl.cumsum(here, 0) - 1
+        tl.store(starts + place, row, mask=(row < rows) & (here == 1))
+        before += tl.sum(here, 0)
     tl.store(starts + kept, rows)
 
 

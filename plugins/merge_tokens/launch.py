@@ -6,6 +6,7 @@ from typing import Any
 
 HEAD_BLOCKS = (64, 128)
 CHOOSE_BLOCK, SCAN_BLOCK, WIDTH_BLOCK = 256, 1024, 512
+LARGEST_FIRST = 1.0
 
 
 def merge_tokens(hidden: Any, key: Any, weight: Any, start: int, length: int, removed: int) -> Any:
@@ -22,22 +23,60 @@ def merge_tokens(hidden: Any, key: Any, weight: Any, start: int, length: int, re
     Returns:
         (rows - removed, hidden_size), of the type of `hidden`.
     """
+    return merge_edges(hidden, edge_similarity(key, start, length), weight, start, length, removed)
+
+
+def edge_similarity(key: Any, start: int, length: int) -> Any:
+    """Cosines of neighbouring keys of the span: (length - 1,) of float32."""
+    import torch
+
+    from . import kernel
+
+    kv_heads, rows, head_dim = key.shape
+    similarity = torch.empty(length - 1, device=key.device)
+    if length > 1:
+        head_block = next(block for block in HEAD_BLOCKS if head_dim <= block)
+        sizes = (rows, start, length, kv_heads, head_dim, head_block)
+        kernel.edge_similarity[(length - 1,)](key, similarity, *sizes)
+    return similarity
+
+
+def merge_edges(hidden: Any, score: Any, weight: Any, start: int, length: int, removed: int) -> Any:
+    """Merge along the edges of the largest score (length - 1,), as `reference.merge_edges` defines it.
+
+    The other arguments and the result are those of `merge_tokens`.
+    """
+    import triton
+
+    from . import kernel
+
+    rows, width = hidden.shape
+    starts = rows_that_stay(score, rows, start + 1, length - 1, removed, LARGEST_FIRST)
+    merged = hidden.new_empty(rows - removed, width)
+    grid = (rows - removed, triton.cdiv(width, WIDTH_BLOCK))
+    kernel.merge_rows[grid](hidden, weight, starts, merged, width, WIDTH_BLOCK)
+    return merged
+
+
+def rows_that_stay(score: Any, rows: int, first: int, count: int, removed: int, sign: float) -> Any:
+    """All rows but the `removed` ones of the largest sign * score, then `rows`: (rows - removed + 1,).
+
+    Args:
+        score: (count,) of float32, of the rows from `first` on.
+        rows: how many there are.
+        first: the first row that may go.
+        count: how many may go.
+        removed: how many do, at most `count`.
+        sign: 1 for the largest score first, -1 for the smallest.
+    """
     import torch
     import triton
 
     from . import kernel
 
-    (rows, width), (kv_heads, _, head_dim) = hidden.shape, key.shape
-    kept, head_block = rows - removed, next(block for block in HEAD_BLOCKS if head_dim <= block)
-    similarity = torch.empty(max(length - 1, 1), device=key.device)
-    is_head, starts = (torch.empty(n, dtype=torch.int32, device=key.device) for n in (rows, kept + 1))
-    merged = torch.empty(kept, width, dtype=hidden.dtype, device=key.device)
-    if length > 1:
-        sizes = (rows, start, length, kv_heads, head_dim, head_block)
-        kernel.edge_similarity[(length - 1,)](key, similarity, *sizes)
+    stays = torch.empty(rows, dtype=torch.int32, device=score.device)
+    starts = torch.empty(rows - removed + 1, dtype=torch.int32, device=score.device)
     blocks = (triton.cdiv(rows, CHOOSE_BLOCK),)
-    kernel.choose_edges[blocks](similarity, is_head, rows, start, length, removed, CHOOSE_BLOCK)
-    kernel.cluster_starts[(1,)](is_head, starts, rows, kept, SCAN_BLOCK)
-    grid = (kept, triton.cdiv(width, WIDTH_BLOCK))
-    kernel.merge_rows[grid](hidden, weight, starts, merged, width, WIDTH_BLOCK)
-    return merged
+    kernel.choose_rows[blocks](score, stays, rows, first, count, removed, sign, CHOOSE_BLOCK)
+    kernel.row_starts[(1,)](stays, starts, rows, rows - removed, SCAN_BLOCK)
+    return starts

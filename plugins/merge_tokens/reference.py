@@ -34,8 +34,13 @@ def edge_similarity(key: Array, start: int, length: int) -> Array:
 def top_edges(score: Array, count: int) -> Bools:
     """The `count` edges of the largest score; ties go to the lower index. (edges,) of bool."""
     chosen = np.zeros(len(score), bool)
-    chosen[np.argsort(-score, kind="stable")[:count]] = True
+    chosen[np.argsort(-ordered(score), kind="stable")[:count]] = True
     return chosen
+
+
+def ordered(score: Array) -> Array:
+    """The scores with NaN as the smallest, so that every version orders them alike."""
+    return np.where(np.isnan(score), -np.inf, score)
 
 
 def merge_edges(hidden: Array, score: Array, weight: Array, start: int, length: int, removed: int) -> Array:

@@ -13,6 +13,8 @@ import sys
 
 import pytest
 
+from fastadasp.plugins.compile import KERNELS
+
 for module in ("triton", "onnx", "tensorrt_rtx"):
     pytest.importorskip(module, reason=f"{module} is not installed")
 if shutil.which("g++") is None:
@@ -20,6 +22,11 @@ if shutil.which("g++") is None:
 
 SHARED_OF_SM80 = 164 << 10
 START_OFFSET, END_OFFSET = 2, 1
+REDUCERS = {
+    "MergeTokens": ["hidden", "key", "mass"],
+    "MergeEdges": ["hidden", "score", "mass"],
+    "EvictTokens": ["hidden", "score"],
+}
 CASES = (
     (100, 5, 7, 1, 2),
     (100, 5, 7, 0, 1),
@@ -31,7 +38,7 @@ CASES = (
 )
 
 PROGRAM = f"""
-import ctypes, hashlib, json, sys
+import ctypes, json, sys
 from pathlib import Path
 import onnx.helper as oh
 import tensorrt_rtx as trt
@@ -42,19 +49,19 @@ logger = trt.Logger(trt.Logger.ERROR)
 builder = trt.Builder(logger)
 library = Path(sys.argv[1])
 
-def model(rows, before, after, numerator, denominator, version="1", kind=T.FLOAT16):
+def model(rows, before, after, numerator, denominator, version="1", kind=T.FLOAT16, score="score"):
     own = dict(domain="fastadasp", plugin_namespace="fastadasp", plugin_version=version)
     cut = dict(numerator=numerator, denominator=denominator)
     cut |= dict(start_offset={START_OFFSET}, end_offset={END_OFFSET})
-    nodes = [
-        oh.make_node("AttentionMass", ["query", "key"], ["mass"], **own),
-        oh.make_node("MergeTokens", ["hidden", "key", "mass", "before", "after"], ["merged"], **own, **cut),
-    ]
+    reducers = {REDUCERS}
+    nodes = [oh.make_node("AttentionMass", ["query", "key"], ["mass"], **own)]
+    for name, inputs in reducers.items():
+        nodes.append(oh.make_node(name, [*inputs, "before", "after"], [name], **own, **cut))
     value = oh.make_tensor_value_info
     inputs = [value("query", kind, [rows, 128]), value("key", kind, [2, rows, 32])]
-    inputs += [value("hidden", kind, [rows, 96])]
+    inputs += [value("hidden", kind, [rows, 96]), value("score", T.FLOAT, [score])]
     inputs += [value("before", T.INT64, [before]), value("after", T.INT64, [after])]
-    outputs = [value("mass", T.FLOAT, [rows]), value("merged", kind, None)]
+    outputs = [value("mass", T.FLOAT, [rows]), *(value(name, kind, None) for name in reducers)]
     graph = oh.make_graph(nodes, "g", inputs, outputs)
     opsets = [oh.make_opsetid("", 20), oh.make_opsetid("fastadasp", 1)]
     return oh.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
@@ -65,19 +72,19 @@ def parsed(*arguments, **options):
     parser.parse(model(*arguments, **options))
     return network, parser
 
-def plan(kind):
+def plan(kind, longest=1600):
     network, parser = parsed("rows", "before", "after", 3, 10, kind=kind)
     config, profile = builder.create_builder_config(), builder.create_optimization_profile()
     config.num_compute_capabilities = 1
     config.set_compute_capability(trt.ComputeCapability.SM80, 0)
     for i in range(network.num_inputs):
         tensor = network.get_input(i)
-        sizes = [[length if d < 0 else d for d in tensor.shape] for length in (8, 512, 1600)]
-        if tensor.name in ("before", "after"):
+        sizes = [[length if d < 0 else d for d in tensor.shape] for length in (8, 512, longest)]
+        if tensor.name in ("before", "after", "score"):
             sizes = [[length] for length in (1, 16, 64)]
         profile.set_shape(tensor.name, *sizes)
     config.add_optimization_profile(profile)
-    return hashlib.sha256(builder.build_serialized_network(network, config)).hexdigest()
+    return builder.build_serialized_network(network, config) is not None
 """
 
 
@@ -93,10 +100,10 @@ def tensorrt(library, program, check=True):
 def built(tmp_path_factory):
     from fastadasp.plugins.build import build_plugins
 
-    return build_plugins(tmp_path_factory.mktemp("plugins"))
+    return build_plugins(tmp_path_factory.mktemp("plugins"), sms=(80, 90))
 
 
-NAMES = [["AttentionMass", "1", "fastadasp"], ["MergeTokens", "1", "fastadasp"]]
+NAMES = [[name, "1", "fastadasp"] for name in ("AttentionMass", "EvictTokens", "MergeEdges", "MergeTokens")]
 
 
 @pytest.mark.parametrize("way", ["load_plugins(library, trt)", "ctypes.CDLL(str(library))"])
@@ -118,20 +125,26 @@ def test_output_lengths_are_exact(built):
     program = (
         f"load_plugins(library, trt)\nfound = []\nfor case in {CASES}:\n"
         "    network, parser = parsed(*case)\n"
-        "    found.append([list(network.get_output(i).shape) for i in range(2)])\n"
+        "    found.append([list(network.get_output(i).shape) for i in range(network.num_outputs)])\n"
         "print(json.dumps(found))"
     )
-    for case, (mass, merged) in zip(CASES, tensorrt(built.path, program), strict=True):
+    for case, (mass, *reduced) in zip(CASES, tensorrt(built.path, program), strict=True):
         rows, before, after, numerator, denominator = case
         length = max(rows - before - START_OFFSET - after - END_OFFSET, 0)
         assert mass == [rows]
-        assert merged == [rows - length * numerator // denominator, 96], case
+        assert reduced == [[rows - length * numerator // denominator, 96]] * len(REDUCERS), case
 
 
 @pytest.mark.parametrize("kind", ["FLOAT", "FLOAT16", "BFLOAT16"])
-def test_a_plan_with_both_plugins_is_built_for_sm80(built, kind):
+def test_a_plan_with_every_plugin_is_built_for_sm80(built, kind):
     """Its bytes are not compared: TensorRT-RTX 1.7 does not always write a plan twice alike."""
     assert tensorrt(built.path, f"load_plugins(library, trt)\nprint(json.dumps(plan(T.{kind})))")
+
+
+def test_more_elements_than_the_kernels_can_count_are_refused_by_name(built):
+    program = "load_plugins(library, trt)\nprint(json.dumps(plan(T.FLOAT16, longest=2**24)))"
+    ran = tensorrt(built.path, program, check=False)
+    assert "AttentionMass: query (16777216, 128) has more than 2^31 - 1 elements" in ran.stdout + ran.stderr
 
 
 def test_a_node_of_another_version_is_refused_by_name(built):
@@ -167,7 +180,7 @@ def test_missing_plugins_and_other_versions_are_all_named(tmp_path):
     from fastadasp.profiles.errors import DependencyError
 
     old = SimpleNamespace(name="MergeTokens", plugin_version="0", plugin_namespace="fastadasp")
-    with pytest.raises(DependencyError, match="AttentionMass is missing; MergeTokens has version 0"):
+    with pytest.raises(DependencyError, match=r"AttentionMass is missing; .*MergeTokens has version 0"):
         check_creators(SimpleNamespace(all_creators=[old]), tmp_path / "old.so")
 
 
@@ -180,19 +193,26 @@ def test_missing_headers_are_named_with_the_remedy(tmp_path, monkeypatch):
         build.build_plugins(tmp_path)
 
 
-def test_no_kernel_spills_and_all_fit_the_shared_memory_of_sm80(built):
-    assert built.sms == (80,)
-    assert {kernel.name for kernel in built.resources} >= {"column_mass", "merge_rows"}
+def test_no_kernel_spills_and_all_fit_the_shared_memory(built):
+    """That of an A100; an H100 has more."""
+    assert built.sms == (80, 90)
+    for sm in built.sms:
+        names = {kernel.name for kernel in built.resources if kernel.sm == sm}
+        assert names == set(KERNELS)
     for kernel in built.resources:
         assert kernel.registers > 0, kernel
         assert kernel.spill_bytes == 0, kernel
         assert kernel.shared_bytes <= SHARED_OF_SM80, kernel
 
 
-def test_two_builds_are_equal_byte_for_byte(built, tmp_path, monkeypatch):
-    from fastadasp.plugins.build import build_plugins
+def test_the_command_line_builds_the_same_library_byte_for_byte(built, tmp_path):
+    from click.testing import CliRunner
 
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    again = build_plugins(tmp_path / "again")
-    first, second = (hashlib.sha256(library.path.read_bytes()).hexdigest() for library in (built, again))
+    from fastadasp.export.cli import main
+
+    ran = CliRunner().invoke(main, ["plugins", "build", "-o", str(tmp_path), "--sm", "90", "--sm", "80"])
+    assert ran.exit_code == 0, ran.output
+    assert "compute capability 8.0, 9.0" in ran.output
+    again = tmp_path / built.path.name
+    first, second = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (built.path, again))
     assert first == second
