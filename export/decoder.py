@@ -136,7 +136,7 @@ class _Prefill(_Layers):
             out = g.linear(attended, layer.output, f"/layers.{i}/attn/o_proj")
             name = f"/layers.{i}/mlp_norm"
             if self.ratios[i]:
-                site = Site(f"/layers.{i}/reduce", i, query, key, mass, span, length)
+                site = Site(f"/layers.{i}/reduce", i, self.dims, query, key, mass, span, length)
                 x, length = self._reduce(site, self.ratios[i], g.op("Add", x, out, name=f"/layers.{i}/attn"))
                 x, normed = self.norm(x, None, layer.mlp_norm, name)
             else:

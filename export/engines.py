@@ -15,13 +15,14 @@ from typing import Any
 import onnx
 
 from ..plugins.body import DOMAIN
+from ..plugins.tensorrt_library import VERSION
 from ..profiles.errors import EngineError
 from ..profiles.flops import ResolvedProfile
 from ..runtime.engine_manifest import EngineRecord, Engines, Target, plan_name
 from ..runtime.hashing import sha256
 from .build_options import PRODUCTS, EngineOptions
 from .engine import EngineFacts, EngineRequest, Expected, Progress, build_engine, check_reproducible
-from .lowering.tensorrt import PLUGIN_VERSION, TensorRTLowering
+from .lowering.tensorrt import TensorRTLowering
 from .model_spec import SpeechModelSpec, tensors_of
 from .optimization_profile import (
     OptimizationProfile,
@@ -34,7 +35,6 @@ from .precision import BY_NAME
 from .weights import weight_store
 
 FOLDER = "engines"
-PLUGINS = "libfastadasp_plugins.so"
 PREFILL = "prefill."
 REDUCING_NODE = re.compile(r"/layers\.(\d+)/reduce/")
 
@@ -71,7 +71,7 @@ def build_engines(
         profiles: one prefill each.
         options: target, precision and limits.
         write_graphs: writes the graphs for a lowering and returns their names.
-        audio_rows: audio rows of the longest clip.
+        audio_rows: rows of `audio_embeds` for the longest clip, those around its frames too.
         report: called with the name of each stage as it begins.
         progress: told how far the engine at work is.
 
@@ -87,7 +87,8 @@ def build_engines(
     store = weight_store(tensors_of((model.encoder, model.decoder)), "copy", precision)
     with tempfile.TemporaryDirectory(prefix=".engines.", dir=folder) as scratch:
         report(f"write {options.precision} graphs")
-        names = write_graphs(Path(scratch), model, profiles, store, TensorRTLowering(precision))
+        lowering = TensorRTLowering(precision, audio_rows)
+        names = write_graphs(Path(scratch), model, profiles, store, lowering)
         store.write(Path(scratch))
         graphs = {name.removesuffix(".onnx"): Path(scratch) / name for name in names}
         check_ratios(graphs, profiles)
@@ -213,7 +214,7 @@ def _record(built: Sequence[Built], options: EngineOptions, audio_rows: int, plu
         target=Target(PRODUCTS[options.engine], built[0].facts.version, options.sm),
         precision=options.precision,
         plugin_library=f"{FOLDER}/{plugins.name}" if plugins else None,
-        plugin_abi=PLUGIN_VERSION,
+        plugin_abi=VERSION,
         max_beams=options.max_beams,
         max_audio_seconds=options.max_audio_seconds,
         max_audio_rows=audio_rows,

@@ -46,12 +46,16 @@ def encoder_profile(model: SpeechModelSpec) -> OptimizationProfile:
 
 
 def prefill_profile(model: SpeechModelSpec, audio_rows: int, options: EngineOptions) -> OptimizationProfile:
-    """Prompts of up to `audio_rows` audio rows and `max_text_rows` rows of text before and after them."""
+    """Prompts of one audio frame up to `audio_rows` rows of `audio_embeds`, which has rows around the frames.
+
+    Before and after them are up to `max_text_rows` rows of text.
+    """
+    least = 1 + model.front_end.bos_rows + model.front_end.eos_rows
     text = Range(1, min(16, options.max_text_rows), options.max_text_rows)
     ranges = {
         "text_before": text,
         "text_after": text,
-        "audio": Range(1, max(1, audio_rows // 2), audio_rows),
+        "audio": Range(least, max(least, audio_rows // 2), audio_rows),
         sig.NUM_CANDIDATES: _candidates(model.decoder.dims, options),
     }
     return _profile(sig.prefill_signature(model.decoder.dims), ranges)

@@ -76,7 +76,7 @@ def build(
     report("read checkpoint")
     model = load_model(source := Checkpoint(checkpoint))
     profiles = [resolve_for(profile, model) for profile in options.profiles]
-    longest = _longest_audio(model, options.engines.max_audio_seconds) if options.engines else 0
+    longest = _longest(model, options.engines.max_audio_seconds) if options.engines else 0
     if options.engines:
         check_engines(model, longest, options.engines)
     store = weight_store(tensors_of((model.encoder, model.decoder)), options.weights)
@@ -110,8 +110,8 @@ def audio_rows(model: SpeechModelSpec, seconds: float) -> int:
     return front_end.audio_frames(round(seconds * front_end.log_mel.sample_rate))
 
 
-def _longest_audio(model: SpeechModelSpec, seconds: float) -> int:
-    """Rows that the decoder gets for so many seconds, with those around the frames."""
+def _longest(model: SpeechModelSpec, seconds: float) -> int:
+    """Rows of `audio_embeds` for so many seconds: the frames, and what the encoder sets around them."""
     return audio_rows(model, seconds) + model.front_end.bos_rows + model.front_end.eos_rows
 
 

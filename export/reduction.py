@@ -7,9 +7,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from ..plugins.causal_attention.op import LAST_QUERY_MASS
 from ..plugins.evict_tokens.op import EVICT_TOKENS
-from ..plugins.merge_tokens.op import MERGE_EDGES, MERGE_PAIRS, MERGE_TOKENS, RANDOM_SCORE
+from ..plugins.merge_tokens.op import MERGE_EDGES, MERGE_PAIRS, MERGE_TOKENS
+from ..profiles.flops import DecoderDims
 from ..profiles.profile import Profile, layer_seed
 from .graph import Graph
 from .lowering.lowering import Cut, Lowering, Span
@@ -21,6 +21,7 @@ class Site:
 
     name: str  # node name prefix, such as /layers.3/reduce
     layer: int
+    dims: DecoderDims
     query: str  # (rows, heads * head_dim), rotated
     key: str  # (kv_heads, rows, head_dim), rotated
     mass: str | None  # (rows,), where the method asks for column sums
@@ -74,7 +75,7 @@ def _a_tome(g: Graph, lowering: Lowering, profile: Profile, site: Site) -> tuple
 def _fastv(g: Graph, lowering: Lowering, profile: Profile, site: Site) -> tuple[str, list[str]]:
     mass = site.mass
     if mass is None:
-        mass = lowering.score(g, f"{site.name}/score", LAST_QUERY_MASS, [site.query, site.key])
+        mass = lowering.last_query_mass(g, f"{site.name}/score", site.dims, site.query, site.key)
     return EVICT_TOKENS, [g.slice(mass, site.span.start, g.op("Add", site.span.start, site.length), 0)]
 
 
@@ -84,8 +85,7 @@ def _random_evict(g: Graph, lowering: Lowering, profile: Profile, site: Site) ->
 
 def _random(g: Graph, lowering: Lowering, profile: Profile, site: Site, count: str) -> str:
     """Scores that differ from layer to layer, the same on every run."""
-    seed = layer_seed(profile, site.layer)
-    return lowering.score(g, f"{site.name}/score", RANDOM_SCORE, [count], seed=seed)
+    return lowering.random_score(g, f"{site.name}/score", count, layer_seed(profile, site.layer))
 
 
 REDUCERS = {

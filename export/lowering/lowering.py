@@ -95,8 +95,11 @@ class Lowering(Protocol):
     def gated_mlp(self, g: Graph, name: str, x: str, gate: str, up: str, down: str) -> str:
         """SwiGLU over many rows; the weights are names of initializers, (out, in)."""
 
-    def score(self, g: Graph, name: str, op_type: str, inputs: Sequence[str], **attributes: int) -> str:
-        """One op that scores rows or edges; refuses ops that the backend cannot run."""
+    def random_score(self, g: Graph, name: str, count: str, seed: int) -> str:
+        """Reproducible scores in [0, 1): (count,) of float32. `count` is int64 of shape (1,)."""
+
+    def last_query_mass(self, g: Graph, name: str, dims: DecoderDims, query: str, key: str) -> str:
+        """The attention of the last row to every row, summed over the heads: (rows,) of float32."""
 
     def reduce(self, g: Graph, name: str, op_type: str, inputs: Sequence[str], cut: Cut) -> str:
-        """One op that removes rows; refuses ops that the backend cannot run."""
+        """One op that removes rows."""

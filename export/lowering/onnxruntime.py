@@ -8,6 +8,7 @@ import onnx
 
 from ...plugins.body import DOMAIN, Body
 from ...plugins.causal_attention import function as causal
+from ...plugins.causal_attention.op import LAST_QUERY_MASS
 from ...plugins.decode_attention import function as decode
 from ...plugins.decode_attention.op import DECODE_ATTENTION, LAST_ROW_ATTENTION
 from ...plugins.evict_tokens import function as evict
@@ -16,6 +17,7 @@ from ...plugins.full_attention.op import FULL_ATTENTION
 from ...plugins.gated_mlp import function as mlp
 from ...plugins.gated_mlp.op import GATED_MLP
 from ...plugins.merge_tokens import function as merge
+from ...plugins.merge_tokens.op import RANDOM_SCORE
 from ...profiles.flops import DecoderDims
 from ..checkpoint import Tensor
 from ..graph import Graph
@@ -110,9 +112,13 @@ class OnnxRuntimeLowering:
         """A Loop over row chunks: the wide layer of a long prompt never exists whole."""
         return g.op(GATED_MLP, x, gate, up, down, name=name, domain=DOMAIN)
 
-    def score(self, g: Graph, name: str, op_type: str, inputs: Sequence[str], **attributes: int) -> str:
-        """Every scoring op has a function body."""
-        return g.op(op_type, *inputs, name=name, domain=DOMAIN, **attributes)
+    def random_score(self, g: Graph, name: str, count: str, seed: int) -> str:
+        """Integer arithmetic inside the graph."""
+        return g.op(RANDOM_SCORE, count, name=name, domain=DOMAIN, seed=seed)
+
+    def last_query_mass(self, g: Graph, name: str, dims: DecoderDims, query: str, key: str) -> str:
+        """One row of scores."""
+        return g.op(LAST_QUERY_MASS, query, key, name=name, domain=DOMAIN)
 
     def reduce(self, g: Graph, name: str, op_type: str, inputs: Sequence[str], cut: Cut) -> str:
         """Every reduction op has a function body; lengths that depend on the data are no obstacle."""

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import onnx
 
-from ...plugins.body import DOMAIN
+from ...plugins.body import DOMAIN, Body
+from ...plugins.causal_attention.function import append_last_query_mass
 from ...plugins.causal_attention.op import COLUMN_MASS
-from ...plugins.merge_tokens.op import MERGE_TOKENS
+from ...plugins.merge_tokens.reference import random_score
+from ...plugins.tensorrt_library import VERSION
 from ...profiles.errors import ProfileError
 from ...profiles.flops import DecoderDims
 from ...profiles.signature import PREFIX_IDS, SUFFIX_IDS
@@ -23,7 +26,6 @@ from ..graph import Graph
 from ..precision import Precision
 from .lowering import Cut
 
-PLUGIN_VERSION = "1"
 LARGEST_ATTRIBUTE = 2**31 - 1
 
 
@@ -34,8 +36,9 @@ class TensorRTLowering:
     takes_data_dependent_lengths = False
     domains: tuple[str, ...] = ()
 
-    def __init__(self, precision: Precision) -> None:
-        self.precision = precision
+    def __init__(self, precision: Precision, max_audio_rows: int) -> None:
+        """`max_audio_rows` is the longest `audio_embeds` that the graphs will be given."""
+        self.precision, self.max_audio_rows = precision, max_audio_rows
 
     def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:
         """None: they would win over plugins."""
@@ -117,14 +120,19 @@ class TensorRTLowering:
         gated = g.op("Mul", gated, g.op("Sigmoid", gated, name=name), name=name)
         return g.op("Gemm", g.op("Mul", gated, wide), down, name=f"{name}/down_proj", transB=1)
 
-    def score(self, g: Graph, name: str, op_type: str, inputs: Sequence[str], **attributes: int) -> str:
-        """No score has a plugin yet."""
-        raise ProfileError(_missing(name, op_type))
+    def random_score(self, g: Graph, name: str, count: str, seed: int) -> str:
+        """The first of the numbers for the longest span: each depends on its place and the seed alone."""
+        longest = self.max_audio_rows + 1  # a span may start at the row before the audio
+        return g.slice(g.const(random_score(longest, seed), np.float32), g.ints(0), count, 0)
+
+    def last_query_mass(self, g: Graph, name: str, dims: DecoderDims, query: str, key: str) -> str:
+        """Standard ops, in float32: a rounded score could change which rows go."""
+        last = g.to_float(g.op("Gather", query, g.ints(-1), axis=0))
+        heads = dims.num_heads, dims.num_kv_heads, dims.head_dim
+        return append_last_query_mass(Body(f"{name}/", within=g), heads, last, g.to_float(key))
 
     def reduce(self, g: Graph, name: str, op_type: str, inputs: Sequence[str], cut: Cut) -> str:
-        """The merge plugin. It reads of the text before and after the audio only the shapes."""
-        if op_type != MERGE_TOKENS:
-            raise ProfileError(_missing(name, op_type))
+        """A plugin. It reads of the text before and after the audio only the shapes."""
         attributes = {
             "numerator": cut.ratio.numerator,
             "denominator": cut.ratio.denominator,
@@ -136,14 +144,7 @@ class TensorRTLowering:
                 f"{name}: the ratio {cut.ratio} does not fit into the 32-bit attributes of a plugin; "
                 "give a fraction of smaller numbers"
             )
-        return _plugin(g, name, MERGE_TOKENS, [*inputs, PREFIX_IDS, SUFFIX_IDS], **attributes)
-
-
-def _missing(name: str, op_type: str) -> str:
-    return (
-        f"{name}: there is no TensorRT plugin for {op_type}; methods with a plugin: weighted_merge, "
-        "average_merge. Choose one of them, or build for onnxruntime"
-    )
+        return _plugin(g, name, op_type, [*inputs, PREFIX_IDS, SUFFIX_IDS], **attributes)
 
 
 def _plugin(g: Graph, name: str, op_type: str, inputs: Sequence[str], **attributes: int) -> str:
@@ -153,7 +154,7 @@ def _plugin(g: Graph, name: str, op_type: str, inputs: Sequence[str], **attribut
         name=name,
         domain=DOMAIN,
         plugin_namespace=DOMAIN,
-        plugin_version=PLUGIN_VERSION,
+        plugin_version=VERSION,
         **attributes,
     )
 

@@ -36,13 +36,24 @@ def causal_attention_mass(num_heads: int, num_kv_heads: int, head_dim: int) -> o
 def last_query_mass(num_heads: int, num_kv_heads: int, head_dim: int) -> onnx.FunctionProto:
     """`LastQueryMass` for one head layout."""
     b = Body()
-    last = b.op("Gather", "query", b.ints(-1), axis=0)  # (1, heads * head_dim)
-    q = b.reshape(last, num_kv_heads, num_heads // num_kv_heads, head_dim)
-    q = b.op("Mul", q, b.const(head_dim**-0.5, np.float32))
-    scores = b.op("MatMul", q, b.op("Transpose", "key", perm=[0, 2, 1]))  # (kv_heads, group, rows)
-    probabilities = b.op("Softmax", scores, axis=-1)
-    b.op("ReduceSum", probabilities, b.ints(0, 1), keepdims=0, outputs=["mass"])
+    last = b.op("Gather", "query", b.ints(-1), axis=0)
+    append_last_query_mass(b, (num_heads, num_kv_heads, head_dim), last, "key", ["mass"])
     return function(LAST_QUERY_MASS, ["query", "key"], ["mass"], b)
+
+
+def append_last_query_mass(
+    b: Body, heads: tuple[int, int, int], last: str, key: str, outputs: Sequence[str] | int = 1
+) -> str:
+    """Append the nodes; the last query row (1, heads * head_dim) and the key are float32.
+
+    The products are scaled, not the query: what came from 16 bits is exact in the matrix units of a GPU.
+    """
+    num_heads, kv_heads, head_dim = heads
+    q = b.reshape(last, kv_heads, num_heads // kv_heads, head_dim)
+    scores = b.op("MatMul", q, b.op("Transpose", key, perm=[0, 2, 1]))  # (kv_heads, group, rows)
+    scores = b.op("Mul", scores, b.const(head_dim**-0.5, np.float32))
+    probabilities = b.op("Softmax", scores, axis=-1)
+    return b.op("ReduceSum", probabilities, b.ints(0, 1), keepdims=0, outputs=outputs)
 
 
 def append_attention(

@@ -28,13 +28,24 @@ from fastadasp.runtime.engine_manifest import Target, plan_name
 pytest.importorskip("tensorrt_rtx", reason="engines need the extra tensorrt-rtx")
 
 LIMITS = EngineOptions(max_audio_seconds=8, max_beams=4, max_text_rows=32, max_new_tokens=32)
+METHODS = {
+    "weighted": ({"method": "weighted_merge"}, ("AttentionMass", "MergeTokens")),
+    "average": ({"method": "average_merge"}, ("MergeTokens",)),
+    "random-merge": ({"method": "random_merge"}, ("AttentionMass", "MergeEdges")),
+    "random-evict": ({"method": "random_evict", "include_audio_bos": True}, ("EvictTokens",)),
+    "fastv": ({"method": "fastv"}, ("AttentionMass", "EvictTokens")),
+    "fastv-last": ({"method": "fastv", "fastv_score": "last_query"}, ("EvictTokens",)),
+}
+"""Profile -> its settings, and the plugins of each layer that reduces."""
 
 
 @pytest.fixture(scope="module")
 def engines(tiny_checkpoint, tmp_path_factory):
-    """An artifact with engines for the unreduced model and a merging one."""
+    """An artifact with engines for the unreduced model and for every method that an engine can have."""
     folder = tmp_path_factory.mktemp("engines") / "artifact"
-    profiles = (load_profile("full"), Profile("half", "weighted_merge", "constant", 1, ratio=Fraction(1, 2)))
+    half = {"schedule": "constant", "start_layer": 1, "ratio": Fraction(1, 2)}
+    reduced = (Profile(name, **settings, **half) for name, (settings, _) in METHODS.items())
+    profiles = (load_profile("full"), *reduced)
     build(tiny_checkpoint, folder, BuildOptions(profiles, weights="copy", engines=LIMITS))
     return folder
 
@@ -44,7 +55,9 @@ def graphs(tiny_checkpoint, tmp_path):
     """TensorRT graphs of `full` with their weights."""
     model = load_model(Checkpoint(tiny_checkpoint))
     store = weight_store(tensors_of((model.encoder, model.decoder)), "copy", BF16)
-    write_graphs(tmp_path, model, [resolve_for(load_profile("full"), model)], store, TensorRTLowering(BF16))
+    write_graphs(
+        tmp_path, model, [resolve_for(load_profile("full"), model)], store, TensorRTLowering(BF16, 200)
+    )
     store.write(tmp_path)
     return model, tmp_path
 
@@ -80,7 +93,7 @@ def test_every_graph_becomes_a_plan_that_the_manifest_describes(engines):
     manifest = open_artifact(engines).manifest
     record = manifest.engines
     assert record is not None
-    assert set(record.plans) == {"encoder", "decode", "prefill.full", "prefill.half"}
+    assert set(record.plans) == {"encoder", "decode", *(f"prefill.{name}" for name in ("full", *METHODS))}
     assert record.target == Target("tensorrt_rtx", version("tensorrt-rtx-cu13"), 80)
     assert record.precision == "bf16"
     assert record.verified_on is None
@@ -90,15 +103,20 @@ def test_every_graph_becomes_a_plan_that_the_manifest_describes(engines):
         assert plan_name(name, plan.graph_sha256).encode() in (engines / plan.file).read_bytes()
 
 
-def test_reduced_profiles_have_their_plugin_layers(engines):
-    """One pair a layer that merges, but for the last layer, which only computes its last row."""
+@pytest.mark.parametrize("name", METHODS)
+def test_reduced_profiles_have_their_plugin_layers(engines, name):
+    """One each a layer that reduces, but for the last layer, which only computes its last row."""
     manifest = open_artifact(engines).manifest
     last = manifest.decoder.dims.num_layers - 1
-    merging = sum(layer < last for layer in manifest.profiles["half"].merging_layers)
-    assert merging
-    plans = manifest.engines.plans
-    assert plans["prefill.half"].plugin_layers == {"AttentionMass": merging, "MergeTokens": merging}
-    assert plans["prefill.full"].plugin_layers == {}
+    reducing = sum(layer < last for layer in manifest.profiles[name].merging_layers)
+    assert reducing
+    assert manifest.engines.plans[f"prefill.{name}"].plugin_layers == dict.fromkeys(
+        METHODS[name][1], reducing
+    )
+
+
+def test_the_unreduced_profile_has_no_plugin_layers(engines):
+    assert open_artifact(engines).manifest.engines.plans["prefill.full"].plugin_layers == {}
 
 
 def test_a_prefill_plan_says_what_each_layer_removes(engines):
@@ -183,13 +201,11 @@ def test_a_plugin_library_that_is_missing_is_named(graphs, tmp_path):
         build_engine(request(model, folder, plugins=missing), tmp_path / "log")
 
 
-@pytest.mark.parametrize("method", ["fastv", "random_merge", "random_evict", "a_tome"])
-def test_methods_without_a_plugin_are_refused_before_anything_is_built(method, tiny_checkpoint, tmp_path):
-    profile = Profile("mine", method, "single", 1, ratio=Fraction(1, 4))
-    with pytest.raises(
-        ProfileError,
-        match=r"mine \(a_tome\)|no TensorRT plugin for (MergeEdges|EvictTokens|RandomScore|LastQueryMass)",
-    ):
+def test_a_method_whose_length_depends_on_the_data_is_refused_before_anything_is_built(
+    tiny_checkpoint, tmp_path
+):
+    profile = Profile("mine", "a_tome", "single", 1, ratio=Fraction(1, 4))
+    with pytest.raises(ProfileError, match=r"mine \(a_tome\): how many rows are left depends on the data"):
         build(tiny_checkpoint, tmp_path / "artifact", BuildOptions((profile,), engines=LIMITS))
     assert not (tmp_path / "artifact").exists()
 
@@ -217,11 +233,18 @@ def test_optimization_profiles_follow_the_signature(tiny_checkpoint):
     assert prefill.shapes["num_candidates"][0] == (1,)
 
 
+def test_rows_around_the_audio_frames_count_in_the_optimization_profile(tiny_checkpoint):
+    model = load_model(Checkpoint(tiny_checkpoint))
+    model = replace(model, front_end=replace(model.front_end, bos_rows=1, eos_rows=1))
+    least, _, most = prefill_profile(model, 202, LIMITS).shapes["audio_embeds"]
+    assert (least[0], most[0]) == (3, 202)
+
+
 def test_the_graphs_for_tensorrt_hold_no_function_and_ask_for_their_plugins(tiny_checkpoint, tmp_path):
     model = load_model(Checkpoint(tiny_checkpoint))
     profile = resolve_for(Profile("half", "average_merge", "single", 2, ratio=Fraction(1, 2)), model)
     store = weight_store(tensors_of((model.encoder, model.decoder)), "copy", BF16)
-    names = write_graphs(tmp_path, model, [profile], store, TensorRTLowering(BF16))
+    names = write_graphs(tmp_path, model, [profile], store, TensorRTLowering(BF16, 200))
     assert not any(onnx.load(tmp_path / name, load_external_data=False).functions for name in names)
     assert plugin_layers(tmp_path / "prefill.half.onnx") == {"MergeTokens": 1}
 
@@ -292,7 +315,7 @@ def test_a_ratio_that_changed_on_the_way_to_the_graph_is_named(tiny_checkpoint, 
         for ratio in (Fraction(1, 3), Fraction(1, 2))
     )
     store = weight_store(tensors_of((model.encoder, model.decoder)), "copy", BF16)
-    write_graphs(tmp_path, model, [third], store, TensorRTLowering(BF16))
+    write_graphs(tmp_path, model, [third], store, TensorRTLowering(BF16, 200))
     graphs = {"prefill.mine": tmp_path / "prefill.mine.onnx"}
     assert graph_ratios(graphs["prefill.mine"]) == {1: Fraction(1, 3)}
     check_ratios(graphs, [third])

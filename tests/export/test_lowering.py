@@ -1,18 +1,27 @@
-"""What a backend cannot run is refused before a graph is written."""
+"""What a backend cannot run is refused before a graph is written, and scores do not depend on the backend."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
+import onnxruntime
 import pytest
 
 from fastadasp.export.checkpoint import Checkpoint
 from fastadasp.export.families.family import load_model
+from fastadasp.export.graph import Graph
 from fastadasp.export.lowering.onnxruntime import OnnxRuntimeLowering
+from fastadasp.export.lowering.tensorrt import TensorRTLowering
 from fastadasp.export.model_spec import tensors_of
 from fastadasp.export.pipeline import resolve_for, write_graphs
+from fastadasp.export.precision import FP16, FP32
 from fastadasp.export.weights import weight_store
+from fastadasp.plugins.causal_attention.reference import last_query_mass
+from fastadasp.plugins.merge_tokens.reference import random_score
 from fastadasp.profiles import Profile, ProfileError
+from fastadasp.profiles.flops import DecoderDims
+from fastadasp.profiles.signature import ACTIVATION, FLOAT, INT64, TensorSpec
 
 
 class StaticLowering(OnnxRuntimeLowering):
@@ -46,3 +55,38 @@ def test_lengths_that_follow_from_the_shapes_are_taken(write):
 
 def test_onnx_runtime_takes_both(write):
     assert "prefill.mine.onnx" in write(OnnxRuntimeLowering(), "a_tome")
+
+
+def run(graph, feeds):
+    """The output `score` of a graph of standard ops on ONNX Runtime."""
+    serialised = graph.model().SerializeToString()
+    return onnxruntime.InferenceSession(serialised, providers=["CPUExecutionProvider"]).run(None, feeds)[0]
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 101])
+def test_random_scores_for_tensorrt_are_those_of_every_backend(count):
+    """A span may be one row longer than the audio: it may start at the row before."""
+    g = Graph("scores", None)
+    g.input(TensorSpec("count", INT64, (1,)))
+    score = TensorRTLowering(FP32, max_audio_rows=100).random_score(g, "/score", "count", seed=2019)
+    g.op("Identity", score, outputs=["score"])
+    g.output(TensorSpec("score", FLOAT, ("n",)))
+    assert run(g, {"count": np.array([count])}).tolist() == random_score(count, 2019).tolist()
+
+
+@pytest.mark.parametrize("precision", [FP32, FP16])
+def test_the_last_query_mass_for_tensorrt_is_float32_in_every_precision(precision):
+    dims = DecoderDims(1, 64, 4, 2, 16, 8, 8)
+    rng = np.random.default_rng(0)
+    feeds = {
+        "query": (4 * rng.standard_normal((33, 64))).astype(precision.numpy_type),
+        "key": (4 * rng.standard_normal((2, 33, 16))).astype(precision.numpy_type),
+    }
+    g = Graph("scores", None, precision)
+    g.input(TensorSpec("query", ACTIVATION, ("rows", 64)))
+    g.input(TensorSpec("key", ACTIVATION, (2, "rows", 16)))
+    mass = TensorRTLowering(precision, 100).last_query_mass(g, "/score", dims, "query", "key")
+    g.op("Identity", mass, outputs=["score"])
+    g.output(TensorSpec("score", FLOAT, ("rows",)))
+    expected = last_query_mass(*(feed.astype(np.float64) for feed in feeds.values()))
+    np.testing.assert_allclose(run(g, feeds), expected, rtol=2e-5, atol=1e-9)
