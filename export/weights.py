@@ -10,9 +10,12 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from ..profiles.errors import OutputError
+import numpy as np
+from numpy.typing import NDArray
+
+from ..profiles.errors import CheckpointError, OutputError
 from .checkpoint import Tensor
 from .precision import FP32, Precision
 
@@ -104,13 +107,34 @@ class Converted:
         return Place(self.file, self.offsets[tensor.name], _num_bytes(tensor, self.precision))
 
     def write(self, folder: Path) -> list[str]:
-        """Convert and write; one tensor is in memory at a time."""
+        """Convert and write; one tensor is in memory at a time.
+
+        Raises:
+            CheckpointError: a finite number that the precision cannot hold.
+        """
         (folder / FOLDER).mkdir()
         with (folder / self.file).open("wb") as stream:
             stream.write(struct.pack("<Q", len(self.header)) + self.header)
             for tensor in self.tensors.values():
-                stream.write(tensor.read().astype(self.precision.numpy_type, copy=False).tobytes())
+                stream.write(_converted(tensor, self.precision).tobytes())
         return [self.file]
+
+
+def _converted(tensor: Tensor, precision: Precision) -> NDArray[Any]:
+    """The numbers of a tensor in this precision. An overflow would become infinity without a word."""
+    numbers = tensor.read()
+    with np.errstate(over="ignore"):
+        converted: NDArray[Any] = numbers.astype(precision.numpy_type, copy=False)
+    if converted is numbers:
+        return numbers
+    overflowed = np.isinf(converted)
+    overflowed &= np.isfinite(numbers)
+    if overflowed.any():
+        raise CheckpointError(
+            f"{tensor.file}: tensor {tensor.name} holds {numbers[overflowed][0]:g}, which {precision.name} "
+            "cannot; give --precision bf16, whose range is that of fp32"
+        )
+    return converted
 
 
 def _num_bytes(tensor: Tensor, precision: Precision) -> int:
