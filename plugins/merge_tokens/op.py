@@ -1,4 +1,7 @@
-"""Identity of the merge ops. `span` is (start, length) of the audio rows, `removed` the rows to remove."""
+"""Identity of the merge ops. `span` is (start, length) of the audio rows, `removed` the rows to remove.
+
+Where scores are ordered, ties go to the lower index, and NaN counts as the smallest score.
+"""
 
 MERGE_TOKENS = "MergeTokens"
 """(hidden, key, weight, span, removed) -> merged: merge along the most similar neighbouring keys."""
