@@ -1,6 +1,6 @@
 """How long engines of a larger decoder take to build, and how much memory: 24 layers of width 1024.
 
-    python bench/engine_build.py -o bench/results/engine_build.json
+python bench/engine_build.py -o bench/results/engine_build.json
 """
 
 from __future__ import annotations
@@ -54,7 +54,12 @@ def main() -> None:
         options = BuildOptions(tuple(map(load_profile, PROFILES)), engines=EngineOptions())
         manifest = build(Path(scratch) / "checkpoint", Path(scratch) / "artifact", options, print)
         whole = time.perf_counter() - begin
-    result = {"model": TEXT_CONFIG, "environment": before, "whole_build_s": round(whole, 1), **figures(manifest)}
+    result = {
+        "model": TEXT_CONFIG,
+        "environment": before,
+        "whole_build_s": round(whole, 1),
+        **figures(manifest),
+    }
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=1) + "\n")
     print_table(result)
@@ -75,7 +80,7 @@ def checkpoint(folder: Path) -> None:
 
 
 def figures(manifest: Manifest) -> dict[str, Any]:
-    """Of each engine: seconds, bytes of the plan, peak memory of its process beside the weights in 16 bits."""
+    """Of each engine: seconds, bytes of the plan, peak memory of its process, also in 16-bit weights."""
     engines = manifest.engines
     assert engines is not None
     weights = manifest.files["weights/fp32.safetensors"].size // 2

@@ -19,6 +19,12 @@ from .optimization_profile import OptimizationProfile
 
 WORKER = "fastadasp.export.engine_worker"
 PARSING = "Parsing node: "
+SAME_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",  # one heap for all threads
+    "PYTHONHASHSEED": "0",
+    "PYTHONPYCACHEPREFIX": os.devnull,  # compiled modules are neither found nor left there
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
 KEPT_VARIABLES = ("PATH", "HOME", "LD_LIBRARY_PATH", "PYTHONPATH", "CUDA_VISIBLE_DEVICES")
 
 Progress = Callable[[str, int, int], None]
@@ -119,11 +125,11 @@ def _one_core() -> list[str]:
 
 
 def _environment(request: EngineRequest) -> dict[str, str] | None:
-    """Memory must lie the same way each time: no other variables, no random hashes, one heap."""
+    """Memory must lie the same way each time, so the worker gets no other variables and `SAME_MEMORY`."""
     if not request.reproducible:
         return None
     kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-    return {**kept, "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"}
+    return {**kept, **SAME_MEMORY}
 
 
 def _message(request: EngineRequest) -> str:
