@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PIP_FLAGS ?= --quiet --disable-pip-version-check
 TYPING := build/typing/fastadasp
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench accept-gpu clean
 
 demo: $(READY)  ## build the demo model under two profiles, transcribe its clips, print the latency table
 	$(BIN)/python demo/run_demo.py
@@ -23,6 +23,9 @@ check: $(READY)  ## format, lint, types
 
 bench: $(READY)  ## ours against transformers, side by side in one process (about half an hour)
 	$(BIN)/python bench/compare.py -o bench/results/compare.json
+
+accept-gpu: $(READY)  ## on a GPU: build engines for it, compare them with the reference, measure the latency table
+	$(BIN)/python bench/accept_gpu.py -o bench/results/accept_gpu.json
 
 $(READY): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -44,6 +44,10 @@ class Sessions(Protocol):
     def limits(self) -> Engines | None:
         """The sizes that the backend was built for; None where only the model limits them."""
 
+    @property
+    def device(self) -> str:
+        """What the backend runs on, for people."""
+
     def prefill(self, profile: str) -> Session:
         """The prefill session of a profile of the artifact."""
 

@@ -244,7 +244,7 @@ def _clip(model: SpeechLM, options: BenchmarkOptions) -> Array:
 
 def _prompt(model: SpeechLM, options: BenchmarkOptions) -> str | PromptIds:
     if options.prompt is None and model.artifact.tokenizer is None:
-        return PromptIds(np.zeros(0, np.int64), np.zeros(NUM_PROMPT_IDS, np.int64))
+        return PromptIds(np.zeros(1, np.int64), np.zeros(NUM_PROMPT_IDS - 1, np.int64))
     return options.prompt or ""
 
 
@@ -255,6 +255,7 @@ def _artifact(model: SpeechLM) -> dict[str, Any]:
         "digest": manifest.digest,
         "family": manifest.family,
         "precision": manifest.precision,
+        "device": model.device,
         "built_with": dict(manifest.versions),
         "ratios": {name: str(resolved.ratio) for name, resolved in manifest.profiles.items()},
     }

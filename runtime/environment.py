@@ -11,7 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("fastadasp-export", "numpy", "onnxruntime", "onnxruntime-gpu", "tokenizers", "soundfile", "soxr")
+LIBRARIES = (
+    *("fastadasp-export", "numpy", "onnxruntime", "onnxruntime-gpu", "tensorrt-rtx-cu13", "tensorrt"),
+    *("cuda-python", "tokenizers", "soundfile", "soxr"),
+)
 CPU_INFO = Path("/proc/cpuinfo")
 STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")

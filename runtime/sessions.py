@@ -30,6 +30,11 @@ class OnnxRuntimeSessions:
         self._prefills: dict[str, OnnxRuntimeSession] = {}
         self._lock = threading.Lock()
 
+    @property
+    def device(self) -> str:
+        """The execution providers."""
+        return ", ".join(self._options.providers)
+
     def prefill(self, profile: str) -> OnnxRuntimeSession:
         """The prefill session of a profile of the artifact."""
         with self._lock:

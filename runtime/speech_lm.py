@@ -100,6 +100,11 @@ class SpeechLM:
         return tuple(self.manifest.profiles)
 
     @property
+    def device(self) -> str:
+        """What the model runs on: execution providers, or the name of a GPU."""
+        return self._sessions.device
+
+    @property
     def max_audio_seconds(self) -> float:
         """The longest audio that the positions allow, with a prompt of no text."""
         return self.manifest.front_end.seconds_of(self.manifest.decoder.max_positions)

@@ -76,6 +76,11 @@ class TensorRTSessions:
         """The sizes that the engines were built for."""
         return self._engines
 
+    @property
+    def device(self) -> str:
+        """The name of the GPU."""
+        return self._platform.device.name
+
     def prefill(self, profile: str) -> TensorRTSession:
         """The prefill session of a profile of the artifact."""
         with self._lock:

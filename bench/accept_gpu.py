@@ -1,0 +1,122 @@
+"""Acceptance on a GPU: build engines for it, compare them with the reference, measure the paper's table.
+
+    python bench/accept_gpu.py -o bench/results/accept_gpu.json
+
+The parity is that of the demo model. The latency table has the rows of the paper's Table 12 (beams 1 and 5,
+120 and 240 s, unreduced and 50 %), for a checkpoint of yours or for 24 layers with random weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from engine_build import checkpoint as random_checkpoint
+from rich.console import Console
+from rich.table import Table
+
+from fastadasp.export.build_options import ENGINES, PRODUCTS, BuildOptions, EngineOptions
+from fastadasp.export.check.accuracy import check_artifact
+from fastadasp.export.check.options import CheckOptions, demo_clips
+from fastadasp.export.check.table import differences, verdict_sections
+from fastadasp.export.pipeline import build
+from fastadasp.profiles import load_profile
+from fastadasp.profiles.errors import FastAdaSPError
+from fastadasp.runtime import SpeechLM
+from fastadasp.runtime.artifact import open_artifact
+from fastadasp.runtime.benchmark import Case, run_benchmark
+from fastadasp.runtime.benchmark_options import BenchmarkOptions
+from fastadasp.runtime.manifest import FILE_NAME
+from fastadasp.runtime.report import console as plain_console
+from fastadasp.runtime.report import show
+from fastadasp.runtime.tensorrt.sessions import open_platform
+
+PARITY_PROFILES = ("full", "dense-constant-50", "dense-decay-50", "sparse-50")
+LATENCY_PROFILES = ("full", "dense-constant-50")
+PRECISIONS = ("bf16", "fp16")
+DEMO = Path(__file__).parent.parent / "demo/model"
+MATRIX = BenchmarkOptions(beams=(1, 5), audio_seconds=(120.0, 240.0), new_tokens=64)
+
+
+def main() -> int:
+    """Each part in turn; 1 if the engines differ from the reference, 2 where there is no GPU."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("-o", "--output", type=Path, default=Path("build/accept_gpu.json"))
+    parser.add_argument("--artifact", type=Path, default=Path("build/accept"), help="where the demo's goes")
+    parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0])
+    parser.add_argument("--checkpoint", type=Path, help="of the latency table, if not random weights")
+    options = parser.parse_args()
+    try:
+        gpu = open_platform(PRODUCTS[options.engine]).device
+    except FastAdaSPError as error:
+        print(f"accept-gpu: {error}", file=sys.stderr)
+        return 2
+    engines = EngineOptions(options.engine, sm=gpu.sm)
+    failed = sum(parity(options.artifact / name, replace(engines, precision=name)) for name in PRECISIONS)
+    if failed:
+        return 1
+    for name in PRECISIONS:
+        mark_verified(options.artifact / name, gpu.name)
+    result = latency(options.checkpoint, engines)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps({"gpu": gpu.name, "sm": gpu.sm, **result}, indent=1) + "\n")
+    print_table(result["cases"])
+    return 0
+
+
+def parity(folder: Path, engines: EngineOptions) -> int:
+    """Build the demo model, compare every engine with the reference, and say how many comparisons fail."""
+    profiles = tuple(map(load_profile, PARITY_PROFILES))
+    build(DEMO, folder, BuildOptions(profiles, force=True, engines=engines), print)
+    verdicts = check_artifact(open_artifact(folder), CheckOptions(clips=demo_clips(), backends=("tensorrt",)))
+    show(plain_console(), verdict_sections(verdicts, f"torch with the weights of {folder}"))
+    print(*differences(verdicts), sep="\n")
+    return sum(not verdict.finding.passed for verdict in verdicts)
+
+
+def mark_verified(folder: Path, gpu: str) -> None:
+    """Write into the manifest on which GPU the engines agreed with the reference."""
+    manifest = open_artifact(folder).manifest
+    assert manifest.engines is not None
+    verified = replace(manifest, engines=replace(manifest.engines, verified_on=gpu))
+    (folder / FILE_NAME).write_text(verified.to_json(), "utf-8")
+
+
+def latency(checkpoint: Path | None, engines: EngineOptions) -> dict[str, Any]:
+    """The rows of the table, with all figures and the environment."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "artifact"
+        if checkpoint is None:
+            random_checkpoint(Path(scratch) / "checkpoint")
+        profiles = tuple(map(load_profile, LATENCY_PROFILES))
+        source = checkpoint or Path(scratch) / "checkpoint"
+        build(source, folder, BuildOptions(profiles, engines=engines), print)
+        found = run_benchmark(SpeechLM.load(folder, backend="tensorrt"), MATRIX)
+    model = str(checkpoint) if checkpoint else "24 layers of width 1024, random weights"
+    return {"model": model, **found.to_json(), "cases": [asdict(case) for case in found.results]}
+
+
+def print_table(cases: list[dict[str, Any]]) -> None:
+    """Medians, in the columns of the paper's table."""
+    heads = ("beam", "audio s", "profile", "rows kept", "RTF", "prefill s", "decode s", "tokens/s")
+    table = Table(*heads, title="Latency, medians; tokens/s = tokens of the hypothesis / decode latency")
+    for case in (Case(**case) for case in cases):
+        place = str(case.beams), f"{case.audio_seconds:g}", case.profile
+        if case.skipped:
+            table.add_row(*place, case.skipped)
+            continue
+        medians = {name: (spread or {}).get("median") for name, spread in (case.figures or {}).items()}
+        figures = (medians["rtf"], medians["prefill_ms"] / 1e3, medians["decode_ms"] / 1e3)
+        kept = f"{100 * (case.kept_ratio or 0):.0f} %"
+        row = (*(f"{figure:.3f}" for figure in figures), f"{medians['tokens_per_second']:.1f}")
+        table.add_row(*place, kept, *row)
+    Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
