@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..profiles.errors import CheckpointError
 
+CONFIG = "config.json"
 ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
 MAX_HEADER_BYTES = 100 << 20
 
@@ -61,7 +62,7 @@ class Checkpoint:
         if not folder.is_dir():
             raise CheckpointError(f"checkpoint {folder}: no such folder; give a folder with config.json")
         self.folder = folder
-        self.config = self.json("config.json")
+        self.config = self.json(CONFIG)
 
     def json(self, name: str) -> dict[str, Any]:
         """One JSON file of the folder.

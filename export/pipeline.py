@@ -21,7 +21,7 @@ from ..profiles.profile import Profile
 from ..runtime.artifact import TOKENIZER, record_of
 from ..runtime.manifest import FILE_NAME, Decoder, Graphs, Manifest, WeightPlace, Weights
 from .build_options import ENGINES, WEIGHT_MODES, BuildOptions
-from .checkpoint import Checkpoint
+from .checkpoint import CONFIG, Checkpoint
 from .decoder import build_decode, build_prefill
 from .encoder import build_encoder
 from .engine import Progress
@@ -85,7 +85,7 @@ def build(
         names = write_graphs(folder, model, profiles, store, OnnxRuntimeLowering())
         report(f"write weights ({store.description})")
         names += store.write(folder)
-        names += _copy_tokenizer(source, folder)
+        names += _copy_config(source, folder)
         engines = None
         if options.engines:
             engines, plans = build_engines(
@@ -200,12 +200,13 @@ def _temporary_folder(output: Path, force: bool) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _copy_tokenizer(checkpoint: Checkpoint, folder: Path) -> list[str]:
-    path = tokenizer_file(checkpoint)
-    if path is None:
-        return []
-    shutil.copyfile(path, folder / TOKENIZER)
-    return [TOKENIZER]
+def _copy_config(checkpoint: Checkpoint, folder: Path) -> list[str]:
+    """The tokenizer, where there is one, and the settings, from which `check` builds its reference."""
+    files = {CONFIG: checkpoint.folder / CONFIG, TOKENIZER: tokenizer_file(checkpoint)}
+    present = {name: path for name, path in files.items() if path is not None}
+    for name, path in present.items():
+        shutil.copyfile(path, folder / name)
+    return list(present)
 
 
 def _manifest(

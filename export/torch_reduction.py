@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,13 @@ class Site:
 
         rows = self.keys.transpose(0, 1).flatten(1)[self.span.start : self.span.start + self.span.length]
         return torch.cosine_similarity(rows[:-1], rows[1:], dim=-1)
+
+    @property
+    def attention_received(self) -> Torch:
+        """What `fastv` ranks rows by, over the queries that the profile names: (length,)."""
+        last_query = self.resolved.profile.fastv_score == "last_query"
+        score = self.probabilities[:, -1].sum(0) if last_query else self.column_sums
+        return score[self.span.start : self.span.start + self.span.length]
 
     def random(self, size: int) -> Torch:
         """Seeded scores, others in every layer: (size,)."""
@@ -116,9 +124,7 @@ def _a_tome(site: Site, hidden: Torch) -> Torch:
 
 
 def _fastv(site: Site, hidden: Torch) -> Torch:
-    last_query = site.resolved.profile.fastv_score == "last_query"
-    score = site.probabilities[:, -1].sum(0) if last_query else site.column_sums
-    return evict(hidden, score[site.span.start : site.span.start + site.span.length], site)
+    return evict(hidden, site.attention_received, site)
 
 
 def _random_evict(site: Site, hidden: Torch) -> Torch:
@@ -133,3 +139,26 @@ METHODS: dict[str, Callable[[Site, Torch], Torch]] = {
     "fastv": _fastv,
     "random_evict": _random_evict,
 }
+
+RANKED_BY: dict[str, Callable[[Site], Torch]] = {
+    "weighted_merge": lambda site: site.similarity,
+    "average_merge": lambda site: site.similarity,
+    "a_tome": lambda site: site.similarity,
+    "fastv": lambda site: -site.attention_received,
+}
+"""Method -> the scores whose largest it takes, where rounding can change their order."""
+
+
+def margin(site: Site) -> float:
+    """How far the last score that is taken stands above the first that is not, relative to its size.
+
+    Below rounding, another backend may take the other one with equal right. Infinite where there is nothing to
+    choose from, and for methods that draw from integers.
+    """
+    if site.resolved.method not in RANKED_BY:
+        return math.inf
+    ranked = RANKED_BY[site.resolved.method](site).sort(descending=True).values
+    if site.count >= len(ranked):
+        return math.inf
+    taken, left = ranked[site.count - 1], ranked[site.count]
+    return float((taken - left) / taken.abs().clamp(min=SMALLEST_WEIGHT))

@@ -1,0 +1,120 @@
+"""The decoder layers of a transformers model, called part by part over a cache of their own.
+
+Each layer is called part by part, so that the weights of a merge are the column sums of the library's own
+attention probabilities and the keys are those it caches. Positions are left aligned: row i of a layer stands
+at position i, and a generated row at that layer's own cache length. Nothing here is made to be fast.
+Everything is computed in the dtype of the model, but for what transformers itself keeps in float32: norms and
+softmax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..profiles.flops import ResolvedProfile
+from ..profiles.schedule import removed
+from ..runtime.beam_search import TopTokens
+from .torch_reduction import METHODS, Site, Span, margin
+
+Ids = npt.NDArray[np.int64]
+Torch = Any  # a torch.Tensor
+Model = Any  # a transformers model for generation
+
+
+class TorchLayers:
+    """All layers of a causal model over one cache."""
+
+    def __init__(self, model: Model, cached: Iterable[tuple[Torch, Torch]] = ()) -> None:
+        """Set up an empty cache, or one that holds rows already.
+
+        Args:
+            model: a model for generation with eager attention, in float32 or float64.
+            cached: keys and values of every layer, each (beams, kv_heads, rows, head_dim).
+        """
+        from transformers import DynamicCache
+
+        self._model, self._decoder = model, model.get_decoder()
+        self._cache = DynamicCache()
+        for index, (keys, values) in enumerate(cached):
+            self._cache.update(keys, values, index)
+        self.margins: dict[int, float] = {}  # of each reduction so far, by layer; see `margin`
+
+    @property
+    def cached(self) -> list[tuple[Torch, Torch]]:
+        """Keys and values of every layer, each (beams, kv_heads, rows, head_dim)."""
+        return [(layer.keys, layer.values) for layer in self._cache.layers]
+
+    def embed(self, ids: Ids) -> Torch:
+        """Token ids to rows: (..., hidden_size)."""
+        import torch
+
+        return self._decoder.embed_tokens(torch.as_tensor(ids))
+
+    def prefill(self, x: Torch, resolved: ResolvedProfile, span: Span) -> Torch:
+        """A prompt (1, rows, hidden_size) through all layers, reducing its span on the way."""
+        for index in range(len(self._decoder.layers)):
+            x, probabilities = self._attend(index, x, causal=True)
+            x, span = self._reduce(index, x, probabilities, resolved, span)
+            x = self._feed_forward(index, x)
+        return x
+
+    def step(self, tokens: Ids) -> Torch:
+        """Append one row to each beam: tokens (beams,) to rows (beams, 1, hidden_size)."""
+        x = self.embed(tokens[:, None])
+        for index in range(len(self._decoder.layers)):
+            x, _ = self._attend(index, x, causal=False)
+            x = self._feed_forward(index, x)
+        return x
+
+    def select(self, parents: Ids) -> None:
+        """Go on with the caches of these beams."""
+        import torch
+
+        self._cache.batch_select_indices(torch.as_tensor(parents))
+
+    def top_tokens(self, x: Torch, k: int) -> TopTokens:
+        """The k best tokens after rows (beams, hidden_size); on a tie the lower id first."""
+        logits = self._model.get_output_embeddings()(self._decoder.norm(x))
+        ids = logits.argsort(dim=-1, descending=True, stable=True)[:, :k]
+        chosen, total = logits.gather(1, ids), logits.logsumexp(-1)
+        return TopTokens(chosen.float().numpy(), ids.numpy(), total.float().numpy())
+
+    def _attend(self, index: int, x: Torch, causal: bool) -> tuple[Torch, Torch]:
+        """The attention half of a layer: residual + attention output, and the probabilities.
+
+        The probabilities are (beams, heads, rows, cached rows); the layer's cache gets its new rows.
+        """
+        import torch
+
+        layer, rows = self._decoder.layers[index], x.shape[1]
+        positions = torch.arange(rows)[None] + self._cache.get_seq_length(index)
+        mask = torch.full((rows, rows), -torch.inf, dtype=x.dtype).triu(1)[None, None] if causal else None
+        output, probabilities = layer.self_attn(
+            layer.input_layernorm(x),
+            position_embeddings=self._decoder.rotary_emb(x, positions),
+            attention_mask=mask,
+            past_key_values=self._cache,
+        )
+        assert probabilities is not None, "the model must be loaded with attn_implementation='eager'"
+        return x + output, probabilities
+
+    def _feed_forward(self, index: int, x: Torch) -> Torch:
+        """The MLP half of a layer."""
+        layer = self._decoder.layers[index]
+        return x + layer.mlp(layer.post_attention_layernorm(x))
+
+    def _reduce(
+        self, index: int, x: Torch, probabilities: Torch, resolved: ResolvedProfile, span: Span
+    ) -> tuple[Torch, Span]:
+        """The reduction of one layer, between its attention and its second norm."""
+        count = removed(span.length, resolved.ratios[index])
+        if not count:
+            return x, span
+        site = Site(resolved, index, span, count, self._cache.layers[index].keys[0], probabilities[0])
+        self.margins[index] = margin(site)
+        reduced = METHODS[resolved.method](site, x[0])
+        return reduced[None], Span(span.start, span.length - (x.shape[1] - len(reduced)))
