@@ -152,8 +152,8 @@ RANKED_BY: dict[str, Callable[[Site], Torch]] = {
 def margin(site: Site) -> float:
     """How far the last score that is taken stands above the first that is not, relative to its size.
 
-    Below rounding, another backend may take the other one with equal right. Infinite where there is nothing to
-    choose from, and for methods that draw from integers.
+    Below rounding, another backend may take the other one with equal right. Infinite where there is nothing
+    to choose from, and for methods that draw from integers.
     """
     if site.resolved.method not in RANKED_BY:
         return math.inf

@@ -1,41 +1,120 @@
-"""`fastadasp-export check`: parity with recorded outputs of a reference implementation."""
+"""`fastadasp-export check`: every backend against the reference, or a checkpoint against recorded outputs."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ..check.options import CheckOptions, demo_clips
 from .parameters import PATH, require
 
 if TYPE_CHECKING:
     from ..parity import GoldenResult
 
+DEFAULTS = CheckOptions()
+
 
 @click.command()
-@click.argument("checkpoint", type=PATH, required=False)
+@click.argument("source", type=PATH, required=False, metavar="ARTIFACT")
+@click.option(
+    "--checkpoint",
+    type=PATH,
+    metavar="CHECKPOINT",
+    help="Compare with this, not with the weights in ARTIFACT.",
+)
+@click.option(
+    "--profile", "profiles", multiple=True, metavar="NAME", help="A profile of ARTIFACT; all by default."
+)
+@click.option(
+    "--clip",
+    "clips",
+    multiple=True,
+    type=PATH,
+    metavar="FILE",
+    help="Audio to run on; clips of the demo by default.",
+)
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    metavar="NAME",
+    default=DEFAULTS.backends,
+    show_default=True,
+    help="What is checked: onnxruntime, tensorrt.",
+)
+@click.option("--save", type=PATH, metavar="DIR", help="Keep inputs and reference outputs for Polygraphy.")
 @click.option(
     "--golden",
     type=PATH,
-    required=True,
     metavar="DIR",
-    help="Recorded outputs: golden.json, golden.safetensors.",
+    help="Compare a CHECKPOINT with recorded outputs instead: golden.json, golden.safetensors.",
 )
 @click.pass_context
-def check(ctx: click.Context, checkpoint: Path | None, golden: Path) -> None:
-    """Compare CHECKPOINT with recorded outputs: a line a setting.
+def check(
+    ctx: click.Context,
+    source: Path | None,
+    golden: Path | None,
+    checkpoint: Path | None,
+    profiles: tuple[str, ...],
+    clips: tuple[Path, ...],
+    backends: tuple[str, ...],
+    save: Path | None,
+) -> None:
+    """Compare every graph of ARTIFACT with the reduced model in torch, on clips and random input.
 
-    Without CHECKPOINT, DIR holds the model, too. Exits with 1 if KV lengths, tokens or logits differ.
+    Where an output differs, the first layer that does is named. With --golden, a CHECKPOINT takes the
+    place of ARTIFACT: it is built under each recorded setting. Exits with 1 if anything differs.
     """
+    options = CheckOptions(profiles, clips, backends, checkpoint, save)
+    if golden is not None and options != DEFAULTS:
+        raise click.UsageError(
+            "--golden DIR takes a CHECKPOINT and no other option: its settings are recorded"
+        )
+    if golden is not None:
+        ctx.exit(_check_golden(golden, source or golden))
+    if source is None:
+        raise click.UsageError("give an ARTIFACT, or recorded outputs with --golden DIR")
+    ctx.exit(_check_artifact(source, options))
+
+
+def _check_artifact(folder: Path, options: CheckOptions) -> int:
+    """Print the table; the exit code."""
+    require("onnx", "safetensors", "torch", "transformers")
+    require("polygraphy", extra="check")
+    from ...runtime.artifact import open_artifact
+    from ...runtime.report import console, show
+    from ..check.accuracy import check_artifact
+    from ..check.table import differences, verdict_sections
+
+    artifact = open_artifact(folder)
+    clips = options.clips or demo_clips()
+    with console(stderr=True).status("compare") as status:
+        verdicts = check_artifact(
+            artifact, replace(options, clips=clips), lambda v: status.update(f"{v.graph} on {v.case}")
+        )
+    reference = f"torch with the weights of {options.checkpoint or folder}"
+    hint = () if clips else ("Random input only: no clip was given; give some with --clip FILE",)
+    show(console(), (*verdict_sections(verdicts, reference), *hint))
+    for line in differences(verdicts):
+        click.echo(line)
+    failed = sum(not verdict.finding.passed for verdict in verdicts)
+    click.echo(f"{len(verdicts) - failed} of {len(verdicts)} agree")
+    return 1 if failed else 0
+
+
+def _check_golden(golden: Path, checkpoint: Path) -> int:
+    """Print a line a setting; the exit code."""
     require("onnx", "safetensors")
     from ..parity import ATOL, check_golden
 
-    results = check_golden(golden, checkpoint or golden, report=_print)
+    results = check_golden(golden, checkpoint, report=_print)
     failed = sum(not result.passed for result in results)
     agreed = f"{len(results) - failed} of {len(results)} settings agree"
     click.echo(f"{agreed}: KV lengths and tokens identical, logits within {ATOL:g}")
-    ctx.exit(1 if failed or not results else 0)
+    return 1 if failed or not results else 0
 
 
 def _print(result: GoldenResult) -> None:

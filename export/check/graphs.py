@@ -1,0 +1,43 @@
+"""The graphs of an artifact: encoder, one prefill a profile, decode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...profiles.signature import Signature, decode_signature, encoder_signature, prefill_signature
+from ...runtime.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class GraphName:
+    """One graph; a prefill belongs to a profile."""
+
+    kind: str  # "encoder", "prefill" or "decode"
+    profile: str | None = None
+
+    def __str__(self) -> str:
+        """As files and tables call it: prefill.full."""
+        return f"{self.kind}.{self.profile}" if self.profile else self.kind
+
+
+ENCODER, DECODE = GraphName("encoder"), GraphName("decode")
+
+
+def prefill_of(profile: str) -> GraphName:
+    """The prefill of one profile."""
+    return GraphName("prefill", profile)
+
+
+def signature_of(graph: GraphName, manifest: Manifest) -> Signature:
+    """Inputs and outputs of a graph."""
+    dims = manifest.decoder.dims
+    if graph == ENCODER:
+        return encoder_signature(manifest.front_end.log_mel.num_mel_bins, dims.hidden_size)
+    return decode_signature(dims) if graph == DECODE else prefill_signature(dims)
+
+
+def file_of(graph: GraphName, manifest: Manifest) -> str:
+    """The ONNX file of a graph, relative to the artifact."""
+    if graph.profile is not None:
+        return manifest.graphs.prefill[graph.profile]
+    return manifest.graphs.encoder if graph == ENCODER else manifest.graphs.decode

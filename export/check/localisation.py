@@ -1,0 +1,83 @@
+"""Where a backend begins to differ: the first place, as it runs, that rounding cannot explain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .backends import Backend
+from .cases import Feed
+from .graphs import GraphName
+from .places import REDUCTION, Place
+from .tolerance import TOLERANCES, Tolerance
+from .torch_backend import TorchBackend
+
+Array = npt.NDArray[Any]
+
+
+def first_difference(graph: GraphName, reference: TorchBackend, backend: Backend, feed: Feed) -> str:
+    """Run both with every place as an output, and say in one line where they part.
+
+    Both run on values of their own, so whatever is wrong at a place spreads to all later ones, and the first
+    one that differs is where it arose.
+    """
+    places, tolerance = backend.places(graph), TOLERANCES[backend.precision]
+    if not places:
+        return f"{backend.name} cannot show what is inside its engines; check onnxruntime to see the graphs"
+    expected = reference.tapped(graph, places).run(feed)
+    session = backend.tapped(graph, places)
+    found = {name: session.read(value) for name, value in session.run(feed).items()}
+    for i, place in enumerate(places):
+        theirs, ours = _rows(expected[place.value], found[place.value], place), found[place.value]
+        if fault := _fault(theirs, ours, tolerance, backend):
+            return (
+                f"first differs in {place}: {fault}{_tie(place, reference, tolerance)}; {_before(places[:i])}"
+            )
+    return (
+        "every place inside agrees once it is read out: an optimisation of the backend is at fault; "
+        f"compare with other versions of {backend.name}"
+    )
+
+
+def _rows(expected: Array, found: Array, place: Place) -> Array:
+    """The rows of the reference that the graph computes."""
+    if place.rows == "first":
+        return expected[: len(found)]
+    return expected[-len(found) :] if place.rows == "last" else expected
+
+
+def _fault(expected: Array, found: Array, tolerance: Tolerance, backend: Backend) -> str | None:
+    """What is wrong at one place, or None."""
+    if expected.shape != found.shape:
+        return f"shape {list(found.shape)} instead of {list(expected.shape)}"
+    if not np.isfinite(expected).all():
+        return "the reference itself is not finite there; the weights or the input are at fault"
+    if not np.isfinite(found).all():
+        overflow = "; fp16 overflow: build with --precision bf16" if backend.precision == "fp16" else ""
+        return f"not finite{overflow}"
+    error, largest = float(np.abs(expected - found).max()), float(np.abs(expected).max())
+    if error <= tolerance.rounding * largest:
+        return None
+    return (
+        f"error {error:.1e} on values up to {largest:.2g}, of which rounding explains {tolerance.rounding:g}"
+    )
+
+
+def _tie(place: Place, reference: TorchBackend, tolerance: Tolerance) -> str:
+    """A hint where two scores were so close that rounding may have chosen."""
+    if place.part != REDUCTION or place.layer is None:
+        return ""
+    margin = reference.margins.get(place.layer, np.inf)
+    if margin > tolerance.rounding:
+        return ""
+    return (
+        f" (the last score taken and the first one left are {margin:.0e} apart: rounding may choose either)"
+    )
+
+
+def _before(places: Sequence[Place]) -> str:
+    """What agreed."""
+    return f"everything up to {places[-1]} agrees" if places else "nothing stands before it"

@@ -1,0 +1,26 @@
+"""What a check is asked for; quick to import, so that the command line can show the defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DEMO_CLIPS = ("dates-01", "digits-01", "numbers-01")
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """What a check is asked for."""
+
+    profiles: tuple[str, ...] = ()  # all of the artifact if empty
+    clips: tuple[Path, ...] = ()
+    backends: tuple[str, ...] = ("onnxruntime",)
+    checkpoint: Path | None = None  # the weights in the artifact if None
+    save: Path | None = None  # folder for inputs and reference outputs
+
+
+def demo_clips() -> tuple[Path, ...]:
+    """Clips of the repository's demo, where the package runs from a clone of it."""
+    folder = Path(__file__).parents[2] / "demo" / "clips"
+    clips = tuple(folder / f"{name}.flac" for name in DEMO_CLIPS)
+    return clips if all(clip.is_file() for clip in clips) else ()

@@ -1,0 +1,129 @@
+"""Places inside a model that a graph and the torch reference have in common, in the order of execution.
+
+Nodes are named after the model, so a place is a node on one side and a module on the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx
+
+from ...profiles import signature as sig
+from ...profiles.flops import DecoderDims
+from .graphs import DECODE, ENCODER, GraphName
+
+ENCODER_PARTS = (
+    ("attention norm", "attn_norm", "self_attn_layer_norm", "output"),
+    ("q_proj", "attn/q_proj", "self_attn.q_proj", "output"),
+    ("k_proj", "attn/k_proj", "self_attn.k_proj", "output"),
+    ("v_proj", "attn/v_proj", "self_attn.v_proj", "output"),
+    ("attention", "attn/out_proj", "self_attn.out_proj", "input"),
+    ("out_proj", "attn/out_proj", "self_attn.out_proj", "output"),
+    ("MLP norm", "mlp_norm", "final_layer_norm", "output"),
+    ("fc1", "mlp/fc1", "fc1", "output"),
+    ("fc2", "mlp/fc2", "fc2", "output"),
+)
+KEYS_AND_VALUES = "keys and values"
+REDUCTION = "reduction"
+DECODER_PARTS = (
+    ("attention norm", "attn_norm", "input_layernorm", "output"),
+    ("q_proj", "attn/q_proj", "self_attn.q_proj", "output"),
+    ("k_proj", "attn/k_proj", "self_attn.k_proj", "output"),
+    ("v_proj", "attn/v_proj", "self_attn.v_proj", "output"),
+    (KEYS_AND_VALUES, "", "", ""),
+    ("attention", "attn/o_proj", "self_attn.o_proj", "input"),
+    ("o_proj", "attn/o_proj", "self_attn.o_proj", "output"),
+    (REDUCTION, "reduce", "post_attention_layernorm", "input"),
+    ("MLP norm", "mlp_norm", "post_attention_layernorm", "output"),
+    ("gate_proj", "mlp/gate_proj", "mlp.gate_proj", "output"),
+    ("up_proj", "mlp/up_proj", "mlp.up_proj", "output"),
+    ("down_proj", "mlp/down_proj", "mlp.down_proj", "output"),
+    ("MLP", "mlp", "mlp", "output"),
+)
+"""Part of a layer, node, torch module, and which side of both. A graph may lack some nodes: where one op is
+the whole MLP, its projections are inside."""
+
+TAPPED_OPS = {
+    *("Gemm", "LayerNormalization", "RMSNormalization", "SkipSimplifiedLayerNormalization"),
+    *("GatedMLP", "MergeTokens", "MergeEdges", "MergePairs", "EvictTokens"),
+}
+"""Ops whose first output is the part that their name says."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One tensor of a graph, and where the reference computes the same."""
+
+    part: str
+    value: str  # name in the graph
+    layer: int | None = None
+    module: str | None = None  # in transformers; None where the reference has it under the name of the value
+    side: str = "output"
+    rows: str = "all"  # which rows of the reference the graph computes: "all", "first", "last"
+
+    def __str__(self) -> str:
+        """As a message names it."""
+        return self.part if self.layer is None else f"layer {self.layer}, {self.part}"
+
+
+def places_of(graph: GraphName, model: onnx.ModelProto, dims: DecoderDims) -> list[Place]:
+    """Every place of a graph.
+
+    Args:
+        graph: which one.
+        model: its ONNX model, without weights.
+        dims: sizes of the decoder.
+    """
+    nodes = {
+        node.name.removesuffix(f"/{node.op_type}"): node
+        for node in model.graph.node
+        if node.op_type in TAPPED_OPS or node.name == "/encoder/embed_positions/Add"
+    }
+    return list(_encoder(nodes) if graph == ENCODER else _decoder(nodes, graph, dims))
+
+
+def _encoder(nodes: dict[str, onnx.NodeProto]) -> Iterator[Place]:
+    base, i = "model.audio_tower", 0
+    first = f"{base}.layers.0.self_attn_layer_norm"
+    embedded = nodes["/encoder/embed_positions"].output[0]
+    yield Place("convolutions", embedded, None, first, "input", rows="first")
+    while f"/encoder/layers.{i}/attn_norm" in nodes:
+        for part, stem, module, side in ENCODER_PARTS:
+            value = _value(nodes[f"/encoder/layers.{i}/{stem}"], side)
+            yield Place(part, value, i, f"{base}.layers.{i}.{module}", side, rows="first")
+        i += 1
+    final = nodes["/encoder/final_norm"].output[0]
+    yield Place("final norm", final, None, f"{base}.layer_norm", rows="first")
+    yield Place("projector", sig.AUDIO_EMBEDS)
+
+
+def _decoder(nodes: dict[str, onnx.NodeProto], graph: GraphName, dims: DecoderDims) -> Iterator[Place]:
+    base = "model.language_model"
+    for i in range(dims.num_layers):
+        only_last = graph != DECODE and i == dims.num_layers - 1
+        for part, stem, module, side in DECODER_PARTS:
+            if part == KEYS_AND_VALUES:
+                yield from _keys_and_values(graph, i)
+            elif node := nodes.get(f"/layers.{i}/{stem}"):
+                rows = "last" if only_last and part not in ("attention norm", "k_proj", "v_proj") else "all"
+                yield Place(part, _value(node, side), i, f"{base}.layers.{i}.{module}", side, rows)
+    yield Place("final norm", nodes["/norm"].output[0], None, f"{base}.norm")
+    yield Place("lm_head", nodes["/lm_head"].output[0], None, "lm_head")
+    yield Place("scores", sig.TOP_LOGITS)
+    yield Place("normaliser", sig.LOG_SUM_EXP)
+
+
+def _keys_and_values(graph: GraphName, i: int) -> Iterator[Place]:
+    if graph == DECODE:
+        names = sig.grown(sig.pool_key(i)), sig.grown(sig.pool_value(i))
+    else:
+        names = sig.prefix_key(i), sig.prefix_value(i)
+    for part, name in zip(("rotated keys", "cached values"), names, strict=True):
+        yield Place(part, name, i)
+
+
+def _value(node: onnx.NodeProto, side: str) -> str:
+    """The name of a node's first output; on the side of the input, that of the reduced or projected rows."""
+    return str(node.input[0] if side == "input" and node.op_type == "Gemm" else node.output[0])

@@ -1,0 +1,92 @@
+"""The transformers model that everything is compared with: from the artifact alone, or from a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from ...profiles.errors import ArtifactError, CheckpointError
+from ...runtime.artifact import Artifact
+from ...runtime.manifest import WeightPlace
+from ..checkpoint import CONFIG, Checkpoint
+from ..families.family import load_model
+from ..model_spec import SpeechModelSpec, tensors_of
+from ..torch_layers import Model
+from ..torch_reference import load_reference, reference_of
+
+FAMILIES = ("qwen2_audio",)
+"""Families whose model class is part of transformers: code that comes with a checkpoint is never run."""
+
+
+def load_for(artifact: Artifact, checkpoint: Path | None) -> Model:
+    """The model of an artifact.
+
+    Args:
+        artifact: what is to be checked.
+        checkpoint: the checkpoint that it was built from; None takes the weights in the artifact.
+
+    Raises:
+        ArtifactError: no reference can be made from it.
+        CheckpointError: a checkpoint of another model.
+    """
+    from transformers.utils import logging
+
+    family = artifact.manifest.family
+    if family not in FAMILIES:
+        raise ArtifactError(
+            f"artifact {artifact.folder}: family {family} has no model in transformers to compare with; "
+            f"there is one for {', '.join(FAMILIES)}; compare a recording: check CHECKPOINT --golden DIR"
+        )
+    logging.disable_progress_bar()
+    if checkpoint is None:
+        return _from_artifact(artifact)
+    if faults := list(_differences(artifact, load_model(Checkpoint(checkpoint)))):
+        raise CheckpointError(
+            f"checkpoint {checkpoint}: {'; '.join(faults)}; give the one that {artifact.folder} comes from"
+        )
+    return load_reference(checkpoint)
+
+
+def _from_artifact(artifact: Artifact) -> Model:
+    """The settings, and tensors by the names in the headers of the weight files: the manifest's offsets are
+    among what is checked.
+    """
+    from safetensors.torch import load_file
+
+    if CONFIG not in artifact.manifest.files:
+        raise ArtifactError(
+            f"artifact {artifact.folder}: it was built without {CONFIG}; build it again, or give --checkpoint"
+        )
+    places = _places(artifact)
+    files = sorted({place.file for place in places.values()})
+    tensors = {name: tensor for file in files for name, tensor in load_file(artifact.path(file)).items()}
+    if missing := sorted(places.keys() - tensors.keys()):
+        raise ArtifactError(
+            f"artifact {artifact.folder}: {', '.join(files)} have no tensor {missing[0]}; build it again"
+        )
+    return reference_of(json.loads(artifact.path(CONFIG).read_text("utf-8")), tensors)
+
+
+def _places(artifact: Artifact) -> dict[str, WeightPlace]:
+    weights = artifact.manifest.weights
+    return {**weights.encoder, **weights.decoder}
+
+
+def _differences(artifact: Artifact, model: SpeechModelSpec) -> Iterator[str]:
+    """Why this checkpoint cannot be the one of the artifact."""
+    manifest, found, sizes = (
+        artifact.manifest,
+        asdict(model.decoder.dims),
+        asdict(artifact.manifest.decoder.dims),
+    )
+    if model.family != manifest.family:
+        yield f"family {model.family} instead of {manifest.family}"
+        return
+    different = [name for name in sizes if found[name] != sizes[name]]
+    yield from (f"{name} {found[name]} instead of {sizes[name]}" for name in different)
+    shapes = {tensor.name: tensor.shape for tensor in tensors_of((model.encoder, model.decoder))}
+    expected = {name: place.shape for name, place in _places(artifact).items()}
+    if not different and (names := sorted(n for n in expected if shapes.get(n) != expected[n])):
+        yield f"{names[0]} is {shapes.get(names[0])} instead of {expected[names[0]]}"

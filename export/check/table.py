@@ -1,0 +1,34 @@
+"""The verdicts as a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from ...runtime.report import Section, columns
+from .accuracy import Verdict
+
+LEGEND = "error: largest absolute difference in any output; output: where it is"
+
+
+def verdict_sections(verdicts: Sequence[Verdict], reference: str) -> Iterator[Section]:
+    """One table a backend, one row a graph and input."""
+    for backend in dict.fromkeys(verdict.backend for verdict in verdicts):
+        table = columns("graph", "profile", "input", "output", "error", "", left=4, gap=1)
+        mine = [verdict for verdict in verdicts if verdict.backend == backend]
+        for verdict in mine:
+            finding, passed = verdict.finding, "ok" if verdict.finding.passed else "FAIL"
+            words = verdict.graph.kind, verdict.profile or "", verdict.case, finding.output
+            table.add_row(*words, _error(finding.error), passed)
+        yield Section(f"{backend} against {reference}, tolerance {mine[0].tolerance}", table, LEGEND)
+
+
+def differences(verdicts: Sequence[Verdict]) -> list[str]:
+    """One line for each graph and backend that differs: where it begins."""
+    return [f"{v.graph} on {v.backend}, {v.case}: {v.where}" for v in verdicts if v.where is not None]
+
+
+def _error(error: float | None) -> str:
+    if error is None:
+        return "shape"
+    return f"{error:.1e}" if math.isfinite(error) else "not finite"

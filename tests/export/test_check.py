@@ -1,0 +1,86 @@
+"""`check` on the demo: torch and ONNX Runtime agree, and one wrong weight is found and named."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
+
+from fastadasp.export.cli import main
+from fastadasp.export.pipeline import BuildOptions, build
+from fastadasp.profiles import load_profile
+
+DEMO = Path(__file__).parents[2] / "demo"
+PROFILES = ("full", "dense-constant-50", "dense-decay-50", "sparse-50")
+BAD_LAYER = "language_model.model.layers.5"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def check(*arguments):
+    """Exit code and lines of the command."""
+    result = CliRunner().invoke(main, ["check", *map(str, arguments)], env={"COLUMNS": "160"})
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output.splitlines()
+
+
+def rows_of(lines):
+    """The rows of the tables as lists of words, each ending in ok or FAIL."""
+    return [line.split() for line in lines if line.endswith((" ok", " FAIL"))]
+
+
+def build_demo(output, checkpoint=DEMO / "model", profiles=PROFILES):
+    build(checkpoint, output, BuildOptions(tuple(map(load_profile, profiles)), weights="copy"))
+    return output
+
+
+def test_every_output_of_the_demo_is_within_1e_3_of_torch(tmp_path):
+    artifact = build_demo(tmp_path / "artifact")
+    code, lines = check(artifact, "--clip", DEMO / "clips/dates-01.flac")
+    rows = rows_of(lines)
+    assert code == 0, lines
+    assert "tolerance 0.001" in lines[0]
+    assert all(float(row[-2]) <= 1e-3 for row in rows)
+    for profile in PROFILES:
+        inputs = [" ".join(row) for row in rows if profile in row]
+        for graph, case in [("prefill", "dates-01"), ("prefill", "random"), ("prefill", "1 audio row")]:
+            assert any(line.startswith(f"{graph} {profile} {case}") for line in inputs)
+        assert sum(line.startswith("decode") for line in inputs) == 2
+    assert [row[1] for row in rows if row[0] == "encoder"] == ["dates-01", "random"]
+    assert lines[-1] == f"{len(rows)} of {len(rows)} agree"
+
+
+@pytest.mark.parametrize(
+    ("weight", "prefill", "decode"),
+    [
+        ("self_attn.q_proj", "q_proj", "q_proj"),
+        ("self_attn.o_proj", "o_proj", "o_proj"),
+        ("mlp.gate_proj", "MLP", "gate_proj"),  # the prefill has the whole MLP in one op
+        ("mlp.down_proj", "MLP", "down_proj"),
+    ],
+)
+def test_one_wrong_weight_of_layer_5_is_found_and_named(tmp_path, weight, prefill, decode):
+    changed = shutil.copytree(DEMO / "model", tmp_path / "changed")
+    tensors = load_file(changed / "model.safetensors")
+    tensors[f"{BAD_LAYER}.{weight}.weight"].view(-1)[7] += 0.5
+    save_file(tensors, changed / "model.safetensors", metadata={"format": "pt"})
+    artifact = build_demo(tmp_path / "artifact", changed, ["full"])
+    clip = "--clip", DEMO / "clips/dates-01.flac"
+    code, lines = check(artifact, "--checkpoint", DEMO / "model", *clip)
+    assert code == 1
+    assert [row[-1] for row in rows_of(lines) if row[0] == "encoder"] == ["ok", "ok"]
+    for graph, part in [("prefill.full", prefill), ("decode", decode)]:
+        (line,) = [line for line in lines if line.startswith(f"{graph} on onnxruntime")]
+        assert f"first differs in layer 5, {part}: error " in line
+        assert "everything up to layer 5, " in line
