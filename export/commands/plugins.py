@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .parameters import PATH
+from ..build_options import PRECISIONS, EngineOptions
+from .parameters import PATH, profiles_folder, read_profile, require
 
 if TYPE_CHECKING:
     from ...plugins.build import PluginLibrary
     from ...runtime.report import Section
+
+
+ENGINE_PRECISIONS = tuple(name for name in PRECISIONS if name != "fp32")
 
 
 @click.group()
@@ -42,6 +46,36 @@ def build(output: Path, sms: tuple[int, ...]) -> None:
     capabilities = ", ".join(f"{sm // 10}.{sm % 10}" for sm in built.sms)
     lines = f"{built.path}: version {built.version}, compute capability {capabilities}"
     show(console(), (_resources(built), "", lines))
+
+
+@plugins.command()
+@click.argument("checkpoint", type=PATH)
+@click.option(
+    "-o", "--output", type=PATH, required=True, metavar="DIR", help="New folder for graphs and weights."
+)
+@click.option(
+    "--profile", "profiles", multiple=True, required=True, metavar="NAME", help="A profile, or a .toml file."
+)
+@profiles_folder
+@click.option(
+    "--precision",
+    type=click.Choice(ENGINE_PRECISIONS),
+    default=EngineOptions.precision,
+    show_default=True,
+    help="Numbers of the graphs.",
+)
+def graphs(
+    checkpoint: Path, output: Path, profiles: tuple[str, ...], profiles_folder: Path | None, precision: str
+) -> None:
+    """Write the ONNX graphs of CHECKPOINT that use the plugins, for trtexec and Polygraphy."""
+    require("onnx")
+    chosen = [read_profile(name, profiles_folder) for name in profiles]
+    from ...plugins.tensorrt_library import provide_parser_library
+    from ..tensorrt_graphs import write_tensorrt_graphs
+
+    provide_parser_library()  # or the tools that parse these graphs end at the first plugin node
+    for path in write_tensorrt_graphs(checkpoint, output, chosen, precision):
+        click.echo(path)
 
 
 def _resources(built: PluginLibrary) -> Section:

@@ -10,12 +10,16 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
+from fastadasp.export.check.accuracy import check_artifact
+from fastadasp.export.check.options import CheckOptions
 from fastadasp.export.cli import main
 from fastadasp.export.pipeline import BuildOptions, build
 from fastadasp.profiles import load_profile
+from fastadasp.runtime.artifact import open_artifact
 
 DEMO = Path(__file__).parents[2] / "demo"
 PROFILES = ("full", "dense-constant-50", "dense-decay-50", "sparse-50")
+CLIP = DEMO / "clips/dates-01.flac"
 BAD_LAYER = "language_model.model.layers.5"
 
 
@@ -47,7 +51,7 @@ def build_demo(output, checkpoint=DEMO / "model", profiles=PROFILES):
 
 def test_every_output_of_the_demo_is_within_1e_3_of_torch(tmp_path):
     artifact = build_demo(tmp_path / "artifact")
-    code, lines = check(artifact, "--clip", DEMO / "clips/dates-01.flac")
+    code, lines = check(artifact, "--clip", CLIP)
     rows = rows_of(lines)
     assert code == 0, lines
     assert "tolerance 0.001" in lines[0]
@@ -75,12 +79,28 @@ def test_one_wrong_weight_of_layer_5_is_found_and_named(tmp_path, weight, prefil
     tensors = load_file(changed / "model.safetensors")
     tensors[f"{BAD_LAYER}.{weight}.weight"].view(-1)[7] += 0.5
     save_file(tensors, changed / "model.safetensors", metadata={"format": "pt"})
-    artifact = build_demo(tmp_path / "artifact", changed, ["full"])
-    clip = "--clip", DEMO / "clips/dates-01.flac"
-    code, lines = check(artifact, "--checkpoint", DEMO / "model", *clip)
+    artifact = open_artifact(build_demo(tmp_path / "artifact", changed, ["full"]))
+    verdicts = check_artifact(artifact, CheckOptions(clips=(CLIP,), checkpoint=DEMO / "model"))
+    assert [verdict.finding.passed for verdict in verdicts if verdict.graph.kind == "encoder"] == [True] * 2
+    found = {verdict.graph.kind: verdict.where for verdict in verdicts if verdict.where}
+    assert found.keys() == {"prefill", "decode"}
+    for graph, part in [("prefill", prefill), ("decode", decode)]:
+        assert found[graph].startswith(f"first differs in layer 5, {part}: error ")
+        assert "everything up to layer 5, " in found[graph]
+
+
+def test_a_mismatch_is_printed_in_the_table_and_as_one_line_and_the_exit_code_is_1(
+    tiny_checkpoint, tmp_path, clip
+):
+    changed = shutil.copytree(tiny_checkpoint, tmp_path / "changed")
+    tensors = load_file(changed / "model.safetensors")
+    tensors["language_model.model.layers.2.self_attn.v_proj.bias"] += 1
+    save_file(tensors, changed / "model.safetensors", metadata={"format": "pt"})
+    build(changed, tmp_path / "artifact", BuildOptions((load_profile("full"),), weights="copy"))
+    code, lines = check(tmp_path / "artifact", "--checkpoint", tiny_checkpoint, "--clip", clip)
     assert code == 1
-    assert [row[-1] for row in rows_of(lines) if row[0] == "encoder"] == ["ok", "ok"]
-    for graph, part in [("prefill.full", prefill), ("decode", decode)]:
-        (line,) = [line for line in lines if line.startswith(f"{graph} on onnxruntime")]
-        assert f"first differs in layer 5, {part}: error " in line
-        assert "everything up to layer 5, " in line
+    rows = rows_of(lines)
+    assert {row[0] for row in rows if row[-1] == "FAIL"} == {"prefill", "decode"}
+    assert lines[-1] == f"2 of {len(rows)} agree"  # the encoder
+    starts = [line.partition(":")[0] for line in lines if "first differs in layer 2, v_proj" in line]
+    assert starts == ["prefill.full on onnxruntime, clip", "decode on onnxruntime, clip"]

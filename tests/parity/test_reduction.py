@@ -1,13 +1,17 @@
 """Every method and schedule against the torch reference: lengths, logits of every step, searches."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
 
 from fastadasp.export.torch_reduction import METHODS as REFERENCE_METHODS
-from fastadasp.export.torch_reduction import Span, best, disjoint, merge
+from fastadasp.export.torch_reduction import Site, Span, best, disjoint, margin, merge
 from fastadasp.export.torch_reference import load_reference
+from fastadasp.profiles.flops import ResolvedProfile
 from fastadasp.profiles.keys import METHODS
+from fastadasp.profiles.profile import Profile
 from fastadasp.runtime.beam_search import SearchOptions, generate
 
 from .conftest import FULL, REDUCED
@@ -136,3 +140,21 @@ def test_the_reference_is_the_same_in_float64(checkpoint, reference, speech_lm, 
     expected = forced_logits(reference(profile, "short"), tokens, vocab_size)
     np.testing.assert_allclose(forced_logits(wide, tokens, vocab_size), expected, atol=ATOL, rtol=0)
     assert model.dtype == torch.float64
+
+
+def site_of(method, keys, count, probabilities=None):
+    """A site over all rows of one head, under a profile of this method."""
+    resolved = ResolvedProfile(Profile("mine", method, "single", 0, ratio=Fraction(1, 2)), Fraction(1, 2), ())
+    return Site(resolved, 0, Span(0, keys.shape[1]), count, keys, probabilities)
+
+
+def test_the_margin_is_the_gap_between_what_is_taken_and_what_is_left():
+    angles = torch.tensor([0.0, 0.1, 0.3, 0.6])  # neighbours are ever less alike
+    keys = torch.stack([angles.cos(), angles.sin()], dim=-1)[None]
+    cosines = (angles[1:] - angles[:-1]).cos()
+    expected = (cosines[0] - cosines[1]) / cosines[0]
+    assert margin(site_of("weighted_merge", keys, 1)) == pytest.approx(expected.item(), rel=1e-4)
+    assert margin(site_of("weighted_merge", keys, 3)) == np.inf  # nothing is left
+    assert margin(site_of("random_merge", keys, 1)) == np.inf  # integers do not round
+    received = torch.tensor([4.0, 1.0, 3.0, 1.5]).expand(1, 1, -1)
+    assert margin(site_of("fastv", keys, 1, received)) == pytest.approx(0.5)  # 1.0 goes, 1.5 stays
