@@ -22,10 +22,8 @@ from .tolerance import TOLERANCES, Tolerance
 from .torch_backend import TorchBackend
 
 Report = Callable[["Verdict"], None]
-DECODED = (
-    0,
-    -1,
-)  # places among the cases: one graph serves all profiles, so a long and a short prefix are enough
+DECODED = 0, -1
+"""Places among the cases whose prefix is decoded: of each profile, a long one and a short one."""
 
 
 @dataclass(frozen=True)

@@ -200,6 +200,12 @@ def test_an_error_that_vanishes_under_observation_is_put_to_the_backend(tiny_art
     assert first_difference(graph, reference, backend, feed).startswith("every place inside agrees")
 
 
+def test_rounding_that_adds_up_is_told_from_an_error_at_one_place(tiny_artifact, monkeypatch):
+    monkeypatch.setitem(TOLERANCES, "fp32", replace(TOLERANCES["fp32"], rows=1e-9))
+    line = places(tiny_artifact)["prefill.full"]
+    assert re.match(r"no place stands out: errors that rounding explains add up to \S+ in layer \d", line)
+
+
 def test_a_missing_candidate_is_an_error():
     """An id twice, or beyond the vocabulary, leaves another one out: its logit is not finite."""
     from polygraphy.comparator import IterationResult
@@ -226,7 +232,7 @@ def test_the_decode_step_is_run_on_beams_that_branch(tiny_artifact):
             session.run({**feed, "pool_mask": m}) for m in (feed["pool_mask"], feed["pool_mask"] | True)
         )
         difference = session.read(right["log_sum_exp"]) - session.read(wrong["log_sum_exp"])
-        assert np.abs(difference).max() > 10 * TOLERANCES["fp32"].absolute
+        assert np.abs(difference).max() > 10 * TOLERANCES["fp32"].scores
     assert first["pool_mask"].tolist() == np.eye(3, dtype=bool).tolist()
 
 
@@ -280,3 +286,38 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def test_scores_and_rows_have_tolerances_of_their_own(tiny_artifact):
+    """An error between the two of bf16 fails in a score and passes in a key."""
+    artifact = open_artifact(tiny_artifact)
+    reference = TorchBackend(load_for(artifact, None), artifact.manifest)
+    feed = prefill_feed(random_cases(artifact.manifest, 1.0)[0], artifact.manifest.decoder.dims.vocab_size)
+    graph = prefill_of("full")
+    signature, session = signature_of(graph, artifact.manifest), reference.session(graph)
+
+    def errs_in(output, error):
+        runners = [
+            SessionRunner("torch", session, signature),
+            SessionRunner("shifted", Shifted(session, output, error), signature),
+        ]
+        ((finding,),) = compare(run(runners, [feed]), [TOLERANCES["bf16"]])
+        return not finding.passed, finding.output
+
+    assert errs_in("prefix_key.2", 1.0) == (False, "prefix_key.2")
+    assert errs_in("log_sum_exp", 1.0) == (True, "log_sum_exp")
+    assert errs_in("prefix_key.2", 5.0) == (True, "prefix_key.2")
+
+
+class Shifted:
+    """A session with an error in one output."""
+
+    def __init__(self, session, output, error):
+        self.session, self.output, self.error = session, output, error
+
+    def run(self, inputs):
+        outputs = self.session.run(inputs)
+        return {**outputs, self.output: outputs[self.output] + np.float32(self.error)}
+
+    def read(self, tensor):
+        return tensor
