@@ -39,8 +39,10 @@ __all__ = [
     "audio_rows",
     "build",
     "check_graph",
+    "longest_audio",
     "prefill_file",
     "resolve_for",
+    "temporary_folder",
     "write_graphs",
 ]
 
@@ -76,11 +78,11 @@ def build(
     report("read checkpoint")
     model = load_model(source := Checkpoint(checkpoint))
     profiles = [resolve_for(profile, model) for profile in options.profiles]
-    longest = _longest(model, options.engines.max_audio_seconds) if options.engines else 0
+    longest = longest_audio(model, options.engines.max_audio_seconds) if options.engines else 0
     if options.engines:
         check_engines(model, longest, options.engines)
     store = weight_store(tensors_of((model.encoder, model.decoder)), options.weights)
-    with _temporary_folder(output, options.force) as folder:
+    with temporary_folder(output, options.force) as folder:
         report("build graphs")
         names = write_graphs(folder, model, profiles, store, OnnxRuntimeLowering())
         report(f"write weights ({store.description})")
@@ -110,7 +112,7 @@ def audio_rows(model: SpeechModelSpec, seconds: float) -> int:
     return front_end.audio_frames(round(seconds * front_end.log_mel.sample_rate))
 
 
-def _longest(model: SpeechModelSpec, seconds: float) -> int:
+def longest_audio(model: SpeechModelSpec, seconds: float) -> int:
     """Rows of `audio_embeds` for so many seconds: the frames, and what the encoder sets around them."""
     return audio_rows(model, seconds) + model.front_end.bos_rows + model.front_end.eos_rows
 
@@ -179,7 +181,7 @@ def _check(output: Path, options: BuildOptions) -> None:
 
 
 @contextmanager
-def _temporary_folder(output: Path, force: bool) -> Iterator[Path]:
+def temporary_folder(output: Path, force: bool) -> Iterator[Path]:
     """A folder beside `output` that takes its name on success and vanishes on failure."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from ..profiles.errors import OutputError
 from ..profiles.profile import Profile
+from .build_options import EngineOptions
 from .checkpoint import Checkpoint
 from .families.family import load_model
 from .lowering.tensorrt import TensorRTLowering
 from .model_spec import tensors_of
-from .pipeline import resolve_for, write_graphs
+from .pipeline import longest_audio, resolve_for, temporary_folder, write_graphs
 from .precision import BY_NAME
 from .weights import weight_store
 
@@ -38,8 +39,10 @@ def write_tensorrt_graphs(
         raise OutputError(f"output {output} exists; give another folder")
     model = load_model(Checkpoint(checkpoint))
     resolved = [resolve_for(profile, model) for profile in profiles]
+    longest = longest_audio(model, EngineOptions.max_audio_seconds)
+    lowering = TensorRTLowering(BY_NAME[precision], longest)
     store = weight_store(tensors_of((model.encoder, model.decoder)), "copy", BY_NAME[precision])
-    output.mkdir(parents=True)
-    names = write_graphs(output, model, resolved, store, TensorRTLowering(BY_NAME[precision]))
-    store.write(output)
+    with temporary_folder(output, force=False) as folder:
+        names = write_graphs(folder, model, resolved, store, lowering)
+        store.write(folder)
     return [output / name for name in names]

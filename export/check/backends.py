@@ -9,11 +9,11 @@ from typing import Protocol
 
 import onnx
 
-from ...profiles.errors import EngineError, RequestError
+from ...profiles.errors import RequestError
 from ...runtime.artifact import Artifact
-from ...runtime.onnxruntime_session import CPU, OnnxRuntimeSession
+from ...runtime.backends import RuntimeOptions, Sessions, open_sessions
+from ...runtime.onnxruntime_session import OnnxRuntimeSession
 from ...runtime.session import Session
-from ...runtime.sessions import Sessions
 from ...runtime.weights import map_weights
 from .graphs import DECODE, ENCODER, GraphName, file_of
 from .places import Place, places_of
@@ -42,13 +42,11 @@ class OnnxRuntimeBackend:
 
     def __init__(self, artifact: Artifact) -> None:
         self._artifact = artifact
-        self._sessions = Sessions(artifact, threads=0, providers=(CPU,), prepack=True)
+        self._sessions = open_sessions(artifact, RuntimeOptions(self.name))
 
     def session(self, graph: GraphName) -> Session:
         """A session of the runtime's own loader."""
-        if graph.profile is not None:
-            return self._sessions.prefill(graph.profile)
-        return self._sessions.encoder if graph == ENCODER else self._sessions.decode
+        return session_of(self._sessions, graph)
 
     def places(self, graph: GraphName) -> list[Place]:
         """Every place that the graph's node names tell."""
@@ -81,21 +79,39 @@ def _touch(file: Path) -> None:
     file.touch()
 
 
-def _tensorrt(artifact: Artifact) -> Backend:
-    """Refuse by name, until the runtime has a session that runs engines."""
-    if artifact.manifest.engines is None:
-        raise EngineError(
-            f"backend tensorrt: artifact {artifact.folder} has no engines; build it with --engine"
-        )
-    raise EngineError(
-        f"backend tensorrt: this version cannot run the engines of {artifact.folder}; "
-        "check its graphs with --backend onnxruntime"
-    )
+class TensorRTBackend:
+    """The engines on the GPU that they were built for. What is inside them stays there."""
+
+    name = "tensorrt"
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._sessions = open_sessions(artifact, RuntimeOptions(self.name))
+        assert artifact.manifest.engines is not None  # or nothing was opened
+        self.precision = artifact.manifest.engines.precision
+
+    def session(self, graph: GraphName) -> Session:
+        """A session of the runtime's own loader."""
+        return session_of(self._sessions, graph)
+
+    def places(self, graph: GraphName) -> list[Place]:
+        """None."""
+        return []
+
+    def tapped(self, graph: GraphName, places: Sequence[Place]) -> Session:
+        """The session itself: `places` are none."""
+        return self.session(graph)
+
+
+def session_of(sessions: Sessions, graph: GraphName) -> Session:
+    """The session of one graph."""
+    if graph.profile is not None:
+        return sessions.prefill(graph.profile)
+    return sessions.encoder if graph == ENCODER else sessions.decode
 
 
 BACKENDS: dict[str, Callable[[Artifact], Backend]] = {
     "onnxruntime": OnnxRuntimeBackend,
-    "tensorrt": _tensorrt,
+    "tensorrt": TensorRTBackend,
 }
 """Name -> what opens its sessions."""
 

@@ -31,6 +31,11 @@ class TorchSession:
     model: Model
     places: Sequence[Place] = ()
 
+    @property
+    def number_bytes(self) -> int:
+        """Bytes of one number of a cache tensor."""
+        return int(self.model.dtype.itemsize)
+
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """All outputs, and what was recorded at the places, by the names that the graph gives them."""
         with recording(self.model, self.places) as recorded:

@@ -104,3 +104,11 @@ def test_a_mismatch_is_printed_in_the_table_and_as_one_line_and_the_exit_code_is
     assert lines[-1] == f"2 of {len(rows)} agree"  # the encoder
     starts = [line.partition(":")[0] for line in lines if "first differs in layer 2, v_proj" in line]
     assert starts == ["prefill.full on onnxruntime, clip", "decode on onnxruntime, clip"]
+
+
+def test_without_clips_the_table_says_that_only_random_input_was_run(tiny_artifact, monkeypatch):
+    monkeypatch.setattr("fastadasp.export.commands.check.demo_clips", tuple)
+    code, lines = check(tiny_artifact, "--profile", "own-30")
+    assert code == 0
+    assert "Random input only: no clip was given; give some with --clip FILE" in lines
+    assert {row[1] for row in rows_of(lines) if row[0] != "encoder"} == {"own-30"}
