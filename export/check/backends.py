@@ -16,7 +16,7 @@ from ...runtime.onnxruntime_session import OnnxRuntimeSession
 from ...runtime.session import Session
 from ...runtime.weights import map_weights
 from .graphs import DECODE, ENCODER, GraphName, file_of
-from .places import Place, places_of
+from .places import Place, output_places, places_of
 
 
 class Backend(Protocol):
@@ -29,7 +29,7 @@ class Backend(Protocol):
         """The session that production runs."""
 
     def places(self, graph: GraphName) -> list[Place]:
-        """Where the graph can be read; empty if this backend cannot show what is inside."""
+        """Where the graph can be read, in the order of execution."""
 
     def tapped(self, graph: GraphName, places: Sequence[Place]) -> Session:
         """A session whose outputs are the values of these places."""
@@ -80,11 +80,12 @@ def _touch(file: Path) -> None:
 
 
 class TensorRTBackend:
-    """The engines on the GPU that they were built for. What is inside them stays there."""
+    """The engines on the GPU that they were built for. Only their outputs can be read."""
 
     name = "tensorrt"
 
     def __init__(self, artifact: Artifact) -> None:
+        self._dims = artifact.manifest.decoder.dims
         self._sessions = open_sessions(artifact, RuntimeOptions(self.name))
         assert artifact.manifest.engines is not None  # or nothing was opened
         self.precision = artifact.manifest.engines.precision
@@ -94,11 +95,11 @@ class TensorRTBackend:
         return session_of(self._sessions, graph)
 
     def places(self, graph: GraphName) -> list[Place]:
-        """None."""
-        return []
+        """Keys, values and scores, which are outputs."""
+        return output_places(graph, self._dims)
 
     def tapped(self, graph: GraphName, places: Sequence[Place]) -> Session:
-        """The session itself: `places` are none."""
+        """The session itself, which has them."""
         return self.session(graph)
 
 

@@ -81,10 +81,18 @@ def places_of(graph: GraphName, model: onnx.ModelProto, dims: DecoderDims) -> li
         for node in model.graph.node
         if node.op_type in TAPPED_OPS or node.name == "/encoder/embed_positions/Add"
     }
-    return list(_encoder(nodes) if graph == ENCODER else _decoder(nodes, graph, dims))
+    return list(_encoder(nodes, dims) if graph == ENCODER else _decoder(nodes, graph, dims))
 
 
-def _encoder(nodes: dict[str, onnx.NodeProto]) -> Iterator[Place]:
+def output_places(graph: GraphName, dims: DecoderDims) -> list[Place]:
+    """The places that every backend shows, because they are outputs: of a decoder, two in each layer."""
+    if graph == ENCODER:
+        return [Place("projector", sig.AUDIO_EMBEDS)]
+    caches = (place for i in range(dims.num_layers) for place in _keys_and_values(graph, i))
+    return [*caches, *_scores()]
+
+
+def _encoder(nodes: dict[str, onnx.NodeProto], dims: DecoderDims) -> Iterator[Place]:
     base, i = "model.audio_tower", 0
     first = f"{base}.layers.0.self_attn_layer_norm"
     embedded = nodes["/encoder/embed_positions"].output[0]
@@ -96,7 +104,7 @@ def _encoder(nodes: dict[str, onnx.NodeProto]) -> Iterator[Place]:
         i += 1
     final = nodes["/encoder/final_norm"].output[0]
     yield Place("final norm", final, None, f"{base}.layer_norm", rows="first")
-    yield Place("projector", sig.AUDIO_EMBEDS)
+    yield from output_places(ENCODER, dims)
 
 
 def _decoder(nodes: dict[str, onnx.NodeProto], graph: GraphName, dims: DecoderDims) -> Iterator[Place]:
@@ -111,6 +119,10 @@ def _decoder(nodes: dict[str, onnx.NodeProto], graph: GraphName, dims: DecoderDi
                 yield Place(part, _value(node, side), i, f"{base}.layers.{i}.{module}", side, rows)
     yield Place("final norm", nodes["/norm"].output[0], None, f"{base}.norm")
     yield Place("lm_head", nodes["/lm_head"].output[0], None, "lm_head")
+    yield from _scores()
+
+
+def _scores() -> Iterator[Place]:
     yield Place("scores", sig.TOP_LOGITS)
     yield Place("normaliser", sig.LOG_SUM_EXP)
 
