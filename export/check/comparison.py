@@ -41,8 +41,7 @@ class SessionRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no type
     def infer_impl(self, feed_dict: Feed) -> dict[str, npt.NDArray[Any]]:
         """All outputs of the signature as arrays, those of 16 bits as float32."""
         begin = time.perf_counter()
-        with np.errstate(over="ignore"):  # an input that a format cannot hold makes outputs that are findings
-            outputs = self._session.run(feed_dict)
+        outputs = self._session.run(feed_dict)
         found = {spec.name: self._session.read(outputs[spec.name]) for spec in self._signature.outputs}
         self.inference_time = time.perf_counter() - begin
         return {name: array if array.dtype == np.int64 else _wide(array) for name, array in found.items()}

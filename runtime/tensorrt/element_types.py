@@ -40,7 +40,11 @@ def bfloat16_numbers(bits: Array) -> Array:
 
 
 def _plain(dtype: Any) -> ElementType:
-    return ElementType(dtype, lambda array: np.ascontiguousarray(array, dtype), lambda array: array)
+    def encode(array: Array) -> Array:
+        with np.errstate(over="ignore"):  # beyond the range is infinite, as on the device
+            return np.ascontiguousarray(array, dtype)
+
+    return ElementType(dtype, encode, lambda array: array)
 
 
 ELEMENT_TYPES = {
