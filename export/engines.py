@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
-import onnx
-
-from ..plugins.body import DOMAIN
 from ..plugins.tensorrt_library import VERSION
 from ..profiles.errors import EngineError
 from ..profiles.flops import ResolvedProfile
-from ..runtime.engine_manifest import EngineRecord, Engines, Target, plan_name
+from ..runtime.engine_manifest import DECODE, ENCODER, EngineRecord, Engines, Target, plan_name
 from ..runtime.hashing import sha256
 from .build_options import PRODUCTS, EngineOptions
-from .engine import EngineFacts, EngineRequest, Expected, Progress, build_engine, check_reproducible
+from .engine import EngineRequest, Expected, Progress, build_engine, check_reproducible
 from .lowering.tensorrt import TensorRTLowering
 from .model_spec import SpeechModelSpec, tensors_of
 from .optimization_profile import (
@@ -31,12 +24,11 @@ from .optimization_profile import (
     encoder_profile,
     prefill_profile,
 )
+from .plugin_nodes import check_ratios, graph_ratios, plugin_layers
 from .precision import BY_NAME
 from .weights import weight_store
 
 FOLDER = "engines"
-PREFILL = "prefill."
-REDUCING_NODE = re.compile(r"/layers\.(\d+)/reduce/")
 
 Report = Callable[[str], None]
 WriteGraphs = Callable[..., Sequence[str]]
@@ -46,11 +38,9 @@ WriteGraphs = Callable[..., Sequence[str]]
 class Built:
     """One engine in the folder."""
 
-    name: str  # encoder, decode, prefill.<profile>
-    request: EngineRequest
-    facts: EngineFacts
-    graph_sha256: str
-    layer_ratios: tuple[Fraction, ...]
+    name: str
+    record: EngineRecord
+    version: str  # of what built it
 
 
 def build_engines(
@@ -93,11 +83,11 @@ def build_engines(
         graphs = {name.removesuffix(".onnx"): Path(scratch) / name for name in names}
         check_ratios(graphs, profiles)
         plugins = _plugins(folder, Path(scratch), graphs.values(), options, report)
+        builder = _Builder(folder / FOLDER, model, audio_rows, options, plugins)
         built = []
         for name, graph in graphs.items():
             report(f"engine {name} (sm_{options.sm})")
-            plan = folder / FOLDER / f"{name}.plan"
-            built.append(_build(name, graph, plan, plugins, model, audio_rows, options, progress))
+            built.append(builder.build(name, graph, progress))
     return _record(built, options, audio_rows, plugins), _files(built, plugins)
 
 
@@ -117,77 +107,67 @@ def check(model: SpeechModelSpec, audio_rows: int, options: EngineOptions) -> No
         check_reproducible()
 
 
-def plugin_layers(graph: Path) -> dict[str, int]:
-    """How many nodes of each plugin a graph has."""
-    nodes = onnx.load(str(graph), load_external_data=False).graph.node
-    return dict(Counter(node.op_type for node in nodes if node.domain == DOMAIN))
+@dataclass(frozen=True)
+class _Builder:
+    """Builds each engine of an artifact."""
+
+    folder: Path
+    model: SpeechModelSpec
+    audio_rows: int
+    options: EngineOptions
+    plugins: Path | None
+
+    def build(self, name: str, graph: Path, progress: Progress) -> Built:
+        """Build one engine, and record what it was built from."""
+        digest = sha256(graph)
+        request = self._request(name, graph, digest)
+        facts = build_engine(request, request.plan.with_suffix(".log"), progress)
+        record = EngineRecord(
+            file=f"{FOLDER}/{request.plan.name}",
+            graph_sha256=digest,
+            layer_ratios=() if name in (ENCODER, DECODE) else self._ratios(graph),
+            seconds=round(facts.seconds, 2),
+            peak_bytes=facts.peak_bytes,
+            plugin_layers=request.expected.plugin_layers,
+            shapes=request.profile.shapes,
+        )
+        return Built(name, record, facts.version)
+
+    def _request(self, name: str, graph: Path, digest: str) -> EngineRequest:
+        layers = plugin_layers(graph)
+        return EngineRequest(
+            product=PRODUCTS[self.options.engine],
+            name=plan_name(name, digest),
+            graph=graph,
+            plan=self.folder / f"{name}.plan",
+            profile=self._profile(name),
+            sm=self.options.sm,
+            plugins=self.plugins if layers else None,
+            expected=Expected(layers, self._attention_layers(name), causal=name not in (ENCODER, DECODE)),
+            reproducible=self.options.reproducible,
+        )
+
+    def _ratios(self, graph: Path) -> tuple[str, ...]:
+        """The share of the rows that each layer removes."""
+        found = graph_ratios(graph)
+        return tuple(str(found.get(layer, 0)) for layer in range(self.model.decoder.dims.num_layers))
+
+    def _profile(self, name: str) -> OptimizationProfile:
+        if name == ENCODER:
+            return encoder_profile(self.model)
+        profile = decode_profile if name == DECODE else prefill_profile
+        return profile(self.model, self.audio_rows, self.options)
+
+    def _attention_layers(self, name: str) -> int:
+        """Fused attention layers: those of the encoder, all but the last (one query row) of a prefill."""
+        if name == ENCODER:
+            return len(self.model.encoder.layers)
+        return 0 if name == DECODE else self.model.decoder.dims.num_layers - 1
 
 
-def graph_ratios(graph: Path) -> dict[int, Fraction]:
-    """The share of the rows that each reducing node of a graph removes, by layer."""
-    ratios = {}
-    for node in onnx.load(str(graph), load_external_data=False).graph.node:
-        place = REDUCING_NODE.match(node.name)
-        fields = {attribute.name: attribute.i for attribute in node.attribute}
-        if place and "denominator" in fields:
-            ratios[int(place[1])] = Fraction(fields["numerator"], fields["denominator"])
-    return ratios
-
-
-def check_ratios(graphs: Mapping[str, Path], profiles: Sequence[ResolvedProfile]) -> None:
-    """Refuse a prefill graph that removes other shares than its profile says.
-
-    Raises:
-        EngineError: with the profile, the layer and both shares.
-    """
-    for resolved in profiles:
-        found = graph_ratios(graphs[PREFILL + resolved.name])
-        for layer, wanted in enumerate(
-            resolved.ratios[:-1]
-        ):  # of the last layer only the last row is computed
-            if found.get(layer, Fraction(0)) != wanted:
-                raise EngineError(
-                    f"profile {resolved.name!r}: layer {layer} of the graph removes "
-                    f"{found.get(layer, Fraction(0))} of the rows, the profile {wanted}; build again"
-                )
-
-
-def _build(
-    name: str,
-    graph: Path,
-    plan: Path,
-    plugins: Path | None,
-    model: SpeechModelSpec,
-    audio_rows: int,
-    options: EngineOptions,
-    progress: Progress,
-) -> Built:
-    layers, digest = plugin_layers(graph), sha256(graph)
-    request = EngineRequest(
-        product=PRODUCTS[options.engine],
-        name=plan_name(name, digest),
-        graph=graph,
-        plan=plan,
-        profile=_profile(name, model, audio_rows, options),
-        sm=options.sm,
-        plugins=plugins if layers else None,
-        expected=Expected(layers, _attention_layers(name, model), causal=name.startswith(PREFILL)),
-        reproducible=options.reproducible,
-    )
-    facts = build_engine(request, plan.with_suffix(".log"), progress)
-    found = graph_ratios(graph)
-    ratios = tuple(found.get(layer, Fraction(0)) for layer in range(model.decoder.dims.num_layers))
-    return Built(name, request, facts, digest, ratios if name.startswith(PREFILL) else ())
-
-
-def _attention_layers(name: str, model: SpeechModelSpec) -> int:
-    """Fused attention layers: those of the encoder, all but the last (one query row) of a prefill."""
-    if name == "encoder":
-        return len(model.encoder.layers)
-    return model.decoder.dims.num_layers - 1 if name.startswith(PREFILL) else 0
-
-
-def _plugins(folder: Path, scratch: Path, graphs: Any, options: EngineOptions, report: Report) -> Path | None:
+def _plugins(
+    folder: Path, scratch: Path, graphs: Iterable[Path], options: EngineOptions, report: Report
+) -> Path | None:
     """The library in the scratch folder, with a copy in the artifact; None where no graph needs it."""
     if not any(plugin_layers(graph) for graph in graphs):
         return None
@@ -199,19 +179,9 @@ def _plugins(folder: Path, scratch: Path, graphs: Any, options: EngineOptions, r
     return library
 
 
-def _profile(
-    name: str, model: SpeechModelSpec, audio_rows: int, options: EngineOptions
-) -> OptimizationProfile:
-    if name == "encoder":
-        return encoder_profile(model)
-    if name == "decode":
-        return decode_profile(model, audio_rows, options)
-    return prefill_profile(model, audio_rows, options)
-
-
 def _record(built: Sequence[Built], options: EngineOptions, audio_rows: int, plugins: Path | None) -> Engines:
     return Engines(
-        target=Target(PRODUCTS[options.engine], built[0].facts.version, options.sm),
+        target=Target(PRODUCTS[options.engine], built[0].version, options.sm),
         precision=options.precision,
         plugin_library=f"{FOLDER}/{plugins.name}" if plugins else None,
         plugin_abi=VERSION,
@@ -222,19 +192,7 @@ def _record(built: Sequence[Built], options: EngineOptions, audio_rows: int, plu
         max_new_tokens=options.max_new_tokens,
         reproducible=options.reproducible,
         verified_on=None,
-        plans={engine.name: _engine(engine) for engine in built},
-    )
-
-
-def _engine(engine: Built) -> EngineRecord:
-    return EngineRecord(
-        file=f"{FOLDER}/{engine.name}.plan",
-        graph_sha256=engine.graph_sha256,
-        layer_ratios=tuple(map(str, engine.layer_ratios)),
-        seconds=round(engine.facts.seconds, 2),
-        peak_bytes=engine.facts.peak_bytes,
-        plugin_layers=engine.request.expected.plugin_layers,
-        shapes=engine.request.profile.shapes,
+        plans={engine.name: engine.record for engine in built},
     )
 
 

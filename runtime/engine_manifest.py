@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 Shape = tuple[int, ...]
+ENCODER, DECODE = "encoder", "decode"
+"""Names of engines; each profile has a prefill, see `prefill_engine`."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,12 @@ class Engines:
     max_new_tokens: int
     reproducible: bool  # whether a build like this gives the same bytes again
     verified_on: str | None  # the GPU on which they ran and agreed with the reference
-    plans: Mapping[str, EngineRecord]  # encoder, decode, prefill.<profile>
+    plans: Mapping[str, EngineRecord]  # by the name of the engine
+
+
+def prefill_engine(profile: str) -> str:
+    """The name of a profile's prefill engine."""
+    return f"prefill.{profile}"
 
 
 def plan_name(name: str, graph_sha256: str) -> str:

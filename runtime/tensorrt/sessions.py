@@ -10,12 +10,10 @@ from typing import Any
 from ...plugins.tensorrt_library import load_plugins
 from ...profiles.errors import DependencyError, EngineError
 from ..artifact import Artifact
-from ..engine_manifest import Engines, Target
+from ..engine_manifest import DECODE, ENCODER, Engines, Target, prefill_engine
 from .device import CudaDevice, Device
 from .plan import check_ratios, check_target, load_engine
 from .session import TensorRTSession
-
-ENCODER, DECODE, PREFILL = "encoder", "decode", "prefill.{}"
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ class TensorRTSessions:
         """The prefill session of a profile of the artifact."""
         with self._lock:
             if profile not in self._prefills:
-                name = PREFILL.format(profile)
+                name = prefill_engine(profile)
                 check_ratios(self._artifact.manifest.profiles[profile], self._engines.plans[name])
                 self._prefills[profile] = self._load(name)
             return self._prefills[profile]

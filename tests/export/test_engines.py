@@ -12,12 +12,12 @@ import pytest
 from fastadasp.export.build_options import BuildOptions, EngineOptions
 from fastadasp.export.checkpoint import Checkpoint
 from fastadasp.export.engine import EngineRequest, Expected, build_engine, check_reproducible
-from fastadasp.export.engines import check_ratios, graph_ratios, plugin_layers
 from fastadasp.export.families.family import load_model
 from fastadasp.export.lowering.tensorrt import TensorRTLowering
 from fastadasp.export.model_spec import tensors_of
 from fastadasp.export.optimization_profile import decode_profile, encoder_profile, prefill_profile
 from fastadasp.export.pipeline import build, resolve_for, write_graphs
+from fastadasp.export.plugin_nodes import check_ratios, graph_ratios, plugin_layers
 from fastadasp.export.precision import BF16
 from fastadasp.export.weights import weight_store
 from fastadasp.profiles import Profile, ProfileError, load_profile
