@@ -52,7 +52,8 @@ def build_demo(artifact: Path) -> None:
     begin = time.perf_counter()
     profiles = tuple(load_profile(name) for name in PROFILES)
     options = BuildOptions(profiles, force=True, engines=EngineOptions())
-    manifest = build(HERE / "model", artifact, options)
+    with console.status("build") as status:
+        manifest = build(HERE / "model", artifact, options, report=status.update)
     size = sum(record.size for record in manifest.files.values())
     seconds = time.perf_counter() - begin
     console.print(
@@ -72,7 +73,7 @@ def show_engines(manifest: Manifest) -> None:
         layers = ", ".join(f"{count} {layer}" for layer, count in plan.plugin_layers.items())
         size = manifest.files[plan.file].size
         table.add_row(name, layers, f"{plan.seconds:.1f} s", f"{size / 1e6:.1f} MB")
-    console.print(table)
+    console.print(table, "")
 
 
 def transcribe_clips(model: SpeechLM) -> None:

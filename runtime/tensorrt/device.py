@@ -63,13 +63,20 @@ class CudaDevice:
         except ImportError as error:
             raise DependencyError("cuda-python is not installed; `pip install cuda-python`") from error
         self._cuda: Any = runtime
-        if self._call("cudaGetDeviceCount") == 0:
-            raise EngineError("there is no GPU here; run the artifact with the backend onnxruntime")
+        self._check_there_is_one()
         properties = self._call("cudaGetDeviceProperties", 0)
-        self.name = properties.name.decode()
+        self.name = properties.name.decode().rstrip("\0")
         self.sm = 10 * properties.major + properties.minor
         self._call("cudaSetDevice", 0)
         self.stream = int(self._call("cudaStreamCreate"))
+
+    def _check_there_is_one(self) -> None:
+        error, count = self._cuda.cudaGetDeviceCount()
+        if error != self._cuda.cudaError_t.cudaSuccess or not count:
+            raise EngineError(
+                f"no GPU that CUDA can use is here ({self._text(error)}): engines run on the GPU that they were "
+                "built for; elsewhere use the backend onnxruntime"
+            )
 
     def allocate(self, num_bytes: int) -> CudaBuffer:
         """Memory from the stream-ordered pool."""
@@ -107,6 +114,8 @@ class CudaDevice:
         """The value of a CUDA call; cuda-python returns (error, value…)."""
         error, *values = getattr(self._cuda, name)(*arguments)
         if error != self._cuda.cudaError_t.cudaSuccess:
-            text = self._cuda.cudaGetErrorString(error)[1].decode()
-            raise EngineError(f"{name}: {text} (CUDA error {int(error)}); check the GPU with nvidia-smi")
+            raise EngineError(f"{name}: {self._text(error)}; check the GPU with nvidia-smi")
         return values[0] if values else None
+
+    def _text(self, error: Any) -> str:
+        return f"CUDA error {int(error)}, {self._cuda.cudaGetErrorString(error)[1].decode()}"
