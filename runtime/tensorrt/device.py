@@ -74,8 +74,8 @@ class CudaDevice:
         error, count = self._cuda.cudaGetDeviceCount()
         if error != self._cuda.cudaError_t.cudaSuccess or not count:
             raise EngineError(
-                f"no GPU that CUDA can use is here ({self._text(error)}): engines run on the GPU that they were "
-                "built for; elsewhere use the backend onnxruntime"
+                f"no GPU that CUDA can use is here ({self._text(error)}): engines run on the GPU that they "
+                "were built for; elsewhere use the backend onnxruntime"
             )
 
     def allocate(self, num_bytes: int) -> CudaBuffer:
