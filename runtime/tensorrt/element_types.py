@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .api import kind
+
 Array = npt.NDArray[Any]
 
 
@@ -58,6 +60,6 @@ ELEMENT_TYPES = {
 """By the name of TensorRT's DataType."""
 
 
-def element_type(data_type: Any) -> ElementType:
-    """The element type of a TensorRT DataType, which prints as `DataType.BF16`."""
-    return ELEMENT_TYPES[str(data_type).rpartition(".")[2]]
+def element_type(data_type: object) -> ElementType:
+    """The element type of a TensorRT DataType."""
+    return ELEMENT_TYPES[kind(data_type)]

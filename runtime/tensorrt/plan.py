@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import mmap
 from pathlib import Path
-from typing import Any
 
 from ...profiles.errors import ArtifactError, EngineError
 from ...profiles.flops import ResolvedProfile
 from ..engine_manifest import EngineRecord, Target, plan_name
+from .api import NOT_TOLD, Engine, Log, Runtime
 
 FIELDS = {"product": "TensorRT product", "version": "its version", "sm": "compute capability (SM)"}
 
@@ -53,7 +53,9 @@ def check_ratios(resolved: ResolvedProfile, record: EngineRecord) -> None:
             )
 
 
-def load_engine(path: Path, name: str, record: EngineRecord, sha256: str, runtime: Any, log: Any) -> Any:
+def load_engine(
+    path: Path, name: str, record: EngineRecord, sha256: str, runtime: Runtime, log: Log
+) -> Engine:
     """Map a plan, verify it whole and deserialise it.
 
     Args:
@@ -73,9 +75,7 @@ def load_engine(path: Path, name: str, record: EngineRecord, sha256: str, runtim
             raise ArtifactError(f"{path}: it does not match its hash; build or copy the artifact again")
         engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        raise EngineError(
-            f"engine {name}: TensorRT cannot load it: {log.last_error or 'no reason was given'}"
-        )
+        raise EngineError(f"engine {name}: TensorRT cannot load it: {log.last_error or NOT_TOLD}")
     wanted = plan_name(name, record.graph_sha256)
     if engine.name != wanted:
         raise EngineError(

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ...profiles.errors import EngineError
 from ...profiles.signature import prefix_key
 from ..engine_manifest import EngineRecord, Shape
+from .api import NOT_TOLD, Context, Engine, Log, kind
 from .device import Buffer, Device
 from .element_types import ElementType, element_type
 
@@ -32,7 +33,7 @@ class TensorRTSession:
     """One engine with one execution context. Threads take turns; the device works in their order."""
 
     def __init__(
-        self, name: str, engine: Any, record: EngineRecord, device: Device, log: Any, config: Any = None
+        self, name: str, engine: Engine, record: EngineRecord, device: Device, log: Log, config: Any = None
     ) -> None:
         """Make the context.
 
@@ -49,16 +50,15 @@ class TensorRTSession:
         """
         self._name, self._engine, self._record = name, engine, record
         self._device, self._log = device, log
-        self._context = engine.create_execution_context(*([config] if config is not None else []))
-        if self._context is None:
-            raise EngineError(
-                f"engine {name}: no execution context: {log.last_error or 'no reason was given'}"
-            )
+        context = engine.create_execution_context(*([config] if config is not None else []))
+        if context is None:
+            raise EngineError(f"engine {name}: no execution context: {log.last_error or NOT_TOLD}")
+        self._context: Context = context
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         self._types = {tensor: element_type(engine.get_tensor_dtype(tensor)) for tensor in names}
-        self._inputs = [tensor for tensor in names if _kind(engine.get_tensor_mode(tensor)) == "INPUT"]
+        self._inputs = [tensor for tensor in names if kind(engine.get_tensor_mode(tensor)) == "INPUT"]
         self._outputs = [tensor for tensor in names if tensor not in self._inputs]
-        self._on_host = {t for t in self._inputs if _kind(engine.get_tensor_location(t)) == "HOST"}
+        self._on_host = {t for t in self._inputs if kind(engine.get_tensor_location(t)) == "HOST"}
         self._lock = threading.Lock()
 
     @property
@@ -126,8 +126,8 @@ class TensorRTSession:
             raise EngineError(f"engine {self._name}: {name} {shape}: {self._log.last_error}")
 
     def _upload(self, name: str, array: npt.NDArray[Any]) -> DeviceTensor:
-        kind = self._types[name]
-        return DeviceTensor(self._device.upload(kind.encode(array)), array.shape, kind)
+        element = self._types[name]
+        return DeviceTensor(self._device.upload(element.encode(array)), array.shape, element)
 
     def _check(self, name: str, sizes: Shape) -> None:
         """Refuse sizes (or values, of an input that shapes depend on) outside the optimization profile."""
@@ -141,15 +141,10 @@ class TensorRTSession:
             )
 
     def _output(self, name: str) -> DeviceTensor:
-        shape, kind = tuple(self._context.get_tensor_shape(name)), self._types[name]
-        tensor = DeviceTensor(self._device.allocate(prod(shape) * kind.item_bytes), shape, kind)
+        shape, element = tuple(self._context.get_tensor_shape(name)), self._types[name]
+        tensor = DeviceTensor(self._device.allocate(prod(shape) * element.item_bytes), shape, element)
         self._context.set_tensor_address(name, tensor.buffer.address)
         return tensor
-
-
-def _kind(member: Any) -> str:
-    """The name of a member of one of TensorRT's enumerations: `TensorIOMode.INPUT` is INPUT."""
-    return str(member).rpartition(".")[2]
 
 
 def _text(sizes: Shape) -> str:

@@ -11,6 +11,7 @@ from ...plugins.tensorrt_library import load_plugins
 from ...profiles.errors import DependencyError, EngineError
 from ..artifact import Artifact
 from ..engine_manifest import DECODE, ENCODER, Engines, Target, prefill_engine
+from .api import Log, Runtime, kind
 from .device import CudaDevice, Device
 from .plan import check_ratios, check_target, load_engine
 from .session import TensorRTSession
@@ -63,7 +64,7 @@ class TensorRTSessions:
         check_target(self._engines.target, Target(trt.__name__, trt.__version__, device.sm))
         self._load_plugins()
         self._log = _logger(trt)
-        self._runtime = trt.Runtime(self._log)
+        self._runtime: Runtime = trt.Runtime(self._log)
         self.encoder = self._load(ENCODER)
         self.decode = self._load(DECODE)
         self._prefills: dict[str, TensorRTSession] = {}
@@ -125,14 +126,14 @@ def _runtime_config(engine: Any, trt: Any) -> Any:
     return config
 
 
-def _logger(trt: Any) -> Any:
+def _logger(trt: Any) -> Log:
     """Keeps the last error, for messages."""
 
-    class Log(trt.ILogger):  # type: ignore[misc]
+    class LastError(trt.ILogger):  # type: ignore[misc]
         last_error = ""
 
         def log(self, severity: Any, message: str) -> None:
-            if str(severity).rpartition(".")[2] in ("ERROR", "INTERNAL_ERROR"):
+            if kind(severity) in ("ERROR", "INTERNAL_ERROR"):
                 self.last_error = message
 
-    return Log()
+    return LastError()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.artifact import open_artifact
 from fastadasp.runtime.backends import RuntimeOptions
 from fastadasp.runtime.engine_manifest import Target
-from fastadasp.runtime.tensorrt import sessions
+from fastadasp.runtime.tensorrt import api, device, sessions
+from fastadasp.runtime.tensorrt.api import kind
 from fastadasp.runtime.tensorrt.device import CudaDevice
 from fastadasp.runtime.tensorrt.element_types import bfloat16_bits, bfloat16_numbers
 from fastadasp.runtime.tensorrt.plan import check_target
@@ -23,6 +25,8 @@ from fastadasp.runtime.tensorrt.session import _runs
 from fastadasp.runtime.tensorrt.sessions import Platform, TensorRTSessions
 
 ON_TENSORRT = RuntimeOptions("tensorrt")
+CUDA_MEMBERS = {"cudaMemcpyHostToDevice", "cudaMemcpyDeviceToHost", "cudaMemcpyDeviceToDevice", "cudaSuccess"}
+"""Of enumerations."""
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +235,27 @@ def test_options_of_onnxruntime_are_refused(artifact):
 def test_an_unknown_backend_lists_the_known(artifact):
     with pytest.raises(RequestError, match="backend 'openvino' is unknown; choose onnxruntime, tensorrt"):
         SpeechLM.load(artifact.folder, backend="openvino")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "name"),
+    [(api.Context, "IExecutionContext"), (api.Engine, "ICudaEngine"), (api.Runtime, "Runtime")],
+)
+def test_tensorrt_has_every_call_that_the_runtime_makes(protocol, name):
+    trt = pytest.importorskip("tensorrt_rtx", reason="needs the extra tensorrt-rtx")
+    calls = {call for call in (*vars(protocol), *protocol.__annotations__) if not call.startswith("_")}
+    assert calls
+    assert calls <= set(dir(getattr(trt, name)))
+    assert {kind(trt.DataType.BF16), kind(trt.TensorLocation.HOST), kind(trt.TensorIOMode.INPUT)} == {
+        *("BF16", "HOST", "INPUT")
+    }
+
+
+def test_cuda_has_every_call_that_the_device_makes():
+    cuda = pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-python")
+    calls = set(re.findall(r"\bcuda[A-Z]\w+", Path(device.__file__).read_text("utf-8")))
+    assert len(calls) > 10
+    assert {call for call in calls if not hasattr(cuda, call)} == CUDA_MEMBERS
 
 
 def test_a_machine_without_a_gpu_is_told_so():
