@@ -16,7 +16,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from engine_build import checkpoint as random_checkpoint
+from engine_build import SIZES
+from random_checkpoint import write_checkpoint
 from rich.console import Console
 from rich.table import Table
 
@@ -92,7 +93,7 @@ def latency(checkpoint: Path | None, engines: EngineOptions) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "artifact"
         if checkpoint is None:
-            random_checkpoint(Path(scratch) / "checkpoint")
+            write_checkpoint(Path(scratch) / "checkpoint", SIZES, "bfloat16")
         profiles = tuple(map(load_profile, LATENCY_PROFILES))
         source = checkpoint or Path(scratch) / "checkpoint"
         build(source, folder, BuildOptions(profiles, engines=engines), print)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from random_checkpoint import write_checkpoint
 
 from fastadasp.runtime.environment import environment
 
@@ -31,27 +32,13 @@ THREADS = 1
 ROWS_A_SECOND = 25
 TEXT_BEFORE, TEXT_AFTER = 4, 8
 NEW_TOKENS = 64
-TEXT_CONFIG = {
+SIZES = {
     "hidden_size": 512,
     "num_hidden_layers": 8,
     "num_attention_heads": 8,
     "num_key_value_heads": 2,
     "intermediate_size": 2048,
     "vocab_size": 16000,
-    "max_position_embeddings": 8192,
-    "rms_norm_eps": 1e-6,
-    "tie_word_embeddings": False,
-    "eos_token_id": None,
-    "bos_token_id": None,
-    "pad_token_id": 0,
-}
-AUDIO_CONFIG = {
-    "d_model": 32,
-    "encoder_layers": 1,
-    "encoder_attention_heads": 2,
-    "encoder_ffn_dim": 64,
-    "num_mel_bins": 80,
-    "max_source_positions": 1500,
 }
 TARGETS = {  # total latency of transformers fp32 / ours fp32
     ("full", 1): 1.1,
@@ -72,14 +59,14 @@ def main() -> None:
     result = json.loads(output.read_text()) if output.is_file() else {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        checkpoint(folder / "checkpoint")
+        write_checkpoint(folder / "checkpoint", SIZES)
         build_artifact(folder)
         for part in options.parts:
             before = {**environment(THREADS), "peers": {name: version(name) for name in PEERS}}
             records = PARTS[part](folder, options)
             result[part] = {"environment": before, "runs": options.runs, "records": records}
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps({"model": TEXT_CONFIG, "new_tokens": NEW_TOKENS, **result}, indent=1) + "\n")
+    output.write_text(json.dumps({"model": SIZES, "new_tokens": NEW_TOKENS, **result}, indent=1) + "\n")
     print_tables(result)
 
 
@@ -91,20 +78,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--runs", type=int, default=5)
     return parser.parse_args()
-
-
-def checkpoint(folder: Path) -> None:
-    """A Qwen2-Audio checkpoint with random weights and a toy encoder."""
-    import torch
-    from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration
-
-    torch.manual_seed(0)
-    config = Qwen2AudioConfig(
-        audio_config={"model_type": "qwen2_audio_encoder", **AUDIO_CONFIG},
-        text_config={"model_type": "qwen2", **TEXT_CONFIG},
-        audio_token_index=1,
-    )
-    Qwen2AudioForConditionalGeneration(config).float().save_pretrained(folder)
 
 
 def build_artifact(folder: Path) -> None:
@@ -125,7 +98,7 @@ def build_artifact(folder: Path) -> None:
 def prompt(seconds: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Token ids before, audio rows, token ids after."""
     random = np.random.default_rng(seconds)
-    rows = random.standard_normal((seconds * ROWS_A_SECOND, TEXT_CONFIG["hidden_size"])).astype(np.float32)
+    rows = random.standard_normal((seconds * ROWS_A_SECOND, SIZES["hidden_size"])).astype(np.float32)
     before, after = (random.integers(2, 1000, size) for size in (TEXT_BEFORE, TEXT_AFTER))
     return before, rows * 0.02, after
 
@@ -145,7 +118,7 @@ class Ours:
         decoder = self.model.decoder(self.profile, *prompt(seconds), watch)
         begin = time.perf_counter()
         search = SearchOptions(num_beams=beams, max_new_tokens=NEW_TOKENS)
-        found = generate(decoder, search, vocab_size=TEXT_CONFIG["vocab_size"])
+        found = generate(decoder, search, vocab_size=SIZES["vocab_size"])
         total = (time.perf_counter() - begin) * 1e3
         prefill = watch.stages["prefill"]
         steps = (total - prefill) / watch.steps
@@ -291,7 +264,7 @@ def memory_of(folder: str, profile: str, beams: str, seconds: str, lean: str) ->
     model = SpeechLM.load(Path(folder) / "artifact", profile, threads=THREADS, prepack=lean == "0")
     decoder = model.decoder(profile, *inputs)
     search = SearchOptions(num_beams=int(beams), max_new_tokens=NEW_TOKENS)
-    generate(decoder, search, vocab_size=TEXT_CONFIG["vocab_size"])
+    generate(decoder, search, vocab_size=SIZES["vocab_size"])
     weights = sum(path.stat().st_size for path in (Path(folder) / "artifact" / "weights").iterdir())
     needed = weights + decoder.cache.size_bytes
     peak = _status("VmHWM") - before

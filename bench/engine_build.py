@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from random_checkpoint import write_checkpoint
+
 from fastadasp.export.build_options import BuildOptions, EngineOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles import load_profile
@@ -19,26 +21,13 @@ from fastadasp.runtime.environment import environment
 from fastadasp.runtime.manifest import Manifest
 
 PROFILES = ("full", "dense-constant-50")
-TEXT_CONFIG = {
+SIZES = {
     "hidden_size": 1024,
     "num_hidden_layers": 24,
     "num_attention_heads": 16,
     "num_key_value_heads": 4,
     "intermediate_size": 4096,
     "vocab_size": 32000,
-    "max_position_embeddings": 8192,
-    "tie_word_embeddings": False,
-    "eos_token_id": None,
-    "bos_token_id": None,
-    "pad_token_id": 0,
-}
-AUDIO_CONFIG = {
-    "d_model": 128,
-    "encoder_layers": 1,
-    "encoder_attention_heads": 2,
-    "encoder_ffn_dim": 128,
-    "num_mel_bins": 80,
-    "max_source_positions": 1500,
 }
 
 
@@ -48,14 +37,14 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("build/engine_build.json"))
     output: Path = parser.parse_args().output
     with tempfile.TemporaryDirectory() as scratch:
-        checkpoint(Path(scratch) / "checkpoint")
+        write_checkpoint(Path(scratch) / "checkpoint", SIZES, "bfloat16")
         before = environment(0)
         begin = time.perf_counter()
         options = BuildOptions(tuple(map(load_profile, PROFILES)), engines=EngineOptions())
         manifest = build(Path(scratch) / "checkpoint", Path(scratch) / "artifact", options, print)
         whole = time.perf_counter() - begin
     result = {
-        "model": TEXT_CONFIG,
+        "model": SIZES,
         "environment": before,
         "whole_build_s": round(whole, 1),
         **figures(manifest),
@@ -63,20 +52,6 @@ def main() -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=1) + "\n")
     print_table(result)
-
-
-def checkpoint(folder: Path) -> None:
-    """A Qwen2-Audio checkpoint with random bfloat16 weights and a toy encoder."""
-    import torch
-    from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration
-
-    torch.manual_seed(0)
-    config = Qwen2AudioConfig(
-        audio_config={"model_type": "qwen2_audio_encoder", **AUDIO_CONFIG},
-        text_config={"model_type": "qwen2", **TEXT_CONFIG},
-        audio_token_index=1,
-    )
-    Qwen2AudioForConditionalGeneration(config).bfloat16().save_pretrained(folder)
 
 
 def figures(manifest: Manifest) -> dict[str, Any]:

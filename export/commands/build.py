@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..build_options import ENGINES, PRECISIONS, PRODUCTS, WEIGHT_MODES, BuildOptions, EngineOptions
-from .parameters import PATH, profiles_folder, read_profile, require
+from .parameters import PATH, Command, profile_options, read_profile, require
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,14 +24,27 @@ ORIGINS = {
     "converted": "converted to float32",
 }
 
+LIMITS = {
+    "max_audio_seconds": (click.FloatRange(min=1), "Longest audio that the engines take."),
+    "max_beams": (click.IntRange(min=1), "Most beams that the decode engine takes."),
+    "max_text_rows": (click.IntRange(min=1), "Most tokens of text before the audio, and after it."),
+    "max_new_tokens": (click.IntRange(min=1), "Most tokens of an answer."),
+}
+"""Field of `EngineOptions` -> type, help."""
+
+
+def engine_limits(command: Command) -> Command:
+    """Add the options for the sizes that engines are built for."""
+    for field, (kind, text) in reversed(LIMITS.items()):
+        flag, default = f"--{field.replace('_', '-')}", getattr(ENGINE_DEFAULTS, field)
+        command = click.option(flag, type=kind, default=default, show_default=True, help=text)(command)
+    return command
+
 
 @click.command()
 @click.argument("checkpoint", type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, metavar="ART", help="The artifact's folder.")
-@click.option(
-    "--profile", "profiles", multiple=True, required=True, metavar="NAME", help="A profile, or a .toml file."
-)
-@profiles_folder
+@profile_options
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
@@ -48,39 +61,12 @@ ORIGINS = {
 @click.option("--engine", type=click.Choice(ENGINES), help="Build TensorRT engines, too; no GPU is needed.")
 @click.option(
     "--sm",
-    type=click.Choice(["80"]),
-    default=str(ENGINE_DEFAULTS.sm),
+    type=click.IntRange(min=80),
+    default=ENGINE_DEFAULTS.sm,
     show_default=True,
-    help="Compute capability of the GPU; 80 is the A100.",
+    help="Compute capability of the GPU, times ten; 80 is the A100.",
 )
-@click.option(
-    "--max-audio-seconds",
-    type=click.FloatRange(min=1),
-    default=ENGINE_DEFAULTS.max_audio_seconds,
-    show_default=True,
-    help="Longest audio that the engines take.",
-)
-@click.option(
-    "--max-beams",
-    type=click.IntRange(min=1),
-    default=ENGINE_DEFAULTS.max_beams,
-    show_default=True,
-    help="Most beams that the decode engine takes.",
-)
-@click.option(
-    "--max-text-rows",
-    type=click.IntRange(min=1),
-    default=ENGINE_DEFAULTS.max_text_rows,
-    show_default=True,
-    help="Most tokens of text before the audio, and after it.",
-)
-@click.option(
-    "--max-new-tokens",
-    type=click.IntRange(min=1),
-    default=ENGINE_DEFAULTS.max_new_tokens,
-    show_default=True,
-    help="Most tokens of an answer.",
-)
+@engine_limits
 @click.option(
     "--reproducible",
     is_flag=True,
@@ -114,9 +100,7 @@ def build(
     click.echo(f"{output}: {size(whole)}, built in {elapsed:.1f} s; weights {origin}")
 
 
-def _engine_options(
-    engine: str | None, precision: str | None, sm: str, **limits: Any
-) -> EngineOptions | None:
+def _engine_options(engine: str | None, precision: str | None, **values: Any) -> EngineOptions | None:
     """What the options of the command ask for; None without --engine."""
     if engine is None:
         if precision not in (None, GRAPH_PRECISION):
@@ -125,7 +109,7 @@ def _engine_options(
             )
         return None
     require(PRODUCTS[engine], "polygraphy", "triton", extra=engine)
-    return EngineOptions(engine, int(sm), precision or ENGINE_DEFAULTS.precision, **limits)
+    return EngineOptions(engine, precision=precision or ENGINE_DEFAULTS.precision, **values)
 
 
 class Stages:

@@ -86,6 +86,13 @@ def backend(command: Command) -> Command:
     )(command)
 
 
+def profile_options(command: Command) -> Command:
+    """Add the choice of profiles to build."""
+    text = "A profile, or a .toml file."
+    option = click.option("--profile", "profiles", multiple=True, required=True, metavar="NAME", help=text)
+    return option(profiles_folder(command))
+
+
 def profiles_folder(command: Command) -> Command:
     """Add the option for a folder of profiles."""
     return click.option(

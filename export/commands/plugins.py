@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..build_options import PRECISIONS, EngineOptions
-from .parameters import PATH, profiles_folder, read_profile, require
+from .parameters import PATH, profile_options, read_profile, require
 
 if TYPE_CHECKING:
     from ...plugins.build import PluginLibrary
@@ -53,10 +53,7 @@ def build(output: Path, sms: tuple[int, ...]) -> None:
 @click.option(
     "-o", "--output", type=PATH, required=True, metavar="DIR", help="New folder for graphs and weights."
 )
-@click.option(
-    "--profile", "profiles", multiple=True, required=True, metavar="NAME", help="A profile, or a .toml file."
-)
-@profiles_folder
+@profile_options
 @click.option(
     "--precision",
     type=click.Choice(ENGINE_PRECISIONS),

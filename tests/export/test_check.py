@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
@@ -17,18 +16,11 @@ from fastadasp.export.pipeline import BuildOptions, build
 from fastadasp.profiles import load_profile
 from fastadasp.runtime.artifact import open_artifact
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 DEMO = Path(__file__).parents[2] / "demo"
 PROFILES = ("full", "dense-constant-50", "dense-decay-50", "sparse-50")
 CLIP = DEMO / "clips/dates-01.flac"
 BAD_LAYER = "language_model.model.layers.5"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def check(*arguments):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
@@ -30,6 +29,7 @@ from fastadasp.profiles import Profile, load_profile
 from fastadasp.runtime.artifact import open_artifact, record_of
 from fastadasp.runtime.manifest import FILE_NAME, WeightPlace
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 FULL = CheckOptions(profiles=("full",))
 DECODER = "language_model.model.layers"
 
@@ -278,14 +278,6 @@ def test_a_missing_polygraphy_is_named_with_its_extra(own, monkeypatch):
 
     monkeypatch.setattr(parameters, "find_spec", lambda name: None if name == "polygraphy" else object())
     assert 'pip install "fastadasp-export[check]"' in refused(own)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_scores_and_rows_have_tolerances_of_their_own(tiny_artifact):
