@@ -108,7 +108,8 @@ def _engine_options(engine: str | None, precision: str | None, **values: Any) ->
                 f"--precision {precision} is for engines: give --engine {ENGINES[0]} with it"
             )
         return None
-    require(PRODUCTS[engine], "polygraphy", "triton", extra=engine)
+    require(PRODUCTS[engine], extra=engine)
+    require("polygraphy", "triton", extra="engines")
     return EngineOptions(engine, precision=precision or ENGINE_DEFAULTS.precision, **values)
 
 

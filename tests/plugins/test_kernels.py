@@ -17,7 +17,7 @@ from fastadasp.plugins.merge_tokens import launch as merge_launch
 from fastadasp.plugins.merge_tokens.op import MERGE_EDGES, MERGE_TOKENS
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("triton", reason="the kernels need the extra tensorrt-rtx")
+pytest.importorskip("triton", reason="the kernels need the extra engines")
 
 WIDTH = 37
 KERNELS_OF = {
