@@ -7,12 +7,13 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..profiles.errors import EngineError
 from .optimization_profile import OptimizationProfile
@@ -25,6 +26,7 @@ SAME_MEMORY = {
     "PYTHONPYCACHEPREFIX": os.devnull,  # compiled modules are neither found nor left there
     "PYTHONDONTWRITEBYTECODE": "1",
 }
+SHARED_MEMORY = "/dev/shm"
 KEPT_VARIABLES = ("PATH", "HOME", "LD_LIBRARY_PATH", "PYTHONPATH", "CUDA_VISIBLE_DEVICES")
 
 Progress = Callable[[str, int, int], None]
@@ -77,7 +79,7 @@ def build_engine(request: EngineRequest, log: Path, progress: Progress = lambda 
             where the log tells it. Or this system allows no reproducible build.
     """
     begin = time.perf_counter()
-    with log.open("w", encoding="utf-8") as stream:
+    with _log(log, request) as stream:
         worker = subprocess.Popen(
             [*_prefix(request), sys.executable, "-P", "-m", WORKER],
             cwd=request.graph.parent,
@@ -113,6 +115,19 @@ def check_reproducible() -> None:
             "real-time scheduling (CAP_SYS_NICE) and to switch address randomisation off; build without "
             "--reproducible"
         )
+
+
+@contextmanager
+def _log(path: Path, request: EngineRequest) -> Iterator[IO[str]]:
+    """The file that gets the log; in a reproducible build not before the end, for no write may wait."""
+    if not request.reproducible:
+        with path.open("w", encoding="utf-8") as stream:
+            yield stream
+        return
+    with tempfile.TemporaryFile("w+", encoding="utf-8", dir=SHARED_MEMORY) as stream:
+        yield stream
+        stream.seek(0)
+        path.write_text(stream.read(), "utf-8")
 
 
 def _prefix(request: EngineRequest) -> list[str]:

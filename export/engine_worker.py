@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import sys
@@ -19,6 +20,7 @@ from .network_checks import check_network
 Request = Mapping[str, Any]
 RTX = "tensorrt_rtx"
 ANSWERS = sys.stdout
+LOCK_CURRENT, LOCK_FUTURE = 1, 2
 
 
 def main() -> int:
@@ -39,6 +41,17 @@ def main() -> int:
     return 0
 
 
+def lock_memory() -> None:
+    """No thread may wait for a page from the disk, or another one goes on in its place.
+
+    Raises:
+        EngineError: the system does not allow it.
+    """
+    if ctypes.CDLL(None, use_errno=True).mlockall(LOCK_CURRENT | LOCK_FUTURE):
+        reason = os.strerror(ctypes.get_errno())
+        raise EngineError(f"reproducible builds lock their memory ({reason}): raise the limit, `ulimit -l`")
+
+
 def tell(**entry: object) -> None:
     """One line to the process that waits."""
     print(json.dumps(entry), file=ANSWERS, flush=True)
@@ -46,6 +59,8 @@ def tell(**entry: object) -> None:
 
 def build(request: Request, trt: Any) -> None:
     """Check the graph, parse it, check the network, stream the plan to its file."""
+    if request["reproducible"]:
+        lock_memory()
     check_functions(Path(request["graph"]))
     if request["plugins"]:
         from ..plugins.tensorrt_library import load_plugins
