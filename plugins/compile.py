@@ -10,8 +10,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -84,15 +86,22 @@ class CompiledKernel:
 
 
 def compile_kernels(folder: Path, sms: tuple[int, ...]) -> list[CompiledKernel]:
-    """Write every variant into `folder`: a cubin for each of `sms`, PTX for the newest of them."""
-    found: list[CompiledKernel] = []
-    for sm in sorted(sms):
-        for name, type_name, head_block in _variants():
-            compiled = _compile(name, type_name, head_block, sm)
-            found.append(_store(compiled, folder, name, type_name, head_block, sm, is_ptx=False))
-            if sm == max(sms):
-                found.append(_store(compiled, folder, name, type_name, head_block, sm, is_ptx=True))
-    return found
+    """Write every variant into `folder`: a cubin for each of `sms`, PTX for the newest of them.
+
+    One process a core, because a compilation keeps one busy; the order of the result does not depend on it.
+    """
+    jobs = [(folder, *variant, sm, sm == max(sms)) for sm in sorted(sms) for variant in _variants()]
+    with ProcessPoolExecutor() as pool:
+        return list(chain.from_iterable(pool.map(_write, *zip(*jobs, strict=True))))
+
+
+def _write(
+    folder: Path, name: str, type_name: str, head_block: int, sm: int, with_ptx: bool
+) -> list[CompiledKernel]:
+    """One variant: its cubin, and its PTX if asked."""
+    compiled = _compile(name, type_name, head_block, sm)
+    kinds = (False, True) if with_ptx else (False,)
+    return [_store(compiled, folder, name, type_name, head_block, sm, is_ptx=is_ptx) for is_ptx in kinds]
 
 
 def _variants() -> Iterator[tuple[str, str, int]]:
