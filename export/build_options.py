@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from ..profiles.profile import Profile
 
 PRECISIONS = ("fp32", "fp16", "bf16")
+ENGINE_PRECISIONS = ("fp16", "bf16")
+"""TensorRT has no fused attention for fp32."""
 PRODUCTS = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 """What builds engines, and its Python module."""
 ENGINES = tuple(PRODUCTS)

@@ -162,10 +162,7 @@ def _follow(worker: subprocess.Popen[str], message: str, progress: Progress) -> 
     assert worker.stdout is not None
     facts: dict[str, Any] = {}
     with worker:
-        with (
-            suppress(BrokenPipeError),
-            worker.stdin as pipe,
-        ):  # one that has ended already says why in its log
+        with suppress(BrokenPipeError), worker.stdin as pipe:  # one that has ended says why in its log
             pipe.write(message)
         for line in worker.stdout:
             entry = json.loads(line)

@@ -15,6 +15,7 @@ import onnx
 
 from ..profiles.errors import DependencyError, EngineError
 from ..runtime.environment import peak_resident_bytes
+from ..runtime.tensorrt.api import NOT_TOLD, logger
 from .network_checks import check_network
 
 Request = Mapping[str, Any]
@@ -66,7 +67,7 @@ def build(request: Request, trt: Any) -> None:
         from ..plugins.tensorrt_library import load_plugins
 
         load_plugins(Path(request["plugins"]), trt)
-    log = logger(trt)
+    log = logger(trt, say)
     builder = trt.Builder(log)
     network = builder.create_network(strongly_typed(trt))
     parse(network, Path(request["graph"]), log, trt)
@@ -131,22 +132,12 @@ def write(builder: Any, network: Any, config: Any, plan: Path, log: Any, trt: An
         built = builder.build_serialized_network_to_stream(network, config, Writer())
     if not built:
         plan.unlink()
-        raise EngineError(f"no plan came out: {log.last_error or 'no reason was given'}")
+        raise EngineError(f"no plan came out: {log.last_error or NOT_TOLD}")
 
 
-def logger(trt: Any) -> Any:
-    """Every message on stderr, and the last error at hand."""
-
-    class Log(trt.ILogger):  # type: ignore[misc]
-        last_error = ""
-
-        def log(self, severity: Any, message: str) -> None:
-            name = str(severity).rpartition(".")[2]
-            if name in ("ERROR", "INTERNAL_ERROR"):
-                self.last_error = message
-            print(f"{name} {message}", file=sys.stderr, flush=True)
-
-    return Log()
+def say(severity: str, message: str) -> None:
+    """One message of the library into the log."""
+    print(f"{severity} {message}", file=sys.stderr, flush=True)
 
 
 def monitor(trt: Any) -> Any:

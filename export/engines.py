@@ -13,7 +13,7 @@ from ..profiles.errors import EngineError
 from ..profiles.flops import ResolvedProfile
 from ..runtime.engine_manifest import DECODE, ENCODER, EngineRecord, Engines, Target, plan_name
 from ..runtime.hashing import sha256
-from .build_options import PRODUCTS, EngineOptions
+from .build_options import ENGINE_PRECISIONS, PRODUCTS, EngineOptions
 from .engine import EngineRequest, Expected, Progress, build_engine, check_reproducible
 from .lowering.tensorrt import TensorRTLowering
 from .model_spec import SpeechModelSpec, tensors_of
@@ -98,7 +98,7 @@ def check(model: SpeechModelSpec, audio_rows: int, options: EngineOptions) -> No
         EngineError: the precision, more rows than the model has positions, or a system that allows no
             reproducible build where one is asked for.
     """
-    if options.precision not in ("fp16", "bf16"):
+    if options.precision not in ENGINE_PRECISIONS:
         raise EngineError(
             f"precision {options.precision}: TensorRT has no fused attention for it; choose bf16 or fp16"
         )

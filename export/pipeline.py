@@ -19,6 +19,7 @@ from ..profiles.errors import EngineError, OutputError, ProfileError
 from ..profiles.flops import ResolvedProfile, resolve
 from ..profiles.profile import Profile
 from ..runtime.artifact import TOKENIZER, record_of
+from ..runtime.engine_manifest import prefill_engine
 from ..runtime.manifest import FILE_NAME, Decoder, Graphs, Manifest, WeightPlace, Weights
 from .build_options import ENGINES, WEIGHT_MODES, BuildOptions
 from .checkpoint import CONFIG, Checkpoint
@@ -153,7 +154,7 @@ def _check_lengths(profiles: Sequence[ResolvedProfile], lowering: Lowering) -> N
 
 def prefill_file(profile: str) -> str:
     """The file of one profile's prefill graph."""
-    return f"prefill.{profile}.onnx"
+    return f"{prefill_engine(profile)}.onnx"
 
 
 def check_graph(path: Path) -> None:

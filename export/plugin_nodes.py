@@ -13,7 +13,7 @@ import onnx
 from ..plugins.body import DOMAIN
 from ..profiles.errors import EngineError
 from ..profiles.flops import ResolvedProfile
-from ..runtime.engine_manifest import prefill_engine
+from ..runtime.engine_manifest import changed_layer, prefill_engine
 
 REDUCING_NODE = re.compile(r"/layers\.(\d+)/reduce/")
 
@@ -43,9 +43,9 @@ def check_ratios(graphs: Mapping[str, Path], profiles: Sequence[ResolvedProfile]
     """
     for resolved in profiles:
         removed = graph_ratios(graphs[prefill_engine(resolved.name)])
-        for layer, wanted in enumerate(resolved.ratios[:-1]):  # the last layer keeps only its last row
-            if (found := removed.get(layer, Fraction(0))) != wanted:
-                raise EngineError(
-                    f"profile {resolved.name!r}: layer {layer} of the graph removes {found} of the rows, "
-                    f"the profile {wanted}; build again"
-                )
+        found = [removed.get(layer, Fraction(0)) for layer in range(len(resolved.ratios))]
+        if (layer := changed_layer(resolved, found)) is not None:
+            raise EngineError(
+                f"profile {resolved.name!r}: layer {layer} of the graph removes {found[layer]} of the rows, "
+                f"the profile {resolved.ratios[layer]}; build again"
+            )

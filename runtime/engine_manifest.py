@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
+
+from ..profiles.flops import ResolvedProfile
 
 Shape = tuple[int, ...]
 ENCODER, DECODE = "encoder", "decode"
@@ -57,6 +60,15 @@ class Engines:
 def prefill_engine(profile: str) -> str:
     """The name of a profile's prefill engine."""
     return f"prefill.{profile}"
+
+
+def changed_layer(resolved: ResolvedProfile, found: Sequence[Fraction]) -> int | None:
+    """The first layer that removes another share of the rows than its profile says, if one does.
+
+    The last layer does not count: only its last row is computed, so nothing is removed there.
+    """
+    pairs = zip(found, resolved.ratios[:-1], strict=False)
+    return next((layer for layer, (share, wanted) in enumerate(pairs) if share != wanted), None)
 
 
 def plan_name(name: str, graph_sha256: str) -> str:

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..build_options import PRECISIONS, EngineOptions
+from ..build_options import ENGINE_PRECISIONS, EngineOptions
 from .parameters import PATH, profile_options, read_profile, require
 
 if TYPE_CHECKING:
     from ...plugins.build import PluginLibrary
     from ...runtime.report import Section
-
-
-ENGINE_PRECISIONS = tuple(name for name in PRECISIONS if name != "fp32")
 
 
 @click.group()

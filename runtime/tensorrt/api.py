@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 
@@ -61,6 +61,26 @@ class Log(Protocol):
 
 
 NOT_TOLD = "no reason was given"
+
+
+def logger(trt: Any, hear: Callable[[str, str], None] = lambda *_: None) -> Log:
+    """A logger for the module tensorrt or tensorrt_rtx that keeps the last error.
+
+    Args:
+        trt: the module.
+        hear: called with the severity and the text of each message.
+    """
+
+    class LastError(trt.ILogger):  # type: ignore[misc]
+        last_error = ""
+
+        def log(self, severity: object, message: str) -> None:
+            name = kind(severity)
+            if name in ("ERROR", "INTERNAL_ERROR"):
+                self.last_error = message
+            hear(name, message)
+
+    return LastError()
 
 
 def kind(member: object) -> str:

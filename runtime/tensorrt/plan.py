@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+from fractions import Fraction
 from pathlib import Path
 
 from ...profiles.errors import ArtifactError, EngineError
 from ...profiles.flops import ResolvedProfile
-from ..engine_manifest import EngineRecord, Target, plan_name
+from ..engine_manifest import EngineRecord, Target, changed_layer, plan_name
 from .api import NOT_TOLD, Engine, Log, Runtime
 
 FIELDS = {"product": "TensorRT product", "version": "its version", "sm": "compute capability (SM)"}
@@ -37,20 +38,17 @@ def check_ratios(resolved: ResolvedProfile, record: EngineRecord) -> None:
     Raises:
         EngineError: the profile, the layer and both shares.
     """
-    built_for = record.layer_ratios
-    wanted = tuple(map(str, resolved.ratios))
-    if len(built_for) != len(wanted):
+    found, wanted = tuple(map(Fraction, record.layer_ratios)), resolved.ratios
+    if len(found) != len(wanted):
         raise EngineError(
-            f"profile {resolved.name!r}: its plan has {len(built_for)} layers, the model {len(wanted)}; "
+            f"profile {resolved.name!r}: its plan has {len(found)} layers, the model {len(wanted)}; "
             "build the artifact again"
         )
-    last = len(wanted) - 1  # of the last layer only the last row is computed, so nothing is removed there
-    for layer, (found, ratio) in enumerate(zip(built_for[:last], wanted[:last], strict=True)):
-        if found != ratio:
-            raise EngineError(
-                f"profile {resolved.name!r}: layer {layer} of its plan removes {found} of the rows, "
-                f"the profile {ratio}; build the artifact again"
-            )
+    if (layer := changed_layer(resolved, found)) is not None:
+        raise EngineError(
+            f"profile {resolved.name!r}: layer {layer} of its plan removes {found[layer]} of the rows, "
+            f"the profile {wanted[layer]}; build the artifact again"
+        )
 
 
 def load_engine(

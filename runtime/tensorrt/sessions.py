@@ -11,7 +11,7 @@ from ...plugins.tensorrt_library import load_plugins
 from ...profiles.errors import DependencyError, EngineError
 from ..artifact import Artifact
 from ..engine_manifest import DECODE, ENCODER, Engines, Target, prefill_engine
-from .api import Log, Runtime, kind
+from .api import Runtime, logger
 from .device import CudaDevice, Device
 from .plan import check_ratios, check_target, load_engine
 from .session import TensorRTSession
@@ -63,7 +63,7 @@ class TensorRTSessions:
         trt, device = self._platform.trt, self._platform.device
         check_target(self._engines.target, Target(trt.__name__, trt.__version__, device.sm))
         self._load_plugins()
-        self._log = _logger(trt)
+        self._log = logger(trt)
         self._runtime: Runtime = trt.Runtime(self._log)
         self.encoder = self._load(ENCODER)
         self.decode = self._load(DECODE)
@@ -124,16 +124,3 @@ def _runtime_config(engine: Any, trt: Any) -> Any:
     config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.NONE
     config.cuda_graph_strategy = trt.CudaGraphStrategy.DISABLED
     return config
-
-
-def _logger(trt: Any) -> Log:
-    """Keeps the last error, for messages."""
-
-    class LastError(trt.ILogger):  # type: ignore[misc]
-        last_error = ""
-
-        def log(self, severity: Any, message: str) -> None:
-            if kind(severity) in ("ERROR", "INTERNAL_ERROR"):
-                self.last_error = message
-
-    return LastError()
