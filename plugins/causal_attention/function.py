@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from ..body import BOOL, FLOAT, INT64, Body, function, value
-from .op import ATTENTION, ATTENTION_MASS, LAST_QUERY_MASS, QUERY_CHUNK
+from .op import ATTENTION, ATTENTION_HEAD_MASS, ATTENTION_MASS, LAST_QUERY_MASS, QUERY_CHUNK
 
 NEVER = -1e30
 INPUTS = ("query", "key", "value")
@@ -31,6 +31,14 @@ def causal_attention_mass(num_heads: int, num_kv_heads: int, head_dim: int) -> o
     body = Body()
     append_attention(body, (num_heads, num_kv_heads, head_dim), INPUTS, ["output", "mass"])
     return function(ATTENTION_MASS, INPUTS, ["output", "mass"], body)
+
+
+def causal_attention_head_mass(num_heads: int, num_kv_heads: int, head_dim: int) -> onnx.FunctionProto:
+    """`CausalAttentionHeadMass` for one head layout."""
+    body = Body()
+    heads = num_heads, num_kv_heads, head_dim
+    append_attention(body, heads, INPUTS, ["output", "mass"], mass_by_head=True)
+    return function(ATTENTION_HEAD_MASS, INPUTS, ["output", "mass"], body)
 
 
 def last_query_mass(num_heads: int, num_kv_heads: int, head_dim: int) -> onnx.FunctionProto:
@@ -57,7 +65,11 @@ def append_last_query_mass(
 
 
 def append_attention(
-    b: Body, heads: tuple[int, int, int], inputs: Sequence[str], outputs: Sequence[str]
+    b: Body,
+    heads: tuple[int, int, int],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    mass_by_head: bool = False,
 ) -> None:
     """Append the nodes themselves: what a backend does that loses by the call of a function.
 
@@ -66,6 +78,7 @@ def append_attention(
         heads: query heads, key/value heads, head_dim.
         inputs: names of query, key and value.
         outputs: names of the output and, if there are two, the mass.
+        mass_by_head: give the mass of each key/value head, (kv_heads, rows), instead of their sum, (rows,).
     """
     num_heads, kv_heads, head_dim = heads
     query, key, val = inputs
@@ -73,20 +86,21 @@ def append_attention(
     chunks = b.op("Div", b.op("Add", rows, b.ints(QUERY_CHUNK - 1)), b.ints(QUERY_CHUNK))
     padded = b.op("Mul", chunks, b.ints(QUERY_CHUNK))
     pads = b.shape(0, 0, 0, 0, b.op("Sub", padded, rows), 0)
-    loop, wants_mass = _ChunkLoop(num_heads // kv_heads, kv_heads, head_dim), len(outputs) > 1
+    loop, wants_mass = _ChunkLoop(num_heads // kv_heads, kv_heads, head_dim, mass_by_head), len(outputs) > 1
     key, val = b.op("Pad", key, pads), b.op("Pad", val, pads)
     stacked = loop.append(b, query, key, val, rows, chunks, padded, wants_mass)
     y = b.reshape(stacked[-1], -1, kv_heads, QUERY_CHUNK, loop.width)
     y = b.reshape(b.op("Transpose", y, perm=[0, 2, 1, 3]), -1, kv_heads * loop.width)
-    for name, whole in zip(outputs, (y, stacked[0]), strict=False):
-        b.op("Slice", whole, b.ints(0), rows, b.ints(0), outputs=[name])
+    for name, whole, axis in zip(outputs, (y, stacked[0]), (0, int(mass_by_head)), strict=False):
+        b.op("Slice", whole, b.ints(0), rows, b.ints(axis), outputs=[name])
 
 
 class _ChunkLoop:
     """The Loop over (chunk, key/value head), head innermost."""
 
-    def __init__(self, group: int, kv_heads: int, head_dim: int) -> None:
+    def __init__(self, group: int, kv_heads: int, head_dim: int, mass_by_head: bool) -> None:
         self.group, self.kv_heads, self.head_dim = group, kv_heads, head_dim
+        self.mass_by_head = mass_by_head
         self.width = group * head_dim
         self.score_rows = group * QUERY_CHUNK
 
@@ -104,10 +118,12 @@ class _ChunkLoop:
         outputs = [value(out, FLOAT, [QUERY_CHUNK, self.width])]
         carried = []
         if mass:
-            carried = [b.op("ConstantOfShape", padded)]  # float zeros
-            total = self._column_sums(step, probabilities, start, end, rows, padded)
-            inputs.append(value(f"{step.prefix}mass", FLOAT, [None]))
-            outputs.insert(0, value(total, FLOAT, [None]))
+            axes = [self.kv_heads, None] if self.mass_by_head else [None]
+            shape = b.shape(self.kv_heads, padded) if self.mass_by_head else padded
+            carried = [b.op("ConstantOfShape", shape)]  # float zeros
+            sums = self._column_sums(step, probabilities, start, end, rows, padded)
+            inputs.append(value(f"{step.prefix}mass", FLOAT, axes))
+            outputs.insert(0, value(self._add_mass(step, sums, head), FLOAT, axes))
         trips = b.op("Mul", chunks, b.ints(self.kv_heads))
         return b.loop(trips, step, inputs, outputs, carried, shapes)
 
@@ -162,9 +178,17 @@ class _ChunkLoop:
         return b.reshape(b.op("Transpose", split, perm=[1, 0, 2]), QUERY_CHUNK, self.width)
 
     def _column_sums(self, b: Body, probabilities: str, start: str, end: str, rows: str, padded: str) -> str:
-        """The carried column sums plus this chunk's; rows past the end count nothing."""
+        """The column sums of this chunk, filled up with zeros: (padded,); rows past the end count nothing."""
         row = b.op("Add", start, b.const(np.arange(QUERY_CHUNK)))
         ones = b.op("Cast", b.op("Less", row, rows), to=FLOAT)
         ones = b.reshape(b.op("Tile", ones, b.ints(self.group)), 1, 1, self.score_rows)
         sums = b.reshape(b.op("MatMul", ones, probabilities), -1)  # (end,)
-        return b.op("Add", f"{b.prefix}mass", b.op("Pad", sums, b.shape(0, b.op("Sub", padded, end))))
+        return b.op("Pad", sums, b.shape(0, b.op("Sub", padded, end)))
+
+    def _add_mass(self, b: Body, sums: str, head: str) -> str:
+        """The carried column sums and these: into the row of this head, or all heads together."""
+        mass = f"{b.prefix}mass"
+        if not self.mass_by_head:
+            return b.op("Add", mass, sums)
+        row, sums = b.reshape(head, 1, 1), b.reshape(sums, 1, -1)
+        return b.op("ScatterND", mass, row, sums, reduction="add")

@@ -6,6 +6,9 @@ ATTENTION = "CausalAttention"
 ATTENTION_MASS = "CausalAttentionMass"
 """(query, key, value) -> (output, mass): also the column sums of the probabilities."""
 
+ATTENTION_HEAD_MASS = "CausalAttentionHeadMass"
+"""(query, key, value) -> (output, mass): the column sums of each key/value head, over its group of heads."""
+
 COLUMN_MASS = "AttentionMass"
 """(query, key) -> mass: the column sums alone."""
 

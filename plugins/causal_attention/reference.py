@@ -22,15 +22,30 @@ def causal_attention(query: Array, key: Array, value: Array) -> tuple[Array, Arr
             normalised. Each is the weight of one row in a merge.
     """
     probabilities = _probabilities(query, key)  # (heads, rows, rows)
-    rows, groups = len(query), len(probabilities) // len(key)
-    output: Array = probabilities @ np.repeat(value, groups, axis=0)  # (heads, rows, head_dim)
-    return output.transpose(1, 0, 2).reshape(rows, -1), probabilities.sum((0, 1))
+    return _output(probabilities, value), probabilities.sum((0, 1))
+
+
+def causal_attention_head_mass(query: Array, key: Array, value: Array) -> tuple[Array, Array]:
+    """`causal_attention` with the column sums of each key/value head: (kv_heads, rows).
+
+    They are sums over the query rows of all heads of the group; summed over the groups they are its `mass`.
+    """
+    probabilities = _probabilities(query, key)
+    groups = probabilities.reshape(len(key), -1, len(query))  # (kv_heads, group * rows, rows)
+    return _output(probabilities, value), groups.sum(1)
 
 
 def last_query_mass(query: Array, key: Array) -> Array:
     """The attention of the last row to every row, summed over the heads: (rows,)."""
     mass: Array = _probabilities(query, key)[:, -1].sum(0)
     return mass
+
+
+def _output(probabilities: Array, value: Array) -> Array:
+    """(rows, heads * head_dim) from (heads, rows, rows)."""
+    heads, rows, _ = probabilities.shape
+    output: Array = probabilities @ np.repeat(value, heads // len(value), axis=0)  # (heads, rows, head_dim)
+    return output.transpose(1, 0, 2).reshape(rows, -1)
 
 
 def _probabilities(query: Array, key: Array) -> Array:

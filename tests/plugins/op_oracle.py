@@ -73,6 +73,14 @@ def kept_rows(rows: int, start: int, score: Array, removed: int) -> list[int]:
     return [row for row in range(rows) if row - start not in dropped]
 
 
+def kept_in_head(cache: Array, start: int, score: Array, removed: int) -> Array:
+    """(kv_heads, kept, head_dim): each head without the rows of its own smallest score."""
+    rows = cache.shape[1]
+    return np.stack(
+        [head[kept_rows(rows, start, own, removed)] for head, own in zip(cache, score, strict=True)]
+    )
+
+
 def random_score(count: int, seed: int) -> list[float]:
     """The 24 high bits of a 31-bit hash of index and seed, as a fraction."""
     scores = []
@@ -95,20 +103,20 @@ def probabilities(q: Array, key: Array, bias: Array | float = 0.0) -> Array:
 def attention(
     query: Array, key: Array, value: Array, visible: Callable[[int], Array | slice]
 ) -> tuple[Array, Array]:
-    """Output and column sums of attention in which query row i sees the rows `visible(i)`.
+    """Output, and column sums of each key/value head, where query row i sees the rows `visible(i)`.
 
     query (queries, heads * head_dim); key and value (kv_heads, rows, head_dim): query head h reads
     key/value head h // group.
     """
     kv_heads, rows, head_dim = key.shape
     heads = query.shape[1] // head_dim
-    output, mass = np.zeros(query.shape), np.zeros(rows)
+    output, mass = np.zeros(query.shape), np.zeros((kv_heads, rows))
     for i in range(len(query)):
         for head in range(heads):
             columns = slice(head * head_dim, (head + 1) * head_dim)
             source, seen = head // (heads // kv_heads), visible(i)
             p = probabilities(query[i, columns], key[source, seen])
-            mass[seen] += p
+            mass[source, seen] += p
             output[i, columns] = p @ value[source, seen].astype(np.float64)
     return output, mass
 

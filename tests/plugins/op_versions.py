@@ -22,10 +22,18 @@ from onnx import helper
 from fastadasp.plugins.body import DOMAIN, DOMAIN_VERSION, FLOAT, INT64, IR_VERSION, OPSET, value
 from fastadasp.plugins.causal_attention import function as causal
 from fastadasp.plugins.causal_attention import reference as causal_reference
-from fastadasp.plugins.causal_attention.op import ATTENTION, ATTENTION_MASS, LAST_QUERY_MASS
+from fastadasp.plugins.causal_attention.op import (
+    ATTENTION,
+    ATTENTION_HEAD_MASS,
+    ATTENTION_MASS,
+    LAST_QUERY_MASS,
+)
 from fastadasp.plugins.decode_attention import function as decode
 from fastadasp.plugins.decode_attention import reference as decode_reference
 from fastadasp.plugins.decode_attention.op import DECODE_ATTENTION, LAST_ROW_ATTENTION
+from fastadasp.plugins.evict_cache import function as cache_eviction
+from fastadasp.plugins.evict_cache import reference as cache_eviction_reference
+from fastadasp.plugins.evict_cache.op import EVICT_CACHE
 from fastadasp.plugins.evict_tokens import function as evict
 from fastadasp.plugins.evict_tokens import reference as evict_reference
 from fastadasp.plugins.evict_tokens.op import EVICT_TOKENS
@@ -134,6 +142,12 @@ OPS = {
         _site(evict_reference.evict_tokens),
         lambda _: [evict.evict_tokens()],
     ),
+    EVICT_CACHE: Op(
+        {"key": QKV["key"], "value": QKV["value"], "score": "kv_heads length", **SITE},
+        {"kept_key": "kv_heads kept head_dim", "kept_value": "kv_heads kept head_dim"},
+        _site(cache_eviction_reference.evict_cache),
+        lambda heads: [cache_eviction.evict_cache(*_heads(heads)[1:])],
+    ),
     ATTENTION: Op(
         QKV,
         {"output": "rows width"},
@@ -145,6 +159,12 @@ OPS = {
         {"output": "rows width", "mass": "rows"},
         _plain(causal_reference.causal_attention),
         lambda heads: [causal.causal_attention_mass(*_heads(heads))],
+    ),
+    ATTENTION_HEAD_MASS: Op(
+        QKV,
+        {"output": "rows width", "mass": "kv_heads rows"},
+        _plain(causal_reference.causal_attention_head_mass),
+        lambda heads: [causal.causal_attention_head_mass(*_heads(heads))],
     ),
     LAST_QUERY_MASS: Op(
         {"query": QKV["query"], "key": QKV["key"]},

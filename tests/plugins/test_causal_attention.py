@@ -9,7 +9,13 @@ import pytest
 from op_oracle import attention
 from op_versions import Array, Heads, Version, every_version
 
-from fastadasp.plugins.causal_attention.op import ATTENTION, ATTENTION_MASS, LAST_QUERY_MASS, QUERY_CHUNK
+from fastadasp.plugins.causal_attention.op import (
+    ATTENTION,
+    ATTENTION_HEAD_MASS,
+    ATTENTION_MASS,
+    LAST_QUERY_MASS,
+    QUERY_CHUNK,
+)
 
 ROWS = (1, 2, QUERY_CHUNK - 1, QUERY_CHUNK, QUERY_CHUNK + 1, 2 * QUERY_CHUNK + 2)
 every_layout = pytest.mark.parametrize(
@@ -30,7 +36,7 @@ def inputs(version: Version, heads: Heads, rows: int, scale: float = 1.0) -> tup
 
 @cache
 def expected(dtype: str, heads: Heads, rows: int, scale: float = 1.0) -> tuple[Array, Array]:
-    """Output and column sums in float64, once for all versions of a dtype."""
+    """Output and column sums of each KV head in float64, once for all versions of a dtype."""
     return attention(*inputs(_any_version(dtype), heads, rows, scale), lambda i: slice(0, i + 1))
 
 
@@ -46,8 +52,18 @@ def test_output_and_column_sums_agree_with_plain_loops(version: Version, heads: 
         want, want_mass = expected(version.dtype.name, heads, rows)
         output, mass = version(ATTENTION_MASS, *given, heads=heads)
         version.assert_close(output, want, 4)
-        version.assert_close(mass, want_mass, np.maximum(want_mass, 1))
+        version.assert_close(mass, want_mass.sum(0), np.maximum(want_mass.sum(0), 1))
         version.assert_close(version(ATTENTION, *given, heads=heads), want, 4)
+
+
+@every_version
+@every_layout
+def test_the_column_sums_of_each_head_agree_with_plain_loops(version: Version, heads: Heads) -> None:
+    for rows in ROWS:
+        want, want_mass = expected(version.dtype.name, heads, rows)
+        output, mass = version(ATTENTION_HEAD_MASS, *inputs(version, heads, rows), heads=heads)
+        version.assert_close(output, want, 4)
+        version.assert_close(mass, want_mass, np.maximum(want_mass, 1))
 
 
 @every_version
@@ -56,7 +72,7 @@ def test_last_query_mass_is_the_last_row_alone(version: Version, heads: Heads) -
     for rows in ROWS:
         query, key, val = inputs(version, heads, rows)
         _, want = attention(query[-1:], key, val, lambda _: slice(None))
-        version.assert_close(version(LAST_QUERY_MASS, query, key, heads=heads), want)
+        version.assert_close(version(LAST_QUERY_MASS, query, key, heads=heads), want.sum(0))
 
 
 @every_version
@@ -66,7 +82,7 @@ def test_a_long_prompt_agrees_with_plain_loops(version: Version) -> None:
     want, want_mass = expected(version.dtype.name, heads, rows)
     output, mass = version(ATTENTION_MASS, *given, heads=heads)
     version.assert_close(output, want, 4)
-    version.assert_close(mass, want_mass, np.maximum(want_mass, 1))
+    version.assert_close(mass, want_mass.sum(0), np.maximum(want_mass.sum(0), 1))
     version.assert_close(version(ATTENTION, *given, heads=heads), want, 4)
 
 
@@ -79,6 +95,9 @@ def test_column_sums_add_up_to_heads_times_rows(version: Version, rows: int, sca
     assert (mass >= 0).all()
     assert abs(mass.astype(np.float64).sum() - 4 * rows) <= version.tolerance * 4 * rows
     query, key, _ = inputs(version, heads, rows, scale)
+    _, by_head = version(ATTENTION_HEAD_MASS, *inputs(version, heads, rows, scale), heads=heads)
+    assert (by_head >= 0).all()
+    assert (np.abs(by_head.astype(np.float64).sum(1) - 2 * rows) <= version.tolerance * 2 * rows).all()
     last = version(LAST_QUERY_MASS, query, key, heads=heads)
     assert abs(last.astype(np.float64).sum() - 4) <= version.tolerance * 4
 
@@ -90,7 +109,7 @@ def test_large_scores_stay_finite(version: Version, rows: int) -> None:
     want, want_mass = expected(version.dtype.name, heads, rows, scale)
     output, mass = version(ATTENTION_MASS, *inputs(version, heads, rows, scale), heads=heads)
     version.assert_close(output, want, 4 * scale)  # the rounding of a score grows with it
-    version.assert_close(mass, want_mass, scale * np.maximum(want_mass, 1))
+    version.assert_close(mass, want_mass.sum(0), scale * np.maximum(want_mass.sum(0), 1))
 
 
 @every_version

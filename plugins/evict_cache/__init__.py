@@ -1,0 +1,1 @@
+"""Eviction from a KV cache: every head keeps its own rows."""
