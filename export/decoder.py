@@ -1,11 +1,13 @@
 """The decoder graphs: a prefill for one reduction profile, and the one decode step that serves them all.
 
 Positions are left aligned in every layer: row i of a layer has position i, and a decode step continues
-from that layer's own cache length. So a layer's cache needs no record of what was merged before it.
+from that layer's own cache length. So a layer's cache needs no record of what was merged before it. A cache
+that rows are evicted from holds its keys as many positions earlier: distances are all that attention sees.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -17,9 +19,9 @@ from ..profiles.flops import ResolvedProfile
 from ..runtime.manifest import FrontEnd
 from .checkpoint import Tensor
 from .graph import Graph
-from .lowering.lowering import Lowering, Span
+from .lowering.lowering import Cut, Lowering, Span
 from .model_spec import DecoderLayer, DecoderSpec
-from .reduction import Site, needs_mass, reduce_rows
+from .reduction import Site, evict_cache, needs_mass, reduce_rows, removed_rows
 from .weights import WeightStore
 
 HIDDEN = -1e30  # added to the score of a pool row that a beam does not see
@@ -37,7 +39,7 @@ def build_prefill(
     _Prefill(g, spec, lowering, resolved).run(front_end)
     for tensor in signature.outputs:
         g.output(tensor)
-    return g.model(lowering.decoder_functions(spec.dims), lowering.domains)
+    return g.model(lowering.decoder_functions(spec.dims, resolved.cache_only), lowering.domains)
 
 
 def build_decode(spec: DecoderSpec, store: WeightStore, lowering: Lowering) -> onnx.ModelProto:
@@ -115,12 +117,22 @@ class _Layers:
         g.op("Add", g.op("Log", total), best, name="/normaliser", outputs=[sig.LOG_SUM_EXP])
 
 
+@dataclass(frozen=True)
+class _Eviction:
+    """What the caches of all layers that evict have in common: each keeps the same share of the same span."""
+
+    cut: Cut
+    angles: Angles  # of the whole prompt, moved so that the row after it stands at the length of the cache
+
+
 class _Prefill(_Layers):
-    """The prompt, layer by layer, with fewer audio rows after each reduction."""
+    """The prompt, layer by layer, with fewer audio rows after each reduction, or with shorter caches."""
 
     def __init__(self, g: Graph, spec: DecoderSpec, lowering: Lowering, resolved: ResolvedProfile) -> None:
         super().__init__(g, spec, lowering)
-        self.profile, self.ratios = resolved.profile, resolved.ratios
+        self.profile, self.ratio, self.ratios = resolved.profile, resolved.ratio, resolved.ratios
+        self.cache_only, self.merging_layers = resolved.cache_only, resolved.merging_layers
+        self.evictions: dict[int, _Eviction] = {}  # by layer
 
     def run(self, front_end: FrontEnd) -> None:
         """Append the whole prefill."""
@@ -129,13 +141,17 @@ class _Prefill(_Layers):
         span = self._span(front_end)
         length = span.length
         all_angles = self._all_angles(x)
+        if self.cache_only and self.merging_layers:
+            self.evictions = dict.fromkeys(self.merging_layers, self._eviction(span, x))
         for i, layer in enumerate(self.spec.layers[:-1]):
             x, normed = self.norm(x, branch, layer.attn_norm, f"/layers.{i}/attn_norm")
-            query, key, value = self._query_key_value(normed, layer, i, all_angles)
+            query, key, value, cached = self._query_key_value(normed, layer, i, all_angles)
             attended, mass = self._attention(i, query, key, value)
+            if i in self.evictions:
+                self._evict_cache(i, cached, value, mass)
             out = g.linear(attended, layer.output, f"/layers.{i}/attn/o_proj")
             name = f"/layers.{i}/mlp_norm"
-            if self.ratios[i]:
+            if self.ratios[i] and not self.cache_only:
                 site = Site(f"/layers.{i}/reduce", i, self.dims, query, key, mass, span, length)
                 x, length = self._reduce(site, self.ratios[i], g.op("Add", x, out, name=f"/layers.{i}/attn"))
                 x, normed = self.norm(x, None, layer.mlp_norm, name)
@@ -162,33 +178,58 @@ class _Prefill(_Layers):
         length = g.op("Sub", g.dim(sig.AUDIO_EMBEDS, 0), g.ints(before + after))
         return Span(start, length, before, after)
 
-    def _all_angles(self, x: str) -> Angles:
-        """Angles of every row of the unreduced prompt; reduced layers use the first of them."""
+    def _all_angles(self, x: str, removed: str | None = None) -> Angles:
+        """Angles of every row of the unreduced prompt; reduced layers use the first of them.
+
+        With `removed`, which is int64 of shape (1,), all rows stand so many positions earlier.
+        """
         g = self.g
         last = g.op("Squeeze", g.dim(x, 0), g.ints(0))
         index = g.op("Cast", g.op("Range", g.const(0), last, g.const(1)), to=FLOAT)
+        if removed:
+            index = g.op("Sub", index, g.op("Cast", removed, to=FLOAT))
         return self.angles(g.reshape(index, 1, -1, 1), "/rope")
+
+    def _eviction(self, span: Span, x: str) -> _Eviction:
+        removed = removed_rows(self.g, span.length, self.ratio, "/reduce")
+        return _Eviction(Cut(span, span.length, removed, self.ratio), self._all_angles(x, removed))
 
     def _query_key_value(
         self, normed: str, layer: DecoderLayer, i: int, all_angles: Angles
-    ) -> tuple[str, str, str]:
-        """Rotated query rows, and key and value in cache layout, which are outputs of the graph."""
-        g, name = self.g, f"/layers.{i}/attn"
+    ) -> tuple[str, str, str, str]:
+        """Rotated query rows, and what `_key_value` gives."""
         angles = self._angles_of(normed, all_angles)
-        query = self.rotate(
-            g.linear(normed, layer.query, f"{name}/q_proj"), self.dims.num_heads, angles, f"{name}/q"
-        )
-        return query, *self._key_value(normed, layer, i, angles)
+        return self._query(normed, layer, i, angles), *self._key_value(normed, layer, i, angles)
 
-    def _key_value(self, normed: str, layer: DecoderLayer, i: int, angles: Angles) -> tuple[str, str]:
+    def _query(self, normed: str, layer: DecoderLayer, i: int, angles: Angles) -> str:
+        name = f"/layers.{i}/attn"
+        query = self.g.linear(normed, layer.query, f"{name}/q_proj")
+        return self.rotate(query, self.dims.num_heads, angles, f"{name}/q")
+
+    def _key_value(self, normed: str, layer: DecoderLayer, i: int, angles: Angles) -> tuple[str, str, str]:
+        """Rotated key and value in cache layout, and the key as the cache wants it.
+
+        Key and value are outputs of the graph, unless rows are evicted from them: then the cache wants its
+        keys at other positions.
+        """
         g, name = self.g, f"/layers.{i}/attn"
         key = g.linear(normed, layer.key, f"{name}/k_proj")
-        key = self.rotate(key, self.dims.num_kv_heads, angles, f"{name}/k")
+        rotated = self.rotate(key, self.dims.num_kv_heads, angles, f"{name}/k")
         value = g.linear(normed, layer.value, f"{name}/v_proj")
-        return (
-            self.cache(key, f"{name}/prefix_key", sig.prefix_key(i)),
-            self.cache(value, f"{name}/prefix_value", sig.prefix_value(i)),
-        )
+        if i not in self.evictions:
+            rotated = self.cache(rotated, f"{name}/prefix_key", sig.prefix_key(i))
+            return rotated, self.cache(value, f"{name}/prefix_value", sig.prefix_value(i)), rotated
+        moved = self.rotate(key, self.dims.num_kv_heads, self.evictions[i].angles, f"{name}/moved_k")
+        names = {"key": rotated, "value": value, "moved_key": moved}
+        rotated, value, moved = (self.cache(x, f"{name}/{part}") for part, x in names.items())
+        return rotated, value, moved
+
+    def _evict_cache(self, i: int, key: str, value: str, mass: str | None) -> None:
+        """Write what a cache keeps: in each head the rows of the span that got the most attention."""
+        assert mass is not None
+        outputs = [sig.prefix_key(i), sig.prefix_value(i)]
+        name, cut = f"/layers.{i}/reduce", self.evictions[i].cut
+        evict_cache(self.g, self.lowering, name, [key, value], mass, cut, outputs)
 
     def _angles_of(self, rows: str, all_angles: Angles) -> Angles:
         g, count = self.g, self.g.dim(rows, 0)
@@ -198,8 +239,12 @@ class _Prefill(_Layers):
     def _attention(self, i: int, query: str, key: str, value: str) -> tuple[str, str | None]:
         name, width = f"/layers.{i}/attn", self.dims.query_width
         if self.ratios[i] and needs_mass(self.profile):
-            out, mass = self.lowering.causal_attention_mass(self.g, name, self.dims, query, key, value)
-            return self.g.shaped(out, (None, width)), self.g.shaped(mass, (None,), FLOAT)
+            by_head = i in self.evictions
+            shape = (self.dims.num_kv_heads, None) if by_head else (None,)
+            out, mass = self.lowering.causal_attention_mass(
+                self.g, name, self.dims, query, key, value, by_head
+            )
+            return self.g.shaped(out, (None, width)), self.g.shaped(mass, shape, FLOAT)
         out = self.lowering.causal_attention(self.g, name, self.dims, query, key, value)
         return self.g.shaped(out, (None, width)), None
 
@@ -219,7 +264,11 @@ class _Prefill(_Layers):
         g, i, layer = self.g, self.dims.num_layers - 1, self.spec.layers[-1]
         x, normed = self.norm(x, branch, layer.attn_norm, f"/layers.{i}/attn_norm")
         angles = self._angles_of(normed, all_angles)
-        key, value = self._key_value(normed, layer, i, angles)
+        key, value, cached = self._key_value(normed, layer, i, angles)
+        if i in self.evictions:  # what all rows attend to decides
+            query = self._query(normed, layer, i, angles)
+            _, mass = self._attention(i, query, key, value)
+            self._evict_cache(i, cached, value, mass)
         x, normed = (g.op("Gather", rows, g.ints(-1), axis=0) for rows in (x, normed))
         last_angle = [g.op("Gather", table, g.ints(-1), axis=1) for table in angles]
         query = g.linear(normed, layer.query, f"/layers.{i}/attn/q_proj")

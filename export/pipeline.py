@@ -126,7 +126,7 @@ def write_graphs(
     lowering: Lowering,
 ) -> list[str]:
     """Write the encoder, the decode step and one prefill a profile; return their file names."""
-    _check_lengths(profiles, lowering)
+    _check_methods(profiles, lowering)
     graphs = {
         ENCODER_FILE: build_encoder(model.encoder, model.decoder.dims, store, lowering),
         DECODE_FILE: build_decode(model.decoder, store, lowering),
@@ -140,16 +140,26 @@ def write_graphs(
     return list(graphs)
 
 
-def _check_lengths(profiles: Sequence[ResolvedProfile], lowering: Lowering) -> None:
-    """Refuse methods whose output length depends on the data where the backend must know it beforehand."""
-    if lowering.takes_data_dependent_lengths:
-        return
-    if dynamic := [profile for profile in profiles if not profile.has_static_lengths]:
-        names = ", ".join(f"{profile.name} ({profile.method})" for profile in dynamic)
-        raise ProfileError(
-            f"profile {names}: how many rows are left depends on the data, and {lowering.name} must know "
-            "every length from the shapes of the inputs; choose another method, or build for onnxruntime"
+def _check_methods(profiles: Sequence[ResolvedProfile], lowering: Lowering) -> None:
+    """Refuse methods that the backend cannot lower."""
+    if not lowering.takes_data_dependent_lengths:
+        _refuse(
+            [profile for profile in profiles if not profile.has_static_lengths],
+            f"how many rows are left depends on the data, and {lowering.name} must know every length from "
+            "the shapes of the inputs",
         )
+    if not lowering.evicts_caches:
+        _refuse(
+            [profile for profile in profiles if profile.cache_only and profile.merging_layers],
+            f"each KV head keeps the rows that it attends to most, and {lowering.name} has no plugin that "
+            "sums attention by head",
+        )
+
+
+def _refuse(profiles: Sequence[ResolvedProfile], reason: str) -> None:
+    if profiles:
+        names = ", ".join(f"{profile.name} ({profile.method})" for profile in profiles)
+        raise ProfileError(f"profile {names}: {reason}; choose another method, or build for onnxruntime")
 
 
 def prefill_file(profile: str) -> str:

@@ -1,12 +1,14 @@
-"""One reduction site: from the rows after attention to fewer rows, for every method."""
+"""One reduction site: from the rows after attention, or from those of a cache, to fewer, for every method."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
+from ..plugins.evict_cache.op import EVICT_CACHE
 from ..plugins.evict_tokens.op import EVICT_TOKENS
 from ..plugins.merge_tokens.op import MERGE_EDGES, MERGE_PAIRS, MERGE_TOKENS
 from ..profiles.flops import DecoderDims
@@ -31,8 +33,8 @@ class Site:
 
 def needs_mass(profile: Profile) -> bool:
     """Whether the method reads the column sums over all query rows."""
-    weighted = profile.method in ("weighted_merge", "random_merge")
-    return weighted or (profile.method == "fastv" and profile.fastv_score == "all_queries")
+    always = profile.method in ("weighted_merge", "random_merge", "h2o")
+    return always or (profile.method == "fastv" and profile.fastv_score == "all_queries")
 
 
 def reduce_rows(
@@ -42,14 +44,44 @@ def reduce_rows(
 
     The count is floor(length * ratio) in exact int64 arithmetic.
     """
-    removed = g.op("Mul", site.length, g.ints(ratio.numerator))
-    removed = g.op("Div", removed, g.ints(ratio.denominator), name=f"{site.name}/removed")
+    removed = removed_rows(g, site.length, ratio, site.name)
     op_type, inputs = REDUCERS[profile.method](g, lowering, profile, site)
     cut = Cut(site.span, site.length, removed, ratio)
     reduced = lowering.reduce(g, site.name, op_type, [hidden, *inputs], cut)
     if profile.method == "a_tome":  # the length depends on the data
         removed = g.op("Sub", g.dim(hidden, 0), g.dim(reduced, 0))
     return reduced, g.op("Sub", site.length, removed)
+
+
+def removed_rows(g: Graph, length: str, ratio: Fraction, name: str) -> str:
+    """floor(length * ratio), int64 of shape (1,)."""
+    removed = g.op("Mul", length, g.ints(ratio.numerator))
+    return g.op("Div", removed, g.ints(ratio.denominator), name=f"{name}/removed")
+
+
+def evict_cache(
+    g: Graph,
+    lowering: Lowering,
+    name: str,
+    caches: Sequence[str],
+    mass: str,
+    cut: Cut,
+    outputs: Sequence[str],
+) -> None:
+    """Append the eviction from key and value of one layer: each head keeps the rows it attends to most.
+
+    Args:
+        g: where to.
+        lowering: of the backend.
+        name: node name prefix, such as /layers.3/reduce.
+        caches: key and value, (kv_heads, rows, head_dim).
+        mass: column sums of each head, (kv_heads, rows).
+        cut: where and how many.
+        outputs: names of the kept key and value, (kv_heads, rows - removed, head_dim).
+    """
+    start = cut.span.start
+    score = g.slice(mass, start, g.op("Add", start, cut.length), 1)
+    lowering.reduce(g, name, EVICT_CACHE, [*caches, score], cut, outputs)
 
 
 def _weighted_merge(g: Graph, lowering: Lowering, profile: Profile, site: Site) -> tuple[str, list[str]]:

@@ -2,7 +2,8 @@
 
 Each layer is called part by part, so that the weights of a merge are the column sums of the library's own
 attention probabilities and the keys are those it caches. Positions are left aligned: row i of a layer stands
-at position i, and a generated row at that layer's own cache length. Nothing here is made to be fast.
+at position i, and a generated row at that layer's own cache length. Rows that are evicted from a cache stay
+in it, hidden by a mask, so that nothing changes its position. Nothing here is made to be fast.
 Everything is computed in the dtype of the model, but for what transformers itself keeps in float32: norms and
 softmax.
 """
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from ..profiles.flops import ResolvedProfile
 from ..profiles.schedule import removed
 from ..runtime.beam_search import TopTokens
-from .torch_reduction import METHODS, Site, Span, margin
+from .torch_reduction import CACHE_METHODS, METHODS, Site, Span, margin
 
 Ids = npt.NDArray[np.int64]
 Torch = Any  # a torch.Tensor
@@ -42,11 +43,21 @@ class TorchLayers:
         for index, (keys, values) in enumerate(cached):
             self._cache.update(keys, values, index)
         self.margins: dict[int, float] = {}  # of each reduction so far, by layer; see `margin`
+        self._evicted: dict[int, Torch] = {}  # by layer: rows that steps do not see, (kv_heads, prompt rows)
 
     @property
     def cached(self) -> list[tuple[Torch, Torch]]:
         """Keys and values of every layer, each (beams, kv_heads, rows, head_dim)."""
         return [(layer.keys, layer.values) for layer in self._cache.layers]
+
+    @property
+    def prefix(self) -> list[tuple[Torch, Torch]]:
+        """What a prompt leaves to its steps, as a cache that lacks the rows which they do not see.
+
+        The row after such a cache stands at its length, earlier by as many positions as rows are gone; so the
+        keys are moved by as many. Keys and values of every layer, (1, kv_heads, kept rows, head_dim) each.
+        """
+        return [self._kept(index, *pair) for index, pair in enumerate(self.cached)]
 
     def embed(self, ids: Ids) -> Torch:
         """Token ids to rows: (..., hidden_size)."""
@@ -92,7 +103,10 @@ class TorchLayers:
 
         layer, rows = self._decoder.layers[index], x.shape[1]
         positions = torch.arange(rows)[None] + self._cache.get_seq_length(index)
-        mask = torch.full((rows, rows), -torch.inf, dtype=x.dtype).triu(1)[None, None] if causal else None
+        if causal:
+            mask = torch.full((rows, rows), -torch.inf, dtype=x.dtype).triu(1)[None, None]
+        else:
+            mask = self._mask_of_evicted(index, x.dtype)
         output, probabilities = layer.self_attn(
             layer.input_layernorm(x),
             position_embeddings=self._decoder.rotary_emb(x, positions),
@@ -101,6 +115,38 @@ class TorchLayers:
         )
         assert probabilities is not None, "the model must be loaded with attn_implementation='eager'"
         return x + output, probabilities
+
+    def _mask_of_evicted(self, index: int, dtype: Any) -> Torch | None:
+        """What a step adds to its scores: (1, heads, 1, cached rows and its own)."""
+        import torch
+
+        if index not in self._evicted:
+            return None
+        group = self._decoder.layers[index].self_attn.num_key_value_groups
+        hidden = self._evicted[index].repeat_interleave(group, dim=0)  # (heads, prompt rows)
+        steps = self._cache.get_seq_length(index) + 1 - hidden.shape[1]
+        mask = torch.zeros(hidden.shape, dtype=dtype).masked_fill(hidden, -torch.inf)
+        return torch.nn.functional.pad(mask, (0, steps))[None, :, None]
+
+    def _kept(self, index: int, keys: Torch, values: Torch) -> tuple[Torch, Torch]:
+        """Keys and values of one layer without the rows that are evicted, right after the prompt."""
+        if index not in self._evicted:
+            return keys, values
+        heads, rows = keys.shape[1:3]
+        kept = ~self._evicted[index]
+        moved = self._moved(keys, rows - int(kept[0].sum()))
+        return moved[:, kept].unflatten(1, (heads, -1)), values[:, kept].unflatten(1, (heads, -1))
+
+    def _moved(self, keys: Torch, by: int) -> Torch:
+        """Rotated keys (1, kv_heads, rows, head_dim) of a prompt as they are `by` positions earlier."""
+        import torch
+
+        positions = torch.arange(keys.shape[2])[None]
+        for place, direction in ((positions, -1), (positions - by, 1)):  # back to position 0, then on
+            cos, sin = self._decoder.rotary_emb(keys, place)
+            left, right = keys.chunk(2, dim=-1)
+            keys = keys * cos + direction * sin * torch.cat([-right, left], dim=-1)
+        return keys
 
     def _feed_forward(self, index: int, x: Torch) -> Torch:
         """The MLP half of a layer."""
@@ -116,5 +162,8 @@ class TorchLayers:
             return x, span
         site = Site(resolved, index, span, count, self._cache.layers[index].keys[0], probabilities[0])
         self.margins[index] = margin(site)
+        if resolved.cache_only:
+            self._evicted[index] = CACHE_METHODS[resolved.method](site)
+            return x, span
         reduced = METHODS[resolved.method](site, x[0])
         return reduced[None], Span(span.start, span.length - (x.shape[1] - len(reduced)))

@@ -40,6 +40,14 @@ class Site:
         return self.probabilities.sum((0, 1))
 
     @property
+    def attention_by_head(self) -> Torch:
+        """What `h2o` ranks rows by: the attention that each KV head pays them, over all heads of its group
+        and all query rows: (kv_heads, length).
+        """
+        sums = self.probabilities.sum(1).unflatten(0, (len(self.keys), -1)).sum(1)
+        return sums[:, self.span.start : self.span.start + self.span.length]
+
+    @property
     def similarity(self) -> Torch:
         """Cosine of each pair of neighbouring keys in the span, all heads as one vector: (length - 1,)."""
         import torch
@@ -131,6 +139,13 @@ def _random_evict(site: Site, hidden: Torch) -> Torch:
     return evict(hidden, site.random(site.span.length), site)
 
 
+def _h2o(site: Site) -> Torch:
+    gone = site.keys.new_zeros(site.keys.shape[:2]).bool()
+    for head, score in enumerate(site.attention_by_head):
+        gone[head, [site.span.start + place for place in best(-score, site.count)]] = True
+    return gone
+
+
 METHODS: dict[str, Callable[[Site, Torch], Torch]] = {
     "weighted_merge": _weighted_merge,
     "average_merge": _average_merge,
@@ -140,25 +155,30 @@ METHODS: dict[str, Callable[[Site, Torch], Torch]] = {
     "random_evict": _random_evict,
 }
 
+CACHE_METHODS: dict[str, Callable[[Site], Torch]] = {"h2o": _h2o}
+"""Method -> the rows that later steps do not see, in each KV head: (kv_heads, rows) of bool."""
+
 RANKED_BY: dict[str, Callable[[Site], Torch]] = {
     "weighted_merge": lambda site: site.similarity,
     "average_merge": lambda site: site.similarity,
     "a_tome": lambda site: site.similarity,
     "fastv": lambda site: -site.attention_received,
+    "h2o": lambda site: -site.attention_by_head,
 }
-"""Method -> the scores whose largest it takes, where rounding can change their order."""
+"""Method -> the scores whose largest it takes, of each head if it has its own, where rounding can matter."""
 
 
 def margin(site: Site) -> float:
     """How far the last score that is taken stands above the first that is not, relative to its size.
 
+    The least of all heads, where each has scores of its own.
     Below rounding, another backend may take the other one with equal right. Infinite where there is nothing
     to choose from, and for methods that draw from integers.
     """
     if site.resolved.method not in RANKED_BY:
         return math.inf
     ranked = RANKED_BY[site.resolved.method](site).sort(descending=True).values
-    if site.count >= len(ranked):
+    if site.count >= ranked.shape[-1]:
         return math.inf
-    taken, left = ranked[site.count - 1], ranked[site.count]
-    return float((taken - left) / taken.abs().clamp(min=SMALLEST_WEIGHT))
+    taken, left = ranked[..., site.count - 1], ranked[..., site.count]
+    return float(((taken - left) / taken.abs().clamp(min=SMALLEST_WEIGHT)).min())

@@ -109,7 +109,7 @@ class TorchDecoder:
 
         with torch.no_grad():
             x = self.layers.prefill(self._prompt(), self._resolved, self._span)
-            self.prefix_lengths = tuple(keys.shape[2] for keys, _ in self.layers.cached)
+            self.prefix_lengths = tuple(keys.shape[2] for keys, _ in self.layers.prefix)
             return self.layers.top_tokens(x[:, -1], k)
 
     def step(self, tokens: Ids, parents: Ids, k: int) -> TopTokens:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from .errors import ProfileError
-from .profile import DATA_DEPENDENT_METHODS, Profile
-from .schedule import layer_ratios, token_counts
+from .profile import CACHE_METHODS, DATA_DEPENDENT_METHODS, Profile
+from .schedule import TokenCounts, layer_ratios, token_counts
 
 RATIO_GRID = 10**6  # solved ratios are multiples of one millionth
 
@@ -46,7 +46,7 @@ class ResolvedProfile:
 
     profile: Profile
     ratio: Fraction
-    ratios: tuple[Fraction, ...]  # one a layer: the share of the remaining audio rows it removes
+    ratios: tuple[Fraction, ...]  # one a layer: the share of its audio rows, or of its cache, it removes
 
     @property
     def name(self) -> str:
@@ -64,9 +64,18 @@ class ResolvedProfile:
         return tuple(layer for layer, ratio in enumerate(self.ratios) if ratio > 0)
 
     @property
+    def cache_only(self) -> bool:
+        """Whether the method shortens KV caches and leaves the rows of the prefill alone."""
+        return self.method in CACHE_METHODS
+
+    @property
     def has_static_lengths(self) -> bool:
         """Whether the token counts follow from the span alone, or depend on the data as well."""
         return self.method not in DATA_DEPENDENT_METHODS or not self.merging_layers
+
+    def token_counts(self, span_rows: int) -> TokenCounts:
+        """Rows of a span of `span_rows` audio rows in every layer; `sum(counts.cached)` is the KV budget."""
+        return token_counts(span_rows, self.ratios, self.cache_only)
 
 
 @dataclass(frozen=True)
@@ -75,8 +84,9 @@ class LayerRow:
 
     layer: int
     ratio: Fraction
-    attention_rows: int  # rows that enter the layer, which are the rows its KV cache keeps
+    attention_rows: int  # rows that enter the layer
     mlp_rows: int  # rows after the reduction of this layer
+    cached_rows: int  # rows that its KV cache keeps
     flops: int
     kv_bytes: int
 
@@ -120,9 +130,14 @@ def scoring_flops(dims: DecoderDims, rows: int) -> int:
 def flops_reduction(
     dims: DecoderDims, span_rows: int, text_rows: int, ratios: Sequence[Fraction]
 ) -> Fraction:
-    """The share of the prefill FLOPs that `ratios` remove: 1 - F_reduced / F_full, decoder only."""
-    full = prefill_flops(dims, *_rows(span_rows, text_rows, [Fraction(0)] * len(ratios)))
-    reduced = prefill_flops(dims, *_rows(span_rows, text_rows, ratios))
+    """The share of the prefill FLOPs that go where layers remove `ratios` of their rows.
+
+    It is 1 - F_reduced / F_full, decoder only. A method that works on the caches alone removes none.
+    """
+    full, reduced = (
+        _prompt_flops(dims, token_counts(span_rows, shares), text_rows)
+        for shares in ([Fraction(0)] * len(ratios), ratios)
+    )
     return 1 - Fraction(reduced, full)
 
 
@@ -148,10 +163,10 @@ def profile_table(
     resolved: ResolvedProfile, dims: DecoderDims, span_rows: int, text_rows: int, itemsize: int
 ) -> list[LayerRow]:
     """Rows, FLOPs and KV bytes of every layer, for `span_rows` audio rows and `text_rows` text rows."""
-    attention, mlp = _rows(span_rows, text_rows, resolved.ratios)
+    rows = zip(resolved.ratios, *_rows(resolved.token_counts(span_rows), text_rows), strict=True)
     return [
-        LayerRow(layer, ratio, n, left, layer_flops(dims, n, left), kv_bytes(dims, [n], itemsize))
-        for layer, (ratio, n, left) in enumerate(zip(resolved.ratios, attention, mlp, strict=True))
+        LayerRow(layer, ratio, n, left, kept, layer_flops(dims, n, left), kv_bytes(dims, [kept], itemsize))
+        for layer, (ratio, n, left, kept) in enumerate(rows)
     ]
 
 
@@ -188,10 +203,17 @@ def _ratios(profile: Profile, ratio: Fraction, dims: DecoderDims) -> tuple[Fract
     return layer_ratios(profile.schedule, profile.start_layer, ratio, dims.num_layers)
 
 
-def _rows(span_rows: int, text_rows: int, ratios: Sequence[Fraction]) -> tuple[list[int], list[int]]:
-    """Rows of the whole prompt (audio and text) in the attention and in the MLP of every layer."""
-    counts = token_counts(span_rows, ratios)
-    return [n + text_rows for n in counts.attention], [n + text_rows for n in counts.mlp]
+def _prompt_flops(dims: DecoderDims, counts: TokenCounts, text_rows: int) -> int:
+    attention, mlp, _ = _rows(counts, text_rows)
+    return prefill_flops(dims, attention, mlp)
+
+
+def _rows(counts: TokenCounts, text_rows: int) -> tuple[list[int], list[int], list[int]]:
+    """Rows of the whole prompt (audio and text) in attention, MLP and KV cache of every layer."""
+    attention, mlp, cached = (
+        [rows + text_rows for rows in column] for column in (counts.attention, counts.mlp, counts.cached)
+    )
+    return attention, mlp, cached
 
 
 def _head_flops(dims: DecoderDims) -> int:

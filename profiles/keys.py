@@ -19,9 +19,11 @@ METHODS = (
     "a_tome",
     "fastv",
     "random_evict",
+    "h2o",
 )
 RANDOM_METHODS = ("random_merge", "random_evict")
 DATA_DEPENDENT_METHODS = ("a_tome",)  # their token counts depend on the audio
+CACHE_METHODS = ("h2o",)  # they shorten KV caches; the prefill keeps all of its rows
 FASTV_SCORES = ("all_queries", "last_query")
 
 MAX_DECIMALS = 9
@@ -88,6 +90,8 @@ def _method_faults(method: str, given: Mapping[str, Any]) -> Iterator[str]:
     place = f"to method {method!r}"
     if method == "full":
         yield from _misplaced(given, _REDUCTION_FIELDS, place)
+    elif method in CACHE_METHODS:
+        yield from _cache_faults(method, given)
     elif ("ratio" in given) == ("flops_reduction" in given):
         found = "both are" if "ratio" in given else "none is"
         yield f"exactly one of ratio and flops_reduction_percent is needed, {found} given"
@@ -95,6 +99,22 @@ def _method_faults(method: str, given: Mapping[str, Any]) -> Iterator[str]:
         yield from _misplaced(given, ("fastv_score",), place)
     if method not in RANDOM_METHODS:
         yield from _misplaced(given, ("seed",), place)
+
+
+def _cache_faults(method: str, given: Mapping[str, Any]) -> Iterator[str]:
+    """What a method that leaves the rows of the prefill alone cannot be asked for."""
+    if "flops_reduction" in given:
+        yield (
+            f"flops_reduction_percent does not apply to method {method!r}: "
+            f"{method} saves KV memory and decode steps, not prefill FLOPs; give ratio"
+        )
+    elif "ratio" not in given:
+        yield f"ratio is missing: the share of the audio rows that {method!r} removes from each cache"
+    if given.get("schedule") != "constant":
+        yield (
+            f'method {method!r} needs schedule = "constant": from start_layer on, each layer keeps the same '
+            "share of its own cache, and no layer hands fewer rows to the next"
+        )
 
 
 def _misplaced(given: Mapping[str, Any], fields: Iterable[str], place: str) -> Iterator[str]:

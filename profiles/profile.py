@@ -8,10 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ProfileError
-from .keys import DATA_DEPENDENT_METHODS, KEYS, METHODS, RANDOM_METHODS, exact_number, faults_of, read_table
+from .keys import (
+    CACHE_METHODS,
+    DATA_DEPENDENT_METHODS,
+    KEYS,
+    METHODS,
+    RANDOM_METHODS,
+    exact_number,
+    faults_of,
+    read_table,
+)
 from .schedule import SCHEDULES
 
 __all__ = [
+    "CACHE_METHODS",
     "DATA_DEPENDENT_METHODS",
     "METHODS",
     "RANDOM_METHODS",
@@ -40,7 +50,9 @@ class Profile:
     method: str
     schedule: str = "single"
     start_layer: int = 0
-    ratio: Fraction | None = None  # share of the audio rows that one reduction removes, in [0, 1)
+    ratio: Fraction | None = (
+        None  # share of the audio rows (of a cache) that one reduction removes, in [0, 1)
+    )
     flops_reduction: Fraction | None = None  # or the share of the prefill FLOPs to remove, in (0, 1)
     reference_audio_seconds: Fraction = Fraction(30)  # audio for which `flops_reduction` is solved
     reference_text_tokens: int = 20

@@ -1,7 +1,8 @@
 """Token counts: how many audio rows every decoder layer sees, in exact integers.
 
 This is the only place that knows lengths. A layer attends over (and caches) the rows that enter it; its
-reduction happens after the attention, so its MLP and the next layer see what is left.
+reduction happens after the attention, so its MLP and the next layer see what is left. A method that works on
+the caches alone leaves all rows to every layer, and shortens what a layer caches.
 """
 
 from collections.abc import Sequence
@@ -17,8 +18,9 @@ SCHEDULES = ("single", "constant", "decay")
 class TokenCounts:
     """Rows of the audio span in every layer, text rows not included."""
 
-    attention: tuple[int, ...]  # rows that enter layer l: what its KV cache keeps
+    attention: tuple[int, ...]  # rows that enter layer l
     mlp: tuple[int, ...]  # rows that layer l hands on after its own reduction
+    cached: tuple[int, ...]  # rows that the KV cache of layer l keeps, in each KV head
 
 
 def removed(rows: int, ratio: Fraction) -> int:
@@ -26,23 +28,26 @@ def removed(rows: int, ratio: Fraction) -> int:
     return rows * ratio.numerator // ratio.denominator
 
 
-def token_counts(span_rows: int, ratios: Sequence[Fraction]) -> TokenCounts:
+def token_counts(span_rows: int, ratios: Sequence[Fraction], cache_only: bool = False) -> TokenCounts:
     """Follow a span of `span_rows` audio rows through layers that remove `ratios`, one ratio a layer.
 
     A ratio below 1 always leaves a row. For the method `a_tome`, whose lengths depend on the data, these are
-    the fewest rows that can be left.
+    the fewest rows that can be left. With `cache_only` a ratio is the share of the layer's own cache.
     """
+    if cache_only:
+        whole = (span_rows,) * len(ratios)
+        return TokenCounts(whole, whole, tuple(span_rows - removed(span_rows, ratio) for ratio in ratios))
     attention, mlp = [], []
     rows = span_rows
     for ratio in ratios:
         attention.append(rows)
         rows -= removed(rows, ratio)
         mlp.append(rows)
-    return TokenCounts(tuple(attention), tuple(mlp))
+    return TokenCounts(tuple(attention), tuple(mlp), tuple(attention))
 
 
 def layer_ratios(schedule: str, start_layer: int, ratio: Fraction, num_layers: int) -> tuple[Fraction, ...]:
-    """The share of the remaining audio rows that each of `num_layers` layers removes, exactly.
+    """The share of the audio rows before it that each of `num_layers` layers removes, exactly.
 
     `single` reduces at `start_layer` only, `constant` from there on, and `decay` falls linearly from `ratio`
     at `start_layer` to 0 at the last layer.

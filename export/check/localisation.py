@@ -11,7 +11,7 @@ import numpy.typing as npt
 from .backends import Backend
 from .cases import Feed
 from .graphs import GraphName
-from .places import REDUCTION, Place
+from .places import KEPT, REDUCTION, Place
 from .tolerance import TOLERANCES, Tolerance
 from .torch_backend import TorchBackend
 
@@ -78,7 +78,7 @@ def _fault(expected: Array, found: Array, tolerance: Tolerance, backend: Backend
 
 def _tie(place: Place, reference: TorchBackend, tolerance: Tolerance) -> str:
     """A hint where two scores were so close that rounding may have chosen."""
-    if place.part != REDUCTION or place.layer is None:
+    if place.part not in (REDUCTION, *KEPT) or place.layer is None:
         return ""
     margin = reference.margins.get(place.layer, np.inf)
     if margin > tolerance.rounding:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import onnx
 
+from ...plugins.evict_cache.op import EVICT_CACHE
 from ...profiles import signature as sig
 from ...profiles.flops import DecoderDims
 from .graphs import DECODE, ENCODER, GraphName
@@ -26,6 +27,7 @@ ENCODER_PARTS = (
     ("fc2", "mlp/fc2", "fc2", "output"),
 )
 KEYS_AND_VALUES = "keys and values"
+CACHED, KEPT = ("rotated keys", "cached values"), ("kept keys", "kept values")
 REDUCTION = "reduction"
 DECODER_PARTS = (
     ("attention norm", "attn_norm", "input_layernorm", "output"),
@@ -47,7 +49,7 @@ the whole MLP, its projections are inside."""
 
 TAPPED_OPS = {
     *("Gemm", "LayerNormalization", "RMSNormalization", "SkipSimplifiedLayerNormalization"),
-    *("GatedMLP", "MergeTokens", "MergeEdges", "MergePairs", "EvictTokens"),
+    *("GatedMLP", "MergeTokens", "MergeEdges", "MergePairs", "EvictTokens", EVICT_CACHE),
 }
 """Ops whose first output is the part that their name says."""
 
@@ -111,9 +113,12 @@ def _decoder(nodes: dict[str, onnx.NodeProto], graph: GraphName, dims: DecoderDi
     base = "model.language_model"
     for i in range(dims.num_layers):
         only_last = graph != DECODE and i == dims.num_layers - 1
+        evicts = _evicts(nodes.get(f"/layers.{i}/reduce"))
         for part, stem, module, side in DECODER_PARTS:
-            if part == KEYS_AND_VALUES:
+            if part == KEYS_AND_VALUES and not evicts:
                 yield from _keys_and_values(graph, i)
+            elif part == REDUCTION and evicts:
+                yield from _keys_and_values(graph, i, KEPT)
             elif node := nodes.get(f"/layers.{i}/{stem}"):
                 rows = "last" if only_last and part not in ("attention norm", "k_proj", "v_proj") else "all"
                 yield Place(part, _value(node, side), i, f"{base}.layers.{i}.{module}", side, rows)
@@ -122,17 +127,22 @@ def _decoder(nodes: dict[str, onnx.NodeProto], graph: GraphName, dims: DecoderDi
     yield from _scores()
 
 
+def _evicts(reduction: onnx.NodeProto | None) -> bool:
+    """Whether it works on the cache: then keys and values are what it leaves, after the attention."""
+    return reduction is not None and reduction.op_type == EVICT_CACHE
+
+
 def _scores() -> Iterator[Place]:
     yield Place("scores", sig.TOP_LOGITS)
     yield Place("normaliser", sig.LOG_SUM_EXP)
 
 
-def _keys_and_values(graph: GraphName, i: int) -> Iterator[Place]:
+def _keys_and_values(graph: GraphName, i: int, parts: tuple[str, str] = CACHED) -> Iterator[Place]:
     if graph == DECODE:
         names = sig.grown(sig.pool_key(i)), sig.grown(sig.pool_value(i))
     else:
         names = sig.prefix_key(i), sig.prefix_value(i)
-    for part, name in zip(("rotated keys", "cached values"), names, strict=True):
+    for part, name in zip(parts, names, strict=True):
         yield Place(part, name, i)
 
 

@@ -126,7 +126,7 @@ def _prefix(layers: TorchLayers) -> dict[str, Array]:
     """Keys and values of the prompt, (kv_heads, rows, head_dim) each."""
     return {
         name(i): tensor[0].numpy()
-        for i, pair in enumerate(layers.cached)
+        for i, pair in enumerate(layers.prefix)
         for name, tensor in zip((sig.prefix_key, sig.prefix_value), pair, strict=True)
     }
 

@@ -101,13 +101,16 @@ def _cost_section(cost: ProfileCost) -> Section:
     from ...runtime.report import Section, columns
     from ...runtime.units import seconds, size
 
-    rows = columns("layer", "ratio", "attention rows", "MLP rows", "GFLOPs", "KV cache", left=0)
+    rows = columns(
+        "layer", "ratio", "attention rows", "MLP rows", "cached rows", "GFLOPs", "KV cache", left=0
+    )
     for row in cost.layers:
         rows.add_row(
             str(row.layer),
             str(row.ratio),
             str(row.attention_rows),
             str(row.mlp_rows),
+            str(row.cached_rows),
             f"{row.flops / GIGA:.3f}",
             size(row.kv_bytes),
         )

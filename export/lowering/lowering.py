@@ -49,13 +49,14 @@ class Lowering(Protocol):
     name: str
     precision: Precision
     takes_data_dependent_lengths: bool  # whether a tensor may be as long as its data make it (a_tome)
+    evicts_caches: bool  # whether each KV head of a cache may keep rows of its own (h2o)
     domains: tuple[str, ...]  # opset domains beside the standard one and the project's
 
     def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:
         """Bodies of the ops that the encoder graph uses."""
 
-    def decoder_functions(self, dims: DecoderDims) -> list[onnx.FunctionProto]:
-        """Bodies of the ops that prefill and decode graphs use."""
+    def decoder_functions(self, dims: DecoderDims, evicts_caches: bool = False) -> list[onnx.FunctionProto]:
+        """Bodies of the ops that prefill and decode graphs use, that of cache eviction only if asked for."""
 
     def full_attention(self, g: Graph, name: str, num_heads: int, query: str, key: str, value: str) -> str:
         """Bidirectional attention; all three are (rows, heads * head_dim)."""
@@ -66,9 +67,9 @@ class Lowering(Protocol):
         """Causal attention of the prefill."""
 
     def causal_attention_mass(
-        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str
+        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str, by_head: bool = False
     ) -> tuple[str, str]:
-        """Causal attention, and its column sums: (rows,)."""
+        """Causal attention, and its column sums: (rows,), or those of each KV head, (kv_heads, rows)."""
 
     def last_row_attention(
         self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str
@@ -101,5 +102,13 @@ class Lowering(Protocol):
     def last_query_mass(self, g: Graph, name: str, dims: DecoderDims, query: str, key: str) -> str:
         """The attention of the last row to every row, summed over the heads: (rows,) of float32."""
 
-    def reduce(self, g: Graph, name: str, op_type: str, inputs: Sequence[str], cut: Cut) -> str:
-        """One op that removes rows."""
+    def reduce(
+        self,
+        g: Graph,
+        name: str,
+        op_type: str,
+        inputs: Sequence[str],
+        cut: Cut,
+        outputs: Sequence[str] | int = 1,
+    ) -> str:
+        """One op that removes rows; give the first of its outputs."""

@@ -11,6 +11,7 @@ from ...plugins.causal_attention import function as causal
 from ...plugins.causal_attention.op import LAST_QUERY_MASS
 from ...plugins.decode_attention import function as decode
 from ...plugins.decode_attention.op import DECODE_ATTENTION, LAST_ROW_ATTENTION
+from ...plugins.evict_cache import function as cache_eviction
 from ...plugins.evict_tokens import function as evict
 from ...plugins.full_attention import function as full
 from ...plugins.full_attention.op import FULL_ATTENTION
@@ -33,13 +34,14 @@ class OnnxRuntimeLowering:
     name = "onnxruntime"
     precision: Precision = FP32
     takes_data_dependent_lengths = True
+    evicts_caches = True
     domains: tuple[str, ...] = (CONTRIB,)
 
     def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:
         """Bodies of the ops that the encoder graph uses."""
         return [full.full_attention(num_heads, hidden_size // num_heads)]
 
-    def decoder_functions(self, dims: DecoderDims) -> list[onnx.FunctionProto]:
+    def decoder_functions(self, dims: DecoderDims, evicts_caches: bool = False) -> list[onnx.FunctionProto]:
         """Bodies of the ops that prefill and decode graphs use."""
         heads = dims.num_heads, dims.num_kv_heads, dims.head_dim
         return [
@@ -53,6 +55,7 @@ class OnnxRuntimeLowering:
             merge.random_score(),
             evict.evict_tokens(),
             mlp.gated_mlp(),
+            *([cache_eviction.evict_cache(*heads[1:])] if evicts_caches else []),
         ]
 
     def full_attention(self, g: Graph, name: str, num_heads: int, query: str, key: str, value: str) -> str:
@@ -66,10 +69,10 @@ class OnnxRuntimeLowering:
         return _attention(g, name, dims, (query, key, value), ("output",))[0]
 
     def causal_attention_mass(
-        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str
+        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str, by_head: bool = False
     ) -> tuple[str, str]:
         """The same Loop with the column sums carried along."""
-        output, mass = _attention(g, name, dims, (query, key, value), ("output", "mass"))
+        output, mass = _attention(g, name, dims, (query, key, value), ("output", "mass"), by_head)
         return output, mass
 
     def last_row_attention(
@@ -120,17 +123,31 @@ class OnnxRuntimeLowering:
         """One row of scores."""
         return g.op(LAST_QUERY_MASS, query, key, name=name, domain=DOMAIN)
 
-    def reduce(self, g: Graph, name: str, op_type: str, inputs: Sequence[str], cut: Cut) -> str:
+    def reduce(
+        self,
+        g: Graph,
+        name: str,
+        op_type: str,
+        inputs: Sequence[str],
+        cut: Cut,
+        outputs: Sequence[str] | int = 1,
+    ) -> str:
         """Every reduction op has a function body; lengths that depend on the data are no obstacle."""
         span = g.shape(cut.span.start, cut.length)
-        return g.op(op_type, *inputs, span, cut.removed, name=name, domain=DOMAIN)
+        return g.op(op_type, *inputs, span, cut.removed, name=name, domain=DOMAIN, outputs=outputs)
 
 
 def _attention(
-    g: Graph, name: str, dims: DecoderDims, inputs: Sequence[str], outputs: Sequence[str]
+    g: Graph,
+    name: str,
+    dims: DecoderDims,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    mass_by_head: bool = False,
 ) -> list[str]:
     """The nodes of the function instead of its call, so that the mask is added in place."""
     body = Body(f"{name}/", within=g)
     names = [f"{name}/{output}" for output in outputs]
-    causal.append_attention(body, (dims.num_heads, dims.num_kv_heads, dims.head_dim), inputs, names)
+    heads = dims.num_heads, dims.num_kv_heads, dims.head_dim
+    causal.append_attention(body, heads, inputs, names, mass_by_head)
     return names

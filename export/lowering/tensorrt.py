@@ -34,6 +34,7 @@ class TensorRTLowering:
 
     name = "tensorrt"
     takes_data_dependent_lengths = False
+    evicts_caches = False
     domains: tuple[str, ...] = ()
 
     def __init__(self, precision: Precision, max_audio_rows: int) -> None:
@@ -44,7 +45,7 @@ class TensorRTLowering:
         """None: they would win over plugins."""
         return []
 
-    def decoder_functions(self, dims: DecoderDims) -> list[onnx.FunctionProto]:
+    def decoder_functions(self, dims: DecoderDims, evicts_caches: bool = False) -> list[onnx.FunctionProto]:
         """None: they would win over plugins."""
         return []
 
@@ -66,9 +67,10 @@ class TensorRTLowering:
         return g.reshape(out, -1, dims.query_width)
 
     def causal_attention_mass(
-        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str
+        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str, by_head: bool = False
     ) -> tuple[str, str]:
         """Fused attention, and one more pass over query and key for the column sums."""
+        assert not by_head, "the plugin sums over all heads; a method that needs more is refused before"
         out = self.causal_attention(g, name, dims, query, key, value)
         return out, _plugin(g, name, COLUMN_MASS, [query, key])
 
@@ -131,7 +133,15 @@ class TensorRTLowering:
         heads = dims.num_heads, dims.num_kv_heads, dims.head_dim
         return append_last_query_mass(Body(f"{name}/", within=g), heads, last, g.to_float(key))
 
-    def reduce(self, g: Graph, name: str, op_type: str, inputs: Sequence[str], cut: Cut) -> str:
+    def reduce(
+        self,
+        g: Graph,
+        name: str,
+        op_type: str,
+        inputs: Sequence[str],
+        cut: Cut,
+        outputs: Sequence[str] | int = 1,
+    ) -> str:
         """A plugin. It reads of the text before and after the audio only the shapes."""
         attributes = {
             "numerator": cut.ratio.numerator,
@@ -144,10 +154,17 @@ class TensorRTLowering:
                 f"{name}: the ratio {cut.ratio} does not fit into the 32-bit attributes of a plugin; "
                 "give a fraction of smaller numbers"
             )
-        return _plugin(g, name, op_type, [*inputs, PREFIX_IDS, SUFFIX_IDS], **attributes)
+        return _plugin(g, name, op_type, [*inputs, PREFIX_IDS, SUFFIX_IDS], outputs, **attributes)
 
 
-def _plugin(g: Graph, name: str, op_type: str, inputs: Sequence[str], **attributes: int) -> str:
+def _plugin(
+    g: Graph,
+    name: str,
+    op_type: str,
+    inputs: Sequence[str],
+    outputs: Sequence[str] | int = 1,
+    **attributes: int,
+) -> str:
     return g.op(
         op_type,
         *inputs,
@@ -155,6 +172,7 @@ def _plugin(g: Graph, name: str, op_type: str, inputs: Sequence[str], **attribut
         domain=DOMAIN,
         plugin_namespace=DOMAIN,
         plugin_version=VERSION,
+        outputs=outputs,
         **attributes,
     )
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
@@ -113,6 +114,39 @@ def test_a_graph_of_another_profile_is_found_by_its_lengths(own):
     assert re.match(
         r"first differs in layer 1, MLP norm: shape \[\d+, 64\] instead of \[", found["prefill.own-30"]
     )
+
+
+@pytest.fixture(scope="module")
+def evicting(tiny_checkpoint, tmp_path_factory):
+    """An artifact whose caches are shortened in layers 1 to 3."""
+    folder = tmp_path_factory.mktemp("evicting") / "artifact"
+    profile = Profile("h2o", "h2o", "constant", 1, ratio=Fraction(1, 2))
+    build(tiny_checkpoint, folder, BuildOptions((profile,), weights="copy"))
+    return folder
+
+
+def test_caches_that_rows_are_evicted_from_agree(evicting):
+    verdicts = check_artifact(open_artifact(evicting), CheckOptions())
+    assert {verdict.graph.kind for verdict in verdicts} == {"encoder", "prefill", "decode"}
+    assert all(verdict.finding.passed for verdict in verdicts)
+
+
+@pytest.mark.parametrize("layer", [1, 3])
+def test_evicting_the_wrong_rows_is_found_in_what_is_kept(evicting, tmp_path, layer):
+    folder = Path(shutil.copytree(evicting, tmp_path / "artifact"))
+    graph = onnx.load(folder / "prefill.h2o.onnx", load_external_data=False)
+    nodes = {node.name: node for node in graph.graph.node}
+    node = nodes[f"/layers.{layer}/reduce/EvictCache"]
+    negated = onnx.helper.make_node("Neg", [node.input[2]], ["negated"], name="/negated")
+    node.input[2] = "negated"
+    graph.graph.node.insert(list(graph.graph.node).index(node), negated)
+    (folder / "prefill.h2o.onnx").write_bytes(graph.SerializeToString())
+    sign(folder)
+    found = places(folder, CheckOptions())
+    assert found.keys() == {"prefill.h2o"}  # decode steps get the caches of the reference
+    line = found["prefill.h2o"]
+    assert line.startswith(f"first differs in layer {layer}, kept keys: error ")
+    assert line.endswith(f"; everything up to layer {layer}, o_proj agrees")
 
 
 def test_wrong_angles_are_found_in_the_rotated_keys(tiny_checkpoint, tmp_path):

@@ -29,6 +29,7 @@ class StaticLowering(OnnxRuntimeLowering):
 
     name = "static"
     takes_data_dependent_lengths = False
+    evicts_caches = False
 
 
 @pytest.fixture
@@ -36,8 +37,8 @@ def write(tiny_checkpoint, tmp_path):
     model = load_model(Checkpoint(tiny_checkpoint))
     store = weight_store(tensors_of((model.encoder, model.decoder)), "link")
 
-    def write_for(lowering, method):
-        profile = resolve_for(Profile("mine", method, "single", 1, ratio=Fraction(1, 4)), model)
+    def write_for(lowering, method, schedule="single"):
+        profile = resolve_for(Profile("mine", method, schedule, 1, ratio=Fraction(1, 4)), model)
         return write_graphs(tmp_path, model, [profile], store, lowering)
 
     return write_for
@@ -49,12 +50,21 @@ def test_a_length_that_depends_on_the_data_is_refused_with_the_reason(write, tmp
     assert not list(tmp_path.iterdir())
 
 
+def test_caches_that_each_head_shortens_are_refused_with_the_reason(write, tmp_path):
+    with pytest.raises(
+        ProfileError, match=r"mine \(h2o\): each KV head keeps the rows .* static has no plugin"
+    ):
+        write(StaticLowering(), "h2o", "constant")
+    assert not list(tmp_path.iterdir())
+
+
 def test_lengths_that_follow_from_the_shapes_are_taken(write):
     assert "prefill.mine.onnx" in write(StaticLowering(), "weighted_merge")
 
 
 def test_onnx_runtime_takes_both(write):
     assert "prefill.mine.onnx" in write(OnnxRuntimeLowering(), "a_tome")
+    assert "prefill.mine.onnx" in write(OnnxRuntimeLowering(), "h2o", "constant")
 
 
 def run(graph, feeds):

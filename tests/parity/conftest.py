@@ -10,7 +10,7 @@ from transformers.utils import logging
 
 from fastadasp.export.pipeline import BuildOptions, build
 from fastadasp.export.torch_reference import load_reference
-from fastadasp.profiles.profile import METHODS, Profile
+from fastadasp.profiles.profile import CACHE_METHODS, METHODS, Profile
 from fastadasp.profiles.schedule import SCHEDULES
 from fastadasp.runtime import SpeechLM
 
@@ -27,14 +27,17 @@ EXTREMES = (
     Profile("most-removed", "weighted_merge", "constant", 0, ratio=Fraction(9, 10)),
     Profile("most-pairs", "a_tome", "constant", 0, ratio=Fraction(9, 10)),
     Profile("most-evicted", "fastv", "constant", 0, ratio=Fraction(9, 10)),
+    Profile("most-forgotten", "h2o", "constant", 0, ratio=Fraction(999, 1000)),
+    Profile("last-cache", "h2o", "constant", 3, ratio=Fraction(1, 2)),
+    Profile("nothing-forgotten", "h2o", "constant", 0, ratio=Fraction(1, 1000)),
     Profile("another-seed", "random_merge", "constant", 1, ratio=Fraction(2, 7), seed=2**31 - 1),
 )
 
 
 def every_method_and_schedule():
-    """A profile for each pair, `fastv` with both of its scores."""
+    """A profile for each pair that there is, `fastv` with both of its scores."""
     for method in METHODS[METHODS.index("full") + 1 :]:
-        for schedule in SCHEDULES:
+        for schedule in ("constant",) if method in CACHE_METHODS else SCHEDULES:
             yield Profile(f"{method}-{schedule}", method, schedule, 1, ratio=Fraction(2, 7))
     for schedule in SCHEDULES:
         name = f"fastv-last-query-{schedule}"

@@ -13,7 +13,7 @@ from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration, W
 from fastadasp.export.pipeline import BuildOptions, build, check_graph
 from fastadasp.export.torch_reference import encode_window
 from fastadasp.profiles.errors import AudioError, RequestError
-from fastadasp.profiles.keys import METHODS
+from fastadasp.profiles.keys import CACHE_METHODS, METHODS
 from fastadasp.profiles.profile import Profile
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.beam_search import SearchOptions, generate
@@ -39,7 +39,13 @@ PROFILES = (
     Profile("full", "full"),
     *(Profile(method, method, "constant", 1, ratio=Fraction(2, 7)) for method in METHODS[1:]),
     *(
-        Profile(f"{method}-with-bos", method, "decay", 0, ratio=Fraction(1, 2), include_audio_bos=True)
+        Profile(
+            f"{method}-with-bos",
+            method,
+            "constant" if method in CACHE_METHODS else "decay",
+            ratio=Fraction(1, 2),
+            include_audio_bos=True,
+        )
         for method in METHODS[1:]
     ),
 )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fastadasp.export.torch_reduction import METHODS as REFERENCE_METHODS
-from fastadasp.export.torch_reduction import Site, Span, best, disjoint, margin, merge
+from fastadasp.export.torch_reduction import CACHE_METHODS, Site, Span, best, disjoint, margin, merge
+from fastadasp.export.torch_reduction import METHODS as ROW_METHODS
 from fastadasp.export.torch_reference import load_reference
 from fastadasp.profiles.flops import ResolvedProfile
 from fastadasp.profiles.keys import METHODS
@@ -18,6 +18,7 @@ from .conftest import FULL, REDUCED
 from .models import AFTER, BEFORE, all_logits, forced_logits, our_rows, reference_decoder, sound
 
 ATOL = 1e-4  # of logits whose scale is 10, in float32
+MOVED_ATOL = 3e-4  # where a cache holds its keys at other positions: angles of 330 positions are rounded
 CLIPS = {"one row": 800, "two rows": 961, "short": 9000, "one window": 32000, "seven windows": 210000}
 STEPS = 8
 
@@ -54,17 +55,19 @@ def greedy(decoder, vocab_size):
 
 
 def test_the_reference_knows_every_method():
-    assert {"full", *REFERENCE_METHODS} == set(METHODS)
+    assert {"full", *ROW_METHODS, *CACHE_METHODS} == set(METHODS)
 
 
 @pytest.mark.parametrize("clip", CLIPS)
 @pytest.mark.parametrize("profile", [profile.name for profile in (FULL, *REDUCED)])
-def test_lengths_logits_and_tokens_equal_the_reference(ours, reference, vocab_size, profile, clip):
+def test_lengths_logits_and_tokens_equal_the_reference(speech_lm, ours, reference, vocab_size, profile, clip):
+    resolved = speech_lm.manifest.profiles[profile]
     tokens = greedy(reference(profile, clip), vocab_size)
     theirs, mine = reference(profile, clip), ours(profile, clip)
     expected, found = (forced_logits(decoder, tokens[:-1], vocab_size) for decoder in (theirs, mine))
     assert mine.cache.prefix_lengths == theirs.prefix_lengths
-    np.testing.assert_allclose(found, expected, atol=ATOL, rtol=0)
+    atol = MOVED_ATOL if resolved.cache_only else ATOL
+    np.testing.assert_allclose(found, expected, atol=atol, rtol=0)
     assert greedy(ours(profile, clip), vocab_size) == tokens
 
 
@@ -81,7 +84,9 @@ def test_beams_equal_the_reference(ours, reference, vocab_size, profile):
     assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=ATOL)
 
 
-@pytest.mark.parametrize("profile", ["weighted_merge-constant", "a_tome-decay", "random_evict-single"])
+@pytest.mark.parametrize(
+    "profile", ["weighted_merge-constant", "a_tome-decay", "random_evict-single", "h2o-constant"]
+)
 def test_long_answers_of_many_beams_equal_the_reference(ours, reference, vocab_size, profile):
     options = SearchOptions(num_beams=5, num_return_sequences=5, max_new_tokens=45)
     expected, found = (
@@ -92,10 +97,10 @@ def test_long_answers_of_many_beams_equal_the_reference(ours, reference, vocab_s
 
 
 def test_a_wrong_method_would_be_noticed(ours, vocab_size):
-    """The first logits of any two methods are further apart than any tolerance here."""
+    """The first two rows of logits of any two methods are further apart than any tolerance here."""
     profiles = ("full", *(f"{method}-constant" for method in METHODS[1:]), "fastv-last-query-constant")
     profiles += tuple(f"{method}-with-bos" for method in METHODS[1:])
-    logits = [all_logits(ours(profile, "one window").start(vocab_size)) for profile in profiles]
+    logits = [forced_logits(ours(profile, "one window"), [17], vocab_size) for profile in profiles]
     for i, one in enumerate(logits):
         for other in logits[:i]:
             assert np.abs(one - other).max() > 100 * ATOL
@@ -132,7 +137,7 @@ def test_ties_go_to_the_lower_index():
     assert best(-torch.zeros(4), 3) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("profile", ["weighted_merge-decay", "fastv-last-query-constant"])
+@pytest.mark.parametrize("profile", ["weighted_merge-decay", "fastv-last-query-constant", "h2o-constant"])
 def test_the_reference_is_the_same_in_float64(checkpoint, reference, speech_lm, rows_of, vocab_size, profile):
     model = load_reference(checkpoint, "float64")
     wide = reference_decoder(model, speech_lm.manifest.profiles[profile], rows_of("short"))
@@ -144,7 +149,9 @@ def test_the_reference_is_the_same_in_float64(checkpoint, reference, speech_lm, 
 
 def site_of(method, keys, count, probabilities=None):
     """A site over all rows of one head, under a profile of this method."""
-    resolved = ResolvedProfile(Profile("mine", method, "single", 0, ratio=Fraction(1, 2)), Fraction(1, 2), ())
+    resolved = ResolvedProfile(
+        Profile("mine", method, "constant", 0, ratio=Fraction(1, 2)), Fraction(1, 2), ()
+    )
     return Site(resolved, 0, Span(0, keys.shape[1]), count, keys, probabilities)
 
 
@@ -158,3 +165,5 @@ def test_the_margin_is_the_gap_between_what_is_taken_and_what_is_left():
     assert margin(site_of("random_merge", keys, 1)) == np.inf  # integers do not round
     received = torch.tensor([4.0, 1.0, 3.0, 1.5]).expand(1, 1, -1)
     assert margin(site_of("fastv", keys, 1, received)) == pytest.approx(0.5)  # 1.0 goes, 1.5 stays
+    by_head = torch.stack([received[0], torch.tensor([[1.0, 2, 1.25, 3]])])
+    assert margin(site_of("h2o", keys.repeat(2, 1, 1), 1, by_head)) == pytest.approx(0.25)  # the closer head

@@ -187,11 +187,35 @@ def test_the_table_agrees_with_the_totals() -> None:
     counts = token_counts(40, resolved.ratios)
     attention = [rows + 5 for rows in counts.attention]
     mlp = [rows + 5 for rows in counts.mlp]
-    assert [(row.layer, row.attention_rows, row.mlp_rows) for row in table] == [
-        (0, 45, 45),
-        (1, 45, 35),
-        (2, 35, 28),
+    assert [(row.layer, row.attention_rows, row.mlp_rows, row.cached_rows) for row in table] == [
+        (0, 45, 45, 45),
+        (1, 45, 35, 45),
+        (2, 35, 28, 35),
     ]
     assert [row.ratio for row in table] == [0, Fraction(1, 4), Fraction(1, 4)]
     assert sum(row.flops for row in table) + 2 * 8 * 30 == prefill_flops(TINY, attention, mlp)
     assert sum(row.kv_bytes for row in table) == kv_bytes(TINY, attention, 4)
+
+
+def test_h2o_costs_a_full_prefill_and_caches_less() -> None:
+    full, shorter = (
+        profile_table(resolve(profile, TINY, 40), TINY, span_rows=40, text_rows=5, itemsize=4)
+        for profile in (Profile("f", "full"), Profile("x", "h2o", "constant", 1, ratio=Fraction(3, 4)))
+    )
+    assert [(row.attention_rows, row.mlp_rows, row.cached_rows) for row in shorter] == [
+        (45, 45, 45),
+        (45, 45, 15),
+        (45, 45, 15),
+    ]
+    assert [row.flops for row in shorter] == [row.flops for row in full]
+    assert [row.kv_bytes for row in shorter] == [kv_bytes(TINY, [rows], 4) for rows in (45, 15, 15)]
+
+
+def test_the_kv_budget_of_a_profile_is_one_sum() -> None:
+    profiles = (
+        Profile("f", "full"),
+        Profile("m", "weighted_merge", "single", 0, ratio=Fraction(1, 2)),
+        Profile("h", "h2o", "constant", 1, ratio=Fraction(1, 2)),
+    )
+    budgets = [sum(resolve(profile, TINY, 40).token_counts(40).cached) for profile in profiles]
+    assert budgets == [120, 80, 80]

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastadasp.profiles import (
+    CACHE_METHODS,
     METHODS,
     SCHEDULES,
     DecoderDims,
@@ -21,7 +22,7 @@ from fastadasp.profiles import (
     resolve,
 )
 
-MERGE = 'method = "weighted_merge"\n'
+MERGE, H2O = 'method = "weighted_merge"\n', 'method = "h2o"\n'
 
 
 def _fault(text: str, name: str = "mine") -> str:
@@ -94,6 +95,8 @@ def profiles(draw: st.DrawFn) -> Profile:
     if method == "full":
         return Profile(name, method, include_audio_bos=bos)
     share = draw(st.fractions(0, 1, max_denominator=10**9).filter(lambda value: value < 1))
+    if method in CACHE_METHODS:
+        return Profile(name, method, "constant", draw(whole), ratio=share, include_audio_bos=bos)
     target: dict[str, object] = {"ratio": share}
     if share and (100 * share).denominator <= 10**9 and draw(st.booleans()):
         seconds = draw(st.fractions(Fraction(1, 100), 3600, max_denominator=10**9))
@@ -139,7 +142,16 @@ def test_all_faults_are_told_at_once_on_one_line() -> None:
     [
         ("ratio = 0.5\n", "method is missing: choose one of full, weighted_merge"),
         ('method = "magic"\nratio = 0.5\n', 'method = "magic" must be one of full, weighted_merge'),
-        ('method = "h2o"\nratio = 0.5\n', 'method = "h2o" must be one of'),
+        ('method = "H2O"\nratio = 0.5\n', 'method = "H2O" must be one of'),
+        (H2O + "ratio = 0.5\n", "method 'h2o' needs schedule = \"constant\": from start_layer on"),
+        (H2O + 'schedule = "decay"\nratio = 0.5\n', "method 'h2o' needs schedule"),
+        (H2O + 'schedule = "constant"\n', "ratio is missing: the share of the audio rows that 'h2o' removes"),
+        (
+            H2O + 'schedule = "constant"\nflops_reduction_percent = 50\n',
+            "flops_reduction_percent does not apply to method 'h2o': "
+            "h2o saves KV memory and decode steps, not prefill FLOPs; give ratio",
+        ),
+        (H2O + 'schedule = "constant"\nratio = 0.5\nseed = 1\n', "seed does not apply to method 'h2o'"),
         ('method = "a\\nb"\n', r'method = "a\nb" must be one of'),
         (MERGE, "exactly one of ratio and flops_reduction_percent is needed, none is given"),
         (MERGE + "ratio = 0.5\nflops_reduction_percent = 50\n", "needed, both are given"),

@@ -85,6 +85,23 @@ def test_a_layer_caches_its_rows_before_its_own_reduction() -> None:
     assert counts.mlp == (10, 5, 5)
 
 
+def test_a_cache_holds_the_rows_that_its_layer_attends_over() -> None:
+    counts = token_counts(10, [Fraction(0), Fraction(1, 2), Fraction(0)])
+    assert counts.cached == counts.attention
+
+
+@given(st.integers(0, 5_000), ratios_below_one, layouts())
+def test_only_the_caches_get_shorter_where_a_method_works_on_them_alone(
+    span: int, ratio: Fraction, layout: tuple[str, int, int]
+) -> None:
+    _, start, num_layers = layout
+    counts = token_counts(span, layer_ratios("constant", start, ratio, num_layers), cache_only=True)
+    assert counts.attention == counts.mlp == (span,) * num_layers
+    kept = span - floor(span * ratio)
+    assert counts.cached == (span,) * start + (kept,) * (num_layers - start)  # nothing compounds
+    assert kept or not span
+
+
 def test_a_decimal_ratio_is_not_rounded_as_a_float() -> None:
     assert int(100 * 0.29) == 28  # what floating point makes of it
     assert removed(100, Fraction("0.29")) == 29
