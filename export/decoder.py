@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from ..plugins.body import FLOAT
+from ..plugins.evict_cache.op import EVICT_CACHE
 from ..profiles import signature as sig
 from ..profiles.flops import ResolvedProfile
 from ..runtime.manifest import FrontEnd
@@ -21,7 +22,7 @@ from .checkpoint import Tensor
 from .graph import Graph
 from .lowering.lowering import Cut, Lowering, Span
 from .model_spec import DecoderLayer, DecoderSpec
-from .reduction import Site, evict_cache, needs_mass, reduce_rows, removed_rows
+from .reduction import Site, needs_mass, reduce_rows, removed_rows
 from .weights import WeightStore
 
 HIDDEN = -1e30  # added to the score of a pool row that a beam does not see
@@ -130,8 +131,7 @@ class _Prefill(_Layers):
 
     def __init__(self, g: Graph, spec: DecoderSpec, lowering: Lowering, resolved: ResolvedProfile) -> None:
         super().__init__(g, spec, lowering)
-        self.profile, self.ratio, self.ratios = resolved.profile, resolved.ratio, resolved.ratios
-        self.cache_only, self.merging_layers = resolved.cache_only, resolved.merging_layers
+        self.resolved, self.profile, self.ratios = resolved, resolved.profile, resolved.ratios
         self.evictions: dict[int, _Eviction] = {}  # by layer
 
     def run(self, front_end: FrontEnd) -> None:
@@ -141,8 +141,8 @@ class _Prefill(_Layers):
         span = self._span(front_end)
         length = span.length
         all_angles = self._all_angles(x)
-        if self.cache_only and self.merging_layers:
-            self.evictions = dict.fromkeys(self.merging_layers, self._eviction(span, x))
+        if self.resolved.cache_only and self.resolved.merging_layers:
+            self.evictions = dict.fromkeys(self.resolved.merging_layers, self._eviction(span, x))
         for i, layer in enumerate(self.spec.layers[:-1]):
             x, normed = self.norm(x, branch, layer.attn_norm, f"/layers.{i}/attn_norm")
             query, key, value, cached = self._query_key_value(normed, layer, i, all_angles)
@@ -151,7 +151,7 @@ class _Prefill(_Layers):
                 self._evict_cache(i, cached, value, mass)
             out = g.linear(attended, layer.output, f"/layers.{i}/attn/o_proj")
             name = f"/layers.{i}/mlp_norm"
-            if self.ratios[i] and not self.cache_only:
+            if self.ratios[i] and not self.resolved.cache_only:
                 site = Site(f"/layers.{i}/reduce", i, self.dims, query, key, mass, span, length)
                 x, length = self._reduce(site, self.ratios[i], g.op("Add", x, out, name=f"/layers.{i}/attn"))
                 x, normed = self.norm(x, None, layer.mlp_norm, name)
@@ -191,8 +191,9 @@ class _Prefill(_Layers):
         return self.angles(g.reshape(index, 1, -1, 1), "/rope")
 
     def _eviction(self, span: Span, x: str) -> _Eviction:
-        removed = removed_rows(self.g, span.length, self.ratio, "/reduce")
-        return _Eviction(Cut(span, span.length, removed, self.ratio), self._all_angles(x, removed))
+        ratio = self.resolved.ratio
+        removed = removed_rows(self.g, span.length, ratio, "/reduce")
+        return _Eviction(Cut(span, span.length, removed, ratio), self._all_angles(x, removed))
 
     def _query_key_value(
         self, normed: str, layer: DecoderLayer, i: int, all_angles: Angles
@@ -207,10 +208,10 @@ class _Prefill(_Layers):
         return self.rotate(query, self.dims.num_heads, angles, f"{name}/q")
 
     def _key_value(self, normed: str, layer: DecoderLayer, i: int, angles: Angles) -> tuple[str, str, str]:
-        """Rotated key and value in cache layout, and the key as the cache wants it.
+        """Rotated key and value in cache layout, and the key as the cache takes it.
 
-        Key and value are outputs of the graph, unless rows are evicted from them: then the cache wants its
-        keys at other positions.
+        Key and value are outputs of the graph, unless rows will be evicted: then the cache takes its keys at
+        the positions that remain.
         """
         g, name = self.g, f"/layers.{i}/attn"
         key = g.linear(normed, layer.key, f"{name}/k_proj")
@@ -227,9 +228,9 @@ class _Prefill(_Layers):
     def _evict_cache(self, i: int, key: str, value: str, mass: str | None) -> None:
         """Write what a cache keeps: in each head the rows of the span that got the most attention."""
         assert mass is not None
-        outputs = [sig.prefix_key(i), sig.prefix_value(i)]
-        name, cut = f"/layers.{i}/reduce", self.evictions[i].cut
-        evict_cache(self.g, self.lowering, name, [key, value], mass, cut, outputs)
+        g, cut, outputs = self.g, self.evictions[i].cut, [sig.prefix_key(i), sig.prefix_value(i)]
+        score = g.slice(mass, cut.span.start, g.op("Add", cut.span.start, cut.length), 1)
+        self.lowering.reduce(g, f"/layers.{i}/reduce", EVICT_CACHE, [key, value, score], cut, outputs)
 
     def _angles_of(self, rows: str, all_angles: Angles) -> Angles:
         g, count = self.g, self.g.dim(rows, 0)

@@ -1,14 +1,12 @@
-"""One reduction site: from the rows after attention, or from those of a cache, to fewer, for every method."""
+"""One reduction site: from the rows after attention to fewer rows, for every method that removes rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
-from ..plugins.evict_cache.op import EVICT_CACHE
 from ..plugins.evict_tokens.op import EVICT_TOKENS
 from ..plugins.merge_tokens.op import MERGE_EDGES, MERGE_PAIRS, MERGE_TOKENS
 from ..profiles.flops import DecoderDims
@@ -57,31 +55,6 @@ def removed_rows(g: Graph, length: str, ratio: Fraction, name: str) -> str:
     """floor(length * ratio), int64 of shape (1,)."""
     removed = g.op("Mul", length, g.ints(ratio.numerator))
     return g.op("Div", removed, g.ints(ratio.denominator), name=f"{name}/removed")
-
-
-def evict_cache(
-    g: Graph,
-    lowering: Lowering,
-    name: str,
-    caches: Sequence[str],
-    mass: str,
-    cut: Cut,
-    outputs: Sequence[str],
-) -> None:
-    """Append the eviction from key and value of one layer: each head keeps the rows it attends to most.
-
-    Args:
-        g: where to.
-        lowering: of the backend.
-        name: node name prefix, such as /layers.3/reduce.
-        caches: key and value, (kv_heads, rows, head_dim).
-        mass: column sums of each head, (kv_heads, rows).
-        cut: where and how many.
-        outputs: names of the kept key and value, (kv_heads, rows - removed, head_dim).
-    """
-    start = cut.span.start
-    score = g.slice(mass, start, g.op("Add", start, cut.length), 1)
-    lowering.reduce(g, name, EVICT_CACHE, [*caches, score], cut, outputs)
 
 
 def _weighted_merge(g: Graph, lowering: Lowering, profile: Profile, site: Site) -> tuple[str, list[str]]:

@@ -130,9 +130,9 @@ def scoring_flops(dims: DecoderDims, rows: int) -> int:
 def flops_reduction(
     dims: DecoderDims, span_rows: int, text_rows: int, ratios: Sequence[Fraction]
 ) -> Fraction:
-    """The share of the prefill FLOPs that go where layers remove `ratios` of their rows.
+    """The share of the prefill FLOPs that `ratios` remove: 1 - F_reduced / F_full, decoder only.
 
-    It is 1 - F_reduced / F_full, decoder only. A method that works on the caches alone removes none.
+    The ratios are shares of the rows that layers hand on: a method that shortens caches alone has none.
     """
     full, reduced = (
         _prompt_flops(dims, token_counts(span_rows, shares), text_rows)

@@ -27,5 +27,5 @@ class GenerationResult:
     audio_seconds: float
     profile: str
     prefix_lengths: tuple[int, ...]  # rows of the prompt that each layer keeps
-    kept_ratio: float  # audio rows kept, summed over the layers / (layers * audio rows)
+    kept_ratio: float  # audio rows in the KV caches, summed over the layers / (layers * audio rows)
     kv_bytes: int  # prefix, shared by all beams, plus the pool at its largest

@@ -7,6 +7,7 @@ positions cannot be excused by rounding.
 import shutil
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from .models import forced_logits, reference_decoder, roughen
 ATOL = 2e-4  # of logits whose scale is 10, in float32: full models get as close
 HEAD_DIM, THETA = 16, 256.0  # frequencies 1, 1/2, 1/4, ...
 LAYOUTS = ((4, 4), (4, 2), (6, 2), (4, 1))  # query heads, KV heads
+RATIOS = ("2/7", "1/2", "9/10", "999/1000")
 STEPS = 6
 
 
@@ -53,50 +55,60 @@ def random_model(tiny_checkpoint, tmp_path):
     return make
 
 
+def prompt_of(rng, audio_rows, hidden_size):
+    """Random ids before the audio, audio rows, ids after it."""
+    before, after = (rng.integers(6, 250, size) for size in rng.integers(1, 8, 2))
+    return before, rng.standard_normal((audio_rows, hidden_size), np.float32), after
+
+
 @dataclass(frozen=True)
-class Request:
-    """A prompt, as `SpeechLM.decoder` takes it."""
+class Pair:
+    """A random h2o profile of a random model: as an artifact, and in torch."""
 
-    before: np.ndarray
-    rows: np.ndarray
-    after: np.ndarray
+    artifact: SpeechLM
+    model: Any
+    rng: np.random.Generator
+
+    @property
+    def resolved(self):
+        return self.artifact.manifest.profiles["mine"]
+
+    @property
+    def dims(self):
+        return self.artifact.manifest.decoder.dims
+
+    def decoders(self, before, rows, after):
+        """Fresh ones over one prompt: the reference, and ours."""
+        reference = reference_decoder(self.model, self.resolved, rows, before, after)
+        return reference, self.artifact.decoder("mine", before, rows, after)
 
 
-def request(rng, audio_rows, hidden_size):
-    texts = (rng.integers(6, 250, size) for size in rng.integers(1, 8, 2))
-    return Request(next(texts), rng.standard_normal((audio_rows, hidden_size), np.float32), next(texts))
-
-
-@pytest.mark.parametrize("seed", range(16))
-def test_logits_tokens_and_beams_equal_those_of_a_model_that_masks(random_model, tmp_path, seed):
-    rng = np.random.default_rng(seed)
-    layers, (heads, kv_heads) = int(rng.integers(1, 5)), LAYOUTS[seed % len(LAYOUTS)]
-    ratio = Fraction(str(rng.choice(["2/7", "1/2", "9/10", "999/1000"])))
-    start, with_bos = int(rng.integers(layers)), bool(rng.integers(2))
+@pytest.fixture(params=range(16))
+def pair(request, random_model, tmp_path):
+    """Every head layout with spans, layers, start layers and ratios of all sizes, drawn from a seed."""
+    rng = np.random.default_rng(request.param)
+    layers, (heads, kv_heads) = int(rng.integers(1, 5)), LAYOUTS[request.param % len(LAYOUTS)]
+    folder = random_model(layers, heads, kv_heads, request.param)
+    ratio, start = Fraction(str(rng.choice(RATIOS))), int(rng.integers(layers))
+    with_bos = bool(rng.integers(2))
     profile = Profile("mine", "h2o", "constant", start, ratio=ratio, include_audio_bos=with_bos)
-    folder = random_model(layers, heads, kv_heads, seed)
-    build(folder, tmp_path / "artifact", BuildOptions((profile,), weights="copy"))
-    ours, theirs = SpeechLM.load(tmp_path / "artifact", threads=1), load_reference(folder)
-    resolved, vocab_size = ours.manifest.profiles["mine"], ours.manifest.decoder.dims.vocab_size
+    build(folder, tmp_path / "artifact", BuildOptions((profile,)))
+    return Pair(SpeechLM.load(tmp_path / "artifact", threads=1), load_reference(folder), rng)
+
+
+def test_lengths_logits_and_beams_equal_those_of_a_model_that_masks(pair):
+    rng, vocab_size, hidden_size = pair.rng, pair.dims.vocab_size, pair.dims.hidden_size
+    extra = int(pair.resolved.profile.include_audio_bos)
+    options = SearchOptions(num_beams=4, num_return_sequences=4, max_new_tokens=STEPS)
     for audio_rows in (1, 2, 3, int(rng.integers(4, 63)), int(rng.integers(65, 300))):
-        prompt = request(rng, audio_rows, heads * HEAD_DIM)
-        parts = prompt.before, prompt.rows, prompt.after
-
-        def decoders(parts=parts):
-            before, rows, after = parts
-            yield reference_decoder(theirs, resolved, rows, before, after)
-            yield ours.decoder("mine", before, rows, after)
-
-        tokens = rng.integers(6, 250, STEPS)
-        reference, mine = decoders()
-        expected, found = (forced_logits(one, tokens, vocab_size) for one in (reference, mine))
+        prompt, tokens = prompt_of(rng, audio_rows, hidden_size), rng.integers(6, 250, STEPS)
+        theirs, mine = pair.decoders(*prompt)
+        expected, found = (forced_logits(one, tokens, vocab_size) for one in (theirs, mine))
         np.testing.assert_allclose(found, expected, atol=ATOL, rtol=0)
-        counts = resolved.token_counts(audio_rows + with_bos)
-        text_rows = len(prompt.before) + len(prompt.after) - with_bos
-        assert mine.cache.prefix_lengths == reference.prefix_lengths
-        assert mine.cache.prefix_lengths == tuple(rows + text_rows for rows in counts.cached)
-        options = SearchOptions(num_beams=4, num_return_sequences=4, max_new_tokens=STEPS)
-        expected, found = (generate(one, options, vocab_size=vocab_size) for one in decoders())
+        counts, text_rows = pair.resolved.token_counts(audio_rows + extra), len(prompt[0]) + len(prompt[2])
+        assert mine.cache.prefix_lengths == tuple(n + text_rows - extra for n in counts.cached)
+        assert mine.cache.prefix_lengths == theirs.prefix_lengths
+        expected, found = (generate(one, options, vocab_size=vocab_size) for one in pair.decoders(*prompt))
         assert [h.tokens for h in found] == [h.tokens for h in expected]
         assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=ATOL)
 
@@ -105,30 +117,27 @@ def test_logits_tokens_and_beams_equal_those_of_a_model_that_masks(random_model,
 def test_one_layer_equals_the_model_of_transformers_under_a_mask_by_head(
     random_model, tmp_path, heads, kv_heads
 ):
-    """All of it in one call of the library: what it attends to decides, row by row, what its mask hides."""
+    """All of it in one call of the library: what it attends to decides, head by head, what its mask hides."""
     folder, ratio, rng = random_model(1, heads, kv_heads, 3), Fraction(3, 5), np.random.default_rng(heads)
     build(folder, tmp_path / "artifact", BuildOptions((Profile("h", "h2o", "constant", ratio=ratio),)))
     ours, theirs = SpeechLM.load(tmp_path / "artifact", threads=1), load_reference(folder)
-    prompt, tokens = request(rng, 90, heads * HEAD_DIM), rng.integers(6, 250, STEPS)
-    embed, before = theirs.get_input_embeddings(), len(prompt.before)
-    parts = [embed(torch.as_tensor(ids)) for ids in (prompt.before, prompt.after, tokens)]
-    x = torch.cat([parts[0], torch.as_tensor(prompt.rows), *parts[1:]])[None]
-    prompt_rows = x.shape[1] - STEPS
+    before, rows, after = prompt_of(rng, 90, heads * HEAD_DIM)
+    tokens, embed = rng.integers(6, 250, STEPS), theirs.get_input_embeddings()
+    texts = [embed(torch.as_tensor(ids)) for ids in (before, after, tokens)]
+    x = torch.cat([texts[0], torch.as_tensor(rows), *texts[1:]])[None]
+    prompt_rows, count = x.shape[1] - STEPS, removed(90, ratio)
     mask = torch.full((heads, x.shape[1], x.shape[1]), -torch.inf).triu(1)
     with torch.no_grad():
         attention = theirs(inputs_embeds=x[:, :prompt_rows], output_attentions=True).attentions[0][0]
         for group in torch.arange(heads).chunk(kv_heads):
-            received = sum(attention[head, row] for head in group for row in range(prompt_rows))
-            order = received[before : before + 90].argsort()
-            gone = before + order[: removed(90, ratio)]
+            received = attention[group].sum((0, 1))[len(before) : len(before) + 90]
             for head in group:
-                mask[head, prompt_rows:, gone] = -torch.inf
+                mask[head, prompt_rows:, len(before) + received.argsort()[:count]] = -torch.inf
         expected = theirs(inputs_embeds=x, attention_mask=mask[None]).logits[0, prompt_rows - 1 :]
-    vocab_size = ours.manifest.decoder.dims.vocab_size
-    decoder = ours.decoder("h", prompt.before, prompt.rows, prompt.after)
-    found = forced_logits(decoder, tokens, vocab_size)
+    decoder = ours.decoder("h", before, rows, after)
+    found = forced_logits(decoder, tokens, ours.manifest.decoder.dims.vocab_size)
     np.testing.assert_allclose(found, expected, atol=ATOL, rtol=0)
-    assert decoder.cache.prefix_lengths == (prompt_rows - removed(90, ratio),)
+    assert decoder.cache.prefix_lengths == (prompt_rows - count,)
 
 
 def test_the_prefill_is_that_of_the_full_model_bit_by_bit(random_model, tmp_path):
@@ -137,12 +146,10 @@ def test_the_prefill_is_that_of_the_full_model_bit_by_bit(random_model, tmp_path
     profile = Profile("h", "h2o", "constant", 1, ratio=Fraction(1, 2))
     build(folder, tmp_path / "artifact", BuildOptions((FULL, profile)))
     model = SpeechLM.load(tmp_path / "artifact", threads=1)
-    prompt, vocab_size = request(np.random.default_rng(0), 100, 64), 50
-    full, shorter = (model.decoder(name, prompt.before, prompt.rows, prompt.after) for name in ("full", "h"))
-    expected, found = full.start(vocab_size), shorter.start(vocab_size)
+    prompt = prompt_of(np.random.default_rng(0), 100, 4 * HEAD_DIM)
+    full, shorter = (model.decoder(name, *prompt) for name in ("full", "h"))
+    expected, found = full.start(50), shorter.start(50)
     assert found.logits.tobytes() == expected.logits.tobytes()
     assert found.ids.tolist() == expected.ids.tolist()
     for name in ("prefix_key.0", "prefix_value.0"):
-        np.testing.assert_array_equal(
-            *(np.asarray(one.cache.tensors[name]) for one in (full, shorter)), strict=True
-        )
+        np.testing.assert_array_equal(shorter.cache.tensors[name].numpy(), full.cache.tensors[name].numpy())
