@@ -321,6 +321,19 @@ def test_profiles_show_counts_what_a_profile_costs_in_a_model(tiny_checkpoint: P
     assert "The model has 1024 positions: it cannot run 2520 rows." in full
 
 
+def test_profiles_show_tells_cached_rows_from_rows_of_the_prefill(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "hitters.toml"
+    own.write_text('method = "h2o"\nschedule = "constant"\nstart_layer = 2\nratio = 0.8\n', "utf-8")
+    options = ("--checkpoint", tiny_checkpoint, "--audio-seconds", 20, "--text-tokens", 12)
+    text = call("profiles", "show", own, *options).stdout
+    assert re.search(r"^ +1 +0 +512 +512 +512 ", text, re.MULTILINE)
+    assert re.search(r"^ +3 +4/5 +512 +512 +112 ", text, re.MULTILINE)
+    assert re.search(r"without reduction: 0.0 % saved", text)
+    assert f"without reduction: {100 * 400 / 1024:.1f} % saved" in text
+
+
 # inspect
 
 
