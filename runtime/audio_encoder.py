@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 import numpy as np
 import numpy.typing as npt
 
 from ..profiles import signature as sig
+from .audio import Audio
 from .log_mel import log_mel_windows
 from .manifest import ENCODER_ROWS_A_TOKEN, FrontEnd
 from .metrics import Stopwatch
 from .session import Session
 
 Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedAudio:
+    """Audio with its rows for the decoder: what all requests about one clip have in common."""
+
+    place: str  # how messages call the audio
+    audio: Audio
+    rows: Floats  # (audio rows, hidden_size)
+    stages: Mapping[str, float]  # milliseconds of "audio", "mel" and "encoder"
+    encoder: AudioEncoder = field(repr=False)  # which made the rows, and whose decoder alone can read them
 
 
 class AudioEncoder:

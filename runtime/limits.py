@@ -29,26 +29,41 @@ def check_ids(manifest: Manifest, ids: PromptIds, profile: str) -> None:
         )
 
 
+def check_audio(manifest: Manifest, place: str, audio: Audio) -> None:
+    """Refuse audio that gives no row, or more rows than the positions hold, whatever the request.
+
+    Raises:
+        AudioError: either of them; `place` says in the message where the audio comes from.
+    """
+    frames, around = _rows(manifest, audio)
+    if not frames:
+        least = manifest.front_end.seconds_of(1 + around)
+        found = f"{place}: {audio.seconds * 1e3:.1f} ms give no audio token"
+        raise AudioError(f"{found}; at least {least * 1e3:.0f} ms are needed")
+    positions = manifest.decoder.max_positions
+    if frames + around > positions:
+        raise AudioError(
+            f"{place}: {audio.seconds:.1f} s take {frames + around} rows; this model's {positions} positions "
+            f"hold at most {manifest.front_end.seconds_of(positions):.1f} s: cut the audio"
+        )
+
+
 def check_length(manifest: Manifest, place: str, audio: Audio, ids: PromptIds, max_new_tokens: int) -> None:
     """Refuse audio that gives no row, or more rows than the positions hold beside prompt and answer.
 
     Raises:
         AudioError: either of them; `place` says in the message where the audio comes from.
     """
-    front_end, positions = manifest.front_end, manifest.decoder.max_positions
-    around = front_end.bos_rows + front_end.eos_rows
-    frames = front_end.audio_frames(len(audio.samples))
-    if not frames:
-        least = front_end.seconds_of(1 + around)
-        found = f"{place}: {audio.seconds * 1e3:.1f} ms give no audio token"
-        raise AudioError(f"{found}; at least {least * 1e3:.0f} ms are needed")
+    frames, around = _rows(manifest, audio)
+    positions = manifest.decoder.max_positions
     free = positions - ids.num_text_rows - max_new_tokens
-    if frames + around > free:
+    if frames and frames + around > free:
         raise AudioError(
             f"{place}: {audio.seconds:.1f} s take {frames + around} rows; with {ids.num_text_rows} of prompt "
             f"and max_new_tokens {max_new_tokens} this model's {positions} positions hold at most "
-            f"{front_end.seconds_of(free):.1f} s: cut the audio or ask for fewer tokens"
+            f"{manifest.front_end.seconds_of(free):.1f} s: cut the audio or ask for fewer tokens"
         )
+    check_audio(manifest, place, audio)
 
 
 def check_engines(
@@ -60,16 +75,20 @@ def check_engines(
         AudioError: the audio; `place` says in the message where it comes from.
         RequestError: text, beams or new tokens; all of them in one message.
     """
-    front_end = manifest.front_end
-    around = front_end.bos_rows + front_end.eos_rows
-    if (rows := front_end.audio_frames(len(audio.samples)) + around) > limits.max_audio_rows:
-        longest = front_end.seconds_of(limits.max_audio_rows)
+    if (rows := sum(_rows(manifest, audio))) > limits.max_audio_rows:
+        longest = manifest.front_end.seconds_of(limits.max_audio_rows)
         raise AudioError(
             f"{place}: {audio.seconds:.1f} s take {rows} rows; the engines were built for at most "
             f"{limits.max_audio_rows}, {longest:.1f} s: cut the audio, or build with more --max-audio-seconds"
         )
     if faults := list(_engine_faults(limits, ids, search)):
         raise RequestError(f"{'; '.join(faults)}: change the request, or build the engines for it")
+
+
+def _rows(manifest: Manifest, audio: Audio) -> tuple[int, int]:
+    """Decoder rows that the audio makes, and those that the encoder sets around them."""
+    front_end = manifest.front_end
+    return front_end.audio_frames(len(audio.samples)), front_end.bos_rows + front_end.eos_rows
 
 
 def _engine_faults(limits: Engines, ids: PromptIds, search: SearchOptions) -> Iterator[str]:

@@ -16,11 +16,11 @@ from ..profiles.errors import RequestError
 from ..profiles.flops import DecoderDims
 from .artifact import Artifact, open_artifact
 from .audio import Audio, Source, load_audio, place_of
-from .audio_encoder import AudioEncoder
+from .audio_encoder import AudioEncoder, EncodedAudio
 from .backends import RuntimeOptions, open_sessions
 from .beam_search import Hypothesis, SearchOptions, generate, greedy_tokens
 from .decoding import SessionDecoder
-from .limits import check_engines, check_ids, check_length
+from .limits import check_audio, check_engines, check_ids, check_length
 from .metrics import Stopwatch
 from .prompt import PromptCodec, PromptIds
 from .results import GenerationResult, TextHypothesis
@@ -109,9 +109,26 @@ class SpeechLM:
         """The longest audio that the positions allow, with a prompt of no text."""
         return self.manifest.front_end.seconds_of(self.manifest.decoder.max_positions)
 
+    def encode(self, audio: Source, *, source_rate: int | None = None) -> EncodedAudio:
+        """Read and encode audio once, for any number of requests about it, under any profile.
+
+        Args:
+            audio: a path, bytes, a binary stream, or an array of samples.
+            source_rate: Hz of an array, if not the model's.
+
+        Raises:
+            AudioError: audio that is missing, corrupt, too short, or too long for the positions of the model.
+        """
+        watch, place = Stopwatch(), place_of(audio)
+        heard = self._read(audio, source_rate, watch)
+        check_audio(self.manifest, place, heard)
+        rows = self.audio_encoder.encode(heard.samples, watch)
+        stages = {name: watch.stages[name] for name in ("audio", "mel", "encoder")}
+        return EncodedAudio(place, heard, rows, stages, self.audio_encoder)
+
     def generate(
         self,
-        audio: Source,
+        audio: Source | EncodedAudio,
         prompt: str | PromptIds = "",
         *,
         profile: str | None = None,
@@ -121,7 +138,8 @@ class SpeechLM:
         """Answer a request.
 
         Args:
-            audio: a path, bytes, a binary stream, or an array of samples.
+            audio: a path, bytes, a binary stream, an array of samples, or what `encode` made of one. Then the
+                latency begins after the encoder: its stages up to there are 0.
             prompt: text for the model's template, text that names the place of the audio itself, or ids.
             profile: a profile of the artifact, if not the default.
             source_rate: Hz of an array, if not the model's.
@@ -130,7 +148,7 @@ class SpeechLM:
 
         Raises:
             AudioError: audio that is missing, corrupt, too short or too long.
-            RequestError: options out of range, unknown profile.
+            RequestError: options out of range, unknown profile, audio that another model has encoded.
         """
         watch = Stopwatch()
         search = self.search_options(**options)
@@ -143,7 +161,7 @@ class SpeechLM:
 
     def stream(
         self,
-        audio: Source,
+        audio: Source | EncodedAudio,
         prompt: str | PromptIds = "",
         *,
         profile: str | None = None,
@@ -200,7 +218,7 @@ class SpeechLM:
 
     def _begin(
         self,
-        source: Source,
+        source: Source | EncodedAudio,
         prompt: str | PromptIds,
         profile: str | None,
         source_rate: int | None,
@@ -210,14 +228,28 @@ class SpeechLM:
         name = self._known_profile(profile or self.profile)
         ids = self._encode(prompt)
         check_ids(self.manifest, ids, name)
-        with watch.stage("audio"):
-            audio = load_audio(source, self.manifest.front_end.log_mel.sample_rate, source_rate=source_rate)
-        check_length(self.manifest, place_of(source), audio, ids, search.max_new_tokens)
+        place, audio, rows = self._heard(source, source_rate, watch)
+        check_length(self.manifest, place, audio, ids, search.max_new_tokens)
         if self._sessions.limits:
-            check_engines(self.manifest, self._sessions.limits, place_of(source), audio, ids, search)
-        rows = self.audio_encoder.encode(audio.samples, watch)
+            check_engines(self.manifest, self._sessions.limits, place, audio, ids, search)
+        if rows is None:
+            rows = self.audio_encoder.encode(audio.samples, watch)
         request = self._request(audio, rows, ids)
         return self.decoder(name, ids.before, rows, ids.after, watch), request, name
+
+    def _heard(
+        self, source: Source | EncodedAudio, source_rate: int | None, watch: Stopwatch
+    ) -> tuple[str, Audio, npt.NDArray[np.float32] | None]:
+        """How messages call the audio, its samples, and its rows where they are known already."""
+        if not isinstance(source, EncodedAudio):
+            return place_of(source), self._read(source, source_rate, watch), None
+        if source.encoder is not self.audio_encoder:
+            raise RequestError(f"{source.place} was encoded by another model; encode it with this one")
+        return source.place, source.audio, source.rows
+
+    def _read(self, source: Source, source_rate: int | None, watch: Stopwatch) -> Audio:
+        with watch.stage("audio"):
+            return load_audio(source, self.manifest.front_end.log_mel.sample_rate, source_rate=source_rate)
 
     def _request(self, audio: Audio, rows: npt.NDArray[np.float32], ids: PromptIds) -> _Request:
         audio_ids = self.manifest.prompt.audio_token_ids if self.manifest.prompt else ()
@@ -274,4 +306,4 @@ class SpeechLM:
         return PromptCodec(path, self.manifest.prompt) if path and self.manifest.prompt else None
 
 
-__all__ = ["GenerationResult", "PromptIds", "SearchOptions", "SpeechLM", "TextHypothesis"]
+__all__ = ["EncodedAudio", "GenerationResult", "PromptIds", "SearchOptions", "SpeechLM", "TextHypothesis"]
