@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ..profiles.errors import ArtifactError
 from .hashing import sampled_sha256, sha256
@@ -25,6 +26,18 @@ class Artifact:
         if name not in self.manifest.files:
             raise ArtifactError(f"artifact {self.folder}: {name} is not listed in the manifest")
         return self.folder / name
+
+    def identity(self) -> dict[str, Any]:
+        """What a result file says of the artifact that was measured, as JSON takes it."""
+        manifest = self.manifest
+        return {
+            "folder": str(self.folder),
+            "digest": manifest.digest,
+            "family": manifest.family,
+            "precision": manifest.precision,
+            "built_with": dict(manifest.versions),
+            "ratios": {name: str(resolved.ratio) for name, resolved in manifest.profiles.items()},
+        }
 
     @property
     def tokenizer(self) -> Path | None:

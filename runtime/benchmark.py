@@ -107,7 +107,8 @@ def run_benchmark(
         cases = [Case(beams, seconds, profile) for profile in profiles]
         audio = repeat(clip, seconds, model.manifest.front_end.log_mel.sample_rate)
         results += _Group(model, options, cases, audio, memory, ticker).measure()
-    return Benchmark(_artifact(model), _protocol(options, profiles, memory), before, tuple(results))
+    artifact = {**model.artifact.identity(), "device": model.device}
+    return Benchmark(artifact, _protocol(options, profiles, memory), before, tuple(results))
 
 
 def repeat(clip: Array, seconds: float, sample_rate: int) -> Array:
@@ -246,19 +247,6 @@ def _prompt(model: SpeechLM, options: BenchmarkOptions) -> str | PromptIds:
     if options.prompt is None and model.artifact.tokenizer is None:
         return PromptIds(np.zeros(1, np.int64), np.zeros(NUM_PROMPT_IDS - 1, np.int64))
     return options.prompt or ""
-
-
-def _artifact(model: SpeechLM) -> dict[str, Any]:
-    manifest = model.manifest
-    return {
-        "folder": str(model.artifact.folder),
-        "digest": manifest.digest,
-        "family": manifest.family,
-        "precision": manifest.precision,
-        "device": model.device,
-        "built_with": dict(manifest.versions),
-        "ratios": {name: str(resolved.ratio) for name, resolved in manifest.profiles.items()},
-    }
 
 
 def _protocol(options: BenchmarkOptions, profiles: Sequence[str], memory: PeakMemory) -> dict[str, Any]:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ...profiles.errors import OutputError
 from ...runtime.benchmark_options import BenchmarkOptions
+from .output import check_output, write_json
 from .parameters import PATH, backend, listed, names, numbers
+from .progress import progress_bar
 from .run import load
 
 DEFAULTS = BenchmarkOptions()
@@ -76,58 +73,16 @@ def bench(
     """
     options = BenchmarkOptions(**values)
     if output is not None:
-        _check_output(output)
+        check_output(output)
     runtime = {"backend": backend, "threads": options.threads, "providers": providers, "lean": lean}
     model = load(artifact, verify=False, **runtime)
     from ...runtime.benchmark import run_benchmark
     from ...runtime.benchmark_report import benchmark_sections
     from ...runtime.report import console, show
 
-    with _progress() as tick:
+    with progress_bar("warm-up") as tick:
         benchmark = run_benchmark(model, options, tick)
     show(console(), benchmark_sections(benchmark))
     if output is not None:
         write_json(output, benchmark.to_json())
         click.echo(f"results in {output}", err=True)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON whole or not at all.
-
-    Raises:
-        OutputError: the place cannot be written.
-    """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        scratch.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
-        scratch.replace(path)
-    except OSError as error:
-        raise OutputError(f"output {path}: {error.strerror}; choose a file that can be written") from None
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
-def _check_output(path: Path) -> None:
-    """Tell before a long measurement that its result has no place."""
-    folder = path.parent
-    if path.is_dir():
-        raise OutputError(f"output {path} is a folder; give a file")
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise OutputError(f"output {path}: {folder} is no folder that can be written; choose another")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on stderr."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from ...runtime.report import console
-
-    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
-        task = bar.add_task("warm-up", total=None)
-
-        def tick(label: str, done: int, total: int) -> None:
-            bar.update(task, description=label, completed=done, total=total)
-
-        yield tick

@@ -86,6 +86,30 @@ def backend(command: Command) -> Command:
     )(command)
 
 
+def runtime_options(command: Command) -> Command:
+    """Add the options of how an artifact is run."""
+    options = (
+        backend,
+        click.option(
+            "--threads", type=click.IntRange(min=0), default=0, help="Threads of a run; 0 is one a core."
+        ),
+        click.option(
+            "--provider",
+            "providers",
+            multiple=True,
+            metavar="NAME",
+            help="ONNX Runtime provider, best first; repeatable.",
+        ),
+        click.option(
+            "--lean", is_flag=True, help="Keep one copy of the weights: less memory, slower beam steps."
+        ),
+        click.option("--verify", is_flag=True, help="Hash large weight files whole, too."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def profile_options(command: Command) -> Command:
     """Add the choice of profiles to build."""
     text = "A profile, or a .toml file."

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from .parameters import PATH, backend, search_of, search_options
+from .parameters import PATH, runtime_options, search_of, search_options
 
 if TYPE_CHECKING:
     from ...runtime import GenerationResult, SpeechLM
@@ -26,17 +26,7 @@ STDIN = "-"
 @click.option("--profile", metavar="NAME", help="A profile of the artifact.  [default: its first one]")
 @click.option("--prompt", default="", metavar="TEXT", help='Text of the request, such as "<asr>".')
 @search_options
-@backend
-@click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a run; 0 is one a core.")
-@click.option(
-    "--provider",
-    "providers",
-    multiple=True,
-    metavar="NAME",
-    help="ONNX Runtime provider, best first; repeatable.",
-)
-@click.option("--lean", is_flag=True, help="Keep one copy of the weights: less memory, slower beam steps.")
-@click.option("--verify", is_flag=True, help="Hash large weight files whole, too.")
+@runtime_options
 @click.option("--stream", is_flag=True, help="Print the text as it is found (greedy search).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a clip instead.")
 def run(artifact: Path, clips: tuple[str, ...], **values: Any) -> None:
