@@ -29,7 +29,7 @@ accept-gpu: $(READY)  ## on a GPU: build engines for it, compare them with the r
 
 $(READY): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e ".[export,engines,tensorrt-rtx,check,dev]"
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e ".[export,engines,tensorrt-rtx,check,accuracy,dev]"
 	@touch $@
 
 clean:  ## remove the environment and everything that was built

@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from ..profiles.errors import FastAdaSPError
+from ..profiles.errors import ClipsError, FastAdaSPError
 from .commands.bench import bench
 from .commands.build import build
 from .commands.check import check
+from .commands.eval import evaluate
 from .commands.inspect import inspect
 from .commands.plugins import plugins
 from .commands.profiles import profiles
@@ -37,12 +38,18 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except FastAdaSPError as error:
-            raise Fault(" ".join(str(error).splitlines())) from error
+            raise Fault(_message(error)) from error
         except OSError as error:
             if error.errno == errno.EPIPE:  # whoever read our output has gone: click ends in silence
                 raise
             place = error.filename or "output"
             raise Fault(f"{place}: {error.strerror}; check the path, its permissions and the disk") from error
+
+
+def _message(error: FastAdaSPError) -> str:
+    """One line; where an input has many faults, an indented line for each follows."""
+    lines = (error.summary, *error.faults) if isinstance(error, ClipsError) else (str(error),)
+    return "\n  ".join(" ".join(line.splitlines()) for line in lines)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -51,5 +58,5 @@ def main() -> None:
     """Build speech language models into artifacts that process fewer audio tokens, and run them."""
 
 
-for command in (build, run, bench, profiles, inspect, check, plugins):
+for command in (build, run, evaluate, bench, profiles, inspect, check, plugins):
     main.add_command(command)

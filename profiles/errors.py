@@ -1,5 +1,7 @@
 """Every error that a user can cause, as one small family."""
 
+from collections.abc import Sequence
+
 
 class FastAdaSPError(Exception):
     """Base of all errors of this project: one line that names the value, the place and the remedy."""
@@ -35,3 +37,22 @@ class DependencyError(FastAdaSPError, ImportError):
 
 class EngineError(FastAdaSPError, RuntimeError):
     """An engine cannot be built, or does not fit this machine or artifact."""
+
+
+class ClipsError(FastAdaSPError, ValueError):
+    """Faults of a list of clips. There may be many: a line that sums them up, and a line for each."""
+
+    def __init__(self, summary: str, faults: Sequence[str] = ()) -> None:
+        super().__init__(summary, tuple(faults))
+        self.summary, self.faults = summary, tuple(faults)
+
+    def __str__(self) -> str:
+        return "\n  ".join((self.summary, *self.faults))
+
+
+class WorkerError(FastAdaSPError, RuntimeError):
+    """A process that works for a command has died."""
+
+
+class JournalError(FastAdaSPError, ValueError):
+    """A journal of other settings, or one that is damaged or in use."""

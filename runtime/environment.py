@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,11 +22,12 @@ CLEAR = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
 
 
-def environment(threads: int) -> dict[str, Any]:
+def environment(threads: int, libraries: Iterable[str] = ()) -> dict[str, Any]:
     """The environment as JSON takes it. What this platform does not tell is None.
 
     Args:
         threads: threads of one run; 0 for one a core.
+        libraries: distributions whose versions matter beside those of the runtime.
     """
     return {
         "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -36,7 +38,7 @@ def environment(threads: int) -> dict[str, Any]:
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "libraries": {name: found for name in LIBRARIES if (found := _version(name))},
+        "libraries": {name: found for name in (*LIBRARIES, *libraries) if (found := _version(name))},
     }
 
 

@@ -1,0 +1,1 @@
+"""What the profiles of an artifact cost in accuracy: clips with references in, figures with intervals out."""

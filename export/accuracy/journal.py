@@ -1,0 +1,129 @@
+"""A journal of answered clips beside the output: a run that was killed goes on where it was.
+
+The first line holds the settings that an answer depends on; each further line is one clip. A line is on the
+disk before the next clip is waited for, a torn last line is dropped, and settings that differ are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from ...profiles.errors import JournalError, OutputError
+from .answers import ClipAnswers
+
+FORMAT_VERSION = 1
+KIND = "eval journal"
+RESTART = "go on with those, or start again with --restart"
+
+
+def journal_of(output: Path) -> Path:
+    """Where the journal of an output stands."""
+    return output.with_name(f"{output.name}.journal.jsonl")
+
+
+class Journal:
+    """An open journal; `answered` holds what it had when it was opened, by the id of the clip."""
+
+    def __init__(self, stream: FileIO, path: Path, answered: Mapping[str, ClipAnswers]) -> None:
+        self._stream, self._path, self.answered = stream, path, answered
+
+    def append(self, answers: ClipAnswers) -> None:
+        """Add a clip, and see it on the disk.
+
+        Raises:
+            OutputError: the disk is full, or the like.
+        """
+        _append(self._stream, self._path, answers.to_json())
+
+
+@contextmanager
+def open_journal(path: Path, settings: Mapping[str, Any], *, restart: bool = False) -> Iterator[Journal]:
+    """Open a journal or begin one.
+
+    Args:
+        path: the file.
+        settings: all that an answer depends on, as JSON takes it.
+        restart: forget what the journal holds.
+
+    Raises:
+        JournalError: it is of other settings, damaged, or in use by another run.
+        OutputError: it cannot be written.
+    """
+    try:
+        stream = path.open("a+b", buffering=0)
+    except OSError as error:
+        raise OutputError(f"journal {path}: {error.strerror}; choose another output") from None
+    with stream:
+        _lock(stream, path)
+        if restart:
+            stream.truncate(0)
+        lines = _whole_lines(stream)
+        if not lines:
+            _append(stream, path, {"format_version": FORMAT_VERSION, "kind": KIND, "settings": settings})
+        yield Journal(stream, path, _answers(path, lines, settings))
+
+
+def _answers(path: Path, lines: list[bytes], settings: Mapping[str, Any]) -> dict[str, ClipAnswers]:
+    """The clips of a journal. One that stands there twice counts once."""
+    found: dict[str, ClipAnswers] = {}
+    for i, line in enumerate(lines, 1):
+        try:
+            content = json.loads(line)
+            if i == 1:
+                _check_settings(path, content, settings)
+            else:
+                answers = ClipAnswers.from_json(content)
+                found.setdefault(answers.clip_id, answers)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, JournalError):
+                raise
+            raise JournalError(f"journal {path}: line {i} is damaged; start again with --restart") from None
+    return found
+
+
+def _check_settings(path: Path, header: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    if (header["format_version"], header["kind"]) != (FORMAT_VERSION, KIND):
+        raise JournalError(f"journal {path} is none of this version; start again with --restart")
+    then, now = header["settings"], json.loads(json.dumps(settings))
+    if differ := [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]:
+        raise JournalError(f"journal {path} was begun with other settings: {', '.join(differ)}; {RESTART}")
+
+
+def _whole_lines(stream: FileIO) -> list[bytes]:
+    """The lines that were written to their end; what follows them is cut off."""
+    stream.seek(0)
+    content = stream.read()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        stream.truncate(whole)
+    return content[:whole].splitlines()
+
+
+def _append(stream: FileIO, path: Path, content: Mapping[str, Any]) -> None:
+    line = memoryview(json.dumps(content).encode() + b"\n")
+    try:
+        while line:  # the system may take a part of it
+            line = line[stream.write(line) :]
+        os.fsync(stream.fileno())
+    except OSError as error:
+        raise OutputError(f"journal {path}: {error.strerror}; free space and run again") from None
+
+
+def _lock(stream: FileIO, path: Path) -> None:
+    """Keep a second run off, where the system has locks; they end with the process."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise JournalError(
+            f"journal {path} is in use by another run; wait for it, or choose another output"
+        ) from None

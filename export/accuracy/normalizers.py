@@ -1,0 +1,48 @@
+"""Text normalisers by name: what two spellings must share to count as one answer. Results record the name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Normalize = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """A normaliser, and what it takes."""
+
+    load: Callable[[], Normalize]
+    packages: tuple[str, ...] = ()  # as Python imports them
+
+
+def _none() -> Normalize:
+    return lambda text: " ".join(text.split())
+
+
+def _basic() -> Normalize:
+    from whisper_normalizer.basic import BasicTextNormalizer
+
+    return _spaced(BasicTextNormalizer())
+
+
+def _english() -> Normalize:
+    from whisper_normalizer.english import EnglishTextNormalizer
+
+    return _spaced(EnglishTextNormalizer())
+
+
+def _spaced(normalize: Normalize) -> Normalize:
+    return lambda text: " ".join(normalize(text).split())
+
+
+WHISPER = ("whisper_normalizer",)
+NORMALIZERS = {
+    "none": Normalizer(_none),  # runs of white space become one space
+    "basic": Normalizer(
+        _basic, WHISPER
+    ),  # Whisper's for any language: lower case, no punctuation, no [noise]
+    "english": Normalizer(
+        _english, WHISPER
+    ),  # Whisper's for English: spelling, numbers and contractions, too
+}

@@ -1,0 +1,110 @@
+"""An evaluation as tables for a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from ...runtime.report import Section, columns
+from ...runtime.units import ABSENT, percent
+from .bootstrap import FEW_CLIPS, LEAST_CLIPS, Interval
+from .evaluation import Evaluation, Failure
+from .metric import POINTS, SCORE, SHARE, Metric
+from .scores import Figure
+
+SCALE = {SHARE: 100.0, POINTS: 1.0, SCORE: 1.0}
+DECIMALS = {SHARE: 2, POINTS: 2, SCORE: 3}
+LEGEND = "FLOPs: of the prefill, at the mean length; cut off: by max_new_tokens"
+
+
+def evaluation_sections(evaluation: Evaluation) -> Iterator[Section | str]:
+    """What was measured, a table for each metric, what failed, and how far to trust it."""
+    yield _profiles(evaluation)
+    for i, figure in enumerate(evaluation.profiles[0].figures):
+        yield _unavailable(figure) if figure.value is None else _metric(evaluation, i)
+    if evaluation.failures:
+        yield _failures(evaluation)
+    yield ""
+    yield from _notes(evaluation)
+
+
+def _profiles(evaluation: Evaluation) -> Section:
+    table = columns("profile", "clips", "rows kept", "FLOPs saved", "cut off", gap=2)
+    for scores in evaluation.profiles:
+        shares = percent(scores.kept_ratio), percent(scores.flops_reduction)
+        table.add_row(scores.profile, str(len(evaluation.measured)), *shares, str(scores.cut_off))
+    count = len(evaluation.clips.clips)
+    return Section(
+        f"{evaluation.clips.task}, {count} clip{'s' * (count != 1)} of {evaluation.clips.source}",
+        table,
+        LEGEND,
+    )
+
+
+def _metric(evaluation: Evaluation, index: int) -> Section:
+    first = evaluation.profiles[0]
+    metric = first.figures[index].metric
+    table = columns("profile", metric.title + _unit(metric), "95 %", f"- {first.profile}", "95 %", "p", gap=2)
+    for scores in evaluation.profiles:
+        table.add_row(scores.profile, *_cells(scores.figures[index]))
+    better = "lower" if metric.lower_is_better else "higher"
+    return Section(f"{metric.title}, {better} is better", table, f"by {metric.made_by}")
+
+
+def _unit(metric: Metric) -> str:
+    return " %" if metric.unit == SHARE else ""
+
+
+def _cells(figure: Figure) -> tuple[str, ...]:
+    metric, change = figure.metric, figure.delta
+    own = _number(metric, figure.value), _interval(metric, figure.interval)
+    if change is None:
+        return (*own, "", "", "")
+    p_value = ABSENT if change.p_value is None else f"{change.p_value:.3f}"
+    return (*own, _number(metric, change.value, "+"), _interval(metric, change.interval, "+"), p_value)
+
+
+def _number(metric: Metric, value: float | None, sign: str = "") -> str:
+    return ABSENT if value is None else f"{value * SCALE[metric.unit]:{sign}.{DECIMALS[metric.unit]}f}"
+
+
+def _interval(metric: Metric, found: Interval | None, sign: str = "") -> str:
+    if found is None:
+        return ABSENT
+    return f"{_number(metric, found.low, sign)} to {_number(metric, found.high, sign)}"
+
+
+def _unavailable(figure: Figure) -> str:
+    return f"\n{figure.metric.title}: not computed: {figure.reason}"
+
+
+def _failures(evaluation: Evaluation) -> Section:
+    """One row a clip and reason; profiles that fail for the same reason share it."""
+    table = columns("clip", "line", "profile", "reason", left=4)
+    rows = groupby(evaluation.failures, lambda failure: (failure.clip, failure.reason))
+    for (clip, reason), found in rows:
+        line = ABSENT if clip.line is None else str(clip.line)
+        table.add_row(clip.id, line, _names(list(found), len(evaluation.profiles)), reason)
+    failed = len(evaluation.clips.clips) - len(evaluation.measured)
+    return Section(f"{failed} of {len(evaluation.clips.clips)} clips failed: no figure counts them", table)
+
+
+def _names(failures: list[Failure], num_profiles: int) -> str:
+    return "all" if len(failures) == num_profiles else ", ".join(failure.profile for failure in failures)
+
+
+def _notes(evaluation: Evaluation) -> Iterator[str]:
+    options, measured = evaluation.options, len(evaluation.measured)
+    yield f"Texts as normaliser {evaluation.normalizer} leaves them."
+    if not measured:
+        yield "No clip was answered under every profile: there are no figures."
+        return
+    if measured < LEAST_CLIPS:
+        yield "One clip has no interval: give more."
+        return
+    yield (
+        f"95 %: {options.resamples} bootstrap resamples of the clips, seed {options.seed}, "
+        "the same for all profiles."
+    )
+    if measured < FEW_CLIPS:
+        yield f"{measured} clips are few: the intervals are rough."

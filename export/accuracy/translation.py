@@ -1,0 +1,48 @@
+"""BLEU and chrF of a corpus, by sacreBLEU, out of statistics of its segments that add up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...profiles.errors import DependencyError
+from .metric import POINTS, Floats, Measure, Metric, Sample
+
+
+def measure_for(languages: Sequence[str]) -> Measure:
+    """The metrics. Where all clips name one language, BLEU splits words as sacreBLEU does for it.
+
+    Raises:
+        DependencyError: sacreBLEU needs a further package for the language.
+    """
+    from sacrebleu.metrics import BLEU, CHRF
+
+    language = languages[0] if len(languages) == 1 else ""
+    try:
+        scorers = {"bleu": BLEU(trg_lang=language), "chrf": CHRF()}
+    except (ImportError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise DependencyError(f"BLEU for the language {language!r}: {reason}") from error
+
+    def measure(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[Sample, ...]:
+        texts = [texts[0] for texts in references]
+        return tuple(_sample(name, scorer, hypotheses, texts) for name, scorer in scorers.items())
+
+    return measure
+
+
+def _sample(name: str, scorer: Any, hypotheses: Sequence[str], references: Sequence[str]) -> Sample:
+    value = scorer.corpus_score(list(hypotheses), [list(references)]).score
+    metric = Metric(name, scorer.name, POINTS, made_by=f"sacrebleu {scorer.get_signature()}")
+    # What sacreBLEU's own bootstrap calls (sacrebleu/significance.py); no public functions do the same.
+    rows = scorer._extract_corpus_statistics(list(hypotheses), [list(references)])
+
+    def of_sums(sums: Floats) -> Floats:
+        def score(row: Floats) -> float:
+            return float(scorer._compute_score_from_stats(row.astype(int).tolist()).score)
+
+        return np.apply_along_axis(score, -1, sums)
+
+    return Sample(metric, float(value), np.asarray(rows, np.float64), of_sums)
