@@ -47,9 +47,8 @@ class Commands(click.Group):
 
 
 def _message(error: FastAdaSPError) -> str:
-    """One line; where an input has many faults, an indented line for each follows."""
-    lines = (error.summary, *error.faults) if isinstance(error, ClipsError) else (str(error),)
-    return "\n  ".join(" ".join(line.splitlines()) for line in lines)
+    """One line, but for a list of faults, which has a line for each."""
+    return str(error) if isinstance(error, ClipsError) else " ".join(str(error).splitlines())
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

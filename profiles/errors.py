@@ -47,7 +47,7 @@ class ClipsError(FastAdaSPError, ValueError):
         self.summary, self.faults = summary, tuple(faults)
 
     def __str__(self) -> str:
-        return "\n  ".join((self.summary, *self.faults))
+        return "\n  ".join(" ".join(line.splitlines()) for line in (self.summary, *self.faults))
 
 
 class WorkerError(FastAdaSPError, RuntimeError):

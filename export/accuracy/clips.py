@@ -70,7 +70,9 @@ def read_clips(
     elif source.is_file():
         clips = read_lines(source, audio_root or source.parent, task)
     else:
-        raise ClipsError(f"manifest {source} does not exist: give a JSONL file, or a folder of audio")
+        raise ClipsError(
+            f"manifest {source} is no file and no folder: give JSONL, or a folder of transcripts"
+        )
     chosen = _chosen(source, clips, task)
     mine = (replace(clip, prompt=clip.prompt or prompt) for clip in clips if clip.task == chosen)
     return ClipSet(source, chosen, tuple(mine))

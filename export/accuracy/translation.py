@@ -34,8 +34,8 @@ def measure_for(languages: Sequence[str]) -> Measure:
 
 
 def _sample(name: str, scorer: Any, hypotheses: Sequence[str], references: Sequence[str]) -> Sample:
-    value = scorer.corpus_score(list(hypotheses), [list(references)]).score
-    metric = Metric(name, scorer.name, POINTS, made_by=f"sacrebleu {scorer.get_signature()}")
+    found = scorer.corpus_score(list(hypotheses), [list(references)])
+    metric = Metric(name, found.name, POINTS, made_by=f"sacrebleu {scorer.get_signature()}")
     # What sacreBLEU's own bootstrap calls (sacrebleu/significance.py); no public functions do the same.
     rows = scorer._extract_corpus_statistics(list(hypotheses), [list(references)])
 
@@ -45,4 +45,4 @@ def _sample(name: str, scorer: Any, hypotheses: Sequence[str], references: Seque
 
         return np.apply_along_axis(score, -1, sums)
 
-    return Sample(metric, float(value), np.asarray(rows, np.float64), of_sums)
+    return Sample(metric, float(found.score), np.asarray(rows, np.float64), of_sums)
