@@ -1,0 +1,1 @@
+"""The accuracy of profiles: what `eval` is made of, and the command itself."""
