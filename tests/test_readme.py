@@ -43,12 +43,15 @@ def test_every_command_of_the_readme_runs_in_order():
 
 
 @pytest.mark.usefixtures("workplace")
-def test_the_python_of_the_readme_prints_the_transcript(capsys):
+def test_the_python_of_the_readme_prints_the_transcript_and_the_figures(capsys):
     build = next(line for line in COMMANDS if " build " in line)
     assert CliRunner().invoke(main, shlex.split(build)[1:]).exit_code == 0
-    (program,) = blocks("python")
-    exec(compile(program, "README.md", "exec"), {})
-    assert "friday march" in capsys.readouterr().out
+    programs = blocks("python")
+    for program in programs:
+        exec(compile(program, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "friday march" in printed
+    assert "dense-constant-50 WER " in printed
 
 
 def test_the_profile_of_the_readme_is_valid():

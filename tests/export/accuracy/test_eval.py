@@ -17,10 +17,7 @@ import psutil
 import pytest
 import soundfile
 
-from fastadasp.export.accuracy.clips import read_clips
-from fastadasp.export.accuracy.evaluation import evaluate
-from fastadasp.export.accuracy.options import EvalOptions
-from fastadasp.export.accuracy.scores import score
+from fastadasp.export.accuracy import EvalOptions, evaluate, read_clips, score
 from fastadasp.profiles.errors import RequestError
 from fastadasp.profiles.flops import flops_reduction
 from fastadasp.runtime import SpeechLM
