@@ -15,6 +15,7 @@ from .metric import Floats, Sample
 PERCENTILES = (2.5, 97.5)
 LEAST_CLIPS = 2  # one clip does not vary
 FEW_CLIPS = 30  # below it, an interval is rough: the clips hardly stand for all there could be
+ROUNDING = 1e-12  # of two figures that are equal but for the order of their sums
 BLOCK = 1 << 22  # draws at once, so that memory does not grow with the number of resamples
 
 
@@ -74,7 +75,7 @@ def delta(value: float, first: float, values: Floats | None, firsts: Floats | No
 def _p_value(differences: Floats, found: float) -> float:
     """The share of resamples, moved to a mean difference of 0, that differ at least as much; never 0."""
     centred = np.abs(differences - found)
-    as_far = int(np.count_nonzero(centred >= abs(found) * (1 - 1e-12)))
+    as_far = int(np.count_nonzero(centred >= abs(found) * (1 - ROUNDING)))
     return (as_far + 1) / (len(differences) + 1)
 
 

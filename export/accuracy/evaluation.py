@@ -21,9 +21,10 @@ from .tasks import TASKS
 from .workers import Job, answer_clips, usable_cores
 
 LIBRARIES = ("jiwer", "sacrebleu", "scikit-learn", "pycocoevalcap", "whisper-normalizer")
+STEP = "answer clips"
 
 Progress = Callable[[str, int, int], None]
-"""Told after each clip: its id, the clips done, the clips in all."""
+"""Told what is being done, the clips done and the clips in all: at the start and after each clip."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def evaluate(
         artifact: the folder that `build` wrote.
         clips: of one task, as `read_clips` gives them.
         options: profiles, search, normaliser, bootstrap, workers.
-        progress: told after each clip.
+        progress: told how far it is.
         journal: a file for the answers, so that the same call goes on where an earlier one was stopped; the
             caller removes it. Without one nothing is kept.
         restart: forget what the journal holds.
@@ -112,11 +113,12 @@ def evaluate(
     with open_journal(journal, settings, restart=restart) if journal else nullcontext() as kept:
         answers = {} if kept is None else dict(kept.answered)
         left = [clip for clip in clips.clips if clip.id not in answers]
+        progress(STEP, len(answers), len(clips.clips))
         for found in answer_clips(job, left, options.workers):
             if kept is not None:
                 kept.append(found)
             answers[found.clip_id] = found
-            progress(found.clip_id, len(answers), len(clips.clips))
+            progress(STEP, len(answers), len(clips.clips))
     in_order = tuple(answers[clip.id] for clip in clips.clips)
     scores = score_profiles(opened.manifest, clips, in_order, profiles, options)
     return Evaluation(opened.identity(), clips, digest, options, begun, in_order, scores)

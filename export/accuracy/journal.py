@@ -30,8 +30,15 @@ def journal_of(output: Path) -> Path:
 class Journal:
     """An open journal; `answered` holds what it had when it was opened, by the id of the clip."""
 
-    def __init__(self, stream: FileIO, path: Path, answered: Mapping[str, ClipAnswers]) -> None:
-        self._stream, self._path, self.answered = stream, path, answered
+    def __init__(self, stream: FileIO, path: Path, settings: Mapping[str, Any]) -> None:
+        self._stream, self._path = stream, path
+        self._header = {"format_version": FORMAT_VERSION, "kind": KIND, "settings": settings}
+        self.answered = _answers(path, _whole_lines(stream), settings)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was written yet, not even the settings."""
+        return not self._stream.seek(0, os.SEEK_END)
 
     def append(self, answers: ClipAnswers) -> None:
         """Add a clip, and see it on the disk.
@@ -39,12 +46,14 @@ class Journal:
         Raises:
             OutputError: the disk is full, or the like.
         """
+        if self.is_empty:
+            _append(self._stream, self._path, self._header)
         _append(self._stream, self._path, answers.to_json())
 
 
 @contextmanager
 def open_journal(path: Path, settings: Mapping[str, Any], *, restart: bool = False) -> Iterator[Journal]:
-    """Open a journal or begin one.
+    """Open a journal or begin one. Without a first answer, none is left behind.
 
     Args:
         path: the file.
@@ -63,10 +72,12 @@ def open_journal(path: Path, settings: Mapping[str, Any], *, restart: bool = Fal
         _lock(stream, path)
         if restart:
             stream.truncate(0)
-        lines = _whole_lines(stream)
-        if not lines:
-            _append(stream, path, {"format_version": FORMAT_VERSION, "kind": KIND, "settings": settings})
-        yield Journal(stream, path, _answers(path, lines, settings))
+        journal = Journal(stream, path, settings)
+        try:
+            yield journal
+        finally:
+            if journal.is_empty:
+                path.unlink(missing_ok=True)
 
 
 def _answers(path: Path, lines: list[bytes], settings: Mapping[str, Any]) -> dict[str, ClipAnswers]:

@@ -15,7 +15,8 @@ from .scores import Figure
 FORMAT_VERSION = 1
 KIND = "eval"
 METHOD = (
-    "bootstrap over clips, 95 % percentile intervals; deltas against the first profile on the same resamples"
+    "bootstrap over clips: 95 % percentile intervals; deltas from the first profile on the same resamples; "
+    "two-sided p-values from resamples that are centred on no difference"
 )
 
 
@@ -54,7 +55,7 @@ def _options(evaluation: Evaluation) -> dict[str, Any]:
         "normalizer": evaluation.normalizer,
         "resamples": options.resamples,
         "seed": options.seed,
-        "intervals": METHOD,
+        "method": METHOD,
     }
 
 

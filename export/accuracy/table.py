@@ -44,11 +44,12 @@ def _profiles(evaluation: Evaluation) -> Section:
 def _metric(evaluation: Evaluation, index: int) -> Section:
     first = evaluation.profiles[0]
     metric = first.figures[index].metric
-    table = columns("profile", metric.title + _unit(metric), "95 %", f"- {first.profile}", "95 %", "p", gap=2)
+    table = columns("profile", metric.title + _unit(metric), "95 %", "delta", "95 %", "p", gap=2)
     for scores in evaluation.profiles:
         table.add_row(scores.profile, *_cells(scores.figures[index]))
-    better = "lower" if metric.lower_is_better else "higher"
-    return Section(f"{metric.title}, {better} is better", table, f"by {metric.made_by}")
+    title = f"{metric.title}, {'lower' if metric.lower_is_better else 'higher'} is better"
+    compared = f"; delta: less that of {first.profile}" if len(evaluation.profiles) > 1 else ""
+    return Section(title + compared, table, f"by {metric.made_by}")
 
 
 def _unit(metric: Metric) -> str:

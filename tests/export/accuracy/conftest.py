@@ -19,7 +19,7 @@ PROFILES = ("full", "dense-constant-50")
 
 @pytest.fixture(scope="session")
 def demo_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo model under `PROFILES`."""
+    """The demo model under `PROFILES`, the first of which keeps every row."""
     output = tmp_path_factory.mktemp("demo") / "artifact"
     build(DEMO / "model", output, BuildOptions(tuple(map(load_profile, PROFILES))))
     return output
@@ -27,15 +27,16 @@ def demo_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def demo_manifest() -> Path:
+    """The clips of the demo with what is said in them."""
     return DEMO / "clips" / "transcripts.jsonl"
 
 
 @pytest.fixture
-def own_clips(tmp_path: Path) -> Path:
+def own_clips(demo_manifest: Path, tmp_path: Path) -> Path:
     """A copy of three clips and their lines, which a test may change."""
     folder = tmp_path / "clips"
     folder.mkdir()
-    lines = (DEMO / "clips" / "transcripts.jsonl").read_text("utf-8").splitlines()[:3]
+    lines = [line for line in demo_manifest.read_text("utf-8").splitlines() if '"asr"' in line][:3]
     for line in lines:
         shutil.copy(DEMO / "clips" / json.loads(line)["audio"], folder)
     (folder / "clips.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
@@ -43,8 +44,8 @@ def own_clips(tmp_path: Path) -> Path:
 
 
 def run_eval(artifact: Path, manifest: Path, *args: object) -> Result:
-    """`eval` within this process; whatever is no exit is raised."""
-    command = ["eval", artifact, "--manifest", manifest, "--prompt", "<asr>", *args]
+    """`eval` within this process, of asr unless it is told otherwise; whatever is no exit is raised."""
+    command = ["eval", artifact, "--manifest", manifest, "--prompt", "<asr>", "--task", "asr", *args]
     result = CliRunner().invoke(main, [str(arg) for arg in command])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception

@@ -42,9 +42,14 @@ def test_a_torn_last_line_is_dropped_and_the_next_one_is_whole(path, cut):
     assert write(path) == {DONE.clip_id: DONE, FAILED.clip_id: FAILED}
 
 
-def test_a_torn_first_line_is_a_journal_that_has_not_begun(path):
+def test_without_an_answer_no_journal_is_left_behind(path):
     write(path)
-    path.write_bytes(path.read_bytes()[:-5])
+    assert not path.exists()
+
+
+def test_a_torn_first_line_is_a_journal_that_has_not_begun(path):
+    write(path, DONE)
+    path.write_bytes(path.read_bytes().split(b"\n")[0][:-5])
     assert write(path, DONE) == {}
     assert write(path) == {DONE.clip_id: DONE}
 
@@ -62,8 +67,8 @@ def test_other_settings_are_refused_by_name_until_restarted(path):
     ):
         write(path, settings=other)
     assert write(path) == {DONE.clip_id: DONE}
-    assert write(path, settings=other, restart=True) == {}
-    assert write(path, settings=other) == {}
+    assert write(path, FAILED, settings=other, restart=True) == {}
+    assert write(path, settings=other) == {FAILED.clip_id: FAILED}
 
 
 @pytest.mark.parametrize("line", ["{}", "[]", "nonsense", '{"clip_id": "x", "answers": {"full": {}}}'])
