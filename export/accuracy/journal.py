@@ -91,9 +91,9 @@ def _answers(path: Path, lines: list[bytes], settings: Mapping[str, Any]) -> dic
             else:
                 answers = ClipAnswers.from_json(content)
                 found.setdefault(answers.clip_id, answers)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, JournalError):
-                raise
+        except JournalError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise JournalError(f"journal {path}: line {i} is damaged; start again with --restart") from None
     return found
 

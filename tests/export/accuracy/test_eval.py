@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -422,17 +421,32 @@ def test_bad_input_leaves_no_journal_that_would_refuse_the_mended_call(demo_arti
     assert not journal_of(output).exists()
 
 
-def test_no_worker_outlives_a_run_that_is_killed(demo_artifact, demo_manifest, tmp_path):
-    run = Run(demo_artifact, demo_manifest, tmp_path / "eval.json", "--workers", 2)
+def workers_of(run: Run) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """A run that has answered a clip, and its workers."""
     process = run.start()
     while run.lines() < 2 and process.poll() is None:
         time.sleep(0.01)
     children = psutil.Process(process.pid).children(recursive=True)
-    assert children
-    os.kill(process.pid, signal.SIGKILL)
+    return process, [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_no_worker_outlives_a_run_that_is_killed(demo_artifact, demo_manifest, tmp_path):
+    process, workers = workers_of(Run(demo_artifact, demo_manifest, tmp_path / "eval.json", "--workers", 2))
+    assert len(workers) == 2
+    process.kill()
     process.communicate()
-    _, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(workers, timeout=30)
     assert not alive
+
+
+def test_a_worker_that_dies_is_told_and_what_was_answered_is_kept(demo_artifact, demo_manifest, tmp_path):
+    run = Run(demo_artifact, demo_manifest, tmp_path / "eval.json", "--workers", 2)
+    process, workers = workers_of(run)
+    workers[0].kill()
+    _, stderr = process.communicate()
+    assert process.returncode == 2
+    assert "one of 2 worker processes died" in stderr.splitlines()[-1]
+    assert run.lines() > 1
 
 
 # Workers
