@@ -97,6 +97,19 @@ def merge(hidden: Torch, edges: list[int], weight: Torch, span: Span) -> Torch:
     return torch.stack([share @ hidden[rows] for share, rows in zip(shares, clusters, strict=True)])
 
 
+def merge_at_once(hidden: Torch, edges: list[int], weight: Torch, span: Span) -> Torch:
+    """As `merge`, all clusters at once: equal to it within rounding, and a single row stays as it is."""
+    import torch
+
+    heads = torch.ones(len(hidden), dtype=torch.bool)
+    heads[span.start + 1 + torch.as_tensor(edges, dtype=torch.int64)] = False
+    cluster = heads.cumsum(0) - 1  # of every row
+    weight = weight.clamp(min=SMALLEST_WEIGHT)
+    total = weight.new_zeros(len(hidden) - len(edges)).index_add(0, cluster, weight)
+    share = weight / total[cluster]
+    return hidden.new_zeros(len(total), hidden.shape[1]).index_add(0, cluster, share[:, None] * hidden)
+
+
 def evict(hidden: Torch, score: Torch, site: Site) -> Torch:
     """Drop the rows of the span with the smallest scores (length,)."""
     dropped = {site.span.start + place for place in best(-score, site.count)}

@@ -5,8 +5,19 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fastadasp.export.torch_reduction import CACHE_METHODS, Site, Span, best, disjoint, margin, merge
+from fastadasp.export.torch_reduction import (
+    CACHE_METHODS,
+    Site,
+    Span,
+    best,
+    disjoint,
+    margin,
+    merge,
+    merge_at_once,
+)
 from fastadasp.export.torch_reduction import METHODS as ROW_METHODS
 from fastadasp.export.torch_reference import load_reference
 from fastadasp.profiles.flops import ResolvedProfile
@@ -117,7 +128,8 @@ def test_the_reference_without_reduction_is_the_model_itself(model, reference, r
     np.testing.assert_allclose(found, expected, atol=ATOL, rtol=0)
 
 
-def test_the_reference_merges_as_the_worked_example_does():
+@pytest.mark.parametrize("merge", [merge, merge_at_once])
+def test_the_reference_merges_as_the_worked_example_does(merge):
     """The specification's example, worked by hand: rows, similarities and weights, then results."""
     hidden = torch.tensor([[1.0, 0], [0, 1], [2, 2], [4, 0], [0, 3], [1, 1]])
     similarity = torch.tensor([0.90, 0.80, 0.10, 0.95, 0.20])
@@ -130,6 +142,24 @@ def test_the_reference_merges_as_the_worked_example_does():
     assert merge(hidden, two, ones, span).tolist() == [[0.5, 0.5], [2, 2], [2, 1.5], [1, 1]]
     pairs = merge(hidden, disjoint(three), ones, span)
     assert pairs.tolist() == [[0.5, 0.5], [2, 2], [2, 1.5], [1, 1]]
+
+
+@given(st.integers(1, 20), st.data())
+def test_merging_at_once_equals_merging_row_by_row(length, data):
+    edges = sorted(data.draw(st.sets(st.integers(0, length - 2)))) if length > 1 else []
+    generator = torch.Generator().manual_seed(length)
+    hidden, weight = (
+        torch.randn(length + 7, 5, generator=generator),
+        torch.rand(length + 7, generator=generator),
+    )
+    weight[data.draw(st.integers(0, length + 6))] = 0  # nobody attends to it
+    span = Span(3, length)
+    found, expected = (function(hidden, edges, weight, span) for function in (merge_at_once, merge))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    linked = {span.start + edge + place for edge in edges for place in (0, 1)}
+    single = [row for row in range(len(hidden)) if row not in linked]
+    kept = [row - sum(span.start + edge < row for edge in edges) for row in single]
+    assert torch.equal(found[kept], hidden[single])  # to the bit
 
 
 def test_ties_go_to_the_lower_index():
