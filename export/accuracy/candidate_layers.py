@@ -1,0 +1,62 @@
+"""The layers at which one merge can meet a FLOPs target, and the ratio that it takes at each.
+
+Every layer has a ratio of its own, the smallest at which a single merge there removes the target. A later
+layer needs a larger one, because fewer layers gain from it. So what is compared are the profiles that would
+be built, all of one cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from ...profiles.flops import RATIO_GRID, ResolvedProfile, flops_reduction
+from ...profiles.profile import Profile
+from ...profiles.schedule import layer_ratios
+from ..model_spec import SpeechModelSpec
+from ..pipeline import audio_rows, resolve_for
+from .selection_options import SelectionOptions
+
+METHOD, SCHEDULE = "weighted_merge", "single"
+MOST = Fraction(RATIO_GRID - 1, RATIO_GRID)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One layer, and what a merge there can do."""
+
+    layer: int
+    most: Fraction  # the largest share of the prefill FLOPs that one merge there removes
+    resolved: ResolvedProfile | None  # the profile that meets the target; None where `most` is below it
+
+
+def candidate_layers(model: SpeechModelSpec, options: SelectionOptions) -> list[Candidate]:
+    """Every layer of a model."""
+    return [_candidate(model, layer, options) for layer in range(model.decoder.dims.num_layers)]
+
+
+def profile_of(resolved: ResolvedProfile) -> Profile:
+    """A profile that names the ratio, whatever it was solved for."""
+    found = resolved.profile
+    return Profile(found.name, found.method, found.schedule, found.start_layer, ratio=resolved.ratio)
+
+
+def _candidate(model: SpeechModelSpec, layer: int, options: SelectionOptions) -> Candidate:
+    dims = model.decoder.dims
+    rows = audio_rows(model, float(options.audio_seconds))
+    ratios = layer_ratios(SCHEDULE, layer, MOST, dims.num_layers)
+    most = flops_reduction(dims, rows, options.text_tokens, ratios)
+    feasible = most >= options.flops_reduction
+    return Candidate(layer, most, resolve_for(_profile(layer, options), model) if feasible else None)
+
+
+def _profile(layer: int, options: SelectionOptions) -> Profile:
+    return Profile(
+        options.name,
+        METHOD,
+        SCHEDULE,
+        layer,
+        flops_reduction=options.flops_reduction,
+        reference_audio_seconds=options.audio_seconds,
+        reference_text_tokens=options.text_tokens,
+    )
