@@ -16,6 +16,7 @@ from .commands.inspect import inspect
 from .commands.plugins import plugins
 from .commands.profiles import profiles
 from .commands.run import run
+from .commands.select_layer import select_layer
 
 DISTRIBUTION = "fastadasp-export"
 
@@ -57,5 +58,5 @@ def main() -> None:
     """Build speech language models into artifacts that process fewer audio tokens, and run them."""
 
 
-for command in (build, run, evaluate, bench, profiles, inspect, check, plugins):
+for command in (build, run, evaluate, bench, profiles, select_layer, inspect, check, plugins):
     main.add_command(command)

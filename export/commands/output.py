@@ -16,9 +16,14 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     Raises:
         OutputError: the place cannot be written.
     """
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, content: str) -> None:
+    """As `write_json`, of any text."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        scratch.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+        scratch.write_text(content, "utf-8")
         scratch.replace(path)
     except OSError as error:
         raise OutputError(f"output {path}: {error.strerror}; choose a file that can be written") from None

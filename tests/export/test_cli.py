@@ -25,7 +25,7 @@ from fastadasp.runtime import SearchOptions, SpeechLM
 from fastadasp.runtime.manifest import parse_manifest
 
 NOT_IN_THE_CORE = ("torch", "transformers", "onnx", "onnx_ir", "safetensors")
-COMMANDS = ("build", "run", "eval", "bench", "profiles", "inspect", "check", "plugins")
+COMMANDS = ("build", "run", "eval", "bench", "profiles", "select-layer", "inspect", "check", "plugins")
 
 
 def call(*args: object, stdin: bytes | None = None) -> Result:
@@ -51,7 +51,7 @@ def without_the_extra(*args: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_help_lists_the_commands_in_the_order_of_use() -> None:
-    listed = re.findall(r"^  (\w+)  ", call("--help").stdout.split("Commands:")[1], re.MULTILINE)
+    listed = re.findall(r"^  ([\w-]+)  ", call("--help").stdout.split("Commands:")[1], re.MULTILINE)
     assert tuple(listed) == COMMANDS
 
 
