@@ -24,7 +24,7 @@ from ..lowering.onnxruntime import OnnxRuntimeLowering
 from ..model_spec import SpeechModelSpec, tensors_of
 from ..tokenizer import tokenizer_file
 from ..weights import Converted
-from .calibration_clips import Clip
+from .clips import Clip
 
 Floats = npt.NDArray[np.float32]
 

@@ -19,8 +19,8 @@ from ..families.family import load_model
 from ..model_spec import SpeechModelSpec
 from ..torch_reduction import Span
 from .calibration import Calibration, ClipInput, encoder_session
-from .calibration_clips import Clip
 from .candidate_layers import Candidate, candidate_layers, profile_of
+from .clips import Clip
 from .layer_outputs import layer_outputs
 from .layer_ranks import bootstrap_ranks, ranks
 from .layer_selection import LayerFigures, LayerSelection

@@ -13,7 +13,7 @@ from ..accuracy.normalizers import NORMALIZERS
 from ..accuracy.options import EvalOptions
 from ..accuracy.tasks import TASKS
 from .output import check_output, write_json
-from .parameters import PATH, names, require, runtime_options, search_of, search_options
+from .parameters import PATH, clip_options, names, require, runtime_options, search_of, search_options
 from .progress import progress_bar
 
 DEFAULTS = EvalOptions()
@@ -22,17 +22,7 @@ NORMALIZER_OF_TASK = ", ".join(f"{name} {task.normalizer}" for name, task in TAS
 
 @click.command("eval")
 @click.argument("artifact", type=PATH)
-@click.option(
-    "--manifest",
-    type=PATH,
-    required=True,
-    metavar="FILE",
-    help="Clips, one JSON object a line; or a folder of audio and .txt transcripts.",
-)
-@click.option(
-    "--audio-root", type=PATH, metavar="DIR", help="Where audio paths begin.  [default: the manifest's]"
-)
-@click.option("--task", type=click.Choice(list(TASKS)), help="Which clips.  [default: all, if of one task]")
+@clip_options
 @click.option(
     "--profile",
     "profiles",
@@ -40,9 +30,6 @@ NORMALIZER_OF_TASK = ", ".join(f"{name} {task.normalizer}" for name, task in TAS
     default="",
     metavar="NAME,...",
     help="Profiles; the first is what the others are compared with.  [default: all of the artifact]",
-)
-@click.option(
-    "--prompt", default="", metavar="TEXT", help="Text of the requests that have none of their own."
 )
 @click.option(
     "--normalizer",

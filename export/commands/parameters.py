@@ -13,6 +13,7 @@ from ...profiles.errors import DependencyError
 from ...profiles.profile import Profile, load_profile
 from ...runtime.backends import BACKENDS, RuntimeOptions
 from ...runtime.search_options import SearchOptions
+from ..accuracy.tasks import TASKS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Number = TypeVar("Number", int, float)
@@ -56,6 +57,34 @@ def names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, 
 def listed(values: Iterable[object]) -> str:
     """A default as such a list."""
     return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+
+
+def clip_options(command: Command) -> Command:
+    """Add the options of `read_clips`: what clips with references are there, and which of them are meant."""
+    options = (
+        click.option(
+            "--manifest",
+            type=PATH,
+            required=True,
+            metavar="FILE",
+            help="Clips, one JSON object a line; or a folder of audio and .txt transcripts.",
+        ),
+        click.option(
+            "--audio-root",
+            type=PATH,
+            metavar="DIR",
+            help="Where audio paths begin.  [default: the manifest's]",
+        ),
+        click.option(
+            "--task", type=click.Choice(list(TASKS)), help="Which clips.  [default: all, if of one task]"
+        ),
+        click.option(
+            "--prompt", default="", metavar="TEXT", help="Text of the requests that have none of their own."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def search_options(command: Command) -> Command:

@@ -12,9 +12,9 @@ import click
 
 from ...profiles.errors import OutputError
 from ...profiles.profile import profile_to_toml
-from ..accuracy.selection_options import ENOUGH_CLIPS, SelectionOptions
+from ..accuracy.selection_options import SelectionOptions
 from .output import check_output, write_json, write_text
-from .parameters import PATH, require
+from .parameters import PATH, clip_options, require
 
 DEFAULTS = SelectionOptions(Fraction(1, 2))
 SUFFIX = ".toml"
@@ -27,13 +27,7 @@ def exact(ctx: click.Context, param: click.Parameter, value: float) -> Fraction:
 
 @click.command("select-layer")
 @click.argument("checkpoint", type=PATH)
-@click.option(
-    "--manifest",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    required=True,
-    metavar="FILE",
-    help=f'Calibration clips, {ENOUGH_CLIPS} or more: JSONL with "audio" and, if need be, "prompt".',
-)
+@clip_options
 @click.option(
     "--flops",
     type=click.FloatRange(0, 100, min_open=True, max_open=True),
@@ -43,7 +37,6 @@ def exact(ctx: click.Context, param: click.Parameter, value: float) -> Fraction:
     metavar="PERCENT",
     help="Share of the prefill FLOPs that one merge shall remove.",
 )
-@click.option("--prompt", default="", metavar="TEXT", help="Text of the requests that name none.")
 @click.option(
     "--audio-seconds",
     type=click.FloatRange(min=0, min_open=True, max=1e6),
@@ -77,6 +70,8 @@ def exact(ctx: click.Context, param: click.Parameter, value: float) -> Fraction:
 def select_layer(
     checkpoint: Path,
     manifest: Path,
+    audio_root: Path | None,
+    task: str | None,
     prompt: str,
     flops: Fraction,
     output: Path | None,
@@ -87,7 +82,7 @@ def select_layer(
 
     The transfer entropy of a layer is how far a merge there moves the entropy of the decoder's last block
     from where the same merge at the last layer leaves it. The smallest wins, among the layers from which the
-    FLOPs target can be met.
+    FLOPs target can be met. The manifest is that of eval; 32 clips or more are worth trusting.
     """
     for path in (output, results):
         if path is not None:
@@ -96,10 +91,10 @@ def select_layer(
     require("onnx", "torch")
     from ...runtime.report import console, show
     from ..accuracy import select_layer as selection
-    from ..accuracy.calibration_clips import read_clips
+    from ..accuracy.clips import read_clips
     from ..accuracy.selection_table import selection_sections
 
-    clips = list(read_clips(manifest, prompt))
+    clips = read_clips(manifest, task, audio_root=audio_root, prompt=prompt).clips
     with _progress() as tick:
         found = selection.select_layer(checkpoint, clips, options, tick)
     show(console(), selection_sections(found))

@@ -16,7 +16,7 @@ from golden_folder import CONFIG, write_golden
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from fastadasp.export.accuracy.calibration_clips import Clip, read_clips
+from fastadasp.export.accuracy.clips import Clip
 from fastadasp.export.accuracy.select_layer import select_layer
 from fastadasp.export.accuracy.selection_options import SelectionOptions
 from fastadasp.export.accuracy.selection_table import selection_sections
@@ -35,6 +35,10 @@ DEMO = Path(__file__).parents[3] / "demo"
 OPTIONS = SelectionOptions(Fraction(1, 4), resamples=50)
 
 
+def clip_at(path, prompt=""):
+    return Clip(path.name, None, path.name, path, "asr", ("what is said",), prompt)
+
+
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     """A sweep in noise each: rows that differ."""
@@ -42,15 +46,15 @@ def clips(tmp_path_factory):
     for i, seconds in enumerate((1.3, 2.0, 3.1)):
         rng, time = np.random.default_rng(i), np.arange(int(16000 * seconds)) / 16000
         wave = 0.3 * np.sin(2 * np.pi * (200 + 300 * (i + 1) * time) * time)
-        found.append(Clip(folder / f"{i}.wav", f"clip {i}"))
+        found.append(clip_at(folder / f"{i}.wav", f"clip {i}"))
         soundfile.write(found[-1].path, wave + 0.05 * rng.standard_normal(len(time)), 16000)
     return found
 
 
 @pytest.fixture(scope="module")
-def manifest(clips, tmp_path_factory):
-    path = tmp_path_factory.mktemp("manifest") / "clips.jsonl"
-    lines = [{"audio": str(clip.path), "prompt": clip.prompt} for clip in clips]
+def manifest(clips):
+    path = clips[0].path.with_name("clips.jsonl")
+    lines = [{"audio": clip.audio, "prompt": clip.prompt, "text": clip.references[0]} for clip in clips]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     return path
 
@@ -61,7 +65,8 @@ def selection(tiny_checkpoint, clips):
 
 
 def call(*args):
-    result = CliRunner().invoke(main, ["select-layer", *map(str, args)], env={"COLUMNS": "80"})
+    command = ["select-layer", *map(str, args), "--task", "asr"]
+    result = CliRunner().invoke(main, command, env={"COLUMNS": "80"})
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -89,16 +94,13 @@ def assert_consistent(found):
     assert found["environment"]["libraries"]["torch"]
 
 
-def test_clips_of_the_demo_give_a_profile_that_meets_the_target(tmp_path):
+def test_clips_of_the_demo_give_a_profile_that_meets_the_target(own_clips, tmp_path):
     """On whatever model and clips the demo has."""
-    audio = sorted((DEMO / "clips").glob("*.flac"))[:3]
-    manifest = tmp_path / "clips.jsonl"
-    manifest.write_text("".join(json.dumps({"audio": str(path)}) + "\n" for path in audio), "utf-8")
     profile, results = tmp_path / "mine.toml", tmp_path / "results.json"
     result = call(
         DEMO / "model",
         "--manifest",
-        manifest,
+        own_clips,
         "--flops",
         30,
         "--resamples",
@@ -174,7 +176,7 @@ def test_rows_around_the_audio_are_no_part_of_the_entropy(clips, tmp_path):
     write_golden(tmp_path / "qwen_audio", [])
     words = {f"word{i}": i for i in range(50)} | {"<audio>": CONFIG["audio"]["audio_start_id"]}
     Tokenizer(WordLevel(words, "word0")).save(str(tmp_path / "qwen_audio" / "tokenizer.json"))
-    short = [Clip(clip.path, "word7") for clip in clips[:2]]
+    short = [replace(clip, prompt="word7") for clip in clips[:2]]
     found = select_layer(tmp_path / "qwen_audio", short, OPTIONS)
     assert_consistent(json.loads(json.dumps(found.to_json())))
     front_end = load_model(Checkpoint(tmp_path / "qwen_audio")).front_end
@@ -220,7 +222,7 @@ def test_a_clip_without_entropy_is_refused_by_name(tiny_checkpoint, clips, tmp_p
     path = tmp_path / "blip.wav"
     soundfile.write(path, 0.1 * np.ones(700), 16000)  # one audio token
     with pytest.raises(AudioError, match=r"blip\.wav: its 1 audio tokens after the merge are all alike"):
-        select_layer(tiny_checkpoint, [*clips, Clip(path, "")], OPTIONS)
+        select_layer(tiny_checkpoint, [*clips, clip_at(path)], OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +232,7 @@ def test_a_clip_too_short_or_long_is_refused_by_name(tiny_checkpoint, tmp_path, 
     path = tmp_path / "clip.wav"
     soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(samples), 16000)
     with pytest.raises(AudioError, match=f"clip.wav: .*{reason}"):
-        select_layer(tiny_checkpoint, [Clip(path, "")], OPTIONS)
+        select_layer(tiny_checkpoint, [clip_at(path)], OPTIONS)
 
 
 def test_a_checkpoint_without_tokenizer_is_refused(tiny_checkpoint, clips, tmp_path):
@@ -245,11 +247,12 @@ def test_no_clip_is_refused(tiny_checkpoint):
         select_layer(tiny_checkpoint, [], OPTIONS)
 
 
-def test_a_line_that_is_no_clip_is_refused_by_its_number(tmp_path):
+def test_a_line_that_is_no_clip_is_refused_by_its_number(tiny_checkpoint, tmp_path):
     path = tmp_path / "clips.jsonl"
-    path.write_text('{"audio": "one.wav"}\n["two.wav"]\n', "utf-8")
-    with pytest.raises(RequestError, match="line 2"):
-        list(read_clips(path, ""))
+    path.write_text('["two.wav"]\n', "utf-8")
+    result = call(tiny_checkpoint, "--manifest", path)
+    assert result.exit_code == 2
+    assert "line 1: no JSON object" in result.stderr
 
 
 @pytest.mark.parametrize("output", ["mine.json", "no/such/folder/mine.toml", "in valid.toml"])
