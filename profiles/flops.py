@@ -69,6 +69,11 @@ class ResolvedProfile:
         return self.method in CACHE_METHODS
 
     @property
+    def row_ratios(self) -> tuple[Fraction, ...]:
+        """One a layer: the share of its audio rows that it does not hand on, 0 where caches alone shrink."""
+        return (Fraction(0),) * len(self.ratios) if self.cache_only else self.ratios
+
+    @property
     def has_static_lengths(self) -> bool:
         """Whether the token counts follow from the span alone, or depend on the data as well."""
         return self.method not in DATA_DEPENDENT_METHODS or not self.merging_layers

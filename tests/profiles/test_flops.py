@@ -219,3 +219,10 @@ def test_the_kv_budget_of_a_profile_is_one_sum() -> None:
     )
     budgets = [sum(resolve(profile, TINY, 40).token_counts(40).cached) for profile in profiles]
     assert budgets == [120, 80, 80]
+
+
+def test_h2o_removes_no_prefill_flops() -> None:
+    resolved = resolve(Profile("x", "h2o", "constant", 1, ratio=Fraction(3, 4)), TINY, 40)
+    assert flops_reduction(TINY, 40, 5, resolved.row_ratios) == 0
+    merging = resolve(Profile("x", "weighted_merge", "constant", 1, ratio=Fraction(3, 4)), TINY, 40)
+    assert merging.row_ratios == merging.ratios
