@@ -24,14 +24,15 @@ CTC_LAYER = 6
 class Recipe:
     """How long and how fast to learn."""
 
-    steps: int = 4500
+    steps: int = 5500
     max_rows: int = 1600  # audio rows of a batch
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     warm_up: int = 100
     flat: float = 0.3  # share of the steps before the rate falls
-    short: float = 0.12  # share of the steps with short clips alone
-    short_rows: int = 150
+    shortest: int = 75  # audio rows of the longest clip at the beginning
+    longest: int = 750  # and from `growth` on
+    growth: float = 0.6  # share of the steps in which clips become longer
     noise: float = 0.15  # added to encoder output, in its standard deviations
     ctc: tuple[float, float] = (0.5, 0.2)  # weight in the first and in the second half
     seed: int = 0
@@ -89,9 +90,10 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
 
     def _batch(self, draw: np.random.Generator) -> Batch:
-        begin = self.step < self.recipe.short * self.recipe.steps
-        longest = self.recipe.short_rows if begin else 10**6
-        return draw_batch(self._features, self._order, draw, self.recipe.max_rows, longest)
+        recipe = self.recipe
+        grown = min(1.0, self.step / (recipe.growth * recipe.steps))
+        longest = round(recipe.shortest + grown * (recipe.longest - recipe.shortest))
+        return draw_batch(self._features, self._order, draw, recipe.max_rows, longest)
 
     def _learn(self, batch: Batch, draw: np.random.Generator) -> tuple[float, float]:
         share = self.step / self.recipe.steps
