@@ -67,10 +67,10 @@ TABLES = (
     Table("qa", "Spoken questions, human voice", "human", "qa", "single"),
 )
 INTRODUCTION = """\
-Written by `python bench/accuracy.py` from the results of the commands below. Nothing here was tuned to look like the
-published tables: those are of another model, a thousand times larger, and stand beside for the order of the methods.
-\\* marks a figure whose paired 95 % bootstrap interval of the difference from the full model excludes 0; brackets hold
-its own 95 % interval. Figures of random methods are means over three seeds.
+Written by `python bench/accuracy.py` from the results of the commands below. Nothing here was tuned to look
+like the published tables: those are of another model, a thousand times larger, and stand beside for the order
+of the methods. \\* marks a figure whose paired 95 % bootstrap interval of the difference from the full model
+excludes 0; brackets hold its own 95 % interval. Figures of random methods are means over three seeds.
 """.splitlines()
 LAYERS = WORK / "layers.json"
 SPARSE_PROFILE = WORK / "sparse.toml"
