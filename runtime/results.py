@@ -26,6 +26,7 @@ class GenerationResult:
     latency: Latency
     audio_seconds: float
     profile: str
+    text_rows: int  # rows of the prompt that are text
     prefix_lengths: tuple[int, ...]  # rows of the prompt that each layer keeps
     kept_ratio: float  # audio rows in the KV caches, summed over the layers / (layers * audio rows)
     kv_bytes: int  # prefix, shared by all beams, plus the pool at its largest

@@ -278,7 +278,8 @@ class SpeechLM:
     ) -> GenerationResult:
         best = hypotheses[0]
         lengths = decoder.cache.prefix_lengths
-        kept = sum(lengths) - len(lengths) * request.prompt.num_text_rows
+        text_rows = request.prompt.num_text_rows
+        kept = sum(lengths) - len(lengths) * text_rows
         latency = watch.latency(
             output_tokens=len(best.tokens) + best.finished,
             audio_seconds=request.audio_seconds,
@@ -290,6 +291,7 @@ class SpeechLM:
             latency=latency,
             audio_seconds=request.audio_seconds,
             profile=name,
+            text_rows=text_rows,
             prefix_lengths=lengths,
             kept_ratio=kept / (len(lengths) * request.audio_rows),
             kv_bytes=decoder.cache.size_bytes,
