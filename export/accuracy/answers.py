@@ -23,6 +23,15 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What one answer took. Times are those of the machine and the moment, so no figure rests on them."""
+
+    layer_rows: tuple[int, ...]  # audio rows in the KV cache of each layer
+    prefill_ms: float
+    decode_ms: float
+
+
+@dataclass(frozen=True)
 class ClipAnswers:
     """All that one clip gave."""
 
@@ -31,6 +40,7 @@ class ClipAnswers:
     text_rows: int | None = None
     answers: Mapping[str, Answer] = field(default_factory=dict)  # by profile
     failures: Mapping[str, str] = field(default_factory=dict)  # profile -> reason
+    costs: Mapping[str, Cost] = field(default_factory=dict)  # by profile, as `answers`
 
     @property
     def is_complete(self) -> bool:
@@ -45,7 +55,11 @@ class ClipAnswers:
     def from_json(cls, content: Mapping[str, Any]) -> ClipAnswers:
         """What `to_json` gave."""
         answers = {profile: Answer(**entry) for profile, entry in content["answers"].items()}
-        return cls(**{**content, "answers": answers})
+        costs = {
+            profile: Cost(**{**entry, "layer_rows": tuple(entry["layer_rows"])})
+            for profile, entry in content["costs"].items()
+        }
+        return cls(**{**content, "answers": answers, "costs": costs})
 
 
 def answer_clip(model: SpeechLM, clip: Clip, profiles: Sequence[str], search: SearchOptions) -> ClipAnswers:
@@ -55,22 +69,24 @@ def answer_clip(model: SpeechLM, clip: Clip, profiles: Sequence[str], search: Se
     except AudioError as error:
         return ClipAnswers(clip.id, failures=dict.fromkeys(profiles, str(error)))
     answers: dict[str, Answer] = {}
+    costs: dict[str, Cost] = {}
     failures: dict[str, str] = {}
     text_rows: int | None = None
     for profile in profiles:
         try:
-            answers[profile], text_rows = _answer(model, audio, clip.prompt, profile, search)
+            answers[profile], costs[profile], text_rows = _answer(model, audio, clip.prompt, profile, search)
         except (AudioError, RequestError) as error:
             failures[profile] = str(error)
-    return ClipAnswers(clip.id, len(audio.rows), text_rows, answers, failures)
+    return ClipAnswers(clip.id, len(audio.rows), text_rows, answers, failures, costs)
 
 
 def _answer(
     model: SpeechLM, audio: EncodedAudio, prompt: str, profile: str, search: SearchOptions
-) -> tuple[Answer, int]:
-    """The answer, and the rows of text beside the audio."""
+) -> tuple[Answer, Cost, int]:
+    """The answer, what it took, and the rows of text beside the audio."""
     options = {name: value for name, value in vars(search).items() if name != "eos_token_ids" or value}
     result = model.generate(audio, prompt, profile=profile, **options)
-    best = result.hypotheses[0]
-    answer = Answer(best.text, result.latency.output_tokens, best.finished, result.kept_ratio)
-    return answer, result.prefix_lengths[0] - len(audio.rows)
+    best, latency = result.hypotheses[0], result.latency
+    answer = Answer(best.text, latency.output_tokens, best.finished, result.kept_ratio)
+    rows = tuple(length - result.text_rows for length in result.prefix_lengths)
+    return answer, Cost(rows, latency.prefill_ms, latency.decode_ms), result.text_rows

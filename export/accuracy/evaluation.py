@@ -37,6 +37,17 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Answered:
+    """Clips with their answers, none of them measured yet."""
+
+    artifact: Artifact
+    profiles: tuple[str, ...]  # in the order asked for
+    clips_digest: str
+    environment: dict[str, Any]
+    answers: tuple[ClipAnswers, ...]  # of all clips, in their order
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """A finished evaluation with all that is needed to read it."""
 
@@ -104,6 +115,30 @@ def evaluate(
         WorkerError: a worker process died.
         ImportError: a package of the metrics or of the backend is not installed.
     """
+    found = answer(artifact, clips, options, progress, journal=journal, restart=restart, verify=verify)
+    scores = score_profiles(found.artifact.manifest, clips, found.answers, found.profiles, options)
+    return Evaluation(
+        found.artifact.identity(),
+        clips,
+        found.clips_digest,
+        options,
+        found.environment,
+        found.answers,
+        scores,
+    )
+
+
+def answer(
+    artifact: Path,
+    clips: ClipSet,
+    options: EvalOptions,
+    progress: Progress = lambda *_: None,
+    *,
+    journal: Path | None = None,
+    restart: bool = False,
+    verify: bool = False,
+) -> Answered:
+    """The first half of `evaluate`: answer the clips. Arguments and errors are the same."""
     opened = open_artifact(artifact, full=verify)
     profiles = _profiles(opened, options)
     _load_metrics(clips, options)
@@ -120,8 +155,7 @@ def evaluate(
             answers[found.clip_id] = found
             progress(STEP, len(answers), len(clips.clips))
     in_order = tuple(answers[clip.id] for clip in clips.clips)
-    scores = score_profiles(opened.manifest, clips, in_order, profiles, options)
-    return Evaluation(opened.identity(), clips, digest, options, begun, in_order, scores)
+    return Answered(opened, profiles, digest, begun, in_order)
 
 
 def _profiles(artifact: Artifact, options: EvalOptions) -> tuple[str, ...]:

@@ -16,8 +16,9 @@ from typing import Any
 
 from ...profiles.errors import JournalError, OutputError
 from .answers import ClipAnswers
+from .lock import lock
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 KIND = "eval journal"
 RESTART = "go on with those, or start again with --restart"
 
@@ -69,7 +70,7 @@ def open_journal(path: Path, settings: Mapping[str, Any], *, restart: bool = Fal
     except OSError as error:
         raise OutputError(f"journal {path}: {error.strerror}; choose another output") from None
     with stream:
-        _lock(stream, path)
+        lock(stream, path)
         if restart:
             stream.truncate(0)
         journal = Journal(stream, path, settings)
@@ -124,17 +125,3 @@ def _append(stream: FileIO, path: Path, content: Mapping[str, Any]) -> None:
         os.fsync(stream.fileno())
     except OSError as error:
         raise OutputError(f"journal {path}: {error.strerror}; free space and run again") from None
-
-
-def _lock(stream: FileIO, path: Path) -> None:
-    """Keep a second run off, where the system has locks; they end with the process."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise JournalError(
-            f"journal {path} is in use by another run; wait for it, or choose another output"
-        ) from None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
 
 from .bootstrap import Delta, Interval, delta, interval, resampled
 from .metric import Floats, Metric, Sample
@@ -53,28 +56,60 @@ def score(
     Raises:
         ImportError: a package of the metrics is not installed.
     """
+    drawn = draw(
+        task,
+        references,
+        hypotheses,
+        languages=languages,
+        normalizer=normalizer,
+        resamples=resamples,
+        seed=seed,
+    )
+    first = next(iter(drawn))
+    return {
+        system: tuple(
+            figure(one, None if system == first else other)
+            for one, other in zip(mine, drawn[first], strict=True)
+        )
+        for system, mine in drawn.items()
+    }
+
+
+def draw(
+    task: str,
+    references: Sequence[Sequence[str]],
+    hypotheses: Mapping[str, Sequence[str]],
+    *,
+    languages: Sequence[str],
+    normalizer: str | None,
+    resamples: int,
+    seed: int,
+) -> dict[str, tuple[Drawn, ...]]:
+    """The first half of `score`: the metrics of each system, and their values over the same resamples."""
     normalize = NORMALIZERS[normalizer or TASKS[task].normalizer].load()
     measure = TASKS[task].measure_for(languages)
     if not references:
         return dict.fromkeys(hypotheses, ())
     accepted = [[normalize(text) for text in texts] for texts in references]
 
-    def drawn(texts: Sequence[str]) -> list[Drawn]:
+    def drawn(texts: Sequence[str]) -> tuple[Drawn, ...]:
         samples = measure([normalize(text) for text in texts], accepted)
-        return [(sample, resampled(sample, resamples, seed)) for sample in samples]
+        return tuple((sample, resampled(sample, resamples, seed)) for sample in samples)
 
-    systems = {system: drawn(texts) for system, texts in hypotheses.items()}
-    first = next(iter(systems))
-    return {
-        system: tuple(
-            _figure(one, None if system == first else other)
-            for one, other in zip(mine, systems[first], strict=True)
-        )
-        for system, mine in systems.items()
-    }
+    return {system: drawn(texts) for system, texts in hypotheses.items()}
 
 
-def _figure(own: Drawn, first: Drawn | None) -> Figure:
+def mean_of(runs: Sequence[Drawn]) -> Drawn:
+    """The mean of a metric over several runs of one system, in each resample, too."""
+    if lacking := [run for run in runs if run[0].value is None]:
+        return lacking[0]
+    values = [sample.value for sample, _ in runs if sample.value is not None]
+    drawn = [figures for _, figures in runs if figures is not None]
+    mean: Floats | None = np.mean(drawn, axis=0) if len(drawn) == len(runs) else None
+    return Sample(runs[0][0].metric, fmean(values)), mean
+
+
+def figure(own: Drawn, first: Drawn | None) -> Figure:
     """The figure of a system, against those of the first one where it is another."""
     sample, values = own
     change = None

@@ -1,0 +1,26 @@
+"""A lock that keeps a second run off a file, where the system has locks; it ends with the process."""
+
+from __future__ import annotations
+
+from io import FileIO
+from pathlib import Path
+
+from ...profiles.errors import JournalError
+
+
+def lock(stream: FileIO, path: Path) -> None:
+    """Lock an open file.
+
+    Raises:
+        JournalError: another run has locked it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise JournalError(
+            f"{path} is in use by another run; wait for it, or choose another output"
+        ) from None
