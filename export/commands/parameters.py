@@ -117,8 +117,13 @@ def backend(command: Command) -> Command:
 
 def runtime_options(command: Command) -> Command:
     """Add the options of how an artifact is run."""
+    verify = click.option("--verify", is_flag=True, help="Hash large weight files whole, too.")
+    return backend(onnxruntime_options(verify(command)))
+
+
+def onnxruntime_options(command: Command) -> Command:
+    """Add those of ONNX Runtime."""
     options = (
-        backend,
         click.option(
             "--threads", type=click.IntRange(min=0), default=0, help="Threads of a run; 0 is one a core."
         ),
@@ -132,7 +137,6 @@ def runtime_options(command: Command) -> Command:
         click.option(
             "--lean", is_flag=True, help="Keep one copy of the weights: less memory, slower beam steps."
         ),
-        click.option("--verify", is_flag=True, help="Hash large weight files whole, too."),
     )
     for option in reversed(options):
         command = option(command)
