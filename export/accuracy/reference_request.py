@@ -1,0 +1,65 @@
+"""The mean request of some clips: how long its audio is, and how many rows of its prompt are text.
+
+FLOPs targets are solved for it, so that a target means for these clips what it says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from statistics import fmean
+
+from ...profiles.errors import AudioError, CheckpointError, RequestError
+from ...runtime.audio import load_audio
+from ...runtime.prompt import PromptCodec
+from ..checkpoint import Checkpoint
+from ..model_spec import SpeechModelSpec
+from ..pipeline import audio_rows
+from ..tokenizer import tokenizer_file
+from .clips import Clip, ClipSet
+
+STEPS_A_SECOND = 10  # a reference length is told in tenths
+
+
+@dataclass(frozen=True)
+class ReferenceRequest:
+    """One request that stands for many."""
+
+    audio_seconds: Fraction
+    audio_rows: int  # of the decoder input that a reduction may remove
+    text_rows: int  # all others
+
+
+def mean_request(
+    checkpoint: Checkpoint, model: SpeechModelSpec, clips: ClipSet, seconds: Fraction | None = None
+) -> ReferenceRequest:
+    """The mean over the clips that can be read; `seconds` of audio if they are given.
+
+    Raises:
+        CheckpointError: there is no tokenizer to read prompts.
+        RequestError: no clip can be read.
+    """
+    tokenizer = tokenizer_file(checkpoint)
+    if tokenizer is None or model.prompt is None:
+        raise CheckpointError(f"checkpoint {checkpoint.folder}: it has no tokenizer.json to read prompts")
+    codec, rate = PromptCodec(tokenizer, model.prompt), model.front_end.log_mel.sample_rate
+    found, faults = [], []
+    for clip in clips.clips:
+        try:
+            found.append((_seconds(clip, rate), codec.encode(clip.prompt).num_text_rows))
+        except (AudioError, RequestError) as error:  # told with the failures of the evaluation
+            faults.append(str(error))
+    if not found:
+        raise RequestError(f"none of {len(faults)} clips can be read; the first: {faults[0]}")
+    length = seconds or _in_steps(fmean(heard for heard, _ in found))
+    around = model.front_end.bos_rows + model.front_end.eos_rows
+    text_rows = round(fmean(rows for _, rows in found)) + around
+    return ReferenceRequest(length, audio_rows(model, float(length)), text_rows)
+
+
+def _seconds(clip: Clip, sample_rate: int) -> float:
+    return load_audio(clip.path, sample_rate).seconds
+
+
+def _in_steps(seconds: float) -> Fraction:
+    return Fraction(max(1, round(seconds * STEPS_A_SECOND)), STEPS_A_SECOND)
