@@ -11,6 +11,7 @@ from ..profiles.errors import ClipsError, FastAdaSPError
 from .commands.bench import bench
 from .commands.build import build
 from .commands.check import check
+from .commands.compare import compare
 from .commands.eval import evaluate
 from .commands.inspect import inspect
 from .commands.plugins import plugins
@@ -58,5 +59,5 @@ def main() -> None:
     """Build speech language models into artifacts that process fewer audio tokens, and run them."""
 
 
-for command in (build, run, evaluate, bench, profiles, select_layer, inspect, check, plugins):
+for command in (build, run, evaluate, compare, bench, profiles, select_layer, inspect, check, plugins):
     main.add_command(command)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .clips import Clip, ClipSet, read_clips
+    from .comparison import Comparison, compare
+    from .comparison_options import CompareOptions
     from .evaluation import Evaluation, Failure, evaluate
     from .options import EvalOptions
     from .scores import Figure, score
@@ -12,16 +14,21 @@ if TYPE_CHECKING:
 __all__ = [
     "Clip",
     "ClipSet",
+    "CompareOptions",
+    "Comparison",
     "EvalOptions",
     "Evaluation",
     "Failure",
     "Figure",
+    "compare",
     "evaluate",
     "read_clips",
     "score",
 ]
 _MODULES = {
     **dict.fromkeys(("Clip", "ClipSet", "read_clips"), "clips"),
+    **dict.fromkeys(("Comparison", "compare"), "comparison"),
+    "CompareOptions": "comparison_options",
     **dict.fromkeys(("Evaluation", "Failure", "evaluate"), "evaluation"),
     "EvalOptions": "options",
     **dict.fromkeys(("Figure", "score"), "scores"),

@@ -44,7 +44,7 @@ def _profiles(evaluation: Evaluation) -> Section:
 def _metric(evaluation: Evaluation, index: int) -> Section:
     first = evaluation.profiles[0]
     metric = first.figures[index].metric
-    table = columns("profile", metric.title + _unit(metric), "95 %", "delta", "95 %", "p", gap=2)
+    table = columns("profile", metric.title + unit(metric), "95 %", "delta", "95 %", "p", gap=2)
     for scores in evaluation.profiles:
         table.add_row(scores.profile, *_cells(scores.figures[index]))
     title = f"{metric.title}, {'lower' if metric.lower_is_better else 'higher'} is better"
@@ -52,27 +52,30 @@ def _metric(evaluation: Evaluation, index: int) -> Section:
     return Section(title + compared, table, f"by {metric.made_by}")
 
 
-def _unit(metric: Metric) -> str:
+def unit(metric: Metric) -> str:
+    """What stands behind the title of a metric."""
     return " %" if metric.unit == SHARE else ""
 
 
 def _cells(figure: Figure) -> tuple[str, ...]:
     metric, change = figure.metric, figure.delta
-    own = _number(metric, figure.value), _interval(metric, figure.interval)
+    own = number(metric, figure.value), interval(metric, figure.interval)
     if change is None:
         return (*own, "", "", "")
     p_value = ABSENT if change.p_value is None else f"{change.p_value:.3f}"
-    return (*own, _number(metric, change.value, "+"), _interval(metric, change.interval, "+"), p_value)
+    return (*own, number(metric, change.value, "+"), interval(metric, change.interval, "+"), p_value)
 
 
-def _number(metric: Metric, value: float | None, sign: str = "") -> str:
+def number(metric: Metric, value: float | None, sign: str = "") -> str:
+    """A figure as people read it; a sign of + shows that of positive ones."""
     return ABSENT if value is None else f"{value * SCALE[metric.unit]:{sign}.{DECIMALS[metric.unit]}f}"
 
 
-def _interval(metric: Metric, found: Interval | None, sign: str = "") -> str:
+def interval(metric: Metric, found: Interval | None, sign: str = "") -> str:
+    """The two ends, as `number` shows them."""
     if found is None:
         return ABSENT
-    return f"{_number(metric, found.low, sign)} to {_number(metric, found.high, sign)}"
+    return f"{number(metric, found.low, sign)} to {number(metric, found.high, sign)}"
 
 
 def _unavailable(figure: Figure) -> str:

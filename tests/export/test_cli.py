@@ -25,7 +25,18 @@ from fastadasp.runtime import SearchOptions, SpeechLM
 from fastadasp.runtime.manifest import parse_manifest
 
 NOT_IN_THE_CORE = ("torch", "transformers", "onnx", "onnx_ir", "safetensors")
-COMMANDS = ("build", "run", "eval", "bench", "profiles", "select-layer", "inspect", "check", "plugins")
+COMMANDS = (
+    "build",
+    "run",
+    "eval",
+    "compare",
+    "bench",
+    "profiles",
+    "select-layer",
+    "inspect",
+    "check",
+    "plugins",
+)
 
 
 def call(*args: object, stdin: bytes | None = None) -> Result:

@@ -1,0 +1,138 @@
+"""`fastadasp-export compare`: methods, schedules and FLOPs levels on the same clips, as one table."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..accuracy.compared_methods import COMPARED_METHODS
+from ..accuracy.comparison_options import CompareOptions
+from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
+from .output import check_output, write_json
+from .parameters import PATH, clip_options, listed, names, onnxruntime_options, require, search_options
+from .progress import progress_bar
+
+DEFAULTS = CompareOptions()
+ALL = "all"
+
+
+def percentages(ctx: click.Context, param: click.Parameter, value: str) -> tuple[Fraction, ...]:
+    """A callback that reads a list such as 10,12.5 as exact shares; each counts once."""
+    return tuple(dict.fromkeys(exact(ctx, param, part) / 100 for part in value.split(",")))
+
+
+def exact(ctx: click.Context, param: click.Parameter, value: str) -> Fraction:
+    """A number as it was typed: 0.1 is one tenth."""
+    try:
+        return Fraction(value)
+    except (ValueError, ZeroDivisionError):
+        raise click.BadParameter(f"{value!r} is no number", ctx, param) from None
+
+
+def optional(ctx: click.Context, param: click.Parameter, value: str | None) -> Fraction | None:
+    """A callback that reads such a number where it is given."""
+    return None if value is None else exact(ctx, param, value)
+
+
+@click.command("compare")
+@click.argument("checkpoint", type=PATH)
+@clip_options
+@click.option(
+    "--methods",
+    callback=names,
+    default=ALL,
+    show_default=True,
+    metavar="NAME,...",
+    help=f"Of {', '.join(COMPARED_METHODS)}.",
+)
+@click.option(
+    "--schedules",
+    callback=names,
+    default=ALL,
+    show_default=True,
+    metavar="NAME,...",
+    help=f"Of {', '.join(DEFAULTS.schedules)}.",
+)
+@click.option(
+    "--flops",
+    "levels",
+    callback=percentages,
+    default=listed(float(100 * level) for level in DEFAULTS.levels),
+    show_default=True,
+    metavar="PERCENT,...",
+    help="Shares of the prefill FLOPs to remove, one a column.",
+)
+@click.option(
+    "--start-layer", type=int, default=DEFAULTS.start_layer, show_default=True, help="The first that reduces."
+)
+@click.option(
+    "--seeds",
+    type=int,
+    default=DEFAULTS.seeds,
+    show_default=True,
+    help="Of the random methods; a figure is the mean over them.",
+)
+@click.option(
+    "--reference-seconds",
+    callback=optional,
+    metavar="S",
+    help="Length of audio for which ratios are solved.  [default: the mean of the clips]",
+)
+@evaluation_options
+@search_options
+@onnxruntime_options
+@click.option("--restart", is_flag=True, help="Forget the answers of a run that was stopped.")
+@click.option("--intervals", is_flag=True, help="Show the 95 % interval of each figure.")
+@click.option(
+    "-o", "--output", type=PATH, metavar="FILE", help="Write all figures, with intervals and costs, as JSON."
+)
+@click.pass_context
+def compare(
+    ctx: click.Context,
+    /,
+    checkpoint: Path,
+    output: Path | None,
+    restart: bool,
+    intervals: bool,
+    **values: Any,
+) -> None:
+    """Compare reduction methods and schedules on CHECKPOINT, at equal cost.
+
+    One row a method and schedule, one column a FLOPs reduction, one table a metric of the task; * marks what
+    differs from the full model. With -o, artifact and answers are kept in FILE.work until FILE is written:
+    the same command goes on where it was stopped. Exits with 1 if a clip failed.
+    """
+    options = _options(values)
+    if output is not None:
+        check_output(output)
+    from ..accuracy.clips import read_clips
+
+    clips = read_clips(
+        values["manifest"], values["task"], audio_root=values["audio_root"], prompt=values["prompt"]
+    )
+    require("onnx")
+    require_metrics(clips.task, options.evaluation)
+    from ...runtime.report import console, show
+    from ..accuracy import comparison
+    from ..accuracy.comparison_file import comparison_to_json
+    from ..accuracy.comparison_table import comparison_sections
+    from ..accuracy.work_folder import work_folder
+
+    with work_folder(output, restart=restart) as work:
+        with progress_bar("load") as tick:
+            found = comparison.compare(checkpoint, clips, options, work, tick)
+        show(console(), comparison_sections(found, intervals=intervals))
+        if output is not None:
+            write_json(output, comparison_to_json(found))
+            click.echo(f"results in {output}", err=True)
+    ctx.exit(1 if found.failures else 0)
+
+
+def _options(values: dict[str, Any]) -> CompareOptions:
+    own = {name: values[name] for name in ("levels", "start_layer", "seeds", "reference_seconds")}
+    for name in ("methods", "schedules"):
+        own[name] = getattr(DEFAULTS, name) if values[name] == (ALL,) else values[name]
+    return CompareOptions(evaluation=evaluation_of(values), **own)
