@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..profiles.errors import ClipsError, FastAdaSPError
+from ..profiles.errors import FastAdaSPError, FaultsError
 from .commands.bench import bench
 from .commands.build import build
 from .commands.check import check
@@ -50,7 +50,7 @@ class Commands(click.Group):
 
 def _message(error: FastAdaSPError) -> str:
     """One line, but for a list of faults, which has a line for each."""
-    return str(error) if isinstance(error, ClipsError) else " ".join(str(error).splitlines())
+    return str(error) if isinstance(error, FaultsError) else " ".join(str(error).splitlines())
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -39,8 +39,8 @@ class EngineError(FastAdaSPError, RuntimeError):
     """An engine cannot be built, or does not fit this machine or artifact."""
 
 
-class ClipsError(FastAdaSPError, ValueError):
-    """Faults of a list of clips. There may be many: a line that sums them up, and a line for each."""
+class FaultsError(FastAdaSPError, ValueError):
+    """Faults of one input, of which there may be many: a line that sums them up, and a line for each."""
 
     def __init__(self, summary: str, faults: Sequence[str] = ()) -> None:
         super().__init__(summary, tuple(faults))
@@ -48,6 +48,14 @@ class ClipsError(FastAdaSPError, ValueError):
 
     def __str__(self) -> str:
         return "\n  ".join(" ".join(line.splitlines()) for line in (self.summary, *self.faults))
+
+
+class ClipsError(FaultsError):
+    """Faults of a list of clips."""
+
+
+class ResultsError(FaultsError):
+    """Faults of result files."""
 
 
 class WorkerError(FastAdaSPError, RuntimeError):
