@@ -20,7 +20,7 @@ from .metrics import STAGES, Latency
 from .prompt import PromptIds
 from .speech_lm import GenerationResult, SpeechLM
 
-FORMAT_VERSION = 1
+KIND, FORMAT_VERSION = "bench", 1
 LEAST_SECONDS = 1.0  # of counted runs a combination: short runs are repeated more often
 MOST_RUNS = 5  # times as many as were asked for
 NOISE_LEVEL = 0.1
@@ -81,7 +81,7 @@ class Benchmark:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON takes it; what was not measured is None."""
-        return {"format_version": FORMAT_VERSION, **asdict(self)}
+        return {"format_version": FORMAT_VERSION, "kind": KIND, **asdict(self)}
 
 
 def run_benchmark(
