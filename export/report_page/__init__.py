@@ -1,0 +1,1 @@
+"""Result files in, one page out that needs no network."""
