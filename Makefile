@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PIP_FLAGS ?= --quiet --disable-pip-version-check
 TYPING := build/typing/fastadasp
 
-.PHONY: demo test check bench accept-gpu clean
+.PHONY: demo test check browser bench accept-gpu clean
 
 demo: $(READY)  ## build the demo model under two profiles, transcribe its clips, print the latency table
 	$(BIN)/python demo/run_demo.py
@@ -21,6 +21,11 @@ check: $(READY)  ## format, lint, types
 	@for folder in profiles plugins runtime export; do ln -sfn ../../../$$folder $(TYPING)/$$folder; done
 	MYPYPATH=build/typing $(BIN)/mypy -p fastadasp.profiles -p fastadasp.plugins -p fastadasp.runtime -p fastadasp.export
 
+browser:  ## Chromium, in which the tests of `report` open it; where it cannot be installed, they are skipped
+	@{ command -v chromium && command -v chromedriver; } > /dev/null \
+	|| { apt-get update -qq && apt-get install -qqy --no-install-recommends chromium chromium-driver; } > /dev/null \
+	|| echo "Chromium cannot be installed: tests that need a browser are skipped" >&2
+
 bench: $(READY)  ## ours against transformers, side by side in one process (about half an hour)
 	$(BIN)/python bench/compare.py -o bench/results/compare.json
 
@@ -29,7 +34,7 @@ accept-gpu: $(READY)  ## on a GPU: build engines for it, compare them with the r
 
 $(READY): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e ".[export,engines,tensorrt-rtx,check,accuracy,dev]"
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e ".[export,engines,tensorrt-rtx,check,accuracy,report,dev]"
 	@touch $@
 
 clean:  ## remove the environment and everything that was built

@@ -16,6 +16,7 @@ from .commands.eval import evaluate
 from .commands.inspect import inspect
 from .commands.plugins import plugins
 from .commands.profiles import profiles
+from .commands.report import report
 from .commands.run import run
 from .commands.select_layer import select_layer
 
@@ -59,5 +60,5 @@ def main() -> None:
     """Build speech language models into artifacts that process fewer audio tokens, and run them."""
 
 
-for command in (build, run, evaluate, compare, bench, profiles, select_layer, inspect, check, plugins):
+for command in (build, run, evaluate, compare, bench, profiles, select_layer, report, inspect, check, plugins):
     main.add_command(command)

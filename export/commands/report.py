@@ -1,0 +1,35 @@
+"""`fastadasp-export report`: result files as one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ...profiles.errors import OutputError
+from ...runtime.units import size
+from .output import check_output, write_text
+from .parameters import PATH, require
+
+
+@click.command()
+@click.argument("results", type=PATH, nargs=-1, required=True, metavar="RESULTS...")
+@click.option("-o", "--output", type=PATH, required=True, metavar="FILE.html", help="The page.")
+def report(results: tuple[Path, ...], output: Path) -> None:
+    """Put result files into one page of HTML, which needs no network.
+
+    RESULTS are JSON files of bench, eval, compare, select-layer and tune, in any order and number; what is in
+    a file is told by its content.
+    """
+    require("plotly", "jinja2", extra="report")
+    check_output(output)
+    if output.resolve() in {path.resolve() for path in results}:
+        raise OutputError(f"output {output} is one of the results; give another file")
+    from ..report_page.page import page
+    from ..report_page.result_files import read_results
+
+    text = page(read_results(results))
+    write_text(output, text)
+    click.echo(
+        f"report of {len(results)} file{'s' * (len(results) != 1)} in {output}, {size(len(text))}", err=True
+    )
