@@ -1,0 +1,225 @@
+"""The page in Chromium: it draws, fits a phone and paper, asks for nothing, and runs nothing of a file."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import examples
+from .conftest import run, write
+
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+ARGUMENTS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+)
+LOGS = {"browser": "ALL", "performance": "ALL"}
+WIDE, PAPER, PHONE = 1280, 690, 360
+OWN = ("file:", "data:", "blob:")
+HOSTILE = "</script><script>window.ran = 1</script><img src=x onerror='window.ran = 1'>{{7*7}}%{x}"
+AS_IT_IS = ("kind", "unit", "better", "name", "levels", "metric")  # what the file's own structure hangs on
+DRAWN = (
+    "return [...document.querySelectorAll('.plot')].filter(plot => plot.querySelector('svg.main-svg')).length"
+)
+WIDEST = """
+return Math.max(...[...document.querySelectorAll('.main-svg')].map(svg => svg.getBoundingClientRect().right));
+"""
+TOUCHING = """
+const touching = [];
+for (const plot of document.querySelectorAll('.plot')) {
+  for (const axis of ['.xaxislayer-above', '.yaxislayer-above', '.annotation']) {
+    const boxes = [...plot.querySelectorAll(`${axis} text`)].map(text => text.getBoundingClientRect());
+    boxes.forEach((a, i) => boxes.slice(i + 1).forEach(b => {
+      if (a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom)
+        touching.push(plot.getAttribute('aria-label') + axis);
+    }));
+  }
+}
+return touching;
+"""
+OUTSIDE = """
+return [...document.querySelectorAll('.plot')].filter(plot => {
+  const frame = plot.getBoundingClientRect();
+  return [...plot.querySelectorAll('text')].some(text => {
+    const box = text.getBoundingClientRect();
+    return box.width && (box.left < frame.left - 1 || box.right > frame.right + 1);
+  });
+}).map(plot => plot.getAttribute('aria-label'));
+"""
+
+pytestmark = pytest.mark.skipif(
+    not (BROWSER and DRIVER),
+    reason="needs chromium and chromedriver: apt-get install chromium chromium-driver",
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER or ""
+    for argument in (*ARGUMENTS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", LOGS)
+    driver = webdriver.Chrome(options, Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def report(all_files, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("report") / "report.html"
+    assert run("report", *all_files, "-o", output).exit_code == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def hostile_report(real_files, tmp_path_factory) -> Path:
+    """Every text that a file may choose freely is an attack."""
+    folder = tmp_path_factory.mktemp("hostile")
+    contents = [examples.asr_comparison(), examples.selection(), examples.tuning()]
+    contents += [json.loads(path.read_text("utf-8")) for path in real_files]
+    paths = [
+        write(folder / f"<img src=x onerror='window.ran = 1'> {i}.json", attacked(content))
+        for i, content in enumerate(contents)
+    ]
+    assert run("report", *paths, "-o", folder / "report.html").exit_code == 0
+    return folder / "report.html"
+
+
+def attacked(content: Any) -> Any:
+    """The same content with `HOSTILE` behind every text."""
+    if isinstance(content, dict):
+        return {key: value if key in AS_IT_IS else attacked(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [attacked(value) for value in content]
+    return f"{content}{HOSTILE}" if isinstance(content, str) else content
+
+
+def show(browser: Any, path: Path, width: int = WIDE, scheme: str = "light") -> None:
+    """Open a page that wide, and forget what the browser has logged before."""
+    screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width == PHONE}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    media = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+    browser.get("about:blank")
+    for log in LOGS:
+        browser.get_log(log)
+    browser.get(path.as_uri())
+
+
+def number_of_plots(browser: Any) -> int:
+    return browser.execute_script("return document.querySelectorAll('.plot').length")
+
+
+def requests(browser: Any) -> list[str]:
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [one["params"] for one in messages if one["method"] == "Network.requestWillBeSent"]
+    return [params["request"]["url"] for params in sent]
+
+
+@pytest.mark.parametrize("width", [WIDE, PHONE])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_plot_is_drawn_without_a_word_in_the_console(browser, report, width, scheme):
+    show(browser, report, width, scheme)
+    assert browser.execute_script(DRAWN) == number_of_plots(browser) > 15
+    assert browser.get_log("browser") == []
+
+
+def test_the_page_asks_the_network_for_nothing(browser, report):
+    show(browser, report)
+    found = requests(browser)
+    assert found
+    assert all(url.startswith(OWN) for url in found)
+
+
+def test_what_the_page_forbids_is_seen_by_this_test(browser, report):
+    show(browser, report)
+    browser.execute_async_script(
+        "const done = arguments[0]; fetch('https://example.invalid/').then(done, () => done())"
+    )
+    assert any("Content Security Policy" in entry["message"] for entry in browser.get_log("browser"))
+
+
+@pytest.mark.parametrize("width", [WIDE, PHONE, 600])
+def test_the_page_never_scrolls_sideways(browser, report, width):
+    show(browser, report, width)
+    browser.execute_script("document.querySelectorAll('details').forEach(one => one.open = true)")
+    inner, scroll = browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]")
+    assert scroll <= inner == width
+
+
+@pytest.mark.parametrize("width", [WIDE, PHONE])
+def test_labels_neither_touch_nor_leave_their_plot(browser, report, width):
+    show(browser, report, width)
+    assert browser.execute_script(TOUCHING) == []
+    assert browser.execute_script(OUTSIDE) == []
+
+
+def test_plots_follow_the_width_of_the_window(browser, report):
+    show(browser, report, WIDE)
+    assert PHONE < browser.execute_script(WIDEST) <= WIDE
+    screen = {"width": PHONE, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 10).until(lambda driver: driver.execute_script(WIDEST) <= PHONE)
+
+
+def test_a_method_can_be_hidden_in_all_plots_of_its_section(browser, report):
+    show(browser, report)
+    button = browser.find_element("css selector", "#accuracy-and-flops button[data-series]")
+    button.click()
+    hidden = """
+    return [...document.querySelectorAll('#accuracy-and-flops .plot')].map(
+      plot => plot.data.filter(trace => trace.visible === false).length)"""
+    assert browser.execute_script(hidden) == [1, 1]
+    button.click()
+    assert browser.execute_script(hidden) == [0, 0]
+
+
+def test_the_page_prints_with_plots_within_the_paper(browser, report):
+    show(browser, report)
+    paper = {"width": PAPER, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert base64.b64decode(browser.print_page()).startswith(b"%PDF")
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", paper)
+    assert browser.execute_script(WIDEST) <= PAPER
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= PAPER
+    background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert background == "rgb(255, 255, 255)"
+
+
+def test_nothing_that_a_file_holds_is_run(browser, hostile_report):
+    show(browser, hostile_report)
+    assert browser.execute_script("return window.ran") is None
+    assert browser.execute_script("return document.querySelectorAll('img').length") == 0
+    assert browser.execute_script(DRAWN) == number_of_plots(browser) > 10
+    assert all(url.startswith(OWN) for url in requests(browser))
+    assert browser.get_log("browser") == []
+
+
+def test_hostile_text_is_shown_as_it_is(browser, hostile_report):
+    show(browser, hostile_report)
+    shown = browser.execute_script("return document.body.textContent")
+    assert f"FastV{HOSTILE}" in shown
+    hover = "return document.querySelector('.plot').data[0].hovertext[0]"
+    assert "&lt;img" in browser.execute_script(hover)
+    labels = browser.execute_script(
+        "return [...document.querySelectorAll('.plot text')].map(t => t.textContent)"
+    )
+    assert any("full</script>" in label for label in labels)
+
+
+def test_hostile_text_does_not_widen_the_page_of_a_phone(browser, hostile_report):
+    show(browser, hostile_report, PHONE)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= PHONE
