@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...profiles.profile import Profile, profile_to_toml
 from .layer_ranks import RankSpread
 from .selection_options import ENOUGH_CLIPS
 from .transfer_entropy import TransferEntropy
+
+if TYPE_CHECKING:
+    from .layer_accuracy import LayerAccuracy
 
 KIND, FORMAT_VERSION = "select-layer", 1
 
@@ -26,7 +29,6 @@ class LayerFigures:
     rank: int | None = None  # 1 is the smallest transfer entropy
     spread: RankSpread | None = None  # None for a single clip
     infeasible: str | None = None
-    accuracy: float | None = None  # measured under a merge there, where somebody did
 
     def to_json(self) -> dict[str, Any]:
         """As JSON takes it."""
@@ -48,12 +50,16 @@ class LayerSelection:
     layers: tuple[LayerFigures, ...]
     selected: int
     profile: Profile
-    accuracy_metric: str | None = None  # what the accuracies are, such as "WER %"
+    accuracy: LayerAccuracy | None = None  # of merges at the layers, where it was asked for
 
-    def with_accuracy(self, metric: str, figures: Mapping[int, float]) -> LayerSelection:
-        """The same with figures of an evaluation, by layer, beside the entropies."""
-        layers = tuple(replace(row, accuracy=figures.get(row.layer, row.accuracy)) for row in self.layers)
-        return replace(self, layers=layers, accuracy_metric=metric)
+    def with_accuracy(self, accuracy: LayerAccuracy) -> LayerSelection:
+        """The same with what an evaluation says, beside the entropies."""
+        return replace(self, accuracy=accuracy)
+
+    @property
+    def entropies(self) -> dict[int, float]:
+        """Transfer entropy by layer, of those that can meet the target."""
+        return {row.layer: row.entropy.value for row in self.layers if row.entropy is not None}
 
     @property
     def warnings(self) -> Iterator[str]:
@@ -80,6 +86,7 @@ class LayerSelection:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON takes it; what was not measured is None."""
+        accuracy = self.accuracy
         return {
             "kind": KIND,
             "format_version": FORMAT_VERSION,
@@ -89,6 +96,12 @@ class LayerSelection:
             "selected": self.selected,
             "profile": profile_to_toml(self.profile),
             "warnings": list(self.warnings),
-            "accuracy_metric": self.accuracy_metric,
-            "layers": [row.to_json() for row in self.layers],
+            "accuracy": None if accuracy is None else accuracy.to_json(self.entropies),
+            "layers": [
+                {
+                    **row.to_json(),
+                    "accuracy": None if accuracy is None else accuracy.layer_to_json(row.layer),
+                }
+                for row in self.layers
+            ],
         }

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 from ...runtime.report import Section, columns
 from ...runtime.units import ABSENT, seconds
+from .bootstrap import FEW_CLIPS
+from .layer_accuracy import LayerAccuracy, shown
 from .layer_selection import LayerFigures, LayerSelection
+from .table import number, unit
 
 COLUMNS = "layer", "feasible", "ratio", "TE", "L1", "rank", "ranks", "first"
 LEGEND = (
@@ -15,19 +19,23 @@ LEGEND = (
     "first: share of them that rank the layer first"
 )
 
+AGREEMENT = (
+    "rank correlation: Spearman's, of TE with the metric over so many layers; 1 where both put them in the "
+    "same order, from the best one on"
+)
+
 
 def selection_sections(selection: LayerSelection) -> Iterator[Section | str]:
     """The table, what was chosen, and what speaks against trusting it."""
-    protocol, metric = selection.protocol, selection.accuracy_metric
-    table = columns(*COLUMNS, *([metric] if metric else []), left=2)
+    protocol, table = selection.protocol, columns(*COLUMNS, left=2)
     for row in selection.layers:
-        accuracy = [_number(row.accuracy)] if metric else []
-        chosen = row.layer == selection.selected
-        table.add_row(*_cells(row), *accuracy, style="bold" if chosen else None)
+        table.add_row(*_cells(row), style="bold" if row.layer == selection.selected else None)
     audio = f"{protocol['clips']} clips, {seconds(protocol['audio_seconds'])} s of audio"
     yield Section(f"transfer entropy of one merge, {audio}", table, LEGEND.format(**protocol))
     yield ""
     yield f"layer {selection.selected} is selected, ratio {selection.profile.ratio}"
+    if selection.accuracy is not None:
+        yield from _accuracy(selection, selection.accuracy)
 
 
 def _cells(row: LayerFigures) -> tuple[str, ...]:
@@ -46,5 +54,36 @@ def _cells(row: LayerFigures) -> tuple[str, ...]:
     )
 
 
-def _number(value: float | None) -> str:
-    return ABSENT if value is None else f"{value:.2f}"
+def _accuracy(selection: LayerSelection, accuracy: LayerAccuracy) -> Iterator[Section | str]:
+    """A table as Table 6 of the FastAdaSP paper, and whether the entropies are right about the layers."""
+    levels, metric = accuracy.levels, accuracy.metric
+    table = columns("layer", "TE", "rank", *(f"{shown(level)} %" for level in levels), gap=3)
+    for row in selection.layers:
+        entropy = ABSENT if row.entropy is None else f"{row.entropy.value:.3f}"
+        values = [accuracy.values(level).get(row.layer) for level in levels]
+        cells = [entropy, ABSENT if row.rank is None else str(row.rank), *(number(metric, v) for v in values)]
+        table.add_row(str(row.layer), *cells, style="bold" if row.layer == selection.selected else None)
+    full = number(metric, accuracy.full[0].value)
+    table.add_row("full", ABSENT, ABSENT, *[full] * len(levels))
+    better, clips = "lower" if metric.lower_is_better else "higher", len(accuracy.evaluation.measured)
+    title = f"{metric.title}{unit(metric)} under one merge at each layer, by FLOPs saved; {better} is better"
+    yield Section(title, table, f"TE and rank: at {shown(Fraction(selection.protocol['flops_reduction']))} %")
+    yield _agreement(selection, accuracy)
+    if clips < FEW_CLIPS:
+        yield f"\n{clips} clips are few: layers may differ by chance; --json has the intervals."
+
+
+def _agreement(selection: LayerSelection, accuracy: LayerAccuracy) -> Section:
+    """Whether the layer of the least transfer entropy is the best one, level by level."""
+    metric, selected = accuracy.metric, selection.selected
+    title = metric.title + unit(metric)
+    table = columns(
+        "FLOPs", "best layer", title, f"{title} at {selected}", "rank correlation", "layers", gap=3
+    )
+    for level in accuracy.levels:
+        if values := accuracy.values(level):
+            best, found = accuracy.best(level), accuracy.agreement(selection.entropies, level)
+            rho = ABSENT if found.rho is None else f"{found.rho:+.2f}"
+            figures = number(metric, values[best]), number(metric, values.get(selected))
+            table.add_row(f"{shown(level)} %", str(best), *figures, rho, str(found.count))
+    return Section(f"Is layer {selected}, of the lowest TE, the best one?", table, AGREEMENT)

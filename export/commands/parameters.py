@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,6 +48,17 @@ def numbers(kind: type[Number]) -> Callable[[click.Context, click.Parameter, str
             raise click.BadParameter(f"{value!r} is no list of numbers such as 1,5", ctx, param) from None
 
     return read
+
+
+def percents(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[Fraction, ...]:
+    """A callback that reads a list such as 10,20 as exact shares of 1, rising, each once."""
+    try:
+        shares = sorted({Fraction(part.strip()) / 100 for part in value.split(",")} if value else ())
+    except (ValueError, ZeroDivisionError):
+        raise click.BadParameter(f"{value!r} is no list of percentages such as 10,20", ctx, param) from None
+    if outside := [share for share in shares if not 0 < share < 1]:
+        raise click.BadParameter(f"{float(100 * outside[0]):g} is not between 0 and 100", ctx, param)
+    return tuple(shares)
 
 
 def names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:

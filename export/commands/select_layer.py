@@ -6,15 +6,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ...profiles.errors import OutputError
 from ...profiles.profile import profile_to_toml
+from ...runtime.backends import RuntimeOptions
+from ...runtime.search_options import SearchOptions
+from ..accuracy.options import EvalOptions
 from ..accuracy.selection_options import SelectionOptions
+from .eval import require_metrics
 from .output import check_output, write_json, write_text
-from .parameters import PATH, clip_options, require
+from .parameters import PATH, clip_options, percents, require, search_of, search_options
+from .progress import progress_bar
+
+if TYPE_CHECKING:
+    from ..accuracy.clips import ClipSet
+    from ..accuracy.layer_accuracy import LayerAccuracy
 
 DEFAULTS = SelectionOptions(Fraction(1, 2))
 SUFFIX = ".toml"
@@ -65,14 +74,25 @@ def exact(ctx: click.Context, param: click.Parameter, value: float) -> Fraction:
 @click.option(
     "--threads", type=click.IntRange(min=0), default=DEFAULTS.threads, help="Threads; 0 is one a core."
 )
+@click.option(
+    "--accuracy", is_flag=True, help="Evaluate a merge at each layer on the same clips, as eval does."
+)
+@click.option(
+    "--flops-levels",
+    callback=percents,
+    metavar="PERCENT,...",
+    help="Evaluate at these FLOPs reductions.  [default: that of --flops]",
+)
+@click.option("--workers", type=int, default=1, show_default=True, help="Processes that share the clips.")
+@search_options
+@click.option("--restart", is_flag=True, help="Forget the answers of an evaluation that was stopped.")
 @click.option("-o", "--output", type=PATH, metavar="FILE.toml", help="Write the profile of that layer.")
 @click.option("--json", "results", type=PATH, metavar="FILE", help="Write all figures, with the environment.")
+@click.pass_context
 def select_layer(
+    ctx: click.Context,
+    /,
     checkpoint: Path,
-    manifest: Path,
-    audio_root: Path | None,
-    task: str | None,
-    prompt: str,
     flops: Fraction,
     output: Path | None,
     results: Path | None,
@@ -82,31 +102,71 @@ def select_layer(
 
     The transfer entropy of a layer is how far a merge there moves the entropy of the decoder's last block
     from where the same merge at the last layer leaves it. The smallest wins, among the layers from which the
-    FLOPs target can be met. The manifest is that of eval; 32 clips or more are worth trusting.
+    FLOPs target can be met. The manifest is that of eval; 32 clips or more are worth trusting. With
+    --accuracy, answers are kept in a folder beside --json or -o until that is written: the same command goes
+    on where it was stopped; the exit code is 1 if a clip failed.
     """
     for path in (output, results):
         if path is not None:
             check_output(path)
-    options = SelectionOptions(flops / 100, name=_profile_name(output), **values)
+    if values["flops_levels"] and not values["accuracy"]:
+        raise click.UsageError("--flops-levels is what --accuracy evaluates; give that, too")
+    own = {name: values[name] for name in ("audio_seconds", "text_tokens", "resamples", "seed", "threads")}
+    options = SelectionOptions(flops / 100, name=profile_name(output), **own)
+    accuracy = _accuracy_options(values)
     require("onnx", "torch")
     from ...runtime.report import console, show
     from ..accuracy import select_layer as selection
     from ..accuracy.clips import read_clips
     from ..accuracy.selection_table import selection_sections
+    from ..accuracy.trials import work_folder
 
-    clips = read_clips(manifest, task, audio_root=audio_root, prompt=prompt).clips
+    clips = read_clips(
+        values["manifest"], values["task"], audio_root=values["audio_root"], prompt=values["prompt"]
+    )
+    if accuracy is not None:
+        require_metrics(clips.task, accuracy)
     with _progress() as tick:
-        found = selection.select_layer(checkpoint, clips, options, tick)
-    show(console(), selection_sections(found))
-    for warning in found.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    if output is not None:
-        write_text(output, profile_to_toml(found.profile))
-    if results is not None:
-        write_json(results, found.to_json())
+        found = selection.select_layer(checkpoint, clips.clips, options, tick)
+    place = (results or output) if accuracy is not None else None
+    with work_folder(place, restart=values["restart"]) as folder:
+        if accuracy is not None:
+            levels = values["flops_levels"] or (options.flops_reduction,)
+            found = found.with_accuracy(_measure(checkpoint, clips, options, levels, accuracy, folder))
+        show(console(), selection_sections(found))
+        for warning in found.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        if output is not None:
+            write_text(output, profile_to_toml(found.profile))
+        if results is not None:
+            write_json(results, found.to_json())
+    ctx.exit(1 if found.accuracy is not None and found.accuracy.evaluation.failures else 0)
 
 
-def _profile_name(output: Path | None) -> str:
+def _accuracy_options(values: dict[str, Any]) -> EvalOptions | None:
+    """How layers are evaluated, checked before any work; None where they are not."""
+    if not values["accuracy"]:
+        return None
+    own = {name: values[name] for name in ("resamples", "seed", "workers")}
+    runtime = RuntimeOptions(threads=values["threads"])
+    return EvalOptions(search=SearchOptions(**search_of(values)), runtime=runtime, **own)
+
+
+def _measure(
+    checkpoint: Path,
+    clips: ClipSet,
+    options: SelectionOptions,
+    levels: tuple[Fraction, ...],
+    accuracy: EvalOptions,
+    folder: Path,
+) -> LayerAccuracy:
+    from ..accuracy.layer_accuracy import measure_layers
+
+    with progress_bar("build") as tick:
+        return measure_layers(checkpoint, clips, options, levels, accuracy, folder, tick)
+
+
+def profile_name(output: Path | None) -> str:
     """A profile is called as its file."""
     if output is None:
         return DEFAULTS.name

@@ -16,7 +16,10 @@ from golden_folder import CONFIG, write_golden
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from fastadasp.export.accuracy.clips import Clip
+from fastadasp.export.accuracy import EvalOptions, evaluate
+from fastadasp.export.accuracy.clips import Clip, ClipSet
+from fastadasp.export.accuracy.layer_accuracy import measure_layers
+from fastadasp.export.accuracy.rank_correlation import rank_correlation
 from fastadasp.export.accuracy.select_layer import select_layer
 from fastadasp.export.accuracy.selection_options import SelectionOptions
 from fastadasp.export.accuracy.selection_table import selection_sections
@@ -24,15 +27,17 @@ from fastadasp.export.accuracy.transfer_entropy import TransferEntropy
 from fastadasp.export.checkpoint import Checkpoint
 from fastadasp.export.cli import main
 from fastadasp.export.families.family import load_model
-from fastadasp.export.pipeline import resolve_for
+from fastadasp.export.pipeline import BuildOptions, build, resolve_for
 from fastadasp.profiles.errors import AudioError, CheckpointError, ProfileError, RequestError
 from fastadasp.profiles.profile import load_profile, parse_profile
 from fastadasp.profiles.schedule import removed
 from fastadasp.runtime.report import Section
+from fastadasp.runtime.search_options import SearchOptions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DEMO = Path(__file__).parents[3] / "demo"
 OPTIONS = SelectionOptions(Fraction(1, 4), resamples=50)
+SEARCH = SearchOptions(max_new_tokens=8)
 
 
 def clip_at(path, prompt=""):
@@ -198,14 +203,81 @@ def test_progress_is_told_before_each_clip(tiny_checkpoint, clips):
     assert told == [(0, 3), (1, 3), (2, 3)]
 
 
-def test_accuracies_stand_beside_the_entropies(selection):
-    found = selection.with_accuracy("WER %", {0: 12.5, 2: 3.25})
-    assert [row.accuracy for row in found.layers] == [12.5, None, 3.25, None]
-    assert [row.entropy for row in found.layers] == [row.entropy for row in selection.layers]
-    assert found.to_json()["accuracy_metric"] == "WER %"
-    (section,) = [part for part in selection_sections(found) if isinstance(part, Section)]
-    last = section.table.columns[-1]
-    assert (last.header, list(last.cells)) == ("WER %", ["12.50", "-", "3.25", "-"])
+# Accuracy
+
+
+@pytest.fixture(scope="module")
+def with_accuracy(tiny_checkpoint, clips, selection, tmp_path_factory):
+    levels, options = (Fraction(1, 100), Fraction(1, 4)), EvalOptions(search=SEARCH, resamples=50)
+    folder, clip_set = tmp_path_factory.mktemp("work"), ClipSet(Path("clips.jsonl"), "asr", tuple(clips))
+    return selection.with_accuracy(
+        measure_layers(tiny_checkpoint, clip_set, OPTIONS, levels, options, folder)
+    )
+
+
+def test_every_layer_that_reaches_a_level_is_evaluated_at_it(with_accuracy, selection):
+    accuracy = with_accuracy.accuracy
+    assert [row.layer in accuracy.values(Fraction(1, 4)) for row in with_accuracy.layers] == [
+        row.infeasible is None for row in selection.layers
+    ]
+    assert set(accuracy.values(Fraction(1, 100))) > set(accuracy.values(Fraction(1, 4)))
+    assert with_accuracy.layers == selection.layers
+
+
+def test_figures_are_those_of_an_evaluation_of_that_profile(with_accuracy, tiny_checkpoint, clips, tmp_path):
+    profile = replace(with_accuracy.profile, name="mine")
+    build(tiny_checkpoint, tmp_path / "art", BuildOptions((load_profile("full"), profile)))
+    clip_set = ClipSet(Path("clips.jsonl"), "asr", tuple(clips))
+    found = evaluate(tmp_path / "art", clip_set, EvalOptions(search=SEARCH, resamples=50))
+    accuracy = with_accuracy.accuracy
+    assert accuracy.full == found.profiles[0].figures
+    assert accuracy.figures(with_accuracy.selected, Fraction(1, 4)) == found.profiles[1].figures
+
+
+def test_accuracies_are_in_the_file_by_metric_and_level(with_accuracy):
+    found = json.loads(json.dumps(with_accuracy.to_json()))
+    assert_consistent(found)
+    accuracy = found["accuracy"]
+    assert (accuracy["metric"], accuracy["levels"]) == ("wer", ["1", "25"])
+    entropies = [row["entropy"]["transfer_entropy"] for row in found["layers"] if row["entropy"]]
+    for level in accuracy["levels"]:
+        reached = [row for row in found["layers"] if level in row["accuracy"]["wer"]]
+        values = {row["layer"]: row["accuracy"]["wer"][level]["value"] for row in reached}
+        assert values[accuracy["best"][level]] == min(values.values())
+        expected = rank_correlation(entropies, [values[row["layer"]] for row in reached if row["entropy"]])
+        assert accuracy["rank_correlation"][level] == {"rho": expected.rho, "count": expected.count}
+        assert expected.count == len(entropies)
+    assert accuracy["full"]["wer"]["delta"] is None
+    assert list(found["layers"][-1]["accuracy"]["wer"]) == ["1"]  # a quarter is out of its reach
+
+
+def test_the_accuracies_are_tables_like_those_of_the_paper(with_accuracy):
+    sections = [part for part in selection_sections(with_accuracy) if isinstance(part, Section)]
+    _, figures, verdict = sections
+    assert [column.header for column in figures.table.columns] == ["layer", "TE", "rank", "1 %", "25 %"]
+    cells = [list(column.cells) for column in figures.table.columns]
+    assert cells[0] == ["0", "1", "2", "3", "full"]
+    wer = with_accuracy.accuracy.full[0].value
+    assert cells[3][-1] == cells[4][-1] == f"{100 * wer:.2f}"
+    assert list(verdict.table.columns[0].cells) == ["1 %", "25 %"]
+    assert f"Is layer {with_accuracy.selected}, of the lowest TE, the best one?" in verdict.title
+
+
+def test_the_command_evaluates_at_its_target_unless_levels_are_given(tiny_checkpoint, manifest, tmp_path):
+    options = ("--flops", 25, "--resamples", 50, "--accuracy", "--max-new-tokens", 4)
+    results = tmp_path / "results.json"
+    result = call(tiny_checkpoint, "--manifest", manifest, *options, "--json", results)
+    assert result.exit_code == 0, result.output
+    assert json.loads(results.read_text("utf-8"))["accuracy"]["levels"] == ["25"]
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "3 clips are few: layers may differ by chance" in result.stdout
+    assert not results.with_name("results.json.work").exists()
+
+
+def test_levels_without_accuracy_are_refused(tiny_checkpoint, manifest):
+    result = call(tiny_checkpoint, "--manifest", manifest, "--flops-levels", "10")
+    assert result.exit_code == 2
+    assert "--flops-levels is what --accuracy evaluates" in result.stderr
 
 
 # What is refused

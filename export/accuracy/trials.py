@@ -1,0 +1,102 @@
+"""Profiles tried on clips: one artifact holds them all, and each evaluation answers some of them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ...profiles.errors import OutputError, RequestError
+from ...profiles.profile import Profile, load_profile
+from ...runtime.artifact import open_artifact
+from ..build_options import BuildOptions
+from ..pipeline import build
+from .clips import ClipSet
+from .evaluation import Evaluation, Progress, evaluate
+from .options import EvalOptions
+
+BASELINE = "full"
+ARTIFACT = "artifact"
+
+
+@dataclass(frozen=True)
+class Trials:
+    """An artifact of everything that may be tried, and the journals of what was."""
+
+    folder: Path
+    options: EvalOptions
+
+    @property
+    def artifact(self) -> Path:
+        """The artifact."""
+        return self.folder / ARTIFACT
+
+    @property
+    def content(self) -> str:
+        """Hash of all that the artifact holds."""
+        return open_artifact(self.artifact).manifest.digest
+
+    def evaluate(self, name: str, clips: ClipSet, profiles: Sequence[str], progress: Progress) -> Evaluation:
+        """Answer clips under `full` and some profiles.
+
+        Args:
+            name: of the journal.
+            clips: what to answer.
+            profiles: names within the artifact.
+            progress: told after each clip.
+
+        Raises:
+            RequestError: no clip was answered.
+            As `evaluate`.
+        """
+        options = replace(self.options, profiles=(BASELINE, *profiles))
+        found = evaluate(self.artifact, clips, options, progress, journal=self.folder / f"{name}.jsonl")
+        if not found.measured:
+            first = found.failures[0]
+            raise RequestError(f"no clip was answered under every profile: {first.clip.id}: {first.reason}")
+        return found
+
+
+def build_trials(
+    checkpoint: Path,
+    profiles: Sequence[Profile],
+    folder: Path,
+    options: EvalOptions,
+    progress: Progress = lambda *_: None,
+) -> Trials:
+    """Build the artifact of `full` and the profiles, anew each time: equal bytes take the same journals.
+
+    Raises:
+        CheckpointError, ProfileError, OutputError: as `build`.
+    """
+    trials = Trials(folder, options)
+    shutil.rmtree(trials.artifact, ignore_errors=True)
+    every = (load_profile(BASELINE), *profiles)
+    progress(f"build {len(every)} profiles", 0, 1)
+    build(checkpoint, trials.artifact, BuildOptions(every))
+    return trials
+
+
+@contextmanager
+def work_folder(output: Path | None, *, restart: bool = False) -> Iterator[Path]:
+    """A folder beside an output that is kept until the work ends well; a temporary one without an output.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    if output is None:
+        with TemporaryDirectory() as temporary:
+            yield Path(temporary)
+        return
+    folder = output.with_name(f"{output.name}.work")
+    if restart:
+        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"folder {folder}: {error.strerror}; choose another output") from None
+    yield folder
+    shutil.rmtree(folder)
