@@ -29,6 +29,7 @@ FIGURES: dict[str, Callable[[Latency], float | None]] = {
     "request_ms": lambda latency: latency.request_ms,
     "prefill_ms": lambda latency: latency.prefill_ms,
     "decode_ms": lambda latency: latency.decode_ms,
+    "decoder_ms": lambda latency: latency.prefill_ms + latency.decode_ms,
     "step_ms": lambda latency: latency.step_ms,
     "rtf": lambda latency: latency.rtf,
     "rtfx": lambda latency: latency.rtfx,
