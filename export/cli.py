@@ -19,6 +19,7 @@ from .commands.profiles import profiles
 from .commands.report import report
 from .commands.run import run
 from .commands.select_layer import select_layer
+from .commands.tune import tune
 
 DISTRIBUTION = "fastadasp-export"
 
@@ -60,5 +61,5 @@ def main() -> None:
     """Build speech language models into artifacts that process fewer audio tokens, and run them."""
 
 
-for command in (build, run, evaluate, compare, bench, profiles, select_layer, report, inspect, check, plugins):
+for command in (build, run, bench, evaluate, compare, profiles, select_layer, tune, report, inspect, check, plugins):
     main.add_command(command)

@@ -39,7 +39,8 @@ def test_every_command_of_the_readme_runs_in_order():
     assert len(COMMANDS) > 5
     for line in COMMANDS:
         result = CliRunner().invoke(main, shlex.split(line)[1:])
-        assert result.exit_code == 0, f"{line}\n{result.output}"
+        verdicts = (0, 1) if " tune " in line else (0,)  # the demo's clips may say no
+        assert result.exit_code in verdicts, f"{line}\n{result.output}"
 
 
 @pytest.mark.usefixtures("workplace")

@@ -33,6 +33,7 @@ COMMANDS = (
     "bench",
     "profiles",
     "select-layer",
+    "tune",
     "report",
     "inspect",
     "check",

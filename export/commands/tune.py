@@ -1,0 +1,195 @@
+"""`fastadasp-export tune`: the profile that saves most within a budget of accuracy."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ...profiles.errors import RequestError
+from ...profiles.profile import SCHEDULES, profile_to_toml
+from ...runtime.backends import RuntimeOptions
+from ...runtime.search_options import SearchOptions
+from ..accuracy.normalizers import NORMALIZERS
+from ..accuracy.options import EvalOptions
+from ..tune.options import OBJECTIVES, TRIABLE, TuneOptions
+from .eval import NORMALIZER_OF_TASK, require_metrics
+from .output import check_output, write_json, write_text
+from .parameters import PATH, clip_options, listed, names, percents, require, search_of, search_options
+from .progress import progress_bar
+from .select_layer import profile_name
+
+DEFAULTS = TuneOptions(0.0)
+WER_TASK = "asr"
+TUNED = ("objective", "methods", "schedules", "text_tokens", "runs", "warmup")
+EVALUATED = ("normalizer", "resamples", "seed", "workers")
+
+
+def layers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """A callback that reads a list such as 0,2; each layer counts once."""
+    try:
+        return tuple(sorted({int(part) for part in value.split(",")})) if value else ()
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of layers such as 0,2", ctx, param) from None
+
+
+@click.command("tune")
+@click.argument("checkpoint", type=PATH)
+@clip_options
+@click.option(
+    "--max-wer-increase", type=float, metavar="POINTS", help="Budget of asr: points of WER that may be lost."
+)
+@click.option(
+    "--max-loss",
+    type=float,
+    metavar="POINTS",
+    help="Budget of any task, in points of its first metric as eval shows them.",
+)
+@click.option(
+    "--objective",
+    type=click.Choice(OBJECTIVES),
+    default=DEFAULTS.objective,
+    show_default=True,
+    help="Most FLOPs saved, fewest KV bytes, or least time of prefill and decode.",
+)
+@click.option(
+    "--methods",
+    callback=names,
+    default=listed(DEFAULTS.methods),
+    show_default=True,
+    metavar="NAME,...",
+    help=f"Among {', '.join(TRIABLE)}.",
+)
+@click.option(
+    "--schedules",
+    callback=names,
+    default=listed(DEFAULTS.schedules),
+    show_default=True,
+    metavar="NAME,...",
+    help=f"Among {', '.join(SCHEDULES)}.",
+)
+@click.option(
+    "--start-layers",
+    callback=layers,
+    metavar="N,...",
+    help="Where reduction begins.  [default: 0, 2, a quarter, a third and a half of the layers]",
+)
+@click.option(
+    "--flops-levels",
+    "levels",
+    callback=percents,
+    default=listed(float(100 * level) for level in DEFAULTS.levels),
+    show_default=True,
+    metavar="PERCENT,...",
+    help="FLOPs reductions that are tried.",
+)
+@click.option(
+    "--audio-seconds",
+    type=click.FloatRange(min=0, min_open=True, max=1e6),
+    metavar="S",
+    help="Audio for which ratios are solved, and that is timed.  [default: the mean of the clips]",
+)
+@click.option(
+    "--text-tokens",
+    type=int,
+    default=DEFAULTS.text_tokens,
+    show_default=True,
+    metavar="N",
+    help="Rows of the prompt that are text.",
+)
+@click.option(
+    "--runs", type=int, default=DEFAULTS.runs, show_default=True, help="Timed runs of a finalist, at least."
+)
+@click.option(
+    "--warmup", type=int, default=DEFAULTS.warmup, show_default=True, help="Runs that are not timed."
+)
+@click.option(
+    "--normalizer",
+    type=click.Choice(list(NORMALIZERS)),
+    help=f"What is done to texts before they are compared.  [default: {NORMALIZER_OF_TASK}]",
+)
+@click.option(
+    "--resamples",
+    type=int,
+    default=DEFAULTS.evaluation.resamples,
+    show_default=True,
+    help="Of the bootstrap.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=DEFAULTS.evaluation.seed,
+    show_default=True,
+    help="Of the halves and the bootstrap.",
+)
+@click.option("--workers", type=int, default=1, show_default=True, help="Processes that share the clips.")
+@click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a run; 0 is one a core.")
+@search_options
+@click.option("--restart", is_flag=True, help="Forget what a run that was stopped has found.")
+@click.option("-o", "--output", type=PATH, required=True, metavar="FILE.toml", help="Write the profile.")
+@click.option("--json", "results", type=PATH, metavar="FILE", help="Write everything that was found.")
+@click.pass_context
+def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | None, **values: Any) -> None:
+    """Find the profile of CHECKPOINT that saves most while it loses at most a budget of accuracy.
+
+    Half of the clips are searched on, by bisection over FLOPs levels for each schedule and start layer; the
+    other half, drawn by the seed, judges the choice once. The profile is written if the choice is within the
+    budget there, too; the exit code is 1 if it is not, if there is no choice, or if a clip failed. What was
+    found is kept in FILE.toml.work until the end: the same command goes on where it was stopped.
+    """
+    for path in (output, results):
+        if path is not None:
+            check_output(path)
+    name = profile_name(output)
+    options = _options(values, name)
+    require("onnx")
+    from ...runtime.report import console, show
+    from ..accuracy.clips import read_clips
+    from ..accuracy.trials import work_folder
+    from ..tune import tune as tuning
+    from ..tune.table import tuning_sections
+
+    clips = read_clips(
+        values["manifest"], values["task"], audio_root=values["audio_root"], prompt=values["prompt"]
+    )
+    _check_budget(values, clips.task)
+    require_metrics(clips.task, options.evaluation)
+    with work_folder(output, restart=values["restart"]) as folder:
+        with progress_bar("load") as tick:
+            found = tuning.tune(checkpoint, clips, options, folder, tick)
+        show(console(), tuning_sections(found))
+        if found.is_confirmed and found.profile is not None:
+            write_text(output, profile_to_toml(found.profile))
+            click.echo(f"profile in {output}", err=True)
+        if results is not None:
+            write_json(results, found.to_json())
+            click.echo(f"results in {results}", err=True)
+    ctx.exit(0 if found.is_confirmed and not any(found.failures) else 1)
+
+
+def _options(values: dict[str, Any], name: str) -> TuneOptions:
+    budgets = [values[key] for key in ("max_wer_increase", "max_loss") if values[key] is not None]
+    if len(budgets) != 1:
+        raise RequestError("give the budget once: --max-wer-increase for asr, or --max-loss for any task")
+    seconds = values["audio_seconds"]
+    evaluation = EvalOptions(
+        search=SearchOptions(**search_of(values)),
+        runtime=RuntimeOptions(threads=values["threads"]),
+        **{key: values[key] for key in EVALUATED},
+    )
+    return TuneOptions(
+        budgets[0],
+        start_layers=values["start_layers"],
+        levels=values["levels"],
+        audio_seconds=None if seconds is None else Fraction(repr(seconds)),
+        name=name,
+        evaluation=evaluation,
+        **{key: values[key] for key in TUNED},
+    )
+
+
+def _check_budget(values: dict[str, Any], task: str) -> None:
+    if values["max_wer_increase"] is not None and task != WER_TASK:
+        raise RequestError(f"--max-wer-increase is of {WER_TASK}; the clips are of {task}: give --max-loss")

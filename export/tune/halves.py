@@ -1,0 +1,54 @@
+"""The clips in two halves: one to search on, and one that is held out to judge what the search has found."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from ...profiles.errors import ClipsError
+from ..accuracy.clips import ClipSet
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Both in the order of the manifest. No audio file is in both."""
+
+    search: ClipSet
+    held_out: ClipSet
+
+
+def halves_of(clips: ClipSet, seed: int) -> Halves:
+    """Draw half of the audio files to be held out, rounded down; their clips go with them.
+
+    Raises:
+        ClipsError: there is one audio file.
+    """
+    files = sorted({str(clip.path) for clip in clips.clips})
+    if len(files) < 2:
+        raise ClipsError(f"manifest {clips.source}: one audio file has no halves; give clips of several")
+    drawn = set(random.Random(seed).sample(files, len(files) // 2))
+    held_out = tuple(clip for clip in clips.clips if str(clip.path) in drawn)
+    search = tuple(clip for clip in clips.clips if str(clip.path) not in drawn)
+    return Halves(replace(clips, clips=search), replace(clips, clips=held_out))
+
+
+def mean_seconds(clips: ClipSet) -> Fraction:
+    """Mean length of the audio files in tenths of a second, at least one; files that cannot be read aside.
+
+    Raises:
+        ClipsError: none can be read.
+    """
+    import soundfile
+
+    lengths: list[Fraction] = []
+    for clip in clips.clips:
+        try:
+            found = soundfile.info(clip.path)
+        except (OSError, soundfile.SoundFileError):
+            continue
+        lengths.append(Fraction(found.frames, found.samplerate))
+    if not lengths:
+        raise ClipsError(f"manifest {clips.source}: none of its audio files can be read")
+    tenths = round(10 * sum(lengths, Fraction(0)) / len(lengths))
+    return Fraction(max(1, tenths), 10)

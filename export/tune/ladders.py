@@ -1,0 +1,98 @@
+"""What is tried: for each method, schedule and start layer a ladder of FLOPs levels, the gentlest first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from ...profiles.errors import ProfileError
+from ...profiles.profile import Profile
+from ..accuracy.candidate_layers import profile_of
+from ..accuracy.layer_accuracy import shown
+from ..model_spec import SpeechModelSpec
+from ..pipeline import resolve_for
+from .options import TuneOptions
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One profile that may be tried; it names the ratio that meets the level."""
+
+    profile: Profile
+    level: Fraction  # share of the prefill FLOPs
+
+    @property
+    def name(self) -> str:
+        """The name of the profile in the artifact."""
+        return self.profile.name
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The candidates that differ in the level alone."""
+
+    method: str
+    schedule: str
+    start_layer: int
+    candidates: tuple[Candidate, ...]  # of rising levels
+    unreachable: str | None = None  # why there are no further ones
+
+
+def ladders_of(model: SpeechModelSpec, options: TuneOptions, audio_seconds: Fraction) -> tuple[Ladder, ...]:
+    """All ladders of a model; a level that a merge cannot reach ends its ladder.
+
+    Raises:
+        ProfileError: a start layer that the model lacks, or no level can be reached at all.
+    """
+    layers = model.decoder.dims.num_layers
+    starts = options.start_layers or default_start_layers(layers)
+    if beyond := [start for start in starts if start >= layers]:
+        raise ProfileError(f"start layer {beyond[0]} is out of range: the last layer is {layers - 1}")
+    found = tuple(
+        _ladder(model, options, audio_seconds, method, schedule, start)
+        for method in options.methods
+        for schedule in options.schedules
+        for start in starts
+    )
+    if not any(ladder.candidates for ladder in found):
+        raise ProfileError(f"no level can be reached: {found[0].unreachable}")
+    return found
+
+
+def default_start_layers(num_layers: int) -> tuple[int, ...]:
+    """0, 2, a quarter, a third and a half of the layers, as far as they differ and exist."""
+    wanted = {0, 2, num_layers // 4, num_layers // 3, num_layers // 2}
+    return tuple(sorted(start for start in wanted if start < num_layers))
+
+
+def _ladder(
+    model: SpeechModelSpec,
+    options: TuneOptions,
+    audio_seconds: Fraction,
+    method: str,
+    schedule: str,
+    start: int,
+) -> Ladder:
+    candidates: list[Candidate] = []
+    prefix = f"{method}-" if len(options.methods) > 1 else ""
+    for level in sorted(options.levels):
+        try:
+            profile = Profile(
+                f"{prefix}{schedule}-{start}-flops-{shown(level)}",
+                method,
+                schedule,
+                start,
+                flops_reduction=level,
+                reference_audio_seconds=audio_seconds,
+                reference_text_tokens=options.text_tokens,
+            )
+            candidates.append(Candidate(profile_of(resolve_for(profile, model)), level))
+        except ProfileError as error:
+            return Ladder(method, schedule, start, tuple(candidates), str(error))
+    return Ladder(method, schedule, start, tuple(candidates))
+
+
+def all_candidates(ladders: Sequence[Ladder]) -> list[Candidate]:
+    """Every rung of every ladder."""
+    return [candidate for ladder in ladders for candidate in ladder.candidates]

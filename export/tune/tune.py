@@ -1,0 +1,87 @@
+"""The search for a profile: the table of contents of `tune`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+from ..accuracy.clips import ClipSet
+from ..accuracy.evaluation import Progress
+from ..accuracy.trials import BASELINE, build_trials
+from ..checkpoint import Checkpoint
+from ..families.family import load_model
+from .choice import choose, finalists_of
+from .halves import halves_of, mean_seconds
+from .ladders import Candidate, all_candidates, ladders_of
+from .options import TuneOptions
+from .rounds import Rounds, mean_kv_bytes
+from .search import highest_feasible
+from .timing import time_finalists
+from .tuning import Tuning
+
+
+def tune(
+    checkpoint: Path,
+    clips: ClipSet,
+    options: TuneOptions,
+    folder: Path,
+    progress: Progress = lambda *_: None,
+) -> Tuning:
+    """Search for the best profile within the budget on one half of the clips, and judge it on the other.
+
+    The held-out half is looked at once, after the choice; whatever it says, no other profile is chosen.
+
+    Args:
+        checkpoint: folder with config.json and safetensors.
+        clips: of one task, as `read_clips` gives them.
+        options: budget, objective, what is searched.
+        folder: for the artifact, the journals and the times. With the same one and the same settings the
+            search goes on where it was stopped, and ends with the same choice.
+        progress: told how far it is.
+
+    Raises:
+        ClipsError: too few audio files.
+        ProfileError: nothing can be tried.
+        RequestError: a half without an answered clip, or without a figure.
+        As `build` and `evaluate`.
+    """
+    halves = halves_of(clips, options.evaluation.seed)
+    model = load_model(Checkpoint(checkpoint))
+    dims = model.decoder.dims
+    seconds = options.audio_seconds or mean_seconds(halves.search)
+    ladders = ladders_of(model, options, seconds)
+    profiles = [candidate.profile for candidate in all_candidates(ladders)]
+    trials = build_trials(checkpoint, profiles, folder, options.evaluation, progress)
+    rounds = Rounds(trials, halves.search, dims, options.max_loss)
+    highest: list[Candidate | None] = highest_feasible(
+        [ladder.candidates for ladder in ladders], partial(rounds.judge, progress=progress)
+    )
+    first, within = rounds.evaluations[0], [rounds.tried[found.name] for found in highest if found]
+    timing = None
+    if options.objective == "latency" and within:
+        within = finalists_of(within)
+        names = [tried.candidate.name for tried in within]
+        timing = time_finalists(trials, names, first, float(seconds), options, progress)
+    full_kv_bytes = mean_kv_bytes(dims, first.answers, BASELINE)
+    choice = choose(options.objective, within, full_kv_bytes, timing)
+    held_out = None
+    if choice.tried is not None:
+        name = choice.tried.candidate.name
+        step = f"held-out half under {name}"
+        held_out = trials.evaluate(
+            "held-out", halves.held_out, [name], lambda _, done, total: progress(step, done, total)
+        )
+    return Tuning(
+        checkpoint={"folder": str(checkpoint), "family": model.family, "dims": asdict(dims)},
+        options=replace(options, audio_seconds=seconds),
+        halves=halves,
+        ladders=ladders,
+        highest=tuple(highest),
+        tried=rounds.tried,
+        rounds=tuple(rounds.evaluations),
+        full_kv_bytes=full_kv_bytes,
+        timing=timing,
+        choice=choice,
+        held_out=held_out,
+    )

@@ -1,0 +1,76 @@
+"""What is tried, and what a budget or an objective may be."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from fastadasp.export.checkpoint import Checkpoint
+from fastadasp.export.families.family import load_model
+from fastadasp.export.pipeline import audio_rows
+from fastadasp.export.tune.ladders import all_candidates, default_start_layers, ladders_of
+from fastadasp.export.tune.options import TuneOptions
+from fastadasp.profiles.errors import ProfileError, RequestError
+from fastadasp.profiles.flops import flops_reduction, resolve
+
+SECONDS = Fraction(2)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint):
+    return load_model(Checkpoint(tiny_checkpoint))
+
+
+@pytest.mark.parametrize(
+    ("layers", "starts"), [(1, (0,)), (4, (0, 1, 2)), (8, (0, 2, 4)), (32, (0, 2, 8, 10, 16))]
+)
+def test_start_layers_are_a_few_that_differ(layers, starts):
+    assert default_start_layers(layers) == starts
+
+
+def test_every_candidate_meets_its_level_with_the_ratio_that_it_names(model):
+    options = TuneOptions(1.0)
+    candidates = all_candidates(ladders_of(model, options, SECONDS))
+    assert len({candidate.name for candidate in candidates}) == len(candidates)
+    dims, rows = model.decoder.dims, audio_rows(model, float(SECONDS))
+    for candidate in candidates:
+        assert candidate.profile.ratio is not None
+        ratios = resolve(candidate.profile, dims, 1).ratios
+        assert flops_reduction(dims, rows, options.text_tokens, ratios) >= candidate.level
+
+
+def test_a_level_out_of_reach_ends_its_ladder_with_the_reason(model):
+    levels = tuple(Fraction(tenth, 10) for tenth in range(1, 10))
+    ladders = ladders_of(model, TuneOptions(1.0, levels=levels), SECONDS)
+    for ladder in ladders:
+        found = [candidate.level for candidate in ladder.candidates]
+        assert found == list(levels[: len(found)])
+        assert (len(found) == len(levels)) == (ladder.unreachable is None)
+    assert any(ladder.unreachable and "is infeasible, at most" in ladder.unreachable for ladder in ladders)
+
+
+def test_methods_are_told_apart_by_name_where_there_are_several(model):
+    options = TuneOptions(1.0, methods=("fastv", "random_merge"), schedules=("constant",), start_layers=(1,))
+    names = {candidate.name for candidate in all_candidates(ladders_of(model, options, SECONDS))}
+    assert {"fastv-constant-1-flops-10", "random_merge-constant-1-flops-10"} <= names
+
+
+def test_nothing_to_try_is_refused(model):
+    with pytest.raises(ProfileError, match="start layer 4 is out of range"):
+        ladders_of(model, TuneOptions(1.0, start_layers=(4,)), SECONDS)
+    with pytest.raises(ProfileError, match=r"no level can be reached: .* at most"):
+        ladders_of(model, TuneOptions(1.0, start_layers=(3,), schedules=("single",)), SECONDS)
+
+
+def test_every_fault_of_the_options_is_told_at_once():
+    with pytest.raises(RequestError) as caught:
+        TuneOptions(-1.0, methods=("a_tome", "h2o"), schedules=(), start_layers=(-2,), runs=0)
+    for part in (
+        "a budget of -1: give a number of points from 0 on",
+        "method a_tome, h2o cannot be tried: choose among weighted_merge",
+        "schedules: nothing to try",
+        "start layer -2: layers count from 0",
+        "runs is 0",
+    ):
+        assert part in str(caught.value)
