@@ -61,5 +61,18 @@ def main() -> None:
     """Build speech language models into artifacts that process fewer audio tokens, and run them."""
 
 
-for command in (build, run, bench, evaluate, compare, profiles, select_layer, tune, report, inspect, check, plugins):
+for command in (
+    build,
+    run,
+    evaluate,
+    compare,
+    bench,
+    profiles,
+    select_layer,
+    tune,
+    report,
+    inspect,
+    check,
+    plugins,
+):
     main.add_command(command)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from ...profiles.errors import OutputError, RequestError
+from ...profiles.errors import RequestError
 from ...profiles.profile import Profile, load_profile
 from ...runtime.artifact import open_artifact
 from ..build_options import BuildOptions
@@ -78,25 +76,3 @@ def build_trials(
     progress(f"build {len(every)} profiles", 0, 1)
     build(checkpoint, trials.artifact, BuildOptions(every))
     return trials
-
-
-@contextmanager
-def work_folder(output: Path | None, *, restart: bool = False) -> Iterator[Path]:
-    """A folder beside an output that is kept until the work ends well; a temporary one without an output.
-
-    Raises:
-        OutputError: it cannot be made.
-    """
-    if output is None:
-        with TemporaryDirectory() as temporary:
-            yield Path(temporary)
-        return
-    folder = output.with_name(f"{output.name}.work")
-    if restart:
-        shutil.rmtree(folder, ignore_errors=True)
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"folder {folder}: {error.strerror}; choose another output") from None
-    yield folder
-    shutil.rmtree(folder)

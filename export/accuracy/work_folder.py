@@ -56,5 +56,8 @@ def work_folder(output: Path | None, *, restart: bool = False) -> Iterator[Path]
 
 
 def _forget(folder: Path) -> None:
-    for journal in folder.glob(JOURNALS):
-        journal.unlink()
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()

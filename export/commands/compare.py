@@ -12,16 +12,20 @@ from ..accuracy.compared_methods import COMPARED_METHODS
 from ..accuracy.comparison_options import CompareOptions
 from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
 from .output import check_output, write_json
-from .parameters import PATH, clip_options, listed, names, onnxruntime_options, require, search_options
+from .parameters import (
+    PATH,
+    clip_options,
+    listed,
+    names,
+    onnxruntime_options,
+    percents,
+    require,
+    search_options,
+)
 from .progress import progress_bar
 
 DEFAULTS = CompareOptions()
 ALL = "all"
-
-
-def percentages(ctx: click.Context, param: click.Parameter, value: str) -> tuple[Fraction, ...]:
-    """A callback that reads a list such as 10,12.5 as exact shares; each counts once."""
-    return tuple(dict.fromkeys(exact(ctx, param, part) / 100 for part in value.split(",")))
 
 
 def exact(ctx: click.Context, param: click.Parameter, value: str) -> Fraction:
@@ -59,7 +63,7 @@ def optional(ctx: click.Context, param: click.Parameter, value: str | None) -> F
 @click.option(
     "--flops",
     "levels",
-    callback=percentages,
+    callback=percents,
     default=listed(float(100 * level) for level in DEFAULTS.levels),
     show_default=True,
     metavar="PERCENT,...",

@@ -16,7 +16,7 @@ from ...runtime.backends import RuntimeOptions
 from ...runtime.search_options import SearchOptions
 from ..accuracy.options import EvalOptions
 from ..accuracy.selection_options import SelectionOptions
-from .eval import require_metrics
+from .evaluation_parameters import require_metrics
 from .output import check_output, write_json, write_text
 from .parameters import PATH, clip_options, percents, require, search_of, search_options
 from .progress import progress_bar
@@ -119,7 +119,7 @@ def select_layer(
     from ..accuracy import select_layer as selection
     from ..accuracy.clips import read_clips
     from ..accuracy.selection_table import selection_sections
-    from ..accuracy.trials import work_folder
+    from ..accuracy.work_folder import work_folder
 
     clips = read_clips(
         values["manifest"], values["task"], audio_root=values["audio_root"], prompt=values["prompt"]

@@ -10,21 +10,25 @@ import click
 
 from ...profiles.errors import RequestError
 from ...profiles.profile import SCHEDULES, profile_to_toml
-from ...runtime.backends import RuntimeOptions
-from ...runtime.search_options import SearchOptions
-from ..accuracy.normalizers import NORMALIZERS
-from ..accuracy.options import EvalOptions
 from ..tune.options import OBJECTIVES, TRIABLE, TuneOptions
-from .eval import NORMALIZER_OF_TASK, require_metrics
+from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
 from .output import check_output, write_json, write_text
-from .parameters import PATH, clip_options, listed, names, percents, require, search_of, search_options
+from .parameters import (
+    PATH,
+    clip_options,
+    listed,
+    names,
+    onnxruntime_options,
+    percents,
+    require,
+    search_options,
+)
 from .progress import progress_bar
 from .select_layer import profile_name
 
 DEFAULTS = TuneOptions(0.0)
 WER_TASK = "asr"
 TUNED = ("objective", "methods", "schedules", "text_tokens", "runs", "warmup")
-EVALUATED = ("normalizer", "resamples", "seed", "workers")
 
 
 def layers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...]:
@@ -105,28 +109,9 @@ def layers(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option(
     "--warmup", type=int, default=DEFAULTS.warmup, show_default=True, help="Runs that are not timed."
 )
-@click.option(
-    "--normalizer",
-    type=click.Choice(list(NORMALIZERS)),
-    help=f"What is done to texts before they are compared.  [default: {NORMALIZER_OF_TASK}]",
-)
-@click.option(
-    "--resamples",
-    type=int,
-    default=DEFAULTS.evaluation.resamples,
-    show_default=True,
-    help="Of the bootstrap.",
-)
-@click.option(
-    "--seed",
-    type=int,
-    default=DEFAULTS.evaluation.seed,
-    show_default=True,
-    help="Of the halves and the bootstrap.",
-)
-@click.option("--workers", type=int, default=1, show_default=True, help="Processes that share the clips.")
-@click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of a run; 0 is one a core.")
+@evaluation_options
 @search_options
+@onnxruntime_options
 @click.option("--restart", is_flag=True, help="Forget what a run that was stopped has found.")
 @click.option("-o", "--output", type=PATH, required=True, metavar="FILE.toml", help="Write the profile.")
 @click.option("--json", "results", type=PATH, metavar="FILE", help="Write everything that was found.")
@@ -147,7 +132,7 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
     require("onnx")
     from ...runtime.report import console, show
     from ..accuracy.clips import read_clips
-    from ..accuracy.trials import work_folder
+    from ..accuracy.work_folder import work_folder
     from ..tune import tune as tuning
     from ..tune.table import tuning_sections
 
@@ -174,18 +159,13 @@ def _options(values: dict[str, Any], name: str) -> TuneOptions:
     if len(budgets) != 1:
         raise RequestError("give the budget once: --max-wer-increase for asr, or --max-loss for any task")
     seconds = values["audio_seconds"]
-    evaluation = EvalOptions(
-        search=SearchOptions(**search_of(values)),
-        runtime=RuntimeOptions(threads=values["threads"]),
-        **{key: values[key] for key in EVALUATED},
-    )
     return TuneOptions(
         budgets[0],
         start_layers=values["start_layers"],
         levels=values["levels"],
         audio_seconds=None if seconds is None else Fraction(repr(seconds)),
         name=name,
-        evaluation=evaluation,
+        evaluation=evaluation_of(values),
         **{key: values[key] for key in TUNED},
     )
 
