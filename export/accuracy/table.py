@@ -9,10 +9,10 @@ from ...runtime.report import Section, columns
 from ...runtime.units import ABSENT, percent
 from .bootstrap import FEW_CLIPS, LEAST_CLIPS, Interval
 from .evaluation import Evaluation, Failure
+from .loss import SCALE
 from .metric import POINTS, SCORE, SHARE, Metric
 from .scores import Figure
 
-SCALE = {SHARE: 100.0, POINTS: 1.0, SCORE: 1.0}
 DECIMALS = {SHARE: 2, POINTS: 2, SCORE: 3}
 LEGEND = "FLOPs: of the prefill, at the mean length; cut off: by max_new_tokens"
 

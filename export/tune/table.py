@@ -106,7 +106,7 @@ def _choice(tuning: Tuning, tried: Tried) -> Iterator[str]:
     yield f"Chosen: {tried.candidate.name}."
     loss, clips = _points(tuning.metric, tried.loss.value), len(tuning.rounds[0].measured)
     yield (
-        f"{len(tuning.tried)} candidates were tried on {clips} clips. A loss of {loss} there flatters the "
+        f"Candidates tried on {clips} clips: {len(tuning.tried)}. A loss of {loss} there flatters the "
         "chosen one, the more so the more are tried: the held-out half is what counts."
     )
 

@@ -109,7 +109,7 @@ def test_where_nothing_is_lost_the_most_is_saved_and_the_profile_is_written(
     assert load_profile(str(profile)) == parse_profile(found["profile"], "mine", "results")
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert f"Chosen: {found['choice']}." in result.stdout
-    assert f"{len(saved)} candidates were tried on 3 clips." in result.stdout
+    assert f"Candidates tried on 3 clips: {len(saved)}." in result.stdout
     assert "Held out, 3 clips: accuracy 0.00 %, full 0.00 %; loss +0.00 (95 %: +0.00 to +0.00)" in " ".join(
         result.stdout.split()
     )
