@@ -252,8 +252,8 @@ def test_a_clip_that_fails_is_listed_and_in_no_cell(clips, own_clips, tmp_path):
     [
         (("--methods", "tome"), "method tome is unknown: choose all, or some of weighted_merge"),
         (("--methods", "h2o", "--schedules", "decay"), "no method has one of the schedules"),
-        (("--flops", "ten"), "'ten' is no number"),
-        (("--flops", "0"), "must lie between 0 and 100 %"),
+        (("--flops", "ten"), "'ten' is no list of percentages"),
+        (("--flops", "0"), "0 is not between 0 and 100"),
         (("--start-layer", 8), "start_layer 8 is out of range: this model has layers 0 to 7"),
         (("--seeds", 0, "--workers", 0), "workers is 0"),
         (("--reference-seconds", "-1"), "reference_seconds is -1: give a length above 0"),
