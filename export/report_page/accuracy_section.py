@@ -8,7 +8,7 @@ from typing import Any
 from ...runtime.units import ABSENT, milliseconds
 from .comparison_file import Cell, Comparison, Row
 from .page_model import Plot, PlotlyFigure, Section, Swatch, Table
-from .plotly_parts import axis, bars, hover, log_axis, plotly_figure, reference
+from .plotly_parts import axis, bars, faint, hover, log_axis, plotly_figure, reference
 from .records import Metric
 from .series_style import NEUTRAL, Style, line_drawing
 from .shown import clips_text, estimate_text, interval_text
@@ -72,6 +72,10 @@ def _context(comparison: Comparison) -> str:
     return f"{comparison.task}, {clips_text(comparison.clips)}, {comparison.source.name}"
 
 
+def _title(comparison: Comparison, metric: Metric) -> str:
+    return f"{metric.heading}, {comparison.part}" if comparison.part else metric.heading
+
+
 def _has_latency(comparison: Comparison) -> bool:
     cells = (cell for row in comparison.rows for cell in row.cells)
     metric = comparison.metrics[0]
@@ -84,7 +88,9 @@ def _accuracy_plot(comparison: Comparison, metric: Metric, styles: Mapping[str, 
     figure = _figure(comparison, metric, styles, lambda cell: cell.at, x)
     alt = f"{metric.title} of {len(comparison.rows)} methods over the FLOPs that they remove"
     note = f"{metric.better}{_scale_note(figure)}"
-    return Plot(metric.heading, _context(comparison), alt, figure, _table(comparison, metric), note)
+    return Plot(
+        _title(comparison, metric), _context(comparison), alt, figure, _table(comparison, metric), note
+    )
 
 
 def _latency_plot(comparison: Comparison, metric: Metric, styles: Mapping[str, Style]) -> Plot:
@@ -92,7 +98,14 @@ def _latency_plot(comparison: Comparison, metric: Metric, styles: Mapping[str, S
     figure = _figure(comparison, metric, styles, lambda cell: cell.latency_ms, x)
     alt = f"{metric.title} of {len(comparison.rows)} methods over prefill and decode time"
     note = f"{metric.better}{_scale_note(figure)}"
-    return Plot(metric.heading, _context(comparison), alt, figure, _latency_table(comparison, metric), note)
+    return Plot(
+        _title(comparison, metric),
+        _context(comparison),
+        alt,
+        figure,
+        _latency_table(comparison, metric),
+        note,
+    )
 
 
 def _figure(
@@ -108,8 +121,7 @@ def _figure(
     if full is not None:
         traces.append(_full_point(comparison, metric, where))
         shapes.append(reference("y", full.value))
-    values = [value for trace in traces for value in trace["y"]]
-    return plotly_figure(traces, x, _y_axis(values), shapes=shapes)
+    return plotly_figure(traces, x, _y_axis(comparison, metric), shapes=shapes)
 
 
 def _line(row: Row, metric: Metric, style: Style, where: Where) -> dict[str, Any] | None:
@@ -127,7 +139,7 @@ def _line(row: Row, metric: Metric, style: Style, where: Where) -> dict[str, Any
         "legendgroup": series(row.label),
         "x": [place for place, _, _ in found],
         "y": [estimate.value for estimate in estimates],
-        "error_y": bars(estimates, style.colour),
+        "error_y": bars(estimates, faint(style.colour)),
         "line": style.line,
         "marker": style.point,
         "hoverinfo": "text",
@@ -152,11 +164,12 @@ def _full_point(comparison: Comparison, metric: Metric, where: Where) -> dict[st
     }
 
 
-def _y_axis(values: Sequence[float]) -> dict[str, Any]:
+def _y_axis(comparison: Comparison, metric: Metric) -> dict[str, Any]:
     """Logarithmic where linear steps would hide what the good methods do."""
-    if values and min(values) > 0 and max(values) > LOG_FROM * min(values):
-        return log_axis(min(values), max(values))
-    return axis()
+    cells = (comparison.full, *(cell for row in comparison.rows for cell in row.cells))
+    found = [estimate for cell in cells if (estimate := cell.figure(metric).estimate)]
+    low, high = min(one.value for one in found), max(one.value for one in found)
+    return log_axis(low, high) if low > 0 and high > LOG_FROM * low else axis()
 
 
 def _scale_note(figure: PlotlyFigure) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from .fields import Fields
 from .records import (
@@ -52,9 +52,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A method with its schedule."""
+    """A method with its schedule; its `label` ends with that, where the method has several."""
 
     label: str
+    schedule: str
     cells: tuple[Cell, ...]
 
 
@@ -69,6 +70,18 @@ class Comparison:
     full: Cell
     rows: tuple[Row, ...]
     failures: tuple[ClipFailure, ...]
+    part: str = ""  # the schedule of its rows, where they are a part of the file's
+
+
+def by_schedule(comparison: Comparison, most: int) -> Iterator[Comparison]:
+    """A comparison of more than `most` rows as one for each schedule, whose labels name the method alone."""
+    if len(comparison.rows) <= most:
+        yield comparison
+        return
+    for schedule in dict.fromkeys(row.schedule for row in comparison.rows):
+        own = (row for row in comparison.rows if row.schedule == schedule)
+        rows = tuple(replace(row, label=row.label.removesuffix(f", {schedule}")) for row in own)
+        yield replace(comparison, rows=rows, part=schedule)
 
 
 def read_comparison(fields: Fields, name: str) -> Comparison:
@@ -91,7 +104,8 @@ def read_comparison(fields: Fields, name: str) -> Comparison:
 
 def _row(fields: Fields, metrics: tuple[Metric, ...]) -> Row:
     cells = (_cell(cell, metrics, cell.number("level")) for cell in fields.each("cells"))
-    return Row(fields.text("label"), tuple(sorted(cells, key=lambda cell: cell.level)))
+    schedule = fields.maybe(fields.text, "schedule") or ""
+    return Row(fields.text("label"), schedule, tuple(sorted(cells, key=lambda cell: cell.level)))
 
 
 def _cell(fields: Fields, metrics: tuple[Metric, ...], level: float) -> Cell:

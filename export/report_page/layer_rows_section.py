@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ...runtime.units import ABSENT
 from .comparison_file import Comparison
 from .page_model import Plot, Section, Table
 from .plotly_parts import axis, hover, plotly_figure, safe
-from .series_style import NEUTRAL, Style
+from .series_style import NEUTRAL, PLAIN
 
 CLOSEST = 0.075  # of two labels at the end of lines, in shares of the height
 Course = tuple[tuple[float, tuple[float, ...]], ...]
 """Rows of each layer by level: what methods of one schedule have in common."""
 
 
-def layer_rows_section(comparisons: Sequence[Comparison], styles: Mapping[str, Style]) -> Section | None:
+def layer_rows_section(comparisons: Sequence[Comparison]) -> Section | None:
     """Of each file; methods that keep the same rows share a plot."""
     plots = tuple(
-        _plot(comparison, course, labels, styles[labels[0]])
+        _plot(comparison, course, labels)
         for comparison in comparisons
         for course, labels in _courses(comparison).items()
     )
@@ -42,10 +42,10 @@ def _courses(comparison: Comparison) -> dict[Course, list[str]]:
     return found
 
 
-def _plot(comparison: Comparison, course: Course, labels: Sequence[str], style: Style) -> Plot:
+def _plot(comparison: Comparison, course: Course, labels: Sequence[str]) -> Plot:
     full, name = comparison.full.layer_rows, " · ".join(labels)
     traces = [_steps("full", full, NEUTRAL, "dash")] if full else []
-    traces += [_steps(f"{level:g} %", rows, style.colour, "solid") for level, rows in course]
+    traces += [_steps(f"{level:g} %", rows, PLAIN, "solid") for level, rows in course]
     layers = max(len(rows) for rows in (full, *(rows for _, rows in course)))
     top = max(max(rows) for rows in (full or (0.0,), *(rows for _, rows in course)))
     figure = plotly_figure(

@@ -11,13 +11,14 @@ from typing import Any
 
 from .accuracy_section import accuracy_section, latency_section
 from .closing_sections import failures_section, reading_section, sources_section
+from .comparison_file import by_schedule
 from .latency_table_section import latency_table_section
 from .layer_rows_section import layer_rows_section
 from .page_model import Section
 from .profiles_section import profiles_section
 from .result_files import Results
 from .selection_section import selection_section
-from .series_style import styles
+from .series_style import COLOURS, styles
 from .tuning_section import tuning_section
 
 ASSETS = Path(__file__).parent / "assets"
@@ -54,12 +55,12 @@ def page(results: Results) -> str:
 
 def sections(results: Results) -> Iterator[Section]:
     """Those that there is something for."""
-    comparisons = results.comparisons
-    style = styles(row.label for comparison in comparisons for row in comparison.rows)
+    parts = [part for found in results.comparisons for part in by_schedule(found, len(COLOURS))]
+    style = styles(row.label for part in parts for row in part.rows)
     found: Iterable[Section | None] = (
-        accuracy_section(comparisons, style),
-        latency_section(comparisons, style),
-        layer_rows_section(comparisons, style),
+        accuracy_section(parts, style),
+        latency_section(parts, style),
+        layer_rows_section(results.comparisons),
         selection_section(results.selections),
         profiles_section(results.evaluations),
         latency_table_section(results.benchmarks),

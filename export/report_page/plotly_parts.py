@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -69,7 +70,11 @@ def axis(title: str = "", **settings: Any) -> dict[str, Any]:
 def log_axis(low: float, high: float, title: str = "") -> dict[str, Any]:
     """A logarithmic axis that is labelled 1, 2, 5, 10 and so on."""
     ticks = [tick for tick in TICKS if low / 2 <= tick <= high * 2]
-    return axis(title, type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
+    ends = [
+        math.log10(low / 1.5),
+        math.log10(high * 1.3),
+    ]  # intervals may reach down to 0, which has no place
+    return axis(title, type="log", range=ends, tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
 
 
 def names_axis(names: Sequence[str]) -> dict[str, Any]:
@@ -101,6 +106,12 @@ def reference(axis: str, value: float, colour: str = NEUTRAL, dash: str = "dash"
     other = "x" if axis == "y" else "y"
     ends = {f"{axis}0": value, f"{axis}1": value, f"{other}0": 0, f"{other}1": 1, f"{other}ref": "paper"}
     return {"type": "line", "layer": "below", **ends, "line": {"color": colour, "dash": dash, "width": 1.5}}
+
+
+def faint(colour: str) -> str:
+    """A colour that lets lines below it through."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.5)"
 
 
 def safe(text: str) -> str:

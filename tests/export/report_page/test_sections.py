@@ -82,6 +82,21 @@ def test_a_method_has_the_same_colour_in_every_plot(by_title):
     assert all(len(found) == 1 for found in colours.values())
 
 
+def test_a_comparison_of_many_rows_has_a_plot_a_schedule_in_which_colours_are_methods(tmp_path):
+    content = examples.asr_comparison()
+    content["rows"] = [
+        {**row, "label": f"{row['method']}, {schedule}", "schedule": schedule}
+        for schedule in ("single", "constant")
+        for row in content["rows"][:5]
+    ]
+    first = next(sections(read_results([write(tmp_path / "compare.json", content)])))
+    assert [plot.title for plot in first.plots] == ["WER, %, single", "WER, %, constant"]
+    assert [len(plot.figure["data"]) for plot in first.plots] == [6, 6]
+    assert [swatch.label for swatch in first.legend] == [
+        *("random merge", "random evict", "A-ToMe", "FastV", "FastAdaSP", "full model")
+    ]
+
+
 def test_methods_that_keep_the_same_rows_share_a_plot(by_title):
     plots = by_title["Audio rows in each layer"].plots
     assert [plot.title.count(" · ") + 1 for plot in plots[:3]] == [4, 1, 1]
