@@ -16,14 +16,11 @@ import numpy.typing as npt
 
 from fastadasp.runtime.audio import load_audio
 from training.vocabulary import DAYS, MONTHS, TEENS, TENS, UNITS
+from training.voices import RATE, trim
 
 Array = npt.NDArray[np.float32]
 
 PACKAGE = "asterisk-core-sounds-en-wav"
-RATE = 16000  # Hz
-LEVEL = 0.5  # peak of every word
-QUIET = 0.01  # a word begins and ends where it exceeds this
-LEAD, TRAIL = 300, 600  # samples kept around it
 OPENING = 1600  # samples before the first word
 PAUSE = (400, 3000)  # samples after every word
 NOISE = 3e-4  # standard deviation
@@ -50,7 +47,10 @@ def load_words(folder: Path) -> dict[str, Array]:
     if digits is None:
         raise SystemExit(f"{folder} holds no digits/hundred.wav; unpack {PACKAGE} there")
     files = {word: digits / f"{name}.wav" for word, name in _recordings().items()}
-    return {word: _trim(load_audio(file, RATE).samples) for word, file in files.items()}
+    words = {word: trim(load_audio(file, RATE).samples) for word, file in files.items()}
+    if silent := [word for word, samples in words.items() if samples is None]:
+        raise SystemExit(f"{digits}: silent: {', '.join(silent)}; unpack {PACKAGE} again")
+    return {word: samples for word, samples in words.items() if samples is not None}
 
 
 def splice(words: list[Array], draw: np.random.Generator) -> Array:
@@ -69,10 +69,3 @@ def _recordings() -> dict[str, str]:
     names |= {"hundred": "hundred", "thousand": "thousand"}
     names |= {word: f"day-{value}" for value, word in enumerate(DAYS)}
     return names | {word: f"mon-{value}" for value, word in enumerate(MONTHS)}
-
-
-def _trim(samples: Array) -> Array:
-    """One word at peak LEVEL, from LEAD samples before its first sound to TRAIL after its last."""
-    samples = samples * (LEVEL / np.abs(samples).max())
-    loud = np.flatnonzero(np.abs(samples) > QUIET)
-    return samples[max(0, loud[0] - LEAD) : loud[-1] + TRAIL]

@@ -25,7 +25,7 @@ import numpy as np
 import soundfile
 
 from asterisk_words import Array, fetch, load_words, splice
-from training.clips import Clip, Draw, Speech, compose, hidden_answer
+from training.clips import Draw, Speech, compose, hidden_answer
 from training.tasks import ASKED_BY, Facts, Question, questions
 from training.vocabulary import ASR, DESCRIBE, QUESTION, STYLE, TO_FRENCH, TO_GERMAN, WORDS
 from training.voices import RATE, record
@@ -82,9 +82,9 @@ def synthetic(speech: Speech, count: int, draw: Draw, seconds: tuple[float, floa
     voices, made = speech.voices(held_out=True), 0
     while made < count:
         clip = compose(speech, voices[int(draw.integers(len(voices)))], draw, longest=seconds[1])
-        if clip.style is not None and len(clip.samples) >= seconds[0] * RATE:
+        if clip.facts.style is not None and len(clip.samples) >= seconds[0] * RATE:
             made += 1
-            yield clip.samples, _facts(clip)
+            yield clip.samples, clip.facts
 
 
 def write(output: Path, sounds: Path, seed: int = SEED) -> None:
@@ -104,10 +104,6 @@ def write(output: Path, sounds: Path, seed: int = SEED) -> None:
         lines = [json.dumps(line, ensure_ascii=False) for line in _lines(name, clips, output, draws[name])]
         (output / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines), "utf-8")
         print(f"{output / name}.jsonl: {PLANS[name].clips} clips, {len(lines)} questions")
-
-
-def _facts(clip: Clip) -> Facts:
-    return Facts(clip.words, clip.topic, clip.room, clip.style)
 
 
 def _lines(name: str, clips: Set, output: Path, draw: Draw) -> Iterator[dict[str, Any]]:

@@ -15,21 +15,12 @@ import numpy as np
 import soundfile
 
 from asterisk_words import RATE, Array, fetch, load_words, splice
-from training.vocabulary import ASR, DAYS, MONTHS, SCALES, UNITS, below_hundred
+from training.vocabulary import ASR
+from training.voices import sentence
 
 SEED = 0
 PLAN = {"digits": 4, "numbers": 3, "dates": 3}  # clips of each kind
-
-
-def sentence(kind: str, draw: np.random.Generator) -> list[str]:
-    """The words of one clip: 4 to 6 digits, a number from 101 to 9999, or a weekday with a date."""
-    if kind == "digits":
-        return [UNITS[i] for i in draw.integers(0, 10, int(draw.integers(4, 7)))]
-    if kind == "numbers":
-        scale = SCALES[int(draw.integers(2))]
-        return [UNITS[int(draw.integers(1, 10))], scale, *below_hundred(int(draw.integers(1, 100)))]
-    day, month = DAYS[int(draw.integers(7))], MONTHS[int(draw.integers(12))]
-    return [day, month, *below_hundred(int(draw.integers(1, 31)))]
+FEWEST_DIGITS = 4
 
 
 def compose(words: dict[str, Array], output: Path) -> None:
@@ -37,7 +28,7 @@ def compose(words: dict[str, Array], output: Path) -> None:
     draw, lines = np.random.default_rng(SEED), ""
     output.mkdir(parents=True, exist_ok=True)
     for name, kind in [(f"{kind}-{i:02d}.flac", kind) for kind, n in PLAN.items() for i in range(1, n + 1)]:
-        text = sentence(kind, draw)
+        text = sentence(kind, draw, FEWEST_DIGITS)
         soundfile.write(output / name, splice([words[word] for word in text], draw), RATE, subtype="PCM_16")
         line = {"audio": name, "text": " ".join(text), "task": "asr", "prompt": ASR}
         lines += json.dumps(line) + "\n"

@@ -6,6 +6,7 @@ of these sees the audio and itself alone, at the positions that it would have if
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,7 +58,7 @@ def draw_batch(
         max_rows: audio rows of the batch, padding included.
         longest: most audio rows of a clip.
     """
-    shorter = int(np.searchsorted([features.length(i) for i in order], longest, "right"))
+    shorter = bisect_right(order, longest, key=features.length)
     anchor = int(draw.integers(shorter))
     size = max(1, max_rows // (features.length(order[anchor]) + 40))
     low = max(0, min(anchor - size, shorter - 3 * size))

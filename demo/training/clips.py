@@ -12,6 +12,7 @@ import numpy.typing as npt
 import soxr
 from scipy.signal import fftconvolve
 
+from .tasks import Facts
 from .vocabulary import DAYS, MONTHS, TOPICS, WORDS
 from .voices import RATE, sentence
 
@@ -28,10 +29,7 @@ class Clip:
     """Audio and all that can be asked about it."""
 
     samples: Array  # (n,), 16 kHz
-    words: tuple[str, ...]
-    topic: str
-    room: str
-    style: str | None  # None where the voice has none, or where its speed was changed too much to tell
+    facts: Facts  # without a style where the voice has none, or where its speed was changed too much to tell
     voice: int
 
 
@@ -92,7 +90,7 @@ def compose(
         return compose(speech, voice, draw, longest, topic)
     room = "noisy" if draw.random() < 0.4 else "quiet"
     style = speech.styles[voice] if keep_speed else None
-    return Clip(_acoustics(samples, room, draw), tuple(words), topic, room, style, voice)
+    return Clip(_acoustics(samples, room, draw), Facts(tuple(words), topic, room, style), voice)
 
 
 def hidden_answer(draw: Draw) -> list[str]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +62,10 @@ def _chunk(folder: Path, name: str, seed: int, held_out: bool, longest: float | 
 
     from fastadasp.runtime.log_mel import log_mel_windows
 
-    from .model import LOG_MEL, audio_encoder, encode, new_model
+    from .model import LOG_MEL, encode
 
     torch.set_num_threads(1)
-    encoder = audio_encoder(_once(partial(new_model, 0))).eval()
-    speech = _once(partial(Speech, folder))
+    encoder, speech = _encoder(), _speech(folder)
     draw = np.random.default_rng((seed, chunk))
     rows, entries = [], []
     chosen = speech.voices(held_out)
@@ -84,20 +82,22 @@ def _chunk(folder: Path, name: str, seed: int, held_out: bool, longest: float | 
     (folder / f"{name}-{chunk:04d}.json").write_text(json.dumps(entries), "utf-8")
 
 
-_made: dict[Any, Any] = {}
+@lru_cache(maxsize=1)
+def _encoder() -> Any:
+    """Whisper's, a torch module that is loaded once in this process."""
+    from .model import audio_encoder, new_model
+
+    return audio_encoder(new_model(0)).eval()
 
 
-def _once(make: Callable[[], Any]) -> Any:
-    """What `make` gives, made once in this process."""
-    key = make.func if isinstance(make, partial) else make
-    if key not in _made:
-        _made[key] = make()
-    return _made[key]
+@lru_cache(maxsize=1)
+def _speech(folder: Path) -> Speech:
+    """The recordings, opened once in this process."""
+    return Speech(folder)
 
 
 def _entry(clip: Clip, rows: int) -> dict[str, Any]:
-    facts = asdict(Facts(clip.words, clip.topic, clip.room, clip.style))
-    return {**facts, "voice": clip.voice, "rows": rows}
+    return {**asdict(clip.facts), "voice": clip.voice, "rows": rows}
 
 
 def _altered(mel: npt.NDArray[np.float32], draw: Draw) -> npt.NDArray[np.float32]:

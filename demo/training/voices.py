@@ -66,10 +66,10 @@ class Voice:
     say: Callable[[str], Array]
 
 
-def sentence(topic: str, draw: Draw) -> list[str]:
-    """The words of one sentence of a topic."""
+def sentence(topic: str, draw: Draw, fewest_digits: int = 3) -> list[str]:
+    """The words of one sentence of a topic: digits, a number from 101 to 9999, a date, or any words."""
     if topic == "digits":
-        return [UNITS[i] for i in draw.integers(0, 10, int(draw.integers(3, 7)))]
+        return [UNITS[i] for i in draw.integers(0, 10, int(draw.integers(fewest_digits, 7)))]
     if topic == "numbers":
         scale = SCALES[int(draw.integers(2))]
         return [UNITS[int(draw.integers(1, 10))], scale, *below_hundred(int(draw.integers(1, 100)))]
