@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
 
 from ..profiles.flops import DecoderDims
 from ..runtime.manifest import FrontEnd, Prompt
@@ -96,6 +98,10 @@ class SpeechModelSpec:
     front_end: FrontEnd
     prompt: Prompt | None  # None: the checkpoint has no tokenizer
     eos_token_ids: tuple[int, ...]
+
+    def identity(self, folder: Path) -> dict[str, Any]:
+        """What a result file says of the checkpoint that was measured, as JSON takes it."""
+        return {"folder": str(folder), "family": self.family, "dims": asdict(self.decoder.dims)}
 
 
 def tensors_of(spec: object) -> Iterator[Tensor]:

@@ -9,6 +9,8 @@ from tokenizers import Tokenizer
 
 from ..profiles.errors import CheckpointError
 from ..runtime.artifact import TOKENIZER
+from ..runtime.manifest import Prompt
+from ..runtime.prompt import PromptCodec
 from .checkpoint import Checkpoint
 
 
@@ -16,6 +18,18 @@ def tokenizer_file(checkpoint: Checkpoint) -> Path | None:
     """The checkpoint's tokenizer.json, if it has one."""
     path = checkpoint.folder / TOKENIZER
     return path if path.is_file() else None
+
+
+def prompt_codec(checkpoint: Checkpoint, prompt: Prompt | None) -> PromptCodec:
+    """What reads the prompts of a checkpoint, whose template is `prompt`.
+
+    Raises:
+        CheckpointError: it has no tokenizer.
+    """
+    path = tokenizer_file(checkpoint)
+    if path is None or prompt is None:
+        raise CheckpointError(f"checkpoint {checkpoint.folder}: it has no {TOKENIZER} to read prompts")
+    return PromptCodec(path, prompt)
 
 
 @lru_cache(maxsize=1)

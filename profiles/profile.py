@@ -50,9 +50,7 @@ class Profile:
     method: str
     schedule: str = "single"
     start_layer: int = 0
-    ratio: Fraction | None = (
-        None  # share of the audio rows (of a cache) that one reduction removes, in [0, 1)
-    )
+    ratio: Fraction | None = None  # share of audio rows, or of a cache, that one reduction removes
     flops_reduction: Fraction | None = None  # or the share of the prefill FLOPs to remove, in (0, 1)
     reference_audio_seconds: Fraction = Fraction(30)  # audio for which `flops_reduction` is solved
     reference_text_tokens: int = 20

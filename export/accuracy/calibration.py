@@ -11,18 +11,18 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 
-from ...profiles.errors import AudioError, CheckpointError
+from ...profiles.errors import AudioError
 from ...runtime.audio import Audio, load_audio, place_of
 from ...runtime.audio_encoder import AudioEncoder
 from ...runtime.metrics import Stopwatch
 from ...runtime.onnxruntime_session import OnnxRuntimeSession
-from ...runtime.prompt import PromptCodec, PromptIds
+from ...runtime.prompt import PromptIds
 from ...runtime.session import Session
 from ..checkpoint import Checkpoint
 from ..encoder import build_encoder
 from ..lowering.onnxruntime import OnnxRuntimeLowering
 from ..model_spec import SpeechModelSpec, tensors_of
-from ..tokenizer import tokenizer_file
+from ..tokenizer import prompt_codec
 from ..weights import Converted
 from .clips import Clip
 
@@ -47,10 +47,7 @@ class Calibration:
         Raises:
             CheckpointError: there is none.
         """
-        tokenizer = tokenizer_file(checkpoint)
-        if tokenizer is None or model.prompt is None:
-            raise CheckpointError(f"checkpoint {checkpoint.folder}: it has no tokenizer.json to read prompts")
-        self.model, self._codec = model, PromptCodec(tokenizer, model.prompt)
+        self.model, self._codec = model, prompt_codec(checkpoint, model.prompt)
         self._encoder = AudioEncoder(encoder, model.front_end)
 
     def read(self, clip: Clip) -> ClipInput:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ...profiles.profile import Profile
 from ...runtime.manifest import Manifest
-from ..build_options import BuildOptions
 from ..checkpoint import Checkpoint
 from ..families.family import load_model
-from ..pipeline import build
 from .answers import ClipAnswers
 from .cell_results import CellResult, cell_result
 from .clips import Clip, ClipSet
@@ -22,11 +20,9 @@ from .evaluation import Answered, Progress, answer
 from .metric import Metric
 from .reference_request import ReferenceRequest, mean_request
 from .scores import draw
-from .tasks import TASKS
+from .trials import ARTIFACT, FULL, build_beside_full
 
-FULL = Profile("full", "full")
 GROUP = 15  # profiles that are answered together, beside `full`: each holds a session open
-ARTIFACT = "artifact"
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ class Comparison:
     @property
     def normalizer(self) -> str:
         """The name of the text normaliser."""
-        return self.options.evaluation.normalizer or TASKS[self.clips.task].normalizer
+        return self.options.evaluation.normalizer_for(self.clips.task)
 
 
 def compare(
@@ -93,22 +89,12 @@ def compare(
     reference = mean_request(source, model, clips, options.reference_seconds)
     rows = comparison_grid(model, options, reference)
     profiles = [profile for row in rows for cell in row.cells for profile in cell.profiles]
-    manifest = build(
-        checkpoint,
-        work / ARTIFACT,
-        BuildOptions((FULL, *profiles), force=True),
-        lambda stage: progress(stage, 0, 1),
-    )
+    manifest = build_beside_full(checkpoint, profiles, work, progress)
     groups = list(_answer(work, [profile.name for profile in profiles], clips, options, progress))
     answers = [_merged(parts) for parts in zip(*(group.answers for group in groups), strict=True)]
     full, results = _results(manifest, rows, clips, answers, options)
     return Comparison(
-        {
-            "folder": str(checkpoint),
-            "family": model.family,
-            "dims": asdict(model.decoder.dims),
-            "artifact": manifest.digest,
-        },
+        {**model.identity(checkpoint), "artifact": manifest.digest},
         clips,
         groups[0].clips_digest,
         options,

@@ -81,7 +81,7 @@ class Evaluation:
     @property
     def normalizer(self) -> str:
         """The name of the text normaliser."""
-        return self.options.normalizer or TASKS[self.clips.task].normalizer
+        return self.options.normalizer_for(self.clips.task)
 
 
 def evaluate(
@@ -172,9 +172,8 @@ def _profiles(artifact: Artifact, options: EvalOptions) -> tuple[str, ...]:
 
 def _load_metrics(clips: ClipSet, options: EvalOptions) -> None:
     """Tell what the metrics lack before hours of work, not after them."""
-    task = TASKS[clips.task]
-    task.measure_for(clips.languages)
-    NORMALIZERS[options.normalizer or task.normalizer].load()
+    TASKS[clips.task].measure_for(clips.languages)
+    NORMALIZERS[options.normalizer_for(clips.task)].load()
 
 
 def _environment(options: EvalOptions) -> dict[str, Any]:

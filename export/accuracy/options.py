@@ -9,6 +9,7 @@ from ...profiles.errors import RequestError
 from ...runtime.backends import RuntimeOptions
 from ...runtime.search_options import SearchOptions
 from .normalizers import NORMALIZERS
+from .tasks import TASKS
 
 DEFAULT_SEARCH, DEFAULT_RUNTIME = SearchOptions(), RuntimeOptions()
 _LEAST = {"resamples": 1, "seed": 0, "workers": 1}
@@ -25,6 +26,10 @@ class EvalOptions:
     resamples: int = 1000
     seed: int = 0
     workers: int = 1  # processes, each with the artifact loaded once
+
+    def normalizer_for(self, task: str) -> str:
+        """The name of the normaliser that the texts of a task go through."""
+        return self.normalizer or TASKS[task].normalizer
 
     def __post_init__(self) -> None:
         if faults := list(_faults(self)):

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from statistics import fmean
 
-from ...profiles.errors import AudioError, CheckpointError, RequestError
+from ...profiles.errors import AudioError, RequestError
 from ...runtime.audio import load_audio
-from ...runtime.prompt import PromptCodec
 from ..checkpoint import Checkpoint
 from ..model_spec import SpeechModelSpec
 from ..pipeline import audio_rows
-from ..tokenizer import tokenizer_file
+from ..tokenizer import prompt_codec
 from .clips import Clip, ClipSet
 
 STEPS_A_SECOND = 10  # a reference length is told in tenths
@@ -39,10 +38,7 @@ def mean_request(
         CheckpointError: there is no tokenizer to read prompts.
         RequestError: no clip can be read.
     """
-    tokenizer = tokenizer_file(checkpoint)
-    if tokenizer is None or model.prompt is None:
-        raise CheckpointError(f"checkpoint {checkpoint.folder}: it has no tokenizer.json to read prompts")
-    codec, rate = PromptCodec(tokenizer, model.prompt), model.front_end.log_mel.sample_rate
+    codec, rate = prompt_codec(checkpoint, model.prompt), model.front_end.log_mel.sample_rate
     found, faults = [], []
     for clip in clips.clips:
         try:

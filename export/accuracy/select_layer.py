@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,7 @@ def select_layer(
     rows = _figures(candidates, moments, options)
     selected = next(row.layer for row in rows if row.rank == 1)
     return LayerSelection(
-        {"folder": str(checkpoint), "family": spec.family, "dims": asdict(spec.decoder.dims)},
+        spec.identity(checkpoint),
         _protocol(options, moments[selected], seconds),
         machine,
         rows,

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...profiles.errors import RequestError
-from ...profiles.profile import Profile, load_profile
+from ...profiles.profile import Profile
 from ...runtime.artifact import open_artifact
+from ...runtime.manifest import Manifest
 from ..build_options import BuildOptions
 from ..pipeline import build
 from .clips import ClipSet
 from .evaluation import Evaluation, Progress, evaluate
 from .options import EvalOptions
 
-BASELINE = "full"
+FULL = Profile("full", "full")
+BASELINE = FULL.name
 ARTIFACT = "artifact"
 
 
@@ -65,14 +66,18 @@ def build_trials(
     options: EvalOptions,
     progress: Progress = lambda *_: None,
 ) -> Trials:
+    """Build what may be tried, as `build_beside_full` does."""
+    build_beside_full(checkpoint, profiles, folder, progress)
+    return Trials(folder, options)
+
+
+def build_beside_full(
+    checkpoint: Path, profiles: Sequence[Profile], folder: Path, progress: Progress
+) -> Manifest:
     """Build the artifact of `full` and the profiles, anew each time: equal bytes take the same journals.
 
     Raises:
         CheckpointError, ProfileError, OutputError: as `build`.
     """
-    trials = Trials(folder, options)
-    shutil.rmtree(trials.artifact, ignore_errors=True)
-    every = (load_profile(BASELINE), *profiles)
-    progress(f"build {len(every)} profiles", 0, 1)
-    build(checkpoint, trials.artifact, BuildOptions(every))
-    return trials
+    options = BuildOptions((FULL, *profiles), force=True)
+    return build(checkpoint, folder / ARTIFACT, options, lambda stage: progress(stage, 0, 1))

@@ -15,6 +15,7 @@ from .output import check_output, write_json
 from .parameters import (
     PATH,
     clip_options,
+    clips_of,
     listed,
     names,
     onnxruntime_options,
@@ -112,11 +113,7 @@ def compare(
     options = _options(values)
     if output is not None:
         check_output(output)
-    from ..accuracy.clips import read_clips
-
-    clips = read_clips(
-        values["manifest"], values["task"], audio_root=values["audio_root"], prompt=values["prompt"]
-    )
+    clips = clips_of(values)
     require("onnx")
     require_metrics(clips.task, options.evaluation)
     from ...runtime.report import console, show

@@ -9,7 +9,7 @@ import click
 
 from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
 from .output import check_output, write_json
-from .parameters import PATH, clip_options, names, runtime_options, search_options
+from .parameters import PATH, clip_options, clips_of, names, runtime_options, search_options
 from .progress import progress_bar
 
 
@@ -42,11 +42,7 @@ def evaluate(ctx: click.Context, /, artifact: Path, output: Path | None, **value
     options = evaluation_of(values)
     if output is not None:
         check_output(output)
-    from ..accuracy.clips import read_clips
-
-    clips = read_clips(
-        values["manifest"], values["task"], audio_root=values["audio_root"], prompt=values["prompt"]
-    )
+    clips = clips_of(values)
     require_metrics(clips.task, options)
     from ...runtime.report import console, show
     from ..accuracy import evaluation as accuracy

@@ -60,5 +60,5 @@ def require_metrics(task: str, options: EvalOptions) -> None:
     Raises:
         DependencyError: some are missing.
     """
-    normalizer = NORMALIZERS[options.normalizer or TASKS[task].normalizer]
+    normalizer = NORMALIZERS[options.normalizer_for(task)]
     require(*TASKS[task].packages, *normalizer.packages, extra="accuracy")

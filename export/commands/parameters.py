@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -15,6 +15,9 @@ from ...profiles.profile import Profile, load_profile
 from ...runtime.backends import BACKENDS, RuntimeOptions
 from ...runtime.search_options import SearchOptions
 from ..accuracy.tasks import TASKS
+
+if TYPE_CHECKING:
+    from ..accuracy.clips import ClipSet
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Number = TypeVar("Number", int, float)
@@ -48,6 +51,11 @@ def numbers(kind: type[Number]) -> Callable[[click.Context, click.Parameter, str
             raise click.BadParameter(f"{value!r} is no list of numbers such as 1,5", ctx, param) from None
 
     return read
+
+
+def exact(ctx: click.Context, param: click.Parameter, value: float | None) -> Fraction | None:
+    """A callback that takes a number as it was typed, if it was: 0.1 is one tenth."""
+    return None if value is None else Fraction(repr(value))
 
 
 def percents(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[Fraction, ...]:
@@ -125,6 +133,19 @@ def backend(command: Command) -> Command:
         show_default=True,
         help="What runs the artifact; tensorrt needs engines and the GPU that they were built for.",
     )(command)
+
+
+def clips_of(values: dict[str, Any]) -> ClipSet:
+    """The clips that those options mean.
+
+    Raises:
+        ClipsError: with every fault of the manifest.
+    """
+    from ..accuracy.clips import read_clips
+
+    return read_clips(
+        values["manifest"], values["task"], audio_root=values["audio_root"], prompt=values["prompt"]
+    )
 
 
 def runtime_options(command: Command) -> Command:

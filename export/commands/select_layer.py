@@ -18,7 +18,7 @@ from ..accuracy.options import EvalOptions
 from ..accuracy.selection_options import SelectionOptions
 from .evaluation_parameters import require_metrics
 from .output import check_output, write_json, write_text
-from .parameters import PATH, clip_options, percents, require, search_of, search_options
+from .parameters import PATH, clip_options, clips_of, exact, percents, require, search_of, search_options
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 
 DEFAULTS = SelectionOptions(Fraction(1, 2))
 SUFFIX = ".toml"
-
-
-def exact(ctx: click.Context, param: click.Parameter, value: float) -> Fraction:
-    """A callback that takes a number as it was typed: 0.1 is one tenth."""
-    return Fraction(repr(value))
 
 
 @click.command("select-layer")
@@ -117,13 +112,10 @@ def select_layer(
     require("onnx", "torch")
     from ...runtime.report import console, show
     from ..accuracy import select_layer as selection
-    from ..accuracy.clips import read_clips
     from ..accuracy.selection_table import selection_sections
     from ..accuracy.work_folder import work_folder
 
-    clips = read_clips(
-        values["manifest"], values["task"], audio_root=values["audio_root"], prompt=values["prompt"]
-    )
+    clips = clips_of(values)
     if accuracy is not None:
         require_metrics(clips.task, accuracy)
     with _progress() as tick:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from .output import check_output, write_json, write_text
 from .parameters import (
     PATH,
     clip_options,
+    clips_of,
+    exact,
     listed,
     names,
     onnxruntime_options,
@@ -28,7 +29,10 @@ from .select_layer import profile_name
 
 DEFAULTS = TuneOptions(0.0)
 WER_TASK = "asr"
-TUNED = ("objective", "methods", "schedules", "text_tokens", "runs", "warmup")
+TUNED = (
+    *("objective", "methods", "schedules", "start_layers", "levels"),
+    *("audio_seconds", "text_tokens", "runs", "warmup"),
+)
 
 
 def layers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...]:
@@ -92,6 +96,7 @@ def layers(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option(
     "--audio-seconds",
     type=click.FloatRange(min=0, min_open=True, max=1e6),
+    callback=exact,
     metavar="S",
     help="Audio for which ratios are solved, and that is timed.  [default: the mean of the clips]",
 )
@@ -131,14 +136,11 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
     options = _options(values, name)
     require("onnx")
     from ...runtime.report import console, show
-    from ..accuracy.clips import read_clips
     from ..accuracy.work_folder import work_folder
     from ..tune import tune as tuning
     from ..tune.table import tuning_sections
 
-    clips = read_clips(
-        values["manifest"], values["task"], audio_root=values["audio_root"], prompt=values["prompt"]
-    )
+    clips = clips_of(values)
     _check_budget(values, clips.task)
     require_metrics(clips.task, options.evaluation)
     with work_folder(output, restart=values["restart"]) as folder:
@@ -158,12 +160,8 @@ def _options(values: dict[str, Any], name: str) -> TuneOptions:
     budgets = [values[key] for key in ("max_wer_increase", "max_loss") if values[key] is not None]
     if len(budgets) != 1:
         raise RequestError("give the budget once: --max-wer-increase for asr, or --max-loss for any task")
-    seconds = values["audio_seconds"]
     return TuneOptions(
         budgets[0],
-        start_layers=values["start_layers"],
-        levels=values["levels"],
-        audio_seconds=None if seconds is None else Fraction(repr(seconds)),
         name=name,
         evaluation=evaluation_of(values),
         **{key: values[key] for key in TUNED},

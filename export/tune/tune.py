@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def tune(
             "held-out", halves.held_out, [name], lambda _, done, total: progress(step, done, total)
         )
     return Tuning(
-        checkpoint={"folder": str(checkpoint), "family": model.family, "dims": asdict(dims)},
+        checkpoint=model.identity(checkpoint),
         options=replace(options, audio_seconds=seconds),
         halves=halves,
         ladders=ladders,
