@@ -14,7 +14,8 @@ from ...profiles.flops import RATIO_GRID, ResolvedProfile, flops_reduction
 from ...profiles.profile import Profile
 from ...profiles.schedule import layer_ratios
 from ..model_spec import SpeechModelSpec
-from ..pipeline import audio_rows, resolve_for
+from ..pipeline import resolve_for
+from .reference_request import ReferenceRequest
 from .selection_options import SelectionOptions
 
 METHOD, SCHEDULE = "weighted_merge", "single"
@@ -30,9 +31,11 @@ class Candidate:
     resolved: ResolvedProfile | None  # the profile that meets the target; None where `most` is below it
 
 
-def candidate_layers(model: SpeechModelSpec, options: SelectionOptions) -> list[Candidate]:
-    """Every layer of a model."""
-    return [_candidate(model, layer, options) for layer in range(model.decoder.dims.num_layers)]
+def candidate_layers(
+    model: SpeechModelSpec, options: SelectionOptions, reference: ReferenceRequest
+) -> list[Candidate]:
+    """Every layer of a model, with the ratio that meets the target for a request."""
+    return [_candidate(model, layer, options, reference) for layer in range(model.decoder.dims.num_layers)]
 
 
 def profile_of(resolved: ResolvedProfile) -> Profile:
@@ -41,22 +44,24 @@ def profile_of(resolved: ResolvedProfile) -> Profile:
     return Profile(found.name, found.method, found.schedule, found.start_layer, ratio=resolved.ratio)
 
 
-def _candidate(model: SpeechModelSpec, layer: int, options: SelectionOptions) -> Candidate:
+def _candidate(
+    model: SpeechModelSpec, layer: int, options: SelectionOptions, reference: ReferenceRequest
+) -> Candidate:
     dims = model.decoder.dims
-    rows = audio_rows(model, float(options.audio_seconds))
     ratios = layer_ratios(SCHEDULE, layer, MOST, dims.num_layers)
-    most = flops_reduction(dims, rows, options.text_tokens, ratios)
-    feasible = most >= options.flops_reduction
-    return Candidate(layer, most, resolve_for(_profile(layer, options), model) if feasible else None)
+    most = flops_reduction(dims, reference.audio_rows, reference.text_rows, ratios)
+    if most < options.flops_reduction:
+        return Candidate(layer, most, None)
+    return Candidate(layer, most, resolve_for(_profile(layer, options, reference), model))
 
 
-def _profile(layer: int, options: SelectionOptions) -> Profile:
+def _profile(layer: int, options: SelectionOptions, reference: ReferenceRequest) -> Profile:
     return Profile(
         options.name,
         METHOD,
         SCHEDULE,
         layer,
         flops_reduction=options.flops_reduction,
-        reference_audio_seconds=options.audio_seconds,
-        reference_text_tokens=options.text_tokens,
+        reference_audio_seconds=reference.audio_seconds,
+        reference_text_tokens=reference.text_rows,
     )

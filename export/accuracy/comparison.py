@@ -86,7 +86,7 @@ def compare(
         JournalError, WorkerError, ImportError: as `evaluate`.
     """
     model = load_model(source := Checkpoint(checkpoint))
-    reference = mean_request(source, model, clips, options.reference_seconds)
+    reference = mean_request(source, model, clips.clips, options.reference_seconds)
     rows = comparison_grid(model, options, reference)
     profiles = [profile for row in rows for cell in row.cells for profile in cell.profiles]
     manifest = build_beside_full(checkpoint, profiles, work, progress)

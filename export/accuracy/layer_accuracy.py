@@ -19,6 +19,7 @@ from .loss import badness
 from .metric import Metric
 from .options import EvalOptions
 from .rank_correlation import RankCorrelation, rank_correlation
+from .reference_request import mean_request
 from .result_file import evaluation_to_json
 from .scores import Figure
 from .selection_options import SelectionOptions
@@ -122,13 +123,14 @@ def measure_layers(
     Raises:
         As `build` and `evaluate`.
     """
-    model = load_model(Checkpoint(checkpoint))
+    model = load_model(source := Checkpoint(checkpoint))
+    reference = mean_request(source, model, clips.clips, selection.reference_seconds)
     profiles: dict[Place, Profile] = {
         (found.layer, level): replace(
             profile_of(found.resolved), name=f"layer-{found.layer}-flops-{shown(level)}"
         )
         for level in levels
-        for found in candidate_layers(model, replace(selection, flops_reduction=level))
+        for found in candidate_layers(model, replace(selection, flops_reduction=level), reference)
         if found.resolved is not None
     }
     names = {place: profile.name for place, profile in profiles.items()}

@@ -5,6 +5,7 @@ FLOPs targets are solved for it, so that a target means for these clips what it 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from statistics import fmean
@@ -15,7 +16,7 @@ from ..checkpoint import Checkpoint
 from ..model_spec import SpeechModelSpec
 from ..pipeline import audio_rows
 from ..tokenizer import prompt_codec
-from .clips import Clip, ClipSet
+from .clips import Clip
 
 STEPS_A_SECOND = 10  # a reference length is told in tenths
 
@@ -30,7 +31,7 @@ class ReferenceRequest:
 
 
 def mean_request(
-    checkpoint: Checkpoint, model: SpeechModelSpec, clips: ClipSet, seconds: Fraction | None = None
+    checkpoint: Checkpoint, model: SpeechModelSpec, clips: Sequence[Clip], seconds: Fraction | None = None
 ) -> ReferenceRequest:
     """The mean over the clips that can be read; `seconds` of audio if they are given.
 
@@ -40,7 +41,7 @@ def mean_request(
     """
     codec, rate = prompt_codec(checkpoint, model.prompt), model.front_end.log_mel.sample_rate
     found, faults = [], []
-    for clip in clips.clips:
+    for clip in clips:
         try:
             found.append((_seconds(clip, rate), codec.encode(clip.prompt).num_text_rows))
         except (AudioError, RequestError) as error:  # told with the failures of the evaluation

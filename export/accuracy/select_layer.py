@@ -23,6 +23,7 @@ from .clips import Clip
 from .layer_outputs import layer_outputs
 from .layer_ranks import bootstrap_ranks, ranks
 from .layer_selection import LayerFigures, LayerSelection
+from .reference_request import ReferenceRequest, mean_request
 from .selection_options import SelectionOptions
 from .streaming_moments import Moments
 from .torch_decoder import Torch, TorchDecoder
@@ -54,10 +55,11 @@ def select_layer(
         AudioError, RequestError: a clip or its prompt, or that there is none.
     """
     spec = load_model(source := Checkpoint(checkpoint))
-    candidates = candidate_layers(spec, options)
-    feasible = _feasible(candidates, options)
     if not clips:
         raise RequestError("no clip to estimate entropies on: name some in the manifest")
+    reference = mean_request(source, spec, clips, options.reference_seconds)
+    candidates = candidate_layers(spec, options, reference)
+    feasible = _feasible(candidates, options)
     with _threads(options.threads) as threads, encoder_session(spec, options.threads) as encoder:
         machine = _environment(threads)
         moments, seconds = _measure(Calibration(source, spec, encoder), clips, feasible, progress)
@@ -65,7 +67,7 @@ def select_layer(
     selected = next(row.layer for row in rows if row.rank == 1)
     return LayerSelection(
         spec.identity(checkpoint),
-        _protocol(options, moments[selected], seconds),
+        _protocol(options, reference, moments[selected], seconds),
         machine,
         rows,
         selected,
@@ -155,11 +157,13 @@ def _figures(
     )
 
 
-def _protocol(options: SelectionOptions, moments: LayerMoments, seconds: float) -> dict[str, Any]:
+def _protocol(
+    options: SelectionOptions, reference: ReferenceRequest, moments: LayerMoments, seconds: float
+) -> dict[str, Any]:
     return {
         "flops_reduction": str(options.flops_reduction),
-        "reference_audio_seconds": float(options.audio_seconds),
-        "reference_text_tokens": options.text_tokens,
+        "reference_audio_seconds": float(reference.audio_seconds),
+        "reference_text_rows": reference.text_rows,
         "clips": len(moments.at_last),
         "audio_seconds": seconds,
         "audio_tokens_after_the_merge": sum(part.count for part in moments.at_last),  # at the selected layer

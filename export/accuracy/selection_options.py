@@ -20,8 +20,9 @@ class SelectionOptions:
 
     flops_reduction: Fraction  # the share of the prefill FLOPs to remove
     name: str = "selected"  # of the profile
-    audio_seconds: Fraction = Fraction(30)  # audio for which the ratios are solved
-    text_tokens: int = 20
+    reference_seconds: Fraction | None = (
+        None  # of audio, for which ratios are solved; the clips' mean if None
+    )
     resamples: int = 1000  # of the clips
     seed: int = 0  # of the resamples
     threads: int = 0  # of torch; 0 takes one a core

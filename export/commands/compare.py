@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from .parameters import (
     names,
     onnxruntime_options,
     percents,
+    reference_option,
     require,
     search_options,
 )
@@ -27,19 +27,6 @@ from .progress import progress_bar
 
 DEFAULTS = CompareOptions()
 ALL = "all"
-
-
-def exact(ctx: click.Context, param: click.Parameter, value: str) -> Fraction:
-    """A number as it was typed: 0.1 is one tenth."""
-    try:
-        return Fraction(value)
-    except (ValueError, ZeroDivisionError):
-        raise click.BadParameter(f"{value!r} is no number", ctx, param) from None
-
-
-def optional(ctx: click.Context, param: click.Parameter, value: str | None) -> Fraction | None:
-    """A callback that reads such a number where it is given."""
-    return None if value is None else exact(ctx, param, value)
 
 
 @click.command("compare")
@@ -80,12 +67,7 @@ def optional(ctx: click.Context, param: click.Parameter, value: str | None) -> F
     show_default=True,
     help="Of the random methods; a figure is the mean over them.",
 )
-@click.option(
-    "--reference-seconds",
-    callback=optional,
-    metavar="S",
-    help="Length of audio for which ratios are solved.  [default: the mean of the clips]",
-)
+@reference_option
 @evaluation_options
 @search_options
 @onnxruntime_options

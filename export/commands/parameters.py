@@ -107,6 +107,17 @@ def clip_options(command: Command) -> Command:
     return command
 
 
+def reference_option(command: Command) -> Command:
+    """Add the length of audio for which FLOPs levels are met."""
+    return click.option(
+        "--reference-seconds",
+        type=click.FloatRange(min=0, min_open=True, max=1e6),
+        callback=exact,
+        metavar="S",
+        help="Length of audio for which ratios are solved.  [default: the mean of the clips]",
+    )(command)
+
+
 def search_options(command: Command) -> Command:
     """Add the options of a search."""
     for field, (flag, kind, text) in reversed(SEARCH.items()):

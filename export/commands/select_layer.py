@@ -18,7 +18,17 @@ from ..accuracy.options import EvalOptions
 from ..accuracy.selection_options import SelectionOptions
 from .evaluation_parameters import require_metrics
 from .output import check_output, write_json, write_text
-from .parameters import PATH, clip_options, clips_of, exact, percents, require, search_of, search_options
+from .parameters import (
+    PATH,
+    clip_options,
+    clips_of,
+    exact,
+    percents,
+    reference_option,
+    require,
+    search_of,
+    search_options,
+)
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -41,23 +51,7 @@ SUFFIX = ".toml"
     metavar="PERCENT",
     help="Share of the prefill FLOPs that one merge shall remove.",
 )
-@click.option(
-    "--audio-seconds",
-    type=click.FloatRange(min=0, min_open=True, max=1e6),
-    callback=exact,
-    default=float(DEFAULTS.audio_seconds),
-    show_default=True,
-    metavar="S",
-    help="Length of the audio for which ratios are solved.",
-)
-@click.option(
-    "--text-tokens",
-    type=click.IntRange(min=0),
-    default=DEFAULTS.text_tokens,
-    show_default=True,
-    metavar="N",
-    help="Rows of its prompt that are text.",
-)
+@reference_option
 @click.option(
     "--resamples",
     type=click.IntRange(min=1),
@@ -106,7 +100,7 @@ def select_layer(
             check_output(path)
     if values["flops_levels"] and not values["accuracy"]:
         raise click.UsageError("--flops-levels is what --accuracy evaluates; give that, too")
-    own = {name: values[name] for name in ("audio_seconds", "text_tokens", "resamples", "seed", "threads")}
+    own = {name: values[name] for name in ("reference_seconds", "resamples", "seed", "threads")}
     options = SelectionOptions(flops / 100, name=profile_name(output), **own)
     accuracy = _accuracy_options(values)
     require("onnx", "torch")

@@ -16,11 +16,11 @@ from .parameters import (
     PATH,
     clip_options,
     clips_of,
-    exact,
     listed,
     names,
     onnxruntime_options,
     percents,
+    reference_option,
     require,
     search_options,
 )
@@ -31,7 +31,7 @@ DEFAULTS = TuneOptions(0.0)
 WER_TASK = "asr"
 TUNED = (
     *("objective", "methods", "schedules", "start_layers", "levels"),
-    *("audio_seconds", "text_tokens", "runs", "warmup"),
+    *("reference_seconds", "runs", "warmup"),
 )
 
 
@@ -93,21 +93,7 @@ def layers(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     metavar="PERCENT,...",
     help="FLOPs reductions that are tried.",
 )
-@click.option(
-    "--audio-seconds",
-    type=click.FloatRange(min=0, min_open=True, max=1e6),
-    callback=exact,
-    metavar="S",
-    help="Audio for which ratios are solved, and that is timed.  [default: the mean of the clips]",
-)
-@click.option(
-    "--text-tokens",
-    type=int,
-    default=DEFAULTS.text_tokens,
-    show_default=True,
-    metavar="N",
-    help="Rows of the prompt that are text.",
-)
+@reference_option
 @click.option(
     "--runs", type=int, default=DEFAULTS.runs, show_default=True, help="Timed runs of a finalist, at least."
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 from ...profiles.errors import ClipsError
 from ..accuracy.clips import ClipSet
@@ -31,24 +30,3 @@ def halves_of(clips: ClipSet, seed: int) -> Halves:
     held_out = tuple(clip for clip in clips.clips if str(clip.path) in drawn)
     search = tuple(clip for clip in clips.clips if str(clip.path) not in drawn)
     return Halves(replace(clips, clips=search), replace(clips, clips=held_out))
-
-
-def mean_seconds(clips: ClipSet) -> Fraction:
-    """Mean length of the audio files in tenths of a second, at least one; files that cannot be read aside.
-
-    Raises:
-        ClipsError: none can be read.
-    """
-    import soundfile
-
-    lengths: list[Fraction] = []
-    for clip in clips.clips:
-        try:
-            found = soundfile.info(clip.path)
-        except (OSError, soundfile.SoundFileError):
-            continue
-        lengths.append(Fraction(found.frames, found.samplerate))
-    if not lengths:
-        raise ClipsError(f"manifest {clips.source}: none of its audio files can be read")
-    tenths = round(10 * sum(lengths, Fraction(0)) / len(lengths))
-    return Fraction(max(1, tenths), 10)

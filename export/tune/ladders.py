@@ -10,6 +10,7 @@ from ...profiles.errors import ProfileError
 from ...profiles.profile import Profile
 from ..accuracy.candidate_layers import profile_of
 from ..accuracy.layer_accuracy import shown
+from ..accuracy.reference_request import ReferenceRequest
 from ..model_spec import SpeechModelSpec
 from ..pipeline import resolve_for
 from .options import TuneOptions
@@ -39,7 +40,9 @@ class Ladder:
     unreachable: str | None = None  # why there are no further ones
 
 
-def ladders_of(model: SpeechModelSpec, options: TuneOptions, audio_seconds: Fraction) -> tuple[Ladder, ...]:
+def ladders_of(
+    model: SpeechModelSpec, options: TuneOptions, reference: ReferenceRequest
+) -> tuple[Ladder, ...]:
     """All ladders of a model; a level that a merge cannot reach ends its ladder.
 
     Raises:
@@ -50,7 +53,7 @@ def ladders_of(model: SpeechModelSpec, options: TuneOptions, audio_seconds: Frac
     if beyond := [start for start in starts if start >= layers]:
         raise ProfileError(f"start layer {beyond[0]} is out of range: the last layer is {layers - 1}")
     found = tuple(
-        _ladder(model, options, audio_seconds, method, schedule, start)
+        _ladder(model, options, reference, method, schedule, start)
         for method in options.methods
         for schedule in options.schedules
         for start in starts
@@ -69,7 +72,7 @@ def default_start_layers(num_layers: int) -> tuple[int, ...]:
 def _ladder(
     model: SpeechModelSpec,
     options: TuneOptions,
-    audio_seconds: Fraction,
+    reference: ReferenceRequest,
     method: str,
     schedule: str,
     start: int,
@@ -84,8 +87,8 @@ def _ladder(
                 schedule,
                 start,
                 flops_reduction=level,
-                reference_audio_seconds=audio_seconds,
-                reference_text_tokens=options.text_tokens,
+                reference_audio_seconds=reference.audio_seconds,
+                reference_text_tokens=reference.text_rows,
             )
             candidates.append(Candidate(profile_of(resolve_for(profile, model)), level))
         except ProfileError as error:

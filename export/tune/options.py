@@ -16,7 +16,7 @@ UNTRIABLE = ("full", *DATA_DEPENDENT_METHODS, *CACHE_METHODS)
 TRIABLE = tuple(name for name in METHODS if name not in UNTRIABLE)
 """Methods that can meet a FLOPs level, whatever the audio holds."""
 DEFAULT_EVALUATION = EvalOptions()
-_LEAST = {"text_tokens": 0, "runs": 1, "warmup": 0}
+_LEAST = {"runs": 1, "warmup": 0}
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ class TuneOptions:
     schedules: tuple[str, ...] = ("constant", "decay", "single")
     start_layers: tuple[int, ...] = ()  # if empty 0, 2, and a quarter, a third and a half of the layers
     levels: tuple[Fraction, ...] = tuple(Fraction(tenth, 10) for tenth in range(1, 6))  # FLOPs reductions
-    audio_seconds: Fraction | None = None  # for which ratios are solved; the mean of the search half if None
-    text_tokens: int = 20
+    reference_seconds: Fraction | None = (
+        None  # of audio, for which ratios are solved; the clips' mean if None
+    )
     name: str = "tuned"  # of the profile
     runs: int = 10  # counted runs of a finalist, at least
     warmup: int = 3

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from ..accuracy.clips import ClipSet
 from ..accuracy.evaluation import Progress
+from ..accuracy.reference_request import mean_request
 from ..accuracy.trials import BASELINE, build_trials
 from ..checkpoint import Checkpoint
 from ..families.family import load_model
 from .choice import choose, finalists_of
-from .halves import halves_of, mean_seconds
+from .halves import halves_of
 from .ladders import Candidate, all_candidates, ladders_of
 from .options import TuneOptions
 from .rounds import Rounds, mean_kv_bytes
@@ -47,10 +47,10 @@ def tune(
         As `build` and `evaluate`.
     """
     halves = halves_of(clips, options.evaluation.seed)
-    model = load_model(Checkpoint(checkpoint))
+    model = load_model(source := Checkpoint(checkpoint))
     dims = model.decoder.dims
-    seconds = options.audio_seconds or mean_seconds(halves.search)
-    ladders = ladders_of(model, options, seconds)
+    reference = mean_request(source, model, halves.search.clips, options.reference_seconds)
+    ladders = ladders_of(model, options, reference)
     profiles = [candidate.profile for candidate in all_candidates(ladders)]
     trials = build_trials(checkpoint, profiles, folder, options.evaluation, progress)
     rounds = Rounds(trials, halves.search, dims, options.max_loss)
@@ -62,7 +62,7 @@ def tune(
     if options.objective == "latency" and within:
         within = finalists_of(within)
         names = [tried.candidate.name for tried in within]
-        timing = time_finalists(trials, names, first, float(seconds), options, progress)
+        timing = time_finalists(trials, names, first, float(reference.audio_seconds), options, progress)
     full_kv_bytes = mean_kv_bytes(dims, first.answers, BASELINE)
     choice = choose(options.objective, within, full_kv_bytes, timing)
     held_out = None
@@ -74,7 +74,8 @@ def tune(
         )
     return Tuning(
         checkpoint=model.identity(checkpoint),
-        options=replace(options, audio_seconds=seconds),
+        options=options,
+        reference=reference,
         halves=halves,
         ladders=ladders,
         highest=tuple(highest),

@@ -12,6 +12,7 @@ from ..accuracy.layer_accuracy import shown
 from ..accuracy.loss import Loss
 from ..accuracy.metric import Metric
 from ..accuracy.profile_scores import ProfileScores
+from ..accuracy.reference_request import ReferenceRequest
 from ..accuracy.result_file import evaluation_to_json
 from .choice import Choice
 from .halves import Halves
@@ -29,6 +30,7 @@ class Tuning:
 
     checkpoint: dict[str, Any]
     options: TuneOptions
+    reference: ReferenceRequest  # of the search half
     halves: Halves
     ladders: tuple[Ladder, ...]
     highest: tuple[Candidate | None, ...]  # within the budget, of each ladder
@@ -107,8 +109,8 @@ class Tuning:
     def _protocol(self, evaluation: dict[str, Any]) -> dict[str, Any]:
         options = self.options
         return {
-            "audio_seconds": float(options.audio_seconds or 0),
-            "text_tokens": options.text_tokens,
+            "reference_audio_seconds": float(self.reference.audio_seconds),
+            "reference_text_rows": self.reference.text_rows,
             "levels": [shown(level) for level in sorted(options.levels)],
             "bisection": "losses are taken to grow with the level; within the budget: by the point estimate",
             **{name: value for name, value in evaluation.items() if name not in ("profiles", "seed")},

@@ -7,6 +7,7 @@ from fractions import Fraction
 import pytest
 
 from fastadasp.export.accuracy.candidate_layers import candidate_layers, profile_of
+from fastadasp.export.accuracy.reference_request import ReferenceRequest
 from fastadasp.export.accuracy.selection_options import SelectionOptions
 from fastadasp.export.checkpoint import Checkpoint
 from fastadasp.export.families.family import load_model
@@ -22,33 +23,37 @@ def model(tiny_checkpoint):
     return load_model(Checkpoint(tiny_checkpoint))
 
 
-def reduction(model, options, layer, ratio):
+def request(model, seconds=30):
+    """Audio of so many seconds, and twenty rows of text."""
+    return ReferenceRequest(Fraction(seconds), audio_rows(model, seconds), 20)
+
+
+def reduction(model, reference, layer, ratio):
     """The share of FLOPs that one merge removes, counted apart from the code under test."""
     dims = model.decoder.dims
-    rows = audio_rows(model, float(options.audio_seconds))
     ratios = layer_ratios("single", layer, ratio, dims.num_layers)
-    return flops_reduction(dims, rows, options.text_tokens, ratios)
+    return flops_reduction(dims, reference.audio_rows, reference.text_rows, ratios)
 
 
 @pytest.mark.parametrize("percent", [1, 10, 30, 50, 70])
 @pytest.mark.parametrize("seconds", [3, 30])
 def test_a_layer_is_feasible_where_the_largest_ratio_meets_the_target(model, percent, seconds):
-    options = SelectionOptions(Fraction(percent, 100), audio_seconds=Fraction(seconds))
-    found = candidate_layers(model, options)
+    options, reference = SelectionOptions(Fraction(percent, 100)), request(model, seconds)
+    found = candidate_layers(model, options, reference)
     assert [candidate.layer for candidate in found] == list(range(model.decoder.dims.num_layers))
     step = Fraction(1, RATIO_GRID)
     for candidate in found:
         layer, resolved = candidate.layer, candidate.resolved
-        assert candidate.most == reduction(model, options, layer, 1 - step)
+        assert candidate.most == reduction(model, reference, layer, 1 - step)
         assert (resolved is None) == (candidate.most < options.flops_reduction)
         if resolved is not None:
             assert resolved.merging_layers == (layer,)
-            assert reduction(model, options, layer, resolved.ratio) >= options.flops_reduction
-            assert reduction(model, options, layer, resolved.ratio - step) < options.flops_reduction
+            assert reduction(model, reference, layer, resolved.ratio) >= options.flops_reduction
+            assert reduction(model, reference, layer, resolved.ratio - step) < options.flops_reduction
 
 
 def test_a_later_layer_reaches_less_and_needs_a_larger_ratio(model):
-    found = candidate_layers(model, SelectionOptions(Fraction(1, 10)))
+    found = candidate_layers(model, SelectionOptions(Fraction(1, 10)), request(model))
     ratios = [candidate.resolved.ratio for candidate in found if candidate.resolved]
     assert len(ratios) > 1
     assert ratios == sorted(ratios)
@@ -56,7 +61,9 @@ def test_a_later_layer_reaches_less_and_needs_a_larger_ratio(model):
 
 
 def test_the_profile_of_a_candidate_names_its_ratio(model):
-    resolved = candidate_layers(model, SelectionOptions(Fraction(1, 3), name="mine"))[1].resolved
+    resolved = candidate_layers(model, SelectionOptions(Fraction(1, 3), name="mine"), request(model))[
+        1
+    ].resolved
     profile = parse_profile(profile_to_toml(profile_of(resolved)), "mine", "here")
     assert (profile.method, profile.schedule, profile.start_layer) == ("weighted_merge", "single", 1)
     assert (profile.ratio, profile.flops_reduction) == (resolved.ratio, None)

@@ -93,7 +93,7 @@ def test_a_cell_is_what_eval_finds_under_its_profile(clips, compared, tmp_path):
     read = read_clips(clips, "asr", prompt="<asr>")
     levels = tuple(Fraction(level, 100) for level in LEVELS)
     options = CompareOptions(("weighted_merge", "a_tome"), ("constant",), levels)
-    grid = comparison_grid(model, options, mean_request(checkpoint, model, read))
+    grid = comparison_grid(model, options, mean_request(checkpoint, model, read.clips))
     profiles = [cell.profiles[0] for row in grid for cell in row.cells]
     build(DEMO / "model", tmp_path / "artifact", BuildOptions((load_profile("full"), *profiles)))
     full, *expected = evaluate(tmp_path / "artifact", read, EvalOptions(resamples=200)).profiles
@@ -114,7 +114,7 @@ def test_a_cell_is_what_eval_finds_under_its_profile(clips, compared, tmp_path):
 def test_levels_are_solved_at_the_mean_length_of_the_clips(clips, compared):
     table, found = compared
     model = load_model(checkpoint := Checkpoint(DEMO / "model"))
-    mean = mean_request(checkpoint, model, read_clips(clips, "asr", prompt="<asr>"))
+    mean = mean_request(checkpoint, model, read_clips(clips, "asr", prompt="<asr>").clips)
     protocol = found["protocol"]
     assert protocol["reference_audio_seconds"] == float(mean.audio_seconds)
     assert (protocol["reference_audio_rows"], protocol["reference_text_rows"]) == (
@@ -256,7 +256,7 @@ def test_a_clip_that_fails_is_listed_and_in_no_cell(clips, own_clips, tmp_path):
         (("--flops", "0"), "0 is not between 0 and 100"),
         (("--start-layer", 99), "start_layer 99 is out of range: this model has layers 0 to "),
         (("--seeds", 0, "--workers", 0), "workers is 0"),
-        (("--reference-seconds", "-1"), "reference_seconds is -1: give a length above 0"),
+        (("--reference-seconds", "-1"), "-1.0 is not in the range 0<x<=1000000.0"),
         (("-o", "none/compare.json"), "is no folder that can be written"),
     ],
 )

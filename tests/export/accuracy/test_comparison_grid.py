@@ -129,11 +129,11 @@ def test_the_reference_is_the_mean_of_the_clips_that_can_be_read(model, own_clip
     with own_clips.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps({"audio": "noise.wav", "text": "one", "task": "asr"}) + "\n")
     clips = read_clips(own_clips, "asr", prompt="<asr>")
-    found = mean_request(Checkpoint(DEMO / "model"), model, clips)
+    found = mean_request(Checkpoint(DEMO / "model"), model, clips.clips)
     lengths = [soundfile.info(clip.path).duration for clip in clips.clips[:-1]]
     assert abs(found.audio_seconds - sum(lengths) / len(lengths)) <= 0.05
     assert found.audio_rows == audio_rows(model, float(found.audio_seconds))
-    given = mean_request(Checkpoint(DEMO / "model"), model, clips, Fraction(30))
+    given = mean_request(Checkpoint(DEMO / "model"), model, clips.clips, Fraction(30))
     assert (given.audio_seconds, given.text_rows) == (30, found.text_rows)
 
 
@@ -143,4 +143,4 @@ def test_without_a_clip_that_can_be_read_there_is_no_reference(model, tmp_path):
     (tmp_path / "a.wav").write_bytes(b"noise")
     (tmp_path / "a.txt").write_text("one")
     with pytest.raises(RequestError, match="none of 1 clips can be read; the first: audio "):
-        mean_request(Checkpoint(DEMO / "model"), model, read_clips(tmp_path))
+        mean_request(Checkpoint(DEMO / "model"), model, read_clips(tmp_path).clips)

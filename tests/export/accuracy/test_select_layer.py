@@ -304,7 +304,7 @@ def test_a_clip_too_short_or_long_is_refused_by_name(tiny_checkpoint, tmp_path, 
     path = tmp_path / "clip.wav"
     soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(samples), 16000)
     with pytest.raises(AudioError, match=f"clip.wav: .*{reason}"):
-        select_layer(tiny_checkpoint, [clip_at(path)], OPTIONS)
+        select_layer(tiny_checkpoint, [clip_at(path)], replace(OPTIONS, reference_seconds=Fraction(3)))
 
 
 def test_a_checkpoint_without_tokenizer_is_refused(tiny_checkpoint, clips, tmp_path):

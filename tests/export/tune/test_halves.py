@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastadasp.export.accuracy.clips import Clip, ClipSet
-from fastadasp.export.tune.halves import halves_of, mean_seconds
+from fastadasp.export.tune.halves import halves_of
 from fastadasp.profiles.errors import ClipsError
 
 
@@ -45,12 +42,3 @@ def test_another_seed_draws_other_halves():
 def test_one_audio_file_has_no_halves():
     with pytest.raises(ClipsError, match="one audio file has no halves"):
         halves_of(clip_set("a", "a"), 0)
-
-
-def test_the_mean_length_is_in_tenths_and_skips_what_cannot_be_read(tmp_path):
-    for name, seconds in (("a.wav", 1.0), ("b.wav", 2.3)):
-        soundfile.write(tmp_path / name, np.zeros(round(16000 * seconds)), 16000)
-    (tmp_path / "c.wav").write_bytes(b"no audio")
-    assert mean_seconds(clip_set("a.wav", "b.wav", "c.wav", folder=tmp_path)) == Fraction(16, 10)
-    with pytest.raises(ClipsError, match="none of its audio files can be read"):
-        mean_seconds(clip_set("c.wav", "d.wav", folder=tmp_path))

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import pytest
 
+from fastadasp.export.accuracy.reference_request import ReferenceRequest
 from fastadasp.export.checkpoint import Checkpoint
 from fastadasp.export.families.family import load_model
 from fastadasp.export.pipeline import audio_rows
@@ -14,12 +15,15 @@ from fastadasp.export.tune.options import TuneOptions
 from fastadasp.profiles.errors import ProfileError, RequestError
 from fastadasp.profiles.flops import flops_reduction, resolve
 
-SECONDS = Fraction(2)
-
 
 @pytest.fixture(scope="module")
 def model(tiny_checkpoint):
     return load_model(Checkpoint(tiny_checkpoint))
+
+
+@pytest.fixture(scope="module")
+def reference(model):
+    return ReferenceRequest(Fraction(2), audio_rows(model, 2.0), 7)
 
 
 @pytest.mark.parametrize(
@@ -29,20 +33,20 @@ def test_start_layers_are_a_few_that_differ(layers, starts):
     assert default_start_layers(layers) == starts
 
 
-def test_every_candidate_meets_its_level_with_the_ratio_that_it_names(model):
+def test_every_candidate_meets_its_level_with_the_ratio_that_it_names(model, reference):
     options = TuneOptions(1.0)
-    candidates = all_candidates(ladders_of(model, options, SECONDS))
+    candidates = all_candidates(ladders_of(model, options, reference))
     assert len({candidate.name for candidate in candidates}) == len(candidates)
-    dims, rows = model.decoder.dims, audio_rows(model, float(SECONDS))
     for candidate in candidates:
         assert candidate.profile.ratio is not None
-        ratios = resolve(candidate.profile, dims, 1).ratios
-        assert flops_reduction(dims, rows, options.text_tokens, ratios) >= candidate.level
+        ratios = resolve(candidate.profile, model.decoder.dims, 1).ratios
+        rows = reference.audio_rows, reference.text_rows
+        assert flops_reduction(model.decoder.dims, *rows, ratios) >= candidate.level
 
 
-def test_a_level_out_of_reach_ends_its_ladder_with_the_reason(model):
+def test_a_level_out_of_reach_ends_its_ladder_with_the_reason(model, reference):
     levels = tuple(Fraction(tenth, 10) for tenth in range(1, 10))
-    ladders = ladders_of(model, TuneOptions(1.0, levels=levels), SECONDS)
+    ladders = ladders_of(model, TuneOptions(1.0, levels=levels), reference)
     for ladder in ladders:
         found = [candidate.level for candidate in ladder.candidates]
         assert found == list(levels[: len(found)])
@@ -50,17 +54,21 @@ def test_a_level_out_of_reach_ends_its_ladder_with_the_reason(model):
     assert any(ladder.unreachable and "is infeasible, at most" in ladder.unreachable for ladder in ladders)
 
 
-def test_methods_are_told_apart_by_name_where_there_are_several(model):
+def test_methods_are_told_apart_by_name_where_there_are_several(model, reference):
     options = TuneOptions(1.0, methods=("fastv", "random_merge"), schedules=("constant",), start_layers=(1,))
-    names = {candidate.name for candidate in all_candidates(ladders_of(model, options, SECONDS))}
+    names = {candidate.name for candidate in all_candidates(ladders_of(model, options, reference))}
     assert {"fastv-constant-1-flops-10", "random_merge-constant-1-flops-10"} <= names
 
 
-def test_nothing_to_try_is_refused(model):
+def test_nothing_to_try_is_refused(model, reference):
     with pytest.raises(ProfileError, match="start layer 4 is out of range"):
-        ladders_of(model, TuneOptions(1.0, start_layers=(4,)), SECONDS)
+        ladders_of(model, TuneOptions(1.0, start_layers=(4,)), reference)
     with pytest.raises(ProfileError, match=r"no level can be reached: .* at most"):
-        ladders_of(model, TuneOptions(1.0, start_layers=(3,), schedules=("single",)), SECONDS)
+        ladders_of(
+            model,
+            TuneOptions(1.0, start_layers=(3,), schedules=("single",), levels=(Fraction(1, 2),)),
+            reference,
+        )
 
 
 def test_every_fault_of_the_options_is_told_at_once():
