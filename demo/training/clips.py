@@ -76,18 +76,18 @@ class Speech:
 
 
 def compose(
-    speech: Speech, voice: int, draw: Draw, longest: float = LONGEST, topic: str | None = None
+    speech: Speech, voice: int, draw: Draw, longest: float = LONGEST, shortest: float = SHORTEST
 ) -> Clip:
-    """Draw a clip of one voice, of at most `longest` seconds, under random acoustics."""
-    wanted = np.exp(draw.uniform(np.log(SHORTEST), np.log(longest)))
-    topic = topic or str(draw.choice([*TOPICS, "words"]))
+    """Draw a clip of one voice, of about `shortest` to at most `longest` seconds, under random acoustics."""
+    wanted = np.exp(draw.uniform(np.log(shortest), np.log(longest)))
+    topic = str(draw.choice([*TOPICS, "words"]))
     keep_speed = bool(draw.random() < 0.6)
     low, high = NEUTRAL_SPEED if keep_speed else ANY_SPEED
     speed = draw.uniform(low, high)
     pieces, words = _speak(speech, voice, topic, wanted * speed, draw)
     samples = _at_speed(pieces, speed)
     if len(samples) > LONGEST * RATE:  # the last piece was too long
-        return compose(speech, voice, draw, longest, topic)
+        return compose(speech, voice, draw, longest, shortest)
     room = "noisy" if draw.random() < 0.4 else "quiet"
     style = speech.styles[voice] if keep_speed else None
     return Clip(_acoustics(samples, room, draw), Facts(tuple(words), topic, room, style), voice)

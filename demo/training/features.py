@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .clips import Clip, Draw, Speech, compose
+from .clips import LONGEST, SHORTEST, Clip, Draw, Speech, compose
 from .tasks import Facts
 
 BINS = 80
@@ -22,10 +22,10 @@ CHUNK = 100  # clips that one process encodes at a time
 class Features:
     """Rows and facts of cached clips."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, *names: str) -> None:
         self._rows: list[npt.NDArray[np.float16]] = []
         self.facts: list[Facts] = []
-        for path in sorted(folder.glob(f"{name}-*.json")):
+        for path in (path for name in names for path in sorted(folder.glob(f"{name}-*.json"))):
             rows = np.load(path.with_suffix(".npy"), mmap_mode="r")
             at = 0
             for entry in json.loads(path.read_text("utf-8")):
@@ -46,10 +46,17 @@ class Features:
 
 
 def cache(
-    folder: Path, name: str, count: int, seed: int, *, held_out: bool = False, longest: float | None = None
+    folder: Path,
+    name: str,
+    count: int,
+    seed: int,
+    *,
+    held_out: bool = False,
+    shortest: float = SHORTEST,
+    longest: float = LONGEST,
 ) -> None:
     """Compose and encode `count` clips in chunks on two processes; chunks that are there are kept."""
-    work = partial(_chunk, folder, name, seed, held_out, longest)
+    work = partial(_chunk, folder, name, seed, held_out, (shortest, longest))
     missing = [i for i in range(-(-count // CHUNK)) if not (folder / f"{name}-{i:04d}.json").is_file()]
     with ProcessPoolExecutor(2) as pool:
         for done, _ in enumerate(pool.map(work, missing), 1):
@@ -57,7 +64,9 @@ def cache(
                 print(f"{name}: {done} of {len(missing)} chunks encoded", flush=True)
 
 
-def _chunk(folder: Path, name: str, seed: int, held_out: bool, longest: float | None, chunk: int) -> None:
+def _chunk(
+    folder: Path, name: str, seed: int, held_out: bool, seconds: tuple[float, float], chunk: int
+) -> None:
     import torch
 
     from fastadasp.runtime.log_mel import log_mel_windows
@@ -70,8 +79,7 @@ def _chunk(folder: Path, name: str, seed: int, held_out: bool, longest: float | 
     rows, entries = [], []
     chosen = speech.voices(held_out)
     for _ in range(CHUNK):
-        options = {} if longest is None else {"longest": longest}
-        clip = compose(speech, chosen[int(draw.integers(len(chosen)))], draw, **options)
+        clip = compose(speech, chosen[int(draw.integers(len(chosen)))], draw, seconds[1], seconds[0])
         window = next(log_mel_windows(clip.samples, LOG_MEL))
         mel = window.mel if held_out else _altered(window.mel, draw)
         with torch.inference_mode():

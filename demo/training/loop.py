@@ -14,44 +14,54 @@ from torch import nn
 
 from .batches import BEFORE, Batch, draw_batch
 from .features import Features
-from .model import HIDDEN, Model
-from .vocabulary import TOKENS
+from .model import Model
 
 CTC_LAYER = 6
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How long and how fast to learn."""
+MAX_ROWS = 1600  # audio rows of a batch
+LONGEST = 750  # audio rows of a clip
+NOISE = 0.15  # added to encoder output, in its standard deviations
+WEIGHT_DECAY = 0.05
 
-    steps: int = 5500
-    max_rows: int = 1600  # audio rows of a batch
-    learning_rate: float = 1.5e-3
-    weight_decay: float = 0.05
+
+@dataclass(frozen=True)
+class Stage:
+    """What is learnt from, how long and how fast."""
+
+    name: str
+    clips: tuple[str, ...]  # names of cached features
+    steps: int
+    begin: int  # steps of the stages before
+    learning_rate: float
     warm_up: int = 100
     flat: float = 0.3  # share of the steps before the rate falls
-    shortest: int = 75  # audio rows of the longest clip at the beginning
-    longest: int = 750  # and from `growth` on
-    growth: float = 0.6  # share of the steps in which clips become longer
-    noise: float = 0.15  # added to encoder output, in its standard deviations
-    ctc: tuple[float, float] = (0.5, 0.2)  # weight in the first and in the second half
-    seed: int = 0
+    shortest: int = LONGEST  # audio rows of the longest clip at the beginning
+    growth: float = 0.0  # share of the steps in which it grows to `LONGEST`
+    all_lengths_alike: bool = False  # whether batches of long clips are as frequent as those of short ones
+    ctc: tuple[float, float] = (0.2, 0.2)  # weight in the first and in the second half
+
+
+STAGES = (
+    Stage("clips", ("train",), 5500, 0, 1.5e-3, shortest=75, growth=0.6, ctc=(0.5, 0.2)),
+    Stage("long", ("train", "long"), 2000, 5500, 6e-4, all_lengths_alike=True),
+)
 
 
 class Trainer:
-    """A model in training, with all that a checkpoint needs to go on."""
+    """A model in one stage of its training, with all that a checkpoint needs to go on."""
 
-    def __init__(self, model: Model, features: Features, recipe: Recipe) -> None:
-        self.model, self.recipe, self._features = model, recipe, features
+    def __init__(self, model: Model, words: nn.Linear, features: Features, stage: Stage, seed: int) -> None:
+        self.model, self.words, self.stage = model, words, stage
+        self._features, self._seed = features, seed
         self.body = model.model.language_model
         self.projector = model.model.multi_modal_projector
-        self.words = nn.Linear(HIDDEN, len(TOKENS))
         trained = [*self.body.parameters(), *self.projector.parameters(), *self.words.parameters()]
         for parameter in trained:
             parameter.requires_grad_(True)
         self._trained = trained
         self.optimizer = torch.optim.AdamW(
-            trained, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
+            trained, lr=stage.learning_rate, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY, fused=True
         )
         self.step = 0
         self._order = sorted(range(len(features)), key=features.length)
@@ -61,8 +71,8 @@ class Trainer:
         """Train to the last step, saving every so many steps; yields a line of losses now and then."""
         self.model.train()
         losses, since = [], time.perf_counter()
-        while self.step < self.recipe.steps:
-            draw = np.random.default_rng((self.recipe.seed, self.step))
+        while self.step < self.stage.steps:
+            draw = np.random.default_rng((self._seed, self.stage.begin + self.step))
             losses.append(self._learn(self._batch(draw), draw))
             self.step += 1
             if self.step % 100 == 0:
@@ -90,26 +100,28 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
 
     def _batch(self, draw: np.random.Generator) -> Batch:
-        recipe = self.recipe
-        grown = min(1.0, self.step / (recipe.growth * recipe.steps))
-        longest = round(recipe.shortest + grown * (recipe.longest - recipe.shortest))
-        return draw_batch(self._features, self._order, draw, recipe.max_rows, longest)
+        stage = self.stage
+        grown = min(1.0, self.step / (stage.growth * stage.steps)) if stage.growth else 1.0
+        longest = round(stage.shortest + grown * (LONGEST - stage.shortest))
+        return draw_batch(
+            self._features, self._order, draw, MAX_ROWS, longest, all_lengths_alike=stage.all_lengths_alike
+        )
 
     def _learn(self, batch: Batch, draw: np.random.Generator) -> tuple[float, float]:
-        share = self.step / self.recipe.steps
+        share = self.step / self.stage.steps
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate * _rate(self.step, share, self.recipe)
+            group["lr"] = self.stage.learning_rate * _rate(self.step, share, self.stage)
         self.optimizer.zero_grad()
         torch.manual_seed(int(draw.integers(2**31)))
         answers, words = self._losses(batch)
-        loss = answers + self.recipe.ctc[share >= 0.5] * words
+        loss = answers + self.stage.ctc[share >= 0.5] * words
         loss.backward()
         nn.utils.clip_grad_norm_(self._trained, 1.0)
         self.optimizer.step()
         return answers.item(), words.item()
 
     def _losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        audio = batch.audio + self.recipe.noise * self._spread * torch.randn_like(batch.audio)
+        audio = batch.audio + NOISE * self._spread * torch.randn_like(batch.audio)
         x = input_rows(self.body.embed_tokens.weight, batch, self.projector(audio))
         found = self.body(
             inputs_embeds=x,
@@ -144,7 +156,7 @@ def input_rows(embedding: torch.Tensor, batch: Batch, audio: torch.Tensor) -> to
     return torch.where(inside[..., None], padded, x)
 
 
-def _rate(step: int, share: float, recipe: Recipe) -> float:
+def _rate(step: int, share: float, stage: Stage) -> float:
     """Share of the learning rate: up in a line, flat, down in a half cosine to nothing."""
-    falling = max(0.0, (share - recipe.flat) / (1.0 - recipe.flat))
-    return min(1.0, (step + 1) / recipe.warm_up) * 0.5 * (1.0 + math.cos(math.pi * falling))
+    falling = max(0.0, (share - stage.flat) / (1.0 - stage.flat))
+    return min(1.0, (step + 1) / stage.warm_up) * 0.5 * (1.0 + math.cos(math.pi * falling))

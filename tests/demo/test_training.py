@@ -5,14 +5,15 @@ from __future__ import annotations
 import struct
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training import whisper_weights
-from training.batches import AFTER, BEFORE, IGNORED, make_batch
-from training.loop import input_rows
-from training.model import untrained_model
+from training.batches import AFTER, BEFORE, IGNORED, draw_batch, make_batch
+from training.loop import STAGES, Stage, Trainer, input_rows
+from training.model import HIDDEN, untrained_model
 from training.tasks import ASKED_BY, Facts, questions
 from training.vocabulary import (
     DAYS,
@@ -46,6 +47,12 @@ class FewFeatures:
         draw = np.random.default_rng(0)
         self._rows = [draw.normal(size=(n, 384)).astype(np.float32) for n in lengths]
         self.facts = facts
+
+    def __len__(self):
+        return len(self._rows)
+
+    def length(self, clip):
+        return len(self._rows[clip])
 
     def rows(self, clip):
         return self._rows[clip]
@@ -107,6 +114,49 @@ def test_targets_are_the_answers_and_their_ends():
     assert said[:3] == ["one", "may", "<eos>"]
     assert ((batch.targets == IGNORED) == (batch.weights == 0)).all()
     assert batch.words == [ids("one may")]
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_long_clips_come_more_often_where_all_lengths_are_alike(alike):
+    lengths = [10] * 40 + [20, 30, 40, 50, 60, 70, 80, 90]
+    features = FewFeatures(lengths, [Facts(("one", "may"), "dates", "noisy", None)] * len(lengths))
+    order, drawn = list(range(len(lengths))), []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        batch = draw_batch(features, order, rng, 200, 70, all_lengths_alike=alike)
+        assert sum(batch.audio_lengths) <= 200
+        drawn.append(max(batch.audio_lengths))
+    long = sum(length > 35 for length in drawn) / len(drawn)
+    assert long > 0.4 if alike else long < 0.3
+
+
+def test_stages_follow_each_other_and_end_at_the_longest_clip():
+    assert [stage.begin for stage in STAGES] == [0, STAGES[0].steps]
+    assert all(stage.growth < 1 for stage in STAGES)
+
+
+def test_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
+    features = FewFeatures((60, 70, 80), [Facts(("one", "may"), "dates", "noisy", "sad")] * 3)
+
+    def trainer():
+        torch.manual_seed(5)
+        model = untrained_model(1).requires_grad_(False)
+        return Trainer(model, torch.nn.Linear(HIDDEN, len(TOKENS)), features, stage, seed=3)
+
+    def stop():
+        raise KeyboardInterrupt
+
+    stage = Stage("few", ("few",), 4, 10, 1e-3)
+    whole, stopped, again = trainer(), trainer(), trainer()
+    list(whole.run(tmp_path / "whole.pt"))
+    stopped.save = lambda path: (Trainer.save(stopped, path), stop())
+    with pytest.raises(KeyboardInterrupt):
+        list(stopped.run(tmp_path / "stopped.pt", every=2))
+    again.load(tmp_path / "stopped.pt")
+    assert again.step == 2
+    list(again.run(tmp_path / "again.pt"))
+    for one, other in zip(whole.body.parameters(), again.body.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_variables_of_a_ctranslate2_file_are_read_as_written(tmp_path):
