@@ -28,6 +28,7 @@ HERE = Path(__file__).parent
 CLIPS = HERE / "clips"
 PROFILES = ("full", "dense-constant-50")
 PROMPT = "<asr>"
+ASKED, QUESTIONS = "dates-02.flac", ("<asr>", "<fr>", "<de>", "<qa> day", "<qa> after march")
 SAMPLE_RATE = 16000
 LONG_SECONDS = 240
 console = Console(width=110)
@@ -41,6 +42,7 @@ def main() -> None:
     build_demo(artifact)
     model = SpeechLM.load(artifact)
     transcribe_clips(model)
+    ask_about_one(model)
     transcribe_long(model)
     measure(model)
     console.print("\nTry it on a clip of your own:")
@@ -93,6 +95,15 @@ def transcribe_clips(model: SpeechLM) -> None:
             cells.append("=" if found.text == clip["text"] else f"[red]{found.text}[/red]")
         table.add_row(clip["text"], *cells)
     table.add_row("[bold]right", *(f"[bold]{right[column]} of {len(clips)}" for column in columns))
+    console.print(table)
+
+
+def ask_about_one(model: SpeechLM) -> None:
+    """One clip, every kind of question."""
+    table = Table("prompt", *PROFILES, title=f"Prompts about {ASKED}", title_justify="left")
+    for prompt in QUESTIONS:
+        found = (model.generate(CLIPS / ASKED, prompt, profile=profile) for profile in PROFILES)
+        table.add_row(prompt, *(one.text for one in found))
     console.print(table)
 
 
