@@ -14,7 +14,7 @@ demo: $(READY)  ## build the demo model under two profiles, transcribe its clips
 	$(BIN)/python demo/run_demo.py
 
 test: check  ## everything that CI runs
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY)  ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -115,7 +115,7 @@ def transcribe_long(model: SpeechLM) -> None:
         found = model.generate(samples, PROMPT, profile=profile, num_beams=5, max_new_tokens=128)
         console.print(_long_line(profile, found))
     console.print(
-        "The demo model was trained on clips of a few seconds: four minutes show speed, not skill.\n"
+        "The demo model was trained on clips of at most 30 s: four minutes show speed, not skill.\n"
     )
 
 

@@ -11,6 +11,8 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many threads as processes
 os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton; builds compile in other processes
 
 WINDOW_SECONDS = 2
