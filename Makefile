@@ -14,7 +14,8 @@ demo: $(READY)  ## build the demo model under two profiles, transcribe its clips
 	$(BIN)/python demo/run_demo.py
 
 test: check  ## everything that CI runs
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -m alone
 
 check: $(READY)  ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -283,7 +284,8 @@ def test_what_cannot_be_checked_is_refused_in_one_line(own, tiny_checkpoint, tmp
 def test_a_checkpoint_of_another_model_is_refused_with_the_sizes(own):
     demo = Path(__file__).parents[2] / "demo/model"
     line = refused(own, "--checkpoint", demo)
-    assert "num_layers 8 instead of 4" in line
+    layers = json.loads((demo / "config.json").read_text("utf-8"))["text_config"]["num_hidden_layers"]
+    assert f"num_layers {layers} instead of 4" in line
     assert f"give the one that {own} comes from" in line
 
 

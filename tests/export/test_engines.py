@@ -142,6 +142,7 @@ def reproducible_or_skip():
         pytest.skip(str(error))
 
 
+@pytest.mark.alone
 def test_two_reproducible_builds_are_equal_byte_for_byte(tiny_checkpoint, tmp_path):
     """Into folders of different names, too."""
     reproducible_or_skip()
