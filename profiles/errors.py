@@ -36,7 +36,7 @@ class DependencyError(FastAdaSPError, ImportError):
 
 
 class EngineError(FastAdaSPError, RuntimeError):
-    """An engine cannot be built, or does not fit this machine or artifact."""
+    """An engine cannot be built, does not fit this machine or artifact, or fails in a run."""
 
 
 class FaultsError(FastAdaSPError, ValueError):

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
-from ..profiles.errors import ArtifactError, RequestError
+from ..profiles.errors import ArtifactError, EngineError, RequestError
 from .backends import CPU
 
-LOAD_ERRORS = (  # they have no base of their own
+ERRORS = (  # they have no base of their own
     errors.EPFail,
     errors.Fail,
     errors.InvalidArgument,
@@ -62,22 +62,31 @@ class OnnxRuntimeSession:
         options.intra_op_num_threads = threads
         options.log_severity_level = ERRORS_ONLY
         options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
+        self._path = path
         self._weights = {name: _ort_value(array) for name, array in weights.items()}
         for name, tensor in self._weights.items():
             options.add_initializer(name, tensor)
         try:
             self._session = ort.InferenceSession(str(path), options, providers=list(providers))
-        except LOAD_ERRORS as error:
-            raise ArtifactError(f"{path}: onnxruntime cannot load it: {error}") from error
+        except ERRORS as error:
+            raise ArtifactError(f"{path}: onnxruntime cannot load it: {_line(error)}") from error
         self._run_options = ort.RunOptions()
         if shrink:
             self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Run on NumPy arrays and OrtValues; the outputs are OrtValues."""
+        """Run on NumPy arrays and OrtValues; the outputs are OrtValues.
+
+        Raises:
+            EngineError: onnxruntime fails, mostly for want of memory; the message tells the inputs' shapes.
+        """
         feed = {name: _ort_value(tensor) for name, tensor in inputs.items()}
-        values = self._session.run_with_ort_values(self._outputs, feed, self._run_options)
+        try:
+            values = self._session.run_with_ort_values(self._outputs, feed, self._run_options)
+        except ERRORS as error:
+            shapes = ", ".join(f"{name} {tuple(tensor.shape())}" for name, tensor in feed.items())
+            raise EngineError(f"{self._path}: onnxruntime failed on {shapes}: {_line(error)}") from error
         return dict(zip(self._outputs, values, strict=True))
 
     def read(self, tensor: Any) -> npt.NDArray[Any]:
@@ -96,6 +105,10 @@ class OnnxRuntimeSession:
 
 def _ort_value(tensor: Any) -> Any:
     return ort.OrtValue.ortvalue_from_numpy(tensor) if isinstance(tensor, np.ndarray) else tensor
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _check_providers(providers: Sequence[str]) -> None:

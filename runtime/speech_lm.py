@@ -118,6 +118,7 @@ class SpeechLM:
 
         Raises:
             AudioError: audio that is missing, corrupt, too short, or too long for the positions of the model.
+            EngineError: the encoder fails, mostly for want of memory.
         """
         watch, place = Stopwatch(), place_of(audio)
         heard = self._read(audio, source_rate, watch)
@@ -149,6 +150,7 @@ class SpeechLM:
         Raises:
             AudioError: audio that is missing, corrupt, too short or too long.
             RequestError: options out of range, unknown profile, audio that another model has encoded.
+            EngineError: a graph or an engine fails, mostly for want of memory.
         """
         watch = Stopwatch()
         search = self.search_options(**options)
