@@ -2,7 +2,8 @@
 
 Positions are left aligned in every layer: row i of a layer has position i, and a decode step continues
 from that layer's own cache length. So a layer's cache needs no record of what was merged before it. A cache
-that rows are evicted from holds its keys as many positions earlier: distances are all that attention sees.
+that rows are evicted from holds its keys as many positions earlier, and so does a layer whose rows keep their
+positions while some are gone: distances are all that attention sees.
 """
 
 from __future__ import annotations
@@ -62,11 +63,11 @@ class _Layers:
         self.g, self.spec, self.dims, self.lowering = g, spec, spec.dims, lowering
 
     def angles(self, positions: str, name: str) -> Angles:
-        """Rotary cosines and sines at float positions of shape (..., rows, 1)."""
+        """Rotary cosines and sines at float positions, which reshape to (1, rows, 1)."""
         g, head_dim = self.g, self.dims.head_dim
         exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
         frequencies = 1.0 / np.float32(self.spec.rope_theta) ** exponents
-        angle = g.op("Mul", positions, g.const(frequencies, np.float32), name=name)
+        angle = g.op("Mul", g.reshape(positions, 1, -1, 1), g.const(frequencies, np.float32), name=name)
         cos, sin = (g.op(function, angle, name=name) for function in ("Cos", "Sin"))
         return g.to_activation(cos), g.to_activation(sin)
 
@@ -139,7 +140,8 @@ class _Prefill(_Layers):
         g = self.g
         x, branch = self._prompt(), None
         span = self._span(front_end)
-        length = span.length
+        length, prompt_rows = span.length, g.dim(x, 0)
+        places = self._places(x) if self.resolved.keeps_positions else ""
         all_angles = self._all_angles(x)
         if self.resolved.cache_only and self.resolved.merging_layers:
             self.evictions = dict.fromkeys(self.resolved.merging_layers, self._eviction(span, x))
@@ -153,7 +155,11 @@ class _Prefill(_Layers):
             name = f"/layers.{i}/mlp_norm"
             if self.ratios[i] and not self.resolved.cache_only:
                 site = Site(f"/layers.{i}/reduce", i, self.dims, query, key, mass, span, length)
-                x, length = self._reduce(site, self.ratios[i], g.op("Add", x, out, name=f"/layers.{i}/attn"))
+                x = g.op("Add", x, out, name=f"/layers.{i}/attn")
+                x, places, length = self._reduce(site, self.ratios[i], x, places)
+                if places:
+                    gone = g.op("Sub", prompt_rows, g.dim(x, 0))
+                    all_angles = self.angles(self._earlier(places, gone), f"{site.name}/rope")
                 x, normed = self.norm(x, None, layer.mlp_norm, name)
             else:
                 x, normed = self.norm(x, out, layer.mlp_norm, name)
@@ -183,12 +189,19 @@ class _Prefill(_Layers):
 
         With `removed`, which is int64 of shape (1,), all rows stand so many positions earlier.
         """
+        places = self._places(x)
+        return self.angles(self._earlier(places, removed) if removed else places, "/rope")
+
+    def _places(self, x: str) -> str:
+        """The positions of all rows of the prompt, as numbers: (rows, 1)."""
         g = self.g
         last = g.op("Squeeze", g.dim(x, 0), g.ints(0))
         index = g.op("Cast", g.op("Range", g.const(0), last, g.const(1)), to=FLOAT)
-        if removed:
-            index = g.op("Sub", index, g.op("Cast", removed, to=FLOAT))
-        return self.angles(g.reshape(index, 1, -1, 1), "/rope")
+        return g.reshape(index, -1, 1)
+
+    def _earlier(self, places: str, by: str) -> str:
+        """Positions so far before `places`; `by` is int64 of shape (1,)."""
+        return self.g.op("Sub", places, self.g.op("Cast", by, to=FLOAT))
 
     def _eviction(self, span: Span, x: str) -> _Eviction:
         ratio = self.resolved.ratio
@@ -249,9 +262,10 @@ class _Prefill(_Layers):
         out = self.lowering.causal_attention(self.g, name, self.dims, query, key, value)
         return self.g.shaped(out, (None, width)), None
 
-    def _reduce(self, site: Site, ratio: Fraction, rows: str) -> tuple[str, str]:
-        rows, length = reduce_rows(self.g, self.lowering, self.profile, ratio, site, rows)
-        return self.g.shaped(rows, (None, self.dims.hidden_size)), length
+    def _reduce(self, site: Site, ratio: Fraction, rows: str, places: str) -> tuple[str, str, str]:
+        rows, places, length = reduce_rows(self.g, self.lowering, self.profile, ratio, site, rows, places)
+        rows = self.g.shaped(rows, (None, self.dims.hidden_size))
+        return rows, self.g.shaped(places, (None, 1), FLOAT) if places else "", length
 
     def _wide_mlp(self, normed: str, layer: DecoderLayer, name: str) -> str:
         linears = (layer.gate, layer.up, layer.down)
@@ -325,7 +339,7 @@ class _Decode(_Layers):
         g = self.g
         position = g.op("Add", g.dim(sig.prefix_key(i), 1), sig.STEP)
         rows = g.op("Expand", g.op("Cast", position, to=FLOAT), g.dim(sig.TOKEN_IDS, 0))
-        return self.angles(g.reshape(rows, 1, -1, 1), f"/layers.{i}/attn/rope")
+        return self.angles(rows, f"/layers.{i}/attn/rope")
 
     def _grow(self, pool: str, rows: str) -> str:
         return self.g.op("Concat", pool, rows, axis=1, outputs=[sig.grown(pool)])

@@ -36,11 +36,12 @@ def needs_mass(profile: Profile) -> bool:
 
 
 def reduce_rows(
-    g: Graph, lowering: Lowering, profile: Profile, ratio: Fraction, site: Site, hidden: str
-) -> tuple[str, str]:
-    """Append the reduction; return the rows and the new length of the span.
+    g: Graph, lowering: Lowering, profile: Profile, ratio: Fraction, site: Site, hidden: str, places: str = ""
+) -> tuple[str, str, str]:
+    """Append the reduction; return the rows, their positions, and the new length of the span.
 
-    The count is floor(length * ratio) in exact int64 arithmetic.
+    The count is floor(length * ratio) in exact int64 arithmetic. `places`, (rows, 1), where positions are
+    kept, goes the way of the rows: what is merged stands at the mean position, by the same weights.
     """
     removed = removed_rows(g, site.length, ratio, site.name)
     op_type, inputs = REDUCERS[profile.method](g, lowering, profile, site)
@@ -48,7 +49,9 @@ def reduce_rows(
     reduced = lowering.reduce(g, site.name, op_type, [hidden, *inputs], cut)
     if profile.method == "a_tome":  # the length depends on the data
         removed = g.op("Sub", g.dim(hidden, 0), g.dim(reduced, 0))
-    return reduced, g.op("Sub", site.length, removed)
+    if places:
+        places = lowering.reduce(g, f"{site.name}/positions", op_type, [places, *inputs], cut)
+    return reduced, places, g.op("Sub", site.length, removed)
 
 
 def removed_rows(g: Graph, length: str, ratio: Fraction, name: str) -> str:

@@ -2,8 +2,9 @@
 
 Each layer is called part by part, so that the weights of a merge are the column sums of the library's own
 attention probabilities and the keys are those it caches. Positions are left aligned: row i of a layer stands
-at position i, and a generated row at that layer's own cache length. Rows that are evicted from a cache stay
-in it, hidden by a mask, so that nothing changes its position. Nothing here is made to be fast.
+at position i, or where it was in the whole prompt, moved so that the last row stands at the same place; a
+generated row stands at that layer's own cache length. Rows that are evicted from a cache stay in it, hidden
+by a mask, so that nothing changes its position. Nothing here is made to be fast.
 Everything is computed in the dtype of the model, but for what transformers itself keeps in float32: norms and
 softmax.
 """
@@ -67,9 +68,12 @@ class TorchLayers:
 
     def prefill(self, x: Torch, resolved: ResolvedProfile, span: Span) -> Torch:
         """A prompt (1, rows, hidden_size) through all layers, reducing its span on the way."""
+        import torch
+
+        places = torch.arange(x.shape[1], dtype=x.dtype)
         for index in range(len(self._decoder.layers)):
-            x, probabilities = self._attend(index, x, causal=True)
-            x, span = self._reduce(index, x, probabilities, resolved, span)
+            x, probabilities = self._attend(index, x, places - (places[-1] + 1 - len(places)))
+            x, places, span = self._reduce(index, x, places, probabilities, resolved, span)
             x = self._feed_forward(index, x)
         return x
 
@@ -77,7 +81,7 @@ class TorchLayers:
         """Append one row to each beam: tokens (beams,) to rows (beams, 1, hidden_size)."""
         x = self.embed(tokens[:, None])
         for index in range(len(self._decoder.layers)):
-            x, _ = self._attend(index, x, causal=False)
+            x, _ = self._attend(index, x)
             x = self._feed_forward(index, x)
         return x
 
@@ -94,22 +98,23 @@ class TorchLayers:
         chosen, total = logits.gather(1, ids), logits.logsumexp(-1)
         return TopTokens(chosen.float().numpy(), ids.numpy(), total.float().numpy())
 
-    def _attend(self, index: int, x: Torch, causal: bool) -> tuple[Torch, Torch]:
+    def _attend(self, index: int, x: Torch, positions: Torch | None = None) -> tuple[Torch, Torch]:
         """The attention half of a layer: residual + attention output, and the probabilities.
 
-        The probabilities are (beams, heads, rows, cached rows); the layer's cache gets its new rows.
+        The rows are a prompt at these positions, (rows,), or else one row a beam after what is cached. The
+        probabilities are (beams, heads, rows, cached rows); the layer's cache gets its new rows.
         """
         import torch
 
         layer, rows = self._decoder.layers[index], x.shape[1]
-        positions = torch.arange(rows)[None] + self._cache.get_seq_length(index)
-        if causal:
+        if positions is not None:
             mask = torch.full((rows, rows), -torch.inf, dtype=x.dtype).triu(1)[None, None]
         else:
+            positions = torch.tensor([self._cache.get_seq_length(index)])
             mask = self._mask_of_evicted(index, x.dtype)
         output, probabilities = layer.self_attn(
             layer.input_layernorm(x),
-            position_embeddings=self._decoder.rotary_emb(x, positions),
+            position_embeddings=self._decoder.rotary_emb(x, positions[None]),
             attention_mask=mask,
             past_key_values=self._cache,
         )
@@ -154,16 +159,26 @@ class TorchLayers:
         return x + layer.mlp(layer.post_attention_layernorm(x))
 
     def _reduce(
-        self, index: int, x: Torch, probabilities: Torch, resolved: ResolvedProfile, span: Span
-    ) -> tuple[Torch, Span]:
-        """The reduction of one layer, between its attention and its second norm."""
+        self,
+        index: int,
+        x: Torch,
+        places: Torch,
+        probabilities: Torch,
+        resolved: ResolvedProfile,
+        span: Span,
+    ) -> tuple[Torch, Torch, Span]:
+        """The reduction of one layer, between its attention and its second norm: rows, positions and span."""
         count = removed(span.length, resolved.ratios[index])
         if not count:
-            return x, span
+            return x, places, span
         site = Site(resolved, index, span, count, self._cache.layers[index].keys[0], probabilities[0])
         self.margins[index] = margin(site)
         if resolved.cache_only:
             self._evicted[index] = CACHE_METHODS[resolved.method](site)
-            return x, span
+            return x, places, span
         reduced = METHODS[resolved.method](site, x[0])
-        return reduced[None], Span(span.start, span.length - (x.shape[1] - len(reduced)))
+        if resolved.keeps_positions:
+            places = METHODS[resolved.method](site, places[:, None])[:, 0]
+        else:
+            places = places[: len(reduced)]
+        return reduced[None], places, Span(span.start, span.length - (x.shape[1] - len(reduced)))

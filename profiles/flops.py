@@ -69,6 +69,11 @@ class ResolvedProfile:
         return self.method in CACHE_METHODS
 
     @property
+    def keeps_positions(self) -> bool:
+        """Whether rows stay at the positions of the whole prompt, merged ones at the mean of theirs."""
+        return self.profile.positions == "kept"
+
+    @property
     def row_ratios(self) -> tuple[Fraction, ...]:
         """One a layer: the share of its audio rows that it does not hand on, 0 where caches alone shrink."""
         return (Fraction(0),) * len(self.ratios) if self.cache_only else self.ratios

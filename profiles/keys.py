@@ -25,6 +25,7 @@ RANDOM_METHODS = ("random_merge", "random_evict")
 DATA_DEPENDENT_METHODS = ("a_tome",)  # their token counts depend on the audio
 CACHE_METHODS = ("h2o",)  # they shorten KV caches; the prefill keeps all of its rows
 FASTV_SCORES = ("all_queries", "last_query")
+POSITIONS = ("compact", "kept")
 
 MAX_DECIMALS = 9
 MAX_DENOMINATOR = 1_000_000_000  # engines multiply rows and numerators in 64 bits, `decay` included
@@ -110,6 +111,8 @@ def _cache_faults(method: str, given: Mapping[str, Any]) -> Iterator[str]:
         )
     elif "ratio" not in given:
         yield f"ratio is missing: the share of the audio rows that {method!r} removes from each cache"
+    if "positions" in given:
+        yield f"positions does not apply to method {method!r}, whose rows always keep theirs: remove it"
     if given.get("schedule") != "constant":
         yield (
             f'method {method!r} needs schedule = "constant": from start_layer on, each layer keeps the same '
@@ -217,8 +220,9 @@ KEYS = {
     ),
     "reference_text_tokens": _whole("reference_text_tokens", "must be a whole number from 0 on"),
     "include_audio_bos": _flag("include_audio_bos"),
+    "positions": _choice("positions", POSITIONS),
     "fastv_score": _choice("fastv_score", FASTV_SCORES),
     "seed": _whole("seed", "must be a whole number from 0 to 2147483647"),
 }
-_REDUCTION_FIELDS = ("schedule", "start_layer", "ratio", "flops_reduction")
+_REDUCTION_FIELDS = ("schedule", "start_layer", "ratio", "flops_reduction", "positions")
 _TARGET_FIELDS = ("reference_audio_seconds", "reference_text_tokens")

@@ -55,6 +55,7 @@ class Profile:
     reference_audio_seconds: Fraction = Fraction(30)  # audio for which `flops_reduction` is solved
     reference_text_tokens: int = 20
     include_audio_bos: bool = False  # the span starts one row before the audio frames
+    positions: str = "compact"  # rows close up after a reduction; or "kept": they stay where they were
     fastv_score: str = "all_queries"  # the attention rows that `fastv` sums: all of them, or "last_query"
     seed: int = 0  # of the random methods
 

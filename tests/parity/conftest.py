@@ -1,6 +1,7 @@
 """One rough random Qwen2-Audio for all parity tests: in transformers, and as an artifact."""
 
 import shutil
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -51,7 +52,14 @@ def with_audio_bos():
         yield Profile(name, method, "constant", 0, ratio=Fraction(1, 3), include_audio_bos=True)
 
 
-REDUCED = (*every_method_and_schedule(), *with_audio_bos(), *EXTREMES)
+def with_kept_positions():
+    """A profile for each method and schedule whose rows stay where they were."""
+    for profile in (*every_method_and_schedule(), *with_audio_bos(), *EXTREMES):
+        if profile.method not in CACHE_METHODS:
+            yield replace(profile, name=f"{profile.name}-kept", positions="kept")
+
+
+REDUCED = (*every_method_and_schedule(), *with_audio_bos(), *EXTREMES, *with_kept_positions())
 
 
 @pytest.fixture(scope="session")

@@ -77,7 +77,7 @@ def test_lengths_logits_and_tokens_equal_the_reference(speech_lm, ours, referenc
     theirs, mine = reference(profile, clip), ours(profile, clip)
     expected, found = (forced_logits(decoder, tokens[:-1], vocab_size) for decoder in (theirs, mine))
     assert mine.cache.prefix_lengths == theirs.prefix_lengths
-    atol = MOVED_ATOL if resolved.cache_only else ATOL
+    atol = MOVED_ATOL if resolved.cache_only or resolved.keeps_positions else ATOL
     np.testing.assert_allclose(found, expected, atol=atol, rtol=0)
     assert greedy(ours(profile, clip), vocab_size) == tokens
 
@@ -96,7 +96,8 @@ def test_beams_equal_the_reference(ours, reference, vocab_size, profile):
 
 
 @pytest.mark.parametrize(
-    "profile", ["weighted_merge-constant", "a_tome-decay", "random_evict-single", "h2o-constant"]
+    "profile",
+    ["weighted_merge-constant", "a_tome-decay", "random_evict-single", "h2o-constant", "a_tome-decay-kept"],
 )
 def test_long_answers_of_many_beams_equal_the_reference(ours, reference, vocab_size, profile):
     options = SearchOptions(num_beams=5, num_return_sequences=5, max_new_tokens=45)
@@ -111,6 +112,7 @@ def test_a_wrong_method_would_be_noticed(ours, vocab_size):
     """The first two rows of logits of any two methods are further apart than any tolerance here."""
     profiles = ("full", *(f"{method}-constant" for method in METHODS[1:]), "fastv-last-query-constant")
     profiles += tuple(f"{method}-with-bos" for method in METHODS[1:])
+    profiles += tuple(f"{method}-constant-kept" for method in METHODS[1:] if method not in CACHE_METHODS)
     logits = [forced_logits(ours(profile, "one window"), [17], vocab_size) for profile in profiles]
     for i, one in enumerate(logits):
         for other in logits[:i]:

@@ -105,6 +105,8 @@ def profiles(draw: st.DrawFn) -> Profile:
     own: dict[str, object] = {}
     if method == "fastv":
         own["fastv_score"] = draw(st.sampled_from(["all_queries", "last_query"]))
+    if method != "h2o":
+        own["positions"] = draw(st.sampled_from(["compact", "kept"]))
     if method.startswith("random"):
         own["seed"] = draw(whole)
     schedule, start = draw(st.sampled_from(SCHEDULES)), draw(whole)
@@ -152,6 +154,12 @@ def test_all_faults_are_told_at_once_on_one_line() -> None:
             "h2o saves KV memory and decode steps, not prefill FLOPs; give ratio",
         ),
         (H2O + 'schedule = "constant"\nratio = 0.5\nseed = 1\n', "seed does not apply to method 'h2o'"),
+        (
+            H2O + 'schedule = "constant"\nratio = 0.5\npositions = "kept"\n',
+            "positions does not apply to method 'h2o', whose rows always keep theirs",
+        ),
+        (MERGE + 'ratio = 0.5\npositions = "last"\n', 'positions = "last" must be one of compact, kept'),
+        ('method = "full"\npositions = "kept"\n', "positions does not apply to method 'full': remove it"),
         ('method = "a\\nb"\n', r'method = "a\nb" must be one of'),
         (MERGE, "exactly one of ratio and flops_reduction_percent is needed, none is given"),
         (MERGE + "ratio = 0.5\nflops_reduction_percent = 50\n", "needed, both are given"),
