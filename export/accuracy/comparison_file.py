@@ -49,6 +49,7 @@ def _protocol(comparison: Comparison) -> dict[str, Any]:
             "count": len(comparison.clips.clips),
         },
         "start_layer": options.start_layer,
+        "positions": options.positions,
         "seeds": options.seeds,
         "reference_audio_seconds": float(reference.audio_seconds),
         "reference_audio_rows": reference.audio_rows,

@@ -98,7 +98,10 @@ class _Grid:
     def _profile(self, name: str, schedule: str, level: Fraction) -> Profile:
         method = COMPARED_METHODS[name]
         own: dict[str, Any] = {"fastv_score": method.fastv_score} if method.fastv_score else {}
-        own |= {"ratio": self._cache_ratio(level)} if method.is_of_caches else self._target(level)
+        if method.is_of_caches:
+            own |= {"ratio": self._cache_ratio(level)}
+        else:
+            own |= {"positions": self.options.positions, **self._target(level)}
         name = f"{name}-{schedule}-{float(100 * level):g}"
         return Profile(name, method.method, schedule, self.options.start_layer, **own)
 

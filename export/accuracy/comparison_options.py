@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ...profiles.errors import RequestError
+from ...profiles.keys import POSITIONS
 from ...profiles.schedule import SCHEDULES
 from .compared_methods import COMPARED_METHODS
 from .options import EvalOptions
@@ -23,6 +24,7 @@ class CompareOptions:
     schedules: tuple[str, ...] = SCHEDULES
     levels: tuple[Fraction, ...] = DEFAULT_LEVELS  # shares of the prefill FLOPs to remove, one a column
     start_layer: int = 2
+    positions: str = "compact"  # of the rows that a reduction leaves; methods of caches always keep theirs
     seeds: int = 3  # of the random methods; a cell is the mean over them
     reference_seconds: Fraction | None = (
         None  # of audio, for which levels are solved; the clips' mean if None
@@ -40,6 +42,7 @@ def _faults(options: CompareOptions) -> Iterator[str]:
     methods = (COMPARED_METHODS[name] for name in options.methods if name in COMPARED_METHODS)
     if not {name for method in methods for name in method.schedules} & set(options.schedules):
         yield "no method has one of the schedules, so there is no row: name others"
+    yield from _unknown("positions", (options.positions,), POSITIONS)
     if not options.levels or not all(0 < level < 1 for level in options.levels):
         yield "FLOPs reductions must lie between 0 and 100 %, both excluded: name one or more"
     for name, least in {"start_layer": 0, "seeds": 1}.items():

@@ -36,7 +36,8 @@ def _heading(comparison: Comparison) -> str:
     return (
         f"{clips.task}, {comparison.measured} of {len(clips.clips)} clips of {clips.source}; reductions are "
         f"solved for {seconds(float(reference.audio_seconds))} s of audio, {reference.audio_rows} rows, "
-        f"beside {reference.text_rows} rows of text, from layer {comparison.options.start_layer} on"
+        f"beside {reference.text_rows} rows of text, from layer {comparison.options.start_layer} on; "
+        f"positions {comparison.options.positions}"
     )
 
 

@@ -19,6 +19,7 @@ from .parameters import (
     names,
     onnxruntime_options,
     percents,
+    positions_option,
     reference_option,
     require,
     search_options,
@@ -67,6 +68,7 @@ ALL = "all"
     show_default=True,
     help="Of the random methods; a figure is the mean over them.",
 )
+@positions_option
 @reference_option
 @evaluation_options
 @search_options
@@ -115,7 +117,9 @@ def compare(
 
 
 def _options(values: dict[str, Any]) -> CompareOptions:
-    own = {name: values[name] for name in ("levels", "start_layer", "seeds", "reference_seconds")}
+    own = {
+        name: values[name] for name in ("levels", "start_layer", "positions", "seeds", "reference_seconds")
+    }
     for name in ("methods", "schedules"):
         own[name] = getattr(DEFAULTS, name) if values[name] == (ALL,) else values[name]
     return CompareOptions(evaluation=evaluation_of(values), **own)

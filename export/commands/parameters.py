@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ...profiles.errors import DependencyError
+from ...profiles.keys import POSITIONS
 from ...profiles.profile import Profile, load_profile
 from ...runtime.backends import BACKENDS, RuntimeOptions
 from ...runtime.search_options import SearchOptions
@@ -115,6 +116,17 @@ def reference_option(command: Command) -> Command:
         callback=exact,
         metavar="S",
         help="Length of audio for which ratios are solved.  [default: the mean of the clips]",
+    )(command)
+
+
+def positions_option(command: Command) -> Command:
+    """Add what becomes of the positions of rows when others go."""
+    return click.option(
+        "--positions",
+        type=click.Choice(POSITIONS),
+        default=POSITIONS[0],
+        show_default=True,
+        help="Whether rows close up after a reduction, or stay where they were (onnxruntime alone).",
     )(command)
 
 

@@ -204,6 +204,20 @@ def test_intervals_are_shown_when_asked_for(clips, tmp_path):
     assert "H2O" not in table
 
 
+def test_kept_positions_change_answers_and_no_cost(clips, compared, tmp_path):
+    levels = ("--flops", ",".join(map(str, LEVELS)))
+    options = (*SMALL[:4], *levels, "--positions", "kept", "-o", tmp_path / "compare.json")
+    table = " ".join(run_compare(clips, *options).stdout.split())
+    found = results(tmp_path / "compare.json")
+    assert "from layer 2 on; positions kept" in table
+    assert (found["protocol"]["positions"], compared[1]["protocol"]["positions"]) == ("kept", "compact")
+    kept, compact = (rows_of(each)["weighted_merge"] for each in (found, compared[1]))
+    for mine, theirs in zip(kept, compact, strict=True):
+        assert mine["layer_rows"] == theirs["layer_rows"]
+        assert mine["achieved_flops_percent"] == theirs["achieved_flops_percent"]
+    assert kept[1]["figures"]["wer"] != compact[1]["figures"]["wer"]
+
+
 def test_an_infeasible_level_is_a_cell_and_not_an_error(clips, tmp_path):
     output = tmp_path / "compare.json"
     options = ("--methods", "weighted_merge", "--schedules", "single", "--start-layer", 6, "--flops", "5,90")

@@ -75,6 +75,13 @@ def test_random_methods_have_a_profile_a_seed(model, reference):
     assert all(len(cell.profiles) == 1 for cell in fastv.cells)
 
 
+def test_positions_are_those_asked_for_but_for_methods_of_caches(model, reference):
+    for positions in ("compact", "kept"):
+        for row in comparison_grid(model, CompareOptions(positions=positions), reference):
+            found = {profile.positions for cell in row.cells for profile in cell.profiles}
+            assert found <= ({"compact"} if row.method.is_of_caches else {positions})
+
+
 def test_both_scores_of_fastv_are_compared(grid):
     scores = {row.name: row.cells[0].profiles[0].fastv_score for row in grid if row.method.method == "fastv"}
     assert scores == {"fastv": "all_queries", "fastv_last_query": "last_query"}
