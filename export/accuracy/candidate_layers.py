@@ -41,7 +41,14 @@ def candidate_layers(
 def profile_of(resolved: ResolvedProfile) -> Profile:
     """A profile that names the ratio, whatever it was solved for."""
     found = resolved.profile
-    return Profile(found.name, found.method, found.schedule, found.start_layer, ratio=resolved.ratio)
+    return Profile(
+        found.name,
+        found.method,
+        found.schedule,
+        found.start_layer,
+        ratio=resolved.ratio,
+        positions=found.positions,
+    )
 
 
 def _candidate(
@@ -64,4 +71,5 @@ def _profile(layer: int, options: SelectionOptions, reference: ReferenceRequest)
         flops_reduction=options.flops_reduction,
         reference_audio_seconds=reference.audio_seconds,
         reference_text_tokens=reference.text_rows,
+        positions=options.positions,
     )

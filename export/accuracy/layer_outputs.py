@@ -65,13 +65,19 @@ class _Fork:
 
     def output(self, resolved: ResolvedProfile, ratio_of: int) -> Floats:
         """Merge here, by the ratio that a profile has at the layer `ratio_of`; the audio rows at the end."""
+        import torch
+
         decoder, span, scores = self.decoder, self.span, self.scores
         count = removed(span.length, resolved.ratios[ratio_of])
         site = Site(resolved, self.layer, span, count, scores.keys, scores.probabilities)
-        x = merge_at_once(self.rows, best(site.similarity, count), site.column_sums, span)
+        edges, weight, positions = best(site.similarity, count), site.column_sums, None
+        x = merge_at_once(self.rows, edges, weight, span)
+        if resolved.keeps_positions:
+            first = torch.arange(len(self.rows), dtype=self.rows.dtype)[:, None]
+            positions = merge_at_once(first, edges, weight, span)[:, 0]
         x = decoder.feed_forward(self.layer, x)
         for later in range(self.layer + 1, decoder.num_layers):
-            x = decoder.feed_forward(later, decoder.attend(later, x))
+            x = decoder.feed_forward(later, decoder.attend(later, x, positions))
         audio: Floats = x[span.start : span.start + span.length - count].numpy()
         return audio
 

@@ -162,6 +162,7 @@ def _protocol(
 ) -> dict[str, Any]:
     return {
         "flops_reduction": str(options.flops_reduction),
+        "positions": options.positions,
         "reference_audio_seconds": float(reference.audio_seconds),
         "reference_text_rows": reference.text_rows,
         "clips": len(moments.at_last),

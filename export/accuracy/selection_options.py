@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ...profiles.errors import RequestError
+from ...profiles.keys import POSITIONS
 
 ENOUGH_CLIPS = 32
 
@@ -20,6 +21,7 @@ class SelectionOptions:
 
     flops_reduction: Fraction  # the share of the prefill FLOPs to remove
     name: str = "selected"  # of the profile
+    positions: str = "compact"  # of the rows that a merge leaves
     reference_seconds: Fraction | None = (
         None  # of audio, for which ratios are solved; the clips' mean if None
     )
@@ -31,6 +33,8 @@ class SelectionOptions:
         if not 0 < self.flops_reduction < 1:
             percent = float(100 * self.flops_reduction)
             raise RequestError(f"a FLOPs reduction of {percent:g} %: give one between 0 and 100")
+        if self.positions not in POSITIONS:
+            raise RequestError(f"positions {self.positions!r} are unknown: choose {' or '.join(POSITIONS)}")
         least = {"resamples": 1, "seed": 0, "threads": 0}
         if low := [name for name, value in least.items() if getattr(self, name) < value]:
             raise RequestError("; ".join(f"{n} is {getattr(self, n)}: at least {least[n]}" for n in low))

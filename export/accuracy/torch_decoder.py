@@ -1,8 +1,8 @@
 """The decoder layers of any family in torch, from the description of its model, for prompts alone.
 
 `torch_layers` runs transformers' own layers and is what graphs are checked against. This one knows every
-family, attends without a matrix of scores where nobody looks at it, and has no cache. Positions are left
-aligned, and all of it is float32.
+family, attends without a matrix of scores where nobody looks at it, and has no cache. Row i stands at
+position i unless positions (rows,) are given, and all of it is float32.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ class TorchDecoder:
         tensors = {tensor.name: tensor for tensor in (spec.embedding, *tensors_of(spec.layers))}
         self._weights = {name: torch.from_numpy(tensor.read()) for name, tensor in tensors.items()}
         exponents = torch.arange(0, spec.dims.head_dim, 2) / spec.dims.head_dim
-        angles = torch.arange(spec.max_positions)[:, None] / spec.rope_theta**exponents
-        self._cos, self._sin = angles.cos(), angles.sin()  # (positions, head_dim / 2)
+        self._wavelengths = spec.rope_theta**exponents  # positions of one radian, (head_dim / 2,)
 
     @property
     def num_layers(self) -> int:
@@ -52,11 +51,11 @@ class TorchDecoder:
 
         return self._weight(self._spec.embedding)[torch.from_numpy(ids)]
 
-    def attend(self, index: int, x: Torch) -> Torch:
+    def attend(self, index: int, x: Torch, positions: Torch | None = None) -> Torch:
         """The attention half of a layer: residual + attention output."""
         from torch.nn.functional import scaled_dot_product_attention
 
-        query, key, value = self._query_key_value(index, x)
+        query, key, value = self._query_key_value(index, x, positions)
         attended = scaled_dot_product_attention(
             query[None], key[None], value[None], is_causal=True, enable_gqa=True
         )
@@ -82,21 +81,27 @@ class TorchDecoder:
         gated = silu(self._linear(normed, layer.gate)) * self._linear(normed, layer.up)
         return x + self._linear(gated, layer.down)
 
-    def _query_key_value(self, index: int, x: Torch) -> tuple[Torch, Torch, Torch]:
+    def _query_key_value(
+        self, index: int, x: Torch, positions: Torch | None = None
+    ) -> tuple[Torch, Torch, Torch]:
         """Rotated queries and keys, and values: (heads or kv_heads, rows, head_dim)."""
+        import torch
+
+        positions = torch.arange(len(x)) if positions is None else positions
         layer, dims = self._spec.layers[index], self._spec.dims
         normed = self._norm(x, layer.attn_norm)
         query, key, value = (
             self._linear(normed, linear).unflatten(1, (-1, dims.head_dim)).transpose(0, 1)
             for linear in (layer.query, layer.key, layer.value)
         )
-        return self._rotate(query), self._rotate(key), value
+        return self._rotate(query, positions), self._rotate(key, positions), value
 
-    def _rotate(self, x: Torch) -> Torch:
-        """Rotary embedding of row i at position i; the halves of a head make pairs."""
+    def _rotate(self, x: Torch, positions: Torch) -> Torch:
+        """Rotary embedding; the halves of a head make pairs."""
         import torch
 
-        cos, sin, (first, second) = self._cos[: x.shape[1]], self._sin[: x.shape[1]], x.chunk(2, -1)
+        angles = positions[:, None] / self._wavelengths
+        cos, sin, (first, second) = angles.cos(), angles.sin(), x.chunk(2, -1)
         return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
 
     def _output(self, index: int, attended: Torch) -> Torch:

@@ -24,6 +24,7 @@ from .parameters import (
     clips_of,
     exact,
     percents,
+    positions_option,
     reference_option,
     require,
     search_of,
@@ -51,6 +52,7 @@ SUFFIX = ".toml"
     metavar="PERCENT",
     help="Share of the prefill FLOPs that one merge shall remove.",
 )
+@positions_option
 @reference_option
 @click.option(
     "--resamples",
@@ -100,7 +102,7 @@ def select_layer(
             check_output(path)
     if values["flops_levels"] and not values["accuracy"]:
         raise click.UsageError("--flops-levels is what --accuracy evaluates; give that, too")
-    own = {name: values[name] for name in ("reference_seconds", "resamples", "seed", "threads")}
+    own = {name: values[name] for name in ("positions", "reference_seconds", "resamples", "seed", "threads")}
     options = SelectionOptions(flops / 100, name=profile_name(output), **own)
     accuracy = _accuracy_options(values)
     require("onnx", "torch")

@@ -20,6 +20,7 @@ from .parameters import (
     names,
     onnxruntime_options,
     percents,
+    positions_option,
     reference_option,
     require,
     search_options,
@@ -31,7 +32,7 @@ DEFAULTS = TuneOptions(0.0)
 WER_TASK = "asr"
 TUNED = (
     *("objective", "methods", "schedules", "start_layers", "levels"),
-    *("reference_seconds", "runs", "warmup"),
+    *("positions", "reference_seconds", "runs", "warmup"),
 )
 
 
@@ -93,6 +94,7 @@ def layers(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     metavar="PERCENT,...",
     help="FLOPs reductions that are tried.",
 )
+@positions_option
 @reference_option
 @click.option(
     "--runs", type=int, default=DEFAULTS.runs, show_default=True, help="Timed runs of a finalist, at least."

@@ -89,6 +89,7 @@ def _ladder(
                 flops_reduction=level,
                 reference_audio_seconds=reference.audio_seconds,
                 reference_text_tokens=reference.text_rows,
+                positions=options.positions,
             )
             candidates.append(Candidate(profile_of(resolve_for(profile, model)), level))
         except ProfileError as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ...profiles.errors import RequestError
+from ...profiles.keys import POSITIONS
 from ...profiles.profile import CACHE_METHODS, DATA_DEPENDENT_METHODS, METHODS, SCHEDULES
 from ..accuracy.options import EvalOptions
 
@@ -27,6 +28,7 @@ class TuneOptions:
     objective: str = "flops"
     methods: tuple[str, ...] = ("weighted_merge",)
     schedules: tuple[str, ...] = ("constant", "decay", "single")
+    positions: str = "compact"  # of the rows that a reduction leaves
     start_layers: tuple[int, ...] = ()  # if empty 0, 2, and a quarter, a third and a half of the layers
     levels: tuple[Fraction, ...] = tuple(Fraction(tenth, 10) for tenth in range(1, 6))  # FLOPs reductions
     reference_seconds: Fraction | None = (
@@ -49,6 +51,7 @@ def _faults(options: TuneOptions) -> Iterator[str]:
         ("objective", (options.objective,), OBJECTIVES),
         ("method", options.methods, TRIABLE),
         ("schedule", options.schedules, SCHEDULES),
+        ("positions", (options.positions,), POSITIONS),
     ):
         if unknown := [name for name in given if name not in known]:
             yield f"{kind} {', '.join(unknown)} cannot be tried: choose among {', '.join(known)}"

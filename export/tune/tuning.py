@@ -111,6 +111,7 @@ class Tuning:
         return {
             "reference_audio_seconds": float(self.reference.audio_seconds),
             "reference_text_rows": self.reference.text_rows,
+            "positions": options.positions,
             "levels": [shown(level) for level in sorted(options.levels)],
             "bisection": "losses are taken to grow with the level; within the budget: by the point estimate",
             **{name: value for name, value in evaluation.items() if name not in ("profiles", "seed")},

@@ -14,6 +14,7 @@ from fastadasp.export.families.family import load_model
 from fastadasp.export.pipeline import audio_rows
 from fastadasp.profiles.errors import RequestError
 from fastadasp.profiles.flops import RATIO_GRID, flops_reduction
+from fastadasp.profiles.keys import POSITIONS
 from fastadasp.profiles.profile import parse_profile, profile_to_toml
 from fastadasp.profiles.schedule import layer_ratios
 
@@ -60,16 +61,19 @@ def test_a_later_layer_reaches_less_and_needs_a_larger_ratio(model):
     assert sorted((candidate.most for candidate in found), reverse=True) == [c.most for c in found]
 
 
-def test_the_profile_of_a_candidate_names_its_ratio(model):
-    resolved = candidate_layers(model, SelectionOptions(Fraction(1, 3), name="mine"), request(model))[
-        1
-    ].resolved
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_the_profile_of_a_candidate_names_its_ratio_and_positions(model, positions):
+    options = SelectionOptions(Fraction(1, 3), name="mine", positions=positions)
+    resolved = candidate_layers(model, options, request(model))[1].resolved
     profile = parse_profile(profile_to_toml(profile_of(resolved)), "mine", "here")
     assert (profile.method, profile.schedule, profile.start_layer) == ("weighted_merge", "single", 1)
     assert (profile.ratio, profile.flops_reduction) == (resolved.ratio, None)
+    assert profile.positions == positions
 
 
-@pytest.mark.parametrize("values", [{"flops_reduction": Fraction(1)}, {"resamples": 0}, {"threads": -1}])
+@pytest.mark.parametrize(
+    "values", [{"flops_reduction": Fraction(1)}, {"resamples": 0}, {"threads": -1}, {"positions": "last"}]
+)
 def test_options_out_of_range_are_refused(values):
     with pytest.raises(RequestError):
         SelectionOptions(**{"flops_reduction": Fraction(1, 2), **values})

@@ -16,6 +16,7 @@ from fastadasp.export.torch_layers import TorchLayers
 from fastadasp.export.torch_reduction import Span
 from fastadasp.export.torch_reference import load_reference
 from fastadasp.profiles.flops import ResolvedProfile
+from fastadasp.profiles.keys import POSITIONS
 from fastadasp.profiles.profile import Profile
 from fastadasp.profiles.schedule import layer_ratios, removed
 
@@ -36,8 +37,8 @@ def reference(tiny_checkpoint):
     return load_reference(tiny_checkpoint)
 
 
-def merge_at(layer, ratio):
-    profile = Profile(f"at-{layer}", "weighted_merge", "single", layer, ratio=ratio)
+def merge_at(layer, ratio, positions="compact"):
+    profile = Profile(f"at-{layer}", "weighted_merge", "single", layer, ratio=ratio, positions=positions)
     return ResolvedProfile(profile, ratio, layer_ratios("single", layer, ratio, LAYERS))
 
 
@@ -58,14 +59,16 @@ def from_scratch(reference, rows, span, resolved):
     return x[span.start : span.start + left].numpy()
 
 
+@pytest.mark.parametrize("positions", POSITIONS)
 @pytest.mark.parametrize("audio_rows", [1, 2, 3, 40, 111])
-def test_forks_equal_each_candidate_run_from_scratch(decoder, reference, audio_rows):
+def test_forks_equal_each_candidate_run_from_scratch(decoder, reference, audio_rows, positions):
     rows, span = prompt_of(audio_rows)
-    found = layer_outputs(decoder, rows, span, CANDIDATES)
-    assert list(found) == list(CANDIDATES)
+    candidates = {layer: merge_at(layer, ratio, positions) for layer, ratio in enumerate(RATIOS)}
+    found = layer_outputs(decoder, rows, span, candidates)
+    assert list(found) == list(candidates)
     for layer, outputs in found.items():
         late = merge_at(LAYERS - 1, RATIOS[layer])
-        expected = from_scratch(reference, rows, span, CANDIDATES[layer])
+        expected = from_scratch(reference, rows, span, candidates[layer])
         np.testing.assert_allclose(outputs.at_layer, expected, atol=ATOL, rtol=0)
         np.testing.assert_allclose(
             outputs.at_last, from_scratch(reference, rows, span, late), atol=ATOL, rtol=0
@@ -93,7 +96,7 @@ def test_both_terms_have_as_many_rows(decoder):
 
 def test_of_equal_similarities_the_first_rows_are_merged(decoder, monkeypatch):
     """Without rotation, equal rows have equal keys: all edges tie, and the first ones are taken."""
-    monkeypatch.setattr(decoder, "_rotate", lambda x: x)
+    monkeypatch.setattr(decoder, "_rotate", lambda x, positions: x)
     rows, span = prompt_of(9)
     rows[span.start : span.start + span.length] = rows[span.start]
     merged = {}

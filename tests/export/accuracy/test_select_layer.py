@@ -29,6 +29,7 @@ from fastadasp.export.cli import main
 from fastadasp.export.families.family import load_model
 from fastadasp.export.pipeline import BuildOptions, build, resolve_for
 from fastadasp.profiles.errors import AudioError, CheckpointError, ProfileError, RequestError
+from fastadasp.profiles.keys import POSITIONS
 from fastadasp.profiles.profile import load_profile, parse_profile
 from fastadasp.profiles.schedule import removed
 from fastadasp.runtime.report import Section
@@ -99,7 +100,8 @@ def assert_consistent(found):
     assert found["environment"]["libraries"]["torch"]
 
 
-def test_clips_of_the_demo_give_a_profile_that_meets_the_target(own_clips, tmp_path):
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_clips_of_the_demo_give_a_profile_that_meets_the_target(own_clips, tmp_path, positions):
     """On whatever model and clips the demo has."""
     profile, results = tmp_path / "mine.toml", tmp_path / "results.json"
     result = call(
@@ -108,6 +110,8 @@ def test_clips_of_the_demo_give_a_profile_that_meets_the_target(own_clips, tmp_p
         own_clips,
         "--flops",
         30,
+        "--positions",
+        positions,
         "--resamples",
         50,
         "-o",
@@ -120,7 +124,7 @@ def test_clips_of_the_demo_give_a_profile_that_meets_the_target(own_clips, tmp_p
     assert_consistent(found)
     assert found["protocol"]["clips"] == 3
     chosen = load_profile(str(profile))
-    assert (chosen.method, chosen.schedule) == ("weighted_merge", "single")
+    assert (chosen.method, chosen.schedule, chosen.positions) == ("weighted_merge", "single", positions)
     assert chosen.start_layer == found["selected"]
     assert str(chosen.ratio) == found["layers"][found["selected"]]["ratio"]
     assert parse_profile(found["profile"], "mine", "results") == chosen

@@ -14,6 +14,7 @@ from fastadasp.export.tune.ladders import all_candidates, default_start_layers, 
 from fastadasp.export.tune.options import TuneOptions
 from fastadasp.profiles.errors import ProfileError, RequestError
 from fastadasp.profiles.flops import flops_reduction, resolve
+from fastadasp.profiles.keys import POSITIONS
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,12 @@ def test_every_candidate_meets_its_level_with_the_ratio_that_it_names(model, ref
         ratios = resolve(candidate.profile, model.decoder.dims, 1).ratios
         rows = reference.audio_rows, reference.text_rows
         assert flops_reduction(model.decoder.dims, *rows, ratios) >= candidate.level
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_every_candidate_has_the_positions_that_are_asked_for(model, reference, positions):
+    candidates = all_candidates(ladders_of(model, TuneOptions(1.0, positions=positions), reference))
+    assert {candidate.profile.positions for candidate in candidates} == {positions}
 
 
 def test_a_level_out_of_reach_ends_its_ladder_with_the_reason(model, reference):
@@ -73,11 +80,14 @@ def test_nothing_to_try_is_refused(model, reference):
 
 def test_every_fault_of_the_options_is_told_at_once():
     with pytest.raises(RequestError) as caught:
-        TuneOptions(-1.0, methods=("a_tome", "h2o"), schedules=(), start_layers=(-2,), runs=0)
+        TuneOptions(
+            -1.0, methods=("a_tome", "h2o"), schedules=(), positions="last", start_layers=(-2,), runs=0
+        )
     for part in (
         "a budget of -1: give a number of points from 0 on",
         "method a_tome, h2o cannot be tried: choose among weighted_merge",
         "schedules: nothing to try",
+        "positions last cannot be tried: choose among compact, kept",
         "start layer -2: layers count from 0",
         "runs is 0",
     ):
