@@ -17,17 +17,17 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
 SETS = ROOT / "build/evaluation"
 WORK = ROOT / "build/accuracy"
+FINDINGS = Path(__file__).parent / "accuracy_findings.md"
 PAGE = ROOT / "docs/accuracy.md"
 PAPER = tomllib.loads((Path(__file__).parent / "paper_tables.toml").read_text("utf-8"))
 FLOPS = "10,20,30,40,50"
-LAYER_TASK = "classify"  # whose clips choose the layer of a single merge
 
 Json = dict[str, Any]
 
@@ -42,6 +42,7 @@ class Table:
     task: str
     schedules: str
     paper: str | None = None  # a table of bench/paper_tables.toml
+    positions: str = "compact"
 
     @property
     def is_sparse(self) -> bool:
@@ -49,7 +50,7 @@ class Table:
         return self.schedules == "single"
 
 
-TABLES = (
+COMPACT = (
     Table("asr", "Speech recognition, human voice, 2 to 10 s", "human", "asr", "constant,decay", "asr"),
     Table("classify", "Speaking style, synthetic voices", "synthetic", "classify", "single", "classify"),
     Table("caption", "Captions, synthetic voices", "synthetic", "caption", "single", "caption"),
@@ -66,6 +67,14 @@ TABLES = (
         "asr-30", "Speech recognition, human voice, 28 to 30 s", "human-30", "asr", "constant,decay", "asr"
     ),
 )
+KEPT = tuple(
+    replace(
+        table, name=f"{table.name}-kept", title=f"Kept positions: {table.title}", paper=None, positions="kept"
+    )
+    for table in COMPACT
+    if table.name in ("asr", "asr-30", "qa")
+)
+TABLES = (*COMPACT, *KEPT)
 INTRODUCTION = """\
 Written by `python bench/accuracy.py` from the results of the commands below. Nothing here was tuned to look
 like the published tables: those are of another model, a thousand times larger, and stand beside for the order
@@ -74,32 +83,77 @@ excludes 0; brackets hold its own 95 % interval. Figures of random methods are m
 removes no FLOPs: its caches keep as many audio rows as those of FastAdaSP, constant, in the same column.
 Where a method removes another share than its column says, the cell says so.
 """.splitlines()
-LAYERS = WORK / "layers.json"
-SPARSE_PROFILE = WORK / "sparse.toml"
+
+
+@dataclass(frozen=True)
+class Layers:
+    """One layer selection with the accuracy at every layer beside it."""
+
+    name: str
+    title: str
+    clips: str
+    task: str
+    paper: str = ""
+    positions: str = "compact"
+
+
+LAYERS = (
+    Layers(
+        "layers",
+        "speaking style, synthetic voices",
+        "synthetic",
+        "classify",
+        "The paper's Table 6 selects layer 3 of 32, with a transfer entropy of 2.06; emotion recognition "
+        "under the merge there 55.17 · 55.05 · 54.4 · 53.86 · 52.14 %.",
+    ),
+    Layers("layers-asr", "speech recognition, human voice, 2 to 10 s", "human", "asr"),
+    Layers(
+        "layers-asr-kept",
+        "kept positions, speech recognition, human voice, 2 to 10 s",
+        "human",
+        "asr",
+        positions="kept",
+    ),
+)
+SPARSE = LAYERS[0]  # whose layer the single merges of the other tables take
 
 
 def commands(workers: int) -> Iterator[tuple[Path, list[str]]]:
     """Every command with the file it writes; the layer of a single merge is chosen before it is used."""
-    clips = f"build/evaluation/{next(table.clips for table in TABLES if table.name == LAYER_TASK)}.jsonl"
-    yield (
-        LAYERS,
-        [
-            *("select-layer", "demo/model", "--manifest", clips, "--task", LAYER_TASK, "--flops", "50"),
-            *("--accuracy", "--flops-levels", FLOPS, "--threads", "1"),
-            *("-o", _name(SPARSE_PROFILE), "--json", _name(LAYERS)),
-        ],
-    )
+    for layers in LAYERS:
+        output = WORK / f"{layers.name}.json"
+        yield (
+            output,
+            [
+                *("select-layer", "demo/model", "--manifest", f"build/evaluation/{layers.clips}.jsonl"),
+                *("--task", layers.task, *_positions(layers), "--flops", "50"),
+                *("--accuracy", "--flops-levels", FLOPS),
+                *("--threads", "1", "-o", _name(output.with_suffix(".toml")), "--json", _name(output)),
+            ],
+        )
     for table in TABLES:
         output = WORK / f"{table.name}.json"
-        layer = json.loads(LAYERS.read_text("utf-8"))["selected"] if table.is_sparse else 2
+        layer = _read(SPARSE)["selected"] if table.is_sparse else 2
         yield (
             output,
             [
                 *("compare", "demo/model", "--manifest", f"build/evaluation/{table.clips}.jsonl"),
                 *("--task", table.task, "--methods", "all", "--schedules", table.schedules, "--flops", FLOPS),
-                *("--start-layer", str(layer), "--workers", str(workers), "-o", _name(output)),
+                *(
+                    "--start-layer",
+                    str(layer),
+                    *_positions(table),
+                    "--workers",
+                    str(workers),
+                    "-o",
+                    _name(output),
+                ),
             ],
         )
+
+
+def _positions(part: Table | Layers) -> tuple[str, ...]:
+    return () if part.positions == "compact" else ("--positions", part.positions)
 
 
 def measure(workers: int) -> None:
@@ -116,31 +170,45 @@ def measure(workers: int) -> None:
 
 def page() -> str:
     """The content of docs/accuracy.md; a table without a result yet is named as missing."""
-    paths = {table: WORK / f"{table.name}.json" for table in TABLES}
-    results = [
-        (table, json.loads(path.read_text("utf-8"))) for table, path in paths.items() if path.is_file()
-    ]
-    missing = [table.title for table, path in paths.items() if not path.is_file()]
+    parts = [*TABLES, *LAYERS]
+    found = {part: _read(part) for part in parts if _path(part).is_file()}
+    missing = [part.title for part in parts if part not in found]
     lines = [
         "# What token reduction costs the demo model",
         "",
         *INTRODUCTION,
         "",
-        *_environment(results[0][1]),
+        *_environment(next(iter(found.values()))),
         *(["", f"**Not measured yet**: {'; '.join(missing)}."] if missing else ()),
+        "",
+        *FINDINGS.read_text("utf-8").splitlines(),
     ]
-    for table, found in results:
-        lines += ["", *_section(table, found)]
-    lines += ["", *_layers(json.loads(LAYERS.read_text("utf-8")))]
+    for part, result in found.items():
+        lines += ["", *(_section(part, result) if isinstance(part, Table) else _layers(part, result))]
     return "\n".join(lines) + "\n"
+
+
+def _path(part: Table | Layers) -> Path:
+    return WORK / f"{part.name}.json"
+
+
+def _read(part: Table | Layers) -> Json:
+    content: Json = json.loads(_path(part).read_text("utf-8"))
+    return content
+
+
+def _command(part: Table | Layers) -> Iterator[str]:
+    """The command; more workers change no answer."""
+    yield "```sh"
+    command = next(command for path, command in commands(2) if path == _path(part))
+    yield f"fastadasp-export {' '.join(command)}"
+    yield "```"
 
 
 def _section(table: Table, found: Json) -> Iterator[str]:
     yield f"## {table.title}"
     yield ""
-    yield "```sh"
-    yield f"fastadasp-export {' '.join(next(c for path, c in commands(1) if path.stem == table.name))}"
-    yield "```"
+    yield from _command(table)
     reference = found["protocol"]["reference_audio_seconds"]
     yield ""
     yield f"{found['clips']} questions; ratios solved for {reference:g} s of audio."
@@ -203,34 +271,47 @@ def _published(paper: Json, row: Json) -> str:
     return " · ".join(f"{value:g}" for value in found) if found else ""
 
 
-def _layers(found: Json) -> Iterator[str]:
+def _layers(layers: Layers, found: Json) -> Iterator[str]:
     """Table 6: transfer entropy of each layer beside the accuracy of a merge there."""
-    yield "## Transfer entropy and accuracy, layer by layer"
+    accuracy, levels = found["accuracy"], FLOPS.split(",")
+    metric = accuracy["metrics"][accuracy["metric"]]
+    yield f"## Transfer entropy and accuracy, layer by layer: {layers.title}"
     yield ""
-    yield "```sh"
-    yield f"fastadasp-export {' '.join(next(commands(1))[1])}"
-    yield "```"
+    yield from _command(layers)
     yield ""
-    yield f"Selected: layer {found['selected']}. The paper's Table 6 selects layer 3 of 32, with TE 2.06:"
-    yield "emotion recognition 55.17 55.05 54.40 53.86 52.14 %."
+    full = _accuracy(accuracy["full"], metric, metric["name"])
+    yield (
+        f"{metric['title']} % under one merge in each layer, {_better(metric)} is better; full model {full}. "
+        f"Transfer entropy (TE) at 50 %. Layer {found['selected']} has the lowest. {layers.paper}".rstrip()
+    )
     yield ""
-    levels = FLOPS.split(",")
-    yield _line("layer", "TE", "rank", *(f"{level} %" for level in levels))
-    yield _line(*["---"] * (3 + len(levels)))
+    yield _line("layer", "TE", "rank", "first in", *(f"{level} %" for level in levels))
+    yield _line(*["---"] * (4 + len(levels)))
     for row in found["layers"]:
-        if row["infeasible"] is not None:
-            yield _line(str(row["layer"]), row["infeasible"], "", *[""] * len(levels))
-            continue
-        accuracy = next(iter((row["accuracy"] or {}).values()), {})
-        figures = [_accuracy(accuracy.get(level)) for level in levels]
-        yield _line(
-            str(row["layer"]), f"{row['entropy']['transfer_entropy']:.3f}", str(row["rank"]), *figures
-        )
+        entropy = [row["infeasible"], "", ""]
+        if row["infeasible"] is None:
+            first = f"{100 * row['spread']['best']:.0f} %"
+            entropy = [f"{row['entropy']['transfer_entropy']:.2f}", str(row["rank"]), first]
+        values = row["accuracy"][metric["name"]]
+        yield _line(str(row["layer"]), *entropy, *(_accuracy(values, metric, level) for level in levels))
+    best = [str(accuracy["best"][level]) for level in levels]
+    yield _line("the best layer", "", "", "", *best)
+    agreement = [accuracy["rank_correlation"][level]["rho"] for level in levels]
+    shown = ["" if rho is None else f"{rho:+.2f}" for rho in agreement]
+    yield _line("rank correlation of TE with it", "", "", "", *shown)
+    yield ""
+    yield "*first in*: the share of resamples of the clips in which the layer has the lowest TE."
 
 
-def _accuracy(value: Any) -> str:
-    number = value["value"] if isinstance(value, dict) else value
-    return "" if number is None else f"{100 * number:.1f}"
+def _better(metric: Json) -> str:
+    return "lower" if metric["lower_is_better"] else "higher"
+
+
+def _accuracy(values: Json, metric: Json, key: str) -> str:
+    """In percent; empty where the level cannot be met."""
+    found = values.get(key)
+    scale = 100 if metric["unit"] == "share" else 1
+    return "" if found is None or found["value"] is None else f"{scale * found['value']:.1f}"
 
 
 def _environment(found: Json) -> Iterator[str]:
