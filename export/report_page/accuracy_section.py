@@ -69,7 +69,9 @@ def series(label: str) -> str:
 
 
 def _context(comparison: Comparison) -> str:
-    return f"{comparison.task}, {clips_text(comparison.clips)}, {comparison.source.name}"
+    positions = f"positions {comparison.positions}" if comparison.positions else ""
+    parts = comparison.task, clips_text(comparison.clips), positions, comparison.source.name
+    return ", ".join(part for part in parts if part)
 
 
 def _title(comparison: Comparison, metric: Metric) -> str:

@@ -70,15 +70,17 @@ class Comparison:
     full: Cell
     rows: tuple[Row, ...]
     failures: tuple[ClipFailure, ...]
-    part: str = ""  # the schedule of its rows, where they are a part of the file's
+    positions: str = ""  # of rows after a reduction; files of earlier versions do not tell
+    part: str = ""  # the schedule of its rows, where they have one
 
 
 def by_schedule(comparison: Comparison, most: int) -> Iterator[Comparison]:
-    """A comparison of more than `most` rows as one for each schedule, whose labels name the method alone."""
-    if len(comparison.rows) <= most:
+    """One for each schedule, whose labels name the method alone; up to `most` rows of several stay one."""
+    schedules = dict.fromkeys(row.schedule for row in comparison.rows)
+    if len(schedules) > 1 and len(comparison.rows) <= most:
         yield comparison
         return
-    for schedule in dict.fromkeys(row.schedule for row in comparison.rows):
+    for schedule in schedules:
         own = (row for row in comparison.rows if row.schedule == schedule)
         rows = tuple(replace(row, label=row.label.removesuffix(f", {schedule}")) for row in own)
         yield replace(comparison, rows=rows, part=schedule)
@@ -90,15 +92,17 @@ def read_comparison(fields: Fields, name: str) -> Comparison:
     Raises:
         FieldError: a field is missing or of another kind.
     """
-    metrics = tuple(map(read_metric, fields.each("metrics")))
+    metrics, protocol = tuple(map(read_metric, fields.each("metrics"))), fields.inner("protocol")
+    positions = protocol.maybe(protocol.text, "positions") or ""
     return Comparison(
-        source=_source(fields, name),
+        source=_source(fields, name, positions),
         task=fields.text("task"),
         clips=int(fields.number("clips")),
         metrics=metrics,
         full=_cell(fields.inner("full"), metrics, 0.0),
         rows=tuple(_row(row, metrics) for row in fields.each("rows")),
         failures=tuple(read_failures(fields)),
+        positions=positions,
     )
 
 
@@ -141,11 +145,13 @@ def _estimate(fields: Fields, metric: Metric) -> Estimate | None:
     return None if value is None else scaled(metric, value, low, high)
 
 
-def _source(fields: Fields, name: str) -> Source:
+def _source(fields: Fields, name: str, positions: str) -> Source:
     checkpoint, protocol = mapping(fields, "checkpoint"), fields.inner("protocol")
     clips = mapping(protocol, "clips").get("source", "CLIPS")
     levels = ",".join(f"{level:g}" for level in fields.numbers("levels"))
     folder = checkpoint.get("folder", "CHECKPOINT")
-    command = ("compare", str(folder), "--manifest", str(clips), "--flops", levels, "-o", name)
+    options = ("--manifest", str(clips), "--task", fields.text("task"), "--flops", levels)
+    kept = ("--positions", positions) if positions else ()
+    command = ("compare", str(folder), *options, *kept, "-o", name)
     settings = {"task": fields.text("task"), "checkpoint": checkpoint, **protocol.content}
     return Source(name, "compare", command, settings, mapping(fields, "environment"))

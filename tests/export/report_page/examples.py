@@ -155,6 +155,7 @@ def _comparison(
         "checkpoint": {"folder": "CHECKPOINT", "family": "qwen", "dims": {"num_layers": LAYERS}},
         "protocol": {
             "clips": {"source": "clips.jsonl", "count": 2620},
+            "positions": "kept",
             "seeds": 3,
             "method": "bootstrap over clips, 95 % percentile intervals",
         },

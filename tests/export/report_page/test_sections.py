@@ -52,6 +52,16 @@ def test_accuracy_is_drawn_over_the_flops_that_were_removed_not_over_those_asked
     assert a_tome["error_y"]["array"] == pytest.approx([0.04 * y + 0.1 for y in a_tome["y"]])
 
 
+def test_rows_of_one_schedule_are_called_by_their_methods_alone(tmp_path):
+    content = examples.asr_comparison()
+    content["rows"] = [row for row in content["rows"] if row["schedule"] == "constant"]
+    section = next(sections(read_results([write(tmp_path / "compare.json", content)])))
+    methods = ["random merge", "random evict", "A-ToMe", "FastAdaSP"]
+    assert [swatch.label for swatch in section.legend] == [*methods, "full model"]
+    assert section.plots[0].title == "WER, %, constant"
+    assert "positions kept" in section.plots[0].context
+
+
 def test_the_full_model_is_a_line_across_the_plot(by_title):
     (line,) = by_title["Accuracy and FLOPs"].plots[0].figure["layout"]["shapes"]
     assert line["y0"] == line["y1"] == pytest.approx(2.21)
