@@ -569,7 +569,8 @@ def test_an_interrupted_build_leaves_nothing_behind(
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
 def test_an_interrupted_run_ends_without_a_traceback(tiny_artifact: Path) -> None:
     command = [sys.executable, "-m", "fastadasp.export", "run", str(tiny_artifact), "-"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=False) as process:
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, preexec_fn=_mind_interrupts) as process:
         assert process.stdin is not None
         assert process.stderr is not None
         process.stdin.write(b"RIFF")
@@ -579,6 +580,11 @@ def test_an_interrupted_run_ends_without_a_traceback(tiny_artifact: Path) -> Non
         stderr = process.stderr.read().decode()
         assert process.wait() == 1
     assert stderr.strip() == "Aborted!"
+
+
+def _mind_interrupts() -> None:
+    """Whoever starts the tests in the background of a shell has them ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _wait_until_read(pipe: int, seconds: float = 60) -> None:
