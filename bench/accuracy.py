@@ -139,15 +139,8 @@ def commands(workers: int) -> Iterator[tuple[Path, list[str]]]:
             [
                 *("compare", "demo/model", "--manifest", f"build/evaluation/{table.clips}.jsonl"),
                 *("--task", table.task, "--methods", "all", "--schedules", table.schedules, "--flops", FLOPS),
-                *(
-                    "--start-layer",
-                    str(layer),
-                    *_positions(table),
-                    "--workers",
-                    str(workers),
-                    "-o",
-                    _name(output),
-                ),
+                *("--start-layer", str(layer), *_positions(table)),
+                *("--workers", str(workers), "-o", _name(output)),
             ],
         )
 
