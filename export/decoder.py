@@ -140,11 +140,10 @@ class _Prefill(_Layers):
         g = self.g
         x, branch = self._prompt(), None
         span = self._span(front_end)
-        length, prompt_rows = span.length, g.dim(x, 0)
-        places = self._places(x) if self.resolved.keeps_positions else ""
-        all_angles = self._all_angles(x)
+        prompt, length, places = x, span.length, self._places(x)
+        all_angles = self.angles(places, "/rope")  # those of reduced layers are the first ones
         if self.resolved.cache_only and self.resolved.merging_layers:
-            self.evictions = dict.fromkeys(self.resolved.merging_layers, self._eviction(span, x))
+            self.evictions = dict.fromkeys(self.resolved.merging_layers, self._eviction(span, places))
         for i, layer in enumerate(self.spec.layers[:-1]):
             x, normed = self.norm(x, branch, layer.attn_norm, f"/layers.{i}/attn_norm")
             query, key, value, cached = self._query_key_value(normed, layer, i, all_angles)
@@ -156,10 +155,12 @@ class _Prefill(_Layers):
             if self.ratios[i] and not self.resolved.cache_only:
                 site = Site(f"/layers.{i}/reduce", i, self.dims, query, key, mass, span, length)
                 x = g.op("Add", x, out, name=f"/layers.{i}/attn")
-                x, places, length = self._reduce(site, self.ratios[i], x, places)
-                if places:
-                    gone = g.op("Sub", prompt_rows, g.dim(x, 0))
+                if self.resolved.keeps_positions:
+                    x, length, places = self._reduce(site, self.ratios[i], x, places)
+                    gone = g.op("Sub", g.dim(prompt, 0), g.dim(x, 0))
                     all_angles = self.angles(self._earlier(places, gone), f"{site.name}/rope")
+                else:
+                    x, length, _ = self._reduce(site, self.ratios[i], x)
                 x, normed = self.norm(x, None, layer.mlp_norm, name)
             else:
                 x, normed = self.norm(x, out, layer.mlp_norm, name)
@@ -184,14 +185,6 @@ class _Prefill(_Layers):
         length = g.op("Sub", g.dim(sig.AUDIO_EMBEDS, 0), g.ints(before + after))
         return Span(start, length, before, after)
 
-    def _all_angles(self, x: str, removed: str | None = None) -> Angles:
-        """Angles of every row of the unreduced prompt; reduced layers use the first of them.
-
-        With `removed`, which is int64 of shape (1,), all rows stand so many positions earlier.
-        """
-        places = self._places(x)
-        return self.angles(self._earlier(places, removed) if removed else places, "/rope")
-
     def _places(self, x: str) -> str:
         """The positions of all rows of the prompt, as numbers: (rows, 1)."""
         g = self.g
@@ -203,10 +196,11 @@ class _Prefill(_Layers):
         """Positions so far before `places`; `by` is int64 of shape (1,)."""
         return self.g.op("Sub", places, self.g.op("Cast", by, to=FLOAT))
 
-    def _eviction(self, span: Span, x: str) -> _Eviction:
+    def _eviction(self, span: Span, places: str) -> _Eviction:
         ratio = self.resolved.ratio
         removed = removed_rows(self.g, span.length, ratio, "/reduce")
-        return _Eviction(Cut(span, span.length, removed, ratio), self._all_angles(x, removed))
+        angles = self.angles(self._earlier(places, removed), "/rope")
+        return _Eviction(Cut(span, span.length, removed, ratio), angles)
 
     def _query_key_value(
         self, normed: str, layer: DecoderLayer, i: int, all_angles: Angles
@@ -262,10 +256,10 @@ class _Prefill(_Layers):
         out = self.lowering.causal_attention(self.g, name, self.dims, query, key, value)
         return self.g.shaped(out, (None, width)), None
 
-    def _reduce(self, site: Site, ratio: Fraction, rows: str, places: str) -> tuple[str, str, str]:
-        rows, places, length = reduce_rows(self.g, self.lowering, self.profile, ratio, site, rows, places)
+    def _reduce(self, site: Site, ratio: Fraction, rows: str, places: str = "") -> tuple[str, str, str]:
+        rows, length, places = reduce_rows(self.g, self.lowering, self.profile, ratio, site, rows, places)
         rows = self.g.shaped(rows, (None, self.dims.hidden_size))
-        return rows, self.g.shaped(places, (None, 1), FLOAT) if places else "", length
+        return rows, length, self.g.shaped(places, (None, 1), FLOAT) if places else ""
 
     def _wide_mlp(self, normed: str, layer: DecoderLayer, name: str) -> str:
         linears = (layer.gate, layer.up, layer.down)

@@ -38,7 +38,7 @@ def needs_mass(profile: Profile) -> bool:
 def reduce_rows(
     g: Graph, lowering: Lowering, profile: Profile, ratio: Fraction, site: Site, hidden: str, places: str = ""
 ) -> tuple[str, str, str]:
-    """Append the reduction; return the rows, their positions, and the new length of the span.
+    """Append the reduction; return the rows, the new length of the span, and the positions of the rows.
 
     The count is floor(length * ratio) in exact int64 arithmetic. `places`, (rows, 1), where positions are
     kept, goes the way of the rows: what is merged stands at the mean position, by the same weights.
@@ -51,7 +51,7 @@ def reduce_rows(
         removed = g.op("Sub", g.dim(hidden, 0), g.dim(reduced, 0))
     if places:
         places = lowering.reduce(g, f"{site.name}/positions", op_type, [places, *inputs], cut)
-    return reduced, places, g.op("Sub", site.length, removed)
+    return reduced, g.op("Sub", site.length, removed), places
 
 
 def removed_rows(g: Graph, length: str, ratio: Fraction, name: str) -> str:
