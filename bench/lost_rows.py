@@ -20,7 +20,7 @@ from statistics import median
 from typing import Any
 
 from fastadasp.export.accuracy import read_clips
-from fastadasp.export.accuracy.calibration import Calibration, encoder_session
+from fastadasp.export.accuracy.calibration import Calibration, encoder_session, prompt_rows
 from fastadasp.export.accuracy.compared_methods import COMPARED_METHODS
 from fastadasp.export.accuracy.comparison_grid import comparison_grid
 from fastadasp.export.accuracy.comparison_options import CompareOptions
@@ -75,18 +75,14 @@ def stretches(model: Path, manifest: Path, level: Fraction) -> Iterator[list[str
     )
     rows = comparison_grid(spec, options, mean_request(source, spec, clips, None))
     decoder = TorchDecoder(spec.decoder)
-    bos, eos = spec.front_end.bos_rows, spec.front_end.eos_rows
     with encoder_session(spec, 1) as encoder, torch.no_grad():
         read = [Calibration(source, spec, encoder).read(clip) for clip in clips]
         for row in rows:
             resolved = resolve_for(row.cells[0].profiles[0], spec)
             alone, lost, places = [], [], []
             for clip in read:
-                before, after = decoder.embed(clip.prompt.before), decoder.embed(clip.prompt.after)
-                span = Span(len(before) + bos, len(clip.audio) - bos - eos)
-                share = shares(
-                    decoder, torch.cat([before, torch.as_tensor(clip.audio), after]), span, resolved
-                )
+                prompt, span = prompt_rows(decoder, spec, clip)
+                share = shares(decoder, prompt, span, resolved)
                 second = span.length / clip.seconds
                 alone.append(int((share > 0).sum(1).max()) / second)
                 gap = longest_run((share.sum(0) == 0).tolist())

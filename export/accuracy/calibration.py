@@ -23,8 +23,10 @@ from ..encoder import build_encoder
 from ..lowering.onnxruntime import OnnxRuntimeLowering
 from ..model_spec import SpeechModelSpec, tensors_of
 from ..tokenizer import prompt_codec
+from ..torch_reduction import Span
 from ..weights import Converted
 from .clips import Clip
+from .torch_decoder import Torch, TorchDecoder
 
 Floats = npt.NDArray[np.float32]
 
@@ -73,6 +75,16 @@ class Calibration:
                 f"{place}: {audio.seconds:.1f} s take {frames + around} rows beside {prompt.num_text_rows} "
                 f"of prompt, and this model has {positions} positions: cut the audio"
             )
+
+
+def prompt_rows(decoder: TorchDecoder, model: SpeechModelSpec, clip: ClipInput) -> tuple[Torch, Span]:
+    """Text, audio and text as rows (rows, hidden_size), and where the audio frames are."""
+    import torch
+
+    before, after = decoder.embed(clip.prompt.before), decoder.embed(clip.prompt.after)
+    bos, eos = model.front_end.bos_rows, model.front_end.eos_rows
+    rows = torch.cat([before, torch.as_tensor(clip.audio), after])
+    return rows, Span(len(before) + bos, len(clip.audio) - bos - eos)
 
 
 @contextmanager

@@ -15,9 +15,7 @@ from ...profiles.flops import ResolvedProfile
 from ...runtime.environment import environment
 from ..checkpoint import Checkpoint
 from ..families.family import load_model
-from ..model_spec import SpeechModelSpec
-from ..torch_reduction import Span
-from .calibration import Calibration, ClipInput, encoder_session
+from .calibration import Calibration, encoder_session, prompt_rows
 from .candidate_layers import Candidate, candidate_layers, profile_of
 from .clips import Clip
 from .layer_outputs import layer_outputs
@@ -26,7 +24,7 @@ from .layer_selection import LayerFigures, LayerSelection
 from .reference_request import ReferenceRequest, mean_request
 from .selection_options import SelectionOptions
 from .streaming_moments import Moments
-from .torch_decoder import Torch, TorchDecoder
+from .torch_decoder import TorchDecoder
 from .transfer_entropy import LayerMoments, transfer_entropy
 
 LIBRARIES = ("torch",)
@@ -105,21 +103,11 @@ def _measure(
         progress(done, len(clips))
         read = calibration.read(clip)
         seconds += read.seconds
-        outputs = layer_outputs(decoder, *_prompt(decoder, calibration.model, read), feasible)
+        outputs = layer_outputs(decoder, *prompt_rows(decoder, calibration.model, read), feasible)
         for layer, output in outputs.items():
             found[layer].append((_moments(output.at_last, clip), _moments(output.at_layer, clip)))
     terms = {layer: tuple(zip(*pairs, strict=True)) for layer, pairs in found.items()}
     return {layer: LayerMoments(*pair) for layer, pair in terms.items()}, seconds
-
-
-def _prompt(decoder: TorchDecoder, model: SpeechModelSpec, clip: ClipInput) -> tuple[Torch, Span]:
-    """Text, audio and text as rows (rows, hidden_size), and where the audio frames are."""
-    import torch
-
-    before, after = decoder.embed(clip.prompt.before), decoder.embed(clip.prompt.after)
-    bos, eos = model.front_end.bos_rows, model.front_end.eos_rows
-    rows = torch.cat([before, torch.as_tensor(clip.audio), after])
-    return rows, Span(len(before) + bos, len(clip.audio) - bos - eos)
 
 
 def _moments(rows: Any, clip: Clip) -> Moments:
