@@ -140,7 +140,7 @@ class _Prefill(_Layers):
         g = self.g
         x, branch = self._prompt(), None
         span = self._span(front_end)
-        prompt, length, places = x, span.length, self._places(x)
+        length, places = span.length, self._places(x)
         all_angles = self.angles(places, "/rope")  # those of reduced layers are the first ones
         if self.resolved.cache_only and self.resolved.merging_layers:
             self.evictions = dict.fromkeys(self.resolved.merging_layers, self._eviction(span, places))
@@ -157,7 +157,7 @@ class _Prefill(_Layers):
                 x = g.op("Add", x, out, name=f"/layers.{i}/attn")
                 if self.resolved.keeps_positions:
                     x, length, places = self._reduce(site, self.ratios[i], x, places)
-                    gone = g.op("Sub", g.dim(prompt, 0), g.dim(x, 0))
+                    gone = g.op("Sub", span.length, length)
                     all_angles = self.angles(self._earlier(places, gone), f"{site.name}/rope")
                 else:
                     x, length, _ = self._reduce(site, self.ratios[i], x)
