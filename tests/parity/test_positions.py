@@ -27,10 +27,7 @@ def rows(model):
 
 
 def masked_logits(model, rows, hidden_from):
-    """Logits after prompt and tokens of transformers, where layers from `layer` on see no `columns`.
-
-    `hidden_from` has the columns by layer.
-    """
+    """Logits after prompt and tokens of transformers; columns are hidden from a layer on, by layer."""
     embed = model.get_input_embeddings()
     texts = [embed(torch.as_tensor(ids)) for ids in (BEFORE, AFTER, TOKENS)]
     x = torch.cat([texts[0], torch.as_tensor(rows), *texts[1:]])[None]
