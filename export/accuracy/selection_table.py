@@ -31,7 +31,8 @@ def selection_sections(selection: LayerSelection) -> Iterator[Section | str]:
     for row in selection.layers:
         table.add_row(*_cells(row), style="bold" if row.layer == selection.selected else None)
     audio = f"{protocol['clips']} clips, {seconds(protocol['audio_seconds'])} s of audio"
-    yield Section(f"transfer entropy of one merge, {audio}", table, LEGEND.format(**protocol))
+    title = f"transfer entropy of one merge, positions {protocol['positions']}, {audio}"
+    yield Section(title, table, LEGEND.format(**protocol))
     yield ""
     yield f"layer {selection.selected} is selected, ratio {selection.profile.ratio}"
     if selection.accuracy is not None:

@@ -49,7 +49,7 @@ def _rounds(tuning: Tuning) -> Section:
     search, held_out = (len(half.clips) for half in (tuning.halves.search, tuning.halves.held_out))
     return Section(
         f"{tuning.metric.title} lost on {search} clips ({held_out} are held out, drawn by seed "
-        f"{tuning.options.evaluation.seed})",
+        f"{tuning.options.evaluation.seed}); positions {tuning.options.positions}",
         table,
         f"loss @ FLOPs level in %; kept to: the highest level that loses at most {_budget(tuning)}, if "
         "losses grow with the level",

@@ -120,6 +120,7 @@ def test_clips_of_the_demo_give_a_profile_that_meets_the_target(own_clips, tmp_p
         results,
     )
     assert result.exit_code == 0, result.output
+    assert f"transfer entropy of one merge, positions {positions}" in " ".join(result.output.split())
     found = json.loads(results.read_text("utf-8"))
     assert_consistent(found)
     assert found["protocol"]["clips"] == 3
