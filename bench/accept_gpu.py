@@ -37,8 +37,10 @@ from fastadasp.runtime.report import console as plain_console
 from fastadasp.runtime.report import show
 from fastadasp.runtime.tensorrt.sessions import open_platform
 
-PARITY_PROFILES = ("full", "dense-constant-50", "dense-decay-50", "sparse-50")
-LATENCY_PROFILES = ("full", "dense-constant-50")
+FULL, DENSE, DECAY, SPARSE = map(load_profile, ("full", "dense-constant-50", "dense-decay-50", "sparse-50"))
+KEPT = replace(DENSE, name=f"{DENSE.name}-kept", positions="kept")
+PARITY_PROFILES = FULL, DENSE, DECAY, SPARSE, KEPT
+LATENCY_PROFILES = FULL, DENSE
 PRECISIONS = ("bf16", "fp16")
 DEMO = Path(__file__).parent.parent / "demo/model"
 MATRIX = BenchmarkOptions(beams=(1, 5), audio_seconds=(120.0, 240.0), new_tokens=64)
@@ -72,8 +74,7 @@ def main() -> int:
 
 def parity(folder: Path, engines: EngineOptions) -> int:
     """Build the demo model, compare every engine with the reference, and say how many comparisons fail."""
-    profiles = tuple(map(load_profile, PARITY_PROFILES))
-    build(DEMO, folder, BuildOptions(profiles, force=True, engines=engines), print)
+    build(DEMO, folder, BuildOptions(PARITY_PROFILES, force=True, engines=engines), print)
     verdicts = check_artifact(open_artifact(folder), CheckOptions(clips=demo_clips(), backends=("tensorrt",)))
     show(plain_console(), verdict_sections(verdicts, f"torch with the weights of {folder}"))
     print(*differences(verdicts), sep="\n")
@@ -94,9 +95,8 @@ def latency(checkpoint: Path | None, engines: EngineOptions) -> dict[str, Any]:
         folder = Path(scratch) / "artifact"
         if checkpoint is None:
             write_checkpoint(Path(scratch) / "checkpoint", SIZES, "bfloat16")
-        profiles = tuple(map(load_profile, LATENCY_PROFILES))
         source = checkpoint or Path(scratch) / "checkpoint"
-        build(source, folder, BuildOptions(profiles, engines=engines), print)
+        build(source, folder, BuildOptions(LATENCY_PROFILES, engines=engines), print)
         found = run_benchmark(SpeechLM.load(folder, backend="tensorrt"), MATRIX)
     model = str(checkpoint) if checkpoint else "24 layers of width 1024, random weights"
     return {"model": model, **found.to_json(), "cases": [asdict(case) for case in found.results]}

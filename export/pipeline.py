@@ -154,19 +154,12 @@ def _check_methods(profiles: Sequence[ResolvedProfile], lowering: Lowering) -> N
             f"each KV head keeps the rows that it attends to most, and {lowering.name} has no plugin that "
             "sums attention by head",
         )
-    if not lowering.keeps_positions:
-        _refuse(
-            [profile for profile in profiles if profile.keeps_positions],
-            f'positions = "kept" merges float32 positions as rows of another type are merged, and '
-            f"{lowering.name} has no plugin that does both",
-            'leave it out, which is "compact"',
-        )
 
 
-def _refuse(profiles: Sequence[ResolvedProfile], reason: str, remedy: str = "choose another method") -> None:
+def _refuse(profiles: Sequence[ResolvedProfile], reason: str) -> None:
     if profiles:
         names = ", ".join(f"{profile.name} ({profile.method})" for profile in profiles)
-        raise ProfileError(f"profile {names}: {reason}; {remedy}, or build for onnxruntime")
+        raise ProfileError(f"profile {names}: {reason}; choose another method, or build for onnxruntime")
 
 
 def prefill_file(profile: str) -> str:

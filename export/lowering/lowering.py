@@ -50,7 +50,6 @@ class Lowering(Protocol):
     precision: Precision
     takes_data_dependent_lengths: bool  # whether a tensor may be as long as its data make it (a_tome)
     evicts_caches: bool  # whether each KV head of a cache may keep rows of its own (h2o)
-    keeps_positions: bool  # whether a reduction takes positions the way of the rows, in float32
     domains: tuple[str, ...]  # opset domains beside the standard one and the project's
 
     def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:
@@ -112,4 +111,4 @@ class Lowering(Protocol):
         cut: Cut,
         outputs: Sequence[str] | int = 1,
     ) -> str:
-        """One op that removes rows; give the first of its outputs."""
+        """One op that removes rows, of any type; give the first of its outputs."""

@@ -35,7 +35,6 @@ class OnnxRuntimeLowering:
     precision: Precision = FP32
     takes_data_dependent_lengths = True
     evicts_caches = True
-    keeps_positions = True
     domains: tuple[str, ...] = (CONTRIB,)
 
     def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:

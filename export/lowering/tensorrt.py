@@ -35,7 +35,6 @@ class TensorRTLowering:
     name = "tensorrt"
     takes_data_dependent_lengths = False
     evicts_caches = False
-    keeps_positions = False
     domains: tuple[str, ...] = ()
 
     def __init__(self, precision: Precision, max_audio_rows: int) -> None:

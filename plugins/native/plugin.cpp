@@ -43,8 +43,9 @@ bool isOfKind(PluginTensorDesc const& tensor, Kind kind, PluginTensorDesc const&
 {
     bool const fits = kind == Kind::kFloat ? tensor.type == DataType::kFLOAT
         : kind == Kind::kInt64             ? tensor.type == DataType::kINT64
-                                           : elementType(tensor.type) && tensor.type == first.type;
-    return fits && tensor.format == TensorFormat::kLINEAR;
+                                           : elementType(tensor.type) != nullptr;
+    bool const isLikeFirst = kind != Kind::kActivation || tensor.type == first.type;
+    return fits && isLikeFirst && tensor.format == TensorFormat::kLINEAR;
 }
 
 int32_t headBlockOf(int64_t headDim)

@@ -14,8 +14,8 @@ using namespace nvinfer1;
 constexpr char const* kNamespace = "fastadasp";
 constexpr char const* kVersion = "1";
 
-// Element types that a tensor may have. Activations are fp32, fp16 or bf16, all of one plugin the same.
-enum class Kind { kActivation, kFloat, kInt64 };
+// Element types that a tensor may have. Activations are fp32, fp16 or bf16: as the first input, or of a type of their own.
+enum class Kind { kActivation, kOwnActivation, kFloat, kInt64 };
 
 struct Input {
     char const* name;

@@ -66,7 +66,7 @@ struct Call {
     cudaStream_t stream;
     int32_t rows, width, start, length, removed;
 
-    char const* type() const { return elementType(inputs[0].type); }
+    char const* type(int32_t input) const { return elementType(inputs[input].type); }
 };
 
 // `Op` has, beside what Plugin asks for:
@@ -143,7 +143,7 @@ protected:
     static bool mergeRows(Call const& call, void const* weight)
     {
         Launcher merge{};
-        return findKernel(merge, "merge_rows", call.type(), 0, call.stream)
+        return findKernel(merge, "merge_rows", call.type(0), 0, call.stream)
             && merge(call.rows - call.removed, merge.programs(call.width),
                 {&call.in[0], &weight, &call.arrays.starts, &call.out, &call.width});
     }
@@ -187,7 +187,7 @@ class MergeTokens final : public Reducer<MergeTokens> {
 public:
     static constexpr char const* kName = "MergeTokens";
     static constexpr Input kInputs[] = {
-        kHidden, {"key", "(kv_heads, rows, head_dim)", 3, Kind::kActivation, 1}, kWeight, kTextBefore, kTextAfter};
+        kHidden, {"key", "(kv_heads, rows, head_dim)", 3, Kind::kOwnActivation, 1}, kWeight, kTextBefore, kTextAfter};
     static constexpr bool kMerges = true;
 
     using Reducer::Reducer;
@@ -200,7 +200,7 @@ public:
         int32_t const headBlock = headBlockOf(headDim);
         Launcher similarity{};
         bool const done = headBlock
-            && findKernel(similarity, "edge_similarity", call.type(), headBlock, call.stream)
+            && findKernel(similarity, "edge_similarity", call.type(1), headBlock, call.stream)
             && similarity(scoreCount(call), 1,
                 {&call.in[1], &call.arrays.similarity, &call.rows, &call.start, &call.length, &kvHeads, &headDim});
         return done ? call.arrays.similarity : nullptr;
@@ -234,7 +234,7 @@ public:
     static bool write(Call const& call)
     {
         Launcher copy{};
-        return findKernel(copy, "copy_rows", call.type(), 0, call.stream)
+        return findKernel(copy, "copy_rows", call.type(0), 0, call.stream)
             && copy(call.rows - call.removed, copy.programs(call.width),
                 {&call.in[0], &call.arrays.starts, &call.out, &call.width});
     }

@@ -29,14 +29,19 @@ pytest.importorskip("tensorrt_rtx", reason="engines need the extra tensorrt-rtx"
 
 LIMITS = EngineOptions(max_audio_seconds=8, max_beams=4, max_text_rows=32, max_new_tokens=32)
 METHODS = {
-    "weighted": ({"method": "weighted_merge"}, ("AttentionMass", "MergeTokens")),
-    "average": ({"method": "average_merge"}, ("MergeTokens",)),
-    "random-merge": ({"method": "random_merge"}, ("AttentionMass", "MergeEdges")),
-    "random-evict": ({"method": "random_evict", "include_audio_bos": True}, ("EvictTokens",)),
-    "fastv": ({"method": "fastv"}, ("AttentionMass", "EvictTokens")),
-    "fastv-last": ({"method": "fastv", "fastv_score": "last_query"}, ("EvictTokens",)),
+    "weighted": ({"method": "weighted_merge"}, {"AttentionMass": 1, "MergeTokens": 1}),
+    "average": ({"method": "average_merge"}, {"MergeTokens": 1}),
+    "random-merge": ({"method": "random_merge"}, {"AttentionMass": 1, "MergeEdges": 1}),
+    "random-evict": ({"method": "random_evict", "include_audio_bos": True}, {"EvictTokens": 1}),
+    "fastv": ({"method": "fastv"}, {"AttentionMass": 1, "EvictTokens": 1}),
+    "fastv-last": ({"method": "fastv", "fastv_score": "last_query"}, {"EvictTokens": 1}),
+    "weighted-kept": (
+        {"method": "weighted_merge", "positions": "kept"},
+        {"AttentionMass": 1, "MergeTokens": 2},
+    ),
+    "random-evict-kept": ({"method": "random_evict", "positions": "kept"}, {"EvictTokens": 2}),
 }
-"""Profile -> its settings, and the plugins of each layer that reduces."""
+"""Profile -> its settings, and the plugins of each layer that reduces: one more where positions are kept."""
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +110,13 @@ def test_every_graph_becomes_a_plan_that_the_manifest_describes(engines):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_reduced_profiles_have_their_plugin_layers(engines, name):
-    """One each a layer that reduces, but for the last layer, which only computes its last row."""
+    """In every layer that reduces, but for the last layer, which only computes its last row."""
     manifest = open_artifact(engines).manifest
     last = manifest.decoder.dims.num_layers - 1
     reducing = sum(layer < last for layer in manifest.profiles[name].merging_layers)
     assert reducing
-    assert manifest.engines.plans[f"prefill.{name}"].plugin_layers == dict.fromkeys(
-        METHODS[name][1], reducing
-    )
+    expected = {plugin: count * reducing for plugin, count in METHODS[name][1].items()}
+    assert manifest.engines.plans[f"prefill.{name}"].plugin_layers == expected
 
 
 def test_the_unreduced_profile_has_no_plugin_layers(engines):

@@ -30,7 +30,6 @@ class StaticLowering(OnnxRuntimeLowering):
     name = "static"
     takes_data_dependent_lengths = False
     evicts_caches = False
-    keeps_positions = False
 
 
 @pytest.fixture
@@ -38,8 +37,8 @@ def write(tiny_checkpoint, tmp_path):
     model = load_model(Checkpoint(tiny_checkpoint))
     store = weight_store(tensors_of((model.encoder, model.decoder)), "link")
 
-    def write_for(lowering, method, schedule="single", **own):
-        profile = resolve_for(Profile("mine", method, schedule, 1, ratio=Fraction(1, 4), **own), model)
+    def write_for(lowering, method, schedule="single"):
+        profile = resolve_for(Profile("mine", method, schedule, 1, ratio=Fraction(1, 4)), model)
         return write_graphs(tmp_path, model, [profile], store, lowering)
 
     return write_for
@@ -56,12 +55,6 @@ def test_caches_that_each_head_shortens_are_refused_with_the_reason(write, tmp_p
         ProfileError, match=r"mine \(h2o\): each KV head keeps the rows .* static has no plugin"
     ):
         write(StaticLowering(), "h2o", "constant")
-    assert not list(tmp_path.iterdir())
-
-
-def test_kept_positions_are_refused_with_the_reason(write, tmp_path):
-    with pytest.raises(ProfileError, match=r'mine \(fastv\): positions = "kept" .* static has no plugin'):
-        write(StaticLowering(), "fastv", positions="kept")
     assert not list(tmp_path.iterdir())
 
 

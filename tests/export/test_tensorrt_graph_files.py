@@ -37,17 +37,14 @@ def test_a_folder_that_exists_is_left_alone(tiny_checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("method", "own", "reason"),
+    ("method", "reason"),
     [
-        ("a_tome", {}, "how many rows are left depends on the data"),
-        ("h2o", {}, "tensorrt has no plugin that sums attention by head"),
-        ("weighted_merge", {"positions": "kept"}, "tensorrt has no plugin that does both; leave it out"),
+        ("a_tome", "how many rows are left depends on the data"),
+        ("h2o", "tensorrt has no plugin that sums attention by head"),
     ],
 )
-def test_a_profile_without_a_plugin_is_refused_and_nothing_is_left(
-    tiny_checkpoint, tmp_path, method, own, reason
-):
-    profile = Profile("mine", method, "constant", 1, ratio=Fraction(1, 4), **own)
+def test_a_profile_without_a_plugin_is_refused_and_nothing_is_left(tiny_checkpoint, tmp_path, method, reason):
+    profile = Profile("mine", method, "constant", 1, ratio=Fraction(1, 4))
     with pytest.raises(ProfileError, match=reason):
         write_tensorrt_graphs(tiny_checkpoint, tmp_path / "graphs", [profile], "bf16")
     assert not list(tmp_path.iterdir())

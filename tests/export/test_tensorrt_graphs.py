@@ -26,7 +26,7 @@ from fastadasp.plugins.merge_tokens.reference import merge_edges, merge_tokens
 from fastadasp.profiles import Profile
 
 AUDIO_ROWS = 37
-SITES = {
+METHODS = {
     "weighted": {"method": "weighted_merge"},
     "average": {"method": "average_merge"},
     "random-merge": {"method": "random_merge"},
@@ -36,6 +36,7 @@ SITES = {
     "fastv": {"method": "fastv"},
     "fastv-last": {"method": "fastv", "fastv_score": "last_query"},
 }
+SITES = METHODS | {f"{name}-kept": {**method, "positions": "kept"} for name, method in METHODS.items()}
 
 
 def reducer(name, reference):

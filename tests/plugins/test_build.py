@@ -22,11 +22,8 @@ if shutil.which("g++") is None:
 
 SHARED_OF_SM80 = 164 << 10
 START_OFFSET, END_OFFSET = 2, 1
-REDUCERS = {
-    "MergeTokens": ["hidden", "key", "mass"],
-    "MergeEdges": ["hidden", "score", "mass"],
-    "EvictTokens": ["hidden", "score"],
-}
+REDUCERS = {"MergeTokens": ["key", "mass"], "MergeEdges": ["score", "mass"], "EvictTokens": ["score"]}
+WIDTHS = {"hidden": 96, "positions": 1}  # rows of an activation, and what goes the way of them in float32
 CASES = (
     (100, 5, 7, 1, 2),
     (100, 5, 7, 0, 1),
@@ -53,15 +50,19 @@ def model(rows, before, after, numerator, denominator, version="1", kind=T.FLOAT
     own = dict(domain="fastadasp", plugin_namespace="fastadasp", plugin_version=version)
     cut = dict(numerator=numerator, denominator=denominator)
     cut |= dict(start_offset={START_OFFSET}, end_offset={END_OFFSET})
-    reducers = {REDUCERS}
-    nodes = [oh.make_node("AttentionMass", ["query", "key"], ["mass"], **own)]
-    for name, inputs in reducers.items():
-        nodes.append(oh.make_node(name, [*inputs, "before", "after"], [name], **own, **cut))
+    types = dict(hidden=kind, positions=T.FLOAT)
+    nodes, reduced = [oh.make_node("AttentionMass", ["query", "key"], ["mass"], **own)], dict()
+    for name, inputs in {REDUCERS}.items():
+        for moved, dtype in types.items():
+            output = moved + " of " + name
+            nodes.append(oh.make_node(name, [moved, *inputs, "before", "after"], [output], **own, **cut))
+            reduced[output] = dtype
     value = oh.make_tensor_value_info
     inputs = [value("query", kind, [rows, 128]), value("key", kind, [2, rows, 32])]
-    inputs += [value("hidden", kind, [rows, 96]), value("score", T.FLOAT, [score])]
+    inputs += [value(name, types[name], [rows, width]) for name, width in {WIDTHS}.items()]
+    inputs += [value("score", T.FLOAT, [score])]
     inputs += [value("before", T.INT64, [before]), value("after", T.INT64, [after])]
-    outputs = [value("mass", T.FLOAT, [rows]), *(value(name, kind, None) for name in reducers)]
+    outputs = [value("mass", T.FLOAT, [rows]), *(value(*output, None) for output in reduced.items())]
     graph = oh.make_graph(nodes, "g", inputs, outputs)
     opsets = [oh.make_opsetid("", 20), oh.make_opsetid("fastadasp", 1)]
     return oh.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
@@ -132,7 +133,8 @@ def test_output_lengths_are_exact(built):
         rows, before, after, numerator, denominator = case
         length = max(rows - before - START_OFFSET - after - END_OFFSET, 0)
         assert mass == [rows]
-        assert reduced == [[rows - length * numerator // denominator, 96]] * len(REDUCERS), case
+        kept = rows - length * numerator // denominator
+        assert reduced == [[kept, width] for width in WIDTHS.values()] * len(REDUCERS), case
 
 
 @pytest.mark.parametrize("kind", ["FLOAT", "FLOAT16", "BFLOAT16"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -237,9 +237,11 @@ def test_a_key_that_is_not_a_number_merges_last(version):
 
 
 @every_kernel
-def test_rows_of_a_single_number(version):
-    hidden, key = normal(version.dtype, 9, 1), normal(version.dtype, 1, 9, 64)
-    assert_reduced(version, MERGE_TOKENS, hidden, key, torch.ones(9), start=1, length=7, removed=4)
+def test_positions_are_merged_in_float32_beside_keys_of_any_type(version):
+    positions, key = torch.arange(2980.0, 3000.0)[:, None], normal(version.dtype, 1, 20, 64)
+    weight = normal(torch.float32, 20).abs() + 0.1
+    as_float32 = replace(version, tolerance=1e-6)
+    assert_reduced(as_float32, MERGE_TOKENS, positions, key, weight, start=1, length=18, removed=9)
 
 
 @every_kernel
