@@ -126,7 +126,7 @@ def positions_option(command: Command) -> Command:
         type=click.Choice(POSITIONS),
         default=POSITIONS[0],
         show_default=True,
-        help="Whether rows close up after a reduction, or stay where they were (onnxruntime alone).",
+        help="Whether rows close up after a reduction, or stay where they were.",
     )(command)
 
 

@@ -20,7 +20,6 @@ from .parameters import (
     names,
     onnxruntime_options,
     percents,
-    positions_option,
     reference_option,
     require,
     search_options,
@@ -31,8 +30,8 @@ from .select_layer import profile_name
 DEFAULTS = TuneOptions(0.0)
 WER_TASK = "asr"
 TUNED = (
-    *("objective", "methods", "schedules", "start_layers", "levels"),
-    *("positions", "reference_seconds", "runs", "warmup"),
+    *("objective", "methods", "schedules", "start_layers", "levels", "positions"),
+    *("reference_seconds", "runs", "warmup"),
 )
 
 
@@ -94,7 +93,14 @@ def layers(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     metavar="PERCENT,...",
     help="FLOPs reductions that are tried.",
 )
-@positions_option
+@click.option(
+    "--positions",
+    callback=names,
+    default=listed(DEFAULTS.positions),
+    show_default=True,
+    metavar="NAME,...",
+    help="Whether rows close up after a reduction, or stay where they were: compact, kept.",
+)
 @reference_option
 @click.option(
     "--runs", type=int, default=DEFAULTS.runs, show_default=True, help="Timed runs of a finalist, at least."
@@ -112,10 +118,11 @@ def layers(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | None, **values: Any) -> None:
     """Find the profile of CHECKPOINT that saves most while it loses at most a budget of accuracy.
 
-    Half of the clips are searched on, by bisection over FLOPs levels for each schedule and start layer; the
-    other half, drawn by the seed, judges the choice once. The profile is written if the choice is within the
-    budget there, too; the exit code is 1 if it is not, if there is no choice, or if a clip failed. What was
-    found is kept in FILE.toml.work until the end: the same command goes on where it was stopped.
+    Half of the clips are searched on, by bisection over FLOPs levels for each schedule, start layer and kind
+    of positions; the other half, drawn by the seed, judges the choice once. The profile is written if the
+    choice is within the budget there, too; the exit code is 1 if it is not, if there is no choice, or if a
+    clip failed. What was found is kept in FILE.toml.work until the end: the same command goes on where it was
+    stopped.
     """
     for path in (output, results):
         if path is not None:

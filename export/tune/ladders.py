@@ -1,10 +1,11 @@
-"""What is tried: for each method, schedule and start layer a ladder of FLOPs levels, the gentlest first."""
+"""What is tried: for each method, schedule, start layer and kind of positions a ladder of FLOPs levels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import product
 
 from ...profiles.errors import ProfileError
 from ...profiles.profile import Profile
@@ -36,7 +37,8 @@ class Ladder:
     method: str
     schedule: str
     start_layer: int
-    candidates: tuple[Candidate, ...]  # of rising levels
+    positions: str
+    candidates: tuple[Candidate, ...] = ()  # of rising levels, the gentlest first
     unreachable: str | None = None  # why there are no further ones
 
 
@@ -53,10 +55,8 @@ def ladders_of(
     if beyond := [start for start in starts if start >= layers]:
         raise ProfileError(f"start layer {beyond[0]} is out of range: the last layer is {layers - 1}")
     found = tuple(
-        _ladder(model, options, reference, method, schedule, start)
-        for method in options.methods
-        for schedule in options.schedules
-        for start in starts
+        _with_candidates(model, options, reference, Ladder(*own))
+        for own in product(options.methods, options.schedules, starts, options.positions)
     )
     if not any(ladder.candidates for ladder in found):
         raise ProfileError(f"no level can be reached: {found[0].unreachable}")
@@ -69,32 +69,33 @@ def default_start_layers(num_layers: int) -> tuple[int, ...]:
     return tuple(sorted(start for start in wanted if start < num_layers))
 
 
-def _ladder(
-    model: SpeechModelSpec,
-    options: TuneOptions,
-    reference: ReferenceRequest,
-    method: str,
-    schedule: str,
-    start: int,
+def _with_candidates(
+    model: SpeechModelSpec, options: TuneOptions, reference: ReferenceRequest, ladder: Ladder
 ) -> Ladder:
     candidates: list[Candidate] = []
-    prefix = f"{method}-" if len(options.methods) > 1 else ""
     for level in sorted(options.levels):
         try:
             profile = Profile(
-                f"{prefix}{schedule}-{start}-flops-{shown(level)}",
-                method,
-                schedule,
-                start,
+                f"{_prefix(options, ladder)}-flops-{shown(level)}",
+                ladder.method,
+                ladder.schedule,
+                ladder.start_layer,
                 flops_reduction=level,
                 reference_audio_seconds=reference.audio_seconds,
                 reference_text_tokens=reference.text_rows,
-                positions=options.positions,
+                positions=ladder.positions,
             )
             candidates.append(Candidate(profile_of(resolve_for(profile, model)), level))
         except ProfileError as error:
-            return Ladder(method, schedule, start, tuple(candidates), str(error))
-    return Ladder(method, schedule, start, tuple(candidates))
+            return replace(ladder, candidates=tuple(candidates), unreachable=str(error))
+    return replace(ladder, candidates=tuple(candidates))
+
+
+def _prefix(options: TuneOptions, ladder: Ladder) -> str:
+    """What the names of a ladder's candidates begin with: all in which ladders differ."""
+    method = f"{ladder.method}-" if len(options.methods) > 1 else ""
+    positions = f"-{ladder.positions}" if len(options.positions) > 1 else ""
+    return f"{method}{ladder.schedule}-{ladder.start_layer}{positions}"
 
 
 def all_candidates(ladders: Sequence[Ladder]) -> list[Candidate]:

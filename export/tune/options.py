@@ -28,7 +28,7 @@ class TuneOptions:
     objective: str = "flops"
     methods: tuple[str, ...] = ("weighted_merge",)
     schedules: tuple[str, ...] = ("constant", "decay", "single")
-    positions: str = "compact"  # of the rows that a reduction leaves
+    positions: tuple[str, ...] = POSITIONS  # of the rows that a reduction leaves
     start_layers: tuple[int, ...] = ()  # if empty 0, 2, and a quarter, a third and a half of the layers
     levels: tuple[Fraction, ...] = tuple(Fraction(tenth, 10) for tenth in range(1, 6))  # FLOPs reductions
     reference_seconds: Fraction | None = (
@@ -51,11 +51,11 @@ def _faults(options: TuneOptions) -> Iterator[str]:
         ("objective", (options.objective,), OBJECTIVES),
         ("method", options.methods, TRIABLE),
         ("schedule", options.schedules, SCHEDULES),
-        ("positions", (options.positions,), POSITIONS),
+        ("positions", options.positions, POSITIONS),
     ):
         if unknown := [name for name in given if name not in known]:
             yield f"{kind} {', '.join(unknown)} cannot be tried: choose among {', '.join(known)}"
-    for name in ("methods", "schedules", "levels"):
+    for name in ("methods", "schedules", "positions", "levels"):
         if not getattr(options, name):
             yield f"{name}: nothing to try; give at least one"
     if low := [layer for layer in options.start_layers if layer < 0]:

@@ -49,7 +49,7 @@ def _rounds(tuning: Tuning) -> Section:
     search, held_out = (len(half.clips) for half in (tuning.halves.search, tuning.halves.held_out))
     return Section(
         f"{tuning.metric.title} lost on {search} clips ({held_out} are held out, drawn by seed "
-        f"{tuning.options.evaluation.seed}); positions {tuning.options.positions}",
+        f"{tuning.options.evaluation.seed}); positions {', '.join(tuning.options.positions)}",
         table,
         f"loss @ FLOPs level in %; kept to: the highest level that loses at most {_budget(tuning)}, if "
         "losses grow with the level",
@@ -58,7 +58,8 @@ def _rounds(tuning: Tuning) -> Section:
 
 def _name(tuning: Tuning, ladder: Ladder) -> str:
     method = f"{ladder.method} " if len(tuning.options.methods) > 1 else ""
-    return f"{method}{ladder.schedule} from {ladder.start_layer}"
+    positions = f", {ladder.positions}" if len(tuning.options.positions) > 1 else ""
+    return f"{method}{ladder.schedule} from {ladder.start_layer}{positions}"
 
 
 def _cell(tuning: Tuning, ladder: Ladder, number_of_round: int) -> str:

@@ -14,7 +14,6 @@ from fastadasp.export.tune.ladders import all_candidates, default_start_layers, 
 from fastadasp.export.tune.options import TuneOptions
 from fastadasp.profiles.errors import ProfileError, RequestError
 from fastadasp.profiles.flops import flops_reduction, resolve
-from fastadasp.profiles.keys import POSITIONS
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +44,14 @@ def test_every_candidate_meets_its_level_with_the_ratio_that_it_names(model, ref
         assert flops_reduction(model.decoder.dims, *rows, ratios) >= candidate.level
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("positions", [("compact",), ("kept",), ("compact", "kept")])
 def test_every_candidate_has_the_positions_that_are_asked_for(model, reference, positions):
-    candidates = all_candidates(ladders_of(model, TuneOptions(1.0, positions=positions), reference))
-    assert {candidate.profile.positions for candidate in candidates} == {positions}
+    ladders = ladders_of(model, TuneOptions(1.0, positions=positions), reference)
+    assert {candidate.profile.positions for candidate in all_candidates(ladders)} == set(positions)
+    for ladder in ladders:
+        for candidate in ladder.candidates:
+            assert candidate.profile.positions == ladder.positions
+            assert (f"-{ladder.positions}-" in candidate.name) == (len(positions) > 1)
 
 
 def test_a_level_out_of_reach_ends_its_ladder_with_the_reason(model, reference):
@@ -62,7 +65,13 @@ def test_a_level_out_of_reach_ends_its_ladder_with_the_reason(model, reference):
 
 
 def test_methods_are_told_apart_by_name_where_there_are_several(model, reference):
-    options = TuneOptions(1.0, methods=("fastv", "random_merge"), schedules=("constant",), start_layers=(1,))
+    options = TuneOptions(
+        1.0,
+        methods=("fastv", "random_merge"),
+        schedules=("constant",),
+        positions=("kept",),
+        start_layers=(1,),
+    )
     names = {candidate.name for candidate in all_candidates(ladders_of(model, options, reference))}
     assert {"fastv-constant-1-flops-10", "random_merge-constant-1-flops-10"} <= names
 
@@ -81,7 +90,7 @@ def test_nothing_to_try_is_refused(model, reference):
 def test_every_fault_of_the_options_is_told_at_once():
     with pytest.raises(RequestError) as caught:
         TuneOptions(
-            -1.0, methods=("a_tome", "h2o"), schedules=(), positions="last", start_layers=(-2,), runs=0
+            -1.0, methods=("a_tome", "h2o"), schedules=(), positions=("last",), start_layers=(-2,), runs=0
         )
     for part in (
         "a budget of -1: give a number of points from 0 on",
