@@ -32,7 +32,7 @@ browser:  ## Chromium, in which the tests of `report` open it; where it cannot b
 bench: $(READY)  ## ours against transformers, side by side in one process (about half an hour)
 	$(BIN)/python bench/compare.py -o bench/results/compare.json
 
-accuracy: $(READY) synthesisers  ## what token reduction costs the demo model: docs/accuracy.md (50 minutes)
+accuracy: $(READY) synthesisers  ## what token reduction costs the demo model: docs/accuracy.md (an hour)
 	$(BIN)/python bench/accuracy.py
 
 train: $(READY) synthesisers  ## the demo model from packages alone (about two hours)
