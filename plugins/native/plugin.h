@@ -14,7 +14,8 @@ using namespace nvinfer1;
 constexpr char const* kNamespace = "fastadasp";
 constexpr char const* kVersion = "1";
 
-// Element types that a tensor may have. Activations are fp32, fp16 or bf16: as the first input, or of a type of their own.
+// Element types that a tensor may have. An activation is fp32, fp16 or bf16, like the first input; kOwnActivation need
+// not be like it.
 enum class Kind { kActivation, kOwnActivation, kFloat, kInt64 };
 
 struct Input {
