@@ -67,23 +67,12 @@ COMPACT = (
         "asr-30", "Speech recognition, human voice, 28 to 30 s", "human-30", "asr", "constant,decay", "asr"
     ),
 )
-KEPT_SCHEDULES = {
-    "asr": "constant,decay",
-    "asr-30": "constant,decay",
-    "qa": "single",
-    "translate": "constant",
-}
 KEPT = tuple(
     replace(
-        table,
-        name=f"{table.name}-kept",
-        title=f"Kept positions: {table.title}",
-        schedules=KEPT_SCHEDULES[table.name],
-        paper=None,
-        positions="kept",
+        table, name=f"{table.name}-kept", title=f"Kept positions: {table.title}", paper=None, positions="kept"
     )
     for table in COMPACT
-    if table.name in KEPT_SCHEDULES
+    if table.name in ("asr", "asr-30", "qa", "translate")
 )
 TABLES = (*COMPACT, *KEPT)
 INTRODUCTION = """\
