@@ -237,6 +237,12 @@ def test_a_key_that_is_not_a_number_merges_last(version):
 
 
 @every_kernel
+def test_rows_of_a_single_number(version):
+    hidden, key = normal(version.dtype, 9, 1), normal(version.dtype, 1, 9, 64)
+    assert_reduced(version, MERGE_TOKENS, hidden, key, torch.ones(9), start=1, length=7, removed=4)
+
+
+@every_kernel
 def test_positions_are_merged_in_float32_beside_keys_of_any_type(version):
     positions, key = torch.arange(2980.0, 3000.0)[:, None], normal(version.dtype, 1, 20, 64)
     weight = normal(torch.float32, 20).abs() + 0.1

@@ -20,7 +20,7 @@ from fastadasp.runtime import SpeechLM
 
 DEMO = Path(__file__).parents[3] / "demo"
 SEARCH = ("--normalizer", "none", "--max-new-tokens", 8, "--resamples", 50)
-SMALL = ("--schedules", "constant", "--start-layers", 0, "--flops-levels", "10,20,30", *SEARCH)
+SMALL = ("--schedules", "constant,single", "--start-layers", 0, "--flops-levels", "10,20,30", *SEARCH)
 
 
 def call(*args):
