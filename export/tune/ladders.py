@@ -91,11 +91,17 @@ def _with_candidates(
     return replace(ladder, candidates=tuple(candidates))
 
 
+def told_apart(options: TuneOptions, ladder: Ladder) -> tuple[str, str]:
+    """A ladder's method and positions, each empty where all ladders have the same."""
+    method = ladder.method if len(options.methods) > 1 else ""
+    return method, ladder.positions if len(options.positions) > 1 else ""
+
+
 def _prefix(options: TuneOptions, ladder: Ladder) -> str:
     """What the names of a ladder's candidates begin with: all in which ladders differ."""
-    method = f"{ladder.method}-" if len(options.methods) > 1 else ""
-    positions = f"-{ladder.positions}" if len(options.positions) > 1 else ""
-    return f"{method}{ladder.schedule}-{ladder.start_layer}{positions}"
+    method, positions = told_apart(options, ladder)
+    parts = method, ladder.schedule, str(ladder.start_layer), positions
+    return "-".join(part for part in parts if part)
 
 
 def all_candidates(ladders: Sequence[Ladder]) -> list[Candidate]:

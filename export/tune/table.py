@@ -14,7 +14,7 @@ from ..accuracy.loss import Loss
 from ..accuracy.metric import SHARE, Metric
 from ..accuracy.table import DECIMALS, number, unit
 from ..accuracy.trials import BASELINE
-from .ladders import Ladder
+from .ladders import Ladder, told_apart
 from .rounds import Tried
 from .timing import Timing
 from .tuning import Tuning
@@ -57,9 +57,9 @@ def _rounds(tuning: Tuning) -> Section:
 
 
 def _name(tuning: Tuning, ladder: Ladder) -> str:
-    method = f"{ladder.method} " if len(tuning.options.methods) > 1 else ""
-    positions = f", {ladder.positions}" if len(tuning.options.positions) > 1 else ""
-    return f"{method}{ladder.schedule} from {ladder.start_layer}{positions}"
+    method, positions = told_apart(tuning.options, ladder)
+    name = f"{method} {ladder.schedule} from {ladder.start_layer}".lstrip()
+    return f"{name}, {positions}" if positions else name
 
 
 def _cell(tuning: Tuning, ladder: Ladder, number_of_round: int) -> str:
