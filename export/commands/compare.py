@@ -16,7 +16,7 @@ from .parameters import (
     clip_options,
     clips_of,
     listed,
-    names,
+    names_option,
     onnxruntime_options,
     percents,
     positions_option,
@@ -33,22 +33,8 @@ ALL = "all"
 @click.command("compare")
 @click.argument("checkpoint", type=PATH)
 @clip_options
-@click.option(
-    "--methods",
-    callback=names,
-    default=ALL,
-    show_default=True,
-    metavar="NAME,...",
-    help=f"Of {', '.join(COMPARED_METHODS)}.",
-)
-@click.option(
-    "--schedules",
-    callback=names,
-    default=ALL,
-    show_default=True,
-    metavar="NAME,...",
-    help=f"Of {', '.join(DEFAULTS.schedules)}.",
-)
+@names_option("--methods", ALL, f"Of {', '.join(COMPARED_METHODS)}.")
+@names_option("--schedules", ALL, f"Of {', '.join(DEFAULTS.schedules)}.")
 @click.option(
     "--flops",
     "levels",

@@ -119,6 +119,13 @@ def reference_option(command: Command) -> Command:
     )(command)
 
 
+def names_option(flag: str, default: str, text: str) -> Callable[[Command], Command]:
+    """An option that takes a list of names, and shows its default."""
+    return click.option(
+        flag, callback=names, default=default, show_default=True, metavar="NAME,...", help=text
+    )
+
+
 def positions_option(command: Command) -> Command:
     """Add what becomes of the positions of rows when others go."""
     return click.option(

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ...profiles.errors import RequestError
+from ...profiles.keys import POSITIONS
 from ...profiles.profile import SCHEDULES, profile_to_toml
 from ..tune.options import OBJECTIVES, TRIABLE, TuneOptions
 from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
@@ -17,7 +18,7 @@ from .parameters import (
     clip_options,
     clips_of,
     listed,
-    names,
+    names_option,
     onnxruntime_options,
     percents,
     reference_option,
@@ -62,22 +63,8 @@ def layers(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     show_default=True,
     help="Most FLOPs saved, fewest KV bytes, or least time of prefill and decode.",
 )
-@click.option(
-    "--methods",
-    callback=names,
-    default=listed(DEFAULTS.methods),
-    show_default=True,
-    metavar="NAME,...",
-    help=f"Among {', '.join(TRIABLE)}.",
-)
-@click.option(
-    "--schedules",
-    callback=names,
-    default=listed(DEFAULTS.schedules),
-    show_default=True,
-    metavar="NAME,...",
-    help=f"Among {', '.join(SCHEDULES)}.",
-)
+@names_option("--methods", listed(DEFAULTS.methods), f"Among {', '.join(TRIABLE)}.")
+@names_option("--schedules", listed(DEFAULTS.schedules), f"Among {', '.join(SCHEDULES)}.")
 @click.option(
     "--start-layers",
     callback=layers,
@@ -93,13 +80,10 @@ def layers(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     metavar="PERCENT,...",
     help="FLOPs reductions that are tried.",
 )
-@click.option(
+@names_option(
     "--positions",
-    callback=names,
-    default=listed(DEFAULTS.positions),
-    show_default=True,
-    metavar="NAME,...",
-    help="Whether rows close up after a reduction, or stay where they were: compact, kept.",
+    listed(DEFAULTS.positions),
+    f"Whether rows close up after a reduction, or stay where they were: {', '.join(POSITIONS)}.",
 )
 @reference_option
 @click.option(
