@@ -21,8 +21,8 @@ check: $(READY)  ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	@mkdir -p $(TYPING)
-	@for folder in profiles plugins runtime export; do ln -sfn ../../../$$folder $(TYPING)/$$folder; done
-	MYPYPATH=build/typing $(BIN)/mypy -p fastadasp.profiles -p fastadasp.plugins -p fastadasp.runtime -p fastadasp.export
+	@for folder in profiles plugins runtime evaluation export; do ln -sfn ../../../$$folder $(TYPING)/$$folder; done
+	MYPYPATH=build/typing $(BIN)/mypy -p fastadasp.profiles -p fastadasp.plugins -p fastadasp.runtime -p fastadasp.evaluation -p fastadasp.export
 
 browser:  ## Chromium, in which the tests of `report` open it; where it cannot be installed, they are skipped
 	@{ command -v chromium && command -v chromedriver; } > /dev/null \

@@ -1,8 +1,8 @@
-"""Map the four top-level folders into the `fastadasp` namespace."""
+"""Map the top-level folders of code into the `fastadasp` namespace."""
 
 from setuptools import find_packages, setup
 
-FOLDERS = ("profiles", "plugins", "runtime", "export")
+FOLDERS = ("profiles", "plugins", "runtime", "evaluation", "export")
 
 
 def packages() -> dict[str, str]:

@@ -21,20 +21,20 @@ from random_checkpoint import write_checkpoint
 from rich.console import Console
 from rich.table import Table
 
-from fastadasp.export.build_options import ENGINES, PRODUCTS, BuildOptions, EngineOptions
-from fastadasp.export.check.accuracy import check_artifact
+from fastadasp.export.check.check import check_artifact
 from fastadasp.export.check.options import CheckOptions, demo_clips
 from fastadasp.export.check.table import differences, verdict_sections
+from fastadasp.export.options import ENGINES, PRODUCTS, BuildOptions, EngineOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles import load_profile
 from fastadasp.profiles.errors import FastAdaSPError
 from fastadasp.runtime import SpeechLM
-from fastadasp.runtime.artifact import open_artifact
-from fastadasp.runtime.benchmark import Case, run_benchmark
-from fastadasp.runtime.benchmark_options import BenchmarkOptions
-from fastadasp.runtime.manifest import FILE_NAME
-from fastadasp.runtime.report import console as plain_console
-from fastadasp.runtime.report import show
+from fastadasp.runtime.artifact.artifact import open_artifact
+from fastadasp.runtime.artifact.manifest import FILE_NAME
+from fastadasp.runtime.benchmark.benchmark import Case, run_benchmark
+from fastadasp.runtime.benchmark.options import BenchmarkOptions
+from fastadasp.runtime.tables.tables import console as plain_console
+from fastadasp.runtime.tables.tables import show
 from fastadasp.runtime.tensorrt.sessions import open_platform
 
 FULL, DENSE, DECAY, SPARSE = map(load_profile, ("full", "dense-constant-50", "dense-decay-50", "sparse-50"))

@@ -82,7 +82,8 @@ def _arguments() -> argparse.Namespace:
 
 def build_artifact(folder: Path) -> None:
     """The profiles of the comparison, and two that only score and merge."""
-    from fastadasp.export.pipeline import BuildOptions, build
+    from fastadasp.export.options import BuildOptions
+    from fastadasp.export.pipeline import build
     from fastadasp.profiles import Profile, load_profile
 
     score = {"method": "weighted_merge", "ratio": NOTHING, "start_layer": 2}
@@ -111,8 +112,9 @@ class Ours:
 
     def run(self, seconds: int, beams: int) -> dict[str, Any]:
         """One request; milliseconds of prefill, decode and both, and the tokens."""
-        from fastadasp.runtime.beam_search import SearchOptions, generate
-        from fastadasp.runtime.metrics import Stopwatch
+        from fastadasp.runtime.decoding.beam_search import generate
+        from fastadasp.runtime.decoding.options import SearchOptions
+        from fastadasp.runtime.latency import Stopwatch
 
         watch = Stopwatch()
         decoder = self.model.decoder(self.profile, *prompt(seconds), watch)
@@ -257,7 +259,8 @@ def _memory(folder: Path, profile: str, beams: int, seconds: int, lean: bool) ->
 def memory_of(folder: str, profile: str, beams: str, seconds: str, lean: str) -> None:
     """The child process of `memory`: print its figures as JSON."""
     from fastadasp.runtime import SpeechLM
-    from fastadasp.runtime.beam_search import SearchOptions, generate
+    from fastadasp.runtime.decoding.beam_search import generate
+    from fastadasp.runtime.decoding.options import SearchOptions
 
     inputs = prompt(int(seconds))
     before = _status("VmRSS")

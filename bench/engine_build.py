@@ -14,11 +14,11 @@ from typing import Any
 
 from random_checkpoint import write_checkpoint
 
-from fastadasp.export.build_options import BuildOptions, EngineOptions
+from fastadasp.export.options import BuildOptions, EngineOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles import load_profile
+from fastadasp.runtime.artifact.manifest import Manifest
 from fastadasp.runtime.environment import environment
-from fastadasp.runtime.manifest import Manifest
 
 PROFILES = ("full", "dense-constant-50")
 SIZES = {

@@ -19,17 +19,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from fastadasp.export.accuracy import read_clips
-from fastadasp.export.accuracy.calibration import Calibration, encoder_session, prompt_rows
-from fastadasp.export.accuracy.compared_methods import COMPARED_METHODS
-from fastadasp.export.accuracy.comparison_grid import comparison_grid
-from fastadasp.export.accuracy.comparison_options import CompareOptions
-from fastadasp.export.accuracy.reference_request import mean_request
-from fastadasp.export.accuracy.torch_decoder import TorchDecoder
-from fastadasp.export.checkpoint import Checkpoint
-from fastadasp.export.families.family import load_model
-from fastadasp.export.pipeline import resolve_for
-from fastadasp.export.torch_reduction import METHODS, Site, Span
+from fastadasp.evaluation import read_clips
+from fastadasp.export.checkpoint.checkpoint import Checkpoint
+from fastadasp.export.model.families.family import load_model
+from fastadasp.export.model.fit import resolve_for
+from fastadasp.export.reference.reduction import METHODS, Site, Span
+from fastadasp.export.reference.spec_decoder import TorchDecoder
+from fastadasp.export.studies.compare.grid import comparison_grid
+from fastadasp.export.studies.compare.methods import COMPARED_METHODS
+from fastadasp.export.studies.compare.options import CompareOptions
+from fastadasp.export.studies.reference_request import mean_request
+from fastadasp.export.studies.select_layer.calibration import Calibration, encoder_session, prompt_rows
 from fastadasp.profiles.flops import ResolvedProfile
 from fastadasp.profiles.schedule import removed
 

@@ -15,7 +15,7 @@ from compare import checkpoint as random_checkpoint
 from rich.console import Console
 from rich.table import Table
 
-from fastadasp.export.build_options import BuildOptions
+from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles import load_profile
 from fastadasp.runtime import SpeechLM

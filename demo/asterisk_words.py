@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fastadasp.runtime.audio import load_audio
+from fastadasp.runtime.audio.read import load_audio
 from training.vocabulary import DAYS, MONTHS, TEENS, TENS, UNITS
 from training.voices import RATE, trim
 

@@ -14,15 +14,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from fastadasp.export.build_options import BuildOptions, EngineOptions
+from fastadasp.export.options import BuildOptions, EngineOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles import load_profile
 from fastadasp.runtime import GenerationResult, SpeechLM
-from fastadasp.runtime.artifact_report import engines_title
-from fastadasp.runtime.audio import load_audio
-from fastadasp.runtime.benchmark import Case, run_benchmark
-from fastadasp.runtime.benchmark_options import BenchmarkOptions
-from fastadasp.runtime.manifest import Manifest
+from fastadasp.runtime.artifact.manifest import Manifest
+from fastadasp.runtime.audio.read import load_audio
+from fastadasp.runtime.benchmark.benchmark import Case, run_benchmark
+from fastadasp.runtime.benchmark.options import BenchmarkOptions
+from fastadasp.runtime.tables.artifact import engines_title
 
 HERE = Path(__file__).parent
 CLIPS = HERE / "clips"

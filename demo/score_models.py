@@ -16,9 +16,9 @@ from pathlib import Path
 from statistics import stdev
 
 from evaluation_sets import PLANS
-from fastadasp.export.accuracy import EvalOptions, evaluate, read_clips
-from fastadasp.export.accuracy.scores import Figure
-from fastadasp.export.build_options import BuildOptions
+from fastadasp.evaluation import EvalOptions, evaluate, read_clips
+from fastadasp.evaluation.figures.scores import Figure
+from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles import load_profile
 from training.tasks import ASKED_BY

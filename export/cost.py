@@ -15,10 +15,10 @@ from ..profiles.flops import (
     scoring_flops,
 )
 from ..profiles.profile import Profile
-from .checkpoint import Checkpoint
-from .families.family import load_model
-from .pipeline import audio_rows, resolve_for
-from .reduction import needs_mass
+from .checkpoint.checkpoint import Checkpoint
+from .graphs.reduction import needs_mass
+from .model.families.family import load_model
+from .model.fit import audio_rows, resolve_for
 
 FLOAT32_BYTES = 4
 

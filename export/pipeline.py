@@ -2,53 +2,32 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-import onnx
-
 from ..profiles.errors import EngineError, OutputError, ProfileError
-from ..profiles.flops import ResolvedProfile, resolve
-from ..profiles.profile import Profile
-from ..runtime.artifact import TOKENIZER, record_of
-from ..runtime.engine_manifest import prefill_engine
-from ..runtime.manifest import FILE_NAME, Decoder, Graphs, Manifest, WeightPlace, Weights
-from .build_options import ENGINES, WEIGHT_MODES, BuildOptions
-from .checkpoint import CONFIG, Checkpoint
-from .decoder import build_decode, build_prefill
-from .encoder import build_encoder
-from .engine import Progress
-from .engines import build_engines
-from .engines import check as check_engines
-from .families.family import load_model
-from .lowering.lowering import Lowering
-from .lowering.onnxruntime import OnnxRuntimeLowering
-from .model_spec import SpeechModelSpec, tensors_of
-from .tokenizer import tokenizer_file
-from .weights import WeightStore, weight_store
+from ..profiles.flops import ResolvedProfile
+from ..runtime.artifact.artifact import TOKENIZER, record_of
+from ..runtime.artifact.manifest import FILE_NAME, Decoder, Graphs, Manifest, WeightPlace, Weights
+from .checkpoint.checkpoint import CONFIG, Checkpoint
+from .checkpoint.tokenizer import tokenizer_file
+from .checkpoint.weights import WeightStore, weight_store
+from .engines.build import build_engines
+from .engines.build import check as check_engines
+from .engines.engine import Progress
+from .folder import temporary_folder
+from .graphs.lowering.onnxruntime import OnnxRuntimeLowering
+from .graphs.write import DECODE_FILE, ENCODER_FILE, prefill_file, write_graphs
+from .model.families.family import load_model
+from .model.fit import longest_audio, resolve_for
+from .model.spec import SpeechModelSpec, tensors_of
+from .options import ENGINES, WEIGHT_MODES, BuildOptions
 
-__all__ = [
-    "BuildOptions",
-    "audio_rows",
-    "build",
-    "check_graph",
-    "longest_audio",
-    "prefill_file",
-    "resolve_for",
-    "temporary_folder",
-    "write_graphs",
-]
-
-ENCODER_FILE = "encoder.onnx"
-DECODE_FILE = "decode.onnx"
 VERSIONS_OF = ("fastadasp-export", "onnx", "onnxruntime", "numpy")
 
 Report = Callable[[str], None]
@@ -92,84 +71,13 @@ def build(
         engines = None
         if options.engines:
             engines, plans = build_engines(
-                folder, model, profiles, options.engines, write_graphs, longest, report, progress
+                folder, model, profiles, options.engines, longest, report, progress
             )
             names += plans
         report("hash files")
         manifest = replace(_manifest(folder, model, profiles, store, names), engines=engines)
         (folder / FILE_NAME).write_text(manifest.to_json(), "utf-8")
     return manifest
-
-
-def resolve_for(profile: Profile, model: SpeechModelSpec) -> ResolvedProfile:
-    """Fit a profile to a model: its reference audio length becomes rows of this model."""
-    rows = audio_rows(model, float(profile.reference_audio_seconds)) + int(profile.include_audio_bos)
-    return resolve(profile, model.decoder.dims, rows)
-
-
-def audio_rows(model: SpeechModelSpec, seconds: float) -> int:
-    """Audio frames that the decoder gets for so many seconds, in whole windows and a rest."""
-    front_end = model.front_end
-    return front_end.audio_frames(round(seconds * front_end.log_mel.sample_rate))
-
-
-def longest_audio(model: SpeechModelSpec, seconds: float) -> int:
-    """Rows of `audio_embeds` for so many seconds: the frames, and what the encoder sets around them."""
-    return audio_rows(model, seconds) + model.front_end.bos_rows + model.front_end.eos_rows
-
-
-def write_graphs(
-    folder: Path,
-    model: SpeechModelSpec,
-    profiles: Sequence[ResolvedProfile],
-    store: WeightStore,
-    lowering: Lowering,
-) -> list[str]:
-    """Write the encoder, the decode step and one prefill a profile; return their file names."""
-    _check_methods(profiles, lowering)
-    graphs = {
-        ENCODER_FILE: build_encoder(model.encoder, model.decoder.dims, store, lowering),
-        DECODE_FILE: build_decode(model.decoder, store, lowering),
-    }
-    for resolved in profiles:
-        graphs[prefill_file(resolved.name)] = build_prefill(
-            model.decoder, model.front_end, store, lowering, resolved
-        )
-    for name, graph in graphs.items():
-        (folder / name).write_bytes(graph.SerializeToString())
-    return list(graphs)
-
-
-def _check_methods(profiles: Sequence[ResolvedProfile], lowering: Lowering) -> None:
-    """Refuse methods that the backend cannot lower."""
-    if not lowering.takes_data_dependent_lengths:
-        _refuse(
-            [profile for profile in profiles if not profile.has_static_lengths],
-            f"how many rows are left depends on the data, and {lowering.name} must know every length from "
-            "the shapes of the inputs",
-        )
-    if not lowering.evicts_caches:
-        _refuse(
-            [profile for profile in profiles if profile.cache_only and profile.merging_layers],
-            f"each KV head keeps the rows that it attends to most, and {lowering.name} has no plugin that "
-            "sums attention by head",
-        )
-
-
-def _refuse(profiles: Sequence[ResolvedProfile], reason: str) -> None:
-    if profiles:
-        names = ", ".join(f"{profile.name} ({profile.method})" for profile in profiles)
-        raise ProfileError(f"profile {names}: {reason}; choose another method, or build for onnxruntime")
-
-
-def prefill_file(profile: str) -> str:
-    """The file of one profile's prefill graph."""
-    return f"{prefill_engine(profile)}.onnx"
-
-
-def check_graph(path: Path) -> None:
-    """onnx.checker with full shape inference, weights included."""
-    onnx.checker.check_model(str(path), full_check=True)
 
 
 def _check(output: Path, options: BuildOptions) -> None:
@@ -189,28 +97,6 @@ def _check(output: Path, options: BuildOptions) -> None:
     nearest = next(parent for parent in output.absolute().parents if parent.exists())
     if not nearest.is_dir():
         raise OutputError(f"output {output}: {nearest} is a file; choose another folder")
-
-
-@contextmanager
-def temporary_folder(output: Path, force: bool) -> Iterator[Path]:
-    """A folder beside `output` that takes its name on success and vanishes on failure."""
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    except OSError as error:
-        raise OutputError(f"output {output}: {error.strerror}; choose a folder that can be written") from None
-    try:
-        yield folder
-        folder.chmod(0o755)
-        if force and output.exists():
-            shutil.rmtree(output)
-        folder.rename(output)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(f"output {output}: the disk is full; free some space and build again") from None
-        raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _copy_config(checkpoint: Checkpoint, folder: Path) -> list[str]:

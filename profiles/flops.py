@@ -15,6 +15,7 @@ from .profile import CACHE_METHODS, DATA_DEPENDENT_METHODS, Profile
 from .schedule import TokenCounts, layer_ratios, token_counts
 
 RATIO_GRID = 10**6  # solved ratios are multiples of one millionth
+LARGEST_RATIO = Fraction(RATIO_GRID - 1, RATIO_GRID)
 
 
 @dataclass(frozen=True)

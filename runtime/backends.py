@@ -3,57 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ..profiles.errors import RequestError
+from .runtime_options import RuntimeOptions
 
 if TYPE_CHECKING:  # light to import: the command line takes its names from here
-    from .artifact import Artifact
-    from .engine_manifest import Engines
-    from .session import Session
-
-CPU = "CPUExecutionProvider"
-
-
-@dataclass(frozen=True)
-class RuntimeOptions:
-    """How an artifact is run.
-
-    All but `backend` are of ONNX Runtime.
-    """
-
-    backend: str = "onnxruntime"
-    threads: int = 0  # of one run; 0 takes one a core
-    providers: tuple[str, ...] = (CPU,)  # execution providers, the preferred one first
-    prepack: bool = True  # keep a second copy of the decoder weights that makes beam steps faster
-
-
-class Sessions(Protocol):
-    """The sessions of one loaded artifact."""
-
-    @property
-    def encoder(self) -> Session:
-        """One window of audio."""
-
-    @property
-    def decode(self) -> Session:
-        """One step of all beams, for every profile."""
-
-    @property
-    def limits(self) -> Engines | None:
-        """The sizes that the backend was built for; None where only the model limits them."""
-
-    @property
-    def device(self) -> str:
-        """What the backend runs on, for people."""
-
-    def prefill(self, profile: str) -> Session:
-        """The prefill session of a profile of the artifact."""
+    from .artifact.artifact import Artifact
+    from .sessions import Sessions
 
 
 def _onnxruntime(artifact: Artifact, options: RuntimeOptions) -> Sessions:
-    from .sessions import OnnxRuntimeSessions
+    from .onnxruntime.sessions import OnnxRuntimeSessions
 
     return OnnxRuntimeSessions(artifact, options)
 

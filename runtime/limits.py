@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..profiles.errors import AudioError, RequestError
-from .audio import Audio
-from .engine_manifest import Engines
-from .manifest import Manifest
+from .artifact.engines import Engines
+from .artifact.manifest import Manifest
+from .audio.read import Audio
+from .decoding.options import SearchOptions
 from .prompt import PromptIds
-from .search_options import SearchOptions
 
 
 def check_ids(manifest: Manifest, ids: PromptIds, profile: str) -> None:

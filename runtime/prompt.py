@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from ..profiles.errors import RequestError
-from .manifest import Prompt
+from .artifact.manifest import Prompt
 
 Ids = npt.NDArray[np.int64]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .metrics import Latency
+from .latency import Latency
 
 
 @dataclass(frozen=True)

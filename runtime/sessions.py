@@ -1,55 +1,31 @@
-"""The sessions of one loaded artifact on ONNX Runtime, over one mapping of its weights."""
+"""What a backend opens for one artifact: a session for each of its graphs."""
 
 from __future__ import annotations
 
-import threading
+from typing import Protocol
 
-from .artifact import Artifact
-from .backends import RuntimeOptions
-from .onnxruntime_session import OnnxRuntimeSession
-from .weights import Floats, map_weights
+from .artifact.engines import Engines
+from .session import Session
 
 
-class OnnxRuntimeSessions:
-    """Encoder and decode step at once, each profile's prefill when it is first asked for."""
+class Sessions(Protocol):
+    """The sessions of one loaded artifact."""
 
-    limits = None  # only the model's positions limit what the graphs take
+    @property
+    def encoder(self) -> Session:
+        """One window of audio."""
 
-    def __init__(self, artifact: Artifact, options: RuntimeOptions) -> None:
-        """Load the graphs.
+    @property
+    def decode(self) -> Session:
+        """One step of all beams, for every profile."""
 
-        Raises:
-            RequestError: an execution provider that this build of onnxruntime lacks.
-            ArtifactError: a graph that does not load.
-        """
-        self._artifact, self._options = artifact, options
-        graphs, weights = artifact.manifest.graphs, artifact.manifest.weights
-        self._decoder_weights = map_weights(artifact, weights.decoder)
-        self.encoder = self._load(graphs.encoder, map_weights(artifact, weights.encoder))
-        self.decode = self._load(graphs.decode, self._decoder_weights, every_step=True)
-        self._prefills: dict[str, OnnxRuntimeSession] = {}
-        self._lock = threading.Lock()
+    @property
+    def limits(self) -> Engines | None:
+        """The sizes that the backend was built for; None where only the model limits them."""
 
     @property
     def device(self) -> str:
-        """The execution providers."""
-        return ", ".join(self._options.providers)
+        """What the backend runs on, for people."""
 
-    def prefill(self, profile: str) -> OnnxRuntimeSession:
+    def prefill(self, profile: str) -> Session:
         """The prefill session of a profile of the artifact."""
-        with self._lock:
-            if profile not in self._prefills:
-                graph = self._artifact.manifest.graphs.prefill[profile]
-                self._prefills[profile] = self._load(graph, self._decoder_weights)
-            return self._prefills[profile]
-
-    def _load(self, graph: str, weights: dict[str, Floats], every_step: bool = False) -> OnnxRuntimeSession:
-        """Only the graph that runs at every step is worth packed weights; the others work on many rows."""
-        return OnnxRuntimeSession(
-            self._artifact.path(graph),
-            weights,
-            threads=self._options.threads,
-            providers=self._options.providers,
-            prepack=self._options.prepack and every_step,
-            shrink=not self._options.prepack and not every_step,
-        )

@@ -14,16 +14,18 @@ import numpy.typing as npt
 from ..profiles import signature as sig
 from ..profiles.errors import RequestError
 from ..profiles.flops import DecoderDims
-from .artifact import Artifact, open_artifact
-from .audio import Audio, Source, load_audio, place_of
-from .audio_encoder import AudioEncoder, EncodedAudio
-from .backends import RuntimeOptions, open_sessions
-from .beam_search import Hypothesis, SearchOptions, generate, greedy_tokens
-from .decoding import SessionDecoder
+from .artifact.artifact import Artifact, open_artifact
+from .audio.encoder import AudioEncoder, EncodedAudio
+from .audio.read import Audio, Source, load_audio, place_of
+from .backends import open_sessions
+from .decoding.beam_search import Hypothesis, generate, greedy_tokens
+from .decoding.options import SearchOptions
+from .decoding.session_decoder import SessionDecoder
+from .latency import Stopwatch
 from .limits import check_audio, check_engines, check_ids, check_length
-from .metrics import Stopwatch
 from .prompt import PromptCodec, PromptIds
 from .results import GenerationResult, TextHypothesis
+from .runtime_options import RuntimeOptions
 
 DEFAULTS = RuntimeOptions()
 

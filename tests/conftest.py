@@ -1,13 +1,17 @@
-"""A tiny random Qwen2-Audio checkpoint and an artifact built from it, once for all tests of a session."""
+"""A tiny random Qwen2-Audio checkpoint, an artifact built from it, and clips, once for a session."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from demo_files import CLIPS
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -50,7 +54,8 @@ def tiny_artifact(
     tiny_checkpoint: Path, tiny_profile_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """An artifact of `tiny_checkpoint` with the profiles `TINY_PROFILES`. Copy it before changing a byte."""
-    from fastadasp.export.pipeline import BuildOptions, build
+    from fastadasp.export.options import BuildOptions
+    from fastadasp.export.pipeline import build
     from fastadasp.profiles.profile import load_profile
 
     profiles = tuple(load_profile(name, (tiny_profile_folder,)) for name in TINY_PROFILES)
@@ -67,6 +72,24 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("audio") / "clip.wav"
     soundfile.write(path, noise(3.0), 16000)
     return path
+
+
+@pytest.fixture(scope="session")
+def demo_manifest() -> Path:
+    """The clips of the demo with what is said in them."""
+    return CLIPS
+
+
+@pytest.fixture
+def own_clips(demo_manifest: Path, tmp_path: Path) -> Path:
+    """A copy of three clips and their lines, which a test may change."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    lines = [line for line in demo_manifest.read_text("utf-8").splitlines() if '"asr"' in line][:3]
+    for line in lines:
+        shutil.copy(CLIPS.parent / json.loads(line)["audio"], folder)
+    (folder / "clips.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    return folder / "clips.jsonl"
 
 
 def noise(seconds: float, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -16,11 +16,11 @@ from types import SimpleNamespace
 import numpy as np
 
 from fastadasp.profiles import signature as sig
-from fastadasp.runtime.artifact import open_artifact, record_of
-from fastadasp.runtime.engine_manifest import EngineRecord, Engines, Target, plan_name
-from fastadasp.runtime.onnxruntime_session import OnnxRuntimeSession
+from fastadasp.runtime.artifact.artifact import open_artifact, record_of
+from fastadasp.runtime.artifact.engines import EngineRecord, Engines, Target, plan_name
+from fastadasp.runtime.artifact.weights import map_weights
+from fastadasp.runtime.onnxruntime.session import OnnxRuntimeSession
 from fastadasp.runtime.tensorrt.element_types import ELEMENT_TYPES
-from fastadasp.runtime.weights import map_weights
 
 TARGET = Target("tensorrt_rtx", "1.7.1.116", 80)
 GRAPH_SHA256 = "f00d"

@@ -26,8 +26,9 @@ from click.testing import CliRunner, Result
 
 from fastadasp.export import pipeline
 from fastadasp.export.cli import main
-from fastadasp.runtime import SpeechLM, artifact, hashing
-from fastadasp.runtime.manifest import parse_manifest
+from fastadasp.runtime import SpeechLM
+from fastadasp.runtime.artifact import artifact, hashing
+from fastadasp.runtime.artifact.manifest import parse_manifest
 
 RATE = 16000
 SMALL, LARGE = 200_000, 20_000_000  # bytes; the tiny artifact lies in between

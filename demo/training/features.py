@@ -69,7 +69,7 @@ def _chunk(
 ) -> None:
     import torch
 
-    from fastadasp.runtime.log_mel import log_mel_windows
+    from fastadasp.runtime.audio.log_mel import log_mel_windows
 
     from .model import LOG_MEL, encode
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import GenerationConfig, Qwen2AudioConfig, Qwen2AudioForConditionalGeneration
 
-from fastadasp.runtime.log_mel import LogMelConfig
+from fastadasp.runtime.audio.log_mel import LogMelConfig
 
 from .vocabulary import AUDIO, BOS, EOS, ID, PAD, TOKENS, tokenizer
 from .whisper_weights import encoder_weights, model_file

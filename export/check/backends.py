@@ -10,11 +10,13 @@ from typing import Protocol
 import onnx
 
 from ...profiles.errors import RequestError
-from ...runtime.artifact import Artifact
-from ...runtime.backends import RuntimeOptions, Sessions, open_sessions
-from ...runtime.onnxruntime_session import OnnxRuntimeSession
+from ...runtime.artifact.artifact import Artifact
+from ...runtime.artifact.weights import map_weights
+from ...runtime.backends import open_sessions
+from ...runtime.onnxruntime.session import OnnxRuntimeSession
+from ...runtime.runtime_options import RuntimeOptions
 from ...runtime.session import Session
-from ...runtime.weights import map_weights
+from ...runtime.sessions import Sessions
 from .graphs import DECODE, ENCODER, GraphName, file_of
 from .places import Place, output_places, places_of
 

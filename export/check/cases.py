@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ...profiles import signature as sig
-from ...runtime.artifact import Artifact
-from ...runtime.audio import load_audio
-from ...runtime.audio_encoder import AudioEncoder
-from ...runtime.kv_cache import KVCache
+from ...runtime.artifact.artifact import Artifact
+from ...runtime.artifact.manifest import Manifest
+from ...runtime.audio.encoder import AudioEncoder
+from ...runtime.audio.front_end import ENCODER_ROWS_A_TOKEN
+from ...runtime.audio.log_mel import encoder_rows, log_mel_windows
+from ...runtime.audio.read import load_audio
+from ...runtime.decoding.kv_cache import KVCache
+from ...runtime.latency import Stopwatch
 from ...runtime.limits import check_length
-from ...runtime.log_mel import encoder_rows, log_mel_windows
-from ...runtime.manifest import ENCODER_ROWS_A_TOKEN, Manifest
-from ...runtime.metrics import Stopwatch
 from ...runtime.prompt import PromptCodec, PromptIds
 from ...runtime.session import Session
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...profiles.signature import Signature, decode_signature, encoder_signature, prefill_signature
-from ...runtime.manifest import Manifest
+from ...runtime.artifact.manifest import Manifest
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ...profiles.errors import ArtifactError, CheckpointError
-from ...runtime.artifact import Artifact
-from ...runtime.manifest import WeightPlace
-from ..checkpoint import CONFIG, Checkpoint
-from ..families.family import load_model
-from ..model_spec import SpeechModelSpec, tensors_of
-from ..torch_layers import Model
-from ..torch_reference import load_reference, reference_of
+from ...runtime.artifact.artifact import Artifact
+from ...runtime.artifact.manifest import WeightPlace
+from ..checkpoint.checkpoint import CONFIG, Checkpoint
+from ..model.families.family import load_model
+from ..model.spec import SpeechModelSpec, tensors_of
+from ..reference.layers import Model
+from ..reference.model import load_reference, reference_of
 
 FAMILIES = ("qwen2_audio",)
 """Families whose model class is part of transformers: code that comes with a checkpoint is never run."""

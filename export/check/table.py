@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from ...runtime.report import Section, columns
-from .accuracy import Verdict
+from ...runtime.tables.tables import Section, columns
+from .check import Verdict
 
 LEGEND = "error: largest absolute difference in any output; output: where it is"
 

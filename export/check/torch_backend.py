@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...profiles import signature as sig
-from ...runtime.beam_search import TopTokens
-from ...runtime.manifest import Manifest
-from ..torch_layers import Model, Torch, TorchLayers
-from ..torch_reference import TorchDecoder, encode_window
+from ...runtime.artifact.manifest import Manifest
+from ...runtime.decoding.beam_search import TopTokens
+from ..reference.layers import Model, Torch, TorchLayers
+from ..reference.model import TorchDecoder, encode_window
 from .graphs import DECODE, ENCODER, GraphName
 from .places import Place
 

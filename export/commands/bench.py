@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ...runtime.benchmark_options import BenchmarkOptions
+from ...runtime.benchmark.options import BenchmarkOptions
 from .output import check_output, write_json
 from .parameters import PATH, backend, listed, names, numbers
 from .progress import progress_bar
@@ -76,9 +76,9 @@ def bench(
         check_output(output)
     runtime = {"backend": backend, "threads": options.threads, "providers": providers, "lean": lean}
     model = load(artifact, verify=False, **runtime)
-    from ...runtime.benchmark import run_benchmark
-    from ...runtime.benchmark_report import benchmark_sections
-    from ...runtime.report import console, show
+    from ...runtime.benchmark.benchmark import run_benchmark
+    from ...runtime.tables.benchmark import benchmark_sections
+    from ...runtime.tables.tables import console, show
 
     with progress_bar("warm-up") as tick:
         benchmark = run_benchmark(model, options, tick)

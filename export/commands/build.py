@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..build_options import ENGINES, PRECISIONS, PRODUCTS, WEIGHT_MODES, BuildOptions, EngineOptions
+from ..options import ENGINES, PRECISIONS, PRODUCTS, WEIGHT_MODES, BuildOptions, EngineOptions
 from .parameters import PATH, Command, profile_options, read_profile, require
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def build(
     require("onnx")
     begin = time.perf_counter()
     chosen = tuple(read_profile(name, profiles_folder) for name in profiles)
-    from ...runtime.units import size
+    from ...runtime.tables.units import size
     from ..pipeline import build as build_artifact
 
     with Stages() as stages:
@@ -119,7 +119,7 @@ class Stages:
     def __init__(self) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        from ...runtime.report import console
+        from ...runtime.tables.tables import console
 
         self.console: Console = console(stderr=True)
         texts = TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[phase]}")

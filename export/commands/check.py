@@ -12,7 +12,7 @@ from ..check.options import CheckOptions, demo_clips
 from .parameters import PATH, require
 
 if TYPE_CHECKING:
-    from ..parity import GoldenResult
+    from ..check.golden import GoldenResult
 
 DEFAULTS = CheckOptions()
 
@@ -84,9 +84,9 @@ def _check_artifact(folder: Path, options: CheckOptions) -> int:
     """Print the table; the exit code."""
     require("onnx", "safetensors", "torch", "transformers")
     require("polygraphy", extra="check")
-    from ...runtime.artifact import open_artifact
-    from ...runtime.report import console, show
-    from ..check.accuracy import check_artifact
+    from ...runtime.artifact.artifact import open_artifact
+    from ...runtime.tables.tables import console, show
+    from ..check.check import check_artifact
     from ..check.table import differences, verdict_sections
 
     artifact = open_artifact(folder)
@@ -108,7 +108,7 @@ def _check_artifact(folder: Path, options: CheckOptions) -> int:
 def _check_golden(golden: Path, checkpoint: Path) -> int:
     """Print a line a setting; the exit code."""
     require("onnx", "safetensors")
-    from ..parity import ATOL, check_golden
+    from ..check.golden import ATOL, check_golden
 
     results = check_golden(golden, checkpoint, report=_print)
     failed = sum(not result.passed for result in results)

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from ..accuracy.compared_methods import COMPARED_METHODS
-from ..accuracy.comparison_options import CompareOptions
+from ..studies.compare.methods import COMPARED_METHODS
+from ..studies.compare.options import CompareOptions
 from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
 from .output import check_output, write_json
 from .parameters import (
@@ -86,11 +86,11 @@ def compare(
     clips = clips_of(values)
     require("onnx")
     require_metrics(clips.task, options.evaluation)
-    from ...runtime.report import console, show
-    from ..accuracy import comparison
-    from ..accuracy.comparison_file import comparison_to_json
-    from ..accuracy.comparison_table import comparison_sections
-    from ..accuracy.work_folder import work_folder
+    from ...evaluation.answers.work_folder import work_folder
+    from ...runtime.tables.tables import console, show
+    from ..studies.compare import comparison
+    from ..studies.compare.file import comparison_to_json
+    from ..studies.compare.table import comparison_sections
 
     with work_folder(output, restart=restart) as work:
         with progress_bar("load") as tick:

@@ -44,11 +44,11 @@ def evaluate(ctx: click.Context, /, artifact: Path, output: Path | None, **value
         check_output(output)
     clips = clips_of(values)
     require_metrics(clips.task, options)
-    from ...runtime.report import console, show
-    from ..accuracy import evaluation as accuracy
-    from ..accuracy.journal import journal_of
-    from ..accuracy.result_file import evaluation_to_json
-    from ..accuracy.table import evaluation_sections
+    from ...evaluation import evaluation as accuracy
+    from ...evaluation.answers.journal import journal_of
+    from ...evaluation.result_file import evaluation_to_json
+    from ...evaluation.table import evaluation_sections
+    from ...runtime.tables.tables import console, show
 
     journal = None if output is None else journal_of(output)
     with progress_bar("load") as tick:

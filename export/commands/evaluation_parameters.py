@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from ...runtime.backends import RuntimeOptions
-from ...runtime.search_options import SearchOptions
-from ..accuracy.normalizers import NORMALIZERS
-from ..accuracy.options import EvalOptions
-from ..accuracy.tasks import TASKS
+from ...evaluation.metrics.normalizers import NORMALIZERS
+from ...evaluation.metrics.tasks import TASKS
+from ...evaluation.options import EvalOptions
+from ...runtime.decoding.options import SearchOptions
+from ...runtime.runtime_options import RuntimeOptions
 from .parameters import Command, require, search_of
 
 DEFAULTS = EvalOptions()

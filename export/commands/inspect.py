@@ -14,9 +14,9 @@ from .parameters import PATH
 @click.option("--verify", is_flag=True, help="Hash large weight files whole, too.")
 def inspect(artifact: Path, verify: bool) -> None:
     """Verify ARTIFACT and show what it holds."""
-    from ...runtime.artifact import open_artifact
-    from ...runtime.artifact_report import artifact_sections
-    from ...runtime.report import console, show
+    from ...runtime.artifact.artifact import open_artifact
+    from ...runtime.tables.artifact import artifact_sections
+    from ...runtime.tables.tables import console, show
 
     opened = open_artifact(artifact, full=verify)
     verified = "every file by its hash" if verify else "every file by its hash, large ones by sampled blocks"

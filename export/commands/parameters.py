@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ...evaluation.metrics.tasks import TASKS
 from ...profiles.errors import DependencyError
 from ...profiles.keys import POSITIONS
 from ...profiles.profile import Profile, load_profile
-from ...runtime.backends import BACKENDS, RuntimeOptions
-from ...runtime.search_options import SearchOptions
-from ..accuracy.tasks import TASKS
+from ...runtime.backends import BACKENDS
+from ...runtime.decoding.options import SearchOptions
+from ...runtime.runtime_options import RuntimeOptions
 
 if TYPE_CHECKING:
-    from ..accuracy.clips import ClipSet
+    from ...evaluation.clips.clip import ClipSet
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Number = TypeVar("Number", int, float)
@@ -171,7 +172,7 @@ def clips_of(values: dict[str, Any]) -> ClipSet:
     Raises:
         ClipsError: with every fault of the manifest.
     """
-    from ..accuracy.clips import read_clips
+    from ...evaluation.clips.read import read_clips
 
     return read_clips(
         values["manifest"], values["task"], audio_root=values["audio_root"], prompt=values["prompt"]

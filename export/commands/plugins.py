@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..build_options import ENGINE_PRECISIONS, EngineOptions
+from ..options import ENGINE_PRECISIONS, EngineOptions
 from .parameters import PATH, profile_options, read_profile, require
 
 if TYPE_CHECKING:
     from ...plugins.build import PluginLibrary
-    from ...runtime.report import Section
+    from ...runtime.tables.tables import Section
 
 
 @click.group()
@@ -37,7 +37,7 @@ def plugins() -> None:
 def build(output: Path, sms: tuple[int, ...]) -> None:
     """Compile the kernels and the plugins around them; no GPU is needed."""
     from ...plugins.build import build_plugins
-    from ...runtime.report import console, show
+    from ...runtime.tables.tables import console, show
 
     built = build_plugins(output, sms)
     capabilities = ", ".join(f"{sm // 10}.{sm % 10}" for sm in built.sms)
@@ -65,7 +65,7 @@ def graphs(
     require("onnx")
     chosen = [read_profile(name, profiles_folder) for name in profiles]
     from ...plugins.tensorrt_library import provide_parser_library
-    from ..tensorrt_graphs import write_tensorrt_graphs
+    from ..engines.graphs_only import write_tensorrt_graphs
 
     provide_parser_library()  # or the tools that parse these graphs end at the first plugin node
     for path in write_tensorrt_graphs(checkpoint, output, chosen, precision):
@@ -74,8 +74,8 @@ def graphs(
 
 def _resources(built: PluginLibrary) -> Section:
     """One row for each cubin."""
-    from ...runtime.report import Section, columns
-    from ...runtime.units import size
+    from ...runtime.tables.tables import Section, columns
+    from ...runtime.tables.units import size
 
     table = columns("kernel", "type", "SM", "head", "registers", "spilled", "shared", left=2)
     for kernel in built.resources:

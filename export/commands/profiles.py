@@ -14,7 +14,7 @@ from .parameters import PATH, profiles_folder, read_profile, require
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ...runtime.report import Section
+    from ...runtime.tables.tables import Section
     from ..cost import ProfileCost
 
 GIGA = 1e9
@@ -31,7 +31,7 @@ def list_profiles(profiles_folder: Path | None) -> None:
     """List the built-in profiles, and those of a folder."""
     own = sorted(profiles_folder.glob("*.toml")) if profiles_folder else []
     found = [*map(load_profile, builtin_names()), *(load_profile(str(path)) for path in own)]
-    from ...runtime.report import console
+    from ...runtime.tables.tables import console
 
     console().print(_profiles_table(found))
 
@@ -67,8 +67,8 @@ def show(
         click.echo(profile_to_toml(profile), nl=False)
         return
     require("onnx")
-    from ...runtime.report import console
-    from ...runtime.report import show as show_all
+    from ...runtime.tables.tables import console
+    from ...runtime.tables.tables import show as show_all
     from ..cost import profile_cost
 
     cost = profile_cost(checkpoint, profile, audio_seconds, text_tokens)
@@ -76,7 +76,7 @@ def show(
 
 
 def _profiles_table(found: list[Profile]) -> Table:
-    from ...runtime.report import columns
+    from ...runtime.tables.tables import columns
 
     rows = columns("name", "method", "schedule", "start layer", "reduction", left=3)
     for profile in found:
@@ -98,8 +98,8 @@ def _target(profile: Profile) -> str:
 
 def _cost_section(cost: ProfileCost) -> Section:
     """One row a layer."""
-    from ...runtime.report import Section, columns
-    from ...runtime.units import seconds, size
+    from ...runtime.tables.tables import Section, columns
+    from ...runtime.tables.units import seconds, size
 
     rows = columns(
         "layer", "ratio", "attention rows", "MLP rows", "cached rows", "GFLOPs", "KV cache", left=0
@@ -120,7 +120,7 @@ def _cost_section(cost: ProfileCost) -> Section:
 
 def _cost_lines(cost: ProfileCost) -> Iterator[str]:
     """Totals."""
-    from ...runtime.units import percent, size
+    from ...runtime.tables.units import percent, size
 
     flops, full = cost.flops / GIGA, cost.full_flops / GIGA
     saved, smaller = 1 - cost.flops / cost.full_flops, 1 - cost.kv_bytes / cost.full_kv_bytes

@@ -11,7 +11,7 @@ def progress_bar(label: str) -> Iterator[Callable[[str, int, int], None]]:
     """Show a bar; what is yielded takes a label, the steps done and the steps in all."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from ...runtime.report import console
+    from ...runtime.tables.tables import console
 
     columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ...profiles.errors import OutputError
-from ...runtime.units import size
+from ...runtime.tables.units import size
 from .output import check_output, write_text
 from .parameters import PATH, require
 
@@ -25,8 +25,8 @@ def report(results: tuple[Path, ...], output: Path) -> None:
     check_output(output)
     if output.resolve() in {path.resolve() for path in results}:
         raise OutputError(f"output {output} is one of the results; give another file")
-    from ..report_page.page import page
-    from ..report_page.result_files import read_results
+    from ...evaluation.report.files.result_files import read_results
+    from ...evaluation.report.page import page
 
     text = page(read_results(results))
     write_text(output, text)

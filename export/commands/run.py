@@ -98,7 +98,8 @@ def _line(clip: str, result: GenerationResult, num_clips: int, *, as_json: bool)
 
 
 def _report(answered: list[tuple[str, GenerationResult]], num_beams: int) -> None:
-    from ...runtime.report import clips_section, console, hypotheses_section, latency_section, show
+    from ...runtime.tables.answers import clips_section, hypotheses_section, latency_section
+    from ...runtime.tables.tables import console, show
 
     several = [hypotheses_section(clip, result) for clip, result in answered if len(result.hypotheses) > 1]
     latency = latency_section(answered[0][1], num_beams) if len(answered) == 1 else clips_section(answered)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...evaluation.options import EvalOptions
 from ...profiles.errors import OutputError
 from ...profiles.profile import profile_to_toml
-from ...runtime.backends import RuntimeOptions
-from ...runtime.search_options import SearchOptions
-from ..accuracy.options import EvalOptions
-from ..accuracy.selection_options import SelectionOptions
+from ...runtime.decoding.options import SearchOptions
+from ...runtime.runtime_options import RuntimeOptions
+from ..studies.select_layer.options import SelectionOptions
 from .evaluation_parameters import require_metrics
 from .output import check_output, write_json, write_text
 from .parameters import (
@@ -33,8 +33,8 @@ from .parameters import (
 from .progress import progress_bar
 
 if TYPE_CHECKING:
-    from ..accuracy.clips import ClipSet
-    from ..accuracy.layer_accuracy import LayerAccuracy
+    from ...evaluation.clips.clip import ClipSet
+    from ..studies.select_layer.accuracy import LayerAccuracy
 
 DEFAULTS = SelectionOptions(Fraction(1, 2))
 SUFFIX = ".toml"
@@ -106,10 +106,10 @@ def select_layer(
     options = SelectionOptions(flops / 100, name=profile_name(output), **own)
     accuracy = _accuracy_options(values)
     require("onnx", "torch")
-    from ...runtime.report import console, show
-    from ..accuracy import select_layer as selection
-    from ..accuracy.selection_table import selection_sections
-    from ..accuracy.work_folder import work_folder
+    from ...evaluation.answers.work_folder import work_folder
+    from ...runtime.tables.tables import console, show
+    from ..studies.select_layer import select_layer as selection
+    from ..studies.select_layer.table import selection_sections
 
     clips = clips_of(values)
     if accuracy is not None:
@@ -148,7 +148,7 @@ def _measure(
     accuracy: EvalOptions,
     folder: Path,
 ) -> LayerAccuracy:
-    from ..accuracy.layer_accuracy import measure_layers
+    from ..studies.select_layer.accuracy import measure_layers
 
     with progress_bar("build") as tick:
         return measure_layers(checkpoint, clips, options, levels, accuracy, folder, tick)
@@ -166,7 +166,7 @@ def profile_name(output: Path | None) -> str:
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
     """What is going on, on stderr."""
-    from ...runtime.report import console
+    from ...runtime.tables.tables import console
 
     with console(stderr=True).status("load") as status:
         yield lambda done, clips: status.update(f"clip {done + 1} of {clips}")

@@ -10,7 +10,7 @@ import click
 from ...profiles.errors import RequestError
 from ...profiles.keys import POSITIONS
 from ...profiles.profile import SCHEDULES, profile_to_toml
-from ..tune.options import OBJECTIVES, TRIABLE, TuneOptions
+from ..studies.tune.options import OBJECTIVES, TRIABLE, TuneOptions
 from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
 from .output import check_output, write_json, write_text
 from .parameters import (
@@ -114,10 +114,10 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
     name = profile_name(output)
     options = _options(values, name)
     require("onnx")
-    from ...runtime.report import console, show
-    from ..accuracy.work_folder import work_folder
-    from ..tune import tune as tuning
-    from ..tune.table import tuning_sections
+    from ...evaluation.answers.work_folder import work_folder
+    from ...runtime.tables.tables import console, show
+    from ..studies.tune import tune as tuning
+    from ..studies.tune.table import tuning_sections
 
     clips = clips_of(values)
     _check_budget(values, clips.task)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...profiles.errors import ArtifactError, EngineError
 from ...profiles.flops import ResolvedProfile
-from ..engine_manifest import EngineRecord, Target, changed_layer, plan_name
+from ..artifact.engines import EngineRecord, Target, changed_layer, plan_name
 from .api import NOT_TOLD, Engine, Log, Runtime
 
 FIELDS = {"product": "TensorRT product", "version": "its version", "sm": "compute capability (SM)"}

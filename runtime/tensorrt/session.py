@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ...profiles.errors import EngineError
 from ...profiles.signature import prefix_key
-from ..engine_manifest import EngineRecord, Shape
+from ..artifact.engines import EngineRecord, Shape
 from .api import NOT_TOLD, Context, Engine, Log, kind
 from .device import Buffer, Device
 from .element_types import ElementType, element_type

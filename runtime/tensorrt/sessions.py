@@ -9,8 +9,8 @@ from typing import Any
 
 from ...plugins.tensorrt_library import load_plugins
 from ...profiles.errors import DependencyError, EngineError
-from ..artifact import Artifact
-from ..engine_manifest import DECODE, ENCODER, Engines, Target, prefill_engine
+from ..artifact.artifact import Artifact
+from ..artifact.engines import DECODE, ENCODER, Engines, Target, prefill_engine
 from .api import Runtime, logger
 from .device import CudaDevice, Device
 from .plan import check_ratios, check_target, load_engine

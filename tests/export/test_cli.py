@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from fastadasp.export.build_options import BuildOptions
-from fastadasp.export.checkpoint import Checkpoint
+from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.cli import main
-from fastadasp.export.families.family import load_model
-from fastadasp.export.pipeline import resolve_for
+from fastadasp.export.model.families.family import load_model
+from fastadasp.export.model.fit import resolve_for
+from fastadasp.export.options import BuildOptions
 from fastadasp.profiles.flops import flops_reduction
 from fastadasp.profiles.profile import builtin_names, load_profile, parse_profile
 from fastadasp.profiles.schedule import removed
 from fastadasp.runtime import SearchOptions, SpeechLM
-from fastadasp.runtime.manifest import parse_manifest
+from fastadasp.runtime.artifact.manifest import parse_manifest
 
 NOT_IN_THE_CORE = ("torch", "transformers", "onnx", "onnx_ir", "safetensors")
 COMMANDS = (
@@ -255,8 +255,8 @@ def test_bench_results_carry_their_environment_and_the_artifact(tiny_artifact: P
 
 
 def test_bench_generates_exactly_the_asked_number_of_tokens(tiny_artifact: Path, clip: Path) -> None:
-    from fastadasp.runtime.benchmark import run_benchmark
-    from fastadasp.runtime.benchmark_options import BenchmarkOptions
+    from fastadasp.runtime.benchmark.benchmark import run_benchmark
+    from fastadasp.runtime.benchmark.options import BenchmarkOptions
 
     model, tokens = SpeechLM.load(tiny_artifact), []
     generate = model.generate
@@ -287,7 +287,7 @@ def test_bench_lists_combinations_that_the_positions_do_not_allow(
 
 
 def test_a_clip_is_repeated_to_the_asked_length() -> None:
-    from fastadasp.runtime.benchmark import repeat
+    from fastadasp.runtime.benchmark.benchmark import repeat
 
     clip = np.arange(5, dtype=np.float32)
     assert repeat(clip, 1.3, 10).tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1, 2]
@@ -295,7 +295,7 @@ def test_a_clip_is_repeated_to_the_asked_length() -> None:
 
 
 def test_a_figure_that_is_absent_in_every_run_is_none() -> None:
-    from fastadasp.runtime.benchmark import spread
+    from fastadasp.runtime.benchmark.benchmark import spread
 
     assert spread([None, None]) is None
     found = spread(range(11))

@@ -9,8 +9,9 @@ import torch
 from transformers import GenerationConfig, Qwen2AudioProcessor, WhisperFeatureExtractor
 from transformers.utils import logging
 
-from fastadasp.export.pipeline import BuildOptions, build
-from fastadasp.export.torch_reference import load_reference
+from fastadasp.export.options import BuildOptions
+from fastadasp.export.pipeline import build
+from fastadasp.export.reference.model import load_reference
 from fastadasp.profiles.profile import CACHE_METHODS, METHODS, Profile
 from fastadasp.profiles.schedule import SCHEDULES
 from fastadasp.runtime import SpeechLM

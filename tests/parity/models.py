@@ -1,10 +1,11 @@
 """Random models whose answers depend on every weight, and what the parity tests do with them."""
 
 import numpy as np
+import onnx
 import torch
 
-from fastadasp.export.torch_reference import TorchDecoder, encode_window
-from fastadasp.runtime.metrics import Stopwatch
+from fastadasp.export.reference.model import TorchDecoder, encode_window
+from fastadasp.runtime.latency import Stopwatch
 from fastadasp.runtime.prompt import PromptCodec, PromptIds
 
 SAMPLE_RATE = 16000
@@ -89,3 +90,8 @@ def reference_decoder(model, resolved, rows, before=BEFORE, after=AFTER, **edges
 def prompt_ids(before=BEFORE, after=AFTER):
     """The usual prompt as a request takes it."""
     return PromptIds(before, after)
+
+
+def check_graph(path):
+    """onnx.checker with full shape inference, weights included."""
+    onnx.checker.check_model(str(path), full_check=True)

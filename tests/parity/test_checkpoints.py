@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fastadasp.export.pipeline import BuildOptions, build
-from fastadasp.export.torch_reference import load_reference
+from fastadasp.export.options import BuildOptions
+from fastadasp.export.pipeline import build
+from fastadasp.export.reference.model import load_reference
 from fastadasp.profiles.profile import Profile
 from fastadasp.runtime import SpeechLM
 

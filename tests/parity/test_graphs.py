@@ -5,17 +5,13 @@ import re
 import onnx
 import pytest
 
-from fastadasp.export.pipeline import (
-    DECODE_FILE,
-    ENCODER_FILE,
-    BuildOptions,
-    build,
-    check_graph,
-    prefill_file,
-)
-from fastadasp.export.torch_reference import load_reference
+from fastadasp.export.graphs.write import DECODE_FILE, ENCODER_FILE, prefill_file
+from fastadasp.export.options import BuildOptions
+from fastadasp.export.pipeline import build
+from fastadasp.export.reference.model import load_reference
 
 from .conftest import FULL, REDUCED
+from .models import check_graph
 
 PROJECTION = re.compile(r"/layers\.\d+/attn/[qkvo]_proj/Gemm")
 

@@ -14,12 +14,14 @@ import pytest
 import torch
 from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration
 
-from fastadasp.export.pipeline import BuildOptions, build
-from fastadasp.export.torch_reference import load_reference
+from fastadasp.export.options import BuildOptions
+from fastadasp.export.pipeline import build
+from fastadasp.export.reference.model import load_reference
 from fastadasp.profiles import Profile
 from fastadasp.profiles.schedule import removed
 from fastadasp.runtime import SpeechLM
-from fastadasp.runtime.beam_search import SearchOptions, generate
+from fastadasp.runtime.decoding.beam_search import generate
+from fastadasp.runtime.decoding.options import SearchOptions
 
 from .conftest import FULL
 from .models import forced_logits, reference_decoder, roughen

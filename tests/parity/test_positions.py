@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fastadasp.export.pipeline import BuildOptions, build
+from fastadasp.export.options import BuildOptions
+from fastadasp.export.pipeline import build
 from fastadasp.plugins.merge_tokens.reference import random_score
 from fastadasp.profiles import Profile
 from fastadasp.profiles.profile import layer_seed

@@ -10,18 +10,21 @@ import torch
 from safetensors.torch import save_file
 from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration, WhisperFeatureExtractor
 
-from fastadasp.export.pipeline import BuildOptions, build, check_graph
-from fastadasp.export.torch_reference import encode_window
+from fastadasp.export.options import BuildOptions
+from fastadasp.export.pipeline import build
+from fastadasp.export.reference.model import encode_window
 from fastadasp.profiles.errors import AudioError, RequestError
 from fastadasp.profiles.keys import CACHE_METHODS, METHODS
 from fastadasp.profiles.profile import Profile
 from fastadasp.runtime import SpeechLM
-from fastadasp.runtime.beam_search import SearchOptions, generate
+from fastadasp.runtime.decoding.beam_search import generate
+from fastadasp.runtime.decoding.options import SearchOptions
 
 from .models import (
     AFTER,
     BEFORE,
     SAMPLE_RATE,
+    check_graph,
     forced_logits,
     our_rows,
     prompt_ids,

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastadasp.export.torch_reduction import (
+from fastadasp.export.reference.model import load_reference
+from fastadasp.export.reference.reduction import (
     CACHE_METHODS,
     Site,
     Span,
@@ -18,12 +19,12 @@ from fastadasp.export.torch_reduction import (
     merge,
     merge_at_once,
 )
-from fastadasp.export.torch_reduction import METHODS as ROW_METHODS
-from fastadasp.export.torch_reference import load_reference
+from fastadasp.export.reference.reduction import METHODS as ROW_METHODS
 from fastadasp.profiles.flops import ResolvedProfile
 from fastadasp.profiles.keys import METHODS
 from fastadasp.profiles.profile import Profile
-from fastadasp.runtime.beam_search import SearchOptions, generate
+from fastadasp.runtime.decoding.beam_search import generate
+from fastadasp.runtime.decoding.options import SearchOptions
 
 from .conftest import FULL, REDUCED
 from .models import AFTER, BEFORE, all_logits, forced_logits, our_rows, reference_decoder, sound

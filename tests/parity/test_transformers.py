@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from fastadasp.runtime.search_options import SearchOptions
+from fastadasp.runtime.decoding.options import SearchOptions
 
 from .models import AFTER, BEFORE, SAMPLE_RATE, audio_rows, codec, our_rows, prompt_ids, sound
 

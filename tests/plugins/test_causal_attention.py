@@ -6,8 +6,6 @@ from functools import cache
 
 import numpy as np
 import pytest
-from op_oracle import attention
-from op_versions import Array, Heads, Version, every_version
 
 from fastadasp.plugins.causal_attention.op import (
     ATTENTION,
@@ -16,6 +14,9 @@ from fastadasp.plugins.causal_attention.op import (
     LAST_QUERY_MASS,
     QUERY_CHUNK,
 )
+
+from .op_oracle import attention
+from .op_versions import Array, Heads, Version, every_version
 
 ROWS = (1, 2, QUERY_CHUNK - 1, QUERY_CHUNK, QUERY_CHUNK + 1, 2 * QUERY_CHUNK + 2)
 every_layout = pytest.mark.parametrize(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from op_oracle import attention
-from op_versions import Array, Heads, Version, every_version
 
 from fastadasp.plugins.causal_attention.op import ATTENTION
 from fastadasp.plugins.decode_attention.op import DECODE_ATTENTION, LAST_ROW_ATTENTION
+
+from .op_oracle import attention
+from .op_versions import Array, Heads, Version, every_version
 
 HIDDEN = -1e30
 every_layout = pytest.mark.parametrize(

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from op_draws import HUGE, scores, spans
-from op_oracle import kept_in_head
-from op_versions import Array, Heads, Version, assert_same_bits, every_version, examples, site
 
 from fastadasp.plugins.evict_cache.op import EVICT_CACHE
+
+from .op_draws import HUGE, scores, spans
+from .op_oracle import kept_in_head
+from .op_versions import Array, Heads, Version, assert_same_bits, every_version, examples, site
 
 
 def caches(version: Version, heads: Heads, rows: int) -> tuple[Array, Array]:

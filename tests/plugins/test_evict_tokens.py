@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from op_draws import HUGE, floats, scores, spans
-from op_oracle import kept_rows
-from op_versions import Version, assert_same_bits, every_version, examples, site
 
 from fastadasp.plugins.evict_tokens.op import EVICT_TOKENS
+
+from .op_draws import HUGE, floats, scores, spans
+from .op_oracle import kept_rows
+from .op_versions import Version, assert_same_bits, every_version, examples, site
 
 
 @every_version

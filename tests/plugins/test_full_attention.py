@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from op_oracle import attention
-from op_versions import Array, Heads, Version, every_version
 
 from fastadasp.plugins.full_attention.op import FULL_ATTENTION
+
+from .op_oracle import attention
+from .op_versions import Array, Heads, Version, every_version
 
 
 def inputs(version: Version, heads: Heads, rows: int) -> list[Array]:

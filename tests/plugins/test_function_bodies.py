@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from op_versions import OPS, Array, Heads, assert_same_bits, model, session, site
 
 from fastadasp.plugins.body import DOMAIN
 from fastadasp.plugins.merge_tokens.op import MERGE_EDGES, MERGE_PAIRS, RANDOM_SCORE
+
+from .op_versions import OPS, Array, Heads, assert_same_bits, model, session, site
 
 LAYOUTS = [Heads(4, 4, 16), Heads(4, 2, 64), Heads(8, 1, 128)]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from op_oracle import gated_mlp
-from op_versions import Array, Version, every_version
 
 from fastadasp.plugins.gated_mlp.op import GATED_MLP, ROW_CHUNK
+
+from .op_oracle import gated_mlp
+from .op_versions import Array, Version, every_version
 
 
 def inputs(version: Version, rows: int, hidden: int, wide: int) -> list[Array]:

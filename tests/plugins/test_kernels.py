@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from op_versions import OPS, Heads, session, site
 
 from fastadasp.plugins.causal_attention import reference as causal
 from fastadasp.plugins.causal_attention.op import ATTENTION_MASS
@@ -15,6 +14,8 @@ from fastadasp.plugins.evict_tokens import launch as evict_launch
 from fastadasp.plugins.evict_tokens.op import EVICT_TOKENS
 from fastadasp.plugins.merge_tokens import launch as merge_launch
 from fastadasp.plugins.merge_tokens.op import MERGE_EDGES, MERGE_TOKENS
+
+from .op_versions import OPS, Heads, session, site
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton", reason="the kernels need the extra engines")

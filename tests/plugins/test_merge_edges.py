@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from op_draws import HUGE, Span, floats, scores, spans, weights
-from op_oracle import chosen_edges, runs, weighted_means
-from op_versions import Version, assert_same_bits, every_version, examples, site
 
 from fastadasp.plugins.merge_tokens.op import MERGE_EDGES
+
+from .op_draws import HUGE, Span, floats, scores, spans, weights
+from .op_oracle import chosen_edges, runs, weighted_means
+from .op_versions import Version, assert_same_bits, every_version, examples, site
 
 POSITIONS = pytest.mark.parametrize(("start", "after"), [(0, 0), (0, 3), (2, 3), (2, 0)])
 

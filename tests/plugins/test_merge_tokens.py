@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from op_draws import floats, spans, spread_keys, weights
-from op_oracle import chosen_edges, edge_similarity, greedy_pairs, runs, weighted_means
-from op_versions import Array, Version, assert_same_bits, every_version, examples, site
 
 from fastadasp.plugins.merge_tokens.op import EDGE_SIMILARITY, MERGE_EDGES, MERGE_PAIRS, MERGE_TOKENS
+
+from .op_draws import floats, spans, spread_keys, weights
+from .op_oracle import chosen_edges, edge_similarity, greedy_pairs, runs, weighted_means
+from .op_versions import Array, Version, assert_same_bits, every_version, examples, site
 
 HIDDEN = [[1, 0], [0, 1], [2, 2], [4, 0], [0, 3], [1, 1]]
 SIMILARITY = [0.90, 0.80, 0.10, 0.95, 0.20]

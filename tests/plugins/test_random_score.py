@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from op_oracle import random_score
-from op_versions import Array, Version, every_version, examples
 
 from fastadasp.plugins.merge_tokens.op import RANDOM_SCORE
+
+from .op_oracle import random_score
+from .op_versions import Array, Version, every_version, examples
 
 SEEDS = (0, 1, 2, 1009, 2**31 - 1, (2**31 - 1) * 1009 + 79, 2**63 - 1)
 

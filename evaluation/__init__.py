@@ -1,0 +1,37 @@
+"""What the profiles of an artifact cost in accuracy: clips with references in, figures with intervals out."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .clips.clip import Clip, ClipSet
+    from .clips.read import read_clips
+    from .evaluation import Evaluation, Failure, evaluate
+    from .figures.scores import Figure, score
+    from .options import EvalOptions
+
+__all__ = [
+    "Clip",
+    "ClipSet",
+    "EvalOptions",
+    "Evaluation",
+    "Failure",
+    "Figure",
+    "evaluate",
+    "read_clips",
+    "score",
+]
+_MODULES = {
+    **dict.fromkeys(("Clip", "ClipSet"), "clips.clip"),
+    "read_clips": "clips.read",
+    **dict.fromkeys(("Evaluation", "Failure", "evaluate"), "evaluation"),
+    "EvalOptions": "options",
+    **dict.fromkeys(("Figure", "score"), "figures.scores"),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a module with the first of its names that is used, so that light ones stay quick to import."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)

@@ -1,0 +1,1 @@
+"""Clips answered under every profile, kept in a journal while it lasts."""

@@ -1,0 +1,92 @@
+"""A clip answered under every profile: its audio is encoded once, and what fails is kept with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ...profiles.errors import AudioError, RequestError
+from ...runtime import EncodedAudio, SpeechLM
+from ...runtime.decoding.options import SearchOptions
+from ..clips.clip import Clip
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best hypothesis under one profile."""
+
+    text: str
+    output_tokens: int  # an end token included
+    finished: bool  # ended by itself rather than by max_new_tokens
+    kept_ratio: float  # audio rows kept, summed over the layers / (layers * audio rows)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one answer took. Times are those of the machine and the moment, so no figure rests on them."""
+
+    layer_rows: tuple[int, ...]  # audio rows in the KV cache of each layer
+    prefill_ms: float
+    decode_ms: float
+
+
+@dataclass(frozen=True)
+class ClipAnswers:
+    """All that one clip gave."""
+
+    clip_id: str
+    audio_rows: int | None = None  # of the decoder input; None where the audio could not be encoded
+    text_rows: int | None = None
+    answers: Mapping[str, Answer] = field(default_factory=dict)  # by profile
+    failures: Mapping[str, str] = field(default_factory=dict)  # profile -> reason
+    costs: Mapping[str, Cost] = field(default_factory=dict)  # by profile, as `answers`
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every profile has answered."""
+        return not self.failures
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> ClipAnswers:
+        """What `to_json` gave."""
+        answers = {profile: Answer(**entry) for profile, entry in content["answers"].items()}
+        costs = {
+            profile: Cost(**{**entry, "layer_rows": tuple(entry["layer_rows"])})
+            for profile, entry in content["costs"].items()
+        }
+        return cls(**{**content, "answers": answers, "costs": costs})
+
+
+def answer_clip(model: SpeechLM, clip: Clip, profiles: Sequence[str], search: SearchOptions) -> ClipAnswers:
+    """Answer one clip under every profile. Faults of the clip become failures, others are raised."""
+    try:
+        audio = model.encode(clip.path)
+    except AudioError as error:
+        return ClipAnswers(clip.id, failures=dict.fromkeys(profiles, str(error)))
+    answers: dict[str, Answer] = {}
+    costs: dict[str, Cost] = {}
+    failures: dict[str, str] = {}
+    text_rows: int | None = None
+    for profile in profiles:
+        try:
+            answers[profile], costs[profile], text_rows = _answer(model, audio, clip.prompt, profile, search)
+        except (AudioError, RequestError) as error:
+            failures[profile] = str(error)
+    return ClipAnswers(clip.id, len(audio.rows), text_rows, answers, failures, costs)
+
+
+def _answer(
+    model: SpeechLM, audio: EncodedAudio, prompt: str, profile: str, search: SearchOptions
+) -> tuple[Answer, Cost, int]:
+    """The answer, what it took, and the rows of text beside the audio."""
+    options = {name: value for name, value in vars(search).items() if name != "eos_token_ids" or value}
+    result = model.generate(audio, prompt, profile=profile, **options)
+    best, latency = result.hypotheses[0], result.latency
+    answer = Answer(best.text, latency.output_tokens, best.finished, result.kept_ratio)
+    rows = tuple(length - result.text_rows for length in result.prefix_lengths)
+    return answer, Cost(rows, latency.prefill_ms, latency.decode_ms), result.text_rows

@@ -1,0 +1,100 @@
+"""Clips answered one after another in this process, or by several that each load the artifact once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+
+from ...profiles.errors import WorkerError
+from ...runtime import SpeechLM
+from ...runtime.artifact.artifact import open_artifact
+from ...runtime.decoding.options import SearchOptions
+from ...runtime.runtime_options import RuntimeOptions
+from ..clips.clip import Clip
+from .answers import ClipAnswers, answer_clip
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every clip is answered with."""
+
+    artifact: Path
+    profiles: tuple[str, ...]
+    search: SearchOptions
+    runtime: RuntimeOptions
+
+    def load(self) -> Callable[[Clip], ClipAnswers]:
+        """Load the artifact; what is returned answers a clip."""
+        model = SpeechLM(open_artifact(self.artifact), self.profiles[0], self.runtime)
+        return lambda clip: answer_clip(model, clip, self.profiles, self.search)
+
+
+def answer_clips(job: Job, clips: Sequence[Clip], workers: int) -> Iterator[ClipAnswers]:
+    """The answers, in the order in which they are found; what they are depends on no other clip.
+
+    Raises:
+        WorkerError: a process died.
+    """
+    workers = min(workers, len(clips))
+    if workers <= 1:
+        yield from map(job.load(), clips) if clips else ()
+        return
+    if not job.runtime.threads and job.runtime.backend == "onnxruntime":
+        threads = max(1, usable_cores() // workers)
+        job = replace(job, runtime=replace(job.runtime, threads=threads))
+    yield from _in_processes(job, clips, workers)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _in_processes(job: Job, clips: Sequence[Clip], workers: int) -> Iterator[ClipAnswers]:
+    # Processes are spawned, not forked: the threads of a loaded ONNX Runtime do not survive a fork.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start, (job,))
+    try:
+        futures = [pool.submit(_work, clip) for clip in clips]
+        yield from (future.result() for future in as_completed(futures))
+    except BrokenProcessPool:
+        raise WorkerError(
+            f"one of {workers} worker processes died, most likely for lack of memory; run again with fewer "
+            "--workers or with --lean (with -o, what was answered is kept)"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Worker:
+    """The state of a worker process."""
+
+    job: Job
+    answer: Callable[[Clip], ClipAnswers] | None = None
+
+
+def _start(job: Job) -> None:
+    """Set up a worker: it ends with its parent, which alone minds Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _Worker.job = job
+
+
+def _work(clip: Clip) -> ClipAnswers:
+    """Answer a clip. The first one loads the artifact: here an error reaches the parent as it is."""
+    if _Worker.answer is None:
+        _Worker.answer = _Worker.job.load()
+    return _Worker.answer(clip)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,1 @@
+"""The clips to measure on: requests with references."""

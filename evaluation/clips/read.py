@@ -1,0 +1,49 @@
+"""Clips from a JSONL list or a folder of transcripts, of one task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ...profiles.errors import ClipsError
+from .clip import Clip, ClipSet
+from .jsonl import read_lines
+from .transcripts import read_transcripts
+
+
+def read_clips(
+    source: Path, task: str | None = None, *, audio_root: Path | None = None, prompt: str = ""
+) -> ClipSet:
+    """Read the clips of one task.
+
+    Args:
+        source: a JSONL manifest, or a folder of audio files with transcripts of the same name (`asr`).
+        task: one of `TASKS`; may be None where all clips are of one.
+        audio_root: the folder that audio paths start from, if not that of the manifest.
+        prompt: text of the requests that have none of their own.
+
+    Raises:
+        ClipsError: with every fault of the source.
+    """
+    if source.is_dir():
+        clips = read_transcripts(source)
+    elif source.is_file():
+        clips = read_lines(source, audio_root or source.parent, task)
+    else:
+        raise ClipsError(
+            f"manifest {source} is no file and no folder: give JSONL, or a folder of transcripts"
+        )
+    chosen = _chosen(source, clips, task)
+    mine = (replace(clip, prompt=clip.prompt or prompt) for clip in clips if clip.task == chosen)
+    return ClipSet(source, chosen, tuple(mine))
+
+
+def _chosen(source: Path, clips: Sequence[Clip], task: str | None) -> str:
+    """The task that is measured."""
+    present = tuple(dict.fromkeys(clip.task for clip in clips))
+    if task is None and len(present) > 1:
+        raise ClipsError(f"manifest {source} holds clips of {', '.join(present)}: choose one with --task")
+    if task is not None and task not in present:
+        raise ClipsError(f"manifest {source} holds no clip of {task}, but of {', '.join(present)}")
+    return task or present[0]

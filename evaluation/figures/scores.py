@@ -1,0 +1,118 @@
+"""Hypotheses and references in, figures with intervals out; knows no model and no audio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+
+from ..metrics.metric import Floats, Metric, Sample
+from ..metrics.normalizers import NORMALIZERS
+from ..metrics.tasks import TASKS
+from .bootstrap import Delta, Interval, delta, interval, resampled
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One metric of one system; what could not be computed is None."""
+
+    metric: Metric
+    value: float | None
+    interval: Interval | None = None
+    delta: Delta | None = None  # against the first system
+    reason: str = ""  # why there is no value
+
+
+Drawn = tuple[Sample, Floats | None]
+"""A sample, and its value in each resample."""
+
+
+def score(
+    task: str,
+    references: Sequence[Sequence[str]],
+    hypotheses: Mapping[str, Sequence[str]],
+    *,
+    languages: Sequence[str] = (),
+    normalizer: str | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, tuple[Figure, ...]]:
+    """Measure systems on the same clips.
+
+    Args:
+        task: one of `TASKS`.
+        references: the accepted answers of each clip.
+        hypotheses: system -> its answer to each clip; the first one is what the others are compared with.
+        languages: that the clips are in.
+        normalizer: one of `NORMALIZERS`; that of the task if None.
+        resamples: of the bootstrap.
+        seed: of the bootstrap; the same one draws the same clips.
+
+    Returns:
+        The figures of each system, without clips none.
+
+    Raises:
+        ImportError: a package of the metrics is not installed.
+    """
+    drawn = draw(
+        task,
+        references,
+        hypotheses,
+        languages=languages,
+        normalizer=normalizer,
+        resamples=resamples,
+        seed=seed,
+    )
+    first = next(iter(drawn))
+    return {
+        system: tuple(
+            figure(one, None if system == first else other)
+            for one, other in zip(mine, drawn[first], strict=True)
+        )
+        for system, mine in drawn.items()
+    }
+
+
+def draw(
+    task: str,
+    references: Sequence[Sequence[str]],
+    hypotheses: Mapping[str, Sequence[str]],
+    *,
+    languages: Sequence[str],
+    normalizer: str | None,
+    resamples: int,
+    seed: int,
+) -> dict[str, tuple[Drawn, ...]]:
+    """The first half of `score`: the metrics of each system, and their values over the same resamples."""
+    normalize = NORMALIZERS[normalizer or TASKS[task].normalizer].load()
+    measure = TASKS[task].measure_for(languages)
+    if not references:
+        return dict.fromkeys(hypotheses, ())
+    accepted = [[normalize(text) for text in texts] for texts in references]
+
+    def drawn(texts: Sequence[str]) -> tuple[Drawn, ...]:
+        samples = measure([normalize(text) for text in texts], accepted)
+        return tuple((sample, resampled(sample, resamples, seed)) for sample in samples)
+
+    return {system: drawn(texts) for system, texts in hypotheses.items()}
+
+
+def mean_of(runs: Sequence[Drawn]) -> Drawn:
+    """The mean of a metric over several runs of one system, in each resample, too."""
+    if lacking := [run for run in runs if run[0].value is None]:
+        return lacking[0]
+    values = [sample.value for sample, _ in runs if sample.value is not None]
+    drawn = [figures for _, figures in runs if figures is not None]
+    mean: Floats | None = np.mean(drawn, axis=0) if len(drawn) == len(runs) else None
+    return Sample(runs[0][0].metric, fmean(values)), mean
+
+
+def figure(own: Drawn, first: Drawn | None) -> Figure:
+    """The figure of a system, against those of the first one where it is another."""
+    sample, values = own
+    change = None
+    if first is not None and sample.value is not None and first[0].value is not None:
+        change = delta(sample.value, first[0].value, values, first[1])
+    return Figure(sample.metric, sample.value, interval(values), change, sample.reason)

@@ -1,0 +1,1 @@
+"""Tasks and their metrics: what an answer is worth against its references."""

@@ -1,0 +1,44 @@
+"""What an evaluation is asked for, checked once; quick to import, so that a command line has defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..profiles.errors import RequestError
+from ..runtime.decoding.options import SearchOptions
+from ..runtime.runtime_options import RuntimeOptions
+from .metrics.normalizers import NORMALIZERS
+from .metrics.tasks import TASKS
+
+DEFAULT_SEARCH, DEFAULT_RUNTIME = SearchOptions(), RuntimeOptions()
+_LEAST = {"resamples": 1, "seed": 0, "workers": 1}
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """How clips are answered and measured. Raises RequestError with every fault."""
+
+    profiles: tuple[str, ...] = ()  # of the artifact, all if empty; the others are compared with the first
+    search: SearchOptions = DEFAULT_SEARCH  # end tokens are the model's unless they are given
+    runtime: RuntimeOptions = DEFAULT_RUNTIME  # without threads, the workers share the cores
+    normalizer: str | None = None  # one of `NORMALIZERS`; that of the task if None
+    resamples: int = 1000
+    seed: int = 0
+    workers: int = 1  # processes, each with the artifact loaded once
+
+    def normalizer_for(self, task: str) -> str:
+        """The name of the normaliser that the texts of a task go through."""
+        return self.normalizer or TASKS[task].normalizer
+
+    def __post_init__(self) -> None:
+        if faults := list(_faults(self)):
+            raise RequestError("; ".join(faults))
+
+
+def _faults(options: EvalOptions) -> Iterator[str]:
+    for name, least in _LEAST.items():
+        if getattr(options, name) < least:
+            yield f"{name} is {getattr(options, name)}: give a whole number of at least {least}"
+    if options.normalizer is not None and options.normalizer not in NORMALIZERS:
+        yield f"normalizer {options.normalizer!r} is unknown; choose {', '.join(NORMALIZERS)}"

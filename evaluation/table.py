@@ -1,0 +1,114 @@
+"""An evaluation as tables for a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from ..runtime.tables.tables import Section, columns
+from ..runtime.tables.units import ABSENT, percent
+from .evaluation import Evaluation, Failure
+from .figures.bootstrap import FEW_CLIPS, LEAST_CLIPS, Interval
+from .figures.loss import SCALE
+from .figures.scores import Figure
+from .metrics.metric import POINTS, SCORE, SHARE, Metric
+
+DECIMALS = {SHARE: 2, POINTS: 2, SCORE: 3}
+LEGEND = "FLOPs: of the prefill, at the mean length; cut off: by max_new_tokens"
+
+
+def evaluation_sections(evaluation: Evaluation) -> Iterator[Section | str]:
+    """What was measured, a table for each metric, what failed, and how far to trust it."""
+    yield _profiles(evaluation)
+    for i, figure in enumerate(evaluation.profiles[0].figures):
+        yield _unavailable(figure) if figure.value is None else _metric(evaluation, i)
+    if evaluation.failures:
+        yield _failures(evaluation)
+    yield ""
+    yield from _notes(evaluation)
+
+
+def _profiles(evaluation: Evaluation) -> Section:
+    table = columns("profile", "clips", "rows kept", "FLOPs saved", "cut off", gap=2)
+    for scores in evaluation.profiles:
+        shares = percent(scores.kept_ratio), percent(scores.flops_reduction)
+        table.add_row(scores.profile, str(len(evaluation.measured)), *shares, str(scores.cut_off))
+    count = len(evaluation.clips.clips)
+    return Section(
+        f"{evaluation.clips.task}, {count} clip{'s' * (count != 1)} of {evaluation.clips.source}",
+        table,
+        LEGEND,
+    )
+
+
+def _metric(evaluation: Evaluation, index: int) -> Section:
+    first = evaluation.profiles[0]
+    metric = first.figures[index].metric
+    table = columns("profile", metric.title + unit(metric), "95 %", "delta", "95 %", "p", gap=2)
+    for scores in evaluation.profiles:
+        table.add_row(scores.profile, *_cells(scores.figures[index]))
+    title = f"{metric.title}, {'lower' if metric.lower_is_better else 'higher'} is better"
+    compared = f"; delta: less that of {first.profile}" if len(evaluation.profiles) > 1 else ""
+    return Section(title + compared, table, f"by {metric.made_by}")
+
+
+def unit(metric: Metric) -> str:
+    """What stands behind the title of a metric."""
+    return " %" if metric.unit == SHARE else ""
+
+
+def _cells(figure: Figure) -> tuple[str, ...]:
+    metric, change = figure.metric, figure.delta
+    own = number(metric, figure.value), interval(metric, figure.interval)
+    if change is None:
+        return (*own, "", "", "")
+    p_value = ABSENT if change.p_value is None else f"{change.p_value:.3f}"
+    return (*own, number(metric, change.value, "+"), interval(metric, change.interval, "+"), p_value)
+
+
+def number(metric: Metric, value: float | None, sign: str = "") -> str:
+    """A figure as people read it; a sign of + shows that of positive ones."""
+    return ABSENT if value is None else f"{value * SCALE[metric.unit]:{sign}.{DECIMALS[metric.unit]}f}"
+
+
+def interval(metric: Metric, found: Interval | None, sign: str = "") -> str:
+    """The two ends, as `number` shows them."""
+    if found is None:
+        return ABSENT
+    return f"{number(metric, found.low, sign)} to {number(metric, found.high, sign)}"
+
+
+def _unavailable(figure: Figure) -> str:
+    return f"\n{figure.metric.title}: not computed: {figure.reason}"
+
+
+def _failures(evaluation: Evaluation) -> Section:
+    """One row a clip and reason; profiles that fail for the same reason share it."""
+    table = columns("clip", "line", "profile", "reason", left=4)
+    rows = groupby(evaluation.failures, lambda failure: (failure.clip, failure.reason))
+    for (clip, reason), found in rows:
+        line = ABSENT if clip.line is None else str(clip.line)
+        table.add_row(clip.id, line, _names(list(found), len(evaluation.profiles)), reason)
+    failed = len(evaluation.clips.clips) - len(evaluation.measured)
+    return Section(f"{failed} of {len(evaluation.clips.clips)} clips failed: no figure counts them", table)
+
+
+def _names(failures: list[Failure], num_profiles: int) -> str:
+    return "all" if len(failures) == num_profiles else ", ".join(failure.profile for failure in failures)
+
+
+def _notes(evaluation: Evaluation) -> Iterator[str]:
+    options, measured = evaluation.options, len(evaluation.measured)
+    yield f"Texts as normaliser {evaluation.normalizer} leaves them."
+    if not measured:
+        yield "No clip was answered under every profile: there are no figures."
+        return
+    if measured < LEAST_CLIPS:
+        yield "One clip has no interval: give more."
+        return
+    yield (
+        f"95 %: {options.resamples} bootstrap resamples of the clips, seed {options.seed}, "
+        "the same for all profiles."
+    )
+    if measured < FEW_CLIPS:
+        yield f"{measured} clips are few: the intervals are rough."

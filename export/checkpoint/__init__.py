@@ -1,0 +1,1 @@
+"""A checkpoint as bytes: tensors by offset, number formats, tokenizer, where weights lie."""

@@ -1,0 +1,88 @@
+"""What a build needs of a checkpoint's tokenizer.json: the text of a token, and the prompt template."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from ...profiles.errors import CheckpointError
+from ...runtime.artifact.artifact import TOKENIZER
+from ...runtime.artifact.manifest import Prompt
+from ...runtime.prompt import PromptCodec
+from .checkpoint import Checkpoint
+
+
+def tokenizer_file(checkpoint: Checkpoint) -> Path | None:
+    """The checkpoint's tokenizer.json, if it has one."""
+    path = checkpoint.folder / TOKENIZER
+    return path if path.is_file() else None
+
+
+def prompt_codec(checkpoint: Checkpoint, prompt: Prompt | None) -> PromptCodec:
+    """What reads the prompts of a checkpoint, whose template is `prompt`.
+
+    Raises:
+        CheckpointError: it has no tokenizer.
+    """
+    path = tokenizer_file(checkpoint)
+    if path is None or prompt is None:
+        raise CheckpointError(f"checkpoint {checkpoint.folder}: it has no {TOKENIZER} to read prompts")
+    return PromptCodec(path, prompt)
+
+
+@lru_cache(maxsize=1)
+def _load(checkpoint: Checkpoint) -> Tokenizer | None:
+    """The checkpoint's tokenizer, read once a build; None where there is none.
+
+    Raises:
+        CheckpointError: the file is no tokenizer. It is checked here, because what tokenizers raises for
+            such a file has no type to catch.
+    """
+    path = tokenizer_file(checkpoint)
+    if path is None:
+        return None
+    if not isinstance(checkpoint.json(path.name).get("model"), dict):
+        raise CheckpointError(f"{path}: it describes no tokenizer; save it again with save_pretrained")
+    return Tokenizer.from_file(str(path))
+
+
+def token_text(checkpoint: Checkpoint, token: int) -> str | None:
+    """The text of a token; None where there is no tokenizer.
+
+    Raises:
+        CheckpointError: the tokenizer does not know the id.
+    """
+    tokenizer = _load(checkpoint)
+    if tokenizer is None:
+        return None
+    text = tokenizer.id_to_token(token)
+    if text is None:
+        path = checkpoint.folder / TOKENIZER
+        raise CheckpointError(f"{path}: no token has the id {token} that config.json gives to audio")
+    return str(text)
+
+
+def token_id(checkpoint: Checkpoint, text: str) -> int | None:
+    """The id of a token; None where there is no tokenizer.
+
+    Raises:
+        CheckpointError: the tokenizer lacks the token.
+    """
+    tokenizer = _load(checkpoint)
+    if tokenizer is None:
+        return None
+    token = tokenizer.token_to_id(text)
+    if token is None:
+        raise CheckpointError(f"{checkpoint.folder / TOKENIZER}: the token {text} is missing")
+    return int(token)
+
+
+def audio_template(checkpoint: Checkpoint, audio_token: str) -> str:
+    """[bos] audio_bos AUDIO audio_eos {prompt}, with the audio tokens spelt as this tokenizer does."""
+    parts = [audio_token.replace("AUDIO", name) for name in ("audio_bos", "AUDIO", "audio_eos")]
+    for part in parts:
+        token_id(checkpoint, part)
+    bos = checkpoint.optional_json("tokenizer_config.json").get("bos_token") or ""
+    return (bos if isinstance(bos, str) else bos["content"]) + "".join(parts) + "{prompt}"

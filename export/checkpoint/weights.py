@@ -1,0 +1,158 @@
+"""Where the weights of an artifact lie: linked or copied as they are, or converted once for all graphs."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...profiles.errors import CheckpointError, OutputError
+from .checkpoint import Tensor
+from .precision import FP32, Precision
+
+FOLDER = "weights"
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Place:
+    """Bytes of one tensor inside the artifact."""
+
+    location: str  # file, relative to the artifact
+    offset: int
+    length: int
+
+
+class WeightStore(Protocol):
+    """Knows the place of every tensor before a byte is written, and writes them."""
+
+    description: str
+
+    def place(self, tensor: Tensor) -> Place:
+        """Where graphs find this tensor."""
+
+    def write(self, folder: Path) -> list[str]:
+        """Put the weight files into the artifact; return their names."""
+
+
+def weight_store(tensors: Iterable[Tensor], mode: str, precision: Precision = FP32) -> WeightStore:
+    """The store for these tensors in one precision: in place where every one has it already.
+
+    Args:
+        tensors: every tensor that the graphs refer to.
+        mode: "link" for hard links to the checkpoint's files, "copy" for copies.
+        precision: the number format that the graphs want.
+    """
+    tensors = list(tensors)
+    if all(tensor.dtype == precision.safetensors_name for tensor in tensors):
+        return InPlace(sorted({tensor.file for tensor in tensors}), mode)
+    return Converted(tensors, precision)
+
+
+class InPlace:
+    """The checkpoint's own files, as hard links (no bytes) or as copies."""
+
+    def __init__(self, files: Iterable[Path], mode: str) -> None:
+        self.files, self.mode = list(files), mode
+        self.description = {"link": "linked", "copy": "copied"}[mode]
+
+    def place(self, tensor: Tensor) -> Place:
+        """The tensor's own offset in its own file."""
+        return Place(f"{FOLDER}/{tensor.file.name}", tensor.offset, tensor.size_bytes)
+
+    def write(self, folder: Path) -> list[str]:
+        """Link or copy each file.
+
+        Raises:
+            OutputError: the files cannot be linked, because artifact and checkpoint are on two disks.
+        """
+        (folder / FOLDER).mkdir()
+        for file in self.files:
+            self._transfer(file.resolve(), folder / FOLDER / file.name)
+        return [f"{FOLDER}/{file.name}" for file in self.files]
+
+    def _transfer(self, source: Path, target: Path) -> None:
+        if self.mode == "copy":
+            shutil.copyfile(source, target)
+            return
+        try:
+            os.link(source, target)
+        except OSError as error:
+            raise OutputError(
+                f"{source}: cannot be hard-linked into the artifact ({error.strerror}); use --weights copy"
+            ) from None
+
+
+class Converted:
+    """One safetensors file with every tensor in one precision, written tensor by tensor."""
+
+    description = "converted"
+
+    def __init__(self, tensors: Iterable[Tensor], precision: Precision = FP32) -> None:
+        self.tensors, self.precision = {tensor.name: tensor for tensor in tensors}, precision
+        self.file = f"{FOLDER}/{precision.name}.safetensors"
+        self.header, self.offsets = _layout(self.tensors, precision)
+
+    def place(self, tensor: Tensor) -> Place:
+        """The tensor's offset in the converted file."""
+        return Place(self.file, self.offsets[tensor.name], _num_bytes(tensor, self.precision))
+
+    def write(self, folder: Path) -> list[str]:
+        """Convert and write; one tensor is in memory at a time.
+
+        Raises:
+            CheckpointError: a finite number that the precision cannot hold.
+        """
+        (folder / FOLDER).mkdir()
+        with (folder / self.file).open("wb") as stream:
+            stream.write(struct.pack("<Q", len(self.header)) + self.header)
+            for tensor in self.tensors.values():
+                stream.write(_converted(tensor, self.precision).tobytes())
+        return [self.file]
+
+
+def _converted(tensor: Tensor, precision: Precision) -> NDArray[Any]:
+    """The numbers of a tensor in this precision. An overflow would become infinity without a word."""
+    numbers = tensor.read()
+    with np.errstate(over="ignore"):
+        converted: NDArray[Any] = numbers.astype(precision.numpy_type, copy=False)
+    if converted is numbers:
+        return numbers
+    overflowed = np.isinf(converted)
+    overflowed &= np.isfinite(numbers)
+    if overflowed.any():
+        raise CheckpointError(
+            f"{tensor.file}: tensor {tensor.name} holds {numbers[overflowed][0]:g}, which {precision.name} "
+            "cannot; give --precision bf16, whose range is that of fp32"
+        )
+    return converted
+
+
+def _num_bytes(tensor: Tensor, precision: Precision) -> int:
+    return math.prod(tensor.shape) * precision.item_bytes
+
+
+def _layout(tensors: Mapping[str, Tensor], precision: Precision) -> tuple[bytes, dict[str, int]]:
+    """The safetensors header, and each tensor's offset from the start of the file."""
+    entries: dict[str, dict[str, object]] = {}
+    starts: dict[str, int] = {}
+    end = 0
+    for name, tensor in tensors.items():
+        starts[name], end = end, end + _num_bytes(tensor, precision)
+        entries[name] = {
+            "dtype": precision.safetensors_name,
+            "shape": tensor.shape,
+            "data_offsets": [starts[name], end],
+        }
+    text = json.dumps(entries).encode()
+    header = text.ljust(-(-(8 + len(text)) // ALIGNMENT) * ALIGNMENT - 8)
+    return header, {name: 8 + len(header) + start for name, start in starts.items()}

@@ -1,0 +1,1 @@
+"""TensorRT engines: shapes, network checks, and a process for each build."""

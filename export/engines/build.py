@@ -1,0 +1,192 @@
+"""All engines of an artifact: encoder, the decode step of all profiles, and one prefill a profile."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...plugins.tensorrt_library import VERSION
+from ...profiles.errors import EngineError
+from ...profiles.flops import ResolvedProfile
+from ...runtime.artifact.engines import DECODE, ENCODER, EngineRecord, Engines, Target, plan_name
+from ...runtime.artifact.hashing import sha256
+from ..checkpoint.precision import BY_NAME
+from ..checkpoint.weights import weight_store
+from ..graphs.lowering.tensorrt import TensorRTLowering
+from ..graphs.write import write_graphs
+from ..model.spec import SpeechModelSpec, tensors_of
+from ..options import ENGINE_PRECISIONS, PRODUCTS, EngineOptions
+from .engine import EngineRequest, Expected, Progress, build_engine, check_reproducible
+from .plugin_nodes import check_ratios, graph_ratios, plugin_layers
+from .shapes import OptimizationProfile, check_positions, decode_profile, encoder_profile, prefill_profile
+
+FOLDER = "engines"
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Built:
+    """One engine in the folder."""
+
+    name: str
+    record: EngineRecord
+    version: str  # of what built it
+
+
+def build_engines(
+    folder: Path,
+    model: SpeechModelSpec,
+    profiles: Sequence[ResolvedProfile],
+    options: EngineOptions,
+    audio_rows: int,
+    report: Report,
+    progress: Progress = lambda *_: None,
+) -> tuple[Engines, list[str]]:
+    """Build every engine into `folder`, once `check` has passed.
+
+    Args:
+        folder: the artifact.
+        model: what is built.
+        profiles: one prefill each.
+        options: target, precision and limits.
+        audio_rows: rows of `audio_embeds` for the longest clip, those around its frames too.
+        report: called with the name of each stage as it begins.
+        progress: told how far the engine at work is.
+
+    Returns:
+        the record for the manifest, and the names of the files.
+
+    Raises:
+        EngineError: with the engine and the node or the reason.
+    """
+    (folder / FOLDER).mkdir()
+    precision = BY_NAME[options.precision]
+    store = weight_store(tensors_of((model.encoder, model.decoder)), "copy", precision)
+    with tempfile.TemporaryDirectory(prefix=".engines.", dir=folder) as scratch:
+        report(f"write {options.precision} graphs")
+        lowering = TensorRTLowering(precision, audio_rows)
+        names = write_graphs(Path(scratch), model, profiles, store, lowering)
+        store.write(Path(scratch))
+        graphs = {name.removesuffix(".onnx"): Path(scratch) / name for name in names}
+        check_ratios(graphs, profiles)
+        plugins = _plugins(folder, Path(scratch), graphs.values(), options, report)
+        builder = _Builder(folder / FOLDER, model, audio_rows, options, plugins)
+        built = []
+        for name, graph in graphs.items():
+            report(f"engine {name} (sm_{options.sm})")
+            built.append(builder.build(name, graph, progress))
+    return _record(built, options, audio_rows, plugins), _files(built, plugins)
+
+
+def check(model: SpeechModelSpec, audio_rows: int, options: EngineOptions) -> None:
+    """Refuse what no engine can be built for.
+
+    Raises:
+        EngineError: the precision, more rows than the model has positions, or a system that allows no
+            reproducible build where one is asked for.
+    """
+    if options.precision not in ENGINE_PRECISIONS:
+        raise EngineError(
+            f"precision {options.precision}: TensorRT has no fused attention for it; choose bf16 or fp16"
+        )
+    check_positions(model, audio_rows, options)
+    if options.reproducible:
+        check_reproducible()
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """Builds each engine of an artifact."""
+
+    folder: Path
+    model: SpeechModelSpec
+    audio_rows: int
+    options: EngineOptions
+    plugins: Path | None
+
+    def build(self, name: str, graph: Path, progress: Progress) -> Built:
+        """Build one engine, and record what it was built from."""
+        digest = sha256(graph)
+        request = self._request(name, graph, digest)
+        facts = build_engine(request, request.plan.with_suffix(".log"), progress)
+        record = EngineRecord(
+            file=f"{FOLDER}/{request.plan.name}",
+            graph_sha256=digest,
+            layer_ratios=() if name in (ENCODER, DECODE) else self._ratios(graph),
+            seconds=round(facts.seconds, 2),
+            peak_bytes=facts.peak_bytes,
+            plugin_layers=request.expected.plugin_layers,
+            shapes=request.profile.shapes,
+        )
+        return Built(name, record, facts.version)
+
+    def _request(self, name: str, graph: Path, digest: str) -> EngineRequest:
+        layers = plugin_layers(graph)
+        return EngineRequest(
+            product=PRODUCTS[self.options.engine],
+            name=plan_name(name, digest),
+            graph=graph,
+            plan=self.folder / f"{name}.plan",
+            profile=self._profile(name),
+            sm=self.options.sm,
+            plugins=self.plugins if layers else None,
+            expected=Expected(layers, self._attention_layers(name), causal=name not in (ENCODER, DECODE)),
+            reproducible=self.options.reproducible,
+        )
+
+    def _ratios(self, graph: Path) -> tuple[str, ...]:
+        """The share of the rows that each layer removes."""
+        found = graph_ratios(graph)
+        return tuple(str(found.get(layer, 0)) for layer in range(self.model.decoder.dims.num_layers))
+
+    def _profile(self, name: str) -> OptimizationProfile:
+        if name == ENCODER:
+            return encoder_profile(self.model)
+        profile = decode_profile if name == DECODE else prefill_profile
+        return profile(self.model, self.audio_rows, self.options)
+
+    def _attention_layers(self, name: str) -> int:
+        """Fused attention layers: those of the encoder, all but the last (one query row) of a prefill."""
+        if name == ENCODER:
+            return len(self.model.encoder.layers)
+        return 0 if name == DECODE else self.model.decoder.dims.num_layers - 1
+
+
+def _plugins(
+    folder: Path, scratch: Path, graphs: Iterable[Path], options: EngineOptions, report: Report
+) -> Path | None:
+    """The library in the scratch folder, with a copy in the artifact; None where no graph needs it."""
+    if not any(plugin_layers(graph) for graph in graphs):
+        return None
+    from ...plugins.build import build_plugins
+
+    report(f"plugin library (sm_{options.sm})")
+    library = build_plugins(scratch, sms=(options.sm,)).path
+    shutil.copyfile(library, folder / FOLDER / library.name)
+    return library
+
+
+def _record(built: Sequence[Built], options: EngineOptions, audio_rows: int, plugins: Path | None) -> Engines:
+    return Engines(
+        target=Target(PRODUCTS[options.engine], built[0].version, options.sm),
+        precision=options.precision,
+        plugin_library=f"{FOLDER}/{plugins.name}" if plugins else None,
+        plugin_abi=VERSION,
+        max_beams=options.max_beams,
+        max_audio_seconds=options.max_audio_seconds,
+        max_audio_rows=audio_rows,
+        max_text_rows=options.max_text_rows,
+        max_new_tokens=options.max_new_tokens,
+        reproducible=options.reproducible,
+        verified_on=None,
+        plans={engine.name: engine.record for engine in built},
+    )
+
+
+def _files(built: Sequence[Built], plugins: Path | None) -> list[str]:
+    names = [f"{FOLDER}/{engine.name}{suffix}" for engine in built for suffix in (".plan", ".log")]
+    return names + ([f"{FOLDER}/{plugins.name}"] if plugins else [])

@@ -1,0 +1,50 @@
+"""The graphs that engines are built from, kept: for trtexec, Polygraphy and other tools of TensorRT."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...profiles.errors import OutputError
+from ...profiles.profile import Profile
+from ..checkpoint.checkpoint import Checkpoint
+from ..checkpoint.precision import BY_NAME
+from ..checkpoint.weights import weight_store
+from ..folder import temporary_folder
+from ..graphs.lowering.tensorrt import TensorRTLowering
+from ..graphs.write import write_graphs
+from ..model.families.family import load_model
+from ..model.fit import longest_audio, resolve_for
+from ..model.spec import tensors_of
+from ..options import EngineOptions
+
+
+def write_tensorrt_graphs(
+    checkpoint: Path, output: Path, profiles: Sequence[Profile], precision: str
+) -> list[Path]:
+    """Write the graphs with plugin nodes and without function bodies, and the weights beside them.
+
+    Args:
+        checkpoint: folder with config.json and safetensors.
+        output: a folder that does not exist yet.
+        profiles: one prefill each.
+        precision: "bf16" or "fp16".
+
+    Returns:
+        the paths of the graphs.
+
+    Raises:
+        CheckpointError, ProfileError: what cannot be built.
+        OutputError: the folder exists.
+    """
+    if output.exists():
+        raise OutputError(f"output {output} exists; give another folder")
+    model = load_model(Checkpoint(checkpoint))
+    resolved = [resolve_for(profile, model) for profile in profiles]
+    longest = longest_audio(model, EngineOptions.max_audio_seconds)
+    lowering = TensorRTLowering(BY_NAME[precision], longest)
+    store = weight_store(tensors_of((model.encoder, model.decoder)), "copy", BY_NAME[precision])
+    with temporary_folder(output, force=False) as folder:
+        names = write_graphs(folder, model, resolved, store, lowering)
+        store.write(folder)
+    return [output / name for name in names]

@@ -1,0 +1,116 @@
+"""Optimization profiles: the shapes that an engine is built for, derived from the tensor signature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ...profiles import signature as sig
+from ...profiles.errors import EngineError
+from ...profiles.flops import DecoderDims
+from ...profiles.signature import Signature
+from ...runtime.audio.front_end import ENCODER_ROWS_A_TOKEN
+from ..model.spec import SpeechModelSpec
+from ..options import EngineOptions
+
+LARGEST_TOP_K = 3840  # TensorRT's own limit
+FRAMES_A_ROW = 2  # log-mel frames of one encoder row
+
+
+@dataclass(frozen=True)
+class Range:
+    """Least, usual and largest size of one axis, or of one value that shapes depend on."""
+
+    min: int
+    opt: int
+    max: int
+
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class OptimizationProfile:
+    """Least, usual and largest shapes of an engine's inputs; of inputs that shapes depend on, the values."""
+
+    shapes: Mapping[str, tuple[Shape, Shape, Shape]]
+
+
+def encoder_profile(model: SpeechModelSpec) -> OptimizationProfile:
+    """One window of audio, of any length up to the whole."""
+    frames = model.front_end.log_mel.max_frames
+    rows = Range(ENCODER_ROWS_A_TOKEN, frames // FRAMES_A_ROW, frames // FRAMES_A_ROW)
+    ranges = {"frames": Range(2 * FRAMES_A_ROW, frames, frames), sig.ENCODER_ROWS: rows}
+    signature = sig.encoder_signature(model.encoder.num_mel_bins, model.decoder.dims.hidden_size)
+    return _profile(signature, ranges)
+
+
+def prefill_profile(model: SpeechModelSpec, audio_rows: int, options: EngineOptions) -> OptimizationProfile:
+    """Prompts of one audio frame up to `audio_rows` rows of `audio_embeds`, which has rows around the frames.
+
+    Before and after them are up to `max_text_rows` rows of text.
+    """
+    least = 1 + model.front_end.bos_rows + model.front_end.eos_rows
+    text = Range(1, min(16, options.max_text_rows), options.max_text_rows)
+    ranges = {
+        "text_before": text,
+        "text_after": text,
+        "audio": Range(least, max(least, audio_rows // 2), audio_rows),
+        sig.NUM_CANDIDATES: _candidates(model.decoder.dims, options),
+    }
+    return _profile(sig.prefill_signature(model.decoder.dims), ranges)
+
+
+def decode_profile(model: SpeechModelSpec, audio_rows: int, options: EngineOptions) -> OptimizationProfile:
+    """One step of up to `max_beams` beams over the prefix of any reduction profile."""
+    longest = audio_rows + 2 * options.max_text_rows
+    pool = options.max_new_tokens * options.max_beams
+    prefix = Range(1, max(1, longest // 2), longest)
+    ranges = {
+        "beams": Range(1, options.max_beams, options.max_beams),
+        "pool": Range(0, pool // 2, pool),
+        "pool_grown": Range(1, pool // 2 + options.max_beams, pool + options.max_beams),
+        sig.NUM_CANDIDATES: _candidates(model.decoder.dims, options),
+    }
+    ranges |= {f"prefix_{layer}": prefix for layer in range(model.decoder.dims.num_layers)}
+    return _profile(sig.decode_signature(model.decoder.dims), ranges)
+
+
+def check_positions(model: SpeechModelSpec, audio_rows: int, options: EngineOptions) -> None:
+    """Refuse an engine for longer prompts than the model has positions.
+
+    Raises:
+        EngineError: with the longest audio that fits.
+    """
+    positions = model.decoder.max_positions
+    if audio_rows + options.max_new_tokens >= positions:
+        longest = model.front_end.seconds_of(positions - options.max_new_tokens - 1)
+        raise EngineError(
+            f"max_audio_seconds {options.max_audio_seconds:g} gives {audio_rows} rows; with "
+            f"{options.max_new_tokens} new tokens the model's {positions} positions hold at most "
+            f"{longest:.1f} s; give less to --max-audio-seconds"
+        )
+
+
+def _candidates(dims: DecoderDims, options: EngineOptions) -> Range:
+    most = min(dims.vocab_size, LARGEST_TOP_K)
+    return Range(1, min(2 * options.max_beams, most), most)
+
+
+def _profile(signature: Signature, ranges: Mapping[str, Range]) -> OptimizationProfile:
+    """Sizes by the names of the axes; inputs that are named themselves are given by value."""
+    shapes = {}
+    for tensor in signature.inputs:
+        if tensor.name in ranges:
+            axes = [ranges[tensor.name]]
+        else:
+            axes = [
+                Range(axis, axis, axis) if isinstance(axis, int) else ranges[axis] for axis in tensor.axes
+            ]
+        if tensor.name in ranges or any(isinstance(axis, str) for axis in tensor.axes):
+            shapes[tensor.name] = (
+                tuple(axis.min for axis in axes),
+                tuple(axis.opt for axis in axes),
+                tuple(axis.max for axis in axes),
+            )
+    return OptimizationProfile(shapes)

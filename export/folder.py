@@ -1,0 +1,34 @@
+"""A folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..profiles.errors import OutputError
+
+
+@contextmanager
+def temporary_folder(output: Path, force: bool) -> Iterator[Path]:
+    """A folder beside `output` that takes its name on success and vanishes on failure."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    except OSError as error:
+        raise OutputError(f"output {output}: {error.strerror}; choose a folder that can be written") from None
+    try:
+        yield folder
+        folder.chmod(0o755)
+        if force and output.exists():
+            shutil.rmtree(output)
+        folder.rename(output)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutputError(f"output {output}: the disk is full; free some space and build again") from None
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

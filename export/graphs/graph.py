@@ -1,0 +1,110 @@
+"""A graph over weights that stay where they are: a Body with inputs, outputs and external initializers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import onnx
+from onnx import TensorProto, helper
+
+from ...plugins.body import DOMAIN, DOMAIN_VERSION, IR_VERSION, OPSET, Body, Dim, value
+from ...profiles.signature import ACTIVATION, TensorSpec
+from ..checkpoint.checkpoint import Tensor
+from ..checkpoint.precision import FP32, Precision
+from ..checkpoint.weights import WeightStore
+from ..model.spec import LayerNorm, Linear
+
+DTYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "bool": TensorProto.BOOL}
+PRODUCER = "fastadasp-export"
+
+
+class Graph(Body):
+    """Nodes named after the model, weights referenced by file and offset."""
+
+    def __init__(self, name: str, store: WeightStore, precision: Precision = FP32) -> None:
+        super().__init__()
+        self.name, self.store, self.precision = name, store, precision
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._shapes: list[onnx.ValueInfoProto] = []
+        self._weights: dict[str, onnx.TensorProto] = {}
+
+    def input(self, spec: TensorSpec) -> str:
+        """Declare an input."""
+        self._inputs.append(value(spec.name, self._type(spec), spec.axes))
+        return spec.name
+
+    def output(self, spec: TensorSpec) -> None:
+        """Declare an output; a node of that output name must exist."""
+        self._outputs.append(value(spec.name, self._type(spec), spec.axes))
+
+    def _type(self, spec: TensorSpec) -> int:
+        return self.precision.onnx_type if spec.dtype == ACTIVATION else DTYPES[spec.dtype]
+
+    def shaped(self, name: str, shape: Sequence[Dim], dtype: int | None = None) -> str:
+        """Annotate a value with its shape, where shape inference cannot tell it; activations by default."""
+        self._shapes.append(value(name, dtype or self.precision.onnx_type, shape))
+        return name
+
+    def number(self, data: Any) -> str:
+        """A constant in the number format of the graph."""
+        return self.const(data, self.precision.numpy_type)
+
+    def to_activation(self, x: str) -> str:
+        """A float32 value in the number format of the graph."""
+        return x if self.precision is FP32 else self.op("Cast", x, to=self.precision.onnx_type)
+
+    def to_float(self, x: str) -> str:
+        """An activation in float32."""
+        return x if self.precision is FP32 else self.op("Cast", x, to=TensorProto.FLOAT)
+
+    def weight(self, tensor: Tensor) -> str:
+        """The initializer of a checkpoint tensor."""
+        if tensor.name not in self._weights:
+            self._weights[tensor.name] = _external(tensor, self.store, self.precision)
+        return tensor.name
+
+    def linear(self, x: str, linear: Linear, name: str, **output: Any) -> str:
+        """y = x W^T + b for rows x."""
+        bias = [self.weight(linear.bias)] if linear.bias else []
+        return self.op("Gemm", x, self.weight(linear.weight), *bias, name=name, transB=1, **output)
+
+    def layer_norm(self, x: str, norm: LayerNorm, eps: float, name: str) -> str:
+        """Layer normalisation over the last axis."""
+        weights = self.weight(norm.weight), self.weight(norm.bias)
+        return self.op("LayerNormalization", x, *weights, name=name, axis=-1, epsilon=eps)
+
+    def rms_norm(self, x: str, weight: Tensor, eps: float, name: str) -> str:
+        """Root-mean-square normalisation over the last axis."""
+        return self.op("RMSNormalization", x, self.weight(weight), name=name, axis=-1, epsilon=eps)
+
+    def model(self, functions: Iterable[onnx.FunctionProto] = (), domains: Iterable[str] = ()) -> Any:
+        """The finished model."""
+        graph = helper.make_graph(
+            self.nodes,
+            self.name,
+            self._inputs,
+            self._outputs,
+            list(self._weights.values()),
+            value_info=self._shapes,
+        )
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, DOMAIN_VERSION)]
+        opsets += [helper.make_opsetid(domain, 1) for domain in domains]
+        return helper.make_model(
+            graph,
+            opset_imports=opsets,
+            ir_version=IR_VERSION,
+            functions=list(functions),
+            producer_name=PRODUCER,
+        )
+
+
+def _external(tensor: Tensor, store: WeightStore, precision: Precision) -> onnx.TensorProto:
+    place = store.place(tensor)
+    proto = TensorProto(name=tensor.name, data_type=precision.onnx_type, dims=tensor.shape)
+    proto.data_location = TensorProto.EXTERNAL
+    entries = {"location": place.location, "offset": place.offset, "length": place.length}
+    for key, entry in entries.items():
+        proto.external_data.add(key=key, value=str(entry))
+    return proto

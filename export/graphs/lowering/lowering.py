@@ -1,0 +1,114 @@
+"""The seam between the model, described once, and a backend: what each backend must lower."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+import onnx
+
+from ....profiles.flops import DecoderDims
+from ...checkpoint.checkpoint import Tensor
+from ...checkpoint.precision import Precision
+from ..graph import Graph
+
+
+@dataclass(frozen=True)
+class Span:
+    """The audio rows that reductions work on, before the first of them.
+
+    A backend that wants lengths as values takes `start` and `length`; one that wants them from shapes takes
+    the numbers of rows beside the text: the span starts `before` rows after the text before the audio and
+    ends `after` rows before the text after it, in every layer.
+    """
+
+    start: str  # int64 of shape (1,)
+    length: str  # int64 of shape (1,)
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How many rows one reduction removes, and where."""
+
+    span: Span
+    length: str  # rows of the span as they reach this layer, int64 of shape (1,)
+    removed: str  # int64 of shape (1,)
+    ratio: Fraction
+
+
+class Lowering(Protocol):
+    """Emits nodes for the ops whose best form differs between backends.
+
+    Rows are (rows, width) throughout; keys and values are (kv_heads, rows, head_dim).
+    """
+
+    name: str
+    precision: Precision
+    takes_data_dependent_lengths: bool  # whether a tensor may be as long as its data make it (a_tome)
+    evicts_caches: bool  # whether each KV head of a cache may keep rows of its own (h2o)
+    domains: tuple[str, ...]  # opset domains beside the standard one and the project's
+
+    def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:
+        """Bodies of the ops that the encoder graph uses."""
+
+    def decoder_functions(self, dims: DecoderDims, evicts_caches: bool = False) -> list[onnx.FunctionProto]:
+        """Bodies of the ops that prefill and decode graphs use, that of cache eviction only if asked for."""
+
+    def full_attention(self, g: Graph, name: str, num_heads: int, query: str, key: str, value: str) -> str:
+        """Bidirectional attention; all three are (rows, heads * head_dim)."""
+
+    def causal_attention(
+        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str
+    ) -> str:
+        """Causal attention of the prefill."""
+
+    def causal_attention_mass(
+        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str, by_head: bool = False
+    ) -> tuple[str, str]:
+        """Causal attention, and its column sums: (rows,), or those of each KV head, (kv_heads, rows)."""
+
+    def last_row_attention(
+        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str
+    ) -> str:
+        """Attention of one last row, (1, heads * head_dim), to all rows."""
+
+    def decode_attention(
+        self,
+        g: Graph,
+        name: str,
+        dims: DecoderDims,
+        query: str,
+        prefix: tuple[str, str],
+        pool: tuple[str, str],
+        bias: str,
+    ) -> str:
+        """Attention of beam rows to the prefix and to their part of the pool."""
+
+    def add_norm(
+        self, g: Graph, name: str, residual: str, branch: str, weight: Tensor, eps: float
+    ) -> tuple[str, str]:
+        """residual + branch, and its RMS normalisation."""
+
+    def gated_mlp(self, g: Graph, name: str, x: str, gate: str, up: str, down: str) -> str:
+        """SwiGLU over many rows; the weights are names of initializers, (out, in)."""
+
+    def random_score(self, g: Graph, name: str, count: str, seed: int) -> str:
+        """Reproducible scores in [0, 1): (count,) of float32. `count` is int64 of shape (1,)."""
+
+    def last_query_mass(self, g: Graph, name: str, dims: DecoderDims, query: str, key: str) -> str:
+        """The attention of the last row to every row, summed over the heads: (rows,) of float32."""
+
+    def reduce(
+        self,
+        g: Graph,
+        name: str,
+        op_type: str,
+        inputs: Sequence[str],
+        cut: Cut,
+        outputs: Sequence[str] | int = 1,
+    ) -> str:
+        """One op that removes rows, of any type; give the first of its outputs."""

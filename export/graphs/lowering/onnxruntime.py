@@ -1,0 +1,153 @@
+"""Lowering for ONNX Runtime: the project's ops as model-local functions, fused residual norms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx
+
+from ....plugins.body import DOMAIN, Body
+from ....plugins.causal_attention import function as causal
+from ....plugins.causal_attention.op import LAST_QUERY_MASS
+from ....plugins.decode_attention import function as decode
+from ....plugins.decode_attention.op import DECODE_ATTENTION, LAST_ROW_ATTENTION
+from ....plugins.evict_cache import function as cache_eviction
+from ....plugins.evict_tokens import function as evict
+from ....plugins.full_attention import function as full
+from ....plugins.full_attention.op import FULL_ATTENTION
+from ....plugins.gated_mlp import function as mlp
+from ....plugins.gated_mlp.op import GATED_MLP
+from ....plugins.merge_tokens import function as merge
+from ....plugins.merge_tokens.op import RANDOM_SCORE
+from ....profiles.flops import DecoderDims
+from ...checkpoint.checkpoint import Tensor
+from ...checkpoint.precision import FP32, Precision
+from ..graph import Graph
+from .lowering import Cut
+
+CONTRIB = "com.microsoft"
+
+
+class OnnxRuntimeLowering:
+    """Standard ops inside functions, which ONNX Runtime inlines and fuses."""
+
+    name = "onnxruntime"
+    precision: Precision = FP32
+    takes_data_dependent_lengths = True
+    evicts_caches = True
+    domains: tuple[str, ...] = (CONTRIB,)
+
+    def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:
+        """Bodies of the ops that the encoder graph uses."""
+        return [full.full_attention(num_heads, hidden_size // num_heads)]
+
+    def decoder_functions(self, dims: DecoderDims, evicts_caches: bool = False) -> list[onnx.FunctionProto]:
+        """Bodies of the ops that prefill and decode graphs use."""
+        heads = dims.num_heads, dims.num_kv_heads, dims.head_dim
+        return [
+            causal.last_query_mass(*heads),
+            decode.decode_attention(*heads),
+            decode.last_row_attention(*heads),
+            merge.edge_similarity(),
+            merge.merge_edges(),
+            merge.merge_tokens(),
+            merge.merge_pairs(),
+            merge.random_score(),
+            evict.evict_tokens(),
+            mlp.gated_mlp(),
+            *([cache_eviction.evict_cache(*heads[1:])] if evicts_caches else []),
+        ]
+
+    def full_attention(self, g: Graph, name: str, num_heads: int, query: str, key: str, value: str) -> str:
+        """A Loop over heads."""
+        return g.op(FULL_ATTENTION, query, key, value, name=name, domain=DOMAIN)
+
+    def causal_attention(
+        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str
+    ) -> str:
+        """A Loop over query chunks and heads."""
+        return _attention(g, name, dims, (query, key, value), ("output",))[0]
+
+    def causal_attention_mass(
+        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str, by_head: bool = False
+    ) -> tuple[str, str]:
+        """The same Loop with the column sums carried along."""
+        output, mass = _attention(g, name, dims, (query, key, value), ("output", "mass"), by_head)
+        return output, mass
+
+    def last_row_attention(
+        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str
+    ) -> str:
+        """One row, no mask."""
+        return g.op(LAST_ROW_ATTENTION, query, key, value, name=name, domain=DOMAIN)
+
+    def decode_attention(
+        self,
+        g: Graph,
+        name: str,
+        dims: DecoderDims,
+        query: str,
+        prefix: tuple[str, str],
+        pool: tuple[str, str],
+        bias: str,
+    ) -> str:
+        """Two-part attention: the prefix is read in place."""
+        return g.op(DECODE_ATTENTION, query, *prefix, *pool, bias, name=name, domain=DOMAIN)
+
+    def add_norm(
+        self, g: Graph, name: str, residual: str, branch: str, weight: Tensor, eps: float
+    ) -> tuple[str, str]:
+        """One fused kernel: it writes the normalised rows first, the sum fourth."""
+        stem = f"{name}/add_norm"
+        normed, _, _, total = g.ops(
+            "SkipSimplifiedLayerNormalization",
+            residual,
+            branch,
+            g.weight(weight),
+            name=name,
+            domain=CONTRIB,
+            outputs=[f"{stem}.normed", "", "", f"{stem}.sum"],
+            epsilon=eps,
+        )
+        return total, normed
+
+    def gated_mlp(self, g: Graph, name: str, x: str, gate: str, up: str, down: str) -> str:
+        """A Loop over row chunks: the wide layer of a long prompt never exists whole."""
+        return g.op(GATED_MLP, x, gate, up, down, name=name, domain=DOMAIN)
+
+    def random_score(self, g: Graph, name: str, count: str, seed: int) -> str:
+        """Integer arithmetic inside the graph."""
+        return g.op(RANDOM_SCORE, count, name=name, domain=DOMAIN, seed=seed)
+
+    def last_query_mass(self, g: Graph, name: str, dims: DecoderDims, query: str, key: str) -> str:
+        """One row of scores."""
+        return g.op(LAST_QUERY_MASS, query, key, name=name, domain=DOMAIN)
+
+    def reduce(
+        self,
+        g: Graph,
+        name: str,
+        op_type: str,
+        inputs: Sequence[str],
+        cut: Cut,
+        outputs: Sequence[str] | int = 1,
+    ) -> str:
+        """Every reduction op has a function body; lengths that depend on the data are no obstacle."""
+        span = g.shape(cut.span.start, cut.length)
+        return g.op(op_type, *inputs, span, cut.removed, name=name, domain=DOMAIN, outputs=outputs)
+
+
+def _attention(
+    g: Graph,
+    name: str,
+    dims: DecoderDims,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    mass_by_head: bool = False,
+) -> list[str]:
+    """The nodes of the function instead of its call, so that the mask is added in place."""
+    body = Body(f"{name}/", within=g)
+    names = [f"{name}/{output}" for output in outputs]
+    heads = dims.num_heads, dims.num_kv_heads, dims.head_dim
+    causal.append_attention(body, heads, inputs, names, mass_by_head)
+    return names

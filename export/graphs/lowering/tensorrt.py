@@ -1,0 +1,205 @@
+"""Lowering for TensorRT: fused attention where it exists, reductions as plugins, no function bodies.
+
+Standard ops are written out, because a function in the graph would win over a plugin of its name. Every
+length is a function of the input shapes, so the plugins get their spans from shapes, too. What this costs in
+copies: the query and the attention output are transposed in each layer of the prefill; keys and values are
+read as the cache keeps them. In a decode step the prefix is read in place: only scores are concatenated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+
+from ....plugins.body import DOMAIN, Body
+from ....plugins.causal_attention.function import append_last_query_mass
+from ....plugins.causal_attention.op import COLUMN_MASS
+from ....plugins.merge_tokens.reference import random_score
+from ....plugins.tensorrt_library import VERSION
+from ....profiles.errors import ProfileError
+from ....profiles.flops import DecoderDims
+from ....profiles.signature import PREFIX_IDS, SUFFIX_IDS
+from ...checkpoint.checkpoint import Tensor
+from ...checkpoint.precision import Precision
+from ..graph import Graph
+from .lowering import Cut
+
+LARGEST_ATTRIBUTE = 2**31 - 1
+
+
+class TensorRTLowering:
+    """Attention-23, plugin nodes, and a two-part decode attention from standard ops."""
+
+    name = "tensorrt"
+    takes_data_dependent_lengths = False
+    evicts_caches = False
+    domains: tuple[str, ...] = ()
+
+    def __init__(self, precision: Precision, max_audio_rows: int) -> None:
+        """`max_audio_rows` is the longest `audio_embeds` that the graphs will be given."""
+        self.precision, self.max_audio_rows = precision, max_audio_rows
+
+    def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:
+        """None: they would win over plugins."""
+        return []
+
+    def decoder_functions(self, dims: DecoderDims, evicts_caches: bool = False) -> list[onnx.FunctionProto]:
+        """None: they would win over plugins."""
+        return []
+
+    def full_attention(self, g: Graph, name: str, num_heads: int, query: str, key: str, value: str) -> str:
+        """Fused attention over (1, rows, heads * head_dim)."""
+        batched = (g.op("Unsqueeze", x, g.ints(0)) for x in (query, key, value))
+        out = g.op("Attention", *batched, name=name, q_num_heads=num_heads, kv_num_heads=num_heads)
+        return g.op("Squeeze", out, g.ints(0))
+
+    def causal_attention(
+        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str
+    ) -> str:
+        """Fused causal attention; keys and values go in as the cache keeps them."""
+        split = g.reshape(query, 1, -1, dims.num_heads, dims.head_dim)
+        q = g.op("Transpose", split, name=f"{name}/query", perm=[0, 2, 1, 3])
+        k, v = (g.op("Unsqueeze", x, g.ints(0)) for x in (key, value))
+        out = g.op("Attention", q, k, v, name=name, is_causal=1)
+        out = g.op("Transpose", out, name=f"{name}/output", perm=[0, 2, 1, 3])
+        return g.reshape(out, -1, dims.query_width)
+
+    def causal_attention_mass(
+        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str, by_head: bool = False
+    ) -> tuple[str, str]:
+        """Fused attention, and one more pass over query and key for the column sums."""
+        assert not by_head, "the plugin sums over all heads; a method that needs more is refused before"
+        out = self.causal_attention(g, name, dims, query, key, value)
+        return out, _plugin(g, name, COLUMN_MASS, [query, key])
+
+    def last_row_attention(
+        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str
+    ) -> str:
+        """One row, no mask."""
+        q = _folded(g, name, dims, query)
+        probabilities = _softmax(g, name, _scores(g, name, q, key))
+        return _unfolded(g, dims, g.op("MatMul", probabilities, value, name=f"{name}/value"))
+
+    def decode_attention(
+        self,
+        g: Graph,
+        name: str,
+        dims: DecoderDims,
+        query: str,
+        prefix: tuple[str, str],
+        pool: tuple[str, str],
+        bias: str,
+    ) -> str:
+        """Two-part attention: the prefix is read in place, scores and softmax are float32."""
+        q = _folded(g, name, dims, query)
+        on_prefix, on_pool = (_scores(g, f"{name}/{part}", q, key) for part, key in _parts(prefix, pool, 0))
+        on_pool = g.op("Add", on_pool, g.op("Tile", bias, g.ints(dims.num_heads // dims.num_kv_heads, 1)))
+        probabilities = _softmax(g, name, g.op("Concat", on_prefix, on_pool, axis=-1))
+        end = g.dim(prefix[0], 1)
+        shares = (
+            g.slice(probabilities, g.ints(0), end, 2),
+            g.slice(probabilities, end, g.op("Add", end, g.dim(pool[0], 1)), 2),
+        )
+        values = (
+            g.op("MatMul", share, val, name=f"{name}/{part}/value")
+            for share, (part, val) in zip(shares, _parts(prefix, pool, 1), strict=True)
+        )
+        return _unfolded(g, dims, g.op("Add", *values, name=f"{name}/sum"))
+
+    def add_norm(
+        self, g: Graph, name: str, residual: str, branch: str, weight: Tensor, eps: float
+    ) -> tuple[str, str]:
+        """Two ops, which TensorRT fuses."""
+        total = g.op("Add", residual, branch, name=f"{name}/sum")
+        return total, g.rms_norm(total, weight, eps, name)
+
+    def gated_mlp(self, g: Graph, name: str, x: str, gate: str, up: str, down: str) -> str:
+        """Plain matrix products: the memory of a GPU holds the wide layer."""
+        parts = {"gate_proj": gate, "up_proj": up}
+        gated, wide = (g.op("Gemm", x, w, name=f"{name}/{part}", transB=1) for part, w in parts.items())
+        gated = g.op("Mul", gated, g.op("Sigmoid", gated, name=name), name=name)
+        return g.op("Gemm", g.op("Mul", gated, wide), down, name=f"{name}/down_proj", transB=1)
+
+    def random_score(self, g: Graph, name: str, count: str, seed: int) -> str:
+        """The first of the numbers for the longest span: each depends on its place and the seed alone."""
+        longest = self.max_audio_rows + 1  # a span may start at the row before the audio
+        return g.slice(g.const(random_score(longest, seed), np.float32), g.ints(0), count, 0)
+
+    def last_query_mass(self, g: Graph, name: str, dims: DecoderDims, query: str, key: str) -> str:
+        """Standard ops, in float32: a rounded score could change which rows go."""
+        last = g.to_float(g.op("Gather", query, g.ints(-1), axis=0))
+        heads = dims.num_heads, dims.num_kv_heads, dims.head_dim
+        return append_last_query_mass(Body(f"{name}/", within=g), heads, last, g.to_float(key))
+
+    def reduce(
+        self,
+        g: Graph,
+        name: str,
+        op_type: str,
+        inputs: Sequence[str],
+        cut: Cut,
+        outputs: Sequence[str] | int = 1,
+    ) -> str:
+        """A plugin. It reads of the text before and after the audio only the shapes."""
+        attributes = {
+            "numerator": cut.ratio.numerator,
+            "denominator": cut.ratio.denominator,
+            "start_offset": cut.span.before,
+            "end_offset": cut.span.after,
+        }
+        if cut.ratio.denominator > LARGEST_ATTRIBUTE:
+            raise ProfileError(
+                f"{name}: the ratio {cut.ratio} does not fit into the 32-bit attributes of a plugin; "
+                "give a fraction of smaller numbers"
+            )
+        return _plugin(g, name, op_type, [*inputs, PREFIX_IDS, SUFFIX_IDS], outputs, **attributes)
+
+
+def _plugin(
+    g: Graph,
+    name: str,
+    op_type: str,
+    inputs: Sequence[str],
+    outputs: Sequence[str] | int = 1,
+    **attributes: int,
+) -> str:
+    return g.op(
+        op_type,
+        *inputs,
+        name=name,
+        domain=DOMAIN,
+        plugin_namespace=DOMAIN,
+        plugin_version=VERSION,
+        outputs=outputs,
+        **attributes,
+    )
+
+
+def _parts(prefix: tuple[str, str], pool: tuple[str, str], which: int) -> list[tuple[str, str]]:
+    return [("prefix", prefix[which]), ("pool", pool[which])]
+
+
+def _folded(g: Graph, name: str, dims: DecoderDims, query: str) -> str:
+    """The scaled query, the heads of a group as rows: (kv_heads, group * beams, head_dim)."""
+    kv_heads, group = dims.num_kv_heads, dims.num_heads // dims.num_kv_heads
+    q = g.op("Mul", query, g.number(dims.head_dim**-0.5), name=f"{name}/scale")
+    q = g.op("Transpose", g.reshape(q, -1, kv_heads, group, dims.head_dim), perm=[1, 2, 0, 3])
+    return g.reshape(q, kv_heads, -1, dims.head_dim)
+
+
+def _scores(g: Graph, name: str, q: str, key: str) -> str:
+    """Float32 scores: (kv_heads, group * beams, rows)."""
+    return g.to_float(g.op("MatMul", q, g.op("Transpose", key, perm=[0, 2, 1]), name=f"{name}/scores"))
+
+
+def _softmax(g: Graph, name: str, scores: str) -> str:
+    return g.to_activation(g.op("Softmax", scores, axis=-1, name=name))
+
+
+def _unfolded(g: Graph, dims: DecoderDims, y: str) -> str:
+    """One row a beam, heads side by side: (beams, heads * head_dim)."""
+    kv_heads, group = dims.num_kv_heads, dims.num_heads // dims.num_kv_heads
+    y = g.op("Transpose", g.reshape(y, kv_heads, group, -1, dims.head_dim), perm=[2, 0, 1, 3])
+    return g.reshape(y, -1, dims.query_width)

@@ -1,0 +1,67 @@
+"""All graphs of an artifact: encoder, decode step, and one prefill a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...profiles.errors import ProfileError
+from ...profiles.flops import ResolvedProfile
+from ...runtime.artifact.engines import prefill_engine
+from ..checkpoint.weights import WeightStore
+from ..model.spec import SpeechModelSpec
+from .decoder import build_decode, build_prefill
+from .encoder import build_encoder
+from .lowering.lowering import Lowering
+
+ENCODER_FILE = "encoder.onnx"
+DECODE_FILE = "decode.onnx"
+
+
+def write_graphs(
+    folder: Path,
+    model: SpeechModelSpec,
+    profiles: Sequence[ResolvedProfile],
+    store: WeightStore,
+    lowering: Lowering,
+) -> list[str]:
+    """Write the encoder, the decode step and one prefill a profile; return their file names."""
+    _check_methods(profiles, lowering)
+    graphs = {
+        ENCODER_FILE: build_encoder(model.encoder, model.decoder.dims, store, lowering),
+        DECODE_FILE: build_decode(model.decoder, store, lowering),
+    }
+    for resolved in profiles:
+        graphs[prefill_file(resolved.name)] = build_prefill(
+            model.decoder, model.front_end, store, lowering, resolved
+        )
+    for name, graph in graphs.items():
+        (folder / name).write_bytes(graph.SerializeToString())
+    return list(graphs)
+
+
+def _check_methods(profiles: Sequence[ResolvedProfile], lowering: Lowering) -> None:
+    """Refuse methods that the backend cannot lower."""
+    if not lowering.takes_data_dependent_lengths:
+        _refuse(
+            [profile for profile in profiles if not profile.has_static_lengths],
+            f"how many rows are left depends on the data, and {lowering.name} must know every length from "
+            "the shapes of the inputs",
+        )
+    if not lowering.evicts_caches:
+        _refuse(
+            [profile for profile in profiles if profile.cache_only and profile.merging_layers],
+            f"each KV head keeps the rows that it attends to most, and {lowering.name} has no plugin that "
+            "sums attention by head",
+        )
+
+
+def _refuse(profiles: Sequence[ResolvedProfile], reason: str) -> None:
+    if profiles:
+        names = ", ".join(f"{profile.name} ({profile.method})" for profile in profiles)
+        raise ProfileError(f"profile {names}: {reason}; choose another method, or build for onnxruntime")
+
+
+def prefill_file(profile: str) -> str:
+    """The file of one profile's prefill graph."""
+    return f"{prefill_engine(profile)}.onnx"

@@ -1,0 +1,177 @@
+"""Qwen2-Audio, as transformers saves it: Whisper-like encoder, linear projector, Qwen2 decoder."""
+
+from __future__ import annotations
+
+from ....profiles.errors import CheckpointError
+from ....profiles.flops import DecoderDims
+from ....runtime.artifact.manifest import Prompt
+from ....runtime.audio.front_end import FrontEnd
+from ....runtime.audio.log_mel import LogMelConfig
+from ...checkpoint.checkpoint import Checkpoint
+from ...checkpoint.tokenizer import audio_template, token_text
+from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
+from .settings import Settings, eos_ids
+from .whisper import Names, Sizes, read_encoder
+
+TEXT_DEFAULTS = {
+    "hidden_size": 4096,
+    "intermediate_size": 22016,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "vocab_size": 151936,
+    "max_position_embeddings": 32768,
+    "rms_norm_eps": 1e-6,
+}
+AUDIO_DEFAULTS = {
+    "d_model": 1280,
+    "encoder_layers": 32,
+    "encoder_attention_heads": 20,
+    "encoder_ffn_dim": 5120,
+    "num_mel_bins": 128,
+    "max_source_positions": 1500,
+}
+EXTRACTOR_DEFAULTS = {"sampling_rate": 16000, "hop_length": 160, "n_fft": 400}
+AUDIO_TOKEN_ID = 151646
+ENCODER = Names(
+    conv1="audio_tower.conv1",
+    conv2="audio_tower.conv2",
+    positions="audio_tower.embed_positions.weight",
+    layer="audio_tower.layers.{i}.",
+    query="self_attn.q_proj",
+    key="self_attn.k_proj",
+    value="self_attn.v_proj",
+    output="self_attn.out_proj",
+    attn_norm="self_attn_layer_norm",
+    fc1="fc1",
+    fc2="fc2",
+    mlp_norm="final_layer_norm",
+    final_norm="audio_tower.layer_norm",
+    projector="multi_modal_projector.linear",
+)
+
+
+def load(checkpoint: Checkpoint) -> SpeechModelSpec:
+    """Describe a Qwen2-Audio checkpoint."""
+    config, place = checkpoint.config, f"{checkpoint.folder}/config.json"
+    whole = Settings(place, config, {"audio_token_index": AUDIO_TOKEN_ID})
+    text = Settings(f"{place}: text_config", config.get("text_config", {}), TEXT_DEFAULTS)
+    audio = Settings(f"{place}: audio_config", config.get("audio_config", {}), AUDIO_DEFAULTS)
+    text.require(model_type="qwen2", hidden_act="silu", use_sliding_window=False, rope_scaling=None)
+    audio.require(activation_function="gelu", scale_embedding=False)
+    decoder = _decoder(checkpoint, text)
+    log_mel = _log_mel(checkpoint, audio)
+    return SpeechModelSpec(
+        family="qwen2_audio",
+        decoder=decoder,
+        encoder=read_encoder(checkpoint, ENCODER, _encoder_sizes(audio, decoder.dims.hidden_size)),
+        front_end=FrontEnd(log_mel),
+        prompt=_prompt(checkpoint, whole.count("audio_token_index")),
+        eos_token_ids=eos_ids(
+            str(checkpoint.folder), checkpoint.optional_json("generation_config.json"), text.values, config
+        ),
+    )
+
+
+def _encoder_sizes(audio: Settings, output_size: int) -> Sizes:
+    return Sizes(
+        num_layers=audio.count("encoder_layers"),
+        num_heads=audio.count("encoder_attention_heads"),
+        hidden_size=audio.count("d_model"),
+        intermediate_size=audio.count("encoder_ffn_dim"),
+        num_mel_bins=audio.count("num_mel_bins"),
+        max_positions=audio.count("max_source_positions"),
+        output_size=output_size,
+    )
+
+
+def _log_mel(checkpoint: Checkpoint, audio: Settings) -> LogMelConfig:
+    """The feature extractor's parameters; its window must fill the encoder's positions."""
+    place, given = "preprocessor_config.json", checkpoint.optional_json("preprocessor_config.json")
+    positions, bins = audio.count("max_source_positions"), audio.count("num_mel_bins")
+    values = Settings(f"{checkpoint.folder}/{place}", given, EXTRACTOR_DEFAULTS | {"feature_size": bins})
+    rate, hop = values.count("sampling_rate"), values.count("hop_length")
+    window = values.count("chunk_length") if "chunk_length" in given else 2 * positions * hop // rate
+    config = LogMelConfig(
+        sample_rate=rate,
+        n_fft=values.count("n_fft"),
+        hop_length=hop,
+        num_mel_bins=values.count("feature_size"),
+        window_seconds=window,
+        edge="padded",
+    )
+    if config.max_frames != 2 * positions or config.num_mel_bins != bins:
+        raise CheckpointError(
+            f"{values.place}: {config.num_mel_bins} mel bins and "
+            f"{config.max_frames} frames a window do not fit the encoder, which takes "
+            f"{bins} and {2 * positions}"
+        )
+    return config
+
+
+def _prompt(checkpoint: Checkpoint, audio_token_id: int) -> Prompt | None:
+    """The base template: [bos] audio_bos AUDIO audio_eos, then the text of the request."""
+    audio_token = token_text(checkpoint, audio_token_id)
+    if audio_token is None:
+        return None
+    return Prompt(audio_template(checkpoint, audio_token), audio_token, (audio_token_id,))
+
+
+def _decoder(checkpoint: Checkpoint, text: Settings) -> DecoderSpec:
+    dims = _dims(text)
+    base = "language_model.model"
+    embedding_shape = (dims.vocab_size, dims.hidden_size)
+    embedding = checkpoint.tensor(f"{base}.embed_tokens.weight", embedding_shape)
+    head = "language_model.lm_head.weight"
+    tied = head not in checkpoint.tensors and text.values.get("tie_word_embeddings", False)
+    return DecoderSpec(
+        dims=dims,
+        norm_eps=text.number("rms_norm_eps"),
+        rope_theta=_rope_theta(text),
+        max_positions=text.count("max_position_embeddings"),
+        embedding=embedding,
+        layers=tuple(_layer(checkpoint, dims, f"{base}.layers.{i}") for i in range(dims.num_layers)),
+        final_norm=checkpoint.tensor(f"{base}.norm.weight", (dims.hidden_size,)),
+        head=Linear(embedding if tied else checkpoint.tensor(head, embedding_shape)),
+    )
+
+
+def _dims(text: Settings) -> DecoderDims:
+    heads, hidden = text.count("num_attention_heads"), text.count("hidden_size")
+    return DecoderDims(
+        num_layers=text.count("num_hidden_layers"),
+        hidden_size=hidden,
+        num_heads=heads,
+        num_kv_heads=text.count("num_key_value_heads"),
+        head_dim=text.values.get("head_dim") or hidden // heads,
+        intermediate_size=text.count("intermediate_size"),
+        vocab_size=text.count("vocab_size"),
+    )
+
+
+def _rope_theta(text: Settings) -> float:
+    """The rotary base, from either place where transformers has kept it; other scalings are refused."""
+    base = {"rope_theta": text.values.get("rope_theta", 10000.0)}
+    rope = Settings(f"{text.place}: rope_parameters", text.values.get("rope_parameters") or {}, base)
+    rope.require(rope_type="default")
+    return rope.number("rope_theta")
+
+
+def _layer(checkpoint: Checkpoint, dims: DecoderDims, base: str) -> DecoderLayer:
+    d, m = dims.hidden_size, dims.intermediate_size
+
+    def linear(name: str, rows: int, columns: int, bias: bool = False) -> Linear:
+        weight = checkpoint.tensor(f"{base}.{name}.weight", (rows, columns))
+        return Linear(weight, checkpoint.tensor(f"{base}.{name}.bias", (rows,)) if bias else None)
+
+    return DecoderLayer(
+        attn_norm=checkpoint.tensor(f"{base}.input_layernorm.weight", (d,)),
+        query=linear("self_attn.q_proj", dims.query_width, d, bias=True),
+        key=linear("self_attn.k_proj", dims.kv_width, d, bias=True),
+        value=linear("self_attn.v_proj", dims.kv_width, d, bias=True),
+        output=linear("self_attn.o_proj", d, dims.query_width),
+        mlp_norm=checkpoint.tensor(f"{base}.post_attention_layernorm.weight", (d,)),
+        gate=linear("mlp.gate_proj", m, d),
+        up=linear("mlp.up_proj", m, d),
+        down=linear("mlp.down_proj", d, m),
+    )

@@ -1,0 +1,152 @@
+"""Qwen-Audio, version 1: its own weight layout, fused query/key/value, audio rows with a bos and an eos.
+
+The fused projection is cut into thirds by row, which are byte ranges of the same file. Dynamic NTK and
+log-n scaling change the model only beyond its training length, so longer prompts are refused instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ....profiles.errors import CheckpointError
+from ....profiles.flops import DecoderDims
+from ....runtime.artifact.manifest import Prompt
+from ....runtime.audio.front_end import FrontEnd
+from ....runtime.audio.log_mel import LogMelConfig
+from ...checkpoint.checkpoint import Checkpoint
+from ...checkpoint.tokenizer import token_id
+from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
+from .settings import Settings, eos_ids
+from .whisper import Names, Sizes, read_encoder
+
+END_OF_TEXT = 151643  # the base model's end of sequence, where no generation config names another
+AUDIO_PLACE = "<audio></audio>"
+PAD_TOKEN_ID = 151851  # stands for the audio frames in the original token sequence
+ENCODER = Names(
+    conv1="transformer.audio.conv1",
+    conv2="transformer.audio.conv2",
+    positions="transformer.audio.positional_embedding",
+    layer="transformer.audio.blocks.{i}.",
+    query="attn.query",
+    key="attn.key",
+    value="attn.value",
+    output="attn.out",
+    attn_norm="attn_ln",
+    fc1="mlp.0",
+    fc2="mlp.2",
+    mlp_norm="mlp_ln",
+    final_norm="transformer.audio.ln_post",
+    projector="transformer.audio.proj",
+)
+
+
+def load(checkpoint: Checkpoint) -> SpeechModelSpec:
+    """Describe a Qwen-Audio checkpoint."""
+    place = f"{checkpoint.folder}/config.json"
+    text = Settings(place, checkpoint.config, {"rotary_emb_base": 10000})
+    text.require(no_bias=True, rotary_pct=1.0, tie_word_embeddings=False)
+    if not isinstance(checkpoint.config.get("audio"), dict):
+        raise CheckpointError(
+            f"{place}: no section 'audio'; a text-only Qwen checkpoint has nothing to reduce"
+        )
+    audio = Settings(f"{place}: audio", checkpoint.config["audio"], {})
+    audio.require(avg_pool=True, add_audio_bos_eos_token=True)
+    decoder = _decoder(checkpoint, text)
+    sizes = _encoder_sizes(audio, decoder.dims.hidden_size)
+    encoder = read_encoder(checkpoint, ENCODER, sizes, "transformer.audio.audio_bos_eos_token.weight")
+    log_mel = LogMelConfig(
+        num_mel_bins=sizes.num_mel_bins, window_seconds=sizes.max_positions // 50, edge="zero"
+    )
+    return SpeechModelSpec(
+        family="qwen_audio",
+        decoder=decoder,
+        encoder=encoder,
+        front_end=FrontEnd(log_mel, bos_rows=1, eos_rows=1),
+        prompt=_prompt(checkpoint, checkpoint.config["audio"]),
+        eos_token_ids=_eos(checkpoint, decoder.dims.vocab_size),
+    )
+
+
+def _eos(checkpoint: Checkpoint, vocab_size: int) -> tuple[int, ...]:
+    found = eos_ids(
+        str(checkpoint.folder), checkpoint.optional_json("generation_config.json"), checkpoint.config
+    )
+    return found or ((END_OF_TEXT,) if vocab_size > END_OF_TEXT else ())
+
+
+def _prompt(checkpoint: Checkpoint, audio: dict[str, Any]) -> Prompt | None:
+    """The base template, where a tokenizer.json with the audio tokens is there."""
+    start = token_id(checkpoint, "<audio>")
+    if start is None:
+        return None
+    if start != audio.get("audio_start_id"):
+        wanted = audio.get("audio_start_id")
+        raise CheckpointError(
+            f"{checkpoint.folder}/tokenizer.json: <audio> is {start}, config.json says {wanted}"
+        )
+    return Prompt(AUDIO_PLACE + "{prompt}", AUDIO_PLACE, (start, PAD_TOKEN_ID, start + 1))
+
+
+def _encoder_sizes(audio: Settings, output_size: int) -> Sizes:
+    width = audio.count("n_state")
+    return Sizes(
+        num_layers=audio.count("n_layer"),
+        num_heads=audio.count("n_head"),
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_mel_bins=audio.count("n_mels"),
+        max_positions=audio.count("n_ctx"),
+        output_size=output_size,
+    )
+
+
+def _decoder(checkpoint: Checkpoint, text: Settings) -> DecoderSpec:
+    dims = _dims(text)
+    table = (dims.vocab_size, dims.hidden_size)
+    return DecoderSpec(
+        dims=dims,
+        norm_eps=text.number("layer_norm_epsilon"),
+        rope_theta=text.number("rotary_emb_base"),
+        max_positions=text.count("seq_length"),
+        embedding=checkpoint.tensor("transformer.wte.weight", table),
+        layers=tuple(_layer(checkpoint, dims, f"transformer.h.{i}") for i in range(dims.num_layers)),
+        final_norm=checkpoint.tensor("transformer.ln_f.weight", (dims.hidden_size,)),
+        head=Linear(checkpoint.tensor("lm_head.weight", table)),
+    )
+
+
+def _dims(text: Settings) -> DecoderDims:
+    heads = text.count("num_attention_heads")
+    return DecoderDims(
+        num_layers=text.count("num_hidden_layers"),
+        hidden_size=text.count("hidden_size"),
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_dim=text.count("kv_channels"),
+        intermediate_size=text.count("intermediate_size") // 2,  # config counts gate and up together
+        vocab_size=text.count("vocab_size"),
+    )
+
+
+def _layer(checkpoint: Checkpoint, dims: DecoderDims, base: str) -> DecoderLayer:
+    d, m, width = dims.hidden_size, dims.intermediate_size, dims.query_width
+    weight = checkpoint.tensor(f"{base}.attn.c_attn.weight", (3 * width, d))
+    bias = checkpoint.tensor(f"{base}.attn.c_attn.bias", (3 * width,))
+    query, key, value = (
+        Linear(*(fused.rows(i * width, (i + 1) * width) for fused in (weight, bias))) for i in range(3)
+    )
+
+    def linear(name: str, rows: int, columns: int) -> Linear:
+        return Linear(checkpoint.tensor(f"{base}.{name}.weight", (rows, columns)))
+
+    return DecoderLayer(
+        attn_norm=checkpoint.tensor(f"{base}.ln_1.weight", (d,)),
+        query=query,
+        key=key,
+        value=value,
+        output=linear("attn.c_proj", d, width),
+        mlp_norm=checkpoint.tensor(f"{base}.ln_2.weight", (d,)),
+        gate=linear("mlp.w2", m, d),
+        up=linear("mlp.w1", m, d),
+        down=linear("mlp.c_proj", d, m),
+    )

@@ -1,0 +1,117 @@
+"""A model as the graph builders see it: sizes and weights by role, without the names of any family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from ...profiles.flops import DecoderDims
+from ...runtime.artifact.manifest import Prompt
+from ...runtime.audio.front_end import FrontEnd
+from ..checkpoint.checkpoint import Tensor
+
+
+@dataclass(frozen=True)
+class Linear:
+    """y = x W^T + b, the weight as (out, in)."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """Layer normalisation with scale and shift."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True)
+class DecoderLayer:
+    """One pre-norm layer: grouped attention with rotary positions, SwiGLU MLP."""
+
+    attn_norm: Tensor
+    query: Linear
+    key: Linear
+    value: Linear
+    output: Linear
+    mlp_norm: Tensor
+    gate: Linear
+    up: Linear
+    down: Linear
+
+
+@dataclass(frozen=True)
+class DecoderSpec:
+    """The LLM decoder."""
+
+    dims: DecoderDims
+    norm_eps: float
+    rope_theta: float
+    max_positions: int
+    embedding: Tensor
+    layers: tuple[DecoderLayer, ...]
+    final_norm: Tensor
+    head: Linear
+
+
+@dataclass(frozen=True)
+class EncoderLayer:
+    """One pre-norm Whisper encoder layer."""
+
+    attn_norm: LayerNorm
+    query: Linear
+    key: Linear
+    value: Linear
+    output: Linear
+    mlp_norm: LayerNorm
+    fc1: Linear
+    fc2: Linear
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """A Whisper-like audio encoder and its projector; two encoder rows are averaged to one audio token."""
+
+    num_heads: int
+    hidden_size: int
+    num_mel_bins: int
+    norm_eps: float
+    conv1: Linear  # kernel 3, stride 1
+    conv2: Linear  # kernel 3, stride 2
+    positions: Tensor
+    layers: tuple[EncoderLayer, ...]
+    final_norm: LayerNorm
+    projector: Linear
+    bos_eos_rows: Tensor | None = None  # (2, decoder hidden size), set around the audio rows
+
+
+@dataclass(frozen=True)
+class SpeechModelSpec:
+    """All that a build needs to know about a checkpoint."""
+
+    family: str
+    decoder: DecoderSpec
+    encoder: EncoderSpec
+    front_end: FrontEnd
+    prompt: Prompt | None  # None: the checkpoint has no tokenizer
+    eos_token_ids: tuple[int, ...]
+
+    def identity(self, folder: Path) -> dict[str, Any]:
+        """What a result file says of the checkpoint that was measured, as JSON takes it."""
+        return {"folder": str(folder), "family": self.family, "dims": asdict(self.decoder.dims)}
+
+
+def tensors_of(spec: object) -> Iterator[Tensor]:
+    """Every tensor of a spec, in the order of its fields."""
+    if isinstance(spec, Tensor):
+        yield spec
+    elif isinstance(spec, tuple):
+        for item in spec:
+            yield from tensors_of(item)
+    elif is_dataclass(spec):
+        for field in fields(spec):
+            yield from tensors_of(getattr(spec, field.name))

@@ -1,0 +1,123 @@
+"""The decoder layers of any family in torch, from the description of its model, for prompts alone.
+
+`torch_layers` runs transformers' own layers and is what graphs are checked against. This one knows every
+family, attends without a matrix of scores where nobody looks at it, and has no cache. Row i stands at
+position i unless positions (rows,) are given, and all of it is float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..checkpoint.checkpoint import Tensor
+from ..model.spec import DecoderSpec, Linear, tensors_of
+
+Torch = Any  # a torch.Tensor
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a reduction looks at."""
+
+    keys: Torch  # (kv_heads, rows, head_dim), rotated
+    probabilities: Torch  # (heads, rows, rows)
+
+
+class TorchDecoder:
+    """All layers, called part by part on rows (rows, hidden_size)."""
+
+    def __init__(self, spec: DecoderSpec) -> None:
+        """Read the weights."""
+        import torch
+
+        self._spec = spec
+        tensors = {tensor.name: tensor for tensor in (spec.embedding, *tensors_of(spec.layers))}
+        self._weights = {name: torch.from_numpy(tensor.read()) for name, tensor in tensors.items()}
+        exponents = torch.arange(0, spec.dims.head_dim, 2) / spec.dims.head_dim
+        self._wavelengths = spec.rope_theta**exponents  # positions of one radian, (head_dim / 2,)
+
+    @property
+    def num_layers(self) -> int:
+        """How many there are."""
+        return len(self._spec.layers)
+
+    def embed(self, ids: npt.NDArray[np.int64]) -> Torch:
+        """Token ids (n,) to rows."""
+        import torch
+
+        return self._weight(self._spec.embedding)[torch.from_numpy(ids)]
+
+    def attend(self, index: int, x: Torch, positions: Torch | None = None) -> Torch:
+        """The attention half of a layer: residual + attention output."""
+        from torch.nn.functional import scaled_dot_product_attention
+
+        query, key, value = self._query_key_value(index, x, positions)
+        attended = scaled_dot_product_attention(
+            query[None], key[None], value[None], is_causal=True, enable_gqa=True
+        )
+        return x + self._output(index, attended[0])
+
+    def attend_with_scores(self, index: int, x: Torch) -> tuple[Torch, Scores]:
+        """As `attend`, and what a reduction after it looks at."""
+        import torch
+
+        query, key, value = self._query_key_value(index, x)
+        group, hidden = len(query) // len(key), torch.full((len(x), len(x)), -torch.inf).triu(1)
+        keys, values = (tensor.repeat_interleave(group, 0) for tensor in (key, value))
+        scores = query @ keys.mT * self._spec.dims.head_dim**-0.5
+        probabilities = (scores + hidden).softmax(-1)
+        return x + self._output(index, probabilities @ values), Scores(key, probabilities)
+
+    def feed_forward(self, index: int, x: Torch) -> Torch:
+        """The MLP half of a layer: x + down(silu(gate(x)) * up(x))."""
+        from torch.nn.functional import silu
+
+        layer = self._spec.layers[index]
+        normed = self._norm(x, layer.mlp_norm)
+        gated = silu(self._linear(normed, layer.gate)) * self._linear(normed, layer.up)
+        return x + self._linear(gated, layer.down)
+
+    def _query_key_value(
+        self, index: int, x: Torch, positions: Torch | None = None
+    ) -> tuple[Torch, Torch, Torch]:
+        """Rotated queries and keys, and values: (heads or kv_heads, rows, head_dim)."""
+        import torch
+
+        positions = torch.arange(len(x)) if positions is None else positions
+        layer, dims = self._spec.layers[index], self._spec.dims
+        normed = self._norm(x, layer.attn_norm)
+        query, key, value = (
+            self._linear(normed, linear).unflatten(1, (-1, dims.head_dim)).transpose(0, 1)
+            for linear in (layer.query, layer.key, layer.value)
+        )
+        return self._rotate(query, positions), self._rotate(key, positions), value
+
+    def _rotate(self, x: Torch, positions: Torch) -> Torch:
+        """Rotary embedding; the halves of a head make pairs."""
+        import torch
+
+        angles = positions[:, None] / self._wavelengths
+        cos, sin, (first, second) = angles.cos(), angles.sin(), x.chunk(2, -1)
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+
+    def _output(self, index: int, attended: Torch) -> Torch:
+        """Heads (heads, rows, head_dim) to rows."""
+        return self._linear(attended.transpose(0, 1).flatten(1), self._spec.layers[index].output)
+
+    def _norm(self, x: Torch, weight: Tensor) -> Torch:
+        from torch.nn.functional import rms_norm
+
+        return rms_norm(x, x.shape[1:], self._weight(weight), self._spec.norm_eps)
+
+    def _linear(self, x: Torch, linear: Linear) -> Torch:
+        from torch.nn.functional import linear as multiply
+
+        bias = None if linear.bias is None else self._weight(linear.bias)
+        return multiply(x, self._weight(linear.weight), bias)
+
+    def _weight(self, tensor: Tensor) -> Torch:
+        return self._weights[tensor.name]

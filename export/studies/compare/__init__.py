@@ -1,0 +1,1 @@
+"""Methods, schedules and FLOPs levels on the same clips, at equal cost."""

@@ -1,0 +1,77 @@
+"""What a cell of a comparison holds once its profiles have answered the clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, median, stdev
+
+from ....evaluation.answers.answers import ClipAnswers
+from ....evaluation.figures.scores import Drawn, Figure, figure, mean_of
+from ....runtime.artifact.manifest import Manifest
+from .kept_rows import achieved_reduction, mean_layer_rows
+
+
+@dataclass(frozen=True)
+class CellFigure:
+    """One metric: over the clips, of the mean over the seeds."""
+
+    figure: Figure
+    seeds: tuple[float | None, ...]  # of each
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation over the seeds, where there are several."""
+        values = [value for value in self.seeds if value is not None]
+        return stdev(values) if len(values) > 1 else None
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """All that was measured; what does not exist is None or empty."""
+
+    figures: tuple[CellFigure, ...] = ()
+    flops_reduction: float | None = None  # from the rows really kept
+    kept_ratio: float | None = None  # audio rows in the caches, mean over clips and seeds
+    layer_rows: tuple[float, ...] = ()  # audio rows in the cache of each layer, mean over clips and seeds
+    prefill_ms: float | None = None  # median over clips and seeds
+    decode_ms: float | None = None
+
+
+def cell_result(
+    manifest: Manifest,
+    runs: dict[str, tuple[Drawn, ...]],
+    full: tuple[Drawn, ...] | None,
+    measured: Sequence[ClipAnswers],
+    *,
+    timed: bool,
+) -> CellResult:
+    """Sum up a cell.
+
+    Args:
+        manifest: of the artifact.
+        runs: profile -> its metrics, over the same resamples as those of `full`.
+        full: those of the unreduced model, which the cell is compared with.
+        measured: the clips that every profile has answered.
+        timed: whether times are worth telling.
+    """
+    if not runs or not measured:
+        return CellResult()
+    costs = [found.costs[profile] for found in measured for profile in runs]
+    return CellResult(
+        figures=_figures(list(runs.values()), full),
+        flops_reduction=achieved_reduction(manifest, list(runs), measured),
+        kept_ratio=fmean(found.answers[profile].kept_ratio for found in measured for profile in runs),
+        layer_rows=mean_layer_rows(list(runs), measured),
+        prefill_ms=median(cost.prefill_ms for cost in costs) if timed else None,
+        decode_ms=median(cost.decode_ms for cost in costs) if timed else None,
+    )
+
+
+def _figures(runs: Sequence[tuple[Drawn, ...]], full: tuple[Drawn, ...] | None) -> tuple[CellFigure, ...]:
+    """One a metric."""
+    firsts = full or (None,) * len(runs[0])
+    return tuple(
+        CellFigure(figure(mean_of(own), first), tuple(sample.value for sample, _ in own))
+        for own, first in zip(zip(*runs, strict=True), firsts, strict=True)
+    )

@@ -1,0 +1,119 @@
+"""The rows and columns of a comparison, as profiles of one cost a column."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import ceil
+from typing import Any
+
+from ....profiles.flops import LARGEST_RATIO, flops_reduction
+from ....profiles.profile import Profile
+from ....profiles.schedule import layer_ratios
+from ...model.fit import resolve_for
+from ...model.spec import SpeechModelSpec
+from ..reference_request import ReferenceRequest
+from .methods import COMPARED_METHODS, ComparedMethod
+from .options import CompareOptions
+
+BUDGET_METHOD, BUDGET_SCHEDULE = "weighted_merge", "constant"
+"""The caches of this row are the budget of the methods that shorten caches alone."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method at one level."""
+
+    level: Fraction  # the share of the prefill FLOPs that its column removes
+    profiles: tuple[Profile, ...] = ()  # one, or one a seed; none where the level cannot be met
+    most: Fraction | None = None  # that can be removed, where this is too little
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of a random method."""
+        return tuple(profile.seed for profile in self.profiles)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method under a schedule."""
+
+    name: str  # one of `COMPARED_METHODS`
+    schedule: str
+    cells: tuple[Cell, ...]  # one a level
+
+    @property
+    def method(self) -> ComparedMethod:
+        """What all cells do."""
+        return COMPARED_METHODS[self.name]
+
+    @property
+    def label(self) -> str:
+        """How people call it."""
+        return f"{self.method.title}, {self.schedule}"
+
+
+def comparison_grid(
+    model: SpeechModelSpec, options: CompareOptions, reference: ReferenceRequest
+) -> tuple[Row, ...]:
+    """All rows that are asked for; those of one method follow each other.
+
+    Raises:
+        ProfileError: a start layer that the model lacks.
+    """
+    grid = _Grid(model, options, reference)
+    return tuple(
+        Row(name, schedule, tuple(grid.cell(name, schedule, level) for level in options.levels))
+        for name in options.methods
+        for schedule in COMPARED_METHODS[name].schedules
+        if schedule in options.schedules
+    )
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """What all cells share."""
+
+    model: SpeechModelSpec
+    options: CompareOptions
+    reference: ReferenceRequest
+
+    def cell(self, name: str, schedule: str, level: Fraction) -> Cell:
+        """The profiles that meet a level, or the most that can be met."""
+        if (most := self._most(schedule)) < level:
+            return Cell(level, most=most)
+        profile = self._profile(name, schedule, level)
+        if not COMPARED_METHODS[name].is_random:
+            return Cell(level, (profile,))
+        seeds = range(self.options.seeds)
+        return Cell(level, tuple(replace(profile, name=f"{profile.name}-seed{i}", seed=i) for i in seeds))
+
+    def _most(self, schedule: str) -> Fraction:
+        """The largest share of the prefill FLOPs that a schedule can remove."""
+        dims, reference = self.model.decoder.dims, self.reference
+        ratios = layer_ratios(schedule, self.options.start_layer, LARGEST_RATIO, dims.num_layers)
+        return flops_reduction(dims, reference.audio_rows, reference.text_rows, ratios)
+
+    def _profile(self, name: str, schedule: str, level: Fraction) -> Profile:
+        method = COMPARED_METHODS[name]
+        own: dict[str, Any] = {"fastv_score": method.fastv_score} if method.fastv_score else {}
+        if method.is_of_caches:
+            own |= {"ratio": self._cache_ratio(level)}
+        else:
+            own |= {"positions": self.options.positions, **self._target(level)}
+        name = f"{name}-{schedule}-{float(100 * level):g}"
+        return Profile(name, method.method, schedule, self.options.start_layer, **own)
+
+    def _target(self, level: Fraction) -> dict[str, Any]:
+        return {
+            "flops_reduction": level,
+            "reference_audio_seconds": self.reference.audio_seconds,
+            "reference_text_tokens": self.reference.text_rows,
+        }
+
+    def _cache_ratio(self, level: Fraction) -> Fraction:
+        """The smallest ratio at which caches keep no more rows than those of `BUDGET_METHOD` do."""
+        budget = resolve_for(self._profile(BUDGET_METHOD, BUDGET_SCHEDULE, level), self.model)
+        rows, layers = self.reference.audio_rows, self.model.decoder.dims.num_layers
+        surplus = layers * rows - sum(budget.token_counts(rows).cached)
+        return Fraction(ceil(Fraction(surplus, layers - self.options.start_layer)), rows)

@@ -1,0 +1,51 @@
+"""The audio rows that profiles really keep on some clips, and the prefill FLOPs that this saves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from ....evaluation.answers.answers import ClipAnswers
+from ....profiles.flops import ResolvedProfile, prefill_flops
+from ....profiles.schedule import removed
+from ....runtime.artifact.manifest import Manifest
+
+
+def mean_layer_rows(profiles: Sequence[str], measured: Sequence[ClipAnswers]) -> tuple[float, ...]:
+    """Audio rows in the KV cache of each layer, the mean over clips and profiles."""
+    rows = [found.costs[profile].layer_rows for found in measured for profile in profiles]
+    return tuple(map(fmean, zip(*rows, strict=True)))
+
+
+def achieved_reduction(
+    manifest: Manifest, profiles: Sequence[str], measured: Sequence[ClipAnswers]
+) -> float | None:
+    """The share of the prefill FLOPs of all clips together that profiles of one method removed."""
+    pairs = [_flops(manifest, profile, found) for profile in profiles for found in measured]
+    if not pairs:
+        return None
+    full, reduced = map(sum, zip(*pairs, strict=True))
+    return 1 - reduced / full
+
+
+def _flops(manifest: Manifest, profile: str, found: ClipAnswers) -> tuple[int, int]:
+    """FLOPs of the prefill of one clip: unreduced, and under a profile."""
+    dims, resolved = manifest.decoder.dims, manifest.profiles[profile]
+    audio, text = found.audio_rows or 0, found.text_rows or 0
+    unreduced = [audio + text] * dims.num_layers
+    full = prefill_flops(dims, unreduced, unreduced)
+    if resolved.cache_only:
+        return full, full
+    attention = [rows + text for rows in found.costs[profile].layer_rows]
+    around = manifest.front_end.bos_rows + manifest.front_end.eos_rows
+    left = attention[-1] - _removed_at_last(resolved, attention[-1] - text - around)
+    return full, prefill_flops(dims, attention, [*attention[1:], left])
+
+
+def _removed_at_last(resolved: ResolvedProfile, rows: int) -> int:
+    """Rows that the last layer removes before its MLP, which no cache tells.
+
+    Where the data decides, the fewest: a run of n edges is n / 2 pairs at least.
+    """
+    edges = removed(rows, resolved.ratios[-1])
+    return edges if resolved.has_static_lengths else -(-edges // 2)

@@ -1,0 +1,57 @@
+"""What a comparison is asked for, checked once; quick to import, so that a command line has defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from ....evaluation.options import EvalOptions
+from ....profiles.errors import RequestError
+from ....profiles.keys import POSITIONS
+from ....profiles.schedule import SCHEDULES
+from .methods import COMPARED_METHODS
+
+DEFAULT_LEVELS = tuple(Fraction(percent, 100) for percent in (10, 20, 30, 40, 50))
+DEFAULT_EVALUATION = EvalOptions()
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Which rows and columns there are, and how clips are answered. Raises RequestError with every fault."""
+
+    methods: tuple[str, ...] = tuple(COMPARED_METHODS)
+    schedules: tuple[str, ...] = SCHEDULES
+    levels: tuple[Fraction, ...] = DEFAULT_LEVELS  # shares of the prefill FLOPs to remove, one a column
+    start_layer: int = 2
+    positions: str = "compact"  # of the rows that a reduction leaves; methods of caches always keep theirs
+    seeds: int = 3  # of the random methods; a cell is the mean over them
+    reference_seconds: Fraction | None = (
+        None  # of audio, for which levels are solved; the clips' mean if None
+    )
+    evaluation: EvalOptions = DEFAULT_EVALUATION  # its profiles are those of the cells
+
+    def __post_init__(self) -> None:
+        if faults := list(_faults(self)):
+            raise RequestError("; ".join(faults))
+
+
+def _faults(options: CompareOptions) -> Iterator[str]:
+    yield from _unknown("method", options.methods, COMPARED_METHODS)
+    yield from _unknown("schedule", options.schedules, SCHEDULES)
+    methods = (COMPARED_METHODS[name] for name in options.methods if name in COMPARED_METHODS)
+    if not {name for method in methods for name in method.schedules} & set(options.schedules):
+        yield "no method has one of the schedules, so there is no row: name others"
+    yield from _unknown("positions", (options.positions,), POSITIONS)
+    if not options.levels or not all(0 < level < 1 for level in options.levels):
+        yield "FLOPs reductions must lie between 0 and 100 %, both excluded: name one or more"
+    for name, least in {"start_layer": 0, "seeds": 1}.items():
+        if getattr(options, name) < least:
+            yield f"{name} is {getattr(options, name)}: give a whole number of at least {least}"
+    if options.reference_seconds is not None and options.reference_seconds <= 0:
+        yield f"reference_seconds is {float(options.reference_seconds):g}: give a length above 0"
+
+
+def _unknown(kind: str, given: Collection[str], known: Collection[str]) -> Iterator[str]:
+    if unknown := [name for name in given if name not in known]:
+        yield f"{kind} {', '.join(unknown)} is unknown: choose all, or some of {', '.join(known)}"

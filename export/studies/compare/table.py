@@ -1,0 +1,130 @@
+"""A comparison as tables, one a metric: methods and schedules down, FLOPs reductions across."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ....evaluation.figures.bootstrap import FEW_CLIPS, LEAST_CLIPS
+from ....evaluation.table import interval, number, unit
+from ....runtime.tables.tables import Section, columns
+from ....runtime.tables.units import ABSENT, seconds
+from .cells import CellResult
+from .comparison import Comparison
+from .grid import Cell, Row
+from .unmet import LENGTHS, OF_CACHES, PAIRS, at_most, misses
+
+WIDTH = 7  # of a figure, so that the decimal points of a column stand below each other
+
+
+def comparison_sections(comparison: Comparison, *, intervals: bool = False) -> Iterator[Section | str]:
+    """The tables, what failed, and what the marks mean."""
+    yield _heading(comparison)
+    for i, metric in enumerate(comparison.metrics):
+        reason = comparison.full.figures[i].figure.reason
+        if reason:
+            yield f"\n{metric.title}: not computed: {reason}"
+        else:
+            yield _table(comparison, i, intervals=intervals)
+    if comparison.failures:
+        yield _failures(comparison)
+    yield ""
+    yield from _notes(comparison)
+
+
+def _heading(comparison: Comparison) -> str:
+    reference, clips = comparison.reference, comparison.clips
+    return (
+        f"{clips.task}, {comparison.measured} of {len(clips.clips)} clips of {clips.source}; reductions are "
+        f"solved for {seconds(float(reference.audio_seconds))} s of audio, {reference.audio_rows} rows, "
+        f"beside {reference.text_rows} rows of text, from layer {comparison.options.start_layer} on; "
+        f"positions {comparison.options.positions}"
+    )
+
+
+def _table(comparison: Comparison, index: int, *, intervals: bool) -> Section:
+    metric, full = comparison.metrics[index], comparison.full.figures[index].figure
+    levels = [f"{f'{float(100 * level):g} %':>{WIDTH}}" for level in comparison.options.levels]
+    table = columns("FLOPs removed", *levels, left=1 + len(levels))
+    for row, results in comparison.rows:
+        cells = zip(row.cells, results, strict=True)
+        table.add_row(
+            row.label, *("\n".join(_lines(row, *cell, index, intervals=intervals)) for cell in cells)
+        )
+    better = "lower" if metric.lower_is_better else "higher"
+    between = f" ({interval(metric, full.interval)})" if full.interval else ""
+    title = (
+        f"{metric.title}{unit(metric)}, {better} is better; full model {number(metric, full.value)}{between}"
+    )
+    return Section(title, table, f"by {metric.made_by}")
+
+
+def _lines(row: Row, cell: Cell, result: CellResult, index: int, *, intervals: bool) -> Iterator[str]:
+    """The figure with its mark; below it what has to be known about it."""
+    if cell.most is not None:
+        yield at_most(cell, 0)
+        return
+    entry = result.figures[index]
+    found, metric = entry.figure, entry.figure.metric
+    yield f"{number(metric, found.value):>{WIDTH}}{'*' * _differs(result, index)}"
+    if intervals and found.interval:
+        yield interval(metric, found.interval)
+    if entry.spread is not None:
+        yield f"{'±' + number(metric, entry.spread):>{WIDTH}}"
+    if (missed := misses(row, cell, result)) is not None:
+        yield f"{f'at {100 * missed:.0f} %':>{WIDTH}}"
+
+
+def _differs(result: CellResult, index: int) -> bool:
+    """Whether the interval of the difference from the full model excludes 0."""
+    change = result.figures[index].figure.delta
+    return bool(change and change.interval and not change.interval.low <= 0 <= change.interval.high)
+
+
+def _failures(comparison: Comparison) -> Section:
+    table = columns("clip", "line", "profiles", "reason", left=4)
+    for failure in comparison.failures:
+        line = ABSENT if failure.clip.line is None else str(failure.clip.line)
+        table.add_row(failure.clip.id, line, str(len(failure.profiles)), failure.reason)
+    failed = len(comparison.clips.clips) - comparison.measured
+    return Section(f"{failed} of {len(comparison.clips.clips)} clips failed: no figure counts them", table)
+
+
+def _notes(comparison: Comparison) -> Iterator[str]:
+    """How far to trust the figures, and only those marks that are there."""
+    options, measured = comparison.options.evaluation, comparison.measured
+    yield f"Texts as normaliser {comparison.normalizer} leaves them."
+    if not measured:
+        yield "No clip was answered under every profile: there are no figures."
+        return
+    if measured < LEAST_CLIPS:
+        yield "One clip has no interval: give more."
+    else:
+        yield (
+            f"*: the 95 % interval of the difference from the full model excludes 0; {options.resamples} "
+            f"bootstrap resamples of the clips, seed {options.seed}, the same for all cells."
+        )
+    if LEAST_CLIPS <= measured < FEW_CLIPS:
+        yield f"{measured} clips are few: the intervals are rough."
+    yield from _marks(comparison)
+
+
+def _marks(comparison: Comparison) -> Iterator[str]:
+    seeds, start = comparison.options.seeds, comparison.options.start_layer
+    cells = [
+        (row, cell, result)
+        for row, results in comparison.rows
+        for cell, result in zip(row.cells, results, strict=True)
+    ]
+    missing = [row.method for row, cell, result in cells if misses(row, cell, result) is not None]
+    if seeds > 1 and any(row.method.is_random for row, _ in comparison.rows):
+        yield f"±: standard deviation over {seeds} seeds; the figure is their mean, as is what * is about."
+    if any(cell.most is not None for _, cell, _ in cells):
+        yield f"at most: all that the schedule can remove if it begins at layer {start}."
+    if missing:
+        yield "at: the share that is really removed, where it is more than a point off its column."
+    if any(method.is_data_dependent for method in missing):
+        yield f"A-ToMe {PAIRS}."
+    if not all(method.is_data_dependent for method in missing):
+        yield f"Where no pairs are merged: {LENGTHS}."
+    if any(row.method.is_of_caches for row, _ in comparison.rows):
+        yield f"H2O {OF_CACHES}."

@@ -1,0 +1,62 @@
+"""The mean request of some clips: how long its audio is, and how many rows of its prompt are text.
+
+FLOPs targets are solved for it, so that a target means for these clips what it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from statistics import fmean
+
+from ...evaluation.clips.clip import Clip
+from ...profiles.errors import AudioError, RequestError
+from ...runtime.audio.read import load_audio
+from ..checkpoint.checkpoint import Checkpoint
+from ..checkpoint.tokenizer import prompt_codec
+from ..model.fit import audio_rows
+from ..model.spec import SpeechModelSpec
+
+STEPS_A_SECOND = 10  # a reference length is told in tenths
+
+
+@dataclass(frozen=True)
+class ReferenceRequest:
+    """One request that stands for many."""
+
+    audio_seconds: Fraction
+    audio_rows: int  # of the decoder input that a reduction may remove
+    text_rows: int  # all others
+
+
+def mean_request(
+    checkpoint: Checkpoint, model: SpeechModelSpec, clips: Sequence[Clip], seconds: Fraction | None = None
+) -> ReferenceRequest:
+    """The mean over the clips that can be read; `seconds` of audio if they are given.
+
+    Raises:
+        CheckpointError: there is no tokenizer to read prompts.
+        RequestError: no clip can be read.
+    """
+    codec, rate = prompt_codec(checkpoint, model.prompt), model.front_end.log_mel.sample_rate
+    found, faults = [], []
+    for clip in clips:
+        try:
+            found.append((_seconds(clip, rate), codec.encode(clip.prompt).num_text_rows))
+        except (AudioError, RequestError) as error:  # told with the failures of the evaluation
+            faults.append(str(error))
+    if not found:
+        raise RequestError(f"none of {len(faults)} clips can be read; the first: {faults[0]}")
+    length = seconds or _in_steps(fmean(heard for heard, _ in found))
+    around = model.front_end.bos_rows + model.front_end.eos_rows
+    text_rows = round(fmean(rows for _, rows in found)) + around
+    return ReferenceRequest(length, audio_rows(model, float(length)), text_rows)
+
+
+def _seconds(clip: Clip, sample_rate: int) -> float:
+    return load_audio(clip.path, sample_rate).seconds
+
+
+def _in_steps(seconds: float) -> Fraction:
+    return Fraction(max(1, round(seconds * STEPS_A_SECOND)), STEPS_A_SECOND)

@@ -1,0 +1,1 @@
+"""The layer that a sparse profile merges at, by transfer entropy."""

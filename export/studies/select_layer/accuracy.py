@@ -1,0 +1,145 @@
+"""What one merge at each layer costs in accuracy, at several levels: whether transfer entropy is right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ....evaluation.clips.clip import ClipSet
+from ....evaluation.evaluation import Evaluation, Progress
+from ....evaluation.figures.loss import badness
+from ....evaluation.figures.scores import Figure
+from ....evaluation.metrics.metric import Metric
+from ....evaluation.options import EvalOptions
+from ....evaluation.result_file import evaluation_to_json
+from ....profiles.profile import Profile
+from ....runtime.tables.units import in_percent
+from ...checkpoint.checkpoint import Checkpoint
+from ...model.families.family import load_model
+from ...model.fit import profile_of
+from ..reference_request import mean_request
+from ..trials import build_trials
+from .candidates import candidate_layers
+from .options import SelectionOptions
+from .rank_correlation import RankCorrelation, rank_correlation
+
+Place = tuple[int, Fraction]
+"""A layer, and the share of the prefill FLOPs that one merge there removes."""
+OF_EVALUATION = ("task", "clips", "options", "metrics", "failures", "environment")
+
+
+@dataclass(frozen=True)
+class LayerAccuracy:
+    """Figures of every layer and level that can be met; those of the first metric are what is compared."""
+
+    levels: tuple[Fraction, ...]
+    profiles: Mapping[Place, str]
+    evaluation: Evaluation
+
+    @property
+    def metric(self) -> Metric:
+        """The first metric of the task."""
+        return self.full[0].metric
+
+    @property
+    def full(self) -> tuple[Figure, ...]:
+        """The figures without a merge."""
+        return self.evaluation.profiles[0].figures
+
+    def figures(self, layer: int, level: Fraction) -> tuple[Figure, ...] | None:
+        """All figures of one merge; None where the level is out of reach."""
+        if (name := self.profiles.get((layer, level))) is None:
+            return None
+        return next(scores.figures for scores in self.evaluation.profiles if scores.profile == name)
+
+    def values(self, level: Fraction) -> dict[int, float]:
+        """The first metric by layer."""
+        layers = (layer for layer, other in self.profiles if other == level)
+        found = {layer: self.figures(layer, level) for layer in layers}
+        values = {layer: figures[0].value for layer, figures in found.items() if figures}
+        return {layer: value for layer, value in values.items() if value is not None}
+
+    def agreement(self, entropies: Mapping[int, float], level: Fraction) -> RankCorrelation:
+        """How the order of the layers by entropy agrees with that by the metric, the better the earlier."""
+        values = self.values(level)
+        both = [layer for layer in entropies if layer in values]
+        losses = [badness(self.metric, values[layer]) for layer in both]
+        return rank_correlation([entropies[layer] for layer in both], losses)
+
+    def best(self, level: Fraction) -> int:
+        """The layer of the best figure, the first one of equals."""
+        values = self.values(level)
+        return min(values, key=lambda layer: badness(self.metric, values[layer]))
+
+    def layer_to_json(self, layer: int) -> dict[str, dict[str, Any]]:
+        """Metric -> level in percent -> figure, as in the result file of `eval`."""
+        entries = {entry["profile"]: entry["metrics"] for entry in self._content["profiles"]}
+        mine = {level: self.profiles.get((layer, level)) for level in self.levels}
+        return {
+            metric: {
+                in_percent(level): entries[name][metric] for level, name in mine.items() if name is not None
+            }
+            for metric in self._content["metrics"]
+        }
+
+    def to_json(self, entropies: Mapping[int, float]) -> dict[str, Any]:
+        """All but the figures of the layers."""
+        content = self._content
+        levels = [level for level in self.levels if self.values(level)]
+        return {
+            "metric": self.metric.name,
+            "levels": [in_percent(level) for level in self.levels],
+            "full": content["profiles"][0]["metrics"],
+            "best": {in_percent(level): self.best(level) for level in levels},
+            "rank_correlation": {
+                in_percent(level): asdict(self.agreement(entropies, level)) for level in levels
+            },
+            **{name: content[name] for name in OF_EVALUATION},
+        }
+
+    @cached_property
+    def _content(self) -> dict[str, Any]:
+        return evaluation_to_json(self.evaluation)
+
+
+def measure_layers(
+    checkpoint: Path,
+    clips: ClipSet,
+    selection: SelectionOptions,
+    levels: Sequence[Fraction],
+    options: EvalOptions,
+    folder: Path,
+    progress: Progress = lambda *_: None,
+) -> LayerAccuracy:
+    """Evaluate one merge at every layer that reaches a level, all levels on the same clips.
+
+    Args:
+        checkpoint: folder with config.json and safetensors.
+        clips: as `eval` takes them.
+        selection: the length for which ratios are solved.
+        levels: shares of the prefill FLOPs to remove.
+        options: search, normaliser, bootstrap, workers.
+        folder: for the artifact and the journal.
+        progress: told how far it is.
+
+    Raises:
+        As `build` and `evaluate`.
+    """
+    model = load_model(source := Checkpoint(checkpoint))
+    reference = mean_request(source, model, clips.clips, selection.reference_seconds)
+    profiles: dict[Place, Profile] = {
+        (found.layer, level): replace(
+            profile_of(found.resolved), name=f"layer-{found.layer}-flops-{in_percent(level)}"
+        )
+        for level in levels
+        for found in candidate_layers(model, replace(selection, flops_reduction=level), reference)
+        if found.resolved is not None
+    }
+    names = {place: profile.name for place, profile in profiles.items()}
+    trials = build_trials(checkpoint, list(profiles.values()), folder, options, progress)
+    found = trials.evaluate("accuracy", clips, list(names.values()), progress)
+    return LayerAccuracy(tuple(levels), names, found)

@@ -1,0 +1,99 @@
+"""Calibration clips as the decoder meets them: audio by the runtime's front end, text by the template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import numpy.typing as npt
+
+from ....evaluation.clips.clip import Clip
+from ....profiles.errors import AudioError
+from ....runtime.audio.encoder import AudioEncoder
+from ....runtime.audio.read import Audio, load_audio, place_of
+from ....runtime.latency import Stopwatch
+from ....runtime.onnxruntime.session import OnnxRuntimeSession
+from ....runtime.prompt import PromptIds
+from ....runtime.session import Session
+from ...checkpoint.checkpoint import Checkpoint
+from ...checkpoint.tokenizer import prompt_codec
+from ...checkpoint.weights import Converted
+from ...graphs.encoder import build_encoder
+from ...graphs.lowering.onnxruntime import OnnxRuntimeLowering
+from ...model.spec import SpeechModelSpec, tensors_of
+from ...reference.reduction import Span
+from ...reference.spec_decoder import Torch, TorchDecoder
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ClipInput:
+    """A clip as the decoder gets it."""
+
+    prompt: PromptIds
+    audio: Floats  # (audio rows, hidden_size)
+    seconds: float
+
+
+class Calibration:
+    """The way of a clip to the decoder, as in a built artifact."""
+
+    def __init__(self, checkpoint: Checkpoint, model: SpeechModelSpec, encoder: Session) -> None:
+        """Read the tokenizer.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        self.model, self._codec = model, prompt_codec(checkpoint, model.prompt)
+        self._encoder = AudioEncoder(encoder, model.front_end)
+
+    def read(self, clip: Clip) -> ClipInput:
+        """Read one clip.
+
+        Raises:
+            AudioError: a file that cannot be read, or is too short or long for the model.
+            RequestError: a prompt that does not fit the template.
+        """
+        sample_rate = self.model.front_end.log_mel.sample_rate
+        audio, prompt = load_audio(clip.path, sample_rate), self._codec.encode(clip.prompt)
+        self._check(place_of(clip.path), audio, prompt)
+        return ClipInput(prompt, self._encoder.encode(audio.samples, Stopwatch()), audio.seconds)
+
+    def _check(self, place: str, audio: Audio, prompt: PromptIds) -> None:
+        """Refuse audio that gives no row, or more rows than there are positions."""
+        front_end, positions = self.model.front_end, self.model.decoder.max_positions
+        around, frames = front_end.bos_rows + front_end.eos_rows, front_end.audio_frames(len(audio.samples))
+        if not frames:
+            raise AudioError(f"{place}: {audio.seconds * 1e3:.1f} ms give no audio token; give a longer clip")
+        if frames + around + prompt.num_text_rows > positions:
+            raise AudioError(
+                f"{place}: {audio.seconds:.1f} s take {frames + around} rows beside {prompt.num_text_rows} "
+                f"of prompt, and this model has {positions} positions: cut the audio"
+            )
+
+
+def prompt_rows(decoder: TorchDecoder, model: SpeechModelSpec, clip: ClipInput) -> tuple[Torch, Span]:
+    """Text, audio and text as rows (rows, hidden_size), and where the audio frames are."""
+    import torch
+
+    before, after = decoder.embed(clip.prompt.before), decoder.embed(clip.prompt.after)
+    bos, eos = model.front_end.bos_rows, model.front_end.eos_rows
+    rows = torch.cat([before, torch.as_tensor(clip.audio), after])
+    return rows, Span(len(before) + bos, len(clip.audio) - bos - eos)
+
+
+@contextmanager
+def encoder_session(model: SpeechModelSpec, threads: int) -> Iterator[Session]:
+    """The audio encoder as a build makes it, in a folder that lasts as long as it is used."""
+    store = Converted(tensors_of(model.encoder))
+    graph = build_encoder(model.encoder, model.decoder.dims, store, OnnxRuntimeLowering())
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "encoder.onnx"
+        path.write_bytes(graph.SerializeToString())
+        store.write(path.parent)
+        yield OnnxRuntimeSession(path, {}, threads=threads)

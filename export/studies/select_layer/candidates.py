@@ -1,0 +1,61 @@
+"""The layers at which one merge can meet a FLOPs target, and the ratio that it takes at each.
+
+Every layer has a ratio of its own, the smallest at which a single merge there removes the target. A later
+layer needs a larger one, because fewer layers gain from it. So what is compared are the profiles that would
+be built, all of one cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from ....profiles.flops import LARGEST_RATIO, ResolvedProfile, flops_reduction
+from ....profiles.profile import Profile
+from ....profiles.schedule import layer_ratios
+from ...model.fit import resolve_for
+from ...model.spec import SpeechModelSpec
+from ..reference_request import ReferenceRequest
+from .options import SelectionOptions
+
+METHOD, SCHEDULE = "weighted_merge", "single"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One layer, and what a merge there can do."""
+
+    layer: int
+    most: Fraction  # the largest share of the prefill FLOPs that one merge there removes
+    resolved: ResolvedProfile | None  # the profile that meets the target; None where `most` is below it
+
+
+def candidate_layers(
+    model: SpeechModelSpec, options: SelectionOptions, reference: ReferenceRequest
+) -> list[Candidate]:
+    """Every layer of a model, with the ratio that meets the target for a request."""
+    return [_candidate(model, layer, options, reference) for layer in range(model.decoder.dims.num_layers)]
+
+
+def _candidate(
+    model: SpeechModelSpec, layer: int, options: SelectionOptions, reference: ReferenceRequest
+) -> Candidate:
+    dims = model.decoder.dims
+    ratios = layer_ratios(SCHEDULE, layer, LARGEST_RATIO, dims.num_layers)
+    most = flops_reduction(dims, reference.audio_rows, reference.text_rows, ratios)
+    if most < options.flops_reduction:
+        return Candidate(layer, most, None)
+    return Candidate(layer, most, resolve_for(_profile(layer, options, reference), model))
+
+
+def _profile(layer: int, options: SelectionOptions, reference: ReferenceRequest) -> Profile:
+    return Profile(
+        options.name,
+        METHOD,
+        SCHEDULE,
+        layer,
+        flops_reduction=options.flops_reduction,
+        reference_audio_seconds=reference.audio_seconds,
+        reference_text_tokens=reference.text_rows,
+        positions=options.positions,
+    )

@@ -1,0 +1,40 @@
+"""What a selection is asked for; quick to import, so that the command line can show the defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from ....profiles.errors import RequestError
+from ....profiles.keys import POSITIONS
+
+ENOUGH_CLIPS = 32
+
+
+@dataclass(frozen=True)
+class SelectionOptions:
+    """What is asked for.
+
+    Raises:
+        RequestError: a number out of range.
+    """
+
+    flops_reduction: Fraction  # the share of the prefill FLOPs to remove
+    name: str = "selected"  # of the profile
+    positions: str = "compact"  # of the rows that a merge leaves
+    reference_seconds: Fraction | None = (
+        None  # of audio, for which ratios are solved; the clips' mean if None
+    )
+    resamples: int = 1000  # of the clips
+    seed: int = 0  # of the resamples
+    threads: int = 0  # of torch; 0 takes one a core
+
+    def __post_init__(self) -> None:
+        if not 0 < self.flops_reduction < 1:
+            percent = float(100 * self.flops_reduction)
+            raise RequestError(f"a FLOPs reduction of {percent:g} %: give one between 0 and 100")
+        if self.positions not in POSITIONS:
+            raise RequestError(f"positions {self.positions!r} are unknown: choose {' or '.join(POSITIONS)}")
+        least = {"resamples": 1, "seed": 0, "threads": 0}
+        if low := [name for name, value in least.items() if getattr(self, name) < value]:
+            raise RequestError("; ".join(f"{n} is {getattr(self, n)}: at least {least[n]}" for n in low))

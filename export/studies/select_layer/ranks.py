@@ -1,0 +1,42 @@
+"""Ranks of the layers by transfer entropy, and how much they depend on which clips there happen to be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .entropy import LayerMoments, resampled
+from .moments import Floats
+
+INTERVAL = 2.5, 97.5  # percentiles
+
+
+@dataclass(frozen=True)
+class RankSpread:
+    """The ranks of one layer over resamples of the clips."""
+
+    low: int  # 2.5th percentile
+    high: int  # 97.5th percentile
+    best: float  # share of the resamples in which it ranks first
+
+
+def ranks(values: Floats) -> npt.NDArray[np.int64]:
+    """Rank along the last axis, 1 for the smallest; of equal values the first ranks first."""
+    order = np.argsort(values, axis=-1, kind="stable")
+    return np.argsort(order, axis=-1, kind="stable") + 1
+
+
+def bootstrap_ranks(layers: Sequence[LayerMoments], resamples: int, seed: int) -> list[RankSpread]:
+    """The spread of each layer's rank, over seeded resamples of the clips with replacement.
+
+    Every resample takes the same clips for all layers and both terms.
+    """
+    clips = len(layers[0].at_last)
+    times = np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), resamples)
+    found = ranks(resampled(layers, times))
+    low, high = np.percentile(found, INTERVAL, axis=0, method="inverted_cdf")  # ranks that do occur
+    best = (found == 1).mean(axis=0)
+    return [RankSpread(int(a), int(b), float(p)) for a, b, p in zip(low, high, best, strict=True)]

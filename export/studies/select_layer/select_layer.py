@@ -1,0 +1,180 @@
+"""The layer that a sparse profile merges at: the table of contents of `select-layer`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ....evaluation.clips.clip import Clip
+from ....profiles.errors import AudioError, ProfileError, RequestError
+from ....profiles.flops import ResolvedProfile
+from ....runtime.environment import environment
+from ...checkpoint.checkpoint import Checkpoint
+from ...model.families.family import load_model
+from ...model.fit import profile_of
+from ...reference.spec_decoder import TorchDecoder
+from ..reference_request import ReferenceRequest, mean_request
+from .calibration import Calibration, encoder_session, prompt_rows
+from .candidates import Candidate, candidate_layers
+from .entropy import LayerMoments, transfer_entropy
+from .moments import Moments
+from .options import SelectionOptions
+from .outputs import layer_outputs
+from .ranks import bootstrap_ranks, ranks
+from .selection import LayerFigures, LayerSelection
+
+LIBRARIES = ("torch",)
+
+Progress = Callable[[int, int], None]
+"""Called before each clip: clips done, clips in all."""
+
+
+def select_layer(
+    checkpoint: Path,
+    clips: Sequence[Clip],
+    options: SelectionOptions,
+    progress: Progress = lambda *_: None,
+) -> LayerSelection:
+    """Choose the layer of the smallest transfer entropy among those from which the FLOPs target can be met.
+
+    Args:
+        checkpoint: folder with config.json and safetensors.
+        clips: what the entropies are estimated on; 32 or more are worth trusting.
+        options: the target and the protocol.
+        progress: told before each clip.
+
+    Raises:
+        CheckpointError: it is not supported, or has no tokenizer.
+        ProfileError: no layer meets the target.
+        AudioError, RequestError: a clip or its prompt, or that there is none.
+    """
+    spec = load_model(source := Checkpoint(checkpoint))
+    if not clips:
+        raise RequestError("no clip to estimate entropies on: name some in the manifest")
+    reference = mean_request(source, spec, clips, options.reference_seconds)
+    candidates = candidate_layers(spec, options, reference)
+    feasible = _feasible(candidates, options)
+    with _threads(options.threads) as threads, encoder_session(spec, options.threads) as encoder:
+        machine = _environment(threads)
+        moments, seconds = _measure(Calibration(source, spec, encoder), clips, feasible, progress)
+    rows = _figures(candidates, moments, options)
+    selected = next(row.layer for row in rows if row.rank == 1)
+    return LayerSelection(
+        spec.identity(checkpoint),
+        _protocol(options, reference, moments[selected], seconds),
+        machine,
+        rows,
+        selected,
+        profile_of(feasible[selected]),
+    )
+
+
+def _feasible(candidates: Sequence[Candidate], options: SelectionOptions) -> dict[int, ResolvedProfile]:
+    """The profiles that meet the target, by layer."""
+    if found := {c.layer: c.resolved for c in candidates if c.resolved is not None}:
+        return found
+    best = max(candidates, key=lambda candidate: candidate.most)
+    raise ProfileError(
+        f"a FLOPs reduction of {float(100 * options.flops_reduction):g} % is infeasible with one merge, "
+        f"{_at_most(best)} at layer {best.layer}: lower the target, or merge in many layers"
+    )
+
+
+def _at_most(candidate: Candidate) -> str:
+    hundredths = int(candidate.most * 10_000)  # rounded down, so that asking for it succeeds
+    return f"at most {hundredths / 100:.2f} %"
+
+
+def _measure(
+    calibration: Calibration,
+    clips: Sequence[Clip],
+    feasible: Mapping[int, ResolvedProfile],
+    progress: Progress,
+) -> tuple[dict[int, LayerMoments], float]:
+    """Moments of both terms for every layer and clip, and the seconds of audio in all."""
+    decoder = TorchDecoder(calibration.model.decoder)
+    found: dict[int, list[tuple[Moments, Moments]]] = {layer: [] for layer in feasible}
+    seconds = 0.0
+    for done, clip in enumerate(clips):
+        progress(done, len(clips))
+        read = calibration.read(clip)
+        seconds += read.seconds
+        outputs = layer_outputs(decoder, *prompt_rows(decoder, calibration.model, read), feasible)
+        for layer, output in outputs.items():
+            found[layer].append((_moments(output.at_last, clip), _moments(output.at_layer, clip)))
+    terms = {layer: tuple(zip(*pairs, strict=True)) for layer, pairs in found.items()}
+    return {layer: LayerMoments(*pair) for layer, pair in terms.items()}, seconds
+
+
+def _moments(rows: Any, clip: Clip) -> Moments:
+    """Of one clip, which must have an entropy of its own: a resample may hold no other."""
+    moments = Moments.of(rows)
+    if not np.median(moments.variance) > 0:
+        raise AudioError(
+            f"audio {clip.path}: its {len(rows)} audio tokens after the merge are all alike, which leaves "
+            "no entropy to estimate; give a longer clip"
+        )
+    return moments
+
+
+def _figures(
+    candidates: Sequence[Candidate], moments: Mapping[int, LayerMoments], options: SelectionOptions
+) -> tuple[LayerFigures, ...]:
+    entropies = {layer: transfer_entropy(terms) for layer, terms in moments.items()}
+    order = ranks(np.array([entropy.value for entropy in entropies.values()]))
+    rank = dict(zip(moments, order.tolist(), strict=True))
+    several = min(len(terms.at_last) for terms in moments.values()) > 1
+    spreads = bootstrap_ranks(list(moments.values()), options.resamples, options.seed) if several else []
+    spread = dict(zip(moments, spreads, strict=several))
+    return tuple(
+        LayerFigures(c.layer, float(c.most), infeasible=_at_most(c))
+        if c.resolved is None
+        else LayerFigures(
+            c.layer,
+            float(c.most),
+            c.resolved.ratio,
+            entropies[c.layer],
+            rank[c.layer],
+            spread.get(c.layer),
+        )
+        for c in candidates
+    )
+
+
+def _protocol(
+    options: SelectionOptions, reference: ReferenceRequest, moments: LayerMoments, seconds: float
+) -> dict[str, Any]:
+    return {
+        "flops_reduction": str(options.flops_reduction),
+        "positions": options.positions,
+        "reference_audio_seconds": float(reference.audio_seconds),
+        "reference_text_rows": reference.text_rows,
+        "clips": len(moments.at_last),
+        "audio_seconds": seconds,
+        "audio_tokens_after_the_merge": sum(part.count for part in moments.at_last),  # at the selected layer
+        "resamples": options.resamples,
+        "seed": options.seed,
+    }
+
+
+def _environment(threads: int) -> dict[str, Any]:
+    machine = environment(threads)
+    return {**machine, "libraries": {**machine["libraries"], **{name: version(name) for name in LIBRARIES}}}
+
+
+@contextmanager
+def _threads(wanted: int) -> Iterator[int]:
+    """Run torch on so many threads; 0 leaves it as it is."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted or before)
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,32 @@
+"""The clips in two halves: one to search on, and one that is held out to judge what the search has found."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+
+from ....evaluation.clips.clip import ClipSet
+from ....profiles.errors import ClipsError
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Both in the order of the manifest. No audio file is in both."""
+
+    search: ClipSet
+    held_out: ClipSet
+
+
+def halves_of(clips: ClipSet, seed: int) -> Halves:
+    """Draw half of the audio files to be held out, rounded down; their clips go with them.
+
+    Raises:
+        ClipsError: there is one audio file.
+    """
+    files = sorted({str(clip.path) for clip in clips.clips})
+    if len(files) < 2:
+        raise ClipsError(f"manifest {clips.source}: one audio file has no halves; give clips of several")
+    drawn = set(random.Random(seed).sample(files, len(files) // 2))
+    held_out = tuple(clip for clip in clips.clips if str(clip.path) in drawn)
+    search = tuple(clip for clip in clips.clips if str(clip.path) not in drawn)
+    return Halves(replace(clips, clips=search), replace(clips, clips=held_out))

@@ -1,0 +1,65 @@
+"""What a tuning is asked for, checked once; quick to import, so that a command line has defaults."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from ....evaluation.options import EvalOptions
+from ....profiles.errors import RequestError
+from ....profiles.keys import POSITIONS
+from ....profiles.profile import CACHE_METHODS, DATA_DEPENDENT_METHODS, METHODS, SCHEDULES
+
+OBJECTIVES = ("flops", "kv", "latency")
+UNTRIABLE = ("full", *DATA_DEPENDENT_METHODS, *CACHE_METHODS)
+TRIABLE = tuple(name for name in METHODS if name not in UNTRIABLE)
+"""Methods that can meet a FLOPs level, whatever the audio holds."""
+DEFAULT_EVALUATION = EvalOptions()
+_LEAST = {"runs": 1, "warmup": 0}
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """The budget, the objective, and what is searched. Raises RequestError with every fault."""
+
+    max_loss: float  # of the task's first metric, in the unit that tables show
+    objective: str = "flops"
+    methods: tuple[str, ...] = ("weighted_merge",)
+    schedules: tuple[str, ...] = ("constant", "decay", "single")
+    positions: tuple[str, ...] = POSITIONS  # of the rows that a reduction leaves
+    start_layers: tuple[int, ...] = ()  # if empty 0, 2, and a quarter, a third and a half of the layers
+    levels: tuple[Fraction, ...] = tuple(Fraction(tenth, 10) for tenth in range(1, 6))  # FLOPs reductions
+    reference_seconds: Fraction | None = (
+        None  # of audio, for which ratios are solved; the clips' mean if None
+    )
+    name: str = "tuned"  # of the profile
+    runs: int = 10  # counted runs of a finalist, at least
+    warmup: int = 3
+    evaluation: EvalOptions = DEFAULT_EVALUATION  # its seed draws the halves, too; its profiles are not used
+
+    def __post_init__(self) -> None:
+        if faults := list(_faults(self)):
+            raise RequestError("; ".join(faults))
+
+
+def _faults(options: TuneOptions) -> Iterator[str]:
+    if not 0 <= options.max_loss < math.inf:
+        yield f"a budget of {options.max_loss:g}: give a number of points from 0 on"
+    for kind, given, known in (
+        ("objective", (options.objective,), OBJECTIVES),
+        ("method", options.methods, TRIABLE),
+        ("schedule", options.schedules, SCHEDULES),
+        ("positions", options.positions, POSITIONS),
+    ):
+        if unknown := [name for name in given if name not in known]:
+            yield f"{kind} {', '.join(unknown)} cannot be tried: choose among {', '.join(known)}"
+    for name in ("methods", "schedules", "positions", "levels"):
+        if not getattr(options, name):
+            yield f"{name}: nothing to try; give at least one"
+    if low := [layer for layer in options.start_layers if layer < 0]:
+        yield f"start layer {low[0]}: layers count from 0"
+    for name, least in _LEAST.items():
+        if getattr(options, name) < least:
+            yield f"{name} is {getattr(options, name)}: give a whole number of at least {least}"

@@ -1,0 +1,154 @@
+"""A tuning as tables and sentences for a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ....evaluation.evaluation import Evaluation
+from ....evaluation.figures.bootstrap import FEW_CLIPS
+from ....evaluation.figures.loss import Loss
+from ....evaluation.metrics.metric import SHARE, Metric
+from ....evaluation.table import DECIMALS, number, unit
+from ....profiles.profile import profile_to_toml
+from ....runtime.tables.tables import Section, columns
+from ....runtime.tables.units import ABSENT, in_percent, milliseconds, percent, seconds, size
+from ..trials import BASELINE
+from .ladders import Ladder, told_apart
+from .rounds import Tried
+from .timing import Timing
+from .tuning import Tuning
+
+GOALS = {"flops": "most FLOPs saved", "kv": "fewest KV bytes", "latency": "fastest prefill and decode"}
+KV_LEGEND = "KV: of the prompt, mean over the clips"
+
+
+def tuning_sections(tuning: Tuning) -> Iterator[Section | str]:
+    """What was tried, what kept the budget, what was chosen, and what the held-out half says about it."""
+    yield _rounds(tuning)
+    yield _within(tuning)
+    yield ""
+    yield from _failures(tuning)
+    if tuning.choice.tried is None:
+        yield f"Nothing is chosen: {tuning.choice.reason}."
+        return
+    yield from _choice(tuning, tuning.choice.tried)
+    if tuning.held_out is not None and tuning.loss is not None:
+        yield from _held_out(tuning, tuning.held_out, tuning.loss)
+
+
+def _rounds(tuning: Tuning) -> Section:
+    """A row a ladder: the loss of each level that was tried, in the order of the rounds."""
+    numbers = range(1, len(tuning.rounds) + 1)
+    table = columns("candidates", *(f"round {i}" for i in numbers), "kept to", gap=3)
+    for ladder, highest in zip(tuning.ladders, tuning.highest, strict=True):
+        cells = [_cell(tuning, ladder, i) for i in numbers]
+        table.add_row(
+            _name(tuning, ladder), *cells, ABSENT if highest is None else f"{in_percent(highest.level)} %"
+        )
+    search, held_out = (len(half.clips) for half in (tuning.halves.search, tuning.halves.held_out))
+    return Section(
+        f"{tuning.metric.title} lost on {search} clips ({held_out} are held out, drawn by seed "
+        f"{tuning.options.evaluation.seed}); positions {', '.join(tuning.options.positions)}",
+        table,
+        f"loss @ FLOPs level in %; kept to: the highest level that loses at most {_budget(tuning)}, if "
+        "losses grow with the level",
+    )
+
+
+def _name(tuning: Tuning, ladder: Ladder) -> str:
+    method, positions = told_apart(tuning.options, ladder)
+    name = f"{method} {ladder.schedule} from {ladder.start_layer}".lstrip()
+    return f"{name}, {positions}" if positions else name
+
+
+def _cell(tuning: Tuning, ladder: Ladder, number_of_round: int) -> str:
+    if not ladder.candidates:
+        return "out of reach" if number_of_round == 1 else ABSENT
+    for candidate in ladder.candidates:
+        tried = tuning.tried.get(candidate.name)
+        if tried is not None and tried.round == number_of_round:
+            return f"{_points(tuning.metric, tried.loss.value)} @ {in_percent(candidate.level)}"
+    return ABSENT
+
+
+def _within(tuning: Tuning) -> Section:
+    """What each kept candidate saves."""
+    timing, names = tuning.timing, [candidate.name for candidate in tuning.highest if candidate is not None]
+    table = columns("candidate", "loss", "FLOPs saved", "KV", *(["ms", "p10-p90"] if timing else []), gap=3)
+    full = ("", percent(0), size(tuning.full_kv_bytes))
+    table.add_row(BASELINE, *full, *_times(timing, BASELINE))
+    for name in names:
+        tried, chosen = tuning.tried[name], tuning.choice.tried
+        cells = _points(tuning.metric, tried.loss.value), percent(tried.scores.flops_reduction)
+        style = "bold" if tried is chosen else None
+        table.add_row(name, *cells, size(tried.kv_bytes), *_times(timing, name), style=style)
+    goal = GOALS[tuning.options.objective]
+    times = f"; ms: medians of prefill and decode, {_bench(timing)}" if timing else ""
+    return Section(f"within the budget; wanted: {goal}", table, KV_LEGEND + times)
+
+
+def _times(timing: Timing | None, name: str) -> tuple[str, ...]:
+    if timing is None:
+        return ()
+    if name not in timing.spreads:
+        return ABSENT, ABSENT  # within the budget, and no finalist
+    found = timing.spreads[name]
+    return milliseconds(found["median"]), f"{milliseconds(found['p10'])}-{milliseconds(found['p90'])}"
+
+
+def _bench(timing: Timing) -> str:
+    protocol, case = timing.benchmark["protocol"], timing.benchmark["results"][0]
+    length = f"{seconds(case['audio_seconds'])} s of audio"
+    return f"{length}, {protocol['new_tokens']} tokens, {case['runs']} runs in turns"
+
+
+def _choice(tuning: Tuning, tried: Tried) -> Iterator[str]:
+    yield f"Chosen: {tried.candidate.name}."
+    loss, clips = _points(tuning.metric, tried.loss.value), len(tuning.rounds[0].measured)
+    yield (
+        f"Candidates tried on {clips} clips: {len(tuning.tried)}. A loss of {loss} there flatters the "
+        "chosen one, the more so the more are tried: the held-out half is what counts."
+    )
+
+
+def _held_out(tuning: Tuning, found: Evaluation, loss: Loss) -> Iterator[str]:
+    metric, (full, chosen) = tuning.metric, (scores.figures[0].value for scores in found.profiles)
+    between = loss.interval
+    shown_interval = (
+        "no interval, of one clip"
+        if between is None
+        else f"95 %: {_points(metric, between.low)} to {_points(metric, between.high)}"
+    )
+    sign = unit(metric)
+    yield (
+        f"Held out, {len(found.measured)} clips: {metric.title} {number(metric, chosen)}{sign}, full "
+        f"{number(metric, full)}{sign}; loss {_points(metric, loss.value)} ({shown_interval})."
+    )
+    if not tuning.is_confirmed:
+        yield (
+            f"That is MORE than the budget of {_budget(tuning)}: the profile is not written, and no other is "
+            "chosen, for a held-out half judges once. This is it:"
+        )
+        if tuning.profile is not None:
+            yield profile_to_toml(tuning.profile).rstrip()
+    elif between is not None and between.high > tuning.options.max_loss:
+        yield f"Within the budget of {_budget(tuning)}; the interval is not: more clips would tell more."
+    else:
+        yield f"Within the budget of {_budget(tuning)}."
+    if len(found.measured) < FEW_CLIPS:
+        yield f"{len(found.measured)} clips are few: the interval is rough."
+
+
+def _failures(tuning: Tuning) -> Iterator[str]:
+    failures = list(tuning.failures)
+    for failure in failures:
+        yield f"failed, no figure counts it: {failure.clip.id}: {failure.reason}"
+
+
+def _points(metric: Metric, loss: float) -> str:
+    return f"{loss:+.{DECIMALS[metric.unit]}f}"
+
+
+def _budget(tuning: Tuning) -> str:
+    points = " points" if tuning.metric.unit == SHARE else ""
+    return f"{tuning.options.max_loss:g}{points}"

@@ -1,0 +1,106 @@
+"""Finalists and `full` timed side by side, once: a tuning that was stopped goes on with the same times."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from ....evaluation.evaluation import Evaluation, Progress
+from ....profiles.errors import RequestError
+from ....runtime.artifact.artifact import open_artifact
+from ....runtime.benchmark.benchmark import run_benchmark
+from ....runtime.benchmark.options import BenchmarkOptions
+from ....runtime.speech_lm import SpeechLM
+from ..trials import BASELINE, Trials
+from .options import TuneOptions
+
+FILE = "timing.json"
+FIGURE = "decoder_ms"  # of the benchmark: prefill and decode
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What the benchmark gave."""
+
+    benchmark: dict[str, Any]  # as JSON takes it
+
+    @property
+    def spreads(self) -> dict[str, dict[str, float]]:
+        """Median, p10 and p90 of prefill and decode in milliseconds, by profile."""
+        return {case["profile"]: case["figures"][FIGURE] for case in self.benchmark["results"]}
+
+    def median(self, profile: str) -> float:
+        """The median of one."""
+        return self.spreads[profile]["median"]
+
+
+def time_finalists(
+    trials: Trials,
+    names: Sequence[str],
+    measured: Evaluation,
+    seconds: float,
+    options: TuneOptions,
+    progress: Progress,
+) -> Timing:
+    """Run the finalists and `full` in turns, as `bench` does.
+
+    Args:
+        trials: the artifact, and where times are kept.
+        names: the finalists.
+        measured: an evaluation, which tells how long answers are, and has a clip to repeat.
+        seconds: of audio.
+        options: runs, warm-up, search.
+        progress: told before each run.
+
+    Raises:
+        RequestError: the model cannot take this audio.
+    """
+    bench = _options(names, measured, seconds, options)
+    settings = json.loads(json.dumps([trials.content, asdict(bench)], default=str))
+    path = trials.folder / FILE
+    if (kept := _kept(path, settings)) is not None:
+        return Timing(kept)
+    model = SpeechLM(open_artifact(trials.artifact), BASELINE, options.evaluation.runtime)
+    content = json.loads(json.dumps(run_benchmark(model, bench, _named(progress)).to_json()))
+    if reasons := [case["skipped"] for case in content["results"] if case["skipped"] is not None]:
+        raise RequestError(f"finalists cannot be timed: {reasons[0]}")
+    scratch = path.with_suffix(".new")
+    scratch.write_text(json.dumps({"settings": settings, "benchmark": content}), "utf-8")
+    scratch.replace(path)
+    return Timing(content)
+
+
+def _options(
+    names: Sequence[str], measured: Evaluation, seconds: float, options: TuneOptions
+) -> BenchmarkOptions:
+    clip, search = measured.measured[0], options.evaluation.search
+    lengths = [found.answers[BASELINE].output_tokens for found in measured.answers if found.is_complete]
+    return BenchmarkOptions(
+        profiles=(BASELINE, *names),
+        beams=(search.num_beams,),
+        audio_seconds=(seconds,),
+        clip=clip.path,
+        prompt=clip.prompt,
+        new_tokens=max(1, round(fmean(lengths))),
+        runs=options.runs,
+        warmup=options.warmup,
+        threads=options.evaluation.runtime.threads,
+    )
+
+
+def _kept(path: Path, settings: object) -> dict[str, Any] | None:
+    """The benchmark of an earlier run with the same settings; what cannot be read is measured anew."""
+    try:
+        content = json.loads(path.read_bytes())
+        benchmark: dict[str, Any] = content["benchmark"]
+        return benchmark if content["settings"] == settings else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _named(progress: Progress) -> Progress:
+    return lambda _, done, total: progress("time finalists", done, total)

@@ -1,0 +1,1 @@
+"""An artifact folder: its manifest, its files, their hashes, its weights."""

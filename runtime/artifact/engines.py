@@ -1,0 +1,87 @@
+"""What the manifest says of TensorRT plans: what they were built for, from what, and for which shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from ...profiles.flops import ResolvedProfile
+
+Shape = tuple[int, ...]
+ENCODER, DECODE = "encoder", "decode"
+"""Names of engines; each profile has a prefill, see `prefill_engine`."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a machine must be to run a plan."""
+
+    product: str  # the Python module: tensorrt_rtx or tensorrt
+    version: str  # of the product, such as 1.7.1.116
+    sm: int  # compute capability, times ten: 80 is the A100
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """One plan, and the shapes that it was built for: least, usual and largest of each input.
+
+    Of an input that shapes depend on, the values stand in place of the shape.
+    """
+
+    file: str
+    graph_sha256: str  # of the ONNX graph that it was built from; the plan's own name ends with it
+    layer_ratios: tuple[str, ...]  # of a prefill: the share of the rows that each layer removes, as fractions
+    seconds: float  # that the build took
+    peak_bytes: int | None  # resident memory of the build at its largest
+    plugin_layers: Mapping[str, int]
+    shapes: Mapping[str, tuple[Shape, Shape, Shape]]
+
+
+@dataclass(frozen=True)
+class Engines:
+    """The plans of an artifact, and what they have in common."""
+
+    target: Target
+    precision: str  # bf16, fp16
+    plugin_library: str | None
+    plugin_abi: str  # version of the plugins that the plans ask for
+    max_beams: int
+    max_audio_seconds: float
+    max_audio_rows: int
+    max_text_rows: int  # before the audio, and after it
+    max_new_tokens: int
+    reproducible: bool  # whether a build like this gives the same bytes again
+    verified_on: str | None  # the GPU on which they ran and agreed with the reference
+    plans: Mapping[str, EngineRecord]  # by the name of the engine
+
+
+def prefill_engine(profile: str) -> str:
+    """The name of a profile's prefill engine."""
+    return f"prefill.{profile}"
+
+
+def changed_layer(resolved: ResolvedProfile, found: Sequence[Fraction]) -> int | None:
+    """The first layer that removes another share of the rows than its profile says, if one does.
+
+    The last layer does not count: only its last row is computed, so nothing is removed there.
+    """
+    pairs = zip(found, resolved.ratios[:-1], strict=False)
+    return next((layer for layer, (share, wanted) in enumerate(pairs) if share != wanted), None)
+
+
+def plan_name(name: str, graph_sha256: str) -> str:
+    """The name that a plan carries inside: which engine it is, and of which graph."""
+    return f"{name} {graph_sha256}"
+
+
+def engines_from_json(entry: Mapping[str, Any]) -> Engines:
+    """Read what `dataclasses.asdict` made of `Engines`."""
+    plans = {name: _record(record) for name, record in entry["plans"].items()}
+    return Engines(**{**entry, "target": Target(**entry["target"]), "plans": plans})
+
+
+def _record(entry: Mapping[str, Any]) -> EngineRecord:
+    shapes = {name: tuple(map(tuple, three)) for name, three in entry["shapes"].items()}
+    return EngineRecord(**{**entry, "layer_ratios": tuple(entry["layer_ratios"]), "shapes": shapes})

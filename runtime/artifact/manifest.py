@@ -1,0 +1,210 @@
+"""The manifest: all that a runtime needs to know about an artifact, as JSON and as frozen records."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from ...profiles.errors import ArtifactError, ProfileError
+from ...profiles.flops import DecoderDims, ResolvedProfile
+from ...profiles.profile import parse_profile, profile_to_toml
+from ..audio.front_end import FrontEnd
+from ..audio.log_mel import LogMelConfig
+from .engines import Engines, engines_from_json
+
+FORMAT_VERSION = 3
+FILE_NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """How text and audio become token ids: `{prompt}` in the template is the text of the request."""
+
+    template: str
+    audio_token: str  # the text that marks the place of the audio
+    audio_token_ids: tuple[int, ...]  # the ids that stand for the audio, as repetition penalties see them
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """What the runtime needs to know of the decoder."""
+
+    dims: DecoderDims
+    max_positions: int
+    eos_token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file of the artifact. `sample` is the hash of evenly spaced blocks, quick to check."""
+
+    size: int
+    sha256: str
+    sample: str
+
+
+@dataclass(frozen=True)
+class WeightPlace:
+    """One float32 tensor inside a weight file of the artifact."""
+
+    file: str
+    offset: int  # bytes from the start of the file
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Every initializer of the graphs by name, so that all sessions can share one mapping of the files."""
+
+    origin: str  # how they got here: "linked", "copied" or "converted"
+    encoder: Mapping[str, WeightPlace]
+    decoder: Mapping[str, WeightPlace]  # of prefill and decode graphs alike
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """File names of the graphs, relative to the artifact."""
+
+    encoder: str
+    decode: str
+    prefill: Mapping[str, str]  # profile name -> file
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that crosses from the exporter to the runtime."""
+
+    family: str
+    precision: str
+    decoder: Decoder
+    front_end: FrontEnd
+    prompt: Prompt | None
+    graphs: Graphs
+    profiles: Mapping[str, ResolvedProfile]
+    weights: Weights
+    versions: Mapping[str, str]
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+    engines: Engines | None = None
+
+    def to_json(self) -> str:
+        """The manifest as text, with a digest of itself."""
+        content = self._content()
+        return json.dumps({**content, "digest": _digest(content)}, indent=1, ensure_ascii=False) + "\n"
+
+    @property
+    def digest(self) -> str:
+        """Hash of the content, and so of every file: what tells two artifacts apart."""
+        return _digest(self._content())
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "format_version": FORMAT_VERSION,
+            "family": self.family,
+            "precision": self.precision,
+            "decoder": asdict(self.decoder),
+            "front_end": asdict(self.front_end),
+            "prompt": asdict(self.prompt) if self.prompt else None,
+            "graphs": {**asdict(self.graphs), "prefill": dict(self.graphs.prefill)},
+            "profiles": {name: _profile_to_json(profile) for name, profile in self.profiles.items()},
+            "weights": _weights_to_json(self.weights),
+            "versions": dict(self.versions),
+            "engines": asdict(self.engines) if self.engines else None,
+            "files": {name: asdict(record) for name, record in self.files.items()},
+        }
+
+
+def parse_manifest(text: str, place: str) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        ArtifactError: not JSON, another format version, a changed byte, or a missing field.
+    """
+    try:
+        content = json.loads(text)
+        version = content.pop("format_version")
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise ArtifactError(f"{place}: not an artifact manifest; build the artifact again") from None
+    if version != FORMAT_VERSION:
+        raise ArtifactError(
+            f"{place}: format version {version}, this version of fastadasp-export reads {FORMAT_VERSION}; "
+            "build the artifact again"
+        )
+    if content.pop("digest", None) != _digest({"format_version": version, **content}):
+        raise ArtifactError(f"{place}: its content does not match its digest; build or copy it again")
+    try:
+        return _from_json(content)
+    except (KeyError, TypeError, ValueError, ProfileError) as error:
+        raise ArtifactError(f"{place}: {error!r}; build the artifact again") from None
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _from_json(content: Mapping[str, Any]) -> Manifest:
+    decoder, front_end, graphs = content["decoder"], content["front_end"], content["graphs"]
+    return Manifest(
+        family=content["family"],
+        precision=content["precision"],
+        decoder=Decoder(
+            dims=DecoderDims(**decoder["dims"]),
+            max_positions=decoder["max_positions"],
+            eos_token_ids=tuple(decoder["eos_token_ids"]),
+        ),
+        front_end=FrontEnd(
+            log_mel=LogMelConfig(**front_end["log_mel"]),
+            bos_rows=front_end["bos_rows"],
+            eos_rows=front_end["eos_rows"],
+        ),
+        prompt=_prompt_from_json(content["prompt"]) if content["prompt"] else None,
+        graphs=Graphs(**graphs),
+        profiles={name: _profile_from_json(name, entry) for name, entry in content["profiles"].items()},
+        weights=_weights_from_json(content["weights"]),
+        versions=content["versions"],
+        files={name: FileRecord(**record) for name, record in content["files"].items()},
+        engines=engines_from_json(content["engines"]) if content["engines"] else None,
+    )
+
+
+def _prompt_from_json(entry: Mapping[str, Any]) -> Prompt:
+    return Prompt(entry["template"], entry["audio_token"], tuple(entry["audio_token_ids"]))
+
+
+def _weights_to_json(weights: Weights) -> dict[str, Any]:
+    tables = {"encoder": weights.encoder, "decoder": weights.decoder}
+    return {"origin": weights.origin} | {
+        part: {name: [place.file, place.offset, *place.shape] for name, place in table.items()}
+        for part, table in tables.items()
+    }
+
+
+def _weights_from_json(content: Mapping[str, Any]) -> Weights:
+    encoder, decoder = (
+        {
+            name: WeightPlace(file, offset, tuple(shape))
+            for name, (file, offset, *shape) in content[part].items()
+        }
+        for part in ("encoder", "decoder")
+    )
+    return Weights(content["origin"], encoder, decoder)
+
+
+def _profile_to_json(resolved: ResolvedProfile) -> dict[str, Any]:
+    return {
+        "toml": profile_to_toml(resolved.profile),
+        "ratio": str(resolved.ratio),
+        "layer_ratios": [str(ratio) for ratio in resolved.ratios],
+    }
+
+
+def _profile_from_json(name: str, entry: Mapping[str, Any]) -> ResolvedProfile:
+    return ResolvedProfile(
+        profile=parse_profile(entry["toml"], name, "manifest"),
+        ratio=Fraction(entry["ratio"]),
+        ratios=tuple(Fraction(ratio) for ratio in entry["layer_ratios"]),
+    )

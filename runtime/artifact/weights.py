@@ -1,0 +1,38 @@
+"""The weight files of an artifact, mapped into memory once for all sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...profiles.errors import ArtifactError
+from .artifact import Artifact
+from .manifest import WeightPlace
+
+Floats = npt.NDArray[np.float32]
+ITEM_BYTES = 4
+
+
+def map_weights(artifact: Artifact, places: Mapping[str, WeightPlace]) -> dict[str, Floats]:
+    """Views of the mapped files by initializer name; nothing is read before it is used.
+
+    Raises:
+        ArtifactError: a place in a file that the manifest does not list, or outside its file.
+    """
+    names = {place.file for place in places.values()}
+    files: dict[str, npt.NDArray[Any]] = {
+        name: np.memmap(artifact.path(name), np.uint8, "r") for name in names
+    }
+    return {name: _view(files[place.file], place, name) for name, place in places.items()}
+
+
+def _view(file: npt.NDArray[Any], place: WeightPlace, name: str) -> Floats:
+    end = place.offset + prod(place.shape) * ITEM_BYTES
+    if not 0 <= place.offset <= end <= file.size:
+        raise ArtifactError(f"{place.file}: weight {name} lies outside the file; build the artifact again")
+    view: Floats = file[place.offset : end].view("<f4").reshape(place.shape)
+    return view

@@ -1,0 +1,61 @@
+"""From samples to the audio rows of the decoder: windows, log-mel, encoder, one span."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ...profiles import signature as sig
+from ..latency import Stopwatch
+from ..session import Session
+from .front_end import ENCODER_ROWS_A_TOKEN, FrontEnd
+from .log_mel import log_mel_windows
+from .read import Audio
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedAudio:
+    """Audio with its rows for the decoder: what all requests about one clip have in common."""
+
+    place: str  # how messages call the audio
+    audio: Audio
+    rows: Floats  # (audio rows, hidden_size)
+    stages: Mapping[str, float]  # milliseconds of "audio", "mel" and "encoder"
+    encoder: AudioEncoder = field(repr=False)  # which made the rows, and whose decoder alone can read them
+
+
+class AudioEncoder:
+    """The front end with its encoder session."""
+
+    def __init__(self, session: Session, front_end: FrontEnd) -> None:
+        self._session, self._front_end = session, front_end
+
+    def encode(self, samples: Floats, watch: Stopwatch) -> Floats:
+        """Samples (n,) at the model's rate to one span of rows: (audio rows, hidden_size)."""
+        windows = log_mel_windows(samples, self._front_end.log_mel)
+        parts: list[Floats] = []
+        while True:
+            with watch.stage("mel"):
+                window = next(windows, None)
+            if window is None:
+                return self._join(parts)
+            if window.encoder_rows >= ENCODER_ROWS_A_TOKEN:
+                with watch.stage("encoder"):
+                    parts.append(self.encode_window(window.mel, window.encoder_rows))
+
+    def encode_window(self, mel: Floats, encoder_rows: int) -> Floats:
+        """Log-mel frames (bins, frames) of one window to rows."""
+        outputs = self._session.run({sig.MEL: mel, sig.ENCODER_ROWS: np.array([encoder_rows])})
+        rows: Floats = self._session.read(outputs[sig.AUDIO_EMBEDS])
+        return rows
+
+    def _join(self, parts: list[Floats]) -> Floats:
+        """One span of several windows: the rows around the frames stand only at its two ends."""
+        bos, eos, last = self._front_end.bos_rows, self._front_end.eos_rows, len(parts) - 1
+        cut = [part[bos if i else 0 : len(part) - (eos if i < last else 0)] for i, part in enumerate(parts)]
+        return np.concatenate(cut)

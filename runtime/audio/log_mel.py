@@ -1,0 +1,173 @@
+"""Turn a waveform into the log-mel windows of a Whisper-style encoder, computing only the frames it reads."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from ...profiles.errors import ArtifactError, AudioError
+
+Array = npt.NDArray[np.float32]
+
+EDGES = ("padded", "zero")
+MAX_FREQUENCY = 8000.0  # Hz; Whisper's filters end here at every sample rate
+SILENCE = -10.0  # log10 of the smallest mel power that is told apart from nothing
+DYNAMIC_RANGE = 8.0  # log10 units kept below the loudest value of a window
+CHUNK_FRAMES = 512  # frames that are in the Fourier domain at once
+
+
+@dataclass(frozen=True)
+class LogMelConfig:
+    """Parameters of the front end, as the manifest keeps them.
+
+    `edge` says what the encoder's convolution meets after the last frame of the audio: "padded", the frames
+    of a window filled up with silence (Qwen2-Audio, Whisper); or "zero", nothing but zeros (Qwen-Audio).
+
+    Raises `ArtifactError` when a parameter is out of range.
+    """
+
+    sample_rate: int = 16000  # Hz
+    n_fft: int = 400  # samples
+    hop_length: int = 160  # samples
+    num_mel_bins: int = 128
+    window_seconds: int = 30
+    edge: str = "padded"
+
+    def __post_init__(self) -> None:
+        numbers = ("sample_rate", "n_fft", "hop_length", "num_mel_bins", "window_seconds")
+        faults = [f"{name} {getattr(self, name)} is below 1" for name in numbers if getattr(self, name) < 1]
+        if self.edge not in EDGES:
+            faults.append(f"edge {self.edge!r} is unknown (known: {', '.join(EDGES)})")
+        if self.n_fft % 2 or self.n_fft < self.hop_length:
+            faults.append(f"n_fft {self.n_fft} must be even and at least hop_length {self.hop_length}")
+        if self.window_samples <= self.n_fft:
+            faults.append(f"a window of {self.window_samples} samples must exceed n_fft {self.n_fft}")
+        if faults:
+            raise ArtifactError(f"log-mel front end: {'; '.join(faults)}; build the artifact again")
+
+    @property
+    def window_samples(self) -> int:
+        """Samples of one full encoder window."""
+        return self.window_seconds * self.sample_rate
+
+    @property
+    def max_frames(self) -> int:
+        """Mel frames of one full encoder window."""
+        return self.window_samples // self.hop_length
+
+
+@dataclass(frozen=True)
+class MelWindow:
+    """One encoder window: the frames that its audio needs, and the encoder rows that carry the audio."""
+
+    mel: Array  # (num_mel_bins, frames)
+    encoder_rows: int  # rows after the stride-2 convolution
+
+
+def encoder_rows(num_samples: int, config: LogMelConfig) -> int:
+    """Rows after the stride-2 convolution that carry `num_samples` (1 to `window_samples`) of audio."""
+    valid_frames = min(-(-num_samples // config.hop_length), config.max_frames)
+    return (valid_frames - 1) // 2 + 1
+
+
+def log_mel_windows(samples: npt.ArrayLike, config: LogMelConfig) -> Iterator[MelWindow]:
+    """Cut a waveform into encoder windows and yield the log-mel frames of each.
+
+    `samples` is (n,) at `config.sample_rate`, full scale 1.0. Every window equals what Whisper's feature
+    extractor gives for that piece of audio alone, filled up with silence. Of those frames the first
+    `2 * encoder_rows + 2` are returned, all that the encoder's two convolutions (kernel 3, stride 1 and 2)
+    read for its first `encoder_rows` rows; with edge "zero" the first `2 * encoder_rows`; never more than
+    `max_frames`. Cost and memory follow the length of the audio.
+
+    Raises `AudioError` for a waveform that is empty or not one-dimensional.
+    """
+    wave = np.asarray(samples, dtype=np.float32)
+    if wave.ndim != 1 or not len(wave):
+        raise AudioError(f"log-mel: a waveform of shape {wave.shape} must be (n,) with at least one sample")
+    size = config.window_samples
+    return (_window(wave[at : at + size], config) for at in range(0, len(wave), size))
+
+
+@lru_cache(maxsize=8)
+def mel_filters(config: LogMelConfig) -> Array:
+    """Triangular filters on Slaney's mel scale with Slaney's norm: (num_mel_bins, n_fft // 2 + 1), read-only.
+
+    Formula: M. Slaney, Auditory Toolbox (1998), as in librosa's `filters.mel`.
+    """
+    top = _hertz_to_mel(MAX_FREQUENCY)
+    edges = _mel_to_hertz(np.linspace(0.0, top, config.num_mel_bins + 2))  # Hz
+    bins = np.linspace(0.0, config.sample_rate // 2, config.n_fft // 2 + 1)  # Hz
+    width = np.diff(edges)
+    rising = (bins - edges[:-2, None]) / width[:-1, None]
+    falling = (edges[2:, None] - bins) / width[1:, None]
+    unit_area = 2.0 / (edges[2:] - edges[:-2])
+    filters = np.maximum(0.0, np.minimum(rising, falling)) * unit_area[:, None]
+    result = filters.astype(np.float32)
+    result.flags.writeable = False  # shared by every caller
+    return result
+
+
+def _hertz_to_mel(hertz: float) -> float:
+    """Slaney's scale: 3/200 mel a hertz up to 1 kHz, above it 27 mel for a factor of 6.4."""
+    return 15.0 + 27.0 * math.log(hertz / 1000.0) / math.log(6.4) if hertz > 1000.0 else hertz * 3.0 / 200.0
+
+
+def _mel_to_hertz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.where(mel < 15.0, mel * 200.0 / 3.0, 1000.0 * 6.4 ** ((mel - 15.0) / 27.0))
+
+
+def _window(piece: Array, config: LogMelConfig) -> MelWindow:
+    """The returned frames of one piece of at most `window_samples` samples."""
+    rows = encoder_rows(len(piece), config)
+    frames = min(config.max_frames, 2 * rows + (2 if config.edge == "padded" else 0))
+    power = _log_mel_power(piece, config)
+    floor = power.max() - np.float32(DYNAMIC_RANGE)
+    mel = np.full((config.num_mel_bins, frames), max(floor, np.float32(SILENCE)), dtype=np.float32)
+    heard = power[:, :frames]
+    np.maximum(heard, floor, out=mel[:, : heard.shape[1]])
+    return MelWindow((mel + np.float32(4.0)) / np.float32(4.0), rows)
+
+
+def _log_mel_power(piece: Array, config: LogMelConfig) -> Array:
+    """log10 of the mel power of every frame that touches the audio: (num_mel_bins, touched).
+
+    All later frames of the window are SILENCE, so they cannot raise its maximum.
+    """
+    touched = min(config.max_frames, -(-(len(piece) + config.n_fft // 2) // config.hop_length))
+    padded = _reflect(piece, touched, config)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft)[:: config.hop_length]
+    hann, filters = _hann(config.n_fft), mel_filters(config).T
+    power = np.empty((config.num_mel_bins, touched), dtype=np.float32)
+    for at in range(0, touched, CHUNK_FRAMES):
+        spectrum = np.fft.rfft(frames[at : at + CHUNK_FRAMES] * hann)  # (chunk, n_fft // 2 + 1)
+        energy = (spectrum.real**2 + spectrum.imag**2).astype(np.float32, copy=False)
+        power[:, at : at + CHUNK_FRAMES] = (energy @ filters).T
+    return np.log10(np.maximum(power, np.float32(10.0**SILENCE)))
+
+
+def _reflect(piece: Array, frames: int, config: LogMelConfig) -> Array:
+    """The samples under the first `frames` centred frames of the window that `piece` opens.
+
+    The window is mirrored at both ends without repeating the end sample, as `torch.stft` does.
+    """
+    half, window = config.n_fft // 2, config.window_samples
+    padded = np.zeros((frames - 1) * config.hop_length + config.n_fft, dtype=np.float32)
+    body = piece[: len(padded) - half]
+    padded[half : half + len(body)] = body
+    mirrored = piece[half:0:-1]
+    padded[half - len(mirrored) : half] = mirrored
+    if (beyond := len(padded) - half - window) > 0:
+        last = half + window - 1
+        padded[last + 1 :] = padded[last - beyond : last][::-1]
+    return padded
+
+
+@lru_cache(maxsize=8)
+def _hann(size: int) -> Array:
+    """Periodic Hann window (size,), read-only."""
+    window = (0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(size) / size)).astype(np.float32)
+    window.flags.writeable = False
+    return window

@@ -1,0 +1,261 @@
+"""The benchmark matrix: beams x audio lengths x profiles, the profiles alternating within one process."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...profiles.errors import AudioError, RequestError
+from ..audio.read import load_audio
+from ..environment import PeakMemory, environment
+from ..latency import STAGES, Latency
+from ..prompt import PromptIds
+from ..speech_lm import GenerationResult, SpeechLM
+from .options import BenchmarkOptions
+
+KIND, FORMAT_VERSION = "bench", 1
+LEAST_SECONDS = 1.0  # of counted runs a combination: short runs are repeated more often
+MOST_RUNS = 5  # times as many as were asked for
+NOISE_LEVEL = 0.1
+NUM_PROMPT_IDS = 20  # stand in for a prompt where the artifact has no tokenizer
+FIGURES: dict[str, Callable[[Latency], float | None]] = {
+    "request_ms": lambda latency: latency.request_ms,
+    "prefill_ms": lambda latency: latency.prefill_ms,
+    "decode_ms": lambda latency: latency.decode_ms,
+    "decoder_ms": lambda latency: latency.prefill_ms + latency.decode_ms,
+    "step_ms": lambda latency: latency.step_ms,
+    "rtf": lambda latency: latency.rtf,
+    "rtfx": lambda latency: latency.rtfx,
+    "tokens_per_second": lambda latency: latency.tokens_per_second,
+}
+
+Array = npt.NDArray[np.float32]
+Progress = Callable[[str, int, int], None]
+"""Called before each run: which combination, runs done, runs in all as far as is known."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and the 10th and 90th percentile of one figure over the counted runs."""
+
+    median: float
+    p10: float
+    p90: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """One combination. Without counted runs `skipped` tells why, and the figures are absent."""
+
+    beams: int
+    audio_seconds: float
+    profile: str
+    runs: int = 0
+    skipped: str | None = None
+    figures: dict[str, Spread | None] | None = None  # by the names of `FIGURES`
+    stages_ms: dict[str, Spread | None] | None = None  # by the names of `STAGES`
+    kept_ratio: float | None = None
+    kv_bytes: int | None = None
+    peak_rss_bytes: int | None = None
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{self.beams} beam{'s' * (self.beams > 1)}, {self.audio_seconds:g} s, {self.profile}"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A finished matrix with all that is needed to read it."""
+
+    artifact: dict[str, Any]
+    protocol: dict[str, Any]
+    environment: dict[str, Any]
+    results: tuple[Case, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON takes it; what was not measured is None."""
+        return {"format_version": FORMAT_VERSION, "kind": KIND, **asdict(self)}
+
+
+def run_benchmark(
+    model: SpeechLM, options: BenchmarkOptions, progress: Progress = lambda *_: None
+) -> Benchmark:
+    """Measure every combination.
+
+    Args:
+        model: loaded with `options.threads`.
+        options: the matrix and the protocol.
+        progress: told before each run.
+
+    Raises:
+        AudioError: the clip cannot be read.
+        RequestError: an unknown profile, or options that the search refuses.
+    """
+    profiles = options.profiles or model.profiles
+    _check_profiles(profiles, model)
+    before, clip, memory = environment(options.threads), _clip(model, options), PeakMemory()
+    ticker = _Ticker(progress, options, len(profiles))
+    results: list[Case] = []
+    for seconds, beams in product(options.audio_seconds, options.beams):
+        cases = [Case(beams, seconds, profile) for profile in profiles]
+        audio = repeat(clip, seconds, model.manifest.front_end.log_mel.sample_rate)
+        results += _Group(model, options, cases, audio, memory, ticker).measure()
+    artifact = {**model.artifact.identity(), "device": model.device}
+    return Benchmark(artifact, _protocol(options, profiles, memory), before, tuple(results))
+
+
+def repeat(clip: Array, seconds: float, sample_rate: int) -> Array:
+    """A clip (n,) repeated and cut to so many seconds."""
+    wanted = max(1, round(seconds * sample_rate))
+    return np.tile(clip, math.ceil(wanted / len(clip)))[:wanted]
+
+
+def spread(values: Iterable[float | None]) -> Spread | None:
+    """Median, p10 and p90; None where a value is absent."""
+    numbers = [value for value in values if value is not None]
+    if not numbers:
+        return None
+    p10, median, p90 = np.percentile(numbers, (10, 50, 90)).tolist()
+    return Spread(median, p10, p90)
+
+
+class _Ticker:
+    """Counts runs for the progress bar."""
+
+    def __init__(self, progress: Progress, options: BenchmarkOptions, num_profiles: int) -> None:
+        self._progress, self.done = progress, 0
+        groups = len(options.beams) * len(options.audio_seconds)
+        self.total = groups * num_profiles * (options.warmup + options.runs)
+
+    def __call__(self, case: Case) -> None:
+        self._progress(case.label, self.done, self.total)
+        self.done += 1
+
+
+class _Group:
+    """Combinations that differ in the profile alone, which are run in turns."""
+
+    def __init__(
+        self,
+        model: SpeechLM,
+        options: BenchmarkOptions,
+        cases: Sequence[Case],
+        audio: Array,
+        memory: PeakMemory,
+        ticker: _Ticker,
+    ) -> None:
+        self.model, self.options, self.cases = model, options, cases
+        self.audio, self.memory, self.ticker = audio, memory, ticker
+
+    def measure(self) -> list[Case]:
+        """Warm up, then count. Audio that the model's positions do not hold is a result, too."""
+        begin = self.ticker.done
+        try:
+            last_round = 0.0
+            for _ in range(self.options.warmup):
+                last_round = self._round()
+            rounds = self._rounds(last_round)
+            self.ticker.total += (rounds - self.options.runs) * len(self.cases)
+            return self._count(rounds)
+        except AudioError as error:  # told by the first run, before it does any work
+            runs = self.options.warmup + self.options.runs
+            self.ticker.total -= runs * len(self.cases) - (self.ticker.done - begin)
+            return [_skipped(case, str(error)) for case in self.cases]
+
+    def _round(self) -> float:
+        """One run of every profile that is not counted; its seconds."""
+        begin = time.perf_counter()
+        for case in self.cases:
+            self._run(case)
+        return time.perf_counter() - begin
+
+    def _rounds(self, seconds_a_round: float) -> int:
+        """As many as asked for, more where they are short."""
+        runs = self.options.runs
+        if not seconds_a_round:
+            return runs
+        wanted = math.ceil(LEAST_SECONDS * len(self.cases) / seconds_a_round)
+        return max(runs, min(MOST_RUNS * runs, wanted))
+
+    def _count(self, rounds: int) -> list[Case]:
+        results: dict[str, list[GenerationResult]] = {case.profile: [] for case in self.cases}
+        peaks: dict[str, int | None] = {}
+        for _, case in product(range(rounds), self.cases):
+            self.memory.reset()
+            results[case.profile].append(self._run(case))
+            peaks[case.profile] = _larger(peaks.get(case.profile), self.memory.read())
+        return [_counted(case, results[case.profile], peaks[case.profile]) for case in self.cases]
+
+    def _run(self, case: Case) -> GenerationResult:
+        self.ticker(case)
+        return self.model.generate(
+            self.audio,
+            _prompt(self.model, self.options),
+            profile=case.profile,
+            num_beams=case.beams,
+            max_new_tokens=self.options.new_tokens,
+            min_new_tokens=self.options.new_tokens,
+        )
+
+
+def _counted(case: Case, results: Sequence[GenerationResult], peak: int | None) -> Case:
+    latencies = [result.latency for result in results]
+    return Case(
+        case.beams,
+        case.audio_seconds,
+        case.profile,
+        runs=len(results),
+        figures={name: spread(map(figure, latencies)) for name, figure in FIGURES.items()},
+        stages_ms={name: spread(latency.stages[name] for latency in latencies) for name in STAGES},
+        kept_ratio=results[0].kept_ratio,
+        kv_bytes=max(result.kv_bytes for result in results),
+        peak_rss_bytes=peak,
+    )
+
+
+def _skipped(case: Case, reason: str) -> Case:
+    return Case(case.beams, case.audio_seconds, case.profile, skipped=reason)
+
+
+def _larger(one: int | None, other: int | None) -> int | None:
+    return max((value for value in (one, other) if value is not None), default=None)
+
+
+def _check_profiles(profiles: Sequence[str], model: SpeechLM) -> None:
+    if unknown := [name for name in profiles if name not in model.profiles]:
+        known = ", ".join(model.profiles)
+        raise RequestError(f"profile {', '.join(unknown)} is not in this artifact; it has: {known}")
+
+
+def _clip(model: SpeechLM, options: BenchmarkOptions) -> Array:
+    """The samples that are repeated: (n,) at the rate of the model."""
+    rate = model.manifest.front_end.log_mel.sample_rate
+    if options.clip is not None:
+        return load_audio(options.clip, rate).samples
+    noise = np.random.default_rng(0).standard_normal(round(max(options.audio_seconds) * rate) or 1)
+    return (NOISE_LEVEL * noise).astype(np.float32)
+
+
+def _prompt(model: SpeechLM, options: BenchmarkOptions) -> str | PromptIds:
+    if options.prompt is None and model.artifact.tokenizer is None:
+        return PromptIds(np.zeros(1, np.int64), np.zeros(NUM_PROMPT_IDS - 1, np.int64))
+    return options.prompt or ""
+
+
+def _protocol(options: BenchmarkOptions, profiles: Sequence[str], memory: PeakMemory) -> dict[str, Any]:
+    return {
+        **asdict(options),
+        "profiles": list(profiles),
+        "clip": None if options.clip is None else str(options.clip),
+        "audio": "seeded noise" if options.clip is None else "the clip, repeated",
+        "order": "profiles in turns",
+        "peak_rss_scope": memory.scope,
+    }

@@ -1,0 +1,43 @@
+"""What a benchmark is asked for, checked once; quick to import, so that a command line shows its defaults."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...profiles.errors import RequestError
+
+_LEAST = {"new_tokens": 1, "runs": 1, "warmup": 0, "threads": 0}
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """Every number of beams x every length of audio x every profile. Raises RequestError with every fault."""
+
+    profiles: tuple[str, ...] = ()  # of the artifact; all of them if empty
+    beams: tuple[int, ...] = (1, 5)
+    audio_seconds: tuple[float, ...] = (30.0, 120.0, 240.0)
+    clip: Path | None = None  # repeated to each length; without one, the audio is seeded noise
+    prompt: str | None = None
+    new_tokens: int = 64  # exactly so many: end tokens are put off until the last one
+    runs: int = 10  # counted runs of each combination, at least
+    warmup: int = 3
+    threads: int = 0  # of one run; 0 takes one a core
+
+    def __post_init__(self) -> None:
+        if faults := list(_faults(self)):
+            raise RequestError("; ".join(faults))
+
+
+def _faults(options: BenchmarkOptions) -> Iterator[str]:
+    for name, least in _LEAST.items():
+        if getattr(options, name) < least:
+            yield f"{name} is {getattr(options, name)}: give a whole number of at least {least}"
+    for beams in options.beams:
+        if beams < 1:
+            yield f"beams is {beams}: give a whole number of at least 1"
+    for seconds in options.audio_seconds:
+        if not 0 < seconds < math.inf:
+            yield f"audio_seconds is {seconds:g}: give a number above 0"

@@ -1,0 +1,1 @@
+"""The decode loop: a search, the decoder that it drives, and the KV cache."""

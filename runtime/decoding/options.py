@@ -1,0 +1,95 @@
+"""The options of one search, checked once: every fault of a request is told in one error."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+from ...profiles.errors import RequestError
+
+_LEAST = {
+    "num_beams": 1,
+    "max_new_tokens": 1,
+    "min_new_tokens": 0,
+    "no_repeat_ngram_size": 0,
+    "num_return_sequences": 1,
+}
+_NOT_MORE = (("min_new_tokens", "max_new_tokens"), ("num_return_sequences", "num_beams"))
+_LARGEST_PENALTY = 1e6
+_FLOAT32_DECADES = 30  # length ** length_penalty stays within 1e-30 … 1e30, far from float32's limits
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How to search; names, defaults and meanings follow `generate` of transformers.
+
+    `max_new_tokens` and `min_new_tokens` count generated tokens, an end token included. `early_stopping` is
+    False (stop when the best live beam, at its present length, cannot beat the worst of `num_beams` finished
+    ones), True (stop as soon as `num_beams` have finished) or "never" (as False, but at the most favourable
+    length). One beam is greedy search. Raises RequestError, which lists every fault.
+    """
+
+    num_beams: int = 1
+    max_new_tokens: int = 256
+    min_new_tokens: int = 0
+    length_penalty: float = 1.0
+    early_stopping: bool | str = False
+    eos_token_ids: tuple[int, ...] = ()
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    num_return_sequences: int = 1
+
+    def __post_init__(self) -> None:
+        faults = [*_count_faults(self), *_penalty_faults(self), *_stop_faults(self)]
+        if faults:
+            raise RequestError("; ".join(faults))
+
+    @property
+    def candidates_per_row(self) -> int:
+        """Best next tokens of a row that decide a step: without all end tokens, `num_beams` are left."""
+        return self.num_beams + len(self.eos_token_ids)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _count_faults(options: SearchOptions) -> Iterator[str]:
+    counts = {name: getattr(options, name) for name in _LEAST}
+    wrong = {name for name, value in counts.items() if not _is_count(value) or value < _LEAST[name]}
+    for name in counts:
+        if name in wrong:
+            yield f"{name} is {counts[name]!r}: give an integer of at least {_LEAST[name]}"
+    for name, limit in _NOT_MORE:
+        if not wrong & {name, limit} and counts[name] > counts[limit]:
+            yield f"{name} is {counts[name]} and {limit} {counts[limit]}: lower the first or raise the second"
+
+
+def _penalty_faults(options: SearchOptions) -> Iterator[str]:
+    if not _is_finite(options.length_penalty):
+        yield f"length_penalty is {options.length_penalty!r}: give a finite number"
+    elif _is_count(options.max_new_tokens) and not _fits_float32(options):
+        yield f"length_penalty is {options.length_penalty!r}: give a number nearer to 0, for scores overflow"
+    penalty = options.repetition_penalty
+    if not _is_finite(penalty) or not 1 <= penalty <= _LARGEST_PENALTY:
+        yield (
+            f"repetition_penalty is {penalty!r}: give a number from 1.0 to {_LARGEST_PENALTY:g} (a lower one "
+            "would raise scores of tokens that the decoder, which returns its best ones only, may omit)"
+        )
+
+
+def _fits_float32(options: SearchOptions) -> bool:
+    longest = math.log10(max(options.max_new_tokens, 1))
+    return abs(options.length_penalty) * longest <= _FLOAT32_DECADES
+
+
+def _stop_faults(options: SearchOptions) -> Iterator[str]:
+    if not isinstance(options.early_stopping, bool) and options.early_stopping != "never":
+        yield f"early_stopping is {options.early_stopping!r}: give False, True or 'never'"
+    ids = options.eos_token_ids
+    if not isinstance(ids, tuple) or not all(_is_count(token) and token >= 0 for token in ids):
+        yield f"eos_token_ids is {ids!r}: give a tuple of token ids of at least 0"

@@ -1,0 +1,93 @@
+"""Penalties and bans of a search, applied on the host to a row's best tokens alone.
+
+They only ever lower scores. So if a history lowers n tokens, the best m after lowering are among the best
+m + n before it, and no scores of the whole vocabulary are needed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .options import SearchOptions
+
+Floats = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.int64]
+
+_NONE: Ids = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """The tokens of the vocabulary whose scores one history lowers: sorted, distinct ids."""
+
+    penalised: Ids
+    banned: Ids
+    penalty: float
+
+    def __len__(self) -> int:
+        return len(np.union1d(self.penalised, self.banned))
+
+    def apply(self, scores: Floats, ids: Ids) -> Floats:
+        """Scores (k,) of the tokens `ids` (k,), with penalties applied and -inf for a banned token.
+
+        A penalised score is divided by the penalty if positive, multiplied if negative (Keskar et al. 2019,
+        CTRL, section 4.1, in the form that transformers gave it).
+        """
+        if self.penalised.size:
+            worse = np.where(scores < 0, scores * self.penalty, scores / self.penalty)
+            scores = np.where(np.isin(ids, self.penalised), worse, scores)
+        if self.banned.size:
+            scores = np.where(np.isin(ids, self.banned), np.float32(-np.inf), scores)
+        return scores
+
+
+class TokenRules:
+    """Which tokens a history lowers under the options of a search; the prompt counts as history."""
+
+    def __init__(self, options: SearchOptions, vocab_size: int, prompt_ids: Sequence[int] = ()) -> None:
+        self._options = options
+        self._vocab_size = vocab_size
+        self._prompt: Ids = np.asarray(prompt_ids, np.int64)
+        self._prompt_set: Ids = np.unique(self._prompt)
+
+    def lowered_by(self, generated: tuple[int, ...]) -> Lowered:
+        """What the prompt followed by the tokens `generated` lowers."""
+        tokens = np.asarray(generated, np.int64)
+        banned = np.concatenate([self._repeated_ngrams(tokens), self._early_ends(tokens)])
+        return Lowered(
+            self._in_vocabulary(self._penalised(tokens)),
+            self._in_vocabulary(banned),
+            self._options.repetition_penalty,
+        )
+
+    def _in_vocabulary(self, ids: Ids) -> Ids:
+        return np.unique(ids[(ids >= 0) & (ids < self._vocab_size)])
+
+    def _penalised(self, tokens: Ids) -> Ids:
+        if self._options.repetition_penalty == 1:
+            return _NONE
+        return np.concatenate([self._prompt_set, tokens])
+
+    def _early_ends(self, tokens: Ids) -> Ids:
+        if len(tokens) >= self._options.min_new_tokens:
+            return _NONE
+        return np.asarray(self._options.eos_token_ids, np.int64)
+
+    def _repeated_ngrams(self, tokens: Ids) -> Ids:
+        size = self._options.no_repeat_ngram_size
+        if size == 0:
+            return _NONE
+        return ngram_ends(np.concatenate([self._prompt, tokens]), size)
+
+
+def ngram_ends(history: Ids, size: int) -> Ids:
+    """Tokens that would complete an n-gram of `size` tokens which `history` (length,) already holds."""
+    if len(history) < size:
+        return _NONE
+    ngrams = np.lib.stride_tricks.sliding_window_view(history, size)  # (length - size + 1, size)
+    begun = history[len(history) - size + 1 :]
+    repeated = (ngrams[:, :-1] == begun).all(axis=1)
+    ends: Ids = ngrams[repeated, -1]
+    return ends

@@ -1,0 +1,75 @@
+"""The decoder that a search drives: a prefill session, then steps of the decode session over one cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...profiles import signature as sig
+from ...profiles.flops import DecoderDims
+from ..latency import Stopwatch
+from ..session import Session, Tensor
+from .beam_search import TopTokens
+from .kv_cache import COMPACT_EVERY, KVCache
+
+
+class SessionDecoder:
+    """One request's decoder; `cache` is there once it has started."""
+
+    cache: KVCache
+
+    def __init__(
+        self,
+        prefill: Session,
+        decode: Session,
+        dims: DecoderDims,
+        prompt: Mapping[str, npt.NDArray[Any]],
+        watch: Stopwatch,
+    ) -> None:
+        """Set up a request.
+
+        Args:
+            prefill: session of the profile's prefill graph.
+            decode: session of the decode graph.
+            dims: sizes of the decoder.
+            prompt: the prefill's inputs but for the number of candidates.
+            watch: gets the time of the prefill and of the steps.
+        """
+        self._prefill, self._decode, self._dims = prefill, decode, dims
+        self._prompt, self._watch = prompt, watch
+
+    def start(self, k: int) -> TopTokens:
+        """Run the prefill, once for all beams."""
+        with self._watch.stage("prefill"):
+            outputs = self._prefill.run({**self._prompt, sig.NUM_CANDIDATES: np.array([k])})
+            top = _top_tokens(self._prefill, outputs)
+        self.cache = KVCache(self._decode, self._dims, outputs)
+        self._watch.mark_first_token()
+        return top
+
+    def step(self, tokens: npt.NDArray[np.int64], parents: npt.NDArray[np.int64], k: int) -> TopTokens:
+        """Append one row a live beam, and score what may follow it."""
+        with self._watch.stage("step"):
+            if self._watch.steps and self._watch.steps % COMPACT_EVERY == 0:
+                self.cache.compact_for(parents)
+            mask = self.cache.branch(parents)
+            inputs: dict[str, Tensor] = {
+                sig.TOKEN_IDS: np.asarray(tokens, np.int64),
+                sig.STEP: np.array([self._watch.steps]),
+                sig.POOL_MASK: mask,
+                sig.NUM_CANDIDATES: np.array([k]),
+            }
+            outputs = self._decode.run({**inputs, **self.cache.tensors})
+            self.cache.append(outputs, mask)
+            self._watch.steps += 1
+            return _top_tokens(self._decode, outputs)
+
+
+def _top_tokens(session: Session, outputs: Mapping[str, Tensor]) -> TopTokens:
+    logits, ids, total = (
+        session.read(outputs[name]) for name in (sig.TOP_LOGITS, sig.TOP_IDS, sig.LOG_SUM_EXP)
+    )
+    return TopTokens(logits, ids, total)

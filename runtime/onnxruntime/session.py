@@ -1,0 +1,120 @@
+"""A session on ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+from ...profiles.errors import ArtifactError, EngineError, RequestError
+from ..runtime_options import CPU
+
+ERRORS = (  # they have no base of their own
+    errors.EPFail,
+    errors.Fail,
+    errors.InvalidArgument,
+    errors.InvalidGraph,
+    errors.InvalidProtobuf,
+    errors.NoSuchFile,
+    errors.NotImplemented,
+    errors.RuntimeException,
+)
+ERRORS_ONLY = 3
+
+
+class OnnxRuntimeSession:
+    """One graph, loaded from its file with the weights beside it."""
+
+    number_bytes = 4  # float32
+
+    def __init__(
+        self,
+        path: Path,
+        weights: Mapping[str, npt.NDArray[np.float32]],
+        *,
+        threads: int = 0,
+        providers: Sequence[str] = (CPU,),
+        prepack: bool = False,
+        shrink: bool = False,
+    ) -> None:
+        """Load a graph.
+
+        Args:
+            path: the .onnx file.
+            weights: its initializers; used where they lie, so they must outlive the session.
+            threads: threads of one run; 0 takes one a core.
+            providers: execution providers, the preferred one first.
+            prepack: keep a second copy of the weights in the layout that small products like best. Without
+                it `weights` are all there is.
+            shrink: give working memory back to the system after each run.
+
+        Raises:
+            RequestError: a provider that this build of onnxruntime lacks.
+            ArtifactError: the graph does not load.
+        """
+        _check_providers(providers)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = ERRORS_ONLY
+        options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
+        self._path = path
+        self._weights = {name: _ort_value(array) for name, array in weights.items()}
+        for name, tensor in self._weights.items():
+            options.add_initializer(name, tensor)
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=list(providers))
+        except ERRORS as error:
+            raise ArtifactError(f"{path}: onnxruntime cannot load it: {_line(error)}") from error
+        self._run_options = ort.RunOptions()
+        if shrink:
+            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run on NumPy arrays and OrtValues; the outputs are OrtValues.
+
+        Raises:
+            EngineError: onnxruntime fails, mostly for want of memory; the message tells the inputs' shapes.
+        """
+        feed = {name: _ort_value(tensor) for name, tensor in inputs.items()}
+        try:
+            values = self._session.run_with_ort_values(self._outputs, feed, self._run_options)
+        except ERRORS as error:
+            shapes = ", ".join(f"{name} {tuple(tensor.shape())}" for name, tensor in feed.items())
+            raise EngineError(f"{self._path}: onnxruntime failed on {shapes}: {_line(error)}") from error
+        return dict(zip(self._outputs, values, strict=True))
+
+    def read(self, tensor: Any) -> npt.NDArray[Any]:
+        """An OrtValue as a NumPy array."""
+        array: npt.NDArray[Any] = tensor.numpy()
+        return array
+
+    def rows_of(self, tensor: Any) -> int:
+        """Rows of a cache tensor."""
+        return int(tensor.shape()[1])
+
+    def take_rows(self, tensor: Any, rows: npt.NDArray[np.int64]) -> Any:
+        """Chosen rows of a cache tensor."""
+        return _ort_value(np.ascontiguousarray(tensor.numpy()[:, rows]))
+
+
+def _ort_value(tensor: Any) -> Any:
+    return ort.OrtValue.ortvalue_from_numpy(tensor) if isinstance(tensor, np.ndarray) else tensor
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _check_providers(providers: Sequence[str]) -> None:
+    available = ort.get_available_providers()
+    if missing := [name for name in providers if name not in available]:
+        raise RequestError(
+            f"execution provider {', '.join(missing)} is not in this build of onnxruntime; "
+            f"it has: {', '.join(available)}"
+        )

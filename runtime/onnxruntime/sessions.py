@@ -1,0 +1,55 @@
+"""The sessions of one loaded artifact on ONNX Runtime, over one mapping of its weights."""
+
+from __future__ import annotations
+
+import threading
+
+from ..artifact.artifact import Artifact
+from ..artifact.weights import Floats, map_weights
+from ..runtime_options import RuntimeOptions
+from .session import OnnxRuntimeSession
+
+
+class OnnxRuntimeSessions:
+    """Encoder and decode step at once, each profile's prefill when it is first asked for."""
+
+    limits = None  # only the model's positions limit what the graphs take
+
+    def __init__(self, artifact: Artifact, options: RuntimeOptions) -> None:
+        """Load the graphs.
+
+        Raises:
+            RequestError: an execution provider that this build of onnxruntime lacks.
+            ArtifactError: a graph that does not load.
+        """
+        self._artifact, self._options = artifact, options
+        graphs, weights = artifact.manifest.graphs, artifact.manifest.weights
+        self._decoder_weights = map_weights(artifact, weights.decoder)
+        self.encoder = self._load(graphs.encoder, map_weights(artifact, weights.encoder))
+        self.decode = self._load(graphs.decode, self._decoder_weights, every_step=True)
+        self._prefills: dict[str, OnnxRuntimeSession] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def device(self) -> str:
+        """The execution providers."""
+        return ", ".join(self._options.providers)
+
+    def prefill(self, profile: str) -> OnnxRuntimeSession:
+        """The prefill session of a profile of the artifact."""
+        with self._lock:
+            if profile not in self._prefills:
+                graph = self._artifact.manifest.graphs.prefill[profile]
+                self._prefills[profile] = self._load(graph, self._decoder_weights)
+            return self._prefills[profile]
+
+    def _load(self, graph: str, weights: dict[str, Floats], every_step: bool = False) -> OnnxRuntimeSession:
+        """Only the graph that runs at every step is worth packed weights; the others work on many rows."""
+        return OnnxRuntimeSession(
+            self._artifact.path(graph),
+            weights,
+            threads=self._options.threads,
+            providers=self._options.providers,
+            prepack=self._options.prepack and every_step,
+            shrink=not self._options.prepack and not every_step,
+        )

@@ -1,0 +1,113 @@
+"""What an artifact holds, as tables for a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from ...profiles.flops import ResolvedProfile
+from ..artifact.artifact import Artifact
+from ..artifact.engines import Engines
+from ..artifact.manifest import FORMAT_VERSION, Manifest
+from .tables import Section, columns
+from .units import ABSENT, ranges, seconds, size
+
+HASH_CHARACTERS = 12
+CACHES = ("prefix_key", "prefix_value", "pool_key", "pool_value")  # their sizes follow from the others
+
+
+def artifact_sections(artifact: Artifact, verified: str) -> Iterator[Section]:
+    """Facts, profiles and files; `verified` says how they were checked."""
+    facts = columns("", "", left=2, header=False)
+    for name, text in (*_facts(artifact.manifest), ("verified", verified)):
+        facts.add_row(name, text)
+    yield Section(f"artifact {artifact.folder}", facts)
+    yield _profiles(artifact.manifest.profiles.values())
+    if artifact.manifest.engines:
+        yield _engines(artifact.manifest, artifact.manifest.engines)
+    yield _files(artifact.manifest)
+
+
+def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    decoder, mel = manifest.decoder, manifest.front_end.log_mel
+    dims = decoder.dims
+    yield "family", f"{manifest.family}, {manifest.precision}, format version {FORMAT_VERSION}"
+    yield "decoder", f"{dims.num_layers} layers, hidden {dims.hidden_size}, FFN {dims.intermediate_size}"
+    yield "attention", f"{dims.num_heads} heads over {dims.num_kv_heads} KV heads of {dims.head_dim}"
+    yield (
+        "vocabulary",
+        f"{dims.vocab_size}, end tokens {', '.join(map(str, decoder.eos_token_ids)) or 'none'}",
+    )
+    longest = seconds(manifest.front_end.seconds_of(decoder.max_positions))
+    yield "longest audio", f"{longest} s ({decoder.max_positions} positions), less prompt and new tokens"
+    yield "front end", f"{mel.sample_rate} Hz, {mel.num_mel_bins} mel bins, windows of {mel.window_seconds} s"
+    yield "prompt", manifest.prompt.template if manifest.prompt else "no tokenizer: token ids only"
+    yield "graphs", f"encoder, decode step, {len(manifest.graphs.prefill)} prefills, one a profile"
+    yield "weights", f"{manifest.weights.origin}, {size(_weight_bytes(manifest))}"
+    yield "built with", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+    yield "digest", manifest.digest
+
+
+def _weight_bytes(manifest: Manifest) -> int:
+    tables = (manifest.weights.encoder, manifest.weights.decoder)
+    return sum(
+        manifest.files[name].size for name in {place.file for table in tables for place in table.values()}
+    )
+
+
+def _profiles(profiles: Iterable[ResolvedProfile]) -> Section:
+    table = columns("name", "method", "schedule", "layers: share of the rows removed", left=4)
+    for resolved in profiles:
+        schedule = resolved.profile.schedule if resolved.merging_layers else ABSENT
+        table.add_row(resolved.name, resolved.method, schedule, _ratios(resolved))
+    return Section("profiles", table)
+
+
+def _ratios(resolved: ResolvedProfile) -> str:
+    """Exact fractions, layers of one ratio together."""
+    groups = groupby(resolved.merging_layers, lambda layer: resolved.ratios[layer])
+    lines = (f"{ranges(layers)}: {ratio} = {float(ratio):.4f}" for ratio, layers in groups)
+    return "\n".join(lines) or ABSENT
+
+
+def _engines(manifest: Manifest, engines: Engines) -> Section:
+    table = columns("engine", "plugin layers", "longest inputs", "size", "built in", left=3)
+    for name, plan in engines.plans.items():
+        layers = ", ".join(f"{count} {layer}" for layer, count in plan.plugin_layers.items())
+        shapes = (
+            f"{tensor} {_shape(largest)}"
+            for tensor, (_, _, largest) in plan.shapes.items()
+            if not tensor.startswith(CACHES)
+        )
+        built_in = f"{plan.seconds:.1f} s"
+        plan_size = size(manifest.files[plan.file].size)
+        table.add_row(name, layers or ABSENT, "\n".join(shapes), plan_size, built_in)
+    return Section(f"engines: {engines_title(engines)}", table, _engine_limits(engines))
+
+
+def engines_title(engines: Engines) -> str:
+    """What the plans are for, in a line."""
+    target = engines.target
+    repeatable = ", reproducible" if engines.reproducible else ""
+    return f"{target.product} {target.version}, sm_{target.sm}, {engines.precision}{repeatable}"
+
+
+def _engine_limits(engines: Engines) -> str:
+    library = f"plugins {engines.plugin_library}, version {engines.plugin_abi}; "
+    verified = (
+        f"ran on {engines.verified_on} and agreed" if engines.verified_on else "never ran: NOT VERIFIED"
+    )
+    limits = f"{engines.max_beams} beams, {engines.max_new_tokens} new tokens"
+    audio = f"up to {engines.max_audio_seconds:g} s of audio"
+    return f"{library if engines.plugin_library else ''}{audio}, {limits}; on a GPU: {verified}"
+
+
+def _shape(sizes: Iterable[int]) -> str:
+    return "x".join(map(str, sizes))
+
+
+def _files(manifest: Manifest) -> Section:
+    table = columns("name", "size", "sha256")
+    for name, record in manifest.files.items():
+        table.add_row(name, size(record.size), record.sha256[:HASH_CHARACTERS])
+    return Section("files", table)

@@ -1,0 +1,148 @@
+"""Each figure is its library's own for all clips, and the sums that a bootstrap uses give the same one."""
+
+from __future__ import annotations
+
+import jiwer
+import numpy as np
+import pytest
+import sacrebleu
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score
+
+from fastadasp.evaluation.figures.scores import score
+from fastadasp.evaluation.metrics.normalizers import NORMALIZERS
+from fastadasp.evaluation.metrics.tasks import TASKS
+
+WORDS = ("one", "two", "three", "four", "Five.", "sechs", "七", "!")
+TEXT = st.lists(st.sampled_from(WORDS), max_size=6).map(" ".join)
+CLIPS = st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=8)
+LABEL = st.sampled_from(("happy", "sad", "angry"))
+LABELLED = st.lists(st.tuples(st.one_of(LABEL, TEXT), LABEL), min_size=1, max_size=12)
+TEXT_TASKS = ("asr", "translate", "qa")
+
+
+def samples(task, clips, languages=()):
+    hypotheses, references = zip(*clips, strict=True)
+    found = TASKS[task].measure_for(languages)(hypotheses, [[text] for text in references])
+    return {sample.metric.name: sample for sample in found}
+
+
+def texts(clips):
+    return [reference for _, reference in clips], [hypothesis for hypothesis, _ in clips]
+
+
+@pytest.mark.parametrize("task", TEXT_TASKS)
+@given(clips=CLIPS)
+@settings(deadline=None, max_examples=60)
+def test_the_sum_over_all_clips_gives_the_value(task, clips):
+    for sample in samples(task, clips).values():
+        if sample.value is None:
+            continue
+        assert sample.of_sums(sample.statistics.sum(0)) == pytest.approx(sample.value, abs=1e-9)
+
+
+@pytest.mark.parametrize("task", TEXT_TASKS)
+@given(clips=CLIPS, seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=40)
+def test_the_sum_over_drawn_clips_is_what_the_library_gives_for_them(task, clips, seed):
+    drawn = np.random.default_rng(seed).integers(len(clips), size=len(clips))
+    whole, part = samples(task, clips), samples(task, [clips[i] for i in drawn])
+    for name, sample in whole.items():
+        if sample.value is not None and part[name].value is not None:
+            found = sample.of_sums(sample.statistics[drawn].sum(0)[None])
+            assert found == pytest.approx([part[name].value], abs=1e-9)
+
+
+@given(clips=LABELLED, seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=100)
+def test_accuracy_and_macro_f1_are_those_of_scikit_learn_on_any_draw(clips, seed):
+    whole = samples("classify", clips)
+    drawn = np.random.default_rng(seed).integers(len(clips), size=len(clips))
+    truth, answers = texts([clips[i] for i in drawn])
+    labels = sorted(set(truth))
+    f1 = f1_score(truth, answers, labels=labels, average="macro", zero_division=0)
+    sums = {name: sample.statistics[drawn].sum(0) for name, sample in whole.items()}
+    assert whole["macro_f1"].of_sums(sums["macro_f1"]) == pytest.approx(f1)
+    assert whole["accuracy"].of_sums(sums["accuracy"]) == pytest.approx(accuracy_score(truth, answers))
+
+
+@given(clips=CLIPS)
+@example(clips=[("", ""), ("one two", "")])
+@settings(deadline=None, max_examples=60)
+def test_error_rates_are_those_of_jiwer(clips):
+    references, hypotheses = texts(clips)
+    found = samples("asr", clips)
+    if not any(references):
+        assert found["wer"].value is None
+        assert "no word" in found["wer"].reason
+        return
+    assert found["wer"].value == jiwer.wer(references, hypotheses)
+    assert found["cer"].value == jiwer.cer(references, hypotheses)
+
+
+@given(clips=CLIPS)
+@settings(deadline=None, max_examples=60)
+def test_bleu_and_chrf_are_those_of_sacrebleu(clips):
+    references, hypotheses = texts(clips)
+    found = samples("translate", clips)
+    assert found["bleu"].value == sacrebleu.corpus_bleu(hypotheses, [references]).score
+    assert found["chrf"].value == sacrebleu.corpus_chrf(hypotheses, [references]).score
+
+
+def test_word_errors_are_summed_over_the_corpus_not_averaged_over_clips():
+    clips = [("a", "a b c d e f g h i j"), ("x", "x")]
+    assert samples("asr", clips)["wer"].value == 9 / 11
+
+
+def test_bleu_records_its_signature_and_takes_the_tokenizer_of_the_language():
+    clips = [("我喜欢音乐", "我喜欢音乐")]
+    plain, chinese = samples("translate", clips)["bleu"], samples("translate", clips, ("zh",))["bleu"]
+    assert "tok:13a" in plain.metric.made_by
+    assert "tok:zh" in chinese.metric.made_by
+    assert f"version:{sacrebleu.__version__}" in chinese.metric.made_by
+    assert chinese.value == pytest.approx(100)
+    assert "tok:13a" in samples("translate", clips, ("de", "zh"))["bleu"].metric.made_by
+
+
+def test_an_answer_that_is_no_label_is_a_miss_and_no_class():
+    found = samples("classify", [("happy", "happy"), ("a song", "sad")])
+    assert found["accuracy"].value == 0.5
+    assert found["macro_f1"].value == 0.5
+
+
+def test_exact_match_takes_any_accepted_answer():
+    measure = TASKS["qa"].measure_for()
+    (found,) = measure(["two", "blue", "red"], [["2", "two"], ["red"], ["red", "crimson"]])
+    assert found.value == pytest.approx(2 / 3)
+
+
+# Normalisers
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("none", "Mr. Smith's  [laughs] colour,\n twenty-one!"),
+        ("basic", "mr smith s colour twenty one"),
+        ("english", "mister smith is color 21"),
+    ],
+)
+def test_a_normaliser_does_what_its_name_says(name, text):
+    given = "Mr. Smith's  [laughs] colour,\n twenty-one!"
+    expected = " ".join(given.split()) if name == "none" else text
+    assert NORMALIZERS[name].load()(given) == expected
+
+
+@pytest.mark.parametrize("name", NORMALIZERS)
+@given(text=st.text(max_size=40))
+@settings(deadline=None, max_examples=60)
+def test_a_normaliser_leaves_single_spaces(name, text):
+    found = NORMALIZERS[name].load()(text)
+    assert found == " ".join(found.split())
+
+
+def test_hypothesis_and_reference_are_both_normalised():
+    arguments = ("qa", [["The Beatles."]], {"full": ["the beatles"]})
+    assert score(*arguments)["full"][0].value == 1
+    assert score(*arguments, normalizer="none")["full"][0].value == 0

@@ -1,0 +1,194 @@
+"""Sections hold what the files hold, no more, and their figures are what Plotly takes."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from fastadasp.evaluation.report.files.result_files import Results, read_results
+from fastadasp.evaluation.report.page import sections
+from fastadasp.evaluation.report.series_style import COLOURS, MARKERS, NEUTRAL, styles
+
+from . import examples
+from .conftest import write
+
+DARK, WHITE = "#171b21", "#ffffff"
+
+
+@pytest.fixture(scope="session")
+def by_title(results):
+    return {section.title: section for section in sections(results)}
+
+
+def test_every_figure_is_what_plotly_takes(by_title):
+    from plotly.graph_objects import Figure
+
+    plots = [plot for section in by_title.values() for plot in section.plots]
+    assert len(plots) > 15
+    for plot in plots:
+        Figure(plot.figure)
+
+
+def test_every_plot_has_its_figures_as_a_table_too(by_title):
+    for section in by_title.values():
+        for plot in section.plots:
+            assert plot.alt
+            assert plot.table.rows
+            assert {len(row) for row in plot.table.rows} == {len(plot.table.columns)}
+
+
+def test_a_page_has_only_sections_that_there_is_something_for(real_files):
+    titles = [section.title for section in sections(read_results(real_files[1:2]))]
+    assert titles == ["Latency of requests", "How to read this page", "Where the figures come from"]
+    assert [section.title for section in sections(Results())] == titles[1:]
+
+
+def test_accuracy_is_drawn_over_the_flops_that_were_removed_not_over_those_asked_for(by_title):
+    wer = by_title["Accuracy and FLOPs"].plots[0].figure
+    a_tome = next(trace for trace in wer["data"] if "A-ToMe" in trace["legendgroup"])
+    assert a_tome["x"] == pytest.approx([8.1, 18.1, 28.1, 38.1, 48.1])
+    assert a_tome["y"] == pytest.approx(examples.WER["A-ToMe, constant"])
+    assert a_tome["error_y"]["array"] == pytest.approx([0.04 * y + 0.1 for y in a_tome["y"]])
+
+
+def test_rows_of_one_schedule_are_called_by_their_methods_alone(tmp_path):
+    content = examples.asr_comparison()
+    content["rows"] = [row for row in content["rows"] if row["schedule"] == "constant"]
+    section = next(sections(read_results([write(tmp_path / "compare.json", content)])))
+    methods = ["random merge", "random evict", "A-ToMe", "FastAdaSP"]
+    assert [swatch.label for swatch in section.legend] == [*methods, "full model"]
+    assert section.plots[0].title == "WER, %, constant"
+    assert "positions kept" in section.plots[0].context
+
+
+def test_the_full_model_is_a_line_across_the_plot(by_title):
+    (line,) = by_title["Accuracy and FLOPs"].plots[0].figure["layout"]["shapes"]
+    assert line["y0"] == line["y1"] == pytest.approx(2.21)
+
+
+def test_a_cell_without_a_figure_is_left_out_and_told_in_the_table(by_title):
+    bleu = by_title["Accuracy and FLOPs"].plots[1]
+    evict = next(trace for trace in bleu.figure["data"] if "evict" in trace["legendgroup"])
+    assert len(evict["x"]) == 4
+    row = next(row for row in bleu.table.rows if row[0].startswith("random evict"))
+    assert row[-1] == "-"
+
+
+def test_a_logarithmic_scale_is_used_where_values_span_decades_and_is_told(by_title):
+    wer, bleu = by_title["Accuracy and FLOPs"].plots
+    assert wer.figure["layout"]["yaxis"]["type"] == "log"
+    assert "logarithmic" in wer.note
+    assert "type" not in bleu.figure["layout"]["yaxis"]
+
+
+def test_a_method_has_the_same_colour_in_every_plot(by_title):
+    colours = {}
+    for title in ("Accuracy and FLOPs", "Accuracy and latency"):
+        for plot in by_title[title].plots:
+            for trace in plot.figure["data"]:
+                colours.setdefault(trace["legendgroup"], set()).add(trace["marker"]["color"])
+    assert len(colours) == len(examples.WER) + 1
+    assert all(len(found) == 1 for found in colours.values())
+
+
+def test_a_comparison_of_many_rows_has_a_plot_a_schedule_in_which_colours_are_methods(tmp_path):
+    content = examples.asr_comparison()
+    content["rows"] = [
+        {**row, "label": f"{row['method']}, {schedule}", "schedule": schedule}
+        for schedule in ("single", "constant")
+        for row in content["rows"][:5]
+    ]
+    first = next(sections(read_results([write(tmp_path / "compare.json", content)])))
+    assert [plot.title for plot in first.plots] == ["WER, %, single", "WER, %, constant"]
+    assert [len(plot.figure["data"]) for plot in first.plots] == [6, 6]
+    assert [swatch.label for swatch in first.legend] == [
+        *("random merge", "random evict", "A-ToMe", "FastV", "FastAdaSP", "full model")
+    ]
+
+
+def test_methods_that_keep_the_same_rows_share_a_plot(by_title):
+    plots = by_title["Audio rows in each layer"].plots
+    assert [plot.title.count(" · ") + 1 for plot in plots[:3]] == [4, 1, 1]
+
+
+def test_the_labels_of_step_lines_do_not_touch(by_title):
+    for plot in by_title["Audio rows in each layer"].plots:
+        places = [label["y"] for label in plot.figure["layout"]["annotations"]]
+        gaps = [after - before for before, after in pairwise(places)]
+        assert min(gaps) > 0.07 * examples.ROWS
+
+
+def test_the_layer_of_the_lowest_entropy_is_not_passed_off_as_the_best(by_title):
+    notes = [note for note in by_title["Layer of a sparse profile"].notes if "lowest TE" in note]
+    assert notes == [
+        "layers-by-hand.json: at 30 % the lowest TE is not the best: layer 3 has Accuracy 54.40, "
+        "layer 2 has 54.90; their intervals overlap"
+    ]
+
+
+def test_the_selected_layer_is_marked(by_title, results):
+    entropies = by_title["Layer of a sparse profile"].plots[0].figure["data"][0]
+    marked = [
+        x
+        for x, colour in zip(entropies["x"], entropies["marker"]["color"], strict=True)
+        if colour == COLOURS[1]
+    ]
+    assert marked == [results.selections[0].selected]
+
+
+def test_failures_of_all_files_are_listed(by_title):
+    (table,) = by_title["Clips that failed"].tables
+    assert {row[:2] for row in table.rows} == {
+        ("eval.json", "broken.wav"),
+        ("compare-asr.json", "broken.flac"),
+        ("compare-st.json", "broken.flac"),
+        ("tune.json", "silent.wav"),
+    }
+
+
+def test_cases_that_were_skipped_are_told(by_title):
+    section = by_title["Latency of requests"]
+    assert len(section.plots) == 4
+    assert len([note for note in section.notes if "600 s" in note and "was skipped" in note]) == 4
+
+
+def test_a_choice_that_the_held_out_clips_refuse_is_told(tmp_path):
+    content = examples.tuning()
+    content["held_out"]["within_budget"] = False
+    found = sections(read_results([write(tmp_path / "tune.json", content)]))
+    assert "tune.json: the held-out clips find the chosen profile beyond the budget of 1" in next(found).notes
+
+
+def test_a_tuning_without_a_choice_gives_the_reason(tmp_path):
+    content = examples.tuning()
+    content.update(choice=None, profile=None, held_out=None, reason="no candidate is within the budget")
+    found = next(sections(read_results([write(tmp_path / "tune.json", content)])))
+    assert found.notes == ("tune.json: nothing is chosen: no candidate is within the budget",)
+    assert not found.facts
+
+
+def test_every_file_has_a_command_that_makes_it(by_title):
+    commands = [facts.command[:2] for facts in by_title["Where the figures come from"].facts]
+    assert {command for _, command in commands} == {"eval", "bench", "select-layer", "compare", "tune"}
+
+
+def test_series_are_told_apart_without_colour():
+    found = styles(str(i) for i in range(4 * len(COLOURS)))
+    assert len(set(found.values())) == len(found)
+    assert len({(style.dash, style.marker) for style in found.values()}) == len(found)
+    assert len(MARKERS) == len(COLOURS)
+
+
+@pytest.mark.parametrize("colour", [*COLOURS, NEUTRAL])
+@pytest.mark.parametrize("page", [WHITE, DARK])
+def test_lines_have_enough_contrast_on_light_and_dark_pages(colour, page):
+    light, dark = sorted((luminance(colour), luminance(page)), reverse=True)
+    assert (light + 0.05) / (dark + 0.05) >= 3
+
+
+def luminance(colour: str) -> float:
+    """As WCAG 2 defines it."""
+    parts = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

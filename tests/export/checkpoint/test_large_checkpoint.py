@@ -1,0 +1,125 @@
+"""A checkpoint of 7B size is exported without reading its weights into memory."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+
+import pytest
+
+LAYERS, HIDDEN, FFN, VOCAB, SHARDS = 32, 4096, 11008, 156032, 5
+AUDIO_LAYERS, AUDIO_WIDTH, AUDIO_FFN = 32, 1280, 5120
+MAX_BYTES = 1_500_000_000
+PROFILES = ("full", "dense-constant-30", "dense-decay-50", "sparse-20")
+
+
+def decoder_shapes():
+    yield "language_model.model.embed_tokens.weight", (VOCAB, HIDDEN)
+    yield "language_model.model.norm.weight", (HIDDEN,)
+    yield "language_model.lm_head.weight", (VOCAB, HIDDEN)
+    for i in range(LAYERS):
+        base = f"language_model.model.layers.{i}"
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            yield f"{base}.{norm}.weight", (HIDDEN,)
+        for part in "qkvo":
+            yield f"{base}.self_attn.{part}_proj.weight", (HIDDEN, HIDDEN)
+        for part in "qkv":
+            yield f"{base}.self_attn.{part}_proj.bias", (HIDDEN,)
+        yield f"{base}.mlp.gate_proj.weight", (FFN, HIDDEN)
+        yield f"{base}.mlp.up_proj.weight", (FFN, HIDDEN)
+        yield f"{base}.mlp.down_proj.weight", (HIDDEN, FFN)
+
+
+def encoder_shapes():
+    d = AUDIO_WIDTH
+    yield "audio_tower.conv1.weight", (d, 128, 3)
+    yield "audio_tower.conv2.weight", (d, d, 3)
+    yield "audio_tower.conv1.bias", (d,)
+    yield "audio_tower.conv2.bias", (d,)
+    yield "audio_tower.embed_positions.weight", (1500, d)
+    yield "multi_modal_projector.linear.weight", (HIDDEN, d)
+    yield "multi_modal_projector.linear.bias", (HIDDEN,)
+    for part in ("weight", "bias"):
+        yield f"audio_tower.layer_norm.{part}", (d,)
+    for i in range(AUDIO_LAYERS):
+        base = f"audio_tower.layers.{i}"
+        for norm in ("self_attn_layer_norm", "final_layer_norm"):
+            yield f"{base}.{norm}.weight", (d,)
+            yield f"{base}.{norm}.bias", (d,)
+        for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            yield f"{base}.self_attn.{part}.weight", (d, d)
+            if part != "k_proj":
+                yield f"{base}.self_attn.{part}.bias", (d,)
+        yield f"{base}.fc1.weight", (AUDIO_FFN, d)
+        yield f"{base}.fc1.bias", (AUDIO_FFN,)
+        yield f"{base}.fc2.weight", (d, AUDIO_FFN)
+        yield f"{base}.fc2.bias", (d,)
+
+
+def write_sparse_shard(path, shapes):
+    """A safetensors file of the right header and size that takes no disk: its data is a hole."""
+    header, end = {}, 0
+    for name, shape in shapes:
+        size = 4
+        for dim in shape:
+            size *= dim
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as stream:
+        stream.write(struct.pack("<Q", len(text)) + text)
+        stream.truncate(8 + len(text) + end)
+
+
+@pytest.fixture
+def large_checkpoint(tmp_path):
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    text = {"model_type": "qwen2", "intermediate_size": FFN, "vocab_size": VOCAB, "rms_norm_eps": 1e-5}
+    config = {
+        "model_type": "qwen2_audio",
+        "text_config": text,
+        "audio_config": {},
+        "audio_token_index": 151646,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    shapes = [*encoder_shapes(), *decoder_shapes()]
+    weight_map = {}
+    for i in range(SHARDS):
+        name = f"model-{i + 1:05}-of-{SHARDS:05}.safetensors"
+        part = shapes[i::SHARDS]
+        write_sparse_shard(folder / name, part)
+        weight_map |= {tensor: name for tensor, _ in part}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    return folder
+
+
+# The peak is read from the process's own memory map: ru_maxrss would begin with that of the test runner.
+BUILD = """
+import sys
+from pathlib import Path
+from fastadasp.export.options import BuildOptions
+from fastadasp.export.pipeline import build
+from fastadasp.profiles import load_profile
+profiles = tuple(load_profile(name) for name in sys.argv[3:])
+manifest = build(Path(sys.argv[1]), Path(sys.argv[2]), BuildOptions(profiles))
+assert manifest.weights.origin == "linked"
+status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+print(int(status["VmHWM"].split()[0]) * 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process's memory is read from /proc")
+def test_a_7b_checkpoint_is_exported_in_little_memory_and_on_no_disk(large_checkpoint, tmp_path):
+    target = tmp_path / "artifact"
+    arguments = [sys.executable, "-c", BUILD, str(large_checkpoint), str(target), *PROFILES]
+    ran = subprocess.run(arguments, check=True, capture_output=True, text=True)
+    assert int(ran.stdout) < MAX_BYTES
+    weights = sorted((target / "weights").iterdir())
+    assert len(weights) == SHARDS
+    assert sum(path.stat().st_size for path in weights) > 30e9
+    assert sum(path.stat().st_blocks * 512 for path in target.rglob("*") if path.is_file()) < 50e6
+    assert {f"prefill.{name}.onnx" for name in PROFILES} <= {path.name for path in target.iterdir()}

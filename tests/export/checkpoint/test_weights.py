@@ -1,0 +1,47 @@
+"""Weights in another precision are the numbers of the checkpoint, rounded; what does not fit is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fastadasp.export.checkpoint.checkpoint import Checkpoint
+from fastadasp.export.checkpoint.precision import BF16, FP16, FP32
+from fastadasp.export.checkpoint.weights import Converted
+from fastadasp.profiles.errors import CheckpointError
+
+VALUES = [1.0, -0.0, 65504.0, 65519.0, 1e-45, float("inf"), float("nan")]
+
+
+@pytest.fixture
+def tensor(tmp_path):
+    """One float32 tensor of a checkpoint, by its numbers."""
+
+    def save(values):
+        (tmp_path / "config.json").write_text("{}", "utf-8")
+        save_file({"layer.weight": torch.tensor([values])}, tmp_path / "model.safetensors")
+        return Checkpoint(tmp_path).tensor("layer.weight", (1, len(values)))
+
+    return save
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [(FP32, torch.float32), (FP16, torch.float16), (BF16, torch.bfloat16)]
+)
+def test_numbers_are_rounded_and_infinities_stay(tensor, tmp_path, precision, dtype):
+    (name,) = Converted([tensor(VALUES)], precision).write(tmp_path)
+    found = load_file(tmp_path / name)["layer.weight"]
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found.double(), torch.tensor([VALUES]).to(dtype).double())
+
+
+@pytest.mark.parametrize("value", [65520.0, -7e4, 3e38])
+def test_a_number_that_would_become_infinite_is_refused_by_name(tensor, tmp_path, value):
+    store = Converted([tensor([*VALUES, value])], FP16)
+    with pytest.raises(
+        CheckpointError, match=r"layer\.weight holds \S+, which fp16 cannot; .* bf16"
+    ) as fault:
+        store.write(tmp_path)
+    assert f" {value:g}," in str(fault.value)

@@ -1,0 +1,332 @@
+"""Engines are built for an A100 on any machine: real builds of the tiny model, and faults caught by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from importlib.metadata import version
+
+import onnx
+import pytest
+
+from fastadasp.export.checkpoint.checkpoint import Checkpoint
+from fastadasp.export.checkpoint.precision import BF16
+from fastadasp.export.checkpoint.weights import weight_store
+from fastadasp.export.engines.engine import EngineRequest, Expected, build_engine, check_reproducible
+from fastadasp.export.engines.plugin_nodes import check_ratios, graph_ratios, plugin_layers
+from fastadasp.export.engines.shapes import decode_profile, encoder_profile, prefill_profile
+from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
+from fastadasp.export.graphs.write import write_graphs
+from fastadasp.export.model.families.family import load_model
+from fastadasp.export.model.fit import resolve_for
+from fastadasp.export.model.spec import tensors_of
+from fastadasp.export.options import BuildOptions, EngineOptions
+from fastadasp.export.pipeline import build
+from fastadasp.profiles import Profile, ProfileError, load_profile
+from fastadasp.profiles.errors import EngineError
+from fastadasp.runtime.artifact.artifact import open_artifact
+from fastadasp.runtime.artifact.engines import Target, plan_name
+
+pytest.importorskip("tensorrt_rtx", reason="engines need the extra tensorrt-rtx")
+
+LIMITS = EngineOptions(max_audio_seconds=8, max_beams=4, max_text_rows=32, max_new_tokens=32)
+METHODS = {
+    "weighted": ({"method": "weighted_merge"}, {"AttentionMass": 1, "MergeTokens": 1}),
+    "average": ({"method": "average_merge"}, {"MergeTokens": 1}),
+    "random-merge": ({"method": "random_merge"}, {"AttentionMass": 1, "MergeEdges": 1}),
+    "random-evict": ({"method": "random_evict", "include_audio_bos": True}, {"EvictTokens": 1}),
+    "fastv": ({"method": "fastv"}, {"AttentionMass": 1, "EvictTokens": 1}),
+    "fastv-last": ({"method": "fastv", "fastv_score": "last_query"}, {"EvictTokens": 1}),
+    "weighted-kept": (
+        {"method": "weighted_merge", "positions": "kept"},
+        {"AttentionMass": 1, "MergeTokens": 2},
+    ),
+    "random-evict-kept": ({"method": "random_evict", "positions": "kept"}, {"EvictTokens": 2}),
+}
+"""Profile -> its settings, and the plugins of each layer that reduces: one more where positions are kept."""
+
+
+@pytest.fixture(scope="module")
+def engines(tiny_checkpoint, tmp_path_factory):
+    """An artifact with engines for the unreduced model and for every method that an engine can have."""
+    folder = tmp_path_factory.mktemp("engines") / "artifact"
+    half = {"schedule": "constant", "start_layer": 1, "ratio": Fraction(1, 2)}
+    reduced = (Profile(name, **settings, **half) for name, (settings, _) in METHODS.items())
+    profiles = (load_profile("full"), *reduced)
+    build(tiny_checkpoint, folder, BuildOptions(profiles, weights="copy", engines=LIMITS))
+    return folder
+
+
+@pytest.fixture
+def graphs(tiny_checkpoint, tmp_path):
+    """TensorRT graphs of `full` with their weights."""
+    model = load_model(Checkpoint(tiny_checkpoint))
+    store = weight_store(tensors_of((model.encoder, model.decoder)), "copy", BF16)
+    write_graphs(
+        tmp_path, model, [resolve_for(load_profile("full"), model)], store, TensorRTLowering(BF16, 200)
+    )
+    store.write(tmp_path)
+    return model, tmp_path
+
+
+def request(model, folder, name="encoder", **changes):
+    layers = model.decoder.dims.num_layers
+    profile, attentions = {
+        "encoder": (encoder_profile(model), len(model.encoder.layers)),
+        "decode": (decode_profile(model, 200, LIMITS), 0),
+        "prefill.full": (prefill_profile(model, 200, LIMITS), layers - 1),
+    }[name]
+    usual = EngineRequest(
+        product="tensorrt_rtx",
+        name=f"{name} of a test",
+        graph=folder / f"{name}.onnx",
+        plan=folder / f"{name}.plan",
+        profile=profile,
+        sm=80,
+        plugins=None,
+        expected=Expected({}, attentions, causal=name.startswith("prefill")),
+    )
+    return replace(usual, **changes)
+
+
+def edited(folder, name, edit):
+    """The graph `name` of the folder, changed by a function."""
+    graph = onnx.load(folder / f"{name}.onnx", load_external_data=False)
+    edit(graph)
+    onnx.save(graph, folder / f"{name}.onnx")
+
+
+def test_every_graph_becomes_a_plan_that_the_manifest_describes(engines):
+    manifest = open_artifact(engines).manifest
+    record = manifest.engines
+    assert record is not None
+    assert set(record.plans) == {"encoder", "decode", *(f"prefill.{name}" for name in ("full", *METHODS))}
+    assert record.target == Target("tensorrt_rtx", version("tensorrt-rtx-cu13"), 80)
+    assert record.precision == "bf16"
+    assert record.verified_on is None
+    for name, plan in record.plans.items():
+        assert manifest.files[plan.file].size > 10_000
+        assert plan.peak_bytes > 10_000_000
+        assert plan_name(name, plan.graph_sha256).encode() in (engines / plan.file).read_bytes()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_reduced_profiles_have_their_plugin_layers(engines, name):
+    """In every layer that reduces, but for the last layer, which only computes its last row."""
+    manifest = open_artifact(engines).manifest
+    last = manifest.decoder.dims.num_layers - 1
+    reducing = sum(layer < last for layer in manifest.profiles[name].merging_layers)
+    assert reducing
+    expected = {plugin: count * reducing for plugin, count in METHODS[name][1].items()}
+    assert manifest.engines.plans[f"prefill.{name}"].plugin_layers == expected
+
+
+def test_the_unreduced_profile_has_no_plugin_layers(engines):
+    assert open_artifact(engines).manifest.engines.plans["prefill.full"].plugin_layers == {}
+
+
+def test_a_prefill_plan_says_what_each_layer_removes(engines):
+    manifest = open_artifact(engines).manifest
+    plans, last = manifest.engines.plans, manifest.decoder.dims.num_layers - 1
+    assert plans["prefill.weighted"].layer_ratios[:last] == ("0", *["1/2"] * (last - 1))
+    assert set(plans["prefill.full"].layer_ratios) == {"0"}
+    assert plans["decode"].layer_ratios == ()
+
+
+def test_the_progress_of_a_build_is_told(graphs, tmp_path):
+    model, folder = graphs
+    told = []
+    build_engine(request(model, folder), tmp_path / "log", lambda *progress: told.append(progress))
+    assert all(phase and 1 <= done <= steps for phase, done, steps in told)
+    assert told
+
+
+def reproducible_or_skip():
+    try:
+        check_reproducible()
+    except EngineError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.alone
+def test_two_reproducible_builds_are_equal_byte_for_byte(tiny_checkpoint, tmp_path):
+    """Into folders of different names, too."""
+    reproducible_or_skip()
+    profiles = (Profile("half", "weighted_merge", "constant", 1, ratio=Fraction(1, 2)),)
+    options = BuildOptions(profiles, weights="copy", engines=replace(LIMITS, reproducible=True))
+    hashes = []
+    for folder in (tmp_path / "a", tmp_path / "another-one"):
+        files = build(tiny_checkpoint, folder, options).files
+        hashes.append({name: record.sha256 for name, record in files.items() if not name.endswith(".log")})
+    assert hashes[0] == hashes[1]
+
+
+def test_a_system_that_allows_no_reproducible_build_is_named(monkeypatch):
+    monkeypatch.setattr(
+        "fastadasp.export.engines.engine._one_core", lambda: ["sh", "-c", "echo no right >&2; exit 1"]
+    )
+    with pytest.raises(EngineError, match=r"not allowed here \(no right\).*CAP_SYS_NICE"):
+        check_reproducible()
+    monkeypatch.setattr("fastadasp.export.engines.engine._one_core", lambda: ["no-such-tool"])
+    with pytest.raises(EngineError, match="need no-such-tool"):
+        check_reproducible()
+
+
+def test_a_function_left_in_the_graph_is_named(graphs, tmp_path):
+    model, folder = graphs
+    body = [onnx.helper.make_node("Identity", ["x"], ["y"])]
+    opsets = [onnx.helper.make_opsetid("", 23)]
+    function = onnx.helper.make_function("fastadasp", "MergeTokens", ["x"], ["y"], body, opsets)
+    edited(folder, "encoder", lambda graph: graph.functions.append(function))
+    with pytest.raises(EngineError, match=r"engine encoder: .*function bodies \(MergeTokens\)"):
+        build_engine(request(model, folder), tmp_path / "log")
+
+
+def test_missing_plugin_layers_are_named(graphs, tmp_path):
+    model, folder = graphs
+    with pytest.raises(EngineError, match=r"plugin layers \{\}, the graph asks for \{'MergeTokens': 2\}"):
+        build_engine(
+            request(model, folder, expected=Expected({"MergeTokens": 2}, 2, causal=False)), tmp_path / "log"
+        )
+
+
+def test_an_operator_that_tensorrt_does_not_have_is_named_with_its_node(graphs, tmp_path):
+    model, folder = graphs
+
+    def rename(graph):
+        graph.graph.node[5].op_type, graph.graph.node[5].name = "NoSuchOperator", "/encoder/odd"
+
+    edited(folder, "encoder", rename)
+    with pytest.raises(EngineError, match="/encoder/odd"):
+        build_engine(request(model, folder), tmp_path / "log")
+
+
+def test_a_plugin_library_that_is_missing_is_named(graphs, tmp_path):
+    model, folder = graphs
+    missing = tmp_path / "nowhere.so"
+    with pytest.raises(EngineError, match=r"nowhere\.so"):
+        build_engine(request(model, folder, plugins=missing), tmp_path / "log")
+
+
+def test_a_method_whose_length_depends_on_the_data_is_refused_before_anything_is_built(
+    tiny_checkpoint, tmp_path
+):
+    profile = Profile("mine", "a_tome", "single", 1, ratio=Fraction(1, 4))
+    with pytest.raises(ProfileError, match=r"mine \(a_tome\): how many rows are left depends on the data"):
+        build(tiny_checkpoint, tmp_path / "artifact", BuildOptions((profile,), engines=LIMITS))
+    assert not (tmp_path / "artifact").exists()
+
+
+def test_fp32_engines_are_refused_with_the_reason(tiny_checkpoint, tmp_path):
+    options = BuildOptions((load_profile("full"),), engines=replace(LIMITS, precision="fp32"))
+    with pytest.raises(EngineError, match="precision fp32: TensorRT has no fused attention"):
+        build(tiny_checkpoint, tmp_path / "artifact", options)
+
+
+def test_audio_beyond_the_positions_of_the_model_is_refused_with_the_limit(tiny_checkpoint, tmp_path):
+    options = BuildOptions((load_profile("full"),), engines=replace(LIMITS, max_audio_seconds=240))
+    with pytest.raises(EngineError, match=r"max_audio_seconds 240 .* hold at most \d+\.\d s"):
+        build(tiny_checkpoint, tmp_path / "artifact", options)
+
+
+def test_optimization_profiles_follow_the_signature(tiny_checkpoint):
+    model = load_model(Checkpoint(tiny_checkpoint))
+    dims = model.decoder.dims
+    prefill, decode = prefill_profile(model, 200, LIMITS), decode_profile(model, 200, LIMITS)
+    assert prefill.shapes["audio_embeds"][2] == (200, dims.hidden_size)
+    assert decode.shapes["pool_mask"] == ((1, 1), (4, 68), (4, 132))
+    assert decode.shapes["pool_key.0"][0] == (dims.num_kv_heads, 0, dims.head_dim)
+    assert decode.shapes["prefix_key.3"][2] == (dims.num_kv_heads, 200 + 2 * 32, dims.head_dim)
+    assert prefill.shapes["num_candidates"][0] == (1,)
+
+
+def test_rows_around_the_audio_frames_count_in_the_optimization_profile(tiny_checkpoint):
+    model = load_model(Checkpoint(tiny_checkpoint))
+    model = replace(model, front_end=replace(model.front_end, bos_rows=1, eos_rows=1))
+    least, _, most = prefill_profile(model, 202, LIMITS).shapes["audio_embeds"]
+    assert (least[0], most[0]) == (3, 202)
+
+
+def test_the_graphs_for_tensorrt_hold_no_function_and_ask_for_their_plugins(tiny_checkpoint, tmp_path):
+    model = load_model(Checkpoint(tiny_checkpoint))
+    profile = resolve_for(Profile("half", "average_merge", "single", 2, ratio=Fraction(1, 2)), model)
+    store = weight_store(tensors_of((model.encoder, model.decoder)), "copy", BF16)
+    names = write_graphs(tmp_path, model, [profile], store, TensorRTLowering(BF16, 200))
+    assert not any(onnx.load(tmp_path / name, load_external_data=False).functions for name in names)
+    assert plugin_layers(tmp_path / "prefill.half.onnx") == {"MergeTokens": 1}
+
+
+def test_a_causal_mask_that_was_dropped_is_named_with_its_layer(graphs, tmp_path):
+    model, folder = graphs
+
+    def drop(graph):
+        node = next(node for node in graph.graph.node if node.name == "/layers.1/attn/Attention")
+        del node.attribute[:]
+
+    edited(folder, "prefill.full", drop)
+    with pytest.raises(EngineError, match=r"/layers\.1/attn/Attention is not causal and must be .* dropped"):
+        build_engine(request(model, folder, "prefill.full"), tmp_path / "log")
+
+
+def test_a_pool_mask_that_was_dropped_is_named(graphs, tmp_path):
+    """Every beam would see the rows of all others."""
+    model, folder = graphs
+
+    def drop(graph):
+        (mask,) = (node for node in graph.graph.node if node.op_type == "Where")
+        everything = onnx.helper.make_node("Equal", [mask.input[1], mask.input[1]], ["everything"])
+        graph.graph.node.insert(list(graph.graph.node).index(mask), everything)
+        mask.input[0] = "everything"
+
+    edited(folder, "decode", drop)
+    with pytest.raises(EngineError, match="reads pool_mask nowhere"):
+        build_engine(request(model, folder, "decode"), tmp_path / "log")
+
+
+def test_an_attention_that_is_not_fused_is_named(graphs, tmp_path):
+    model, folder = graphs
+    wanted = Expected({}, len(model.encoder.layers) + 1, causal=False)
+    with pytest.raises(EngineError, match=r"has 2 fused attention layers, the graph asks for 3"):
+        build_engine(request(model, folder, expected=wanted), tmp_path / "log")
+
+
+def test_an_op_that_became_something_else_is_named(graphs, tmp_path):
+    model, folder = graphs
+
+    def loop(graph):
+        name, helper, kind = graph.graph.output[0].name, onnx.helper, onnx.TensorProto
+        last = next(node for node in graph.graph.node if name in node.output)
+        last.output[0] = "before"
+        value = helper.make_tensor_value_info
+        inputs = [value("i", kind.INT64, []), value("go", kind.BOOL, []), value("x", kind.BFLOAT16, None)]
+        outputs = [value("go_on", kind.BOOL, []), value("y", kind.BFLOAT16, None)]
+        nodes = [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Add", ["x", "x"], ["y"])]
+        body = helper.make_graph(nodes, "body", inputs, outputs)
+        graph.graph.node.extend(
+            [
+                helper.make_node("Constant", [], ["trips"], value_int=2),
+                helper.make_node("Equal", ["trips", "trips"], ["always"]),
+                helper.make_node("Loop", ["trips", "always", "before"], [name], name="/odd/Loop", body=body),
+            ]
+        )
+
+    edited(folder, "encoder", loop)
+    with pytest.raises(EngineError, match=r"layers of unexpected types: .*(LOOP|TRIP_LIMIT|RECURRENCE)"):
+        build_engine(request(model, folder), tmp_path / "log")
+
+
+def test_a_ratio_that_changed_on_the_way_to_the_graph_is_named(tiny_checkpoint, tmp_path):
+    model = load_model(Checkpoint(tiny_checkpoint))
+    third, half = (
+        resolve_for(Profile("mine", "weighted_merge", "single", 1, ratio=ratio), model)
+        for ratio in (Fraction(1, 3), Fraction(1, 2))
+    )
+    store = weight_store(tensors_of((model.encoder, model.decoder)), "copy", BF16)
+    write_graphs(tmp_path, model, [third], store, TensorRTLowering(BF16, 200))
+    graphs = {"prefill.mine": tmp_path / "prefill.mine.onnx"}
+    assert graph_ratios(graphs["prefill.mine"]) == {1: Fraction(1, 3)}
+    check_ratios(graphs, [third])
+    with pytest.raises(
+        EngineError, match="'mine': layer 1 of the graph removes 1/3 of the rows, the profile 1/2"
+    ):
+        check_ratios(graphs, [half])

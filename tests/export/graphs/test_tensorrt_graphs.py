@@ -1,0 +1,103 @@
+"""Prefill graphs for TensorRT, run with the plugins as NumPy, agree with those for ONNX Runtime."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from fastadasp.export.checkpoint.checkpoint import Checkpoint
+from fastadasp.export.checkpoint.precision import FP32
+from fastadasp.export.checkpoint.weights import weight_store
+from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
+from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
+from fastadasp.export.graphs.write import prefill_file, write_graphs
+from fastadasp.export.model.families.family import load_model
+from fastadasp.export.model.fit import resolve_for
+from fastadasp.export.model.spec import tensors_of
+from fastadasp.plugins.body import DOMAIN
+from fastadasp.plugins.causal_attention.reference import causal_attention
+from fastadasp.plugins.evict_tokens.reference import evict_tokens
+from fastadasp.plugins.merge_tokens.reference import merge_edges, merge_tokens
+from fastadasp.profiles import Profile
+
+AUDIO_ROWS = 37
+METHODS = {
+    "weighted": {"method": "weighted_merge"},
+    "average": {"method": "average_merge"},
+    "random-merge": {"method": "random_merge"},
+    "random-evict": {"method": "random_evict"},
+    "random-evict-bos": {"method": "random_evict", "include_audio_bos": True},
+    "random-merge-bos": {"method": "random_merge", "include_audio_bos": True},
+    "fastv": {"method": "fastv"},
+    "fastv-last": {"method": "fastv", "fastv_score": "last_query"},
+}
+SITES = METHODS | {f"{name}-kept": {**method, "positions": "kept"} for name, method in METHODS.items()}
+
+
+def reducer(name, reference):
+    """The plugin of this name: span and count follow from the shapes and the attributes."""
+
+    def _run(self, hidden, *inputs, **cut):
+        *tensors, before, after = inputs
+        start = len(before) + cut["start_offset"]
+        length = len(hidden) - len(after) - cut["end_offset"] - start
+        removed = length * cut["numerator"] // cut["denominator"]
+        return (reference(hidden, *tensors, start, length, removed),)
+
+    return type(name, (OpRun,), {"op_domain": DOMAIN, "_run": _run})
+
+
+class AttentionMass(OpRun):
+    op_domain = DOMAIN
+
+    def _run(self, query, key, **_):
+        return (causal_attention(query, key, key)[1],)
+
+
+PLUGINS = [
+    AttentionMass,
+    reducer("MergeTokens", merge_tokens),
+    reducer("MergeEdges", merge_edges),
+    reducer("EvictTokens", evict_tokens),
+]
+
+
+@pytest.fixture(scope="module")
+def graphs(tiny_checkpoint, tmp_path_factory):
+    """Folders of float32 prefill graphs, by lowering, and the model."""
+    model = load_model(Checkpoint(tiny_checkpoint))
+    half = {"schedule": "constant", "start_layer": 0, "ratio": Fraction(1, 3)}
+    profiles = [resolve_for(Profile(name, **site, **half), model) for name, site in SITES.items()]
+    store = weight_store(tensors_of((model.encoder, model.decoder)), "copy")
+    folders = {}
+    for lowering in (OnnxRuntimeLowering(), TensorRTLowering(FP32, AUDIO_ROWS)):
+        folders[lowering.name] = tmp_path_factory.mktemp(lowering.name)
+        write_graphs(folders[lowering.name], model, profiles, store, lowering)
+        store.write(folders[lowering.name])
+    return model, folders
+
+
+@pytest.mark.parametrize("name", SITES)
+@pytest.mark.parametrize("audio", [1, 2, AUDIO_ROWS])
+def test_a_prefill_for_tensorrt_computes_what_one_for_onnx_runtime_does(graphs, name, audio):
+    model, folders = graphs
+    rng = np.random.default_rng(audio)
+    feeds = {
+        "prefix_ids": rng.integers(0, 200, 5),
+        "audio_embeds": rng.standard_normal((audio, model.decoder.dims.hidden_size)).astype(np.float32),
+        "suffix_ids": rng.integers(0, 200, 3),
+        "num_candidates": np.array([4]),
+    }
+    path = folders["onnxruntime"] / prefill_file(name)
+    expected = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feeds)
+    graph = onnx.load(folders["tensorrt"] / prefill_file(name))
+    found = ReferenceEvaluator(graph, new_ops=PLUGINS).run(None, feeds)
+    assert [output.shape for output in found] == [output.shape for output in expected]
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-4)

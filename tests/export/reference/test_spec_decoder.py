@@ -1,0 +1,44 @@
+"""The decoder from a description agrees with code that shares nothing with it, in a family of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from fastadasp.export.checkpoint.checkpoint import Checkpoint
+from fastadasp.export.model.families.family import load_model
+from fastadasp.export.reference.spec_decoder import TorchDecoder
+from golden_folder import AFTER, BEFORE, CONFIG, setting, write_golden
+
+ATOL = 1e-4  # of logits whose scale is 10
+
+
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("golden") / "qwen_audio"
+    write_golden(folder, [setting("full")])
+    return folder
+
+
+@pytest.mark.parametrize("with_scores", [False, True])
+def test_a_qwen_audio_prompt_gives_the_recorded_logits(golden, with_scores):
+    recorded, weights = load_file(golden / "golden.safetensors"), load_file(golden / "model.safetensors")
+    decoder = TorchDecoder(load_model(Checkpoint(golden)).decoder)
+    before, after = (decoder.embed(np.array(ids)) for ids in (BEFORE, AFTER))
+    x = torch.cat([before, torch.from_numpy(recorded["audio_embeds"]).float(), after])
+    for index in range(decoder.num_layers):
+        attended = decoder.attend_with_scores(index, x)[0] if with_scores else decoder.attend(index, x)
+        x = decoder.feed_forward(index, attended)
+    row = x[-1].double().numpy()
+    row *= weights["transformer.ln_f.weight"] / np.sqrt((row**2).mean() + CONFIG["layer_norm_epsilon"])
+    np.testing.assert_allclose(weights["lm_head.weight"] @ row, recorded["logits.0"][0], atol=ATOL, rtol=0)
+
+
+def test_probabilities_are_causal_and_sum_to_1(golden):
+    decoder = TorchDecoder(load_model(Checkpoint(golden)).decoder)
+    _, scores = decoder.attend_with_scores(0, decoder.embed(np.arange(12)))
+    assert scores.probabilities.shape == (CONFIG["num_attention_heads"], 12, 12)
+    assert not scores.probabilities.triu(1).any()
+    torch.testing.assert_close(scores.probabilities.sum(-1), torch.ones(CONFIG["num_attention_heads"], 12))

@@ -1,0 +1,375 @@
+"""`compare` on the demo: cells, marks, failures, resumption; never how good the model is today."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from demo_files import DEMO
+from fastadasp.evaluation import EvalOptions, evaluate, read_clips
+from fastadasp.evaluation.answers.work_folder import work_folder_of
+from fastadasp.export.checkpoint.checkpoint import Checkpoint
+from fastadasp.export.cli import main
+from fastadasp.export.model.families.family import load_model
+from fastadasp.export.options import BuildOptions
+from fastadasp.export.pipeline import build
+from fastadasp.export.studies.compare.grid import comparison_grid
+from fastadasp.export.studies.compare.options import CompareOptions
+from fastadasp.export.studies.reference_request import mean_request
+from fastadasp.profiles.profile import load_profile
+from fastadasp.runtime import SpeechLM
+
+METHODS = "weighted_merge", "random_merge", "a_tome", "h2o"
+LEVELS = 20, 60
+GRID = ("--methods", ",".join(METHODS), "--schedules", "constant", "--flops", ",".join(map(str, LEVELS)))
+SMALL = ("--methods", "weighted_merge", "--schedules", "constant", "--flops", 30)
+
+
+def arguments(manifest: Path, *args: object) -> list[str]:
+    fixed = ("--task", "asr", "--prompt", "<asr>", "--resamples", 200)
+    return [str(arg) for arg in ("compare", DEMO / "model", "--manifest", manifest, *fixed, *args)]
+
+
+def run_compare(manifest: Path, *args: object) -> Result:
+    """`compare` within this process; whatever is no exit is raised."""
+    result = CliRunner().invoke(main, arguments(manifest, *args), env={"COLUMNS": "120"})
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def results(path: Path) -> dict:
+    """A result file without what tells of the machine and the moment."""
+    content = json.loads(path.read_text("utf-8"))
+    assert content.pop("environment")["libraries"]["jiwer"]
+    cells = [cell for row in content["rows"] for cell in row["cells"]]
+    for entry in (content["full"], *cells):
+        del entry["prefill_ms"], entry["decode_ms"]
+    return content
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Three clips of the demo and their manifest, which no test changes."""
+    folder = tmp_path_factory.mktemp("clips")
+    lines = (DEMO / "clips" / "transcripts.jsonl").read_text("utf-8").splitlines()
+    lines = [line for line in lines if '"asr"' in line][:3]
+    for line in lines:
+        shutil.copy(DEMO / "clips" / json.loads(line)["audio"], folder)
+    (folder / "clips.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    return folder / "clips.jsonl"
+
+
+@pytest.fixture(scope="module")
+def compared(clips, tmp_path_factory):
+    """Table and results of a grid of four methods."""
+    output = tmp_path_factory.mktemp("compared") / "compare.json"
+    result = run_compare(clips, *GRID, "-o", output)
+    assert result.exit_code == 0, result.output
+    assert not work_folder_of(output).exists()
+    return result.stdout, json.loads(output.read_text("utf-8"))
+
+
+def rows_of(found: dict) -> dict:
+    return {row["method"]: row["cells"] for row in found["rows"]}
+
+
+# Cells
+
+
+def test_a_cell_is_what_eval_finds_under_its_profile(clips, compared, tmp_path):
+    _, found = compared
+    model = load_model(checkpoint := Checkpoint(DEMO / "model"))
+    read = read_clips(clips, "asr", prompt="<asr>")
+    levels = tuple(Fraction(level, 100) for level in LEVELS)
+    options = CompareOptions(("weighted_merge", "a_tome"), ("constant",), levels)
+    grid = comparison_grid(model, options, mean_request(checkpoint, model, read.clips))
+    profiles = [cell.profiles[0] for row in grid for cell in row.cells]
+    build(DEMO / "model", tmp_path / "artifact", BuildOptions((load_profile("full"), *profiles)))
+    full, *expected = evaluate(tmp_path / "artifact", read, EvalOptions(resamples=200)).profiles
+    cells = [found["full"], *(cell for row in found["rows"][::2] for cell in row["cells"])]
+    for scores, cell in zip((full, *expected), cells, strict=True):
+        assert cell["kept_ratio"] == pytest.approx(scores.kept_ratio)
+        for figure in scores.figures:
+            shown = cell["figures"][figure.metric.name]
+            assert shown["value"] == pytest.approx(figure.value)
+            assert [shown["low"], shown["high"]] == pytest.approx([figure.interval.low, figure.interval.high])
+            if scores is not full:
+                change = figure.delta
+                assert list(shown["delta"].values()) == pytest.approx(
+                    [change.value, change.interval.low, change.interval.high]
+                )
+
+
+def test_levels_are_solved_at_the_mean_length_of_the_clips(clips, compared):
+    table, found = compared
+    model = load_model(checkpoint := Checkpoint(DEMO / "model"))
+    mean = mean_request(checkpoint, model, read_clips(clips, "asr", prompt="<asr>").clips)
+    protocol = found["protocol"]
+    assert protocol["reference_audio_seconds"] == float(mean.audio_seconds)
+    assert (protocol["reference_audio_rows"], protocol["reference_text_rows"]) == (
+        mean.audio_rows,
+        mean.text_rows,
+    )
+    assert f"solved for {float(mean.audio_seconds):g} s of audio, {mean.audio_rows} rows" in " ".join(
+        table.split()
+    )
+    for level, cell in zip(LEVELS, rows_of(found)["weighted_merge"], strict=True):
+        assert abs(cell["achieved_flops_percent"] - level) < 3
+
+
+def test_the_file_says_of_every_cell_what_it_is_and_what_it_kept(compared):
+    _, found = compared
+    assert (found["kind"], found["task"], found["clips"], found["levels"]) == ("compare", "asr", 3, [*LEVELS])
+    assert [(metric["name"], metric["better"]) for metric in found["metrics"]] == [
+        ("wer", "lower"),
+        ("cer", "lower"),
+    ]
+    assert [row["method"] for row in found["rows"]] == list(METHODS)
+    layers = found["checkpoint"]["dims"]["num_layers"]
+    rows = found["full"]["layer_rows"]
+    assert len(set(rows)) == 1
+    for row in found["rows"]:
+        for level, cell in zip(LEVELS, row["cells"], strict=True):
+            assert cell["level"] == level
+            assert len(cell["layer_rows"]) == layers
+            assert cell["kept_ratio"] == pytest.approx(sum(cell["layer_rows"]) / sum(rows), abs=0.02)
+            assert cell["prefill_ms"] > 0
+            assert cell["decode_ms"] >= 0
+
+
+def test_random_methods_are_the_mean_over_their_seeds(compared):
+    _, found = compared
+    for cell in rows_of(found)["random_merge"]:
+        assert cell["seeds"] == [0, 1, 2]
+        assert len(cell["profiles"]) == 3
+        for figure in cell["figures"].values():
+            assert figure["value"] == pytest.approx(sum(figure["seeds"]) / 3)
+    for cell in rows_of(found)["weighted_merge"]:
+        assert cell["seeds"] == []
+        assert [len(figure["seeds"]) for figure in cell["figures"].values()] == [1, 1]
+
+
+def test_a_level_that_is_not_met_says_so_in_the_cell_and_in_the_file(compared):
+    table, found = compared
+    pairs = rows_of(found)["a_tome"][-1]
+    assert pairs["achieved_flops_percent"] < LEVELS[-1] - 1
+    assert pairs["unmet"].startswith(f"removes {pairs['achieved_flops_percent']:.1f} %: merges in pairs")
+    assert f"at {pairs['achieved_flops_percent']:.0f} %" in table
+    assert "A-ToMe merges in pairs" in table
+
+
+def test_h2o_removes_no_flops_and_keeps_what_the_merge_of_its_column_keeps(compared):
+    table, found = compared
+    rows = rows_of(found)
+    for ours, merge in zip(rows["h2o"], rows["weighted_merge"], strict=True):
+        assert ours["achieved_flops_percent"] == 0
+        assert ours["unmet"].startswith("removes no prefill FLOPs; its caches keep as many audio rows as")
+        assert ours["kept_ratio"] == pytest.approx(merge["kept_ratio"], abs=0.03)
+    assert "H2O removes no prefill FLOPs" in table
+
+
+def test_the_table_marks_what_differs_from_the_full_model(compared):
+    table, found = compared
+    assert max(map(len, table.splitlines())) <= 120
+    start, end = table.index("WER %"), table.index("CER %")
+    lines = {line.split("  ")[0]: line for line in table[start:end].splitlines()}
+    assert f"full model {100 * found['full']['figures']['wer']['value']:.2f}" in table
+    for row in found["rows"]:
+        for cell in row["cells"]:
+            figure = cell["figures"]["wer"]
+            differs = not figure["delta"]["low"] <= 0 <= figure["delta"]["high"]
+            text = f"{100 * figure['value']:.2f}" + "*" * differs
+            assert text in lines[row["label"]].split()
+    assert "*: the 95 % interval of the difference from the full model excludes 0" in table
+    assert "±: standard deviation over 3 seeds" in table
+
+
+def test_intervals_are_shown_when_asked_for(clips, tmp_path):
+    output = tmp_path / "compare.json"
+    table = run_compare(clips, *SMALL, "--intervals", "-o", output).stdout
+    figure = rows_of(results(output))["weighted_merge"][0]["figures"]["wer"]
+    assert f"{100 * figure['low']:.2f} to {100 * figure['high']:.2f}" in table
+    assert "±" not in table
+    assert "H2O" not in table
+
+
+def test_kept_positions_change_answers_and_no_cost(clips, compared, tmp_path):
+    levels = ("--flops", ",".join(map(str, LEVELS)))
+    options = (*SMALL[:4], *levels, "--positions", "kept", "-o", tmp_path / "compare.json")
+    table = " ".join(run_compare(clips, *options).stdout.split())
+    found = results(tmp_path / "compare.json")
+    assert "from layer 2 on; positions kept" in table
+    assert (found["protocol"]["positions"], compared[1]["protocol"]["positions"]) == ("kept", "compact")
+    kept, compact = (rows_of(each)["weighted_merge"] for each in (found, compared[1]))
+    for mine, theirs in zip(kept, compact, strict=True):
+        assert mine["layer_rows"] == theirs["layer_rows"]
+        assert mine["achieved_flops_percent"] == theirs["achieved_flops_percent"]
+    assert kept[1]["figures"]["wer"] != compact[1]["figures"]["wer"]
+
+
+def test_an_infeasible_level_is_a_cell_and_not_an_error(clips, tmp_path):
+    output = tmp_path / "compare.json"
+    options = ("--methods", "weighted_merge", "--schedules", "single", "--start-layer", 6, "--flops", "5,90")
+    result = run_compare(clips, *options, "-o", output)
+    assert result.exit_code == 0
+    met, unmet = results(output)["rows"][0]["cells"]
+    assert met["figures"]
+    assert (unmet["profiles"], unmet["figures"], unmet["layer_rows"]) == ([], {}, [])
+    assert (unmet["achieved_flops_percent"], unmet["kept_ratio"]) == (None, None)
+    assert unmet["unmet"].startswith("infeasible, at most ")
+    assert "at most: all that the schedule can remove if it begins at layer 6." in result.stdout
+
+
+def test_workers_change_no_figure_and_have_no_latency(clips, compared, tmp_path):
+    output = tmp_path / "compare.json"
+    result = run_compare(clips, *GRID, "--workers", 2, "-o", output)
+    table, found = compared
+    again = json.loads(output.read_text("utf-8"))
+    assert result.stdout == table
+    for row, other in zip(again["rows"], found["rows"], strict=True):
+        for cell, twin in zip(row["cells"], other["cells"], strict=True):
+            assert (cell["prefill_ms"], cell["decode_ms"]) == (None, None)
+            assert cell["figures"] == twin["figures"]
+
+
+# Failures
+
+
+def test_a_clip_that_fails_is_listed_and_in_no_cell(clips, own_clips, tmp_path):
+    run_compare(clips, *SMALL, "-o", tmp_path / "sound.json")
+    (own_clips.parent / "noise.wav").write_bytes(b"no audio at all")
+    with own_clips.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({"audio": "noise.wav", "text": "one", "task": "asr"}) + "\n")
+    result = run_compare(own_clips, *SMALL, "-o", tmp_path / "compare.json")
+    found, sound = results(tmp_path / "compare.json"), results(tmp_path / "sound.json")
+    assert result.exit_code == 1
+    assert "1 of 4 clips failed: no figure counts them" in result.stdout
+    (failure,) = found["failures"]
+    assert (failure["id"], failure["line"]) == ("noise.wav", 4)
+    assert failure["profiles"] == ["full", "weighted_merge-constant-30"]
+    assert (found["rows"], found["full"]) == (sound["rows"], sound["full"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--methods", "tome"), "method tome is unknown: choose all, or some of weighted_merge"),
+        (("--methods", "h2o", "--schedules", "decay"), "no method has one of the schedules"),
+        (("--flops", "ten"), "'ten' is no list of percentages"),
+        (("--flops", "0"), "0 is not between 0 and 100"),
+        (("--start-layer", 99), "start_layer 99 is out of range: this model has layers 0 to "),
+        (("--seeds", 0, "--workers", 0), "workers is 0"),
+        (("--reference-seconds", "-1"), "-1.0 is not in the range 0<x<=1000000.0"),
+        (("-o", "none/compare.json"), "is no folder that can be written"),
+    ],
+)
+def test_bad_options_are_one_line(clips, tmp_path, options, message):
+    result = run_compare(clips, "-o", tmp_path / "compare.json", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
+# Resumption
+
+
+class Run:
+    """`compare` in a process of its own: sixteen profiles beside `full`, which are two groups."""
+
+    def __init__(self, manifest: Path, output: Path) -> None:
+        self.output, self.work = output, work_folder_of(output)
+        grid = ("--methods", "random_merge", "--schedules", "constant", "--flops", "20,40", "--seeds", 8)
+        command = arguments(manifest, *grid, "-o", output)
+        self.command = [sys.executable, "-m", "fastadasp.export", *command]
+
+    def start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def lines(self) -> int:
+        return sum(path.read_bytes().count(b"\n") for path in self.work.glob("*.jsonl"))
+
+    def kill_after(self, lines: int, pause: float) -> bool:
+        """Start, and kill once the journals have so many lines and a little later; False if it was faster."""
+        process = self.start()
+        while self.lines() < lines and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(pause)
+        process.kill()
+        process.communicate()
+        return process.returncode == -signal.SIGKILL
+
+    def finish(self) -> str:
+        process = self.start()
+        stdout, stderr = process.communicate()
+        assert process.returncode == 0, stderr
+        return stdout
+
+
+def test_a_run_that_is_killed_goes_on_and_gives_the_same_table(clips, tmp_path):
+    (tmp_path / "undisturbed").mkdir()
+    undisturbed = Run(clips, tmp_path / "undisturbed" / "compare.json")
+    table = undisturbed.finish()
+    run, generator = Run(clips, tmp_path / "compare.json"), random.Random(7)
+    kills = 0
+    for lines in (
+        2,
+        4,
+        6,
+    ):  # a journal is a line and three clips: within the first, between, within the second
+        kills += run.kill_after(lines, generator.uniform(0, 0.1))
+    assert kills
+    assert run.work.is_dir()
+    assert run.finish() == table
+    assert results(run.output) == results(undisturbed.output)
+    assert not run.work.exists()
+
+
+def test_answers_that_were_kept_are_not_found_again(clips, tmp_path, monkeypatch):
+    run = Run(clips, tmp_path / "compare.json")
+    assert run.kill_after(3, 0)
+    journals = [path.read_bytes().splitlines() for path in run.work.glob("*.jsonl")]
+    kept = sum(len(lines) - 1 for lines in journals if lines)  # the first one holds the settings
+    asked, encode = [], SpeechLM.encode
+
+    def counted(model, audio, **options):
+        asked.append(audio)
+        return encode(model, audio, **options)
+
+    monkeypatch.setattr(SpeechLM, "encode", counted)
+    assert CliRunner().invoke(main, run.command[3:]).exit_code == 0
+    assert len(asked) == 2 * 3 - kept  # of two groups
+
+
+def test_answers_to_other_profiles_are_refused_until_restarted(clips, tmp_path):
+    run = Run(clips, tmp_path / "compare.json")
+    assert run.kill_after(2, 0)
+    other = (*SMALL, "-o", run.output)
+    refused = run_compare(clips, *other)
+    assert refused.exit_code == 2
+    assert "was begun with other settings: artifact, profiles; go on with those" in refused.stderr
+    assert run.work.is_dir()
+    assert run_compare(clips, *other, "--restart").exit_code == 0
+    assert not run.work.exists()
+
+
+def test_two_runs_do_not_share_an_output(clips, tmp_path):
+    run = Run(clips, tmp_path / "compare.json")
+    process = run.start()
+    while not run.lines() and process.poll() is None:
+        time.sleep(0.01)
+    second = run_compare(clips, *SMALL, "-o", run.output)
+    process.kill()
+    process.communicate()
+    assert second.exit_code == 2
+    assert "compare.json.work is in use by another run" in second.stderr

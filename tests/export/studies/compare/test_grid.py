@@ -1,0 +1,155 @@
+"""The grid: profiles of one cost a column, or the reason why there is none."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from demo_files import DEMO
+from fastadasp.export.checkpoint.checkpoint import Checkpoint
+from fastadasp.export.model.families.family import load_model
+from fastadasp.export.model.fit import audio_rows, resolve_for
+from fastadasp.export.studies.compare.grid import comparison_grid
+from fastadasp.export.studies.compare.methods import COMPARED_METHODS
+from fastadasp.export.studies.compare.options import CompareOptions
+from fastadasp.export.studies.compare.unmet import at_most
+from fastadasp.export.studies.reference_request import ReferenceRequest, mean_request
+from fastadasp.profiles.errors import ProfileError, RequestError
+from fastadasp.profiles.flops import flops_reduction
+from fastadasp.profiles.keys import METHODS
+from fastadasp.profiles.schedule import SCHEDULES
+
+SECONDS, TEXT_ROWS = Fraction(17, 5), 7
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model(Checkpoint(DEMO / "model"))
+
+
+@pytest.fixture(scope="module")
+def reference(model):
+    return ReferenceRequest(SECONDS, audio_rows(model, float(SECONDS)), TEXT_ROWS)
+
+
+@pytest.fixture(scope="module")
+def grid(model, reference):
+    return comparison_grid(model, CompareOptions(), reference)
+
+
+def resolved(row, model):
+    return [resolve_for(profile, model) for cell in row.cells for profile in cell.profiles]
+
+
+def reductions(row, model, reference):
+    """What each profile removes from the reference request."""
+    rows = reference.audio_rows, reference.text_rows
+    return [flops_reduction(model.decoder.dims, *rows, found.ratios) for found in resolved(row, model)]
+
+
+def test_every_method_has_a_row_under_every_schedule_that_it_can_have(grid):
+    assert {row.method.method for row in grid} == set(METHODS) - {"full"}
+    assert len(grid) == (len(COMPARED_METHODS) - 1) * len(SCHEDULES) + 1
+    assert [row.label for row in grid][-1] == "H2O, constant"
+    names = [profile.name for row in grid for cell in row.cells for profile in cell.profiles]
+    assert len(set(names)) == len(names)
+
+
+def test_a_column_is_one_span_one_start_and_one_budget(grid, model, reference):
+    for schedule in SCHEDULES:
+        rows = [row for row in grid if row.schedule == schedule and not row.method.is_of_caches]
+        for cells in zip(*(row.cells for row in rows), strict=True):
+            profiles = [profile for cell in cells for profile in cell.profiles]
+            assert len({resolve_for(profile, model).ratios for profile in profiles}) == 1
+            assert {profile.start_layer for profile in profiles} == {CompareOptions().start_layer}
+        for level, found in zip(CompareOptions().levels, reductions(rows[0], model, reference), strict=True):
+            assert level <= found < level + Fraction(3, 100)
+
+
+def test_random_methods_have_a_profile_a_seed(model, reference):
+    options = CompareOptions(methods=("random_merge", "fastv"), seeds=4)
+    merge, fastv = comparison_grid(model, options, reference)[::3]
+    assert all(cell.seeds == (0, 1, 2, 3) for cell in merge.cells)
+    assert all(len(cell.profiles) == 1 for cell in fastv.cells)
+
+
+def test_positions_are_those_asked_for_but_for_methods_of_caches(model, reference):
+    for positions in ("compact", "kept"):
+        for row in comparison_grid(model, CompareOptions(positions=positions), reference):
+            found = {profile.positions for cell in row.cells for profile in cell.profiles}
+            assert found <= ({"compact"} if row.method.is_of_caches else {positions})
+
+
+def test_both_scores_of_fastv_are_compared(grid):
+    scores = {row.name: row.cells[0].profiles[0].fastv_score for row in grid if row.method.method == "fastv"}
+    assert scores == {"fastv": "all_queries", "fastv_last_query": "last_query"}
+
+
+def test_caches_of_h2o_are_the_largest_within_those_of_the_merge_in_its_column(grid, model, reference):
+    merge = next(row for row in grid if row.label == "FastAdaSP, constant")
+    h2o = next(row for row in grid if row.name == "h2o")
+    layers = model.decoder.dims.num_layers - CompareOptions().start_layer  # one row each is the next step
+    for ours, theirs in zip(resolved(h2o, model), resolved(merge, model), strict=True):
+        budget = sum(theirs.token_counts(reference.audio_rows).cached)
+        kept = sum(ours.token_counts(reference.audio_rows).cached)
+        assert budget - layers < kept <= budget
+
+
+def test_a_level_that_a_schedule_cannot_reach_says_how_far_it_reaches(model, reference):
+    last = model.decoder.dims.num_layers - 2
+    options = CompareOptions(levels=(Fraction(1, 100), Fraction(1, 2)), start_layer=last)
+    for row in comparison_grid(model, options, reference):
+        low, high = row.cells
+        assert low.most is None
+        assert low.profiles
+        assert (high.profiles, high.seeds) == ((), ())
+        assert at_most(high) == f"at most {float(100 * high.most) - 0.005:.2f} %"
+        assert low.level < high.most < high.level
+
+
+def test_a_start_layer_that_the_model_lacks_is_no_infeasible_cell_but_an_error(model, reference):
+    last = model.decoder.dims.num_layers - 1
+    with pytest.raises(
+        ProfileError, match=f"start_layer 99 is out of range: this model has layers 0 to {last}"
+    ):
+        comparison_grid(model, CompareOptions(start_layer=99), reference)
+
+
+def test_all_faults_of_the_options_are_told_at_once():
+    with pytest.raises(RequestError) as error:
+        CompareOptions(methods=("tome", "fastv"), schedules=("linear",), levels=(Fraction(1),), seeds=0)
+    message = str(error.value)
+    assert "method tome is unknown: choose all, or some of weighted_merge, " in message
+    assert "schedule linear is unknown: choose all, or some of single, constant, decay" in message
+    assert "no method has one of the schedules" in message
+    assert "FLOPs reductions must lie between 0 and 100 %" in message
+    assert "seeds is 0: give a whole number of at least 1" in message
+
+
+def test_the_reference_is_the_mean_of_the_clips_that_can_be_read(model, own_clips):
+    import json
+
+    import soundfile
+
+    from fastadasp.evaluation import read_clips
+
+    (own_clips.parent / "noise.wav").write_bytes(b"no audio at all")
+    with own_clips.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({"audio": "noise.wav", "text": "one", "task": "asr"}) + "\n")
+    clips = read_clips(own_clips, "asr", prompt="<asr>")
+    found = mean_request(Checkpoint(DEMO / "model"), model, clips.clips)
+    lengths = [soundfile.info(clip.path).duration for clip in clips.clips[:-1]]
+    assert abs(found.audio_seconds - sum(lengths) / len(lengths)) <= 0.05
+    assert found.audio_rows == audio_rows(model, float(found.audio_seconds))
+    given = mean_request(Checkpoint(DEMO / "model"), model, clips.clips, Fraction(30))
+    assert (given.audio_seconds, given.text_rows) == (30, found.text_rows)
+
+
+def test_without_a_clip_that_can_be_read_there_is_no_reference(model, tmp_path):
+    from fastadasp.evaluation import read_clips
+
+    (tmp_path / "a.wav").write_bytes(b"noise")
+    (tmp_path / "a.txt").write_text("one")
+    with pytest.raises(RequestError, match="none of 1 clips can be read; the first: audio "):
+        mean_request(Checkpoint(DEMO / "model"), model, read_clips(tmp_path).clips)

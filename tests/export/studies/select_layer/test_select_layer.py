@@ -1,0 +1,345 @@
+"""The command from end to end: figures, profile, results, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+
+from demo_files import DEMO
+from fastadasp.evaluation import EvalOptions, evaluate
+from fastadasp.evaluation.clips.clip import Clip, ClipSet
+from fastadasp.export.checkpoint.checkpoint import Checkpoint
+from fastadasp.export.cli import main
+from fastadasp.export.model.families.family import load_model
+from fastadasp.export.model.fit import resolve_for
+from fastadasp.export.options import BuildOptions
+from fastadasp.export.pipeline import build
+from fastadasp.export.studies.select_layer.accuracy import measure_layers
+from fastadasp.export.studies.select_layer.entropy import TransferEntropy
+from fastadasp.export.studies.select_layer.options import SelectionOptions
+from fastadasp.export.studies.select_layer.rank_correlation import rank_correlation
+from fastadasp.export.studies.select_layer.select_layer import select_layer
+from fastadasp.export.studies.select_layer.table import selection_sections
+from fastadasp.profiles.errors import AudioError, CheckpointError, ProfileError, RequestError
+from fastadasp.profiles.keys import POSITIONS
+from fastadasp.profiles.profile import load_profile, parse_profile
+from fastadasp.profiles.schedule import removed
+from fastadasp.runtime.decoding.options import SearchOptions
+from fastadasp.runtime.tables.tables import Section
+from golden_folder import CONFIG, write_golden
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+OPTIONS = SelectionOptions(Fraction(1, 4), resamples=50)
+SEARCH = SearchOptions(max_new_tokens=8)
+
+
+def clip_at(path, prompt=""):
+    return Clip(path.name, None, path.name, path, "asr", ("what is said",), prompt)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """A sweep in noise each: rows that differ."""
+    folder, found = tmp_path_factory.mktemp("clips"), []
+    for i, seconds in enumerate((1.3, 2.0, 3.1)):
+        rng, time = np.random.default_rng(i), np.arange(int(16000 * seconds)) / 16000
+        wave = 0.3 * np.sin(2 * np.pi * (200 + 300 * (i + 1) * time) * time)
+        found.append(clip_at(folder / f"{i}.wav", f"clip {i}"))
+        soundfile.write(found[-1].path, wave + 0.05 * rng.standard_normal(len(time)), 16000)
+    return found
+
+
+@pytest.fixture(scope="module")
+def manifest(clips):
+    path = clips[0].path.with_name("clips.jsonl")
+    lines = [{"audio": clip.audio, "prompt": clip.prompt, "text": clip.references[0]} for clip in clips]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def selection(tiny_checkpoint, clips):
+    return select_layer(tiny_checkpoint, clips, OPTIONS)
+
+
+def call(*args):
+    command = ["select-layer", *map(str, args), "--task", "asr"]
+    result = CliRunner().invoke(main, command, env={"COLUMNS": "80"})
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def assert_consistent(found):
+    """What holds of the JSON of any selection."""
+    assert (found["kind"], found["format_version"]) == ("select-layer", 1)
+    rows = found["layers"]
+    assert [row["layer"] for row in rows] == list(range(len(rows)))
+    feasible = [row for row in rows if row["infeasible"] is None]
+    by_entropy = sorted(feasible, key=lambda row: row["entropy"]["transfer_entropy"])
+    assert [row["rank"] for row in by_entropy] == list(range(1, len(feasible) + 1))
+    assert found["selected"] == by_entropy[0]["layer"]
+    for row in feasible:
+        entropy = row["entropy"]
+        assert entropy["transfer_entropy"] == abs(entropy["at_last"] - entropy["at_layer"])
+        assert entropy["transfer_entropy"] <= entropy["per_channel"] * (1 + 1e-9)
+        assert 1 <= row["spread"]["low"] <= row["spread"]["high"] <= len(feasible)
+    for row in rows:
+        if row["infeasible"] is not None:
+            assert row["reachable"] < float(Fraction(found["protocol"]["flops_reduction"]))
+            assert (row["ratio"], row["entropy"], row["rank"], row["spread"]) == (None,) * 4
+    assert sum(row["spread"]["best"] for row in feasible) == pytest.approx(1)
+    assert found["environment"]["libraries"]["torch"]
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_clips_of_the_demo_give_a_profile_that_meets_the_target(own_clips, tmp_path, positions):
+    """On whatever model and clips the demo has."""
+    profile, results = tmp_path / "mine.toml", tmp_path / "results.json"
+    result = call(
+        DEMO / "model",
+        "--manifest",
+        own_clips,
+        "--flops",
+        30,
+        "--positions",
+        positions,
+        "--resamples",
+        50,
+        "-o",
+        profile,
+        "--json",
+        results,
+    )
+    assert result.exit_code == 0, result.output
+    assert f"transfer entropy of one merge, positions {positions}" in " ".join(result.output.split())
+    found = json.loads(results.read_text("utf-8"))
+    assert_consistent(found)
+    assert found["protocol"]["clips"] == 3
+    chosen = load_profile(str(profile))
+    assert (chosen.method, chosen.schedule, chosen.positions) == ("weighted_merge", "single", positions)
+    assert chosen.start_layer == found["selected"]
+    assert str(chosen.ratio) == found["layers"][found["selected"]]["ratio"]
+    assert parse_profile(found["profile"], "mine", "results") == chosen
+    resolved = resolve_for(chosen, load_model(Checkpoint(DEMO / "model")))
+    assert resolved.merging_layers == (found["selected"],)
+    assert "warning: 3 clips: entropies need 32 or more to be trusted" in result.stderr
+
+
+def test_the_table_has_a_row_a_layer_and_fits_80_columns(tiny_checkpoint, manifest):
+    result = call(tiny_checkpoint, "--manifest", manifest, "--flops", 25, "--resamples", 50)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "3 clips, 6.4 s of audio" in lines[0]
+    rows = [line.split() for line in lines if line[:1].isdigit()]
+    assert [row[0] for row in rows] == ["0", "1", "2", "3"]
+    assert rows[0][1] == "yes"
+    assert rows[3][1:5] == ["at", "most", rows[3][3], "%"]  # a quarter is out of its reach
+    assert any(line.startswith("layer ") and "is selected, ratio" in line for line in lines)
+
+
+def test_a_seed_repeats_all_figures(tiny_checkpoint, clips, selection):
+    again = select_layer(tiny_checkpoint, clips, OPTIONS)
+    assert again.layers == selection.layers
+    other = select_layer(tiny_checkpoint, clips, SelectionOptions(Fraction(1, 4), resamples=50, seed=1))
+    assert [row.entropy for row in other.layers] == [row.entropy for row in selection.layers]
+    assert_consistent(json.loads(json.dumps(other.to_json())))
+
+
+def test_the_order_of_the_clips_does_not_matter(tiny_checkpoint, clips, selection):
+    turned = select_layer(tiny_checkpoint, clips[::-1], OPTIONS)
+    for one, other in zip(turned.layers, selection.layers, strict=True):
+        assert (one.rank, one.ratio) == (other.rank, other.ratio)
+        if one.entropy is not None:
+            assert one.entropy.value == pytest.approx(other.entropy.value)
+
+
+def test_at_the_last_layer_the_transfer_entropy_is_exactly_0_and_a_warning_says_so(tiny_checkpoint, clips):
+    found = select_layer(tiny_checkpoint, clips, SelectionOptions(Fraction(1, 100), resamples=50))
+    last = found.layers[-1]
+    assert (last.entropy.value, last.entropy.per_channel, last.rank) == (0, 0, 1)
+    assert found.selected == last.layer
+    assert any("is the last one, where TE is 0" in warning for warning in found.warnings)
+
+
+def test_a_choice_that_rests_on_channels_that_cancel_has_a_warning(selection):
+    """TE chooses among made-up figures: layer 1 by the sum, layer 0 channel by channel."""
+    entropies = TransferEntropy(5.0, 3.0, 2.0), TransferEntropy(5.0, 4.0, 9.0)
+    rows = [replace(selection.layers[i], entropy=entropy) for i, entropy in enumerate(entropies)]
+    found = replace(selection, layers=(*rows, *selection.layers[3:]), selected=1)
+    expected = "at layer 1 channels that gain and channels that lose entropy cancel: by L1, layer 0 is first"
+    assert expected in list(found.warnings)
+    assert expected not in list(replace(found, selected=0).warnings)
+
+
+def test_rows_around_the_audio_are_no_part_of_the_entropy(clips, tmp_path):
+    """Qwen-Audio sets a row before the frames and one after them; its prompt begins with the audio."""
+    write_golden(tmp_path / "qwen_audio", [])
+    words = {f"word{i}": i for i in range(50)} | {"<audio>": CONFIG["audio"]["audio_start_id"]}
+    Tokenizer(WordLevel(words, "word0")).save(str(tmp_path / "qwen_audio" / "tokenizer.json"))
+    short = [replace(clip, prompt="word7") for clip in clips[:2]]
+    found = select_layer(tmp_path / "qwen_audio", short, OPTIONS)
+    assert_consistent(json.loads(json.dumps(found.to_json())))
+    front_end = load_model(Checkpoint(tmp_path / "qwen_audio")).front_end
+    assert (front_end.bos_rows, front_end.eos_rows) == (1, 1)
+    frames = [front_end.audio_frames(soundfile.info(clip.path).frames) for clip in short]
+    left = sum(count - removed(count, found.profile.ratio) for count in frames)
+    assert found.protocol["audio_tokens_after_the_merge"] == left
+
+
+def test_one_clip_has_ranks_and_no_spread(tiny_checkpoint, clips):
+    found = select_layer(tiny_checkpoint, clips[:1], OPTIONS)
+    assert {row.spread for row in found.layers} == {None}
+    assert sorted(row.rank for row in found.layers if row.rank) == [1, 2, 3]
+
+
+def test_progress_is_told_before_each_clip(tiny_checkpoint, clips):
+    told = []
+    select_layer(tiny_checkpoint, clips, OPTIONS, lambda done, total: told.append((done, total)))
+    assert told == [(0, 3), (1, 3), (2, 3)]
+
+
+# Accuracy
+
+
+@pytest.fixture(scope="module")
+def with_accuracy(tiny_checkpoint, clips, selection, tmp_path_factory):
+    levels, options = (Fraction(1, 100), Fraction(1, 4)), EvalOptions(search=SEARCH, resamples=50)
+    folder, clip_set = tmp_path_factory.mktemp("work"), ClipSet(Path("clips.jsonl"), "asr", tuple(clips))
+    return selection.with_accuracy(
+        measure_layers(tiny_checkpoint, clip_set, OPTIONS, levels, options, folder)
+    )
+
+
+def test_every_layer_that_reaches_a_level_is_evaluated_at_it(with_accuracy, selection):
+    accuracy = with_accuracy.accuracy
+    assert [row.layer in accuracy.values(Fraction(1, 4)) for row in with_accuracy.layers] == [
+        row.infeasible is None for row in selection.layers
+    ]
+    assert set(accuracy.values(Fraction(1, 100))) > set(accuracy.values(Fraction(1, 4)))
+    assert with_accuracy.layers == selection.layers
+
+
+def test_figures_are_those_of_an_evaluation_of_that_profile(with_accuracy, tiny_checkpoint, clips, tmp_path):
+    profile = replace(with_accuracy.profile, name="mine")
+    build(tiny_checkpoint, tmp_path / "art", BuildOptions((load_profile("full"), profile)))
+    clip_set = ClipSet(Path("clips.jsonl"), "asr", tuple(clips))
+    found = evaluate(tmp_path / "art", clip_set, EvalOptions(search=SEARCH, resamples=50))
+    accuracy = with_accuracy.accuracy
+    assert accuracy.full == found.profiles[0].figures
+    assert accuracy.figures(with_accuracy.selected, Fraction(1, 4)) == found.profiles[1].figures
+
+
+def test_accuracies_are_in_the_file_by_metric_and_level(with_accuracy):
+    found = json.loads(json.dumps(with_accuracy.to_json()))
+    assert_consistent(found)
+    accuracy = found["accuracy"]
+    assert (accuracy["metric"], accuracy["levels"]) == ("wer", ["1", "25"])
+    entropies = [row["entropy"]["transfer_entropy"] for row in found["layers"] if row["entropy"]]
+    for level in accuracy["levels"]:
+        reached = [row for row in found["layers"] if level in row["accuracy"]["wer"]]
+        values = {row["layer"]: row["accuracy"]["wer"][level]["value"] for row in reached}
+        assert values[accuracy["best"][level]] == min(values.values())
+        expected = rank_correlation(entropies, [values[row["layer"]] for row in reached if row["entropy"]])
+        assert accuracy["rank_correlation"][level] == {"rho": expected.rho, "count": expected.count}
+        assert expected.count == len(entropies)
+    assert accuracy["full"]["wer"]["delta"] is None
+    assert list(found["layers"][-1]["accuracy"]["wer"]) == ["1"]  # a quarter is out of its reach
+
+
+def test_the_accuracies_are_tables_like_those_of_the_paper(with_accuracy):
+    sections = [part for part in selection_sections(with_accuracy) if isinstance(part, Section)]
+    _, figures, verdict = sections
+    assert [column.header for column in figures.table.columns] == ["layer", "TE", "rank", "1 %", "25 %"]
+    cells = [list(column.cells) for column in figures.table.columns]
+    assert cells[0] == ["0", "1", "2", "3", "full"]
+    wer = with_accuracy.accuracy.full[0].value
+    assert cells[3][-1] == cells[4][-1] == f"{100 * wer:.2f}"
+    assert list(verdict.table.columns[0].cells) == ["1 %", "25 %"]
+    assert f"Is layer {with_accuracy.selected}, of the lowest TE, the best one?" in verdict.title
+
+
+def test_the_command_evaluates_at_its_target_unless_levels_are_given(tiny_checkpoint, manifest, tmp_path):
+    options = ("--flops", 25, "--resamples", 50, "--accuracy", "--max-new-tokens", 4)
+    results = tmp_path / "results.json"
+    result = call(tiny_checkpoint, "--manifest", manifest, *options, "--json", results)
+    assert result.exit_code == 0, result.output
+    assert json.loads(results.read_text("utf-8"))["accuracy"]["levels"] == ["25"]
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "3 clips are few: layers may differ by chance" in result.stdout
+    assert not results.with_name("results.json.work").exists()
+
+
+def test_levels_without_accuracy_are_refused(tiny_checkpoint, manifest):
+    result = call(tiny_checkpoint, "--manifest", manifest, "--flops-levels", "10")
+    assert result.exit_code == 2
+    assert "--flops-levels is what --accuracy evaluates" in result.stderr
+
+
+# What is refused
+
+
+def test_a_target_out_of_reach_is_refused_with_the_best_layer(tiny_checkpoint, clips):
+    with pytest.raises(
+        ProfileError, match=r"99\.9 % is infeasible with one merge, at most \d+\.\d\d % at layer 0"
+    ):
+        select_layer(tiny_checkpoint, clips, SelectionOptions(Fraction(999, 1000)))
+
+
+def test_a_clip_without_entropy_is_refused_by_name(tiny_checkpoint, clips, tmp_path):
+    path = tmp_path / "blip.wav"
+    soundfile.write(path, 0.1 * np.ones(700), 16000)  # one audio token
+    with pytest.raises(AudioError, match=r"blip\.wav: its 1 audio tokens after the merge are all alike"):
+        select_layer(tiny_checkpoint, [*clips, clip_at(path)], OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("samples", "reason"), [(100, "give no audio token"), (16000 * 60, "1024 positions")]
+)
+def test_a_clip_too_short_or_long_is_refused_by_name(tiny_checkpoint, tmp_path, samples, reason):
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(samples), 16000)
+    with pytest.raises(AudioError, match=f"clip.wav: .*{reason}"):
+        select_layer(tiny_checkpoint, [clip_at(path)], replace(OPTIONS, reference_seconds=Fraction(3)))
+
+
+def test_a_checkpoint_without_tokenizer_is_refused(tiny_checkpoint, clips, tmp_path):
+    bare = shutil.copytree(tiny_checkpoint, tmp_path / "bare")
+    (bare / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError, match=r"no tokenizer\.json"):
+        select_layer(bare, clips, OPTIONS)
+
+
+def test_no_clip_is_refused(tiny_checkpoint):
+    with pytest.raises(RequestError, match="no clip"):
+        select_layer(tiny_checkpoint, [], OPTIONS)
+
+
+def test_a_line_that_is_no_clip_is_refused_by_its_number(tiny_checkpoint, tmp_path):
+    path = tmp_path / "clips.jsonl"
+    path.write_text('["two.wav"]\n', "utf-8")
+    result = call(tiny_checkpoint, "--manifest", path)
+    assert result.exit_code == 2
+    assert "line 1: no JSON object" in result.stderr
+
+
+@pytest.mark.parametrize("output", ["mine.json", "no/such/folder/mine.toml", "in valid.toml"])
+def test_a_bad_output_is_refused_before_any_work(tiny_checkpoint, manifest, tmp_path, monkeypatch, output):
+    monkeypatch.setattr(
+        "fastadasp.export.studies.select_layer.select_layer.TorchDecoder", None
+    )  # must not be reached
+    result = call(tiny_checkpoint, "--manifest", manifest, "-o", tmp_path / output)
+    assert result.exit_code == 2
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stderr.startswith("Error: ")

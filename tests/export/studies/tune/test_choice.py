@@ -1,0 +1,70 @@
+"""The choice among candidates within the budget, from made-up figures."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from fastadasp.evaluation.figures.loss import Loss
+from fastadasp.evaluation.figures.profile_scores import ProfileScores
+from fastadasp.export.studies.tune.choice import MOST_FINALISTS, choose, finalists_of
+from fastadasp.export.studies.tune.ladders import Candidate
+from fastadasp.export.studies.tune.rounds import Tried, is_within
+from fastadasp.export.studies.tune.timing import Timing
+from fastadasp.profiles.profile import Profile
+
+FULL_KV = 100.0
+
+
+def tried(name, flops, kv, loss=0.0):
+    profile = Profile(name, "weighted_merge", ratio=Fraction(1, 2))
+    scores = ProfileScores(name, (), kept_ratio=0.5, flops_reduction=flops, cut_off=0)
+    return Tried(Candidate(profile, Fraction(1, 2)), 1, scores, kv, Loss(loss), feasible=True)
+
+
+def timing(**medians):
+    spread = {name: {"median": value, "p10": value, "p90": value} for name, value in medians.items()}
+    return Timing(
+        {"results": [{"profile": name, "figures": {"decoder_ms": it}} for name, it in spread.items()]}
+    )
+
+
+ONE, OTHER = tried("one", 0.4, 70.0, loss=0.2), tried("other", 0.3, 50.0)
+
+
+def test_each_objective_chooses_by_its_own_figure():
+    assert choose("flops", [ONE, OTHER], FULL_KV, None).tried is ONE
+    assert choose("kv", [ONE, OTHER], FULL_KV, None).tried is OTHER
+    assert choose("latency", [ONE, OTHER], FULL_KV, timing(full=9.0, one=8.0, other=7.0)).tried is OTHER
+
+
+def test_of_equals_the_one_that_loses_less_is_chosen():
+    gentle = tried("gentle", 0.4, 70.0, loss=0.1)
+    assert choose("flops", [ONE, gentle], FULL_KV, None).tried is gentle
+
+
+@pytest.mark.parametrize(
+    ("objective", "within", "reason"),
+    [
+        ("flops", [], "no candidate is within the budget"),
+        ("flops", [tried("a", 0.0, 1.0)], "takes fewer FLOPs than full"),
+        ("kv", [tried("a", 0.4, FULL_KV)], "keeps fewer KV bytes than full"),
+        ("latency", [tried("a", 0.4, 1.0)], "is faster than full"),
+    ],
+)
+def test_without_anything_better_than_full_nothing_is_chosen(objective, within, reason):
+    choice = choose(objective, within, FULL_KV, timing(full=9.0, a=9.0))
+    assert choice.tried is None
+    assert reason in choice.reason
+
+
+def test_finalists_are_the_few_that_save_most_flops():
+    within = [tried(f"p{i}", i / 10, 1.0) for i in range(6)]
+    assert finalists_of(within) == within[:1:-1]
+    assert len(finalists_of(within)) == MOST_FINALISTS
+
+
+def test_a_loss_that_is_the_budget_but_for_rounding_is_within_it():
+    assert is_within(Loss(0.1 + 0.2), 0.3)
+    assert not is_within(Loss(0.31), 0.3)

@@ -1,0 +1,103 @@
+"""What is tried, and what a budget or an objective may be."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from fastadasp.export.checkpoint.checkpoint import Checkpoint
+from fastadasp.export.model.families.family import load_model
+from fastadasp.export.model.fit import audio_rows
+from fastadasp.export.studies.reference_request import ReferenceRequest
+from fastadasp.export.studies.tune.ladders import all_candidates, default_start_layers, ladders_of
+from fastadasp.export.studies.tune.options import TuneOptions
+from fastadasp.profiles.errors import ProfileError, RequestError
+from fastadasp.profiles.flops import flops_reduction, resolve
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint):
+    return load_model(Checkpoint(tiny_checkpoint))
+
+
+@pytest.fixture(scope="module")
+def reference(model):
+    return ReferenceRequest(Fraction(2), audio_rows(model, 2.0), 7)
+
+
+@pytest.mark.parametrize(
+    ("layers", "starts"), [(1, (0,)), (4, (0, 1, 2)), (8, (0, 2, 4)), (32, (0, 2, 8, 10, 16))]
+)
+def test_start_layers_are_a_few_that_differ(layers, starts):
+    assert default_start_layers(layers) == starts
+
+
+def test_every_candidate_meets_its_level_with_the_ratio_that_it_names(model, reference):
+    options = TuneOptions(1.0)
+    candidates = all_candidates(ladders_of(model, options, reference))
+    assert len({candidate.name for candidate in candidates}) == len(candidates)
+    for candidate in candidates:
+        assert candidate.profile.ratio is not None
+        ratios = resolve(candidate.profile, model.decoder.dims, 1).ratios
+        rows = reference.audio_rows, reference.text_rows
+        assert flops_reduction(model.decoder.dims, *rows, ratios) >= candidate.level
+
+
+@pytest.mark.parametrize("positions", [("compact",), ("kept",), ("compact", "kept")])
+def test_every_candidate_has_the_positions_that_are_asked_for(model, reference, positions):
+    ladders = ladders_of(model, TuneOptions(1.0, positions=positions), reference)
+    assert {candidate.profile.positions for candidate in all_candidates(ladders)} == set(positions)
+    for ladder in ladders:
+        for candidate in ladder.candidates:
+            assert candidate.profile.positions == ladder.positions
+            assert (f"-{ladder.positions}-" in candidate.name) == (len(positions) > 1)
+
+
+def test_a_level_out_of_reach_ends_its_ladder_with_the_reason(model, reference):
+    levels = tuple(Fraction(tenth, 10) for tenth in range(1, 10))
+    ladders = ladders_of(model, TuneOptions(1.0, levels=levels), reference)
+    for ladder in ladders:
+        found = [candidate.level for candidate in ladder.candidates]
+        assert found == list(levels[: len(found)])
+        assert (len(found) == len(levels)) == (ladder.unreachable is None)
+    assert any(ladder.unreachable and "is infeasible, at most" in ladder.unreachable for ladder in ladders)
+
+
+def test_methods_are_told_apart_by_name_where_there_are_several(model, reference):
+    options = TuneOptions(
+        1.0,
+        methods=("fastv", "random_merge"),
+        schedules=("constant",),
+        positions=("kept",),
+        start_layers=(1,),
+    )
+    names = {candidate.name for candidate in all_candidates(ladders_of(model, options, reference))}
+    assert {"fastv-constant-1-flops-10", "random_merge-constant-1-flops-10"} <= names
+
+
+def test_nothing_to_try_is_refused(model, reference):
+    with pytest.raises(ProfileError, match="start layer 4 is out of range"):
+        ladders_of(model, TuneOptions(1.0, start_layers=(4,)), reference)
+    with pytest.raises(ProfileError, match=r"no level can be reached: .* at most"):
+        ladders_of(
+            model,
+            TuneOptions(1.0, start_layers=(3,), schedules=("single",), levels=(Fraction(1, 2),)),
+            reference,
+        )
+
+
+def test_every_fault_of_the_options_is_told_at_once():
+    with pytest.raises(RequestError) as caught:
+        TuneOptions(
+            -1.0, methods=("a_tome", "h2o"), schedules=(), positions=("last",), start_layers=(-2,), runs=0
+        )
+    for part in (
+        "a budget of -1: give a number of points from 0 on",
+        "method a_tome, h2o cannot be tried: choose among weighted_merge",
+        "schedules: nothing to try",
+        "positions last cannot be tried: choose among compact, kept",
+        "start layer -2: layers count from 0",
+        "runs is 0",
+    ):
+        assert part in str(caught.value)

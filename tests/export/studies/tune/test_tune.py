@@ -1,0 +1,318 @@
+"""`tune` from end to end: on random weights what the halves say is known, on the demo it may be anything."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+from demo_files import DEMO
+from fastadasp.evaluation import read_clips
+from fastadasp.export.cli import main
+from fastadasp.export.studies.trials import Trials
+from fastadasp.export.studies.tune.halves import halves_of
+from fastadasp.profiles.profile import load_profile, parse_profile
+from fastadasp.runtime import SpeechLM
+
+SEARCH = ("--normalizer", "none", "--max-new-tokens", 8, "--resamples", 50)
+SMALL = ("--schedules", "constant,single", "--start-layers", 0, "--flops-levels", "10,20,30", *SEARCH)
+
+
+def call(*args):
+    result = CliRunner().invoke(main, ["tune", *map(str, args)], env={"COLUMNS": "80"})
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def results(path):
+    """A result file without what tells of the machine and the moment."""
+    content = json.loads(path.read_text("utf-8"))
+    assert content.pop("environment")["libraries"]["numpy"]
+    return content
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+    """A folder of six clips of noise."""
+    folder = tmp_path_factory.mktemp("sounds")
+    for i in range(6):
+        samples = 0.1 * np.random.default_rng(i).standard_normal(16000 + 3000 * i)
+        soundfile.write(folder / f"{i}.wav", samples, 16000)
+    return folder
+
+
+def manifest_of(folder, labels, path):
+    lines = [{"audio": f"{i}.wav", "task": "classify", "label": label} for i, label in enumerate(labels)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    return ("--manifest", path, "--audio-root", folder)
+
+
+@pytest.fixture(scope="module")
+def said(tiny_artifact, sounds):
+    """What the unreduced model says about each clip."""
+    model = SpeechLM.load(tiny_artifact)
+    return [model.generate(path, "", max_new_tokens=8).text for path in sorted(sounds.glob("*.wav"))]
+
+
+@pytest.fixture
+def harmless(sounds, tmp_path):
+    """Clips on which nothing is ever right, so that no profile loses anything."""
+    return manifest_of(sounds, ["no such answer"] * 6, tmp_path / "clips.jsonl")
+
+
+def assert_consistent(found):
+    """What holds of any result."""
+    assert (found["kind"], found["format_version"]) == ("tune", 1)
+    assert not set(found["clips"]["search"]) & set(found["clips"]["held_out"])
+    by_name = {candidate["name"]: candidate for candidate in found["candidates"]}
+    assert len(by_name) == len(found["candidates"])
+    metric = found["metric"]["name"]
+    for candidate in found["candidates"]:
+        profile = parse_profile(candidate["toml"], candidate["name"], "results")
+        own = {key: getattr(profile, key) for key in ("method", "schedule", "start_layer", "positions")}
+        assert {key: candidate[key] for key in own} == own
+        sign = 100 if found["metric"]["lower_is_better"] else -100
+        assert candidate["loss"] == pytest.approx(sign * candidate["metrics"][metric]["delta"])
+        assert candidate["feasible"] == (candidate["loss"] <= found["max_loss"] + 1e-9)
+        assert candidate["kv_bytes"] < found["full"]["kv_bytes"]
+    kept = [by_name[ladder["highest"]] for ladder in found["ladders"] if ladder["highest"]]
+    assert all(candidate["feasible"] for candidate in kept)
+    if found["choice"] is not None:
+        assert by_name[found["choice"]] in kept
+        assert parse_profile(found["profile"], "tuned", "results").ratio is not None
+        held_out = found["held_out"]
+        assert [entry["profile"] for entry in held_out["profiles"]] == ["full", found["choice"]]
+        assert held_out["within_budget"] == (held_out["loss"] <= found["max_loss"] + 1e-9)
+    assert (found["choice"] is None) == (found["reason"] is not None) == (found["held_out"] is None)
+
+
+# What is found
+
+
+def test_where_nothing_is_lost_the_most_is_saved_and_the_profile_is_written(
+    tiny_checkpoint, harmless, tmp_path
+):
+    profile, output = tmp_path / "mine.toml", tmp_path / "tune.json"
+    result = call(tiny_checkpoint, *harmless, "--max-loss", 0, *SMALL, "-o", profile, "--json", output)
+    assert result.exit_code == 0, result.output
+    found = results(output)
+    assert_consistent(found)
+    for ladder in found["ladders"]:
+        assert ladder["highest"].endswith(f"-flops-{ladder['reachable'][-1]}")
+    saved = {candidate["name"]: candidate["flops_reduction"] for candidate in found["candidates"]}
+    assert saved[found["choice"]] == max(saved.values())
+    assert load_profile(str(profile)) == parse_profile(found["profile"], "mine", "results")
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert f"Chosen: {found['choice']}." in result.stdout
+    assert f"Candidates tried on 3 clips: {len(saved)}." in result.stdout
+    assert "Held out, 3 clips: accuracy 0.00 %, full 0.00 %; loss +0.00 (95 %: +0.00 to +0.00)" in " ".join(
+        result.stdout.split()
+    )
+    assert not (tmp_path / "mine.toml.work").exists()
+
+
+def test_a_held_out_half_that_says_no_is_told_and_no_other_profile_is_chosen(
+    tiny_checkpoint, sounds, said, tmp_path
+):
+    """The answers of `full` are right on the held-out half alone, so nothing is lost where one searches."""
+    path = tmp_path / "clips.jsonl"
+    manifest_of(sounds, said, path)
+    held_out = {clip.audio for clip in halves_of(read_clips(path, audio_root=sounds), 0).held_out.clips}
+    labels = [text if f"{i}.wav" in held_out else "no such answer" for i, text in enumerate(said)]
+    profile, output = tmp_path / "mine.toml", tmp_path / "tune.json"
+    result = call(
+        tiny_checkpoint,
+        *manifest_of(sounds, labels, path),
+        *("--max-loss", 1, *SMALL, "-o", profile, "--json", output),
+    )
+    found = results(output)
+    assert_consistent(found)
+    assert found["held_out"]["profiles"][0]["metrics"]["accuracy"]["value"] == 1
+    assert not found["held_out"]["within_budget"], "the reduction was expected to change these answers"
+    assert result.exit_code == 1
+    assert "That is MORE than the budget of 1 points" in result.stdout
+    assert "ratio = " in result.stdout
+    assert not profile.exists()
+
+
+def test_where_everything_is_lost_nothing_is_chosen(tiny_checkpoint, sounds, said, tmp_path):
+    output, one = tmp_path / "tune.json", ("--schedules", "constant", "--start-layers", 0, *SEARCH)
+    manifest = manifest_of(sounds, said, tmp_path / "clips.jsonl")
+    result = call(
+        tiny_checkpoint,
+        *manifest,
+        *("--max-loss", 0, *one, "--flops-levels", "40,50", "-o", tmp_path / "mine.toml", "--json", output),
+    )
+    found = results(output)
+    assert_consistent(found)
+    assert result.exit_code == 1
+    assert "Nothing is chosen: no candidate is within the budget on the search half." in result.stdout
+    assert not (tmp_path / "mine.toml").exists()
+
+
+def test_finalists_are_timed_beside_full_at_the_mean_length(tiny_checkpoint, harmless, tmp_path):
+    output, quick = tmp_path / "tune.json", ("--objective", "latency", "--runs", 1, "--warmup", 0)
+    result = call(
+        tiny_checkpoint,
+        *harmless,
+        "--max-loss",
+        0,
+        *SMALL,
+        *quick,
+        "-o",
+        tmp_path / "a.toml",
+        "--json",
+        output,
+    )
+    found = results(output)
+    assert_consistent(found)
+    timed = {case["profile"]: case["figures"]["decoder_ms"]["median"] for case in found["timing"]["results"]}
+    assert next(iter(timed)) == "full"
+    assert 1 < len(timed) <= 5
+    assert {case["audio_seconds"] for case in found["timing"]["results"]} == {
+        found["protocol"]["reference_audio_seconds"]
+    }
+    fastest = min(timed, key=timed.get)
+    assert found["choice"] == (None if fastest == "full" else fastest)
+    assert result.exit_code == (1 if fastest == "full" else 0)
+
+
+def test_clips_that_fail_are_told_and_counted_nowhere(tiny_checkpoint, harmless, sounds, tmp_path):
+    (tmp_path / "noise.wav").write_bytes(b"no audio at all")
+    for i in range(6):
+        (tmp_path / f"{i}.wav").write_bytes((sounds / f"{i}.wav").read_bytes())
+    with harmless[1].open("a") as stream:
+        stream.write('{"audio": "noise.wav", "label": "x", "task": "classify"}\n')
+    output = tmp_path / "tune.json"
+    arguments = ("--max-loss", 0, *SMALL, "-o", tmp_path / "a.toml", "--json", output)
+    result = call(tiny_checkpoint, "--manifest", harmless[1], *arguments)
+    assert result.exit_code == 1
+    assert [failure["id"] for failure in results(output)["failures"]] == ["noise.wav"]
+    assert "failed, no figure counts it: noise.wav: " in result.stdout
+
+
+def test_the_demo_is_tuned_whatever_it_says(tmp_path):
+    output = tmp_path / "tune.json"
+    few = ("--schedules", "constant", "--start-layers", 2, "--flops-levels", "10,30")
+    clips = ("--manifest", DEMO / "clips" / "transcripts.jsonl", "--prompt", "<asr>", "--max-new-tokens", 16)
+    result = call(
+        DEMO / "model",
+        *clips,
+        *few,
+        *("--max-wer-increase", 5, "-o", tmp_path / "tuned.toml", "--json", output),
+    )
+    found = results(output)
+    assert_consistent(found)
+    assert found["metric"]["name"] == "wer"
+    confirmed = bool(found["held_out"] and found["held_out"]["within_budget"])
+    assert result.exit_code == (0 if confirmed else 1)
+    assert (tmp_path / "tuned.toml").exists() == confirmed
+
+
+# Resumption
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_result(tiny_checkpoint, harmless, tmp_path, monkeypatch):
+    def arguments(name):
+        return (
+            tiny_checkpoint,
+            *(*harmless, "--max-loss", 0, *SMALL, "-o", tmp_path / f"{name}.toml"),
+            *("--json", tmp_path / f"{name}.json"),
+        )
+
+    call(*arguments("undisturbed"))
+    evaluate, encode, encoded = Trials.evaluate, SpeechLM.encode, []
+
+    def stopped(trials, name, *rest):
+        if name == "held-out":
+            raise KeyboardInterrupt
+        return evaluate(trials, name, *rest)
+
+    monkeypatch.setattr(Trials, "evaluate", stopped)
+    assert call(*arguments("stopped")).exit_code == 1
+    assert (tmp_path / "stopped.toml.work").is_dir()
+    monkeypatch.setattr(Trials, "evaluate", evaluate)
+    monkeypatch.setattr(
+        SpeechLM, "encode", lambda model, audio: encoded.append(audio) or encode(model, audio)
+    )
+    assert call(*arguments("stopped")).exit_code == 0
+    assert len(encoded) == 3  # the held-out half alone
+    assert results(tmp_path / "stopped.json") == results(tmp_path / "undisturbed.json")
+    assert (tmp_path / "stopped.toml").read_text() == (tmp_path / "undisturbed.toml").read_text()
+    assert not (tmp_path / "stopped.toml.work").exists()
+
+
+def test_times_are_taken_once(tiny_checkpoint, harmless, tmp_path, monkeypatch):
+    from fastadasp.export.studies.tune import timing
+
+    quick = ("--objective", "latency", "--runs", 1, "--warmup", 0, "-o", tmp_path / "a.toml")
+    run, runs = timing.run_benchmark, []
+
+    def counted(*args):
+        runs.append(run(*args))
+        return runs[-1]
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(timing, "run_benchmark", counted)
+    monkeypatch.setattr("fastadasp.export.studies.tune.tune.choose", stopped)
+    for _ in range(2):
+        assert call(tiny_checkpoint, *harmless, "--max-loss", 0, *SMALL, *quick).exit_code == 1
+    assert len(runs) == 1
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "give the budget once"),
+        (("--max-loss", 1, "--max-wer-increase", 1), "give the budget once"),
+        (
+            ("--max-wer-increase", 1),
+            "--max-wer-increase is of asr; the clips are of classify: give --max-loss",
+        ),
+        (("--max-loss", -1), "a budget of -1"),
+        (("--max-loss", 1, "--methods", "a_tome"), "method a_tome cannot be tried"),
+        (("--max-loss", 1, "--start-layers", 9), "start layer 9 is out of range: the last layer is 3"),
+        (("--max-loss", 1, "--flops-levels", "10,100"), "100 is not between 0 and 100"),
+        (("--max-loss", 1, "--flops-levels", "1/0"), "is no list of percentages"),
+        (("--max-loss", 1, "-o", "tuned.json"), "a profile is read by the ending .toml"),
+    ],
+)
+def test_bad_input_is_told_before_any_work(
+    tiny_checkpoint, harmless, tmp_path, monkeypatch, options, message
+):
+    monkeypatch.setattr("fastadasp.export.studies.trials.build", None)  # must not be reached
+    monkeypatch.chdir(tmp_path)
+    result = call(tiny_checkpoint, *harmless, "-o", "tuned.toml", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr.splitlines()[-1]
+
+
+def test_a_work_folder_of_other_settings_is_refused_until_restart(
+    tiny_checkpoint, harmless, tmp_path, monkeypatch
+):
+    arguments = (tiny_checkpoint, *harmless, "--max-loss", 0, *SMALL, "-o", tmp_path / "a.toml")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "fastadasp.export.studies.tune.tune.choose", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
+        call(*arguments)
+    result = call(*arguments, "--beams", 2)
+    assert result.exit_code == 2
+    assert "other settings: search; go on with those, or start again with --restart" in result.stderr
+    assert call(*arguments, "--beams", 2, "--restart").exit_code == 0
+
+
+def test_levels_are_exact():
+    from fastadasp.export.studies.tune.options import TuneOptions
+
+    assert TuneOptions(0.0).levels[2] == Fraction(3, 10)
