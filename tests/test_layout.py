@@ -111,6 +111,14 @@ def test_the_parts_of_a_folder_do_not_import_each_other_in_a_circle(folder):
     assert not cycle_of(graph)
 
 
+def test_no_command_imports_another():
+    graph, folder = module_graph(), Path("export/commands")
+    commands = {path for path in graph[Path("export/cli.py")] if path.parent == folder}
+    assert len(commands) > 10
+    taken = {path: graph[path] & commands for path in graph if path.parent == folder}
+    assert not {str(path): found for path, found in taken.items() if found}
+
+
 def test_no_folder_is_too_wide_to_read():
     folders = {path.parent for top in ORDER for path in modules(top)} - {ROOT / "export" / "commands"}
     wide = {folder.name: len(list(folder.glob("*.py"))) - 1 for folder in folders}

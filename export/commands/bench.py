@@ -9,9 +9,8 @@ import click
 
 from ...runtime.benchmark.options import BenchmarkOptions
 from .output import check_output, write_json
-from .parameters import PATH, backend, listed, names, numbers
+from .parameters import PATH, backend, listed, load, names, numbers, onnxruntime_options
 from .progress import progress_bar
-from .run import load
 
 DEFAULTS = BenchmarkOptions()
 
@@ -56,11 +55,7 @@ DEFAULTS = BenchmarkOptions()
     "--warmup", type=int, default=DEFAULTS.warmup, show_default=True, help="Runs that are not counted."
 )
 @backend
-@click.option("--threads", type=int, default=DEFAULTS.threads, help="Threads of a run; 0 is one a core.")
-@click.option(
-    "--provider", "providers", multiple=True, metavar="NAME", help="Of ONNX Runtime, best first; repeatable."
-)
-@click.option("--lean", is_flag=True, help="Keep one copy of the weights, as in run.")
+@onnxruntime_options
 @click.option(
     "-o", "--output", type=PATH, metavar="FILE", help="Write all figures as JSON, with the environment."
 )

@@ -9,6 +9,8 @@ from typing import Any
 
 from ...profiles.errors import OutputError
 
+PROFILE_SUFFIX = ".toml"
+
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON whole or not at all.
@@ -38,3 +40,15 @@ def check_output(path: Path) -> None:
         raise OutputError(f"output {path} is a folder; give a file")
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise OutputError(f"output {path}: {folder} is no folder that can be written; choose another")
+
+
+def profile_name(path: Path) -> str:
+    """A profile is called as its file.
+
+    Raises:
+        OutputError: the file would not be read as a profile.
+    """
+    if path.suffix != PROFILE_SUFFIX:
+        ending = f"a profile is read by the ending {PROFILE_SUFFIX}"
+        raise OutputError(f"output {path}: {ending}; give {path}{PROFILE_SUFFIX}")
+    return path.stem

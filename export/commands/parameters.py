@@ -20,6 +20,7 @@ from ...runtime.runtime_options import RuntimeOptions
 
 if TYPE_CHECKING:
     from ...evaluation.clips.clip import ClipSet
+    from ...runtime import SpeechLM
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Number = TypeVar("Number", int, float)
@@ -205,6 +206,22 @@ def onnxruntime_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def load(artifact: Path, **values: Any) -> SpeechLM:
+    """Load an artifact as the options of a command say."""
+    from ...runtime import SpeechLM
+
+    providers = {"providers": values["providers"]} if values.get("providers") else {}
+    return SpeechLM.load(
+        artifact,
+        values.get("profile"),
+        backend=values["backend"],
+        threads=values["threads"],
+        prepack=not values["lean"],
+        verify=values["verify"],
+        **providers,
+    )
 
 
 def profile_options(command: Command) -> Command:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from .parameters import PATH, runtime_options, search_of, search_options
+from .parameters import PATH, load, runtime_options, search_of, search_options
 
 if TYPE_CHECKING:
     from ...runtime import GenerationResult, SpeechLM
@@ -43,22 +43,6 @@ def run(artifact: Path, clips: tuple[str, ...], **values: Any) -> None:
         _stream(model, clips, values["prompt"], search)
     else:
         _answer(model, clips, values["prompt"], search, as_json=values["as_json"])
-
-
-def load(artifact: Path, **values: Any) -> SpeechLM:
-    """Load an artifact as the options of a command say."""
-    from ...runtime import SpeechLM
-
-    providers = {"providers": values["providers"]} if values.get("providers") else {}
-    return SpeechLM.load(
-        artifact,
-        values.get("profile"),
-        backend=values["backend"],
-        threads=values["threads"],
-        prepack=not values["lean"],
-        verify=values["verify"],
-        **providers,
-    )
 
 
 def record(clip: str, result: GenerationResult) -> dict[str, Any]:

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...evaluation.options import EvalOptions
-from ...profiles.errors import OutputError
 from ...profiles.profile import profile_to_toml
 from ...runtime.decoding.options import SearchOptions
 from ...runtime.runtime_options import RuntimeOptions
 from ..studies.select_layer.options import SelectionOptions
 from .evaluation_parameters import require_metrics
-from .output import check_output, write_json, write_text
+from .output import check_output, profile_name, write_json, write_text
 from .parameters import (
     PATH,
     clip_options,
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from ..studies.select_layer.accuracy import LayerAccuracy
 
 DEFAULTS = SelectionOptions(Fraction(1, 2))
-SUFFIX = ".toml"
 
 
 @click.command("select-layer")
@@ -103,7 +101,8 @@ def select_layer(
     if values["flops_levels"] and not values["accuracy"]:
         raise click.UsageError("--flops-levels is what --accuracy evaluates; give that, too")
     own = {name: values[name] for name in ("positions", "reference_seconds", "resamples", "seed", "threads")}
-    options = SelectionOptions(flops / 100, name=profile_name(output), **own)
+    name = DEFAULTS.name if output is None else profile_name(output)
+    options = SelectionOptions(flops / 100, name=name, **own)
     accuracy = _accuracy_options(values)
     require("onnx", "torch")
     from ...evaluation.answers.work_folder import work_folder
@@ -152,15 +151,6 @@ def _measure(
 
     with progress_bar("build") as tick:
         return measure_layers(checkpoint, clips, options, levels, accuracy, folder, tick)
-
-
-def profile_name(output: Path | None) -> str:
-    """A profile is called as its file."""
-    if output is None:
-        return DEFAULTS.name
-    if output.suffix != SUFFIX:
-        raise OutputError(f"output {output}: a profile is read by the ending {SUFFIX}; give {output}{SUFFIX}")
-    return output.stem
 
 
 @contextmanager

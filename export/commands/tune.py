@@ -12,7 +12,7 @@ from ...profiles.keys import POSITIONS
 from ...profiles.profile import SCHEDULES, profile_to_toml
 from ..studies.tune.options import OBJECTIVES, TRIABLE, TuneOptions
 from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
-from .output import check_output, write_json, write_text
+from .output import check_output, profile_name, write_json, write_text
 from .parameters import (
     PATH,
     clip_options,
@@ -26,7 +26,6 @@ from .parameters import (
     search_options,
 )
 from .progress import progress_bar
-from .select_layer import profile_name
 
 DEFAULTS = TuneOptions(0.0)
 WER_TASK = "asr"
