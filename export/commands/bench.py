@@ -8,38 +8,33 @@ from typing import Any
 import click
 
 from ...runtime.benchmark.options import BenchmarkOptions
+from .command import StrictCommand
+from .lists import INTEGERS, NAMES, REALS, each_once, list_option
 from .output import check_output, write_json
-from .parameters import PATH, backend, listed, load, names, numbers, onnxruntime_options
+from .parameters import PATH, backend, load, onnxruntime_options
 from .progress import progress_bar
 
 DEFAULTS = BenchmarkOptions()
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.argument("artifact", type=PATH)
-@click.option(
+@list_option(
     "--profile",
     "profiles",
-    callback=names,
-    default=listed(DEFAULTS.profiles),
-    metavar="NAME,...",
-    help="Profiles, which take turns.  [default: all of the artifact]",
+    NAMES,
+    "Profiles, which take turns.",
+    otherwise="all of the artifact",
+    arrange=each_once,
 )
-@click.option(
-    "--beams",
-    callback=numbers(int),
-    default=listed(DEFAULTS.beams),
-    show_default=True,
-    metavar="N,...",
-    help="Numbers of beams.",
-)
-@click.option(
+@list_option("--beams", "beams", INTEGERS, "Numbers of beams.", metavar="N", default=DEFAULTS.beams)
+@list_option(
     "--audio-seconds",
-    callback=numbers(float),
-    default=listed(DEFAULTS.audio_seconds),
-    show_default=True,
-    metavar="S,...",
-    help="Lengths of audio.",
+    "audio_seconds",
+    REALS,
+    "Lengths of audio.",
+    metavar="S",
+    default=DEFAULTS.audio_seconds,
 )
 @click.option("--clip", type=PATH, metavar="FILE", help="Repeated to each length.  [default: seeded noise]")
 @click.option("--prompt", default=DEFAULTS.prompt, metavar="TEXT", help="Text of the requests.")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..options import ENGINES, PRECISIONS, PRODUCTS, WEIGHT_MODES, BuildOptions, EngineOptions
-from .parameters import PATH, Command, profile_options, read_profile, require
+from .command import Command, StrictCommand
+from .parameters import PATH, profile_options, read_profile, require
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,7 +42,7 @@ def engine_limits(command: Command) -> Command:
     return command
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.argument("checkpoint", type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, metavar="ART", help="The artifact's folder.")
 @profile_options
@@ -83,7 +84,7 @@ def build(
 ) -> None:
     """Build an artifact from CHECKPOINT.
 
-    Give --profile once for each profile. All of them share the weights and the decode graph.
+    All profiles share the weights and the decode graph.
     """
     require("onnx")
     begin = time.perf_counter()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ..check.options import CheckOptions, demo_clips
+from .command import StrictCommand
+from .lists import NAMES, list_option
 from .parameters import PATH, require
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 DEFAULTS = CheckOptions()
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.argument("source", type=PATH, required=False, metavar="ARTIFACT")
 @click.option(
     "--checkpoint",
@@ -25,25 +27,21 @@ DEFAULTS = CheckOptions()
     metavar="CHECKPOINT",
     help="Compare with this, not with the weights in ARTIFACT.",
 )
-@click.option(
-    "--profile", "profiles", multiple=True, metavar="NAME", help="A profile of ARTIFACT; all by default."
-)
+@list_option("--profile", "profiles", NAMES, "Profiles of ARTIFACT.", otherwise="all")
 @click.option(
     "--clip",
     "clips",
     multiple=True,
     type=PATH,
     metavar="FILE",
-    help="Audio to run on; clips of the demo by default.",
+    help="Audio to run on, repeatable; clips of the demo by default.",
 )
-@click.option(
+@list_option(
     "--backend",
     "backends",
-    multiple=True,
-    metavar="NAME",
+    NAMES,
+    "What is checked: onnxruntime, tensorrt.",
     default=DEFAULTS.backends,
-    show_default=True,
-    help="What is checked: onnxruntime, tensorrt.",
 )
 @click.option("--save", type=PATH, metavar="DIR", help="Keep inputs and reference outputs for Polygraphy.")
 @click.option(

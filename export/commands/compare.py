@@ -9,16 +9,15 @@ import click
 
 from ..studies.compare.methods import COMPARED_METHODS
 from ..studies.compare.options import CompareOptions
+from .command import StrictCommand
 from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
+from .lists import NAMES, PERCENTS, each_once, list_option, rising
 from .output import check_output, write_json
 from .parameters import (
     PATH,
     clip_options,
     clips_of,
-    listed,
-    names_option,
     onnxruntime_options,
-    percents,
     positions_option,
     reference_option,
     require,
@@ -30,19 +29,33 @@ DEFAULTS = CompareOptions()
 ALL = "all"
 
 
-@click.command("compare")
+@click.command("compare", cls=StrictCommand)
 @click.argument("checkpoint", type=PATH)
 @clip_options
-@names_option("--methods", ALL, f"Of {', '.join(COMPARED_METHODS)}.")
-@names_option("--schedules", ALL, f"Of {', '.join(DEFAULTS.schedules)}.")
-@click.option(
+@list_option(
+    "--methods",
+    "methods",
+    NAMES,
+    f"Of {', '.join(COMPARED_METHODS)}.",
+    default=(ALL,),
+    arrange=each_once,
+)
+@list_option(
+    "--schedules",
+    "schedules",
+    NAMES,
+    f"Of {', '.join(DEFAULTS.schedules)}.",
+    default=(ALL,),
+    arrange=each_once,
+)
+@list_option(
     "--flops",
     "levels",
-    callback=percents,
-    default=listed(float(100 * level) for level in DEFAULTS.levels),
-    show_default=True,
-    metavar="PERCENT,...",
-    help="Shares of the prefill FLOPs to remove, one a column.",
+    PERCENTS,
+    "Shares of the prefill FLOPs to remove, one a column.",
+    metavar="PERCENT",
+    default=DEFAULTS.levels,
+    arrange=rising,
 )
 @click.option(
     "--start-layer", type=int, default=DEFAULTS.start_layer, show_default=True, help="The first that reduces."

@@ -7,22 +7,24 @@ from typing import Any
 
 import click
 
+from .command import StrictCommand
 from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
+from .lists import NAMES, each_once, list_option
 from .output import check_output, write_json
-from .parameters import PATH, clip_options, clips_of, names, runtime_options, search_options
+from .parameters import PATH, clip_options, clips_of, runtime_options, search_options
 from .progress import progress_bar
 
 
-@click.command("eval")
+@click.command("eval", cls=StrictCommand)
 @click.argument("artifact", type=PATH)
 @clip_options
-@click.option(
+@list_option(
     "--profile",
     "profiles",
-    callback=names,
-    default="",
-    metavar="NAME,...",
-    help="Profiles; the first is what the others are compared with.  [default: all of the artifact]",
+    NAMES,
+    "Profiles; the first is what the others are compared with.",
+    otherwise="all of the artifact",
+    arrange=each_once,
 )
 @evaluation_options
 @search_options

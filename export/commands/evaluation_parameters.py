@@ -11,7 +11,8 @@ from ...evaluation.metrics.tasks import TASKS
 from ...evaluation.options import EvalOptions
 from ...runtime.decoding.options import SearchOptions
 from ...runtime.runtime_options import RuntimeOptions
-from .parameters import Command, require, search_of
+from .command import Command
+from .parameters import require, search_of
 
 DEFAULTS = EvalOptions()
 NORMALIZER_OF_TASK = ", ".join(f"{name} {task.normalizer}" for name, task in TASKS.items())

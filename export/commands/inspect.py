@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from .command import StrictCommand
 from .parameters import PATH
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.argument("artifact", type=PATH)
 @click.option("--verify", is_flag=True, help="Hash large weight files whole, too.")
 def inspect(artifact: Path, verify: bool) -> None:

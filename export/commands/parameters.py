@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,13 +16,13 @@ from ...profiles.profile import Profile, load_profile
 from ...runtime.backends import BACKENDS
 from ...runtime.decoding.options import SearchOptions
 from ...runtime.runtime_options import RuntimeOptions
+from .command import Command
+from .lists import NAMES, PROFILES, list_option
 
 if TYPE_CHECKING:
     from ...evaluation.clips.clip import ClipSet
     from ...runtime import SpeechLM
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-Number = TypeVar("Number", int, float)
 PATH = click.Path(path_type=Path)
 EARLY_STOPPING = {"false": False, "true": True, "never": "never"}
 
@@ -44,42 +43,9 @@ SEARCH: dict[str, tuple[str, Any, str]] = {
 """Field of `SearchOptions` -> flag, type, help."""
 
 
-def numbers(kind: type[Number]) -> Callable[[click.Context, click.Parameter, str], tuple[Number, ...]]:
-    """A callback that reads a list such as 1,5."""
-
-    def read(ctx: click.Context, param: click.Parameter, value: str) -> tuple[Number, ...]:
-        try:
-            return tuple(kind(part) for part in value.split(","))
-        except ValueError:
-            raise click.BadParameter(f"{value!r} is no list of numbers such as 1,5", ctx, param) from None
-
-    return read
-
-
 def exact(ctx: click.Context, param: click.Parameter, value: float | None) -> Fraction | None:
     """A callback that takes a number as it was typed, if it was: 0.1 is one tenth."""
     return None if value is None else Fraction(repr(value))
-
-
-def percents(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[Fraction, ...]:
-    """A callback that reads a list such as 10,20 as exact shares of 1, rising, each once."""
-    try:
-        shares = sorted({Fraction(part.strip()) / 100 for part in value.split(",")} if value else ())
-    except (ValueError, ZeroDivisionError):
-        raise click.BadParameter(f"{value!r} is no list of percentages such as 10,20", ctx, param) from None
-    if outside := [share for share in shares if not 0 < share < 1]:
-        raise click.BadParameter(f"{float(100 * outside[0]):g} is not between 0 and 100", ctx, param)
-    return tuple(shares)
-
-
-def names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
-    """A callback that reads a list such as full,sparse-30; each name counts once."""
-    return tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
-
-
-def listed(values: Iterable[object]) -> str:
-    """A default as such a list."""
-    return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
 
 
 def clip_options(command: Command) -> Command:
@@ -119,13 +85,6 @@ def reference_option(command: Command) -> Command:
         metavar="S",
         help="Length of audio for which ratios are solved.  [default: the mean of the clips]",
     )(command)
-
-
-def names_option(flag: str, default: str, text: str) -> Callable[[Command], Command]:
-    """An option that takes a list of names, and shows its default."""
-    return click.option(
-        flag, callback=names, default=default, show_default=True, metavar="NAME,...", help=text
-    )
 
 
 def positions_option(command: Command) -> Command:
@@ -192,13 +151,7 @@ def onnxruntime_options(command: Command) -> Command:
         click.option(
             "--threads", type=click.IntRange(min=0), default=0, help="Threads of a run; 0 is one a core."
         ),
-        click.option(
-            "--provider",
-            "providers",
-            multiple=True,
-            metavar="NAME",
-            help="ONNX Runtime provider, best first; repeatable.",
-        ),
+        list_option("--provider", "providers", NAMES, "ONNX Runtime providers, best first."),
         click.option(
             "--lean", is_flag=True, help="Keep one copy of the weights: less memory, slower beam steps."
         ),
@@ -226,8 +179,7 @@ def load(artifact: Path, **values: Any) -> SpeechLM:
 
 def profile_options(command: Command) -> Command:
     """Add the choice of profiles to build."""
-    text = "A profile, or a .toml file."
-    option = click.option("--profile", "profiles", multiple=True, required=True, metavar="NAME", help=text)
+    option = list_option("--profile", "profiles", PROFILES, "Profiles, or .toml files.", required=True)
     return option(profiles_folder(command))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ..options import ENGINE_PRECISIONS, EngineOptions
+from .command import StrictCommand
+from .lists import ListOf, list_option
 from .parameters import PATH, profile_options, read_profile, require
 
 if TYPE_CHECKING:
@@ -15,24 +18,27 @@ if TYPE_CHECKING:
     from ...runtime.tables.tables import Section
 
 
+COMPUTE_CAPABILITIES: ListOf[int] = ListOf(
+    "compute capabilities such as 80,90", partial(click.IntRange(min=80).convert, param=None, ctx=None)
+)
+
+
 @click.group()
 def plugins() -> None:
     """Build the reduction ops as plugins for TensorRT."""
 
 
-@plugins.command()
+@plugins.command(cls=StrictCommand)
 @click.option(
     "-o", "--output", type=PATH, required=True, metavar="DIR", help="Folder that receives the library."
 )
-@click.option(
+@list_option(
     "--sm",
     "sms",
-    type=click.IntRange(min=80),
-    multiple=True,
-    default=(80,),
-    show_default=True,
+    COMPUTE_CAPABILITIES,
+    "Compute capabilities to compile for, 80 = 8.0 or above.",
     metavar="SM",
-    help="Compute capability to compile for, 80 = 8.0; may be repeated.",
+    default=(80,),
 )
 def build(output: Path, sms: tuple[int, ...]) -> None:
     """Compile the kernels and the plugins around them; no GPU is needed."""
@@ -45,7 +51,7 @@ def build(output: Path, sms: tuple[int, ...]) -> None:
     show(console(), (_resources(built), "", lines))
 
 
-@plugins.command()
+@plugins.command(cls=StrictCommand)
 @click.argument("checkpoint", type=PATH)
 @click.option(
     "-o", "--output", type=PATH, required=True, metavar="DIR", help="New folder for graphs and weights."

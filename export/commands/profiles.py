@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...profiles.profile import Profile, builtin_names, load_profile, profile_to_toml
+from .command import StrictCommand
 from .parameters import PATH, profiles_folder, read_profile, require
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def profiles() -> None:
     """List reduction profiles, and show what one does to a model."""
 
 
-@profiles.command("list")
+@profiles.command("list", cls=StrictCommand)
 @profiles_folder
 def list_profiles(profiles_folder: Path | None) -> None:
     """List the built-in profiles, and those of a folder."""
@@ -36,7 +37,7 @@ def list_profiles(profiles_folder: Path | None) -> None:
     console().print(_profiles_table(found))
 
 
-@profiles.command()
+@profiles.command(cls=StrictCommand)
 @click.argument("name")
 @profiles_folder
 @click.option(

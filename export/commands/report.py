@@ -8,11 +8,12 @@ import click
 
 from ...profiles.errors import OutputError
 from ...runtime.tables.units import size
+from .command import StrictCommand
 from .output import check_output, write_text
 from .parameters import PATH, require
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.argument("results", type=PATH, nargs=-1, required=True, metavar="RESULTS...")
 @click.option("-o", "--output", type=PATH, required=True, metavar="FILE.html", help="The page.")
 def report(results: tuple[Path, ...], output: Path) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from .command import StrictCommand
+from .lists import NAMES, one_option
 from .parameters import PATH, load, runtime_options, search_of, search_options
 
 if TYPE_CHECKING:
@@ -20,10 +22,16 @@ if TYPE_CHECKING:
 STDIN = "-"
 
 
-@click.command()
+@click.command(cls=StrictCommand)
 @click.argument("artifact", type=PATH)
 @click.argument("clips", nargs=-1, required=True, metavar="CLIP...")
-@click.option("--profile", metavar="NAME", help="A profile of the artifact.  [default: its first one]")
+@one_option(
+    "--profile",
+    "profile",
+    NAMES,
+    "A profile of the artifact.  [default: its first one]",
+    instead="eval compares profiles, bench times them",
+)
 @click.option("--prompt", default="", metavar="TEXT", help='Text of the request, such as "<asr>".')
 @search_options
 @runtime_options

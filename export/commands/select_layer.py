@@ -15,14 +15,14 @@ from ...profiles.profile import profile_to_toml
 from ...runtime.decoding.options import SearchOptions
 from ...runtime.runtime_options import RuntimeOptions
 from ..studies.select_layer.options import SelectionOptions
+from .command import StrictCommand
 from .evaluation_parameters import require_metrics
+from .lists import PERCENTS, list_option, one_option, rising
 from .output import check_output, profile_name, write_json, write_text
 from .parameters import (
     PATH,
     clip_options,
     clips_of,
-    exact,
-    percents,
     positions_option,
     reference_option,
     require,
@@ -38,17 +38,17 @@ if TYPE_CHECKING:
 DEFAULTS = SelectionOptions(Fraction(1, 2))
 
 
-@click.command("select-layer")
+@click.command("select-layer", cls=StrictCommand)
 @click.argument("checkpoint", type=PATH)
 @clip_options
-@click.option(
+@one_option(
     "--flops",
-    type=click.FloatRange(0, 100, min_open=True, max_open=True),
-    callback=exact,
-    default=float(100 * DEFAULTS.flops_reduction),
-    show_default=True,
+    "flops_reduction",
+    PERCENTS,
+    "Share of the prefill FLOPs that one merge shall remove.",
     metavar="PERCENT",
-    help="Share of the prefill FLOPs that one merge shall remove.",
+    default=DEFAULTS.flops_reduction,
+    instead="a layer is chosen at one; --flops-levels evaluates at several",
 )
 @positions_option
 @reference_option
@@ -66,11 +66,14 @@ DEFAULTS = SelectionOptions(Fraction(1, 2))
 @click.option(
     "--accuracy", is_flag=True, help="Evaluate a merge at each layer on the same clips, as eval does."
 )
-@click.option(
+@list_option(
     "--flops-levels",
-    callback=percents,
-    metavar="PERCENT,...",
-    help="Evaluate at these FLOPs reductions.  [default: that of --flops]",
+    "flops_levels",
+    PERCENTS,
+    "Evaluate at these FLOPs reductions.",
+    metavar="PERCENT",
+    otherwise="that of --flops",
+    arrange=rising,
 )
 @click.option("--workers", type=int, default=1, show_default=True, help="Processes that share the clips.")
 @search_options
@@ -82,7 +85,7 @@ def select_layer(
     ctx: click.Context,
     /,
     checkpoint: Path,
-    flops: Fraction,
+    flops_reduction: Fraction,
     output: Path | None,
     results: Path | None,
     **values: Any,
@@ -102,7 +105,7 @@ def select_layer(
         raise click.UsageError("--flops-levels is what --accuracy evaluates; give that, too")
     own = {name: values[name] for name in ("positions", "reference_seconds", "resamples", "seed", "threads")}
     name = DEFAULTS.name if output is None else profile_name(output)
-    options = SelectionOptions(flops / 100, name=name, **own)
+    options = SelectionOptions(flops_reduction, name=name, **own)
     accuracy = _accuracy_options(values)
     require("onnx", "torch")
     from ...evaluation.answers.work_folder import work_folder

@@ -11,16 +11,15 @@ from ...profiles.errors import RequestError
 from ...profiles.keys import POSITIONS
 from ...profiles.profile import SCHEDULES, profile_to_toml
 from ..studies.tune.options import OBJECTIVES, TRIABLE, TuneOptions
+from .command import StrictCommand
 from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
+from .lists import LAYERS, NAMES, PERCENTS, each_once, list_option, rising
 from .output import check_output, profile_name, write_json, write_text
 from .parameters import (
     PATH,
     clip_options,
     clips_of,
-    listed,
-    names_option,
     onnxruntime_options,
-    percents,
     reference_option,
     require,
     search_options,
@@ -35,15 +34,7 @@ TUNED = (
 )
 
 
-def layers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...]:
-    """A callback that reads a list such as 0,2; each layer counts once."""
-    try:
-        return tuple(sorted({int(part) for part in value.split(",")})) if value else ()
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no list of layers such as 0,2", ctx, param) from None
-
-
-@click.command("tune")
+@click.command("tune", cls=StrictCommand)
 @click.argument("checkpoint", type=PATH)
 @clip_options
 @click.option(
@@ -62,27 +53,47 @@ def layers(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     show_default=True,
     help="Most FLOPs saved, fewest KV bytes, or least time of prefill and decode.",
 )
-@names_option("--methods", listed(DEFAULTS.methods), f"Among {', '.join(TRIABLE)}.")
-@names_option("--schedules", listed(DEFAULTS.schedules), f"Among {', '.join(SCHEDULES)}.")
-@click.option(
-    "--start-layers",
-    callback=layers,
-    metavar="N,...",
-    help="Where reduction begins.  [default: 0, 2, a quarter, a third and a half of the layers]",
+@list_option(
+    "--methods",
+    "methods",
+    NAMES,
+    f"Among {', '.join(TRIABLE)}.",
+    default=DEFAULTS.methods,
+    arrange=each_once,
 )
-@click.option(
+@list_option(
+    "--schedules",
+    "schedules",
+    NAMES,
+    f"Among {', '.join(SCHEDULES)}.",
+    default=DEFAULTS.schedules,
+    arrange=each_once,
+)
+@list_option(
+    "--start-layers",
+    "start_layers",
+    LAYERS,
+    "Where reduction begins.",
+    metavar="N",
+    otherwise="0, 2, a quarter, a third and a half of the layers",
+    arrange=rising,
+)
+@list_option(
     "--flops-levels",
     "levels",
-    callback=percents,
-    default=listed(float(100 * level) for level in DEFAULTS.levels),
-    show_default=True,
-    metavar="PERCENT,...",
-    help="FLOPs reductions that are tried.",
+    PERCENTS,
+    "FLOPs reductions that are tried.",
+    metavar="PERCENT",
+    default=DEFAULTS.levels,
+    arrange=rising,
 )
-@names_option(
+@list_option(
     "--positions",
-    listed(DEFAULTS.positions),
+    "positions",
+    NAMES,
     f"Whether rows close up after a reduction, or stay where they were: {', '.join(POSITIONS)}.",
+    default=DEFAULTS.positions,
+    arrange=each_once,
 )
 @reference_option
 @click.option(

@@ -43,7 +43,8 @@ def demo_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_eval(artifact: Path, manifest: Path, *args: object) -> Result:
     """`eval` within this process, of asr unless it is told otherwise; whatever is no exit is raised."""
-    command = ["eval", artifact, "--manifest", manifest, "--prompt", "<asr>", "--task", "asr", *args]
+    task = () if "--task" in args else ("--task", "asr")
+    command = ["eval", artifact, "--manifest", manifest, "--prompt", "<asr>", *task, *args]
     result = CliRunner().invoke(main, [str(arg) for arg in command])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception

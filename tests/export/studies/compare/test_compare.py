@@ -275,7 +275,8 @@ def test_a_clip_that_fails_is_listed_and_in_no_cell(clips, own_clips, tmp_path):
     ],
 )
 def test_bad_options_are_one_line(clips, tmp_path, options, message):
-    result = run_compare(clips, "-o", tmp_path / "compare.json", *options)
+    output = () if "-o" in options else ("-o", tmp_path / "compare.json")
+    result = run_compare(clips, *output, *options)
     assert result.exit_code == 2
     assert message in result.stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())

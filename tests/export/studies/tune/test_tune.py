@@ -292,7 +292,8 @@ def test_bad_input_is_told_before_any_work(
 ):
     monkeypatch.setattr("fastadasp.export.studies.trials.build", None)  # must not be reached
     monkeypatch.chdir(tmp_path)
-    result = call(tiny_checkpoint, *harmless, "-o", "tuned.toml", *options)
+    output = () if "-o" in options else ("-o", "tuned.toml")
+    result = call(tiny_checkpoint, *harmless, *output, *options)
     assert result.exit_code == 2
     assert message in result.stderr.splitlines()[-1]
 

@@ -1,0 +1,42 @@
+"""What every command is: a click command that loses no value without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+"""A function that is, or becomes, a command: what decorators of options take and give."""
+
+
+class StrictCommand(click.Command):
+    """A command that refuses an option of one value that is given twice, where click takes the last one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does it.
+
+        Raises:
+            click.BadParameter: an option of one value has several.
+        """
+        if not ctx.resilient_parsing:  # as for completion in a shell
+            self._refuse_repeated(ctx, list(args))
+        return super().parse_args(ctx, args)
+
+    def _refuse_repeated(self, ctx: click.Context, args: list[str]) -> None:
+        """Parse once more, and keep every value that is given."""
+        single = [param for param in self.params if isinstance(param, click.Option) and _takes_one(param)]
+        parser = self.make_parser(ctx)
+        for option in single:
+            parser.add_option(option, option.opts, option.name, action="append", nargs=option.nargs)
+        given, _, _ = parser.parse_args(args)
+        for option in single:
+            if len(values := given.get(option.name or "", ())) > 1:
+                texts = " and ".join(map(repr, values))
+                raise click.BadParameter(f"it takes one value, {texts} are given", ctx, option)
+
+
+def _takes_one(option: click.Option) -> bool:
+    """Flags say the same however often they are given."""
+    return not (option.multiple or option.is_flag or option.count)
