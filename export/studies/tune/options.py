@@ -12,7 +12,8 @@ from ....profiles.errors import RequestError
 from ....profiles.keys import POSITIONS
 from ....profiles.profile import CACHE_METHODS, DATA_DEPENDENT_METHODS, METHODS, SCHEDULES
 
-OBJECTIVES = ("flops", "kv", "latency")
+LATENCY = "latency"
+OBJECTIVES = ("flops", "kv", LATENCY)
 UNTRIABLE = ("full", *DATA_DEPENDENT_METHODS, *CACHE_METHODS)
 TRIABLE = tuple(name for name in METHODS if name not in UNTRIABLE)
 """Methods that can meet a FLOPs level, whatever the audio holds."""

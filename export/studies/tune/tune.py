@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from ....evaluation.clips.clip import ClipSet
-from ....evaluation.evaluation import Progress
+from ....evaluation.evaluation import Evaluation, Progress
 from ...checkpoint.checkpoint import Checkpoint
 from ...model.families.family import load_model
 from ..reference_request import mean_request
-from ..trials import BASELINE, build_trials
-from .choice import choose, finalists_of
+from ..trials import BASELINE, Trials, build_trials
+from .choice import Choice, choose, finalists_of
 from .halves import halves_of
-from .ladders import Candidate, all_candidates, ladders_of
-from .options import TuneOptions
-from .rounds import Rounds, mean_kv_bytes
+from .ladders import Candidate, Ladder, all_candidates, ladders_of
+from .options import LATENCY, TuneOptions
+from .rounds import Rounds, Tried, mean_kv_bytes
 from .search import highest_feasible
-from .timing import time_finalists
+from .timing import Timing, time_finalists
 from .tuning import Tuning
 
 
@@ -48,37 +49,24 @@ def tune(
     """
     halves = halves_of(clips, options.evaluation.seed)
     model = load_model(source := Checkpoint(checkpoint))
-    dims = model.decoder.dims
     reference = mean_request(source, model, halves.search.clips, options.reference_seconds)
     ladders = ladders_of(model, options, reference)
     profiles = [candidate.profile for candidate in all_candidates(ladders)]
     trials = build_trials(checkpoint, profiles, folder, options.evaluation, progress)
-    rounds = Rounds(trials, halves.search, dims, options.max_loss)
-    highest: list[Candidate | None] = highest_feasible(
-        [ladder.candidates for ladder in ladders], partial(rounds.judge, progress=progress)
-    )
-    first, within = rounds.evaluations[0], [rounds.tried[found.name] for found in highest if found]
-    timing = None
-    if options.objective == "latency" and within:
-        within = finalists_of(within)
-        names = [tried.candidate.name for tried in within]
-        timing = time_finalists(trials, names, first, float(reference.audio_seconds), options, progress)
-    full_kv_bytes = mean_kv_bytes(dims, first.answers, BASELINE)
+    rounds = Rounds(trials, halves.search, model.decoder.dims, options.max_loss)
+    highest = _highest(ladders, rounds, progress)
+    within = _within(options, rounds, highest)
+    timing = _timing(options, trials, rounds, within, float(reference.audio_seconds), progress)
+    full_kv_bytes = mean_kv_bytes(model.decoder.dims, rounds.evaluations[0].answers, BASELINE)
     choice = choose(options.objective, within, full_kv_bytes, timing)
-    held_out = None
-    if choice.tried is not None:
-        name = choice.tried.candidate.name
-        step = f"held-out half under {name}"
-        held_out = trials.evaluate(
-            "held-out", halves.held_out, [name], lambda _, done, total: progress(step, done, total)
-        )
+    held_out = _verdict(choice, trials, halves.held_out, progress)
     return Tuning(
         checkpoint=model.identity(checkpoint),
         options=options,
         reference=reference,
         halves=halves,
         ladders=ladders,
-        highest=tuple(highest),
+        highest=highest,
         tried=rounds.tried,
         rounds=tuple(rounds.evaluations),
         full_kv_bytes=full_kv_bytes,
@@ -86,3 +74,42 @@ def tune(
         choice=choice,
         held_out=held_out,
     )
+
+
+def _highest(ladders: Sequence[Ladder], rounds: Rounds, progress: Progress) -> tuple[Candidate | None, ...]:
+    """The highest candidate within the budget, of each ladder."""
+    rungs = [ladder.candidates for ladder in ladders]
+    return tuple(highest_feasible(rungs, partial(rounds.judge, progress=progress)))
+
+
+def _within(options: TuneOptions, rounds: Rounds, highest: Sequence[Candidate | None]) -> list[Tried]:
+    """What is chosen from: the highest of all ladders, of which few are worth the time of timing them."""
+    within = [rounds.tried[found.name] for found in highest if found]
+    return finalists_of(within) if options.objective == LATENCY else within
+
+
+def _timing(
+    options: TuneOptions,
+    trials: Trials,
+    rounds: Rounds,
+    finalists: Sequence[Tried],
+    seconds: float,
+    progress: Progress,
+) -> Timing | None:
+    """How long the finalists take, on so many seconds of audio, where that is the objective."""
+    if options.objective != LATENCY or not finalists:
+        return None
+    names = [tried.candidate.name for tried in finalists]
+    return time_finalists(trials, names, rounds.evaluations[0], seconds, options, progress)
+
+
+def _verdict(choice: Choice, trials: Trials, held_out: ClipSet, progress: Progress) -> Evaluation | None:
+    """The chosen candidate on clips that had no part in the choice."""
+    if choice.tried is None:
+        return None
+    name = choice.tried.candidate.name
+
+    def tick(_: str, done: int, total: int) -> None:
+        progress(f"held-out half under {name}", done, total)
+
+    return trials.evaluate("held-out", held_out, [name], tick)
