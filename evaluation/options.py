@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..profiles.errors import RequestError
+from ..profiles.faults import count_faults
 from ..runtime.decoding.options import SearchOptions
 from ..runtime.runtime_options import RuntimeOptions
 from .metrics.normalizers import NORMALIZERS
@@ -37,8 +38,6 @@ class EvalOptions:
 
 
 def _faults(options: EvalOptions) -> Iterator[str]:
-    for name, least in _LEAST.items():
-        if getattr(options, name) < least:
-            yield f"{name} is {getattr(options, name)}: give a whole number of at least {least}"
+    yield from count_faults(options, _LEAST)
     if options.normalizer is not None and options.normalizer not in NORMALIZERS:
         yield f"normalizer {options.normalizer!r} is unknown; choose {', '.join(NORMALIZERS)}"

@@ -153,8 +153,8 @@ def test_a_faulty_clip_does_not_lose_the_answers_before_it(
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--beams", "num_beams is 0: give an integer of at least 1"),
-        ("--max-new-tokens", "max_new_tokens is 0: give an integer of at least 1"),
+        ("--beams", "num_beams is 0: give a whole number of at least 1"),
+        ("--max-new-tokens", "max_new_tokens is 0: give a whole number of at least 1"),
     ],
 )
 def test_beams_and_tokens_below_one(tiny_artifact: Path, clip: Path, option: str, message: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...profiles.errors import RequestError
+from ...profiles.faults import count_fault, count_faults
 
 _LEAST = {"new_tokens": 1, "runs": 1, "warmup": 0, "threads": 0}
 
@@ -32,12 +33,9 @@ class BenchmarkOptions:
 
 
 def _faults(options: BenchmarkOptions) -> Iterator[str]:
-    for name, least in _LEAST.items():
-        if getattr(options, name) < least:
-            yield f"{name} is {getattr(options, name)}: give a whole number of at least {least}"
+    yield from count_faults(options, _LEAST)
     for beams in options.beams:
-        if beams < 1:
-            yield f"beams is {beams}: give a whole number of at least 1"
+        yield from count_fault("beams", beams, 1)
     for seconds in options.audio_seconds:
         if not 0 < seconds < math.inf:
             yield f"audio_seconds is {seconds:g}: give a number above 0"

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 
 from ...profiles.errors import RequestError
+from ...profiles.faults import count_faults, is_count
 
 _LEAST = {
     "num_beams": 1,
@@ -50,29 +51,22 @@ class SearchOptions:
         return self.num_beams + len(self.eos_token_ids)
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
 def _is_finite(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _count_faults(options: SearchOptions) -> Iterator[str]:
-    counts = {name: getattr(options, name) for name in _LEAST}
-    wrong = {name for name, value in counts.items() if not _is_count(value) or value < _LEAST[name]}
-    for name in counts:
-        if name in wrong:
-            yield f"{name} is {counts[name]!r}: give an integer of at least {_LEAST[name]}"
+    yield from count_faults(options, _LEAST)
     for name, limit in _NOT_MORE:
-        if not wrong & {name, limit} and counts[name] > counts[limit]:
-            yield f"{name} is {counts[name]} and {limit} {counts[limit]}: lower the first or raise the second"
+        value, most = getattr(options, name), getattr(options, limit)
+        if is_count(value, _LEAST[name]) and is_count(most, _LEAST[limit]) and value > most:
+            yield f"{name} is {value} and {limit} {most}: lower the first or raise the second"
 
 
 def _penalty_faults(options: SearchOptions) -> Iterator[str]:
     if not _is_finite(options.length_penalty):
         yield f"length_penalty is {options.length_penalty!r}: give a finite number"
-    elif _is_count(options.max_new_tokens) and not _fits_float32(options):
+    elif is_count(options.max_new_tokens) and not _fits_float32(options):
         yield f"length_penalty is {options.length_penalty!r}: give a number nearer to 0, for scores overflow"
     penalty = options.repetition_penalty
     if not _is_finite(penalty) or not 1 <= penalty <= _LARGEST_PENALTY:
@@ -91,5 +85,5 @@ def _stop_faults(options: SearchOptions) -> Iterator[str]:
     if not isinstance(options.early_stopping, bool) and options.early_stopping != "never":
         yield f"early_stopping is {options.early_stopping!r}: give False, True or 'never'"
     ids = options.eos_token_ids
-    if not isinstance(ids, tuple) or not all(_is_count(token) and token >= 0 for token in ids):
+    if not isinstance(ids, tuple) or not all(map(is_count, ids)):
         yield f"eos_token_ids is {ids!r}: give a tuple of token ids of at least 0"

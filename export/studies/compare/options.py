@@ -8,12 +8,14 @@ from fractions import Fraction
 
 from ....evaluation.options import EvalOptions
 from ....profiles.errors import RequestError
+from ....profiles.faults import count_faults
 from ....profiles.keys import POSITIONS
 from ....profiles.schedule import SCHEDULES
 from .methods import COMPARED_METHODS
 
 DEFAULT_LEVELS = tuple(Fraction(percent, 100) for percent in (10, 20, 30, 40, 50))
 DEFAULT_EVALUATION = EvalOptions()
+_LEAST = {"start_layer": 0, "seeds": 1}
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,7 @@ def _faults(options: CompareOptions) -> Iterator[str]:
     yield from _unknown("positions", (options.positions,), POSITIONS)
     if not options.levels or not all(0 < level < 1 for level in options.levels):
         yield "FLOPs reductions must lie between 0 and 100 %, both excluded: name one or more"
-    for name, least in {"start_layer": 0, "seeds": 1}.items():
-        if getattr(options, name) < least:
-            yield f"{name} is {getattr(options, name)}: give a whole number of at least {least}"
+    yield from count_faults(options, _LEAST)
     if options.reference_seconds is not None and options.reference_seconds <= 0:
         yield f"reference_seconds is {float(options.reference_seconds):g}: give a length above 0"
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ....profiles.errors import RequestError
+from ....profiles.faults import count_faults
 from ....profiles.keys import POSITIONS
 
 ENOUGH_CLIPS = 32
+_LEAST = {"resamples": 1, "seed": 0, "threads": 0}
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,5 @@ class SelectionOptions:
             raise RequestError(f"a FLOPs reduction of {percent:g} %: give one between 0 and 100")
         if self.positions not in POSITIONS:
             raise RequestError(f"positions {self.positions!r} are unknown: choose {' or '.join(POSITIONS)}")
-        least = {"resamples": 1, "seed": 0, "threads": 0}
-        if low := [name for name, value in least.items() if getattr(self, name) < value]:
-            raise RequestError("; ".join(f"{n} is {getattr(self, n)}: at least {least[n]}" for n in low))
+        if faults := list(count_faults(self, _LEAST)):
+            raise RequestError("; ".join(faults))

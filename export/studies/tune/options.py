@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from ....evaluation.options import EvalOptions
 from ....profiles.errors import RequestError
+from ....profiles.faults import count_faults
 from ....profiles.keys import POSITIONS
 from ....profiles.profile import CACHE_METHODS, DATA_DEPENDENT_METHODS, METHODS, SCHEDULES
 
@@ -61,6 +62,4 @@ def _faults(options: TuneOptions) -> Iterator[str]:
             yield f"{name}: nothing to try; give at least one"
     if low := [layer for layer in options.start_layers if layer < 0]:
         yield f"start layer {low[0]}: layers count from 0"
-    for name, least in _LEAST.items():
-        if getattr(options, name) < least:
-            yield f"{name} is {getattr(options, name)}: give a whole number of at least {least}"
+    yield from count_faults(options, _LEAST)

@@ -460,7 +460,7 @@ def test_history_outside_the_vocabulary_lowers_nothing():
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"num_beams": 0}, "num_beams is 0: give an integer of at least 1"),
+        ({"num_beams": 0}, "num_beams is 0: give a whole number of at least 1"),
         ({"num_beams": True}, "num_beams is True"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
         ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5"),
