@@ -21,6 +21,16 @@ TOP_LOGITS = "top_logits"
 TOP_IDS = "top_ids"
 LOG_SUM_EXP = "log_sum_exp"
 
+FRAMES = "frames"
+AUDIO = "audio"
+TEXT_BEFORE = "text_before"
+TEXT_AFTER = "text_after"
+CANDIDATES = "candidates"
+BEAMS = "beams"
+POOL = "pool"
+POOL_GROWN = "pool_grown"
+"""Dynamic axes, beside one of `prefix_axis` in each layer."""
+
 FLOAT, INT64, BOOL = "float32", "int64", "bool"
 ACTIVATION = "activation"
 """The number format of the graph: float32, or what an engine was built in."""
@@ -41,6 +51,11 @@ class Signature:
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+
+def prefix_axis(layer: int) -> str:
+    """Rows of the prompt in the cache of one layer, as an axis."""
+    return f"prefix_{layer}"
 
 
 def prefix_key(layer: int) -> str:
@@ -68,29 +83,34 @@ def grown(name: str) -> str:
     return f"{name}.grown"
 
 
+def cache_names(layer: int) -> tuple[str, str, str, str]:
+    """All keys and values that one layer reads in a decode step."""
+    return prefix_key(layer), prefix_value(layer), pool_key(layer), pool_value(layer)
+
+
 def encoder_signature(num_mel_bins: int, hidden_size: int) -> Signature:
     """One window of audio: log-mel frames in, decoder rows out."""
     return Signature(
         inputs=(
-            TensorSpec(MEL, FLOAT, (num_mel_bins, "frames")),
+            TensorSpec(MEL, FLOAT, (num_mel_bins, FRAMES)),
             TensorSpec(ENCODER_ROWS, INT64, (1,)),
         ),
-        outputs=(TensorSpec(AUDIO_EMBEDS, ACTIVATION, ("audio", hidden_size)),),
+        outputs=(TensorSpec(AUDIO_EMBEDS, ACTIVATION, (AUDIO, hidden_size)),),
     )
 
 
 def prefill_signature(dims: DecoderDims) -> Signature:
     """The whole prompt: scores of the first token and the prefix of every layer."""
     prefix = [
-        TensorSpec(name, ACTIVATION, (dims.num_kv_heads, f"prefix_{layer}", dims.head_dim))
+        TensorSpec(name, ACTIVATION, (dims.num_kv_heads, prefix_axis(layer), dims.head_dim))
         for layer in range(dims.num_layers)
         for name in (prefix_key(layer), prefix_value(layer))
     ]
     return Signature(
         inputs=(
-            TensorSpec(PREFIX_IDS, INT64, ("text_before",)),
-            TensorSpec(AUDIO_EMBEDS, ACTIVATION, ("audio", dims.hidden_size)),
-            TensorSpec(SUFFIX_IDS, INT64, ("text_after",)),
+            TensorSpec(PREFIX_IDS, INT64, (TEXT_BEFORE,)),
+            TensorSpec(AUDIO_EMBEDS, ACTIVATION, (AUDIO, dims.hidden_size)),
+            TensorSpec(SUFFIX_IDS, INT64, (TEXT_AFTER,)),
             TensorSpec(NUM_CANDIDATES, INT64, (1,)),
         ),
         outputs=(*_scores(1), *prefix),
@@ -106,27 +126,27 @@ def decode_signature(dims: DecoderDims) -> Signature:
     prefix, pool, pool_grown = [], [], []
     for layer in range(dims.num_layers):
         for name in (prefix_key(layer), prefix_value(layer)):
-            prefix.append(TensorSpec(name, ACTIVATION, (kv_heads, f"prefix_{layer}", head_dim)))
+            prefix.append(TensorSpec(name, ACTIVATION, (kv_heads, prefix_axis(layer), head_dim)))
         for name in (pool_key(layer), pool_value(layer)):
-            pool.append(TensorSpec(name, ACTIVATION, (kv_heads, "pool", head_dim)))
-            pool_grown.append(TensorSpec(grown(name), ACTIVATION, (kv_heads, "pool_grown", head_dim)))
+            pool.append(TensorSpec(name, ACTIVATION, (kv_heads, POOL, head_dim)))
+            pool_grown.append(TensorSpec(grown(name), ACTIVATION, (kv_heads, POOL_GROWN, head_dim)))
     return Signature(
         inputs=(
-            TensorSpec(TOKEN_IDS, INT64, ("beams",)),
+            TensorSpec(TOKEN_IDS, INT64, (BEAMS,)),
             TensorSpec(STEP, INT64, (1,)),
-            TensorSpec(POOL_MASK, BOOL, ("beams", "pool_grown")),
+            TensorSpec(POOL_MASK, BOOL, (BEAMS, POOL_GROWN)),
             TensorSpec(NUM_CANDIDATES, INT64, (1,)),
             *prefix,
             *pool,
         ),
-        outputs=(*_scores("beams"), *pool_grown),
+        outputs=(*_scores(BEAMS), *pool_grown),
     )
 
 
 def _scores(rows: int | str) -> tuple[TensorSpec, ...]:
     """Raw logits of the best tokens in falling order, and what turns them into log-probabilities."""
     return (
-        TensorSpec(TOP_LOGITS, FLOAT, (rows, "candidates")),
-        TensorSpec(TOP_IDS, INT64, (rows, "candidates")),
+        TensorSpec(TOP_LOGITS, FLOAT, (rows, CANDIDATES)),
+        TensorSpec(TOP_IDS, INT64, (rows, CANDIDATES)),
         TensorSpec(LOG_SUM_EXP, FLOAT, (rows,)),
     )

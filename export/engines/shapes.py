@@ -40,7 +40,7 @@ def encoder_profile(model: SpeechModelSpec) -> OptimizationProfile:
     """One window of audio, of any length up to the whole."""
     frames = model.front_end.log_mel.max_frames
     rows = Range(ENCODER_ROWS_A_TOKEN, frames // FRAMES_A_ROW, frames // FRAMES_A_ROW)
-    ranges = {"frames": Range(2 * FRAMES_A_ROW, frames, frames), sig.ENCODER_ROWS: rows}
+    ranges = {sig.FRAMES: Range(2 * FRAMES_A_ROW, frames, frames), sig.ENCODER_ROWS: rows}
     signature = sig.encoder_signature(model.encoder.num_mel_bins, model.decoder.dims.hidden_size)
     return _profile(signature, ranges)
 
@@ -53,9 +53,9 @@ def prefill_profile(model: SpeechModelSpec, audio_rows: int, options: EngineOpti
     least = 1 + model.front_end.bos_rows + model.front_end.eos_rows
     text = Range(1, min(16, options.max_text_rows), options.max_text_rows)
     ranges = {
-        "text_before": text,
-        "text_after": text,
-        "audio": Range(least, max(least, audio_rows // 2), audio_rows),
+        sig.TEXT_BEFORE: text,
+        sig.TEXT_AFTER: text,
+        sig.AUDIO: Range(least, max(least, audio_rows // 2), audio_rows),
         sig.NUM_CANDIDATES: _candidates(model.decoder.dims, options),
     }
     return _profile(sig.prefill_signature(model.decoder.dims), ranges)
@@ -67,12 +67,12 @@ def decode_profile(model: SpeechModelSpec, audio_rows: int, options: EngineOptio
     pool = options.max_new_tokens * options.max_beams
     prefix = Range(1, max(1, longest // 2), longest)
     ranges = {
-        "beams": Range(1, options.max_beams, options.max_beams),
-        "pool": Range(0, pool // 2, pool),
-        "pool_grown": Range(1, pool // 2 + options.max_beams, pool + options.max_beams),
+        sig.BEAMS: Range(1, options.max_beams, options.max_beams),
+        sig.POOL: Range(0, pool // 2, pool),
+        sig.POOL_GROWN: Range(1, pool // 2 + options.max_beams, pool + options.max_beams),
         sig.NUM_CANDIDATES: _candidates(model.decoder.dims, options),
     }
-    ranges |= {f"prefix_{layer}": prefix for layer in range(model.decoder.dims.num_layers)}
+    ranges |= {sig.prefix_axis(layer): prefix for layer in range(model.decoder.dims.num_layers)}
     return _profile(sig.decode_signature(model.decoder.dims), ranges)
 
 

@@ -326,7 +326,7 @@ class _Decode(_Layers):
         )
         prefix = sig.prefix_key(i), sig.prefix_value(i)
         out = self.lowering.decode_attention(g, name, dims, query, prefix, pool, bias)
-        return g.shaped(out, ("beams", dims.query_width))
+        return g.shaped(out, (sig.BEAMS, dims.query_width))
 
     def _angles_here(self, i: int) -> Angles:
         """Every beam stands at the same position: this layer's prefix length plus the step."""

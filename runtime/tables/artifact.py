@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from ...profiles.flops import ResolvedProfile
+from ...profiles.signature import cache_names
 from ..artifact.artifact import Artifact
 from ..artifact.engines import Engines
 from ..artifact.manifest import FORMAT_VERSION, Manifest
@@ -13,7 +14,6 @@ from .tables import Section, columns
 from .units import ABSENT, ranges, seconds, size
 
 HASH_CHARACTERS = 12
-CACHES = ("prefix_key", "prefix_value", "pool_key", "pool_value")  # their sizes follow from the others
 
 
 def artifact_sections(artifact: Artifact, verified: str) -> Iterator[Section]:
@@ -72,12 +72,13 @@ def _ratios(resolved: ResolvedProfile) -> str:
 
 def _engines(manifest: Manifest, engines: Engines) -> Section:
     table = columns("engine", "plugin layers", "longest inputs", "size", "built in", left=3)
+    caches = {name for layer in range(manifest.decoder.dims.num_layers) for name in cache_names(layer)}
     for name, plan in engines.plans.items():
         layers = ", ".join(f"{count} {layer}" for layer, count in plan.plugin_layers.items())
         shapes = (
             f"{tensor} {_shape(largest)}"
             for tensor, (_, _, largest) in plan.shapes.items()
-            if not tensor.startswith(CACHES)
+            if tensor not in caches  # whose sizes follow from the others
         )
         built_in = f"{plan.seconds:.1f} s"
         plan_size = size(manifest.files[plan.file].size)
