@@ -90,8 +90,8 @@ def profile_cost(
     resolved = resolve_for(profile, model)
     seconds = float(profile.reference_audio_seconds) if audio_seconds is None else audio_seconds
     text = profile.reference_text_tokens if text_tokens is None else text_tokens
-    frames, front_end, bos = audio_rows(model, seconds), model.front_end, int(profile.include_audio_bos)
-    others = max(0, text + front_end.bos_rows + front_end.eos_rows - bos)
+    frames, bos = audio_rows(model, seconds), int(profile.include_audio_bos)
+    others = max(0, text + model.front_end.rows_around - bos)
     dims = model.decoder.dims
     return ProfileCost(
         resolved=resolved,

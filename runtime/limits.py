@@ -88,7 +88,7 @@ def check_engines(
 def _rows(manifest: Manifest, audio: Audio) -> tuple[int, int]:
     """Decoder rows that the audio makes, and those that the encoder sets around them."""
     front_end = manifest.front_end
-    return front_end.audio_frames(len(audio.samples)), front_end.bos_rows + front_end.eos_rows
+    return front_end.audio_tokens(len(audio.samples)), front_end.rows_around
 
 
 def _engine_faults(limits: Engines, ids: PromptIds, search: SearchOptions) -> Iterator[str]:

@@ -28,7 +28,7 @@ from fastadasp.export import pipeline
 from fastadasp.export.cli import main
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.artifact import artifact, hashing
-from fastadasp.runtime.artifact.manifest import parse_manifest
+from fastadasp.runtime.artifact.manifest import FORMAT_VERSION, parse_manifest
 
 RATE = 16000
 SMALL, LARGE = 200_000, 20_000_000  # bytes; the tiny artifact lies in between
@@ -431,10 +431,12 @@ def test_missing_files_of_an_artifact_are_all_named(own_artifact: Path, clip: Pa
     assert "weights/model.safetensors is missing" in line
 
 
-def test_artifact_of_another_format_version(own_artifact: Path) -> None:
-    edit(own_artifact / "manifest.json", format_version=99)
+@pytest.mark.parametrize("version", [3, 99])
+def test_artifact_of_another_format_version(own_artifact: Path, version: int) -> None:
+    edit(own_artifact / "manifest.json", format_version=version)
     line = fault("inspect", own_artifact)
-    assert "format version 99, this version of fastadasp-export reads 3; build the artifact again" in line
+    read = f"this version of fastadasp-export reads {FORMAT_VERSION}"
+    assert f"format version {version}, {read}; build the artifact again" in line
 
 
 # Output

@@ -14,7 +14,6 @@ from ...profiles import signature as sig
 from ...runtime.artifact.artifact import Artifact
 from ...runtime.artifact.manifest import Manifest
 from ...runtime.audio.encoder import AudioEncoder
-from ...runtime.audio.front_end import ENCODER_ROWS_A_TOKEN
 from ...runtime.audio.log_mel import encoder_rows, log_mel_windows
 from ...runtime.audio.read import load_audio
 from ...runtime.decoding.kv_cache import KVCache
@@ -56,8 +55,8 @@ def clip_cases(artifact: Artifact, clips: Sequence[Path], encoder: Session) -> l
 def random_cases(manifest: Manifest, scale: float) -> list[Case]:
     """Random mel frames, audio rows of standard deviation `scale`, and ids; and spans of 1 and 2 rows."""
     rng = np.random.default_rng(SEED)
-    lengths = {"random": manifest.front_end.audio_frames(_samples(manifest)), **SHORT_SPANS}
-    around = manifest.front_end.bos_rows + manifest.front_end.eos_rows
+    lengths = {"random": manifest.front_end.audio_tokens(_samples(manifest)), **SHORT_SPANS}
+    around = manifest.front_end.rows_around
     return [
         Case(
             label,
@@ -104,7 +103,7 @@ def _clip(artifact: Artifact, path: Path, encoder: Session) -> Case:
     windows = [
         {sig.MEL: window.mel, sig.ENCODER_ROWS: np.array([window.encoder_rows])}
         for window in log_mel_windows(audio.samples, config)
-        if window.encoder_rows >= ENCODER_ROWS_A_TOKEN
+        if manifest.front_end.tokens_of(window.encoder_rows)
     ]
     rows = AudioEncoder(encoder, manifest.front_end).encode(audio.samples, Stopwatch())
     return Case(path.stem, windows, rows, prompt)
@@ -125,10 +124,10 @@ def _random_prompt(manifest: Manifest, rng: np.random.Generator) -> PromptIds:
 
 def _random_window(manifest: Manifest, rng: np.random.Generator) -> Feed:
     config, samples = manifest.front_end.log_mel, _samples(manifest)
-    frames = samples // config.hop_length
-    mel = np.zeros((config.num_mel_bins, min(frames + 2, config.max_frames)), np.float32)
+    rows, frames = encoder_rows(samples, config), samples // config.hop_length
+    mel = np.zeros((config.num_mel_bins, config.frames_of(rows)), np.float32)
     mel[:, :frames] = _normal(rng, config.num_mel_bins, frames)
-    return {sig.MEL: mel, sig.ENCODER_ROWS: np.array([encoder_rows(samples, config)])}
+    return {sig.MEL: mel, sig.ENCODER_ROWS: np.array([rows])}
 
 
 def _samples(manifest: Manifest) -> int:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from ...profiles.errors import CheckpointError, DependencyError
 from ...profiles.profile import Profile
+from ...runtime.audio.log_mel import LogMelConfig
 from ...runtime.speech_lm import SpeechLM
 from ..checkpoint.checkpoint import Checkpoint
 from ..model.families.family import load_model
@@ -73,11 +74,16 @@ class Setting:
 class Golden:
     """A recorded prompt and its settings."""
 
-    mel: npt.NDArray[np.float32]  # (bins, frames): those that the encoder reads
-    encoder_rows: int
+    mel: npt.NDArray[np.float32]  # (bins, frames), filled up with silence
+    mel_frames: int  # of these carry audio
     ids: npt.NDArray[np.int64]  # (prompt,)
     span: tuple[int, int]  # places of the first and the last audio row, which are bos and eos
     settings: tuple[Setting, ...]
+
+    def window(self, config: LogMelConfig) -> tuple[npt.NDArray[np.float32], int]:
+        """The frames that the encoder reads, and its rows that carry audio."""
+        rows = config.rows_of(self.mel_frames)
+        return np.ascontiguousarray(self.mel[:, : config.frames_per_row * rows]), rows
 
 
 def check_golden(
@@ -104,7 +110,7 @@ def check_golden(
         profiles = tuple(setting.profile for setting in golden.settings)
         build(checkpoint, target, BuildOptions(profiles, weights="copy"))
         model = SpeechLM.load(target, prepack=False)
-        rows = model.audio_encoder.encode_window(golden.mel, golden.encoder_rows)
+        rows = model.audio_encoder.encode_window(*golden.window(model.manifest.front_end.log_mel))
         for i in range(len(golden.settings)):
             results.append(_compare(model, golden, rows, i, atol))
             report(results[-1])
@@ -133,11 +139,10 @@ def _golden(content: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) 
     config, settings = content["config"], content["settings"]
     if not settings:
         raise ValueError("golden.json has no setting")
-    encoder_rows = (config["mel_frames"] - 1) // 2 + 1
     start, end = map(operator.index, config["span"])
     return Golden(
-        mel=np.ascontiguousarray(arrays["mel"][0, :, : 2 * encoder_rows], np.float32),
-        encoder_rows=encoder_rows,
+        mel=arrays["mel"][0, :, :].astype(np.float32),
+        mel_frames=operator.index(config["mel_frames"]),
         ids=arrays["input_ids"][0].astype(np.int64, casting="safe"),
         span=(start, end),
         settings=tuple(_setting(i, entry, arrays[f"logits.{i}"]) for i, entry in enumerate(settings)),
@@ -160,12 +165,15 @@ def _setting(i: int, entry: Mapping[str, Any], logits: Floats) -> Setting:
 
 def _faults(golden: Golden, model: SpeechModelSpec) -> Iterator[str]:
     """Why this model cannot have given the recording."""
-    (start, end), rows, num_ids = golden.span, golden.encoder_rows, len(golden.ids)
+    (start, end), num_ids = golden.span, len(golden.ids)
     front_end, positions, vocab = model.front_end, model.decoder.max_positions, model.decoder.dims.vocab_size
-    audio = rows // 2 + front_end.bos_rows + front_end.eos_rows
-    bins, frames = model.encoder.num_mel_bins, front_end.log_mel.max_frames
-    if len(golden.mel) != bins or not 2 <= rows <= frames // 2 or golden.mel.shape[1] < 2 * rows - 1:
-        yield f"mel {golden.mel.shape} or mel_frames is out of range: ({bins}, 3 to {frames}) is expected"
+    config, least, bins = front_end.log_mel, front_end.least_encoder_rows, model.encoder.num_mel_bins
+    mel, rows = golden.window(config)
+    audio = front_end.tokens_of(rows) + front_end.rows_around
+    in_range = least <= rows <= config.max_rows and mel.shape[1] >= config.least_frames_of(rows)
+    if len(mel) != bins or not in_range:
+        frames = f"{config.least_frames_of(least)} to {config.max_frames}"
+        yield f"mel {mel.shape} or mel_frames is out of range: ({bins}, {frames}) is expected"
     if not 0 <= start < end < num_ids or end - start + 1 != audio:
         yield f"span {start} to {end} is out of range: {audio} places of the prompt's {num_ids} are expected"
     text = [*golden.ids[:start].tolist(), *golden.ids[end + 1 :].tolist()]

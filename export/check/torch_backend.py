@@ -82,9 +82,10 @@ class TorchBackend:
 
     def _encode(self, inputs: Arrays) -> dict[str, Array]:
         mel, rows = inputs[sig.MEL], int(inputs[sig.ENCODER_ROWS][0])
-        window = np.zeros((len(mel), self.manifest.front_end.log_mel.max_frames), np.float32)
+        log_mel = self.manifest.front_end.log_mel
+        window = np.zeros((len(mel), log_mel.max_frames), np.float32)
         window[:, : mel.shape[1]] = mel
-        return {sig.AUDIO_EMBEDS: encode_window(self.model, window, 2 * rows)}
+        return {sig.AUDIO_EMBEDS: encode_window(self.model, window, log_mel.frames_per_row * rows)}
 
     def _prefill(self, profile: str | None) -> Run:
         def run(inputs: Arrays) -> dict[str, Array]:

@@ -9,12 +9,10 @@ from ...profiles import signature as sig
 from ...profiles.errors import EngineError
 from ...profiles.flops import DecoderDims
 from ...profiles.signature import Signature
-from ...runtime.audio.front_end import ENCODER_ROWS_A_TOKEN
 from ..model.spec import SpeechModelSpec
 from ..options import EngineOptions
 
 LARGEST_TOP_K = 3840  # TensorRT's own limit
-FRAMES_A_ROW = 2  # log-mel frames of one encoder row
 
 
 @dataclass(frozen=True)
@@ -37,20 +35,23 @@ class OptimizationProfile:
 
 
 def encoder_profile(model: SpeechModelSpec) -> OptimizationProfile:
-    """One window of audio, of any length up to the whole."""
-    frames = model.front_end.log_mel.max_frames
-    rows = Range(ENCODER_ROWS_A_TOKEN, frames // FRAMES_A_ROW, frames // FRAMES_A_ROW)
-    ranges = {sig.FRAMES: Range(2 * FRAMES_A_ROW, frames, frames), sig.ENCODER_ROWS: rows}
+    """One window of audio, of any length that gives a token up to the whole."""
+    log_mel, least = model.front_end.log_mel, model.front_end.least_encoder_rows
+    rows, frames = log_mel.max_rows, log_mel.max_frames
+    ranges = {
+        sig.FRAMES: Range(min(least * log_mel.frames_per_row, frames), frames, frames),
+        sig.ENCODER_ROWS: Range(least, rows, rows),
+    }
     signature = sig.encoder_signature(model.encoder.num_mel_bins, model.decoder.dims.hidden_size)
     return _profile(signature, ranges)
 
 
 def prefill_profile(model: SpeechModelSpec, audio_rows: int, options: EngineOptions) -> OptimizationProfile:
-    """Prompts of one audio frame up to `audio_rows` rows of `audio_embeds`, which has rows around the frames.
+    """Prompts of one audio token up to `audio_rows` rows of `audio_embeds`, which has rows around the tokens.
 
     Before and after them are up to `max_text_rows` rows of text.
     """
-    least = 1 + model.front_end.bos_rows + model.front_end.eos_rows
+    least = 1 + model.front_end.rows_around
     text = Range(1, min(16, options.max_text_rows), options.max_text_rows)
     ranges = {
         sig.TEXT_BEFORE: text,

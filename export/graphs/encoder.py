@@ -8,35 +8,34 @@ from __future__ import annotations
 
 import onnx
 
-from ...profiles.flops import DecoderDims
 from ...profiles.signature import AUDIO_EMBEDS, ENCODER_ROWS, MEL, encoder_signature
 from ..checkpoint.weights import WeightStore
-from ..model.spec import EncoderLayer, EncoderSpec
+from ..model.spec import EncoderLayer, EncoderSpec, SpeechModelSpec
 from .graph import Graph
 from .lowering.lowering import Lowering
 
 
-def build_encoder(
-    spec: EncoderSpec, dims: DecoderDims, store: WeightStore, lowering: Lowering
-) -> onnx.ModelProto:
+def build_encoder(model: SpeechModelSpec, store: WeightStore, lowering: Lowering) -> onnx.ModelProto:
     """The encoder with its projector, for any number of frames up to one window."""
+    spec, front_end = model.encoder, model.front_end
     g = Graph("encoder", store, lowering.precision)
-    signature = encoder_signature(spec.num_mel_bins, dims.hidden_size)
+    signature = encoder_signature(spec.num_mel_bins, model.decoder.dims.hidden_size)
     for tensor in signature.inputs:
         g.input(tensor)
-    x = _convolutions(g, spec)
+    x = _convolutions(g, spec, front_end.log_mel.frames_per_row)
     for i, layer in enumerate(spec.layers):
         x = _layer(g, lowering, spec, layer, x, f"/encoder/layers.{i}")
-    _project(g, spec, _average_pairs(g, spec, x))
+    assert front_end.token_rule == "pooled", "this graph pools whole groups of rows"
+    _project(g, spec, _pool(g, spec, front_end.rows_per_token, x))
     for tensor in signature.outputs:
         g.output(tensor)
     return g.model(lowering.encoder_functions(spec.num_heads, spec.hidden_size), lowering.domains)
 
 
-def _convolutions(g: Graph, spec: EncoderSpec) -> str:
+def _convolutions(g: Graph, spec: EncoderSpec, frames_per_row: int) -> str:
     """Log-mel frames to position-encoded rows: (encoder_rows, hidden)."""
     x = g.op("Unsqueeze", g.to_activation(MEL), g.ints(0))
-    for name, conv, stride in (("conv1", spec.conv1, 1), ("conv2", spec.conv2, 2)):
+    for name, conv, stride in (("conv1", spec.conv1, 1), ("conv2", spec.conv2, frames_per_row)):
         assert conv.bias is not None
         weights = g.weight(conv.weight), g.weight(conv.bias)
         place = f"/encoder/{name}"
@@ -59,11 +58,11 @@ def _layer(g: Graph, lowering: Lowering, spec: EncoderSpec, layer: EncoderLayer,
     return g.op("Add", x, g.linear(y, layer.fc2, f"{name}/mlp/fc2"), name=f"{name}/mlp")
 
 
-def _average_pairs(g: Graph, spec: EncoderSpec, x: str) -> str:
-    """The mean of rows 2i and 2i + 1; an odd last row is dropped, as AvgPool1d(2) drops it."""
-    tokens = g.op("Div", ENCODER_ROWS, g.ints(2))
-    x = g.slice(x, g.ints(0), g.op("Mul", tokens, g.ints(2)), 0)
-    x = g.op("ReduceMean", g.reshape(x, -1, 2, spec.hidden_size), g.ints(1), keepdims=0)
+def _pool(g: Graph, spec: EncoderSpec, size: int, x: str) -> str:
+    """The mean of each `size` rows in turn; what is left at the end is dropped, as AvgPool1d drops it."""
+    tokens = g.op("Div", ENCODER_ROWS, g.ints(size))
+    x = g.slice(x, g.ints(0), g.op("Mul", tokens, g.ints(size)), 0)
+    x = g.op("ReduceMean", g.reshape(x, -1, size, spec.hidden_size), g.ints(1), keepdims=0)
     return g.layer_norm(x, spec.final_norm, spec.norm_eps, "/encoder/final_norm")
 
 

@@ -28,7 +28,7 @@ def write_graphs(
     """Write the encoder, the decode step and one prefill a profile; return their file names."""
     _check_methods(profiles, lowering)
     graphs = {
-        ENCODER_FILE: build_encoder(model.encoder, model.decoder.dims, store, lowering),
+        ENCODER_FILE: build_encoder(model, store, lowering),
         DECODE_FILE: build_decode(model.decoder, store, lowering),
     }
     for resolved in profiles:

@@ -14,14 +14,17 @@ def resolve_for(profile: Profile, model: SpeechModelSpec) -> ResolvedProfile:
 
 
 def audio_rows(model: SpeechModelSpec, seconds: float) -> int:
-    """Audio frames that the decoder gets for so many seconds, in whole windows and a rest."""
-    front_end = model.front_end
-    return front_end.audio_frames(round(seconds * front_end.log_mel.sample_rate))
+    """Audio tokens that the decoder gets for so many seconds, in whole windows and a rest."""
+    return model.front_end.audio_tokens(_samples(model, seconds))
 
 
 def longest_audio(model: SpeechModelSpec, seconds: float) -> int:
-    """Rows of `audio_embeds` for so many seconds: the frames, and what the encoder sets around them."""
-    return audio_rows(model, seconds) + model.front_end.bos_rows + model.front_end.eos_rows
+    """Rows of `audio_embeds` for so many seconds: the tokens, and what the encoder sets around them."""
+    return model.front_end.decoder_rows(_samples(model, seconds))
+
+
+def _samples(model: SpeechModelSpec, seconds: float) -> int:
+    return round(seconds * model.front_end.log_mel.sample_rate)
 
 
 def profile_of(resolved: ResolvedProfile) -> Profile:

@@ -74,14 +74,14 @@ class EncoderLayer:
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """A Whisper-like audio encoder and its projector; two encoder rows are averaged to one audio token."""
+    """A Whisper-like audio encoder and its projector; each `FrontEnd.rows_per_token` rows are averaged."""
 
     num_heads: int
     hidden_size: int
     num_mel_bins: int
     norm_eps: float
     conv1: Linear  # kernel 3, stride 1
-    conv2: Linear  # kernel 3, stride 2
+    conv2: Linear  # kernel 3, stride `LogMelConfig.frames_per_row`
     positions: Tensor
     layers: tuple[EncoderLayer, ...]
     final_norm: LayerNorm

@@ -49,8 +49,7 @@ def mean_request(
     if not found:
         raise RequestError(f"none of {len(faults)} clips can be read; the first: {faults[0]}")
     length = seconds or _in_steps(fmean(heard for heard, _ in found))
-    around = model.front_end.bos_rows + model.front_end.eos_rows
-    text_rows = round(fmean(rows for _, rows in found)) + around
+    text_rows = round(fmean(rows for _, rows in found)) + model.front_end.rows_around
     return ReferenceRequest(length, audio_rows(model, float(length)), text_rows)
 
 

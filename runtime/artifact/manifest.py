@@ -12,11 +12,10 @@ from typing import Any
 from ...profiles.errors import ArtifactError, ProfileError
 from ...profiles.flops import DecoderDims, ResolvedProfile
 from ...profiles.profile import parse_profile, profile_to_toml
-from ..audio.front_end import FrontEnd
-from ..audio.log_mel import LogMelConfig
+from ..audio.front_end import FrontEnd, front_end_from_json
 from .engines import Engines, engines_from_json
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 FILE_NAME = "manifest.json"
 
 
@@ -147,7 +146,7 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def _from_json(content: Mapping[str, Any]) -> Manifest:
-    decoder, front_end, graphs = content["decoder"], content["front_end"], content["graphs"]
+    decoder, graphs = content["decoder"], content["graphs"]
     return Manifest(
         family=content["family"],
         precision=content["precision"],
@@ -156,11 +155,7 @@ def _from_json(content: Mapping[str, Any]) -> Manifest:
             max_positions=decoder["max_positions"],
             eos_token_ids=tuple(decoder["eos_token_ids"]),
         ),
-        front_end=FrontEnd(
-            log_mel=LogMelConfig(**front_end["log_mel"]),
-            bos_rows=front_end["bos_rows"],
-            eos_rows=front_end["eos_rows"],
-        ),
+        front_end=front_end_from_json(content["front_end"]),
         prompt=_prompt_from_json(content["prompt"]) if content["prompt"] else None,
         graphs=Graphs(**graphs),
         profiles={name: _profile_from_json(name, entry) for name, entry in content["profiles"].items()},

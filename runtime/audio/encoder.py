@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ...profiles import signature as sig
 from ..latency import Stopwatch
 from ..session import Session
-from .front_end import ENCODER_ROWS_A_TOKEN, FrontEnd
+from .front_end import FrontEnd
 from .log_mel import log_mel_windows
 from .read import Audio
 
@@ -44,7 +44,7 @@ class AudioEncoder:
                 window = next(windows, None)
             if window is None:
                 return self._join(parts)
-            if window.encoder_rows >= ENCODER_ROWS_A_TOKEN:
+            if self._front_end.tokens_of(window.encoder_rows):
                 with watch.stage("encoder"):
                     parts.append(self.encode_window(window.mel, window.encoder_rows))
 

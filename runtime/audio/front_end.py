@@ -1,31 +1,98 @@
-"""The audio tower as data: how samples become rows of the decoder."""
+"""The audio tower as data: how samples become rows of the decoder, and how many; everything else asks it."""
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from ...profiles.errors import ArtifactError
 from .log_mel import LogMelConfig, encoder_rows
-
-ENCODER_ROWS_A_TOKEN = 2
 
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """From samples to audio rows: the log-mel parameters, and which rows of the encoder are not frames."""
+    """From samples to audio tokens, as the manifest keeps it.
+
+    Samples become log-mel frames, frames become encoder rows (`LogMelConfig`), and these become audio tokens
+    by a rule. Around the tokens the encoder graph may set rows of its own, once for a clip.
+
+    Raises `ArtifactError` when a field is out of range.
+    """
 
     log_mel: LogMelConfig
-    bos_rows: int = 0  # rows that the encoder graph sets before the audio frames
+    rows_per_token: int  # encoder rows that make one audio token
+    token_rule: str = "pooled"  # one of TOKEN_RULES
+    bos_rows: int = 0  # rows that the encoder graph sets before the audio tokens
     eos_rows: int = 0  # and after them
 
-    def audio_frames(self, num_samples: int) -> int:
-        """Decoder rows that come from so many samples: those of whole windows and of the rest."""
+    def __post_init__(self) -> None:
+        if faults := list(_faults(self)):
+            raise ArtifactError(f"front end: {'; '.join(faults)}; build the artifact again")
+
+    @property
+    def rows_around(self) -> int:
+        """Rows that the encoder graph sets around the audio tokens."""
+        return self.bos_rows + self.eos_rows
+
+    @property
+    def least_encoder_rows(self) -> int:
+        """The fewest rows that the encoder is run for: those that give one audio token, or a full window."""
+        most = self.log_mel.max_rows
+        if self.log_mel.full_windows:
+            return most
+        return bisect_left(range(most), 1, key=self.tokens_of)
+
+    def tokens_of(self, encoder_rows: int) -> int:
+        """Audio tokens that the encoder makes of one window of so many rows, 0 to `log_mel.max_rows`."""
+        return TOKEN_RULES[self.token_rule](self, encoder_rows)
+
+    def audio_tokens(self, num_samples: int) -> int:
+        """Audio tokens of so many samples: those of whole windows and of the rest."""
         config = self.log_mel
-        whole, rest = divmod(num_samples, config.window_samples)
-        frames = whole * (encoder_rows(config.window_samples, config) // ENCODER_ROWS_A_TOKEN)
-        return frames + (encoder_rows(rest, config) // ENCODER_ROWS_A_TOKEN if rest else 0)
+        windows, rest = divmod(num_samples, config.window_samples)
+        tokens = windows * self.tokens_of(config.max_rows)
+        return tokens + (self.tokens_of(encoder_rows(rest, config)) if rest else 0)
+
+    def decoder_rows(self, num_samples: int) -> int:
+        """Rows of the decoder that stand for so many samples: the audio tokens, and the rows around them."""
+        return self.audio_tokens(num_samples) + self.rows_around
 
     def seconds_of(self, rows: int) -> float:
-        """The longest audio, in seconds, that gives at most so many decoder rows."""
-        frames = max(0, rows - self.bos_rows - self.eos_rows)
-        samples_a_row = 2 * ENCODER_ROWS_A_TOKEN * self.log_mel.hop_length
-        return frames * samples_a_row / self.log_mel.sample_rate
+        """The longest audio, in seconds, that gives at most so many rows of the decoder.
+
+        A last piece too short for a token of its own is not counted: rows stand for the seconds that they
+        stand for in a whole window.
+        """
+        window = self.log_mel.window_samples
+        per_window = self.audio_tokens(window)
+        windows, left = divmod(max(0, rows - self.rows_around), per_window)
+        fitting = bisect_right(range(window), left, key=self.audio_tokens) - 1  # samples
+        rest = min(fitting, left * window // per_window)
+        return (windows * window + rest) / self.log_mel.sample_rate
+
+
+TOKEN_RULES: dict[str, Callable[[FrontEnd, int], int]] = {
+    "pooled": lambda front_end, rows: rows // front_end.rows_per_token,
+}
+"""Name -> audio tokens of one window of so many encoder rows, exact, and never fewer for more rows."""
+
+
+def front_end_from_json(content: Mapping[str, Any]) -> FrontEnd:
+    """Read what `dataclasses.asdict` made of a front end."""
+    return FrontEnd(**{**content, "log_mel": LogMelConfig(**content["log_mel"])})
+
+
+def _faults(front_end: FrontEnd) -> Iterator[str]:
+    least = {"rows_per_token": 1, "bos_rows": 0, "eos_rows": 0}
+    wrong = [
+        f"{name} {value} is below {limit}"
+        for name, limit in least.items()
+        if (value := getattr(front_end, name)) < limit
+    ]
+    yield from wrong
+    if front_end.token_rule not in TOKEN_RULES:
+        yield f"token_rule {front_end.token_rule!r} is unknown (known: {', '.join(TOKEN_RULES)})"
+    elif not wrong and not front_end.tokens_of(front_end.log_mel.max_rows):
+        yield f"a window of {front_end.log_mel.max_rows} encoder rows gives no audio token"

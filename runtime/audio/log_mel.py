@@ -17,6 +17,7 @@ MAX_FREQUENCY = 8000.0  # Hz; Whisper's filters end here at every sample rate
 SILENCE = -10.0  # log10 of the smallest mel power that is told apart from nothing
 DYNAMIC_RANGE = 8.0  # log10 units kept below the loudest value of a window
 CHUNK_FRAMES = 512  # frames that are in the Fourier domain at once
+EDGE_FRAMES = 2  # that the encoder's convolutions may read beyond those of its last row
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class LogMelConfig:
     """Parameters of the front end, as the manifest keeps them.
 
     `edge` says what the encoder's convolution meets after the last frame of the audio: "padded", the frames
-    of a window filled up with silence (Qwen2-Audio, Whisper); or "zero", nothing but zeros (Qwen-Audio).
+    of a window filled up with silence, as Whisper does; or "zero", nothing but zeros.
 
     Raises `ArtifactError` when a parameter is out of range.
     """
@@ -35,9 +36,14 @@ class LogMelConfig:
     num_mel_bins: int = 128
     window_seconds: int = 30
     edge: str = "padded"
+    frames_per_row: int = 2  # of the encoder: the stride of its convolutions
+    full_windows: bool = False  # whether the silence that fills up a window is encoded, too
 
     def __post_init__(self) -> None:
-        numbers = ("sample_rate", "n_fft", "hop_length", "num_mel_bins", "window_seconds")
+        numbers = (
+            *("sample_rate", "n_fft", "hop_length", "num_mel_bins", "window_seconds"),
+            "frames_per_row",
+        )
         faults = [f"{name} {getattr(self, name)} is below 1" for name in numbers if getattr(self, name) < 1]
         if self.edge not in EDGES:
             faults.append(f"edge {self.edge!r} is unknown (known: {', '.join(EDGES)})")
@@ -58,19 +64,38 @@ class LogMelConfig:
         """Mel frames of one full encoder window."""
         return self.window_samples // self.hop_length
 
+    @property
+    def max_rows(self) -> int:
+        """Encoder rows of one full encoder window."""
+        return self.rows_of(self.max_frames)
+
+    def rows_of(self, frames: int) -> int:
+        """Encoder rows that carry so many mel frames, at least 1."""
+        return (frames - 1) // self.frames_per_row + 1
+
+    def least_frames_of(self, rows: int) -> int:
+        """The fewest mel frames that give so many encoder rows, at least 1."""
+        return (rows - 1) * self.frames_per_row + 1
+
+    def frames_of(self, rows: int) -> int:
+        """Mel frames that the encoder reads for its first `rows` rows."""
+        beyond = EDGE_FRAMES if self.edge == "padded" else 0
+        return min(self.max_frames, self.frames_per_row * rows + beyond)
+
 
 @dataclass(frozen=True)
 class MelWindow:
     """One encoder window: the frames that its audio needs, and the encoder rows that carry the audio."""
 
     mel: Array  # (num_mel_bins, frames)
-    encoder_rows: int  # rows after the stride-2 convolution
+    encoder_rows: int  # rows after the convolutions
 
 
 def encoder_rows(num_samples: int, config: LogMelConfig) -> int:
-    """Rows after the stride-2 convolution that carry `num_samples` (1 to `window_samples`) of audio."""
-    valid_frames = min(-(-num_samples // config.hop_length), config.max_frames)
-    return (valid_frames - 1) // 2 + 1
+    """Encoder rows of 1 to `window_samples` samples of audio: those that carry it, or all of a window."""
+    if config.full_windows:
+        return config.max_rows
+    return config.rows_of(min(-(-num_samples // config.hop_length), config.max_frames))
 
 
 def log_mel_windows(samples: npt.ArrayLike, config: LogMelConfig) -> Iterator[MelWindow]:
@@ -78,9 +103,9 @@ def log_mel_windows(samples: npt.ArrayLike, config: LogMelConfig) -> Iterator[Me
 
     `samples` is (n,) at `config.sample_rate`, full scale 1.0. Every window equals what Whisper's feature
     extractor gives for that piece of audio alone, filled up with silence. Of those frames the first
-    `2 * encoder_rows + 2` are returned, all that the encoder's two convolutions (kernel 3, stride 1 and 2)
-    read for its first `encoder_rows` rows; with edge "zero" the first `2 * encoder_rows`; never more than
-    `max_frames`. Cost and memory follow the length of the audio.
+    `config.frames_of(encoder_rows)` are returned, all that the encoder's two convolutions (kernel 3, strides
+    1 and `frames_per_row`) read for its first `encoder_rows` rows. Cost and memory follow the length of the
+    audio, unless windows are full.
 
     Raises `AudioError` for a waveform that is empty or not one-dimensional.
     """
@@ -122,7 +147,7 @@ def _mel_to_hertz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _window(piece: Array, config: LogMelConfig) -> MelWindow:
     """The returned frames of one piece of at most `window_samples` samples."""
     rows = encoder_rows(len(piece), config)
-    frames = min(config.max_frames, 2 * rows + (2 if config.edge == "padded" else 0))
+    frames = config.frames_of(rows)
     power = _log_mel_power(piece, config)
     floor = power.max() - np.float32(DYNAMIC_RANGE)
     mel = np.full((config.num_mel_bins, frames), max(floor, np.float32(SILENCE)), dtype=np.float32)

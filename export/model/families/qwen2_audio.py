@@ -33,6 +33,7 @@ AUDIO_DEFAULTS = {
 }
 EXTRACTOR_DEFAULTS = {"sampling_rate": 16000, "hop_length": 160, "n_fft": 400}
 AUDIO_TOKEN_ID = 151646
+ROWS_PER_TOKEN = 2  # of the encoder: its average pooling
 ENCODER = Names(
     conv1="audio_tower.conv1",
     conv2="audio_tower.conv2",
@@ -65,7 +66,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
         family="qwen2_audio",
         decoder=decoder,
         encoder=read_encoder(checkpoint, ENCODER, _encoder_sizes(audio, decoder.dims.hidden_size)),
-        front_end=FrontEnd(log_mel),
+        front_end=FrontEnd(log_mel, ROWS_PER_TOKEN),
         prompt=_prompt(checkpoint, whole.count("audio_token_index")),
         eos_token_ids=eos_ids(
             str(checkpoint.folder), checkpoint.optional_json("generation_config.json"), text.values, config
@@ -91,7 +92,8 @@ def _log_mel(checkpoint: Checkpoint, audio: Settings) -> LogMelConfig:
     positions, bins = audio.count("max_source_positions"), audio.count("num_mel_bins")
     values = Settings(f"{checkpoint.folder}/{place}", given, EXTRACTOR_DEFAULTS | {"feature_size": bins})
     rate, hop = values.count("sampling_rate"), values.count("hop_length")
-    window = values.count("chunk_length") if "chunk_length" in given else 2 * positions * hop // rate
+    frames = LogMelConfig.frames_per_row * positions
+    window = values.count("chunk_length") if "chunk_length" in given else frames * hop // rate
     config = LogMelConfig(
         sample_rate=rate,
         n_fft=values.count("n_fft"),
@@ -100,11 +102,11 @@ def _log_mel(checkpoint: Checkpoint, audio: Settings) -> LogMelConfig:
         window_seconds=window,
         edge="padded",
     )
-    if config.max_frames != 2 * positions or config.num_mel_bins != bins:
+    if config.max_frames != frames or config.num_mel_bins != bins:
         raise CheckpointError(
             f"{values.place}: {config.num_mel_bins} mel bins and "
             f"{config.max_frames} frames a window do not fit the encoder, which takes "
-            f"{bins} and {2 * positions}"
+            f"{bins} and {frames}"
         )
     return config
 

@@ -21,6 +21,7 @@ from .whisper import Names, Sizes, read_encoder
 
 END_OF_TEXT = 151643  # the base model's end of sequence, where no generation config names another
 AUDIO_PLACE = "<audio></audio>"
+ROWS_PER_TOKEN = 2  # of the encoder: its average pooling
 PAD_TOKEN_ID = 151851  # stands for the audio frames in the original token sequence
 ENCODER = Names(
     conv1="transformer.audio.conv1",
@@ -61,7 +62,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
         family="qwen_audio",
         decoder=decoder,
         encoder=encoder,
-        front_end=FrontEnd(log_mel, bos_rows=1, eos_rows=1),
+        front_end=FrontEnd(log_mel, ROWS_PER_TOKEN, bos_rows=1, eos_rows=1),
         prompt=_prompt(checkpoint, checkpoint.config["audio"]),
         eos_token_ids=_eos(checkpoint, decoder.dims.vocab_size),
     )

@@ -37,7 +37,7 @@ def _flops(manifest: Manifest, profile: str, found: ClipAnswers) -> tuple[int, i
     if resolved.cache_only:
         return full, full
     attention = [rows + text for rows in found.costs[profile].layer_rows]
-    around = manifest.front_end.bos_rows + manifest.front_end.eos_rows
+    around = manifest.front_end.rows_around
     left = attention[-1] - _removed_at_last(resolved, attention[-1] - text - around)
     return full, prefill_flops(dims, attention, [*attention[1:], left])
 

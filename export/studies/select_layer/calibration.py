@@ -67,7 +67,7 @@ class Calibration:
     def _check(self, place: str, audio: Audio, prompt: PromptIds) -> None:
         """Refuse audio that gives no row, or more rows than there are positions."""
         front_end, positions = self.model.front_end, self.model.decoder.max_positions
-        around, frames = front_end.bos_rows + front_end.eos_rows, front_end.audio_frames(len(audio.samples))
+        around, frames = front_end.rows_around, front_end.audio_tokens(len(audio.samples))
         if not frames:
             raise AudioError(f"{place}: {audio.seconds * 1e3:.1f} ms give no audio token; give a longer clip")
         if frames + around + prompt.num_text_rows > positions:
@@ -82,16 +82,16 @@ def prompt_rows(decoder: TorchDecoder, model: SpeechModelSpec, clip: ClipInput) 
     import torch
 
     before, after = decoder.embed(clip.prompt.before), decoder.embed(clip.prompt.after)
-    bos, eos = model.front_end.bos_rows, model.front_end.eos_rows
+    front_end = model.front_end
     rows = torch.cat([before, torch.as_tensor(clip.audio), after])
-    return rows, Span(len(before) + bos, len(clip.audio) - bos - eos)
+    return rows, Span(len(before) + front_end.bos_rows, len(clip.audio) - front_end.rows_around)
 
 
 @contextmanager
 def encoder_session(model: SpeechModelSpec, threads: int) -> Iterator[Session]:
     """The audio encoder as a build makes it, in a folder that lasts as long as it is used."""
     store = Converted(tensors_of(model.encoder))
-    graph = build_encoder(model.encoder, model.decoder.dims, store, OnnxRuntimeLowering())
+    graph = build_encoder(model, store, OnnxRuntimeLowering())
     with TemporaryDirectory() as folder:
         path = Path(folder) / "encoder.onnx"
         path.write_bytes(graph.SerializeToString())

@@ -189,6 +189,16 @@ def test_filters_equal_those_of_the_extractor(bins: int) -> None:
     np.testing.assert_allclose(filters, extractor(config).mel_filters.T, atol=1e-8)
 
 
+@pytest.mark.parametrize("length", [1, 5000, 32000, 40000])
+def test_a_full_window_holds_the_silence_that_fills_it_up(length: int) -> None:
+    config = replace(SMALL, full_windows=True)
+    windows = list(log_mel_windows(noise(length), config))
+    for i, window in enumerate(windows):
+        mel, _ = extracted(noise(length)[i * config.window_samples :][: config.window_samples], config)
+        assert (window.encoder_rows, window.mel.shape) == (config.max_rows, mel.shape)
+        np.testing.assert_allclose(window.mel, mel, rtol=0, atol=ATOL)
+
+
 def test_filters_are_shared_and_cannot_be_changed() -> None:
     filters = mel_filters(SMALL)
     assert mel_filters(LogMelConfig(window_seconds=2)) is filters

@@ -14,6 +14,8 @@ from fastadasp.export.studies.compare.cells import cell_result
 from fastadasp.export.studies.compare.kept_rows import achieved_reduction, mean_layer_rows
 from fastadasp.profiles.flops import DecoderDims, flops_reduction, prefill_flops, resolve
 from fastadasp.profiles.profile import Profile
+from fastadasp.runtime.audio.front_end import FrontEnd
+from fastadasp.runtime.audio.log_mel import LogMelConfig
 
 DIMS = DecoderDims(4, 64, 4, 2, 16, 128, 400)
 TEXT = 5
@@ -27,7 +29,7 @@ FULL = {"full": [texts[0] for texts in REFERENCES]}
 
 
 def manifest(*profiles, bos_rows=0):
-    front_end = SimpleNamespace(bos_rows=bos_rows, eos_rows=bos_rows)
+    front_end = FrontEnd(LogMelConfig(), rows_per_token=2, bos_rows=bos_rows, eos_rows=bos_rows)
     resolved = {profile.name: resolve(profile, DIMS, 100) for profile in profiles}
     return SimpleNamespace(decoder=SimpleNamespace(dims=DIMS), front_end=front_end, profiles=resolved)
 

@@ -193,7 +193,7 @@ def test_rows_around_the_audio_are_no_part_of_the_entropy(clips, tmp_path):
     assert_consistent(json.loads(json.dumps(found.to_json())))
     front_end = load_model(Checkpoint(tmp_path / "qwen_audio")).front_end
     assert (front_end.bos_rows, front_end.eos_rows) == (1, 1)
-    frames = [front_end.audio_frames(soundfile.info(clip.path).frames) for clip in short]
+    frames = [front_end.audio_tokens(soundfile.info(clip.path).frames) for clip in short]
     left = sum(count - removed(count, found.profile.ratio) for count in frames)
     assert found.protocol["audio_tokens_after_the_merge"] == left
 

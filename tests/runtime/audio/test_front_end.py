@@ -1,0 +1,153 @@
+"""How many decoder rows audio gives: by today's rule, and by those of other families as rows of the table."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from fastadasp.profiles.errors import ArtifactError
+from fastadasp.runtime.audio.front_end import TOKEN_RULES, FrontEnd, front_end_from_json
+from fastadasp.runtime.audio.log_mel import LogMelConfig, encoder_rows, log_mel_windows
+
+HOP = 160  # samples of a mel frame
+OTHER_RULES = {
+    "13 per 100": lambda _, rows: 13 * (rows // 100) + -(-(rows % 100) // 8),
+    "3 per 15 begun": lambda _, rows: 3 * -(-rows // 15),
+}
+FRONT_ENDS = {
+    "pairs": (LogMelConfig(), {"rows_per_token": 2}),
+    "rows around": (LogMelConfig(window_seconds=2), {"rows_per_token": 2, "bos_rows": 1, "eos_rows": 2}),
+    "fours": (LogMelConfig(window_seconds=4), {"rows_per_token": 4}),
+    "a window with a rest": (LogMelConfig(window_seconds=5), {"rows_per_token": 4}),
+    "full windows": (LogMelConfig(window_seconds=3, full_windows=True), {"rows_per_token": 4}),
+    "13 per 100": (
+        LogMelConfig(window_seconds=8, frames_per_row=1),
+        {"rows_per_token": 8, "token_rule": "13 per 100"},
+    ),
+    "3 per 15 begun": (
+        LogMelConfig(num_mel_bins=80, window_seconds=7),
+        {"rows_per_token": 5, "token_rule": "3 per 15 begun"},
+    ),
+}
+"""Name -> log-mel frames and the other fields."""
+
+PAIRS = FrontEnd(*FRONT_ENDS["pairs"][:1], rows_per_token=2)
+
+
+@pytest.fixture(params=FRONT_ENDS)
+def front_end(request, monkeypatch):
+    """Each of them, with what its rule takes: a row of the table."""
+    for name, rule in OTHER_RULES.items():
+        monkeypatch.setitem(TOKEN_RULES, name, rule)
+    log_mel, others = FRONT_ENDS[request.param]
+    return FrontEnd(log_mel, **others)
+
+
+def lengths(front_end):
+    """Numbers of samples around every edge of frames and windows, in growing order."""
+    window = front_end.log_mel.window_samples
+    edges = {*range(0, 3 * window + 2, 23 * HOP), *(i * window for i in range(4)), *range(0, 40 * HOP, HOP)}
+    return sorted({max(0, edge + shift) for edge in edges for shift in (-1, 0, 1)})
+
+
+def halved(frames):
+    return (frames - 1) // 2 + 1
+
+
+def test_pairs_of_rows_give_the_tokens_of_the_published_formula():
+    for frames in range(1, 3001):
+        expected = (halved(frames) - 2) // 2 + 1
+        assert {PAIRS.audio_tokens(n) for n in ((frames - 1) * HOP + 1, frames * HOP)} == {expected}
+
+
+def test_a_full_window_gives_all_its_tokens_however_short_the_audio_is():
+    front_end = FrontEnd(LogMelConfig(full_windows=True), rows_per_token=4)
+    window = front_end.log_mel.window_samples
+    samples = (0, 1, window, window + 1, 3 * window)
+    assert [front_end.audio_tokens(n) for n in samples] == [0, 375, 375, 750, 1125]
+
+
+def test_a_rule_of_another_family_is_a_row_of_the_table(monkeypatch):
+    """13 tokens of 100 frames, each chunk halved three times."""
+    monkeypatch.setitem(TOKEN_RULES, "13 per 100", OTHER_RULES["13 per 100"])
+    log_mel, others = FRONT_ENDS["13 per 100"]
+    front_end = FrontEnd(log_mel, **others)
+    for frames in range(1, 2500):
+        rest = frames % 100 and halved(halved(halved(frames % 100)))
+        assert front_end.audio_tokens(frames * HOP) == 13 * (frames // 100) + rest
+
+
+def test_longer_audio_never_gives_fewer_tokens(front_end):
+    counts = [front_end.audio_tokens(n) for n in lengths(front_end)]
+    assert counts == sorted(counts)
+    assert counts[0] == 0 < counts[-1]
+
+
+def test_the_count_is_the_sum_over_the_windows_that_the_encoder_gets(front_end):
+    config = front_end.log_mel
+    for n in lengths(front_end)[1::40]:
+        windows = list(log_mel_windows(np.zeros(n, np.float32), config))
+        assert front_end.audio_tokens(n) == sum(front_end.tokens_of(each.encoder_rows) for each in windows)
+        assert all(each.mel.shape[1] == config.frames_of(each.encoder_rows) for each in windows)
+        assert not config.full_windows or {each.mel.shape[1] for each in windows} == {config.max_frames}
+
+
+def test_the_rows_around_count_once(front_end):
+    for n in lengths(front_end)[1::40]:
+        assert front_end.decoder_rows(n) == front_end.audio_tokens(n) + front_end.rows_around
+    assert front_end.rows_around == front_end.bos_rows + front_end.eos_rows
+
+
+def test_the_least_encoder_rows_are_those_of_the_shortest_audio_with_a_token(front_end):
+    config, least = front_end.log_mel, front_end.least_encoder_rows
+    rows = {encoder_rows(n, config) for n in range(1, config.window_samples, HOP // 2)}
+    assert least == min(each for each in rows if front_end.tokens_of(each))
+
+
+def test_seconds_give_at_most_the_rows_that_they_are_asked_for(front_end):
+    """And a little more than the time of one more token gives more of them."""
+    config = front_end.log_mel
+    per_window = front_end.audio_tokens(config.window_samples)
+    longest_step = config.window_samples if config.full_windows else 60 * HOP
+    for rows in range(2 * per_window + front_end.rows_around + 2):
+        samples = math.floor(front_end.seconds_of(rows) * config.sample_rate + 1e-6)
+        tokens = max(0, rows - front_end.rows_around)
+        assert front_end.audio_tokens(samples) <= tokens < front_end.audio_tokens(samples + longest_step + 1)
+
+
+@pytest.mark.parametrize("name", ["pairs", "rows around", "fours"])
+def test_seconds_are_the_inverse_where_every_token_is_as_long(name):
+    log_mel, others = FRONT_ENDS[name]
+    front_end = FrontEnd(log_mel, **others)
+    step = log_mel.frames_per_row * front_end.rows_per_token * HOP
+    for tokens in range(2 * front_end.audio_tokens(log_mel.window_samples) + 1):
+        rows = tokens + front_end.rows_around
+        assert front_end.seconds_of(rows) == tokens * step / log_mel.sample_rate
+        assert front_end.decoder_rows(tokens * step) == rows
+
+
+def test_no_audio_fits_into_fewer_rows_than_a_full_window_gives():
+    front_end = FrontEnd(LogMelConfig(full_windows=True), rows_per_token=4)
+    assert [front_end.seconds_of(rows) for rows in (0, 374, 375, 749, 750)] == [0, 0, 30, 30, 60]
+
+
+def test_what_is_written_is_read(front_end):
+    assert front_end_from_json(json.loads(json.dumps(asdict(front_end)))) == front_end
+
+
+def test_all_faults_are_named_at_once():
+    with pytest.raises(ArtifactError) as raised:
+        replace(PAIRS, rows_per_token=0, eos_rows=-1, token_rule="guessed")
+    line = str(raised.value)
+    assert "rows_per_token 0 is below 1; eos_rows -1 is below 0" in line
+    assert "token_rule 'guessed' is unknown (known: pooled)" in line
+    assert line.endswith("build the artifact again")
+
+
+def test_a_window_without_a_token_is_refused():
+    with pytest.raises(ArtifactError, match="a window of 1500 encoder rows gives no audio token"):
+        replace(PAIRS, rows_per_token=1501)
