@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
 import pytest
+
+from fastadasp.export.model.families.family import FAMILIES
 
 ROOT = Path(__file__).parent.parent
 ORDER = ("profiles", "plugins", "runtime", "evaluation", "export")
@@ -41,6 +44,22 @@ def test_imports_point_from_export_to_profiles(folder):
         if ".".join(name.split(".")[:2]) in later
     ]
     assert not against
+
+
+def test_only_a_family_names_what_is_its_own():
+    """Its name, and what transformers calls its classes, modules and tensors."""
+    families = ROOT / "export" / "model" / "families"
+    words = {*FAMILIES, *FAMILIES.values(), "audio_tower", "multi_modal_projector", "language_model"}
+    own = re.compile("|".join(sorted(words)), re.IGNORECASE)
+    named = [
+        f"{path.relative_to(ROOT)}:{number} {line.strip()}"
+        for folder in ORDER
+        for path in modules(folder)
+        if not path.is_relative_to(families)
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if own.search(line)
+    ]
+    assert not named
 
 
 def test_profiles_import_only_the_standard_library():

@@ -17,6 +17,7 @@ from ...runtime.onnxruntime.session import OnnxRuntimeSession
 from ...runtime.runtime_options import RuntimeOptions
 from ...runtime.session import Session
 from ...runtime.sessions import Sessions
+from ..model.families.family import reference_of
 from .graphs import DECODE, ENCODER, GraphName, file_of
 from .places import Place, output_places, places_of
 
@@ -52,7 +53,10 @@ class OnnxRuntimeBackend:
 
     def places(self, graph: GraphName) -> list[Place]:
         """Every place that the graph's node names tell."""
-        return places_of(graph, self._model(graph), self._artifact.manifest.decoder.dims)
+        manifest = self._artifact.manifest
+        reference = reference_of(manifest.family)
+        assert reference is not None, "there is nothing to compare places with"
+        return places_of(graph, self._model(graph), manifest.decoder.dims, reference)
 
     def tapped(self, graph: GraphName, places: Sequence[Place]) -> Session:
         """A copy of the graph with other outputs, over the same weights."""

@@ -13,39 +13,45 @@ import onnx
 from ...plugins.evict_cache.op import EVICT_CACHE
 from ...profiles import signature as sig
 from ...profiles.flops import DecoderDims
+from ..model.families.reference import ModuleNames, TransformersReference
 from .graphs import DECODE, ENCODER, GraphName
 
+Nodes = dict[str, onnx.NodeProto]  # by name
+
 ENCODER_PARTS = (
-    ("attention norm", "attn_norm", "self_attn_layer_norm", "output"),
-    ("q_proj", "attn/q_proj", "self_attn.q_proj", "output"),
-    ("k_proj", "attn/k_proj", "self_attn.k_proj", "output"),
-    ("v_proj", "attn/v_proj", "self_attn.v_proj", "output"),
-    ("attention", "attn/out_proj", "self_attn.out_proj", "input"),
-    ("out_proj", "attn/out_proj", "self_attn.out_proj", "output"),
-    ("MLP norm", "mlp_norm", "final_layer_norm", "output"),
-    ("fc1", "mlp/fc1", "fc1", "output"),
-    ("fc2", "mlp/fc2", "fc2", "output"),
+    ("attention norm", "attn_norm", "output"),
+    ("q_proj", "attn/q_proj", "output"),
+    ("k_proj", "attn/k_proj", "output"),
+    ("v_proj", "attn/v_proj", "output"),
+    ("attention", "attn/out_proj", "input"),
+    ("out_proj", "attn/out_proj", "output"),
+    ("MLP norm", "mlp_norm", "output"),
+    ("fc1", "mlp/fc1", "output"),
+    ("fc2", "mlp/fc2", "output"),
 )
 KEYS_AND_VALUES = "keys and values"
 CACHED, KEPT = ("rotated keys", "cached values"), ("kept keys", "kept values")
 REDUCTION = "reduction"
 DECODER_PARTS = (
-    ("attention norm", "attn_norm", "input_layernorm", "output"),
-    ("q_proj", "attn/q_proj", "self_attn.q_proj", "output"),
-    ("k_proj", "attn/k_proj", "self_attn.k_proj", "output"),
-    ("v_proj", "attn/v_proj", "self_attn.v_proj", "output"),
-    (KEYS_AND_VALUES, "", "", ""),
-    ("attention", "attn/o_proj", "self_attn.o_proj", "input"),
-    ("o_proj", "attn/o_proj", "self_attn.o_proj", "output"),
-    (REDUCTION, "reduce", "post_attention_layernorm", "input"),
-    ("MLP norm", "mlp_norm", "post_attention_layernorm", "output"),
-    ("gate_proj", "mlp/gate_proj", "mlp.gate_proj", "output"),
-    ("up_proj", "mlp/up_proj", "mlp.up_proj", "output"),
-    ("down_proj", "mlp/down_proj", "mlp.down_proj", "output"),
-    ("MLP", "mlp", "mlp", "output"),
+    ("attention norm", "attn_norm", "output"),
+    ("q_proj", "attn/q_proj", "output"),
+    ("k_proj", "attn/k_proj", "output"),
+    ("v_proj", "attn/v_proj", "output"),
+    (KEYS_AND_VALUES, "", ""),
+    ("attention", "attn/o_proj", "input"),
+    ("o_proj", "attn/o_proj", "output"),
+    (REDUCTION, "reduce", "input"),
+    ("MLP norm", "mlp_norm", "output"),
+    ("gate_proj", "mlp/gate_proj", "output"),
+    ("up_proj", "mlp/up_proj", "output"),
+    ("down_proj", "mlp/down_proj", "output"),
+    ("MLP", "mlp", "output"),
 )
-"""Part of a layer, node, torch module, and which side of both. A graph may lack some nodes: where one op is
-the whole MLP, its projections are inside."""
+"""Part of a layer, how its node's name ends, and which side of node and module. A graph may lack some nodes:
+where one op is the whole MLP, its projections are inside. The family says which module a part is.
+"""
+READ_BY = {"reduce": "mlp_norm"}
+"""Node without a module of its own -> the part that reads its rows."""
 
 TAPPED_OPS = {
     *("Gemm", "LayerNormalization", "RMSNormalization", "SkipSimplifiedLayerNormalization"),
@@ -70,20 +76,25 @@ class Place:
         return self.part if self.layer is None else f"layer {self.layer}, {self.part}"
 
 
-def places_of(graph: GraphName, model: onnx.ModelProto, dims: DecoderDims) -> list[Place]:
+def places_of(
+    graph: GraphName, model: onnx.ModelProto, dims: DecoderDims, reference: TransformersReference
+) -> list[Place]:
     """Every place of a graph.
 
     Args:
         graph: which one.
         model: its ONNX model, without weights.
         dims: sizes of the decoder.
+        reference: how the family names its modules.
     """
     nodes = {
         node.name.removesuffix(f"/{node.op_type}"): node
         for node in model.graph.node
         if node.op_type in TAPPED_OPS or node.name == "/encoder/embed_positions/Add"
     }
-    return list(_encoder(nodes, dims) if graph == ENCODER else _decoder(nodes, graph, dims))
+    if graph == ENCODER:
+        return list(_encoder(nodes, dims, reference.encoder))
+    return list(_decoder(nodes, graph, dims, reference.decoder))
 
 
 def output_places(graph: GraphName, dims: DecoderDims) -> list[Place]:
@@ -94,35 +105,33 @@ def output_places(graph: GraphName, dims: DecoderDims) -> list[Place]:
     return [*caches, *_scores()]
 
 
-def _encoder(nodes: dict[str, onnx.NodeProto], dims: DecoderDims) -> Iterator[Place]:
-    base, i = "model.audio_tower", 0
-    first = f"{base}.layers.0.self_attn_layer_norm"
-    embedded = nodes["/encoder/embed_positions"].output[0]
-    yield Place("convolutions", embedded, None, first, "input", rows="first")
+def _encoder(nodes: Nodes, dims: DecoderDims, modules: ModuleNames) -> Iterator[Place]:
+    i, embedded = 0, nodes["/encoder/embed_positions"].output[0]
+    yield Place("convolutions", embedded, None, modules.part("attn_norm", 0), "input", rows="first")
     while f"/encoder/layers.{i}/attn_norm" in nodes:
-        for part, stem, module, side in ENCODER_PARTS:
+        for part, stem, side in ENCODER_PARTS:
             value = _value(nodes[f"/encoder/layers.{i}/{stem}"], side)
-            yield Place(part, value, i, f"{base}.layers.{i}.{module}", side, rows="first")
+            yield Place(part, value, i, modules.part(stem, i), side, rows="first")
         i += 1
     final = nodes["/encoder/final_norm"].output[0]
-    yield Place("final norm", final, None, f"{base}.layer_norm", rows="first")
+    yield Place("final norm", final, None, modules.final_norm, rows="first")
     yield from output_places(ENCODER, dims)
 
 
-def _decoder(nodes: dict[str, onnx.NodeProto], graph: GraphName, dims: DecoderDims) -> Iterator[Place]:
-    base = "model.language_model"
+def _decoder(nodes: Nodes, graph: GraphName, dims: DecoderDims, modules: ModuleNames) -> Iterator[Place]:
     for i in range(dims.num_layers):
         only_last = graph != DECODE and i == dims.num_layers - 1
         evicts = _evicts(nodes.get(f"/layers.{i}/reduce"))
-        for part, stem, module, side in DECODER_PARTS:
+        for part, stem, side in DECODER_PARTS:
             if part == KEYS_AND_VALUES and not evicts:
                 yield from _keys_and_values(graph, i)
             elif part == REDUCTION and evicts:
                 yield from _keys_and_values(graph, i, KEPT)
             elif node := nodes.get(f"/layers.{i}/{stem}"):
                 rows = "last" if only_last and part not in ("attention norm", "k_proj", "v_proj") else "all"
-                yield Place(part, _value(node, side), i, f"{base}.layers.{i}.{module}", side, rows)
-    yield Place("final norm", nodes["/norm"].output[0], None, f"{base}.norm")
+                module = modules.part(READ_BY.get(stem, stem), i)
+                yield Place(part, _value(node, side), i, module, side, rows)
+    yield Place("final norm", nodes["/norm"].output[0], None, modules.final_norm)
     yield Place("lm_head", nodes["/lm_head"].output[0], None, "lm_head")
     yield from _scores()
 

@@ -11,13 +11,10 @@ from ...profiles.errors import ArtifactError, CheckpointError
 from ...runtime.artifact.artifact import Artifact
 from ...runtime.artifact.manifest import WeightPlace
 from ..checkpoint.checkpoint import CONFIG, Checkpoint
-from ..model.families.family import load_model
+from ..model.families.family import families_with_reference, load_model, reference_of
+from ..model.families.reference import TransformersReference
 from ..model.spec import SpeechModelSpec, tensors_of
 from ..reference.layers import Model
-from ..reference.model import load_reference, reference_of
-
-FAMILIES = ("qwen2_audio",)
-"""Families whose model class is part of transformers: code that comes with a checkpoint is never run."""
 
 
 def load_for(artifact: Artifact, checkpoint: Path | None) -> Model:
@@ -34,22 +31,24 @@ def load_for(artifact: Artifact, checkpoint: Path | None) -> Model:
     from transformers.utils import logging
 
     family = artifact.manifest.family
-    if family not in FAMILIES:
+    reference = reference_of(family)
+    if reference is None:
+        known = ", ".join(families_with_reference())
         raise ArtifactError(
             f"artifact {artifact.folder}: family {family} has no model in transformers to compare with; "
-            f"there is one for {', '.join(FAMILIES)}; compare a recording: check CHECKPOINT --golden DIR"
+            f"there is one for {known}; compare a recording: check CHECKPOINT --golden DIR"
         )
     logging.disable_progress_bar()
     if checkpoint is None:
-        return _from_artifact(artifact)
+        return _from_artifact(artifact, reference)
     if faults := list(_differences(artifact, load_model(Checkpoint(checkpoint)))):
         raise CheckpointError(
             f"checkpoint {checkpoint}: {'; '.join(faults)}; give the one that {artifact.folder} comes from"
         )
-    return load_reference(checkpoint)
+    return reference.load(checkpoint)
 
 
-def _from_artifact(artifact: Artifact) -> Model:
+def _from_artifact(artifact: Artifact, reference: TransformersReference) -> Model:
     """The settings, and tensors by the names in the headers of the weight files: the manifest's offsets are
     among what is checked.
     """
@@ -66,7 +65,7 @@ def _from_artifact(artifact: Artifact) -> Model:
         raise ArtifactError(
             f"artifact {artifact.folder}: {', '.join(files)} have no tensor {missing[0]}; build it again"
         )
-    return reference_of(json.loads(artifact.path(CONFIG).read_text("utf-8")), tensors)
+    return reference.of_tensors(json.loads(artifact.path(CONFIG).read_text("utf-8")), tensors)
 
 
 def _places(artifact: Artifact) -> dict[str, WeightPlace]:

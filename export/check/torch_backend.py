@@ -13,8 +13,9 @@ import numpy.typing as npt
 from ...profiles import signature as sig
 from ...runtime.artifact.manifest import Manifest
 from ...runtime.decoding.beam_search import TopTokens
+from ..model.families.family import reference_of
 from ..reference.layers import Model, Torch, TorchLayers
-from ..reference.model import TorchDecoder, encode_window
+from ..reference.model import TorchDecoder
 from .graphs import DECODE, ENCODER, GraphName
 from .places import Place
 
@@ -85,7 +86,10 @@ class TorchBackend:
         log_mel = self.manifest.front_end.log_mel
         window = np.zeros((len(mel), log_mel.max_frames), np.float32)
         window[:, : mel.shape[1]] = mel
-        return {sig.AUDIO_EMBEDS: encode_window(self.model, window, log_mel.frames_per_row * rows)}
+        reference = reference_of(self.manifest.family)
+        assert reference is not None, "the model was loaded through it"
+        frames = log_mel.frames_per_row * rows
+        return {sig.AUDIO_EMBEDS: reference.encode_window(self.model, window, frames)}
 
     def _prefill(self, profile: str | None) -> Run:
         def run(inputs: Arrays) -> dict[str, Array]:

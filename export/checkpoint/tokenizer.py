@@ -1,4 +1,4 @@
-"""What a build needs of a checkpoint's tokenizer.json: the text of a token, and the prompt template."""
+"""What a build needs of a checkpoint's tokenizer.json: the text of a token and its id, and prompts as ids."""
 
 from __future__ import annotations
 
@@ -77,12 +77,3 @@ def token_id(checkpoint: Checkpoint, text: str) -> int | None:
     if token is None:
         raise CheckpointError(f"{checkpoint.folder / TOKENIZER}: the token {text} is missing")
     return int(token)
-
-
-def audio_template(checkpoint: Checkpoint, audio_token: str) -> str:
-    """[bos] audio_bos AUDIO audio_eos {prompt}, with the audio tokens spelt as this tokenizer does."""
-    parts = [audio_token.replace("AUDIO", name) for name in ("audio_bos", "AUDIO", "audio_eos")]
-    for part in parts:
-        token_id(checkpoint, part)
-    bos = checkpoint.optional_json("tokenizer_config.json").get("bos_token") or ""
-    return (bos if isinstance(bos, str) else bos["content"]) + "".join(parts) + "{prompt}"

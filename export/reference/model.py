@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ...profiles.errors import CheckpointError
 from ...profiles.flops import ResolvedProfile
 from ...runtime.decoding.beam_search import TopTokens
+from ..checkpoint.checkpoint import Checkpoint
+from ..model.families.family import family_of, reference_of
 from .layers import Ids, Model, Torch, TorchLayers
 from .reduction import Span
 
@@ -18,58 +20,16 @@ Floats = npt.NDArray[np.floating[Any]]
 
 
 def load_reference(checkpoint: Path, dtype: str = "float32") -> Model:
-    """Load a Qwen2-Audio checkpoint into transformers, with eager attention.
+    """Load a checkpoint into transformers, as `TransformersReference.load`.
 
-    Args:
-        checkpoint: folder with config.json and safetensors.
-        dtype: "float32" or "float64"; 16-bit weights are widened.
+    Raises:
+        CheckpointError: transformers has no model of its family.
     """
-    return _load(checkpoint, dtype)
-
-
-def reference_of(config: Mapping[str, Any], tensors: Mapping[str, Torch]) -> Model:
-    """As `load_reference`, in float32, from the content of a config.json and tensors by name."""
-    from transformers import Qwen2AudioConfig
-
-    return _load(None, "float32", config=Qwen2AudioConfig.from_dict(dict(config)), state_dict=dict(tensors))
-
-
-def _load(checkpoint: Path | None, dtype: str, **source: Any) -> Model:
-    import torch
-    from transformers import Qwen2AudioForConditionalGeneration
-
-    model, report = Qwen2AudioForConditionalGeneration.from_pretrained(
-        checkpoint,
-        dtype=getattr(torch, dtype),
-        attn_implementation="eager",
-        local_files_only=True,
-        output_loading_info=True,
-        **source,
-    )
-    if "lm_head.weight" in report["missing_keys"]:  # stored as tied, which this class does not know
-        model.get_output_embeddings().weight = model.get_input_embeddings().weight
-    return model.eval()
-
-
-def encode_window(model: Model, features: Floats, frames: int) -> Floats:
-    """One window of audio to decoder rows: (audio tokens, hidden_size).
-
-    Args:
-        model: a Qwen2-Audio model.
-        features: (mel bins, frames of a whole window), filled up with silence.
-        frames: how many of them carry audio.
-    """
-    import torch
-
-    encoder, dtype = model.model.audio_tower, model.dtype
-    rows, tokens = encoder._get_feat_extract_output_lengths(frames)
-    mask = torch.zeros(encoder.max_source_positions, dtype=dtype)
-    mask[rows:] = torch.finfo(dtype).min
-    with torch.no_grad():
-        window = torch.as_tensor(features).to(dtype)[None]
-        hidden = encoder(window, attention_mask=mask.expand(1, 1, len(mask), -1)).last_hidden_state
-        projected: Floats = model.model.multi_modal_projector(hidden)[0, :tokens].numpy()
-    return projected
+    family = family_of(Checkpoint(checkpoint))
+    reference = reference_of(family)
+    if reference is None:
+        raise CheckpointError(f"checkpoint {checkpoint}: family {family} has no model in transformers")
+    return reference.load(checkpoint, dtype)
 
 
 class TorchDecoder:

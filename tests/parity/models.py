@@ -4,7 +4,8 @@ import numpy as np
 import onnx
 import torch
 
-from fastadasp.export.reference.model import TorchDecoder, encode_window
+from fastadasp.export.model.families.qwen2_audio import encode_window
+from fastadasp.export.reference.model import TorchDecoder
 from fastadasp.runtime.latency import Stopwatch
 from fastadasp.runtime.prompt import PromptCodec, PromptIds
 

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration, WhisperFeatureExtractor
 
+from fastadasp.export.model.families.qwen2_audio import encode_window
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
-from fastadasp.export.reference.model import encode_window
 from fastadasp.profiles.errors import AudioError, RequestError
 from fastadasp.profiles.keys import CACHE_METHODS, METHODS
 from fastadasp.profiles.profile import Profile

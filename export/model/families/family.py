@@ -1,4 +1,4 @@
-"""The protocol of a family, and the list of known ones."""
+"""The protocol of a family, and the table of known ones."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from typing import Protocol, cast
 from ....profiles.errors import CheckpointError
 from ...checkpoint.checkpoint import Checkpoint
 from ..spec import SpeechModelSpec
+from .reference import TransformersReference
 
-FAMILIES = {"qwen2_audio": ".qwen2_audio", "qwen": ".qwen_audio"}
-"""`model_type` of config.json -> module with a function `load`."""
+FAMILIES = {"qwen2_audio": "qwen2_audio", "qwen": "qwen_audio"}
+"""`model_type` of config.json -> family: a module of this package, by whose name manifests call it."""
 
 
 class Family(Protocol):
-    """A module of this package."""
+    """A module of this package. To import it is cheap: torch comes with the model of its reference."""
+
+    REFERENCE: TransformersReference | None
+    """What it is compared with; None where transformers has no such model."""
 
     def load(self, checkpoint: Checkpoint) -> SpeechModelSpec:
         """Describe a checkpoint by role.
@@ -26,11 +30,33 @@ class Family(Protocol):
 
 def load_model(checkpoint: Checkpoint) -> SpeechModelSpec:
     """Describe a checkpoint of any known family."""
+    return _module(family_of(checkpoint)).load(checkpoint)
+
+
+def family_of(checkpoint: Checkpoint) -> str:
+    """The name of a checkpoint's family.
+
+    Raises:
+        CheckpointError: it is of no known one.
+    """
     model_type = checkpoint.config.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise CheckpointError(
             f"{checkpoint.folder}/config.json: model_type {model_type!r} is not supported; "
             f"known: {', '.join(sorted(FAMILIES))}"
         )
-    family = cast(Family, import_module(FAMILIES[model_type], __package__))
-    return family.load(checkpoint)
+    return FAMILIES[model_type]
+
+
+def reference_of(family: str) -> TransformersReference | None:
+    """What a family is compared with; None where there is no such model, or no such family."""
+    return _module(family).REFERENCE if family in FAMILIES.values() else None
+
+
+def families_with_reference() -> list[str]:
+    """The families that can be compared with a model of transformers."""
+    return [family for family in FAMILIES.values() if reference_of(family)]
+
+
+def _module(family: str) -> Family:
+    return cast(Family, import_module(f".{family}", __package__))

@@ -8,8 +8,9 @@ from ....runtime.artifact.manifest import Prompt
 from ....runtime.audio.front_end import FrontEnd
 from ....runtime.audio.log_mel import LogMelConfig
 from ...checkpoint.checkpoint import Checkpoint
-from ...checkpoint.tokenizer import audio_template, token_text
+from ...checkpoint.tokenizer import token_id, token_text
 from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
+from .reference import LLAMA_LAYER, WHISPER_LAYER, Floats, Model, ModuleNames, TransformersReference
 from .settings import Settings, eos_ids
 from .whisper import Names, Sizes, read_encoder
 
@@ -49,6 +50,30 @@ ENCODER = Names(
     mlp_norm="final_layer_norm",
     final_norm="audio_tower.layer_norm",
     projector="multi_modal_projector.linear",
+)
+
+
+def encode_window(model: Model, features: Floats, frames: int) -> Floats:
+    """One window of audio to decoder rows: (audio tokens, hidden_size); see `TransformersReference`."""
+    import torch
+
+    encoder, dtype = model.model.audio_tower, model.dtype
+    rows, tokens = encoder._get_feat_extract_output_lengths(frames)
+    mask = torch.zeros(encoder.max_source_positions, dtype=dtype)
+    mask[rows:] = torch.finfo(dtype).min
+    with torch.no_grad():
+        window = torch.as_tensor(features).to(dtype)[None]
+        hidden = encoder(window, attention_mask=mask.expand(1, 1, len(mask), -1)).last_hidden_state
+        projected: Floats = model.model.multi_modal_projector(hidden)[0, :tokens].numpy()
+    return projected
+
+
+REFERENCE = TransformersReference(
+    config_class="Qwen2AudioConfig",
+    model_class="Qwen2AudioForConditionalGeneration",
+    encoder=ModuleNames("model.audio_tower.layers.{i}", WHISPER_LAYER, "model.audio_tower.layer_norm"),
+    decoder=ModuleNames("model.language_model.layers.{i}", LLAMA_LAYER, "model.language_model.norm"),
+    encode_window=encode_window,
 )
 
 
@@ -116,7 +141,16 @@ def _prompt(checkpoint: Checkpoint, audio_token_id: int) -> Prompt | None:
     audio_token = token_text(checkpoint, audio_token_id)
     if audio_token is None:
         return None
-    return Prompt(audio_template(checkpoint, audio_token), audio_token, (audio_token_id,))
+    return Prompt(_template(checkpoint, audio_token), audio_token, (audio_token_id,))
+
+
+def _template(checkpoint: Checkpoint, audio_token: str) -> str:
+    """[bos] audio_bos AUDIO audio_eos {prompt}, with the audio tokens spelt as this tokenizer does."""
+    parts = [audio_token.replace("AUDIO", name) for name in ("audio_bos", "AUDIO", "audio_eos")]
+    for part in parts:
+        token_id(checkpoint, part)
+    bos = checkpoint.optional_json("tokenizer_config.json").get("bos_token") or ""
+    return (bos if isinstance(bos, str) else bos["content"]) + "".join(parts) + "{prompt}"
 
 
 def _decoder(checkpoint: Checkpoint, text: Settings) -> DecoderSpec:

@@ -40,6 +40,8 @@ ENCODER = Names(
     projector="transformer.audio.proj",
 )
 
+REFERENCE = None  # transformers has no such model, and code that comes with a checkpoint is never run
+
 
 def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     """Describe a Qwen-Audio checkpoint."""

@@ -1,0 +1,66 @@
+"""A family is a module and a row of the table, and costs nothing until its reference is loaded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+from safetensors.numpy import save_file
+
+from fastadasp.export.check.places import DECODER_PARTS, ENCODER_PARTS, KEYS_AND_VALUES, READ_BY
+from fastadasp.export.checkpoint.checkpoint import Checkpoint
+from fastadasp.export.model.families import family as table
+from fastadasp.export.model.families.family import FAMILIES, families_with_reference, load_model, reference_of
+from fastadasp.export.reference.model import load_reference
+from fastadasp.profiles.errors import CheckpointError
+
+
+@pytest.mark.parametrize("name", FAMILIES.values())
+def test_every_row_of_the_table_is_a_module_with_all_that_a_family_supplies(name):
+    module = import_module(f".{name}", table.__package__)
+    assert callable(module.load)
+    assert reference_of(name) is module.REFERENCE
+
+
+def test_a_model_bears_the_name_that_its_reference_is_found_by(tiny_checkpoint):
+    assert load_model(Checkpoint(tiny_checkpoint)).family in FAMILIES.values()
+
+
+def test_to_list_the_families_imports_neither_torch_nor_transformers():
+    program = (
+        "import sys\n"
+        "from fastadasp.export.model.families.family import families_with_reference\n"
+        "assert families_with_reference()\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("name", families_with_reference())
+def test_a_reference_names_a_module_for_every_part_that_is_checked(name):
+    reference = reference_of(name)
+    encoder = {READ_BY.get(stem, stem) for _, stem, _ in ENCODER_PARTS}
+    decoder = {READ_BY.get(stem, stem) for part, stem, _ in DECODER_PARTS if part != KEYS_AND_VALUES}
+    assert encoder <= set(reference.encoder.parts)
+    assert decoder <= set(reference.decoder.parts)
+
+
+def test_the_modules_that_are_named_exist(tiny_checkpoint):
+    model, reference = load_reference(tiny_checkpoint), reference_of("qwen2_audio")
+    for names in (reference.encoder, reference.decoder):
+        for module in (names.final_norm, *(names.part(part, 1) for part in names.parts)):
+            assert model.get_submodule(module) is not None
+
+
+def test_a_family_without_a_model_in_transformers_has_no_reference(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen"}), "utf-8")
+    save_file({}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="family qwen_audio has no model in transformers"):
+        load_reference(tmp_path)
+
+
+def test_an_unknown_family_has_no_reference():
+    assert reference_of("os") is None
