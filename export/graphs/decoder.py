@@ -78,6 +78,17 @@ class _Layers:
         rotated = g.op("RotaryEmbedding", batched, *angles, name=name, num_heads=heads)
         return g.reshape(rotated, -1, heads * self.dims.head_dim)
 
+    def query(self, normed: str, layer: DecoderLayer, name: str) -> str:
+        """Query rows before their rotation, (rows, heads * head_dim), in the scale of the attention ops."""
+        query = self.g.linear(normed, layer.query, f"{name}/q_proj")
+        if self.spec.query_scale == 1:
+            return query
+        return self.g.op("Mul", query, self.g.number(self.spec.query_scale), name=f"{name}/q_scale")
+
+    def key(self, normed: str, layer: DecoderLayer, name: str) -> str:
+        """Key rows before their rotation: (rows, kv_heads * head_dim)."""
+        return self.g.linear(normed, layer.key, f"{name}/k_proj")
+
     def cache(self, x: str, name: str, output: str | None = None) -> str:
         """Rows (rows, kv_heads * head_dim) in cache layout: (kv_heads, rows, head_dim)."""
         g = self.g
@@ -211,7 +222,7 @@ class _Prefill(_Layers):
 
     def _query(self, normed: str, layer: DecoderLayer, i: int, angles: Angles) -> str:
         name = f"/layers.{i}/attn"
-        query = self.g.linear(normed, layer.query, f"{name}/q_proj")
+        query = self.query(normed, layer, name)
         return self.rotate(query, self.dims.num_heads, angles, f"{name}/q")
 
     def _key_value(self, normed: str, layer: DecoderLayer, i: int, angles: Angles) -> tuple[str, str, str]:
@@ -221,7 +232,7 @@ class _Prefill(_Layers):
         the positions that remain.
         """
         g, name = self.g, f"/layers.{i}/attn"
-        key = g.linear(normed, layer.key, f"{name}/k_proj")
+        key = self.key(normed, layer, name)
         rotated = self.rotate(key, self.dims.num_kv_heads, angles, f"{name}/k")
         value = g.linear(normed, layer.value, f"{name}/v_proj")
         if i not in self.evictions:
@@ -280,7 +291,7 @@ class _Prefill(_Layers):
             self._evict_cache(i, cached, value, mass)
         x, normed = (g.op("Gather", rows, g.ints(-1), axis=0) for rows in (x, normed))
         last_angle = [g.op("Gather", table, g.ints(-1), axis=1) for table in angles]
-        query = g.linear(normed, layer.query, f"/layers.{i}/attn/q_proj")
+        query = self.query(normed, layer, f"/layers.{i}/attn")
         query = self.rotate(query, self.dims.num_heads, (last_angle[0], last_angle[1]), f"/layers.{i}/attn/q")
         out = self.lowering.last_row_attention(g, f"/layers.{i}/attn", self.dims, query, key, value)
         out = g.linear(g.shaped(out, (1, self.dims.query_width)), layer.output, f"/layers.{i}/attn/o_proj")
@@ -313,12 +324,8 @@ class _Decode(_Layers):
     def _attention(self, i: int, layer: DecoderLayer, normed: str, bias: str) -> str:
         g, name, dims = self.g, f"/layers.{i}/attn", self.dims
         angles = self._angles_here(i)
-        query = self.rotate(
-            g.linear(normed, layer.query, f"{name}/q_proj"), dims.num_heads, angles, f"{name}/q"
-        )
-        key = self.rotate(
-            g.linear(normed, layer.key, f"{name}/k_proj"), dims.num_kv_heads, angles, f"{name}/k"
-        )
+        query = self.rotate(self.query(normed, layer, name), dims.num_heads, angles, f"{name}/q")
+        key = self.rotate(self.key(normed, layer, name), dims.num_kv_heads, angles, f"{name}/k")
         value = g.linear(normed, layer.value, f"{name}/v_proj")
         pool = (
             self._grow(sig.pool_key(i), self.cache(key, f"{name}/new_key")),

@@ -51,11 +51,17 @@ class DecoderSpec:
     dims: DecoderDims
     norm_eps: float
     rope_theta: float
+    attention_scale: float  # of the scores, before their softmax
     max_positions: int
     embedding: Tensor
     layers: tuple[DecoderLayer, ...]
     final_norm: Tensor
     head: Linear
+
+    @property
+    def query_scale(self) -> float:
+        """The factor of the queries: the attention ops themselves scale by head_dim ** -0.5 alone."""
+        return self.attention_scale / float(self.dims.head_dim**-0.5)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,12 @@ class TorchDecoder:
 
         query, key, value = self._query_key_value(index, x, positions)
         attended = scaled_dot_product_attention(
-            query[None], key[None], value[None], is_causal=True, enable_gqa=True
+            query[None],
+            key[None],
+            value[None],
+            is_causal=True,
+            scale=self._spec.attention_scale,
+            enable_gqa=True,
         )
         return x + self._output(index, attended[0])
 
@@ -68,7 +73,7 @@ class TorchDecoder:
         query, key, value = self._query_key_value(index, x)
         group, hidden = len(query) // len(key), torch.full((len(x), len(x)), -torch.inf).triu(1)
         keys, values = (tensor.repeat_interleave(group, 0) for tensor in (key, value))
-        scores = query @ keys.mT * self._spec.dims.head_dim**-0.5
+        scores = query @ keys.mT * self._spec.attention_scale
         probabilities = (scores + hidden).softmax(-1)
         return x + self._output(index, probabilities @ values), Scores(key, probabilities)
 

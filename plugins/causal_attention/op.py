@@ -1,4 +1,7 @@
-"""Identity of the causal attention ops."""
+"""Identity of the causal attention ops.
+
+Scores are scaled by head_dim ** -0.5 in each of them; a model with another scale multiplies its queries.
+"""
 
 ATTENTION = "CausalAttention"
 """(query, key, value) -> output: causal softmax attention, grouped queries."""

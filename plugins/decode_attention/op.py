@@ -1,4 +1,7 @@
-"""Identity of the decode attention ops."""
+"""Identity of the decode attention ops.
+
+Scores are scaled by head_dim ** -0.5 in both of them; a model with another scale multiplies its queries.
+"""
 
 DECODE_ATTENTION = "DecodeAttention"
 """(query, prefix_key, prefix_value, pool_key, pool_value, pool_bias) -> output.

@@ -164,6 +164,7 @@ def _decoder(checkpoint: Checkpoint, text: Settings) -> DecoderSpec:
         dims=dims,
         norm_eps=text.number("rms_norm_eps"),
         rope_theta=_rope_theta(text),
+        attention_scale=dims.head_dim**-0.5,
         max_positions=text.count("max_position_embeddings"),
         embedding=embedding,
         layers=tuple(_layer(checkpoint, dims, f"{base}.layers.{i}") for i in range(dims.num_layers)),

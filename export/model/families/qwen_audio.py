@@ -110,6 +110,7 @@ def _decoder(checkpoint: Checkpoint, text: Settings) -> DecoderSpec:
         dims=dims,
         norm_eps=text.number("layer_norm_epsilon"),
         rope_theta=text.number("rotary_emb_base"),
+        attention_scale=dims.head_dim**-0.5,
         max_positions=text.count("seq_length"),
         embedding=checkpoint.tensor("transformer.wte.weight", table),
         layers=tuple(_layer(checkpoint, dims, f"transformer.h.{i}") for i in range(dims.num_layers)),

@@ -1,7 +1,8 @@
-"""Prefill graphs for TensorRT, run with the plugins as NumPy, agree with those for ONNX Runtime."""
+"""Graphs for TensorRT, run with the plugins as NumPy, agree with those for ONNX Runtime."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -16,7 +17,7 @@ from fastadasp.export.checkpoint.precision import FP32
 from fastadasp.export.checkpoint.weights import weight_store
 from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
 from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
-from fastadasp.export.graphs.write import prefill_file, write_graphs
+from fastadasp.export.graphs.write import DECODE_FILE, prefill_file, write_graphs
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import resolve_for
 from fastadasp.export.model.spec import tensors_of
@@ -25,6 +26,7 @@ from fastadasp.plugins.causal_attention.reference import causal_attention
 from fastadasp.plugins.evict_tokens.reference import evict_tokens
 from fastadasp.plugins.merge_tokens.reference import merge_edges, merge_tokens
 from fastadasp.profiles import Profile
+from fastadasp.profiles.signature import cache_names
 
 AUDIO_ROWS = 37
 METHODS = {
@@ -37,6 +39,8 @@ METHODS = {
     "fastv": {"method": "fastv"},
     "fastv-last": {"method": "fastv", "fastv_score": "last_query"},
 }
+SCORED = ("weighted", "fastv", "fastv-last")
+OTHER_SCALE = 1 / 11  # that of a tiny model is 1 / 4
 SITES = METHODS | {f"{name}-kept": {**method, "positions": "kept"} for name, method in METHODS.items()}
 
 
@@ -72,32 +76,75 @@ PLUGINS = [
 def graphs(tiny_checkpoint, tmp_path_factory):
     """Folders of float32 prefill graphs, by lowering, and the model."""
     model = load_model(Checkpoint(tiny_checkpoint))
+    return model, written(model, SITES, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def scaled(tiny_checkpoint, tmp_path_factory):
+    """The same of a model that scales its scores in another way, for a few methods."""
+    model = load_model(Checkpoint(tiny_checkpoint))
+    model = replace(model, decoder=replace(model.decoder, attention_scale=OTHER_SCALE))
+    return model, written(model, {name: SITES[name] for name in SCORED}, tmp_path_factory)
+
+
+def written(model, sites, tmp_path_factory):
     half = {"schedule": "constant", "start_layer": 0, "ratio": Fraction(1, 3)}
-    profiles = [resolve_for(Profile(name, **site, **half), model) for name, site in SITES.items()]
+    profiles = [resolve_for(Profile(name, **site, **half), model) for name, site in sites.items()]
     store = weight_store(tensors_of((model.encoder, model.decoder)), "copy")
     folders = {}
     for lowering in (OnnxRuntimeLowering(), TensorRTLowering(FP32, AUDIO_ROWS)):
         folders[lowering.name] = tmp_path_factory.mktemp(lowering.name)
         write_graphs(folders[lowering.name], model, profiles, store, lowering)
         store.write(folders[lowering.name])
-    return model, folders
+    return folders
 
 
 @pytest.mark.parametrize("name", SITES)
 @pytest.mark.parametrize("audio", [1, 2, AUDIO_ROWS])
 def test_a_prefill_for_tensorrt_computes_what_one_for_onnx_runtime_does(graphs, name, audio):
-    model, folders = graphs
-    rng = np.random.default_rng(audio)
+    compare(*graphs, prefill_file(name), prompt(graphs[0], audio))
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_another_attention_scale_reaches_the_prefill_of_both(graphs, scaled, name):
+    feeds = prompt(scaled[0], AUDIO_ROWS)
+    found, usual = (compare(*each, prefill_file(name), feeds) for each in (scaled, graphs))
+    assert np.abs(found[0] - usual[0]).max() > 1e-2
+
+
+def test_another_attention_scale_reaches_the_decode_step_of_both(graphs, scaled):
+    dims, rng = scaled[0].decoder.dims, np.random.default_rng(0)
     feeds = {
+        "token_ids": rng.integers(0, 200, 2),
+        "step": np.array([1]),
+        "pool_mask": np.array([[True, False, True, False], [False, True, False, True]]),
+        "num_candidates": np.array([4]),
+    }
+    for layer in range(dims.num_layers):
+        for name, rows in zip(cache_names(layer), (9, 9, 2, 2), strict=True):
+            shape = dims.num_kv_heads, rows, dims.head_dim
+            feeds[name] = rng.standard_normal(shape).astype(np.float32)
+    found, usual = (compare(*each, DECODE_FILE, feeds) for each in (scaled, graphs))
+    assert np.abs(found[0] - usual[0]).max() > 1e-2
+
+
+def prompt(model, audio):
+    rng = np.random.default_rng(audio)
+    return {
         "prefix_ids": rng.integers(0, 200, 5),
         "audio_embeds": rng.standard_normal((audio, model.decoder.dims.hidden_size)).astype(np.float32),
         "suffix_ids": rng.integers(0, 200, 3),
         "num_candidates": np.array([4]),
     }
-    path = folders["onnxruntime"] / prefill_file(name)
+
+
+def compare(_, folders, file, feeds):
+    """Run one graph of both lowerings; return what the outputs agree on."""
+    path = folders["onnxruntime"] / file
     expected = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feeds)
-    graph = onnx.load(folders["tensorrt"] / prefill_file(name))
+    graph = onnx.load(folders["tensorrt"] / file)
     found = ReferenceEvaluator(graph, new_ops=PLUGINS).run(None, feeds)
     assert [output.shape for output in found] == [output.shape for output in expected]
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-4)
+    return expected

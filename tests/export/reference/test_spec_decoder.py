@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -34,6 +36,16 @@ def test_a_qwen_audio_prompt_gives_the_recorded_logits(golden, with_scores):
     row = x[-1].double().numpy()
     row *= weights["transformer.ln_f.weight"] / np.sqrt((row**2).mean() + CONFIG["layer_norm_epsilon"])
     np.testing.assert_allclose(weights["lm_head.weight"] @ row, recorded["logits.0"][0], atol=ATOL, rtol=0)
+
+
+def test_another_scale_multiplies_every_score(golden):
+    spec = load_model(Checkpoint(golden)).decoder
+    usual, half = TorchDecoder(spec), TorchDecoder(replace(spec, attention_scale=spec.attention_scale / 2))
+    x = usual.embed(np.arange(12))
+    expected, found = (decoder.attend_with_scores(0, x)[1].probabilities for decoder in (usual, half))
+    torch.testing.assert_close(found, (expected.log() / 2).softmax(-1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(half.attend(0, x), half.attend_with_scores(0, x)[0], atol=1e-4, rtol=0)
+    assert not torch.allclose(half.attend(0, x), usual.attend(0, x), atol=1e-2)
 
 
 def test_probabilities_are_causal_and_sum_to_1(golden):
