@@ -112,7 +112,7 @@ class Ours:
 
     def run(self, seconds: int, beams: int) -> dict[str, Any]:
         """One request; milliseconds of prefill, decode and both, and the tokens."""
-        from fastadasp.runtime.decoding.beam_search import generate
+        from fastadasp.runtime.decoding.drive import drive, new_search
         from fastadasp.runtime.decoding.options import SearchOptions
         from fastadasp.runtime.latency import Stopwatch
 
@@ -120,7 +120,7 @@ class Ours:
         decoder = self.model.decoder(self.profile, *prompt(seconds), watch)
         begin = time.perf_counter()
         search = SearchOptions(num_beams=beams, max_new_tokens=NEW_TOKENS)
-        found = generate(decoder, search, vocab_size=SIZES["vocab_size"])
+        found = drive(new_search(search, SIZES["vocab_size"]), decoder)
         total = (time.perf_counter() - begin) * 1e3
         prefill = watch.stages["prefill"]
         steps = (total - prefill) / watch.steps
@@ -259,7 +259,7 @@ def _memory(folder: Path, profile: str, beams: int, seconds: int, lean: bool) ->
 def memory_of(folder: str, profile: str, beams: str, seconds: str, lean: str) -> None:
     """The child process of `memory`: print its figures as JSON."""
     from fastadasp.runtime import SpeechLM
-    from fastadasp.runtime.decoding.beam_search import generate
+    from fastadasp.runtime.decoding.drive import drive, new_search
     from fastadasp.runtime.decoding.options import SearchOptions
 
     inputs = prompt(int(seconds))
@@ -267,7 +267,7 @@ def memory_of(folder: str, profile: str, beams: str, seconds: str, lean: str) ->
     model = SpeechLM.load(Path(folder) / "artifact", profile, threads=THREADS, prepack=lean == "0")
     decoder = model.decoder(profile, *inputs)
     search = SearchOptions(num_beams=int(beams), max_new_tokens=NEW_TOKENS)
-    generate(decoder, search, vocab_size=SIZES["vocab_size"])
+    drive(new_search(search, SIZES["vocab_size"]), decoder)
     weights = sum(path.stat().st_size for path in (Path(folder) / "artifact" / "weights").iterdir())
     needed = weights + decoder.cache.size_bytes
     peak = _status("VmHWM") - before

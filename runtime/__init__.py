@@ -4,9 +4,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .speech_lm import EncodedAudio, GenerationResult, PromptIds, SearchOptions, SpeechLM, TextHypothesis
+    from .speech_lm import (
+        EncodedAudio,
+        GenerationResult,
+        PromptIds,
+        SearchOptions,
+        SpeechLM,
+        Stream,
+        TextHypothesis,
+    )
 
-__all__ = ["EncodedAudio", "GenerationResult", "PromptIds", "SearchOptions", "SpeechLM", "TextHypothesis"]
+__all__ = [
+    "EncodedAudio",
+    "GenerationResult",
+    "PromptIds",
+    "SearchOptions",
+    "SpeechLM",
+    "Stream",
+    "TextHypothesis",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .decoding.search import FinishReason, Hypothesis
 from .latency import Latency
 
 
 @dataclass(frozen=True)
-class TextHypothesis:
-    """One answer, as text."""
+class TextHypothesis(Hypothesis):
+    """One answer of a search, with its text."""
 
     text: str
-    tokens: tuple[int, ...]  # without the end token
-    finished: bool  # ended by an end token rather than by max_new_tokens
-    score: float  # sum of log-probabilities / length ** length_penalty
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,12 @@ class GenerationResult:
     audio_seconds: float
     profile: str
     text_rows: int  # rows of the prompt that are text
+    audio_rows: int  # rows of the prompt that are audio, before any is removed
     prefix_lengths: tuple[int, ...]  # rows of the prompt that each layer keeps
     kept_ratio: float  # audio rows in the KV caches, summed over the layers / (layers * audio rows)
     kv_bytes: int  # prefix, shared by all beams, plus the pool at its largest
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        """Why the best hypothesis ended: "stop", an end token, or "length", max_new_tokens."""
+        return self.hypotheses[0].finish_reason

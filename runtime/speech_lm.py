@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +18,19 @@ from .artifact.artifact import Artifact, open_artifact
 from .audio.encoder import AudioEncoder, EncodedAudio
 from .audio.read import Audio, Source, load_audio, place_of
 from .backends import open_sessions
-from .decoding.beam_search import Hypothesis, generate, greedy_tokens
+from .decoding.drive import new_search
 from .decoding.options import SearchOptions
+from .decoding.search import Hypothesis
 from .decoding.session_decoder import SessionDecoder
 from .latency import Stopwatch
 from .limits import check_audio, check_engines, check_ids, check_length
 from .prompt import PromptCodec, PromptIds
+from .request import Request
 from .results import GenerationResult, TextHypothesis
 from .runtime_options import RuntimeOptions
+from .stream import Stream
 
 DEFAULTS = RuntimeOptions()
-
-
-@dataclass(frozen=True)
-class _Request:
-    """Inputs of the decoder, ready to run."""
-
-    audio_seconds: float
-    audio_rows: int
-    prompt: PromptIds
-    penalised_ids: tuple[int, ...]
 
 
 class SpeechLM:
@@ -136,6 +129,7 @@ class SpeechLM:
         *,
         profile: str | None = None,
         source_rate: int | None = None,
+        search: SearchOptions | None = None,
         **options: Any,
     ) -> GenerationResult:
         """Answer a request.
@@ -146,22 +140,18 @@ class SpeechLM:
             prompt: text for the model's template, text that names the place of the audio itself, or ids.
             profile: a profile of the artifact, if not the default.
             source_rate: Hz of an array, if not the model's.
-            options: fields of `SearchOptions`: num_beams, max_new_tokens, length_penalty, …; the end tokens
-                are the model's unless `eos_token_ids` is given.
+            search: how to search; without `eos_token_ids` the end tokens are the model's.
+            options: fields of `search` instead, by name: num_beams, max_new_tokens, length_penalty, …
 
         Raises:
             AudioError: audio that is missing, corrupt, too short or too long.
             RequestError: options out of range, unknown profile, audio that another model has encoded.
             EngineError: a graph or an engine fails, mostly for want of memory.
         """
-        watch = Stopwatch()
-        search = self.search_options(**options)
-        decoder, request, name = self._begin(audio, prompt, profile, source_rate, search, watch)
-        found = generate(decoder, search, vocab_size=self._dims.vocab_size, prompt_ids=request.penalised_ids)
-        watch.mark_last_token()
-        with watch.stage("detokenize"):
-            hypotheses = tuple(self._text_hypothesis(hypothesis) for hypothesis in found)
-        return self._result(name, request, decoder, hypotheses, watch, streamed=search.num_beams == 1)
+        watch, search = Stopwatch(), self.search_options(search, **options)
+        request = self._begin(audio, prompt, profile, source_rate, search, watch)
+        request.run()
+        return self._result(request)
 
     def stream(
         self,
@@ -170,30 +160,42 @@ class SpeechLM:
         *,
         profile: str | None = None,
         source_rate: int | None = None,
+        search: SearchOptions | None = None,
         **options: Any,
-    ) -> Iterator[str]:
-        """Greedy search, token by token: each piece is the text that a token adds. Errors as `generate`.
+    ) -> Stream:
+        """Greedy search, token by token: each piece is the text that a token adds.
 
-        Faults of the request are raised by this call, before the first piece is asked for.
+        Arguments and errors are those of `generate`, and the stream's `result` is what it returns. Faults of
+        the request are raised by this call, before the first piece is asked for.
         """
-        search = self.search_options(**options)
+        watch, search = Stopwatch(), self.search_options(search, **options)
+        if search.num_beams != 1:
+            raise RequestError(
+                f"num_beams is {search.num_beams}: tokens are streamed by greedy search, give 1"
+            )
         if self._codec is None:
             raise RequestError(f"{self._place}: it has no tokenizer, so there is no text to stream")
-        decoder, request, _ = self._begin(audio, prompt, profile, source_rate, search, Stopwatch())
-        vocab_size = self._dims.vocab_size
-        tokens = greedy_tokens(decoder, search, vocab_size=vocab_size, prompt_ids=request.penalised_ids)
-        return self._codec.stream(tokens)
+        return Stream(
+            self._pieces(self._codec, self._begin(audio, prompt, profile, source_rate, search, watch))
+        )
 
-    def search_options(self, **options: Any) -> SearchOptions:
-        """Search options with the model's end tokens as default.
+    def search_options(self, search: SearchOptions | None = None, **options: Any) -> SearchOptions:
+        """Search options, given as a record or as its fields by name, with the model's end tokens as default.
 
         Raises:
-            RequestError: unknown names, values out of range.
+            RequestError: a record beside fields, unknown fields, values out of range.
         """
+        if search is not None and options:
+            raise RequestError(
+                f"search and {', '.join(options)}: give a record of SearchOptions or its fields, not both"
+            )
         known = SearchOptions.__dataclass_fields__
         if unknown := [name for name in options if name not in known]:
             raise RequestError(f"option {', '.join(unknown)} is unknown; known: {', '.join(known)}")
-        return SearchOptions(**{"eos_token_ids": self.manifest.decoder.eos_token_ids, **options})
+        search = search or SearchOptions(**options)
+        if search.eos_token_ids is None:
+            return replace(search, eos_token_ids=self.manifest.decoder.eos_token_ids)
+        return search
 
     def decoder(
         self,
@@ -228,7 +230,8 @@ class SpeechLM:
         source_rate: int | None,
         search: SearchOptions,
         watch: Stopwatch,
-    ) -> tuple[SessionDecoder, _Request, str]:
+    ) -> Request:
+        """Check a request, encode its audio, and set up the search for its answer."""
         name = self._known_profile(profile or self.profile)
         ids = self._encode(prompt)
         check_ids(self.manifest, ids, name)
@@ -238,8 +241,16 @@ class SpeechLM:
             check_engines(self.manifest, self._sessions.limits, place, audio, ids, search)
         if rows is None:
             rows = self.audio_encoder.encode(audio.samples, watch)
-        request = self._request(audio, rows, ids)
-        return self.decoder(name, ids.before, rows, ids.after, watch), request, name
+        return Request(
+            profile=name,
+            options=search,
+            audio_seconds=audio.seconds,
+            audio_rows=len(rows),
+            text_rows=ids.num_text_rows,
+            search=new_search(search, self._dims.vocab_size, self._history(ids)),
+            decoder=self.decoder(name, ids.before, rows, ids.after, watch),
+            watch=watch,
+        )
 
     def _heard(
         self, source: Source | EncodedAudio, source_rate: int | None, watch: Stopwatch
@@ -255,10 +266,10 @@ class SpeechLM:
         with watch.stage("audio"):
             return load_audio(source, self.manifest.front_end.log_mel.sample_rate, source_rate=source_rate)
 
-    def _request(self, audio: Audio, rows: npt.NDArray[np.float32], ids: PromptIds) -> _Request:
+    def _history(self, ids: PromptIds) -> tuple[int, ...]:
+        """The prompt as penalties and bans see it, with the ids that stand for the audio."""
         audio_ids = self.manifest.prompt.audio_token_ids if self.manifest.prompt else ()
-        penalised = (*ids.before.tolist(), *audio_ids, *ids.after.tolist())
-        return _Request(audio.seconds, len(rows), ids, penalised)
+        return (*ids.before.tolist(), *audio_ids, *ids.after.tolist())
 
     def _encode(self, prompt: str | PromptIds) -> PromptIds:
         if isinstance(prompt, PromptIds):
@@ -267,39 +278,17 @@ class SpeechLM:
             raise RequestError(f"{self._place}: it has no tokenizer; give the prompt as PromptIds")
         return self._codec.encode(prompt)
 
-    def _text_hypothesis(self, found: Hypothesis) -> TextHypothesis:
-        text = self._codec.decode(found.tokens) if self._codec else ""
-        return TextHypothesis(text, found.tokens, found.finished, found.score)
+    def _pieces(self, codec: PromptCodec, request: Request) -> Generator[str, None, GenerationResult]:
+        yield from codec.stream(request.tokens())
+        return self._result(request)
 
-    def _result(
-        self,
-        name: str,
-        request: _Request,
-        decoder: SessionDecoder,
-        hypotheses: tuple[TextHypothesis, ...],
-        watch: Stopwatch,
-        streamed: bool,
-    ) -> GenerationResult:
-        best = hypotheses[0]
-        lengths = decoder.cache.prefix_lengths
-        text_rows = request.prompt.num_text_rows
-        kept = sum(lengths) - len(lengths) * text_rows
-        latency = watch.latency(
-            output_tokens=len(best.tokens) + best.finished,
-            audio_seconds=request.audio_seconds,
-            streamed=streamed,
-        )
-        return GenerationResult(
-            text=best.text,
-            hypotheses=hypotheses,
-            latency=latency,
-            audio_seconds=request.audio_seconds,
-            profile=name,
-            text_rows=text_rows,
-            prefix_lengths=lengths,
-            kept_ratio=kept / (len(lengths) * request.audio_rows),
-            kv_bytes=decoder.cache.size_bytes,
-        )
+    def _result(self, request: Request) -> GenerationResult:
+        with request.watch.stage("detokenize"):
+            hypotheses = tuple(self._with_text(found) for found in request.search.hypotheses)
+        return request.result(hypotheses)
+
+    def _with_text(self, found: Hypothesis) -> TextHypothesis:
+        return TextHypothesis(**vars(found), text=self._codec.decode(found.tokens) if self._codec else "")
 
     def _known_profile(self, name: str) -> str:
         if name not in self.manifest.profiles:
@@ -312,4 +301,12 @@ class SpeechLM:
         return PromptCodec(path, self.manifest.prompt) if path and self.manifest.prompt else None
 
 
-__all__ = ["EncodedAudio", "GenerationResult", "PromptIds", "SearchOptions", "SpeechLM", "TextHypothesis"]
+__all__ = [
+    "EncodedAudio",
+    "GenerationResult",
+    "PromptIds",
+    "SearchOptions",
+    "SpeechLM",
+    "Stream",
+    "TextHypothesis",
+]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...profiles import signature as sig
 from ...runtime.artifact.manifest import Manifest
-from ...runtime.decoding.beam_search import TopTokens
+from ...runtime.decoding.search import TopTokens
 from ..model.families.family import reference_of
 from ..reference.layers import Model, Torch, TorchLayers
 from ..reference.model import TorchDecoder

@@ -17,7 +17,7 @@ from .lists import NAMES, one_option
 from .parameters import PATH, load, runtime_options, search_of, search_options
 
 if TYPE_CHECKING:
-    from ...runtime import GenerationResult, SpeechLM
+    from ...runtime import GenerationResult, SpeechLM, TextHypothesis
 
 STDIN = "-"
 
@@ -57,15 +57,18 @@ def record(clip: str, result: GenerationResult) -> dict[str, Any]:
     """All that is known of an answer, as JSON takes it."""
     latency = result.latency
     derived = {name: getattr(latency, name) for name in ("step_ms", "rtf", "rtfx", "tokens_per_second")}
-    hypotheses = [asdict(hypothesis) for hypothesis in result.hypotheses]
-    for hypothesis in hypotheses:
-        hypothesis["score"] = hypothesis["score"] if math.isfinite(hypothesis["score"]) else None
     return {
         "clip": clip,
         **asdict(result),
-        "hypotheses": hypotheses,
+        "finish_reason": result.finish_reason,
+        "hypotheses": [_hypothesis(found) for found in result.hypotheses],
         "latency": {**asdict(latency), **derived},
     }
+
+
+def _hypothesis(found: TextHypothesis) -> dict[str, Any]:
+    score = found.score if math.isfinite(found.score) else None
+    return {"text": found.text, **asdict(found), "finished": found.finished, "score": score}
 
 
 def _answer(

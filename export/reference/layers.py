@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from ...profiles.flops import ResolvedProfile
 from ...profiles.schedule import removed
-from ...runtime.decoding.beam_search import TopTokens
+from ...runtime.decoding.search import TopTokens
 from .reduction import CACHE_METHODS, METHODS, Site, Span, margin
 
 Ids = npt.NDArray[np.int64]

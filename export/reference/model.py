@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ...profiles.errors import CheckpointError
 from ...profiles.flops import ResolvedProfile
-from ...runtime.decoding.beam_search import TopTokens
+from ...runtime.decoding.search import TopTokens
 from ..checkpoint.checkpoint import Checkpoint
 from ..model.families.family import family_of, reference_of
 from .layers import Ids, Model, Torch, TorchLayers

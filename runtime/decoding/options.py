@@ -27,7 +27,8 @@ class SearchOptions:
     `max_new_tokens` and `min_new_tokens` count generated tokens, an end token included. `early_stopping` is
     False (stop when the best live beam, at its present length, cannot beat the worst of `num_beams` finished
     ones), True (stop as soon as `num_beams` have finished) or "never" (as False, but at the most favourable
-    length). One beam is greedy search. Raises RequestError, which lists every fault.
+    length). One beam is greedy search. `eos_token_ids` end an answer: None means those of the model, an empty
+    tuple means none. Raises RequestError, which lists every fault.
     """
 
     num_beams: int = 1
@@ -35,7 +36,7 @@ class SearchOptions:
     min_new_tokens: int = 0
     length_penalty: float = 1.0
     early_stopping: bool | str = False
-    eos_token_ids: tuple[int, ...] = ()
+    eos_token_ids: tuple[int, ...] | None = None
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
     num_return_sequences: int = 1
@@ -46,9 +47,14 @@ class SearchOptions:
             raise RequestError("; ".join(faults))
 
     @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """The end tokens that are given; a search knows no model that could have others."""
+        return () if self.eos_token_ids is None else self.eos_token_ids
+
+    @property
     def candidates_per_row(self) -> int:
         """Best next tokens of a row that decide a step: without all end tokens, `num_beams` are left."""
-        return self.num_beams + len(self.eos_token_ids)
+        return self.num_beams + len(self.end_tokens)
 
 
 def _is_finite(value: object) -> bool:
@@ -84,6 +90,6 @@ def _fits_float32(options: SearchOptions) -> bool:
 def _stop_faults(options: SearchOptions) -> Iterator[str]:
     if not isinstance(options.early_stopping, bool) and options.early_stopping != "never":
         yield f"early_stopping is {options.early_stopping!r}: give False, True or 'never'"
-    ids = options.eos_token_ids
+    ids = options.end_tokens
     if not isinstance(ids, tuple) or not all(map(is_count, ids)):
         yield f"eos_token_ids is {ids!r}: give a tuple of token ids of at least 0"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ...profiles.errors import RequestError
 from .options import SearchOptions
 
 Floats = npt.NDArray[np.float32]
@@ -62,6 +63,10 @@ class TokenRules:
             self._options.repetition_penalty,
         )
 
+    def candidates(self, lowered: Sequence[Lowered]) -> int:
+        """How many best tokens of each row decide a step, if these histories lower some of them."""
+        return min(self._vocab_size, self._options.candidates_per_row + max(map(len, lowered)))
+
     def _in_vocabulary(self, ids: Ids) -> Ids:
         return np.unique(ids[(ids >= 0) & (ids < self._vocab_size)])
 
@@ -73,13 +78,27 @@ class TokenRules:
     def _early_ends(self, tokens: Ids) -> Ids:
         if len(tokens) >= self._options.min_new_tokens:
             return _NONE
-        return np.asarray(self._options.eos_token_ids, np.int64)
+        return np.asarray(self._options.end_tokens, np.int64)
 
     def _repeated_ngrams(self, tokens: Ids) -> Ids:
         size = self._options.no_repeat_ngram_size
         if size == 0:
             return _NONE
         return ngram_ends(np.concatenate([self._prompt, tokens]), size)
+
+
+def normalised(total: np.float32, length: int, options: SearchOptions) -> np.float32:
+    """Score of `length` tokens: Wu et al. 2016, section 7, with length ** length_penalty as the norm."""
+    return total / np.float32(length**options.length_penalty)
+
+
+def all_banned(options: SearchOptions, generated: int) -> RequestError:
+    """The error that no token may come next."""
+    size, least = options.no_repeat_ngram_size, options.min_new_tokens
+    return RequestError(
+        f"every token is banned after {generated} generated ones: "
+        f"raise no_repeat_ngram_size (now {size}) or lower min_new_tokens (now {least})"
+    )
 
 
 def ngram_ends(history: Ids, size: int) -> Ids:

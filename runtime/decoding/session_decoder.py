@@ -1,4 +1,4 @@
-"""The decoder that a search drives: a prefill session, then steps of the decode session over one cache."""
+"""The decoder of one request: a prefill session, then steps of the decode session over one cache."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ...profiles import signature as sig
 from ...profiles.flops import DecoderDims
 from ..latency import Stopwatch
 from ..session import Session, Tensor
-from .beam_search import TopTokens
 from .kv_cache import COMPACT_EVERY, KVCache
+from .search import TopTokens
 
 
 class SessionDecoder:

@@ -179,6 +179,12 @@ def test_run_with_json_prints_an_object_a_clip_with_all_figures(tiny_artifact: P
         assert found["audio_seconds"] == 3.0
         assert found["kept_ratio"] == 1.0
         assert found["kv_bytes"] > 0
+        assert found["audio_rows"] + found["text_rows"] == found["prefix_lengths"][0]
+        (hypothesis,) = found["hypotheses"]
+        assert hypothesis.keys() == {"text", "tokens", "finished", "finish_reason", "score"}
+        assert hypothesis["finish_reason"] == found["finish_reason"] == "length"
+        assert hypothesis["finished"] is False
+        assert hypothesis["text"] == found["text"]
         latency = found["latency"]
         assert latency["request_ms"] >= latency["prefill_ms"] + latency["decode_ms"]
         assert latency["rtf"] == pytest.approx(latency["request_ms"] / 3000)

@@ -6,6 +6,7 @@ import torch
 
 from fastadasp.export.model.families.qwen2_audio import encode_window
 from fastadasp.export.reference.model import TorchDecoder
+from fastadasp.runtime.decoding.drive import drive, new_search
 from fastadasp.runtime.latency import Stopwatch
 from fastadasp.runtime.prompt import PromptCodec, PromptIds
 
@@ -96,3 +97,8 @@ def prompt_ids(before=BEFORE, after=AFTER):
 def check_graph(path):
     """onnx.checker with full shape inference, weights included."""
     onnx.checker.check_model(str(path), full_check=True)
+
+
+def answers(decoder, options, vocab_size):
+    """The hypotheses of a search of its own over a decoder, best first."""
+    return drive(new_search(options, vocab_size), decoder)

@@ -20,11 +20,10 @@ from fastadasp.export.reference.model import load_reference
 from fastadasp.profiles import Profile
 from fastadasp.profiles.schedule import removed
 from fastadasp.runtime import SpeechLM
-from fastadasp.runtime.decoding.beam_search import generate
 from fastadasp.runtime.decoding.options import SearchOptions
 
 from .conftest import FULL
-from .models import forced_logits, reference_decoder, roughen
+from .models import answers, forced_logits, reference_decoder, roughen
 
 ATOL = 2e-4  # of logits whose scale is 10, in float32: full models get as close
 HEAD_DIM, THETA = 16, 256.0  # frequencies 1, 1/2, 1/4, ...
@@ -110,7 +109,7 @@ def test_lengths_logits_and_beams_equal_those_of_a_model_that_masks(pair):
         counts, text_rows = pair.resolved.token_counts(audio_rows + extra), len(prompt[0]) + len(prompt[2])
         assert mine.cache.prefix_lengths == tuple(n + text_rows - extra for n in counts.cached)
         assert mine.cache.prefix_lengths == theirs.prefix_lengths
-        expected, found = (generate(one, options, vocab_size=vocab_size) for one in pair.decoders(*prompt))
+        expected, found = (answers(one, options, vocab_size) for one in pair.decoders(*prompt))
         assert [h.tokens for h in found] == [h.tokens for h in expected]
         assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=ATOL)
 

@@ -17,13 +17,13 @@ from fastadasp.profiles.errors import AudioError, RequestError
 from fastadasp.profiles.keys import CACHE_METHODS, METHODS
 from fastadasp.profiles.profile import Profile
 from fastadasp.runtime import SpeechLM
-from fastadasp.runtime.decoding.beam_search import generate
 from fastadasp.runtime.decoding.options import SearchOptions
 
 from .models import (
     AFTER,
     BEFORE,
     SAMPLE_RATE,
+    answers,
     check_graph,
     forced_logits,
     our_rows,
@@ -219,12 +219,14 @@ def test_logits_equal_transformers_over_the_same_weights(model, speech_lm, profi
 @pytest.mark.parametrize("num_beams", [1, 5])
 def test_answers_equal_the_reference(model, speech_lm, num_beams):
     samples = sound(50000, seed=3)
-    options = SearchOptions(num_beams=num_beams, num_return_sequences=num_beams, max_new_tokens=10)
+    options = SearchOptions(
+        num_beams=num_beams, num_return_sequences=num_beams, max_new_tokens=10, eos_token_ids=()
+    )
     for profile in ("full", "weighted_merge"):
         resolved = speech_lm.manifest.profiles[profile]
         reference = reference_decoder(model, resolved, expected_rows(model, samples), bos_rows=1, eos_rows=1)
-        expected = generate(reference, options, vocab_size=CONFIG["vocab_size"])
-        found = speech_lm.generate(samples, prompt_ids(), profile=profile, **vars(options)).hypotheses
+        expected = answers(reference, options, CONFIG["vocab_size"])
+        found = speech_lm.generate(samples, prompt_ids(), profile=profile, search=options).hypotheses
         assert [h.tokens for h in found] == [h.tokens for h in expected]
         assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=1e-4)
 

@@ -23,11 +23,10 @@ from fastadasp.export.reference.reduction import METHODS as ROW_METHODS
 from fastadasp.profiles.flops import ResolvedProfile
 from fastadasp.profiles.keys import METHODS
 from fastadasp.profiles.profile import Profile
-from fastadasp.runtime.decoding.beam_search import generate
 from fastadasp.runtime.decoding.options import SearchOptions
 
 from .conftest import FULL, REDUCED
-from .models import AFTER, BEFORE, all_logits, forced_logits, our_rows, reference_decoder, sound
+from .models import AFTER, BEFORE, all_logits, answers, forced_logits, our_rows, reference_decoder, sound
 
 ATOL = 1e-4  # of logits whose scale is 10, in float32
 MOVED_ATOL = 3e-4  # where a cache holds its keys at other positions: angles of 330 positions are rounded
@@ -63,7 +62,7 @@ def reference(speech_lm, model, rows_of):
 
 def greedy(decoder, vocab_size):
     options = SearchOptions(max_new_tokens=STEPS)
-    return list(generate(decoder, options, vocab_size=vocab_size)[0].tokens)
+    return list(answers(decoder, options, vocab_size)[0].tokens)
 
 
 def test_the_reference_knows_every_method():
@@ -90,7 +89,7 @@ def test_beams_equal_the_reference(ours, reference, vocab_size, profile):
         num_beams=5, max_new_tokens=STEPS, num_return_sequences=5, eos_token_ids=(int(first.argsort()[-4]),)
     )
     expected, found = (
-        generate(decoder(profile, "short"), options, vocab_size=vocab_size) for decoder in (reference, ours)
+        answers(decoder(profile, "short"), options, vocab_size) for decoder in (reference, ours)
     )
     assert [(h.tokens, h.finished) for h in found] == [(h.tokens, h.finished) for h in expected]
     assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=ATOL)
@@ -103,7 +102,7 @@ def test_beams_equal_the_reference(ours, reference, vocab_size, profile):
 def test_long_answers_of_many_beams_equal_the_reference(ours, reference, vocab_size, profile):
     options = SearchOptions(num_beams=5, num_return_sequences=5, max_new_tokens=45)
     expected, found = (
-        generate(decoder(profile, "short"), options, vocab_size=vocab_size) for decoder in (reference, ours)
+        answers(decoder(profile, "short"), options, vocab_size) for decoder in (reference, ours)
     )
     assert [h.tokens for h in found] == [h.tokens for h in expected]
     assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=ATOL)

@@ -57,7 +57,7 @@ def transformers_answers(model, inputs, options):
         min_new_tokens=options.min_new_tokens,
         length_penalty=options.length_penalty if beams else None,
         early_stopping=options.early_stopping if beams else None,
-        eos_token_id=list(options.eos_token_ids) or None,
+        eos_token_id=list(options.end_tokens) or None,
         repetition_penalty=options.repetition_penalty,
         no_repeat_ngram_size=options.no_repeat_ngram_size,
         num_return_sequences=options.num_return_sequences,
@@ -79,7 +79,7 @@ def summed_score(logits, row, options):
 
 
 def until_end(row, options):
-    ends = [place for place, token in enumerate(row) if token in options.eos_token_ids]
+    ends = [place for place, token in enumerate(row) if token in options.end_tokens]
     return (tuple(row[: ends[0]]), True) if ends else (tuple(row), False)
 
 
@@ -117,7 +117,7 @@ def test_answers_and_scores_equal_those_of_generate(model, processor, speech_lm,
         **settings_of(case)[1],
     )
     expected = transformers_answers(model, inputs_of(processor, samples, prompt), options)
-    found = speech_lm.generate(samples, prompt, profile="full", **vars(options))
+    found = speech_lm.generate(samples, prompt, profile="full", search=options)
     assert_same(found.hypotheses, expected, options)
     assert found.text == processor.decode(expected[0][0], skip_special_tokens=True).strip()
 
@@ -149,9 +149,9 @@ def test_prompt_and_audio_take_the_same_rows_as_in_the_processor(
 @pytest.mark.parametrize("case", range(4))
 def test_long_answers_equal_generate_though_the_cache_drops_dead_beams(model, processor, speech_lm, case):
     samples, prompt = request_of(case + 3)
-    options = SearchOptions(num_beams=5, num_return_sequences=5, max_new_tokens=50)
+    options = SearchOptions(num_beams=5, num_return_sequences=5, max_new_tokens=50, eos_token_ids=())
     expected = transformers_answers(model, inputs_of(processor, samples, prompt), options)
-    found = speech_lm.generate(samples, prompt, profile="full", **vars(options))
+    found = speech_lm.generate(samples, prompt, profile="full", search=options)
     assert_same(found.hypotheses, expected, options)
     bytes_a_row = 2 * 4 * speech_lm.manifest.decoder.dims.kv_width
     pool_rows = found.kv_bytes // bytes_a_row // len(found.prefix_lengths) - found.prefix_lengths[0]
@@ -167,8 +167,10 @@ def test_audio_of_any_length_is_one_span_of_all_its_windows(model, extractor, sp
     prompt = torch.cat([embed(torch.as_tensor(BEFORE)), rows, embed(torch.as_tensor(AFTER))])[None]
     inputs = {"inputs_embeds": prompt.detach(), "attention_mask": torch.ones(prompt.shape[:2])}
     for num_beams in (1, 5):
-        options = SearchOptions(num_beams=num_beams, max_new_tokens=10, num_return_sequences=num_beams)
-        found = speech_lm.generate(samples, prompt_ids(), profile="full", **vars(options))
+        options = SearchOptions(
+            num_beams=num_beams, max_new_tokens=10, num_return_sequences=num_beams, eos_token_ids=()
+        )
+        found = speech_lm.generate(samples, prompt_ids(), profile="full", search=options)
         assert found.prefix_lengths[0] == prompt.shape[1]
         assert_same(found.hypotheses, transformers_answers(model, inputs, options), options)
 

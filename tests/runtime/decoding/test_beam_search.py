@@ -10,21 +10,15 @@ from hypothesis import strategies as st
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
 from fastadasp.profiles.errors import RequestError
-from fastadasp.runtime.decoding.beam_search import Hypothesis, TopTokens, generate, greedy_tokens
+from fastadasp.runtime.decoding.drive import drive, new_search
 from fastadasp.runtime.decoding.options import SearchOptions
 from fastadasp.runtime.decoding.scoring import TokenRules, ngram_ends
+from fastadasp.runtime.decoding.search import Hypothesis
+
+from .toy_decoders import Table, top_tokens
 
 PROMPTS = 20
 PAD = 0
-
-
-def top_tokens(logits, k):
-    """The k best of logits (rows, vocab), lower ids first on ties."""
-    logits = np.asarray(logits, np.float32)
-    ids = np.argsort(-logits, axis=1, kind="stable")[:, :k]
-    with np.errstate(invalid="ignore"):  # some tests give NaN
-        log_sum_exp = np.logaddexp.reduce(logits, axis=1)
-    return TopTokens(np.take_along_axis(logits, ids, 1), ids, log_sum_exp)
 
 
 class FullForward:
@@ -49,23 +43,8 @@ class FullForward:
             return top_tokens(self.model(torch.tensor(self.rows)).logits[:, -1].numpy(), k)
 
 
-class Table:
-    """A decoder whose next logits are looked up by position and last token: table (steps, vocab, vocab)."""
-
-    def __init__(self, table):
-        self.table, self.last, self.position = np.asarray(table, np.float32), np.zeros(1, int), 0
-
-    def start(self, k):
-        return top_tokens(self.table[0, self.last], k)
-
-    def step(self, tokens, parents, k):
-        assert parents.max() < len(self.last)
-        self.last, self.position = tokens, self.position + 1
-        return top_tokens(self.table[self.position, self.last], k)
-
-    @property
-    def vocab_size(self):
-        return self.table.shape[-1]
+def generate(decoder, options, *, vocab_size, prompt_ids=()):
+    return list(drive(new_search(options, vocab_size, prompt_ids), decoder))
 
 
 def tiny_model(vocab_size):
@@ -122,7 +101,7 @@ def transformers_answers(model, prompt, options):
         min_new_tokens=options.min_new_tokens,
         length_penalty=options.length_penalty if options.num_beams > 1 else None,
         early_stopping=options.early_stopping if options.num_beams > 1 else None,
-        eos_token_id=list(options.eos_token_ids) or None,
+        eos_token_id=list(options.end_tokens) or None,
         repetition_penalty=options.repetition_penalty,
         no_repeat_ngram_size=options.no_repeat_ngram_size,
         num_return_sequences=options.num_return_sequences,
@@ -139,7 +118,7 @@ def transformers_answers(model, prompt, options):
 
 
 def until_end(row, options):
-    ends = [i for i, token in enumerate(row) if token in options.eos_token_ids]
+    ends = [i for i, token in enumerate(row) if token in options.end_tokens]
     return (tuple(row[: ends[0]]), True) if ends else (tuple(row), False)
 
 
@@ -291,7 +270,7 @@ def every_hypothesis(table, options):
     found = []
 
     def walk(tokens, total):
-        if tokens and (tokens[-1] in options.eos_token_ids or len(tokens) == options.max_new_tokens):
+        if tokens and (tokens[-1] in options.end_tokens or len(tokens) == options.max_new_tokens):
             found.append((total / len(tokens) ** options.length_penalty, tokens))
             return
         for token in range(table.shape[-1]):
@@ -363,29 +342,11 @@ def answers_or_error(decoder, options, prompt):
         return str(error)
 
 
-@settings(max_examples=60, deadline=None)
-@given(tables(), st.sampled_from([1.0, 1.3]), st.integers(0, 1))
-def test_streamed_tokens_are_those_of_greedy_search(table, penalty, ends):
-    options = SearchOptions(max_new_tokens=4, eos_token_ids=(0,) * ends, repetition_penalty=penalty)
-    vocab_size = table.shape[-1]
-    streamed = tuple(greedy_tokens(Table(table), options, vocab_size=vocab_size, prompt_ids=[1]))
-    (whole,) = generate(Table(table), options, vocab_size=vocab_size, prompt_ids=[1])
-    assert streamed == whole.tokens
-    assert whole.finished == (len(streamed) < 4)
-
-
-def test_a_stream_is_computed_as_it_is_read():
-    decoder = Table(np.zeros((9, 2, 2)))
-    stream = greedy_tokens(decoder, SearchOptions(max_new_tokens=9), vocab_size=2)
-    assert [next(stream), next(stream)] == [0, 0]
-    assert decoder.position == 1
-
-
 def test_the_greedy_score_is_the_models_log_probability_over_the_length():
     table = np.log([[[0.5, 0.3, 0.2]] * 3, [[0.1, 0.8, 0.1]] * 3])
     options = SearchOptions(max_new_tokens=5, eos_token_ids=(1,), length_penalty=2.0)
     (found,) = generate(Table(table), options, vocab_size=3)
-    assert found == Hypothesis((0,), True, pytest.approx((math.log(0.5) + math.log(0.8)) / 4, abs=1e-6))
+    assert found == Hypothesis((0,), "stop", pytest.approx((math.log(0.5) + math.log(0.8)) / 4, abs=1e-6))
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
@@ -434,11 +395,6 @@ def test_a_token_of_zero_probability_is_never_chosen():
     )
     assert len(found) == 4
     assert all(1 not in h.tokens for h in found)
-
-
-def test_streaming_more_than_one_beam_is_refused():
-    with pytest.raises(RequestError, match="num_beams is 2"):
-        greedy_tokens(Table(np.zeros((1, 2, 2))), SearchOptions(num_beams=2), vocab_size=2)
 
 
 @given(st.lists(st.integers(0, 3), max_size=12), st.integers(1, 4))

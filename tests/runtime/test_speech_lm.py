@@ -1,0 +1,45 @@
+"""How a request says how to search: by a record or by its fields, with the model's end tokens as default."""
+
+import pytest
+
+from fastadasp.profiles.errors import RequestError
+from fastadasp.runtime import SearchOptions, SpeechLM
+
+
+@pytest.fixture(scope="module")
+def model(tiny_artifact):
+    return SpeechLM.load(tiny_artifact, threads=1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"num_beams": 3, "num_return_sequences": 2}, {"eos_token_ids": ()}, {"eos_token_ids": (7, 8)}],
+)
+def test_a_record_searches_as_its_fields_do(model, clip, options):
+    options = {"max_new_tokens": 6, **options}
+    by_name = model.generate(clip, "hello", **options)
+    assert model.generate(clip, "hello", search=SearchOptions(**options)).hypotheses == by_name.hypotheses
+
+
+def test_a_stream_takes_a_record_too(model, clip):
+    expected = list(model.stream(clip, max_new_tokens=4))
+    assert list(model.stream(clip, search=SearchOptions(max_new_tokens=4))) == expected
+
+
+def test_the_end_tokens_are_those_of_the_model_unless_some_or_none_are_given(model):
+    own = model.manifest.decoder.eos_token_ids
+    assert own
+    for given, expected in ((None, own), ((), ()), ((5,), (5,))):
+        record = SearchOptions(num_beams=2, eos_token_ids=given)
+        assert model.search_options(record) == SearchOptions(num_beams=2, eos_token_ids=expected)
+        assert model.search_options(num_beams=2, eos_token_ids=given) == model.search_options(record)
+    assert model.search_options().eos_token_ids == model.search_options(SearchOptions()).eos_token_ids == own
+
+
+@pytest.mark.parametrize("call", ["generate", "stream"])
+def test_a_record_and_fields_at_once_are_refused(model, clip, call):
+    with pytest.raises(
+        RequestError,
+        match="search and num_beams, max_new_tokens: give a record of SearchOptions or its fields, not both",
+    ):
+        getattr(model, call)(clip, search=SearchOptions(), num_beams=1, max_new_tokens=4)
