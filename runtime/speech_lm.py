@@ -175,9 +175,8 @@ class SpeechLM:
             )
         if self._codec is None:
             raise RequestError(f"{self._place}: it has no tokenizer, so there is no text to stream")
-        return Stream(
-            self._pieces(self._codec, self._begin(audio, prompt, profile, source_rate, search, watch))
-        )
+        request = self._begin(audio, prompt, profile, source_rate, search, watch)
+        return Stream(self._pieces(self._codec, request))
 
     def search_options(self, search: SearchOptions | None = None, **options: Any) -> SearchOptions:
         """Search options, given as a record or as its fields by name, with the model's end tokens as default.

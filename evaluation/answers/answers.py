@@ -84,8 +84,7 @@ def _answer(
     model: SpeechLM, audio: EncodedAudio, prompt: str, profile: str, search: SearchOptions
 ) -> tuple[Answer, Cost, int]:
     """The answer, what it took, and the rows of text beside the audio."""
-    options = {name: value for name, value in vars(search).items() if name != "eos_token_ids" or value}
-    result = model.generate(audio, prompt, profile=profile, **options)
+    result = model.generate(audio, prompt, profile=profile, search=search)
     best, latency = result.hypotheses[0], result.latency
     answer = Answer(best.text, latency.output_tokens, best.finished, result.kept_ratio)
     rows = tuple(length - result.text_rows for length in result.prefix_lengths)

@@ -9,7 +9,6 @@ import click
 from ...evaluation.metrics.normalizers import NORMALIZERS
 from ...evaluation.metrics.tasks import TASKS
 from ...evaluation.options import EvalOptions
-from ...runtime.decoding.options import SearchOptions
 from ...runtime.runtime_options import RuntimeOptions
 from .command import Command
 from .parameters import require, search_of
@@ -49,7 +48,7 @@ def evaluation_of(values: dict[str, Any]) -> EvalOptions:
     runtime = {name: values[name] for name in ("backend", "providers") if values.get(name)}
     return EvalOptions(
         profiles=values.get("profiles", ()),
-        search=SearchOptions(**search_of(values)),
+        search=search_of(values),
         runtime=RuntimeOptions(threads=values["threads"], prepack=not values["lean"], **runtime),
         **own,
     )

@@ -107,12 +107,15 @@ def search_options(command: Command) -> Command:
     return command
 
 
-def search_of(values: dict[str, Any]) -> dict[str, Any]:
-    """The fields of `SearchOptions` among the values of a command, checked before anything is loaded."""
+def search_of(values: dict[str, Any]) -> SearchOptions:
+    """The search that the values of a command ask for.
+
+    Raises:
+        RequestError: with every value that is out of range.
+    """
     options = {field: values[field] for field in SEARCH}
     options["early_stopping"] = EARLY_STOPPING[options["early_stopping"]]
-    SearchOptions(**options)
-    return options
+    return SearchOptions(**options)
 
 
 def backend(command: Command) -> Command:

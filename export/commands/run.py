@@ -17,7 +17,7 @@ from .lists import NAMES, one_option
 from .parameters import PATH, load, runtime_options, search_of, search_options
 
 if TYPE_CHECKING:
-    from ...runtime import GenerationResult, SpeechLM, TextHypothesis
+    from ...runtime import GenerationResult, SearchOptions, SpeechLM, TextHypothesis
 
 STDIN = "-"
 
@@ -72,18 +72,18 @@ def _hypothesis(found: TextHypothesis) -> dict[str, Any]:
 
 
 def _answer(
-    model: SpeechLM, clips: tuple[str, ...], prompt: str, search: dict[str, Any], *, as_json: bool
+    model: SpeechLM, clips: tuple[str, ...], prompt: str, search: SearchOptions, *, as_json: bool
 ) -> None:
     """Answer clip by clip. If one is faulty, what was answered before it is not lost."""
     answered: list[tuple[str, GenerationResult]] = []
     try:
         for clip in clips:
-            result = model.generate(_source(clip), prompt, **search)
+            result = model.generate(_source(clip), prompt, search=search)
             click.echo(_line(clip, result, len(clips), as_json=as_json))
             answered.append((clip, result))
     finally:
         if answered and not as_json:
-            _report(answered, search["num_beams"])
+            _report(answered, search.num_beams)
 
 
 def _line(clip: str, result: GenerationResult, num_clips: int, *, as_json: bool) -> str:
@@ -101,10 +101,10 @@ def _report(answered: list[tuple[str, GenerationResult]], num_beams: int) -> Non
     show(console(stderr=True), (*several, latency))
 
 
-def _stream(model: SpeechLM, clips: tuple[str, ...], prompt: str, search: dict[str, Any]) -> None:
+def _stream(model: SpeechLM, clips: tuple[str, ...], prompt: str, search: SearchOptions) -> None:
     for clip in clips:
         begin, first = time.perf_counter(), None
-        pieces = model.stream(_source(clip), prompt, **search)
+        pieces = model.stream(_source(clip), prompt, search=search)
         if len(clips) > 1:
             click.echo(f"{clip}\t", nl=False)
         for piece in pieces:

@@ -12,7 +12,6 @@ import click
 
 from ...evaluation.options import EvalOptions
 from ...profiles.profile import profile_to_toml
-from ...runtime.decoding.options import SearchOptions
 from ...runtime.runtime_options import RuntimeOptions
 from ..studies.select_layer.options import SelectionOptions
 from .command import StrictCommand
@@ -139,7 +138,7 @@ def _accuracy_options(values: dict[str, Any]) -> EvalOptions | None:
         return None
     own = {name: values[name] for name in ("resamples", "seed", "workers")}
     runtime = RuntimeOptions(threads=values["threads"])
-    return EvalOptions(search=SearchOptions(**search_of(values)), runtime=runtime, **own)
+    return EvalOptions(search=search_of(values), runtime=runtime, **own)
 
 
 def _measure(

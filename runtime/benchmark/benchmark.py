@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ...profiles.errors import AudioError, RequestError
 from ..audio.read import load_audio
+from ..decoding.options import SearchOptions
 from ..environment import PeakMemory, environment
 from ..latency import STAGES, Latency
 from ..prompt import PromptIds
@@ -196,14 +197,9 @@ class _Group:
 
     def _run(self, case: Case) -> GenerationResult:
         self.ticker(case)
-        return self.model.generate(
-            self.audio,
-            _prompt(self.model, self.options),
-            profile=case.profile,
-            num_beams=case.beams,
-            max_new_tokens=self.options.new_tokens,
-            min_new_tokens=self.options.new_tokens,
-        )
+        tokens, prompt = self.options.new_tokens, _prompt(self.model, self.options)
+        search = SearchOptions(num_beams=case.beams, max_new_tokens=tokens, min_new_tokens=tokens)
+        return self.model.generate(self.audio, prompt, profile=case.profile, search=search)
 
 
 def _counted(case: Case, results: Sequence[GenerationResult], peak: int | None) -> Case:
