@@ -1,12 +1,12 @@
 """Names, dtypes and axes of every tensor that enters or leaves a graph: the only place that knows them.
 
-An axis is a number or the name of a dynamic axis. Keys and values carry no batch axis: one request is one
-prefix, and its beams are rows.
+An axis is a number or the name of a dynamic axis. Those of keys and values are in KV layout (`kv_layout.py`).
 """
 
 from dataclasses import dataclass
 
 from .flops import DecoderDims
+from .kv_layout import kv_shape
 
 MEL = "mel"
 ENCODER_ROWS = "encoder_rows"
@@ -59,22 +59,22 @@ def prefix_axis(layer: int) -> str:
 
 
 def prefix_key(layer: int) -> str:
-    """Keys of the prompt in one layer, rotated: (kv_heads, prefix rows of this layer, head_dim)."""
+    """Keys of the prompt in one layer, rotated: the prefix rows of this layer."""
     return f"prefix_key.{layer}"
 
 
 def prefix_value(layer: int) -> str:
-    """Values of the prompt in one layer: (kv_heads, prefix rows of this layer, head_dim)."""
+    """Values of the prompt in one layer: the prefix rows of this layer."""
     return f"prefix_value.{layer}"
 
 
 def pool_key(layer: int) -> str:
-    """Keys of the generated rows of all beams in one layer: (kv_heads, pool, head_dim)."""
+    """Keys of the generated rows of all beams in one layer, rotated: the pool."""
     return f"pool_key.{layer}"
 
 
 def pool_value(layer: int) -> str:
-    """Values of the generated rows of all beams in one layer: (kv_heads, pool, head_dim)."""
+    """Values of the generated rows of all beams in one layer: the pool."""
     return f"pool_value.{layer}"
 
 
@@ -102,7 +102,7 @@ def encoder_signature(num_mel_bins: int, hidden_size: int) -> Signature:
 def prefill_signature(dims: DecoderDims) -> Signature:
     """The whole prompt: scores of the first token and the prefix of every layer."""
     prefix = [
-        TensorSpec(name, ACTIVATION, (dims.num_kv_heads, prefix_axis(layer), dims.head_dim))
+        TensorSpec(name, ACTIVATION, kv_shape(dims, prefix_axis(layer)))
         for layer in range(dims.num_layers)
         for name in (prefix_key(layer), prefix_value(layer))
     ]
@@ -122,14 +122,13 @@ def decode_signature(dims: DecoderDims) -> Signature:
 
     `pool_mask[i, j]` tells whether beam i sees row j of the grown pool: its ancestors and itself.
     """
-    kv_heads, head_dim = dims.num_kv_heads, dims.head_dim
     prefix, pool, pool_grown = [], [], []
     for layer in range(dims.num_layers):
         for name in (prefix_key(layer), prefix_value(layer)):
-            prefix.append(TensorSpec(name, ACTIVATION, (kv_heads, prefix_axis(layer), head_dim)))
+            prefix.append(TensorSpec(name, ACTIVATION, kv_shape(dims, prefix_axis(layer))))
         for name in (pool_key(layer), pool_value(layer)):
-            pool.append(TensorSpec(name, ACTIVATION, (kv_heads, POOL, head_dim)))
-            pool_grown.append(TensorSpec(grown(name), ACTIVATION, (kv_heads, POOL_GROWN, head_dim)))
+            pool.append(TensorSpec(name, ACTIVATION, kv_shape(dims, POOL)))
+            pool_grown.append(TensorSpec(grown(name), ACTIVATION, kv_shape(dims, POOL_GROWN)))
     return Signature(
         inputs=(
             TensorSpec(TOKEN_IDS, INT64, (BEAMS,)),

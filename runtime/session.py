@@ -29,9 +29,9 @@ class Session(Protocol):
         ...
 
     def rows_of(self, tensor: Tensor) -> int:
-        """The size of axis 1 of a cache tensor (kv_heads, rows, head_dim)."""
+        """The rows of a cache tensor, which is in KV layout."""
         ...
 
     def take_rows(self, tensor: Tensor, rows: npt.NDArray[np.int64]) -> Tensor:
-        """The given rows of axis 1 of a cache tensor, as a new tensor."""
+        """Some rows of a cache tensor, as a new tensor."""
         ...

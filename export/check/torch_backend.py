@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...profiles import signature as sig
+from ...profiles.kv_layout import ROWS_AXIS, rows_of, take_rows
 from ...runtime.artifact.manifest import Manifest
 from ...runtime.decoding.search import TopTokens
 from ..model.families.family import reference_of
@@ -48,11 +49,11 @@ class TorchSession:
 
     def rows_of(self, tensor: Array) -> int:
         """Rows of a cache tensor."""
-        return int(tensor.shape[1])
+        return rows_of(tensor.shape)
 
     def take_rows(self, tensor: Array, rows: npt.NDArray[np.int64]) -> Array:
         """Chosen rows of a cache tensor."""
-        return tensor[:, rows]
+        return take_rows(tensor, rows)
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _scores(top: TopTokens) -> dict[str, Array]:
 
 
 def _prefix(layers: TorchLayers) -> dict[str, Array]:
-    """Keys and values of the prompt, (kv_heads, rows, head_dim) each."""
+    """Keys and values of the prompt, in KV layout."""
     return {
         name(i): tensor[0].numpy()
         for i, pair in enumerate(layers.prefix)
@@ -137,25 +138,29 @@ def _prefix(layers: TorchLayers) -> dict[str, Array]:
 
 
 def _cache_of(inputs: Arrays, layer: int, shown: Array) -> tuple[Torch, Torch]:
-    """Keys and values of one layer: (beams, kv_heads, prefix + ancestors, head_dim) each."""
+    """Keys and values of one layer: for each beam, first axis, the prefix and its ancestors in KV layout."""
     import torch
 
     names = (sig.prefix_key, sig.pool_key), (sig.prefix_value, sig.pool_value)
     keys, values = (
-        [np.concatenate([inputs[prefix(layer)], inputs[pool(layer)][:, row]], axis=1) for row in shown]
+        [_joined(inputs[prefix(layer)], take_rows(inputs[pool(layer)], row)) for row in shown]
         for prefix, pool in names
     )
     return torch.as_tensor(np.stack(keys)), torch.as_tensor(np.stack(values))
 
 
 def _grown(inputs: Arrays, layers: TorchLayers) -> dict[str, Array]:
-    """Each pool with the last row of each beam behind it: (kv_heads, pool + beams, head_dim)."""
+    """Each pool with the last row of each beam behind it."""
     found = {}
     for i, pair in enumerate(layers.cached):
         for name, tensor in zip((sig.pool_key(i), sig.pool_value(i)), pair, strict=True):
             rows = tensor[:, :, -1].transpose(0, 1).numpy()
-            found[sig.grown(name)] = np.concatenate([inputs[name], rows], axis=1)
+            found[sig.grown(name)] = _joined(inputs[name], rows)
     return found
+
+
+def _joined(first: Array, second: Array) -> Array:
+    return np.concatenate([first, second], axis=ROWS_AXIS)
 
 
 @contextmanager

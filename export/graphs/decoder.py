@@ -18,6 +18,7 @@ from ...plugins.body import FLOAT
 from ...plugins.evict_cache.op import EVICT_CACHE
 from ...profiles import signature as sig
 from ...profiles.flops import ResolvedProfile
+from ...profiles.kv_layout import ROWS_AXIS
 from ...runtime.audio.front_end import FrontEnd
 from ..checkpoint.checkpoint import Tensor
 from ..checkpoint.weights import WeightStore
@@ -90,7 +91,7 @@ class _Layers:
         return self.g.linear(normed, layer.key, f"{name}/k_proj")
 
     def cache(self, x: str, name: str, output: str | None = None) -> str:
-        """Rows (rows, kv_heads * head_dim) in cache layout: (kv_heads, rows, head_dim)."""
+        """Rows (rows, kv_heads * head_dim) in KV layout."""
         g = self.g
         split = g.reshape(x, -1, self.dims.num_kv_heads, self.dims.head_dim)
         return g.op("Transpose", split, name=name, perm=[1, 0, 2], outputs=[output] if output else 1)
@@ -226,7 +227,7 @@ class _Prefill(_Layers):
         return self.rotate(query, self.dims.num_heads, angles, f"{name}/q")
 
     def _key_value(self, normed: str, layer: DecoderLayer, i: int, angles: Angles) -> tuple[str, str, str]:
-        """Rotated key and value in cache layout, and the key as the cache takes it.
+        """Rotated key and value in KV layout, and the key as the cache takes it.
 
         Key and value are outputs of the graph, unless rows will be evicted: then the cache takes its keys at
         the positions that remain.
@@ -338,9 +339,9 @@ class _Decode(_Layers):
     def _angles_here(self, i: int) -> Angles:
         """Every beam stands at the same position: this layer's prefix length plus the step."""
         g = self.g
-        position = g.op("Add", g.dim(sig.prefix_key(i), 1), sig.STEP)
+        position = g.op("Add", g.dim(sig.prefix_key(i), ROWS_AXIS), sig.STEP)
         rows = g.op("Expand", g.op("Cast", position, to=FLOAT), g.dim(sig.TOKEN_IDS, 0))
         return self.angles(rows, f"/layers.{i}/attn/rope")
 
     def _grow(self, pool: str, rows: str) -> str:
-        return self.g.op("Concat", pool, rows, axis=1, outputs=[sig.grown(pool)])
+        return self.g.op("Concat", pool, rows, axis=ROWS_AXIS, outputs=[sig.grown(pool)])

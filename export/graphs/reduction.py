@@ -23,7 +23,7 @@ class Site:
     layer: int
     dims: DecoderDims
     query: str  # (rows, heads * head_dim), rotated
-    key: str  # (kv_heads, rows, head_dim), rotated
+    key: str  # in KV layout, rotated
     mass: str | None  # (rows,), where the method asks for column sums
     span: Span
     length: str  # rows of the span as they reach this layer, int64 of shape (1,)

@@ -31,7 +31,7 @@ class Site:
     layer: int
     span: Span
     count: int  # rows to remove
-    keys: Torch  # (kv_heads, rows, head_dim), rotated, with bias
+    keys: Torch  # in KV layout, rotated, with bias
     probabilities: Torch  # (heads, rows, rows)
 
     @property

@@ -23,7 +23,7 @@ Torch = Any  # a torch.Tensor
 class Scores:
     """What a reduction looks at."""
 
-    keys: Torch  # (kv_heads, rows, head_dim), rotated
+    keys: Torch  # in KV layout, rotated
     probabilities: Torch  # (heads, rows, rows)
 
 

@@ -23,7 +23,7 @@ def row_log_sum_exp(
 ):
     """lse (heads, rows): log of the sum of exponentials of each row's visible scores.
 
-    query is (rows, heads * head_dim), key (kv_heads, rows, head_dim). Grid: (row blocks, heads).
+    query is (rows, heads * head_dim), key in KV layout. Grid: (row blocks, heads).
     """
     head = tl.program_id(1)
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)

@@ -14,7 +14,7 @@ def attention_mass(query: Any, key: Any) -> Any:
 
     Args:
         query: (rows, heads * head_dim), float32, float16 or bfloat16.
-        key: (kv_heads, rows, head_dim), of the same type; head_dim at most 128.
+        key: in KV layout, of the same type; head_dim at most 128.
 
     Returns:
         (rows,) of float32.

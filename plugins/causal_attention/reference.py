@@ -13,8 +13,8 @@ def causal_attention(query: Array, key: Array, value: Array) -> tuple[Array, Arr
 
     Args:
         query: (rows, heads * head_dim), rotated.
-        key: (kv_heads, rows, head_dim), rotated.
-        value: (kv_heads, rows, head_dim).
+        key: in KV layout, rotated.
+        value: in KV layout.
 
     Returns:
         output: (rows, heads * head_dim).

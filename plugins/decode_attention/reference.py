@@ -15,8 +15,8 @@ def decode_attention(
 
     Args:
         query: (beams, heads * head_dim), rotated.
-        prefix_key: (kv_heads, prefix, head_dim); prefix_value alike.
-        pool_key: (kv_heads, pool, head_dim); pool_value alike.
+        prefix_key: the prefix rows, in KV layout; prefix_value alike.
+        pool_key: the pool rows, in KV layout; pool_value alike.
         pool_bias: (beams, pool), 0 where a beam sees a pool row, very negative elsewhere.
 
     Returns:
@@ -41,8 +41,8 @@ def last_row_attention(query: Array, key: Array, value: Array) -> Array:
 
     Args:
         query: (1, heads * head_dim), rotated.
-        key: (kv_heads, rows, head_dim), rotated.
-        value: (kv_heads, rows, head_dim).
+        key: in KV layout, rotated.
+        value: in KV layout.
 
     Returns:
         (1, heads * head_dim).

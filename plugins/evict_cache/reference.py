@@ -16,15 +16,15 @@ def evict_cache(
     """Drop in each head the `removed` rows of the span with the smallest score; ties as in `evict_tokens`.
 
     Args:
-        key: (kv_heads, rows, head_dim).
-        value: (kv_heads, rows, head_dim).
+        key: in KV layout.
+        value: in KV layout.
         score: (kv_heads, length), one for each head and row of the span.
         start: first row of the span.
         length: rows of the span.
         removed: rows to drop in each head, at most length - 1.
 
     Returns:
-        key and value, (kv_heads, rows - removed, head_dim), order kept.
+        key and value, `rows - removed` rows each, order kept.
     """
     kept_key, kept_value = (
         np.stack([evict_tokens(*head, start, length, removed) for head in zip(cache, score, strict=True)])

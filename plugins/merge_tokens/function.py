@@ -30,7 +30,7 @@ def edge_similarity() -> onnx.FunctionProto:
     """`EdgeSimilarity`."""
     b = Body()
     start, length = _span(b)
-    rows = b.slice("key", start, b.op("Add", start, length), 1)  # (kv_heads, length, head_dim)
+    rows = b.slice("key", start, b.op("Add", start, length), 1)  # in KV layout
     scale = b.op("ReduceMax", b.op("Abs", rows), b.ints(0, 2))
     unit = b.op("Div", rows, _at_least(b, scale))
     norm = b.op("Sqrt", b.op("ReduceSumSquare", unit, b.ints(0, 2)))

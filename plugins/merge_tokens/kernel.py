@@ -21,7 +21,7 @@ def _key(key, row, rows, head, head_dim, BLOCK_D: tl.constexpr):
 
 @triton.jit
 def edge_similarity(key, similarity, rows, start, length, kv_heads, head_dim, BLOCK_D: tl.constexpr):
-    """similarity (length - 1,): cosines in key (kv_heads, rows, head_dim). Grid: (length - 1,)."""
+    """similarity (length - 1,): cosines in key, which is in KV layout. Grid: (length - 1,)."""
     edge = tl.program_id(0)
     row = start + edge
     left_scale, right_scale = 0.0, 0.0

@@ -14,7 +14,7 @@ def merge_tokens(hidden: Any, key: Any, weight: Any, start: int, length: int, re
 
     Args:
         hidden: (rows, hidden_size), float32, float16 or bfloat16.
-        key: (kv_heads, rows, head_dim), of any of these types; head_dim at most 128.
+        key: in KV layout, of any of these types; head_dim at most 128.
         weight: (rows,) of float32.
         start: first row of the span.
         length: rows of the span.

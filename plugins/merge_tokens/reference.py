@@ -15,7 +15,7 @@ def edge_similarity(key: Array, start: int, length: int) -> Array:
     """Cosine of each pair of neighbouring keys of the span, all heads taken as one vector.
 
     Args:
-        key: (kv_heads, rows, head_dim), rotated, of the layer that merges.
+        key: in KV layout, rotated, of the layer that merges.
         start: first row of the span.
         length: rows of the span.
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...profiles.flops import DecoderDims
+from ...profiles.kv_layout import kv_shape
 from ...profiles.signature import grown, pool_key, pool_value, prefix_key, prefix_value
 from ..session import Session, Tensor
 
@@ -30,7 +31,7 @@ class KVCache:
         self._prefix = {
             name: prefill_outputs[name] for i in layers for name in (prefix_key(i), prefix_value(i))
         }
-        empty = np.zeros((dims.num_kv_heads, 0, dims.head_dim), np.float32)
+        empty = np.zeros(kv_shape(dims, 0), np.float32)
         self._pool: dict[str, Tensor] = {name: empty for i in layers for name in (pool_key(i), pool_value(i))}
         self._ancestors: Mask = np.zeros((1, 0), np.bool_)  # (rows of the last step, pool)
         self.largest_pool = 0

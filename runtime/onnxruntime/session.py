@@ -12,6 +12,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from ...profiles.errors import ArtifactError, EngineError, RequestError
+from ...profiles.kv_layout import rows_of, take_rows
 from ..runtime_options import CPU
 
 ERRORS = (  # they have no base of their own
@@ -96,11 +97,11 @@ class OnnxRuntimeSession:
 
     def rows_of(self, tensor: Any) -> int:
         """Rows of a cache tensor."""
-        return int(tensor.shape()[1])
+        return rows_of(tensor.shape())
 
     def take_rows(self, tensor: Any, rows: npt.NDArray[np.int64]) -> Any:
         """Chosen rows of a cache tensor."""
-        return _ort_value(np.ascontiguousarray(tensor.numpy()[:, rows]))
+        return _ort_value(np.ascontiguousarray(take_rows(tensor.numpy(), rows)))
 
 
 def _ort_value(tensor: Any) -> Any:

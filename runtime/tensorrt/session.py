@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...profiles.errors import EngineError
+from ...profiles.kv_layout import blocks_of, rows_of, with_rows
 from ...profiles.signature import prefix_key
 from ..artifact.engines import EngineRecord, Shape
 from .api import NOT_TOLD, Context, Engine, Log, kind
@@ -90,23 +91,23 @@ class TensorRTSession:
 
     def rows_of(self, tensor: DeviceTensor) -> int:
         """Rows of a cache tensor."""
-        return tensor.shape[1]
+        return rows_of(tensor.shape)
 
     def take_rows(self, tensor: DeviceTensor, rows: npt.NDArray[np.int64]) -> DeviceTensor:
         """Chosen rows of a cache tensor, run by run of neighbours, without leaving the device."""
-        heads, before, width = tensor.shape
-        row_bytes = width * tensor.type.item_bytes
-        buffer = self._device.allocate(heads * len(rows) * row_bytes)
+        blocks, row_numbers = blocks_of(tensor.shape)
+        row_bytes, shape = row_numbers * tensor.type.item_bytes, with_rows(tensor.shape, len(rows))
+        buffer = self._device.allocate(blocks * len(rows) * row_bytes)
         for at, first, count in _runs(rows):
             self._device.copy_rectangle(
                 buffer.address + at * row_bytes,
                 len(rows) * row_bytes,
                 tensor.buffer.address + first * row_bytes,
-                before * row_bytes,
+                rows_of(tensor.shape) * row_bytes,
                 count * row_bytes,
-                heads,
+                blocks,
             )
-        return DeviceTensor(buffer, (heads, len(rows), width), tensor.type)
+        return DeviceTensor(buffer, shape, tensor.type)
 
     def _bind(self, name: str, value: Any) -> Any:
         """Give the context one input; what has to outlive the run is returned."""

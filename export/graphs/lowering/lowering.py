@@ -43,8 +43,8 @@ class Cut:
 class Lowering(Protocol):
     """Emits nodes for the ops whose best form differs between backends.
 
-    Rows are (rows, width) throughout; keys and values are (kv_heads, rows, head_dim). Attention scales its
-    scores by head_dim ** -0.5; what a model does beyond that is in the queries already.
+    Rows are (rows, width) throughout; keys and values are in KV layout (`profiles/kv_layout.py`). Attention
+    scales its scores by head_dim ** -0.5; what a model does beyond that is in the queries already.
     """
 
     name: str
