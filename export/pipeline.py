@@ -61,7 +61,7 @@ def build(
     longest = longest_audio(model, options.engines.max_audio_seconds) if options.engines else 0
     if options.engines:
         check_engines(model, longest, options.engines)
-    store = weight_store(tensors_of((model.encoder, model.decoder)), options.weights)
+    store = weight_store(model.tensors, options.weights)
     with temporary_folder(output, options.force) as folder:
         report("build graphs")
         names = write_graphs(folder, model, profiles, store, OnnxRuntimeLowering())

@@ -13,7 +13,7 @@ from ...runtime.artifact.manifest import WeightPlace
 from ..checkpoint.checkpoint import CONFIG, Checkpoint
 from ..model.families.family import families_with_reference, load_model, reference_of
 from ..model.families.reference import TransformersReference
-from ..model.spec import SpeechModelSpec, tensors_of
+from ..model.spec import SpeechModelSpec
 from ..reference.layers import Model
 
 
@@ -85,7 +85,7 @@ def _differences(artifact: Artifact, model: SpeechModelSpec) -> Iterator[str]:
         return
     different = [name for name in sizes if found[name] != sizes[name]]
     yield from (f"{name} {found[name]} instead of {sizes[name]}" for name in different)
-    shapes = {tensor.name: tensor.shape for tensor in tensors_of((model.encoder, model.decoder))}
+    shapes = {tensor.name: tensor.shape for tensor in model.tensors}
     expected = {name: place.shape for name, place in _places(artifact).items()}
     if not different and (names := sorted(n for n in expected if shapes.get(n) != expected[n])):
         yield f"{names[0]} is {shapes.get(names[0])} instead of {expected[names[0]]}"

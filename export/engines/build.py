@@ -17,7 +17,7 @@ from ..checkpoint.precision import BY_NAME
 from ..checkpoint.weights import weight_store
 from ..graphs.lowering.tensorrt import TensorRTLowering
 from ..graphs.write import write_graphs
-from ..model.spec import SpeechModelSpec, tensors_of
+from ..model.spec import SpeechModelSpec
 from ..options import ENGINE_PRECISIONS, PRODUCTS, EngineOptions
 from .engine import EngineRequest, Expected, Progress, build_engine, check_reproducible
 from .plugin_nodes import check_ratios, graph_ratios, plugin_layers
@@ -65,7 +65,7 @@ def build_engines(
     """
     (folder / FOLDER).mkdir()
     precision = BY_NAME[options.precision]
-    store = weight_store(tensors_of((model.encoder, model.decoder)), "copy", precision)
+    store = weight_store(model.tensors, "copy", precision)
     with tempfile.TemporaryDirectory(prefix=".engines.", dir=folder) as scratch:
         report(f"write {options.precision} graphs")
         lowering = TensorRTLowering(precision, audio_rows)

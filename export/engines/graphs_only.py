@@ -15,7 +15,6 @@ from ..graphs.lowering.tensorrt import TensorRTLowering
 from ..graphs.write import write_graphs
 from ..model.families.family import load_model
 from ..model.fit import longest_audio, resolve_for
-from ..model.spec import tensors_of
 from ..options import EngineOptions
 
 
@@ -43,7 +42,7 @@ def write_tensorrt_graphs(
     resolved = [resolve_for(profile, model) for profile in profiles]
     longest = longest_audio(model, EngineOptions.max_audio_seconds)
     lowering = TensorRTLowering(BY_NAME[precision], longest)
-    store = weight_store(tensors_of((model.encoder, model.decoder)), "copy", BY_NAME[precision])
+    store = weight_store(model.tensors, "copy", BY_NAME[precision])
     with temporary_folder(output, force=False) as folder:
         names = write_graphs(folder, model, resolved, store, lowering)
         store.write(folder)

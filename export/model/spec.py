@@ -106,6 +106,11 @@ class SpeechModelSpec:
     prompt: Prompt | None  # None: the checkpoint has no tokenizer
     eos_token_ids: tuple[int, ...]
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Every tensor of encoder and decoder, in the order of their fields."""
+        return tuple(tensors_of((self.encoder, self.decoder)))
+
     def identity(self, folder: Path) -> dict[str, Any]:
         """What a result file says of the checkpoint that was measured, as JSON takes it."""
         return {"folder": str(folder), "family": self.family, "dims": asdict(self.decoder.dims)}

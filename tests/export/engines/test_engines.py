@@ -19,7 +19,6 @@ from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
 from fastadasp.export.graphs.write import write_graphs
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import resolve_for
-from fastadasp.export.model.spec import tensors_of
 from fastadasp.export.options import BuildOptions, EngineOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles import Profile, ProfileError, load_profile
@@ -61,7 +60,7 @@ def engines(tiny_checkpoint, tmp_path_factory):
 def graphs(tiny_checkpoint, tmp_path):
     """TensorRT graphs of `full` with their weights."""
     model = load_model(Checkpoint(tiny_checkpoint))
-    store = weight_store(tensors_of((model.encoder, model.decoder)), "copy", BF16)
+    store = weight_store(model.tensors, "copy", BF16)
     write_graphs(
         tmp_path, model, [resolve_for(load_profile("full"), model)], store, TensorRTLowering(BF16, 200)
     )
@@ -250,7 +249,7 @@ def test_rows_around_the_audio_frames_count_in_the_optimization_profile(tiny_che
 def test_the_graphs_for_tensorrt_hold_no_function_and_ask_for_their_plugins(tiny_checkpoint, tmp_path):
     model = load_model(Checkpoint(tiny_checkpoint))
     profile = resolve_for(Profile("half", "average_merge", "single", 2, ratio=Fraction(1, 2)), model)
-    store = weight_store(tensors_of((model.encoder, model.decoder)), "copy", BF16)
+    store = weight_store(model.tensors, "copy", BF16)
     names = write_graphs(tmp_path, model, [profile], store, TensorRTLowering(BF16, 200))
     assert not any(onnx.load(tmp_path / name, load_external_data=False).functions for name in names)
     assert plugin_layers(tmp_path / "prefill.half.onnx") == {"MergeTokens": 1}
@@ -321,7 +320,7 @@ def test_a_ratio_that_changed_on_the_way_to_the_graph_is_named(tiny_checkpoint, 
         resolve_for(Profile("mine", "weighted_merge", "single", 1, ratio=ratio), model)
         for ratio in (Fraction(1, 3), Fraction(1, 2))
     )
-    store = weight_store(tensors_of((model.encoder, model.decoder)), "copy", BF16)
+    store = weight_store(model.tensors, "copy", BF16)
     write_graphs(tmp_path, model, [third], store, TensorRTLowering(BF16, 200))
     graphs = {"prefill.mine": tmp_path / "prefill.mine.onnx"}
     assert graph_ratios(graphs["prefill.mine"]) == {1: Fraction(1, 3)}

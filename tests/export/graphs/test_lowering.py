@@ -17,7 +17,6 @@ from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
 from fastadasp.export.graphs.write import write_graphs
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import resolve_for
-from fastadasp.export.model.spec import tensors_of
 from fastadasp.plugins.causal_attention.reference import last_query_mass
 from fastadasp.plugins.merge_tokens.reference import random_score
 from fastadasp.profiles import Profile, ProfileError
@@ -36,7 +35,7 @@ class StaticLowering(OnnxRuntimeLowering):
 @pytest.fixture
 def write(tiny_checkpoint, tmp_path):
     model = load_model(Checkpoint(tiny_checkpoint))
-    store = weight_store(tensors_of((model.encoder, model.decoder)), "link")
+    store = weight_store(model.tensors, "link")
 
     def write_for(lowering, method, schedule="single"):
         profile = resolve_for(Profile("mine", method, schedule, 1, ratio=Fraction(1, 4)), model)

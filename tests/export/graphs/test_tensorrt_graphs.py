@@ -20,7 +20,6 @@ from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
 from fastadasp.export.graphs.write import DECODE_FILE, prefill_file, write_graphs
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import resolve_for
-from fastadasp.export.model.spec import tensors_of
 from fastadasp.plugins.body import DOMAIN
 from fastadasp.plugins.causal_attention.reference import causal_attention
 from fastadasp.plugins.evict_tokens.reference import evict_tokens
@@ -90,7 +89,7 @@ def scaled(tiny_checkpoint, tmp_path_factory):
 def written(model, sites, tmp_path_factory):
     half = {"schedule": "constant", "start_layer": 0, "ratio": Fraction(1, 3)}
     profiles = [resolve_for(Profile(name, **site, **half), model) for name, site in sites.items()]
-    store = weight_store(tensors_of((model.encoder, model.decoder)), "copy")
+    store = weight_store(model.tensors, "copy")
     folders = {}
     for lowering in (OnnxRuntimeLowering(), TensorRTLowering(FP32, AUDIO_ROWS)):
         folders[lowering.name] = tmp_path_factory.mktemp(lowering.name)
