@@ -19,7 +19,8 @@ from ..graphs.lowering.tensorrt import TensorRTLowering
 from ..graphs.write import write_graphs
 from ..model.spec import SpeechModelSpec
 from ..options import ENGINE_PRECISIONS, PRODUCTS, EngineOptions
-from .engine import EngineRequest, Expected, Progress, build_engine, check_reproducible
+from .engine import Progress, build_engine, check_reproducible
+from .messages import EngineRequest, Expected
 from .plugin_nodes import check_ratios, graph_ratios, plugin_layers
 from .shapes import OptimizationProfile, check_positions, decode_profile, encoder_profile, prefill_profile
 

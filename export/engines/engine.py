@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from ...profiles.errors import EngineError
-from .shapes import OptimizationProfile
+from .messages import EngineRequest, Outcome, Step, answer_from_json
 
 WORKER = "fastadasp.export.engines.worker"
 PARSING = "Parsing node: "
@@ -31,30 +30,6 @@ KEPT_VARIABLES = ("PATH", "HOME", "LD_LIBRARY_PATH", "PYTHONPATH", "CUDA_VISIBLE
 
 Progress = Callable[[str, int, int], None]
 """Called while an engine is built: which phase of the library, steps done, steps in all."""
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What the network must have after parsing, or the build fails by name."""
-
-    plugin_layers: Mapping[str, int]  # op type -> how many
-    attention_layers: int
-    causal: bool  # whether every attention layer hides the rows that follow
-
-
-@dataclass(frozen=True)
-class EngineRequest:
-    """What one build is asked for. It crosses to the worker as JSON."""
-
-    product: str  # the module tensorrt_rtx or tensorrt
-    name: str  # that the plan carries inside
-    graph: Path
-    plan: Path
-    profile: OptimizationProfile
-    sm: int
-    plugins: Path | None  # the plugin library, where the graph needs it
-    expected: Expected
-    reproducible: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,10 +64,10 @@ def build_engine(request: EngineRequest, log: Path, progress: Progress = lambda 
             stderr=stream,
             text=True,
         )
-        facts = _follow(worker, _message(request), progress)
-    if worker.returncode or not request.plan.is_file():
+        outcome = _follow(worker, request.seen_from(request.graph.parent), progress)
+    if worker.returncode or outcome is None or not request.plan.is_file():
         raise EngineError(f"engine {request.plan.stem}: {_fault(log, worker.returncode)}")
-    return EngineFacts(facts["version"], time.perf_counter() - begin, facts["peak_bytes"])
+    return EngineFacts(outcome.version, time.perf_counter() - begin, outcome.peak_bytes)
 
 
 def check_reproducible() -> None:
@@ -147,30 +122,21 @@ def _environment(request: EngineRequest) -> dict[str, str] | None:
     return {**kept, **SAME_MEMORY}
 
 
-def _message(request: EngineRequest) -> str:
-    """Paths are relative to the graph's folder, so that they do not depend on the artifact's place."""
-    places = {"graph": request.graph, "plan": request.plan, "plugins": request.plugins}
-    relative = {
-        name: place and os.path.relpath(place, request.graph.parent) for name, place in places.items()
-    }
-    return json.dumps({**asdict(request), **relative})
-
-
-def _follow(worker: subprocess.Popen[str], message: str, progress: Progress) -> dict[str, Any]:
-    """Hand the request over, pass the progress on, return the last line's facts."""
+def _follow(worker: subprocess.Popen[str], request: EngineRequest, progress: Progress) -> Outcome | None:
+    """Hand the request over, pass the progress on; None where the worker ends without an outcome."""
     assert worker.stdin is not None
     assert worker.stdout is not None
-    facts: dict[str, Any] = {}
+    outcome = None
     with worker:
         with suppress(BrokenPipeError), worker.stdin as pipe:  # one that has ended says why in its log
-            pipe.write(message)
+            pipe.write(request.to_json())
         for line in worker.stdout:
-            entry = json.loads(line)
-            if "phase" in entry:
-                progress(entry["phase"], entry["done"], entry["steps"])
+            answer = answer_from_json(line)
+            if isinstance(answer, Step):
+                progress(answer.phase, answer.done, answer.steps)
             else:
-                facts = entry
-    return facts
+                outcome = answer
+    return outcome
 
 
 def _fault(log: Path, code: int) -> str:

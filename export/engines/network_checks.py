@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...profiles.errors import EngineError
+from .messages import Expected
 
 KNOWN_LAYERS = frozenset(
     (
@@ -19,17 +20,15 @@ KNOWN_LAYERS = frozenset(
 """What the lowering's ops become. A loop, a condition or NonZero would mean that an op was replaced."""
 
 
-def check_network(
-    network: Any, trt: Any, *, plugin_layers: Mapping[str, int], attention_layers: int, causal: bool
-) -> None:
+def check_network(network: Any, trt: Any, expected: Expected) -> None:
     """Check plugins, attention, inputs and the types of the layers.
 
     Raises:
         EngineError: with the layers or inputs that are not as they should be.
     """
     layers = [network.get_layer(i) for i in range(network.num_layers)]
-    check_plugins(layers, trt, plugin_layers)
-    check_attention(layers, trt, attention_layers, causal)
+    check_plugins(layers, trt, expected.plugin_layers)
+    check_attention(layers, trt, expected.attention_layers, expected.causal)
     check_inputs(network, layers)
     check_types(layers)
 

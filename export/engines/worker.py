@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import sys
-from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,9 @@ import onnx
 from ...profiles.errors import DependencyError, EngineError
 from ...runtime.environment import peak_resident_bytes
 from ...runtime.tensorrt.api import NOT_TOLD, logger
+from .messages import EngineRequest, Outcome, Step
 from .network_checks import check_network
 
-Request = Mapping[str, Any]
 RTX = "tensorrt_rtx"
 ANSWERS = sys.stdout
 LOCK_CURRENT, LOCK_FUTURE = 1, 2
@@ -27,10 +25,10 @@ LOCK_CURRENT, LOCK_FUTURE = 1, 2
 def main() -> int:
     """Build what stdin asks for."""
     sys.stdout = sys.stderr  # what libraries print belongs to the log
-    request = json.load(sys.stdin)
-    if request["product"] == RTX:
+    request = EngineRequest.from_json(sys.stdin.read())
+    if request.product == RTX:
         os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1"  # before Polygraphy is imported
-    trt = import_module(request["product"])
+    trt = import_module(request.product)
     from polygraphy.exception import PolygraphyException
 
     try:
@@ -38,7 +36,7 @@ def main() -> int:
     except (EngineError, DependencyError, PolygraphyException) as error:
         print(f"FAULT {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    tell(version=trt.__version__, peak_bytes=peak_resident_bytes())
+    tell(Outcome(trt.__version__, peak_resident_bytes()))
     return 0
 
 
@@ -53,29 +51,29 @@ def lock_memory() -> None:
         raise EngineError(f"reproducible builds lock their memory ({reason}): raise the limit, `ulimit -l`")
 
 
-def tell(**entry: object) -> None:
+def tell(answer: Step | Outcome) -> None:
     """One line to the process that waits."""
-    print(json.dumps(entry), file=ANSWERS, flush=True)
+    print(answer.to_json(), file=ANSWERS, flush=True)
 
 
-def build(request: Request, trt: Any) -> None:
+def build(request: EngineRequest, trt: Any) -> None:
     """Check the graph, parse it, check the network, stream the plan to its file."""
-    if request["reproducible"]:
+    if request.reproducible:
         lock_memory()
-    check_functions(Path(request["graph"]))
-    if request["plugins"]:
+    check_functions(request.graph)
+    if request.plugins:
         from ...plugins.tensorrt_library import load_plugins
 
-        load_plugins(Path(request["plugins"]), trt)
+        load_plugins(request.plugins, trt)
     log = logger(trt, say)
     builder = trt.Builder(log)
     network = builder.create_network(strongly_typed(trt))
-    parse(network, Path(request["graph"]), log, trt)
-    check_network(network, trt, **request["expected"])
-    network.name = request["name"]
+    parse(network, request.graph, log, trt)
+    check_network(network, trt, request.expected)
+    network.name = request.name
     config = configure(builder, network, request)
     config.progress_monitor = monitor(trt)
-    write(builder, network, config, Path(request["plan"]), log, trt)
+    write(builder, network, config, request.plan, log, trt)
 
 
 def check_functions(graph: Path) -> None:
@@ -106,16 +104,16 @@ def parse(network: Any, graph: Path, log: Any, trt: Any) -> None:
     )
 
 
-def configure(builder: Any, network: Any, request: Request) -> Any:
+def configure(builder: Any, network: Any, request: EngineRequest) -> Any:
     """Target and shapes. Full TensorRT builds for the GPU that it runs on."""
     from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
     from polygraphy.backend.trt import CreateConfig, Profile
 
     profile = Profile()
-    for name, (least, usual, largest) in request["profile"]["shapes"].items():
+    for name, (least, usual, largest) in request.profile.shapes.items():
         profile.add(name, min=least, opt=usual, max=largest)
-    if request["product"] == RTX:
-        target = divmod(request["sm"], 10)
+    if request.product == RTX:
+        target = divmod(request.sm, 10)
         return CreateConfigRTX(compute_capabilities=[target], profiles=[profile])(builder, network)
     return CreateConfig(profiles=[profile])(builder, network)
 
@@ -152,7 +150,7 @@ def monitor(trt: Any) -> Any:
             self.steps[phase] = steps
 
         def step_complete(self, phase: str, step: int) -> bool:
-            tell(phase=phase, done=step + 1, steps=self.steps[phase])
+            tell(Step(phase, step + 1, self.steps[phase]))
             return True
 
         def phase_finish(self, phase: str) -> None:

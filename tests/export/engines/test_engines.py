@@ -12,7 +12,8 @@ import pytest
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.checkpoint.precision import BF16
 from fastadasp.export.checkpoint.weights import weight_store
-from fastadasp.export.engines.engine import EngineRequest, Expected, build_engine, check_reproducible
+from fastadasp.export.engines.engine import build_engine, check_reproducible
+from fastadasp.export.engines.messages import EngineRequest, Expected
 from fastadasp.export.engines.plugin_nodes import check_ratios, graph_ratios, plugin_layers
 from fastadasp.export.engines.shapes import decode_profile, encoder_profile, prefill_profile
 from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
