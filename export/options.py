@@ -1,9 +1,11 @@
-"""What a build is asked for; quick to import, so that the command line can show the defaults."""
+"""What a build is asked for, checked once; quick to import, so that a command line has defaults."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..profiles.errors import EngineError, OutputError, ProfileError
 from ..profiles.profile import Profile
 
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -13,11 +15,12 @@ PRODUCTS = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 """What builds engines, and its Python module."""
 ENGINES = tuple(PRODUCTS)
 WEIGHT_MODES = ("link", "copy")
+_LEAST = {"sm": 80, "max_audio_seconds": 1, "max_beams": 1, "max_text_rows": 1, "max_new_tokens": 1}
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What engines are built for."""
+    """What engines are built for. Raises EngineError with every fault."""
 
     engine: str = ENGINES[0]
     sm: int = 80  # compute capability, times ten: 80 is the A100
@@ -28,12 +31,42 @@ class EngineOptions:
     max_new_tokens: int = 256
     reproducible: bool = False  # the same bytes on every build: one core, real-time scheduling
 
+    def __post_init__(self) -> None:
+        if faults := list(_engine_faults(self)):
+            raise EngineError("; ".join(faults))
+
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What a build is asked for."""
+    """What a build is asked for.
+
+    Raises:
+        ProfileError: no profile, or two of one name.
+        OutputError: an unknown way for the weights to get into the artifact.
+    """
 
     profiles: tuple[Profile, ...]
     weights: str = "link"
     force: bool = False
     engines: EngineOptions | None = None
+
+    def __post_init__(self) -> None:
+        names = [profile.name for profile in self.profiles]
+        if not names:
+            raise ProfileError("no profile is given; the unreduced model is: --profile full")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ProfileError(
+                f"profile {', '.join(twice)} is given twice; names must differ within an artifact"
+            )
+        if self.weights not in WEIGHT_MODES:
+            raise OutputError(f"weights {self.weights!r} is unknown; choose {', '.join(WEIGHT_MODES)}")
+
+
+def _engine_faults(options: EngineOptions) -> Iterator[str]:
+    if options.engine not in ENGINES:
+        yield f"engine {options.engine!r} is unknown; choose {', '.join(ENGINES)}"
+    if options.precision not in ENGINE_PRECISIONS:
+        yield f"precision {options.precision}: TensorRT has no fused attention for it; choose bf16 or fp16"
+    for name, least in _LEAST.items():
+        if not getattr(options, name) >= least:
+            yield f"{name} is {getattr(options, name):g}: give a number of at least {least}"

@@ -10,7 +10,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from ..profiles.errors import EngineError, OutputError, ProfileError
+from ..profiles.errors import OutputError
 from ..profiles.flops import ResolvedProfile
 from ..runtime.artifact.artifact import TOKENIZER, record_of
 from ..runtime.artifact.manifest import FILE_NAME, Decoder, Graphs, Manifest, WeightPlace, Weights
@@ -26,7 +26,7 @@ from .graphs.write import DECODE_FILE, ENCODER_FILE, prefill_file, write_graphs
 from .model.families.family import load_model
 from .model.fit import longest_audio, resolve_for
 from .model.spec import SpeechModelSpec, tensors_of
-from .options import ENGINES, WEIGHT_MODES, BuildOptions
+from .options import BuildOptions
 
 VERSIONS_OF = ("fastadasp-export", "onnx", "onnxruntime", "numpy")
 
@@ -54,7 +54,7 @@ def build(
     Raises:
         CheckpointError, ProfileError, OutputError: before anything is left behind.
     """
-    _check(output, options)
+    _check_output(output, options.force)
     report("read checkpoint")
     model = load_model(source := Checkpoint(checkpoint))
     profiles = [resolve_for(profile, model) for profile in options.profiles]
@@ -80,17 +80,9 @@ def build(
     return manifest
 
 
-def _check(output: Path, options: BuildOptions) -> None:
-    names = [profile.name for profile in options.profiles]
-    if not names:
-        raise ProfileError("no profile is given; the unreduced model is: --profile full")
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ProfileError(f"profile {', '.join(twice)} is given twice; names must differ within an artifact")
-    if options.engines and options.engines.engine not in ENGINES:
-        raise EngineError(f"engine {options.engines.engine!r} is unknown; choose {', '.join(ENGINES)}")
-    if options.weights not in WEIGHT_MODES:
-        raise OutputError(f"weights {options.weights!r} is unknown; choose {', '.join(WEIGHT_MODES)}")
-    if output.exists() and not options.force:
+def _check_output(output: Path, force: bool) -> None:
+    """Refuse a place that an artifact cannot take, or that holds something else."""
+    if output.exists() and not force:
         raise OutputError(f"output {output} exists; give another folder, or --force to replace it")
     if output.exists() and not (output / FILE_NAME).is_file():
         raise OutputError(f"output {output} is not an artifact; --force replaces artifacts only")

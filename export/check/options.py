@@ -1,22 +1,29 @@
-"""What a check is asked for; quick to import, so that the command line can show the defaults."""
+"""What a check is asked for, checked once; quick to import, so that a command line has defaults."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...profiles.errors import RequestError
+from ...runtime.backends import BACKENDS
+
 DEMO_CLIPS = ("dates-01", "digits-01", "numbers-01")
 
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """What a check is asked for."""
+    """What a check is asked for. Raises RequestError for backends that are unknown."""
 
     profiles: tuple[str, ...] = ()  # all of the artifact if empty
     clips: tuple[Path, ...] = ()
     backends: tuple[str, ...] = ("onnxruntime",)
     checkpoint: Path | None = None  # the weights in the artifact if None
     save: Path | None = None  # folder for inputs and reference outputs
+
+    def __post_init__(self) -> None:
+        if unknown := [repr(name) for name in self.backends if name not in BACKENDS]:
+            raise RequestError(f"backend {', '.join(unknown)} is unknown; known: {', '.join(BACKENDS)}")
 
 
 def demo_clips() -> tuple[Path, ...]:

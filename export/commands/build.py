@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-DEFAULTS = BuildOptions(profiles=())
 ENGINE_DEFAULTS = EngineOptions()
 GRAPH_PRECISION = "fp32"
 ORIGINS = {
@@ -54,11 +53,11 @@ def engine_limits(command: Command) -> Command:
 @click.option(
     "--weights",
     type=click.Choice(WEIGHT_MODES),
-    default=DEFAULTS.weights,
+    default=BuildOptions.weights,
     show_default=True,
     help="Hard links to the checkpoint's files, or copies. Weights of another precision are converted.",
 )
-@click.option("--force", is_flag=True, default=DEFAULTS.force, help="Replace the artifact that is there.")
+@click.option("--force", is_flag=True, default=BuildOptions.force, help="Replace the artifact that is there.")
 @click.option("--engine", type=click.Choice(ENGINES), help="Build TensorRT engines, too; no GPU is needed.")
 @click.option(
     "--sm",

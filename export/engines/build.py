@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...plugins.tensorrt_library import VERSION
-from ...profiles.errors import EngineError
 from ...profiles.flops import ResolvedProfile
 from ...runtime.artifact.engines import DECODE, ENCODER, EngineRecord, Engines, Target, plan_name
 from ...runtime.artifact.hashing import sha256
@@ -18,7 +17,7 @@ from ..checkpoint.weights import weight_store
 from ..graphs.lowering.tensorrt import TensorRTLowering
 from ..graphs.write import write_graphs
 from ..model.spec import SpeechModelSpec
-from ..options import ENGINE_PRECISIONS, PRODUCTS, EngineOptions
+from ..options import PRODUCTS, EngineOptions
 from .engine import Progress, build_engine, check_reproducible
 from .messages import EngineRequest, Expected
 from .plugin_nodes import check_ratios, graph_ratios, plugin_layers
@@ -87,13 +86,9 @@ def check(model: SpeechModelSpec, audio_rows: int, options: EngineOptions) -> No
     """Refuse what no engine can be built for.
 
     Raises:
-        EngineError: the precision, more rows than the model has positions, or a system that allows no
-            reproducible build where one is asked for.
+        EngineError: more rows than the model has positions, or a system that allows no reproducible build
+            where one is asked for.
     """
-    if options.precision not in ENGINE_PRECISIONS:
-        raise EngineError(
-            f"precision {options.precision}: TensorRT has no fused attention for it; choose bf16 or fp16"
-        )
     check_positions(model, audio_rows, options)
     if options.reproducible:
         check_reproducible()

@@ -93,7 +93,7 @@ def test_defaults_of_the_options_are_those_of_the_records() -> None:
     assert defaults["max_new_tokens"] == options.max_new_tokens
     assert defaults["early_stopping"] == str(options.early_stopping).lower()
     weights = {option.name: option.default for option in main.commands["build"].params}["weights"]
-    assert weights == BuildOptions(()).weights
+    assert weights == BuildOptions.weights
 
 
 # build

@@ -217,10 +217,9 @@ def test_a_method_whose_length_depends_on_the_data_is_refused_before_anything_is
     assert not (tmp_path / "artifact").exists()
 
 
-def test_fp32_engines_are_refused_with_the_reason(tiny_checkpoint, tmp_path):
-    options = BuildOptions((load_profile("full"),), engines=replace(LIMITS, precision="fp32"))
+def test_fp32_engines_are_refused_with_the_reason():
     with pytest.raises(EngineError, match="precision fp32: TensorRT has no fused attention"):
-        build(tiny_checkpoint, tmp_path / "artifact", options)
+        replace(LIMITS, precision="fp32")
 
 
 def test_audio_beyond_the_positions_of_the_model_is_refused_with_the_limit(tiny_checkpoint, tmp_path):

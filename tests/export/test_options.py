@@ -1,0 +1,47 @@
+"""Options of a build and of a check: what makes no sense is refused before anything is read."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastadasp.export.check.options import CheckOptions
+from fastadasp.export.options import BuildOptions, EngineOptions
+from fastadasp.profiles import Profile, ProfileError
+from fastadasp.profiles.errors import EngineError, OutputError, RequestError
+
+FULL = Profile("full", "full")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "steam"}, "engine 'steam' is unknown; choose tensorrt-rtx, tensorrt"),
+        (
+            {"precision": "fp32"},
+            "precision fp32: TensorRT has no fused attention for it; choose bf16 or fp16",
+        ),
+        ({"sm": 75}, "sm is 75: give a number of at least 80"),
+        ({"max_audio_seconds": float("nan")}, "max_audio_seconds is nan: give a number of at least 1"),
+        ({"max_beams": 0, "max_new_tokens": -1}, "max_beams is 0: .*; max_new_tokens is -1: "),
+    ],
+)
+def test_engines_that_cannot_be_are_refused_with_every_fault(options, message):
+    with pytest.raises(EngineError, match=message):
+        EngineOptions(**options)
+
+
+def test_a_build_needs_profiles_of_different_names():
+    with pytest.raises(ProfileError, match="no profile is given; the unreduced model is: --profile full"):
+        BuildOptions(())
+    with pytest.raises(ProfileError, match="profile full is given twice; names must differ"):
+        BuildOptions((FULL, FULL))
+
+
+def test_a_build_takes_its_weights_in_a_known_way():
+    with pytest.raises(OutputError, match="weights 'carve' is unknown; choose link, copy"):
+        BuildOptions((FULL,), weights="carve")
+
+
+def test_a_check_is_of_known_backends():
+    with pytest.raises(RequestError, match="backend 'magic', 'abacus' is unknown; known: onnxruntime, tenso"):
+        CheckOptions(backends=("onnxruntime", "magic", "abacus"))
