@@ -188,8 +188,6 @@ def _settings(artifact: Artifact, clips: str, job: Job, machine: dict[str, Any])
         "clips": clips,
         "profiles": list(job.profiles),
         "search": asdict(job.search),
-        "backend": job.runtime.backend,
-        "providers": list(job.runtime.providers),
-        "lean": not job.runtime.prepack,
+        **job.runtime.recorded(),
         "libraries": {name: it for name, it in machine["libraries"].items() if name not in LIBRARIES},
     }

@@ -49,9 +49,7 @@ def _options(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "profiles": [scores.profile for scores in evaluation.profiles],
         "search": asdict(options.search),
-        "backend": options.runtime.backend,
-        "providers": list(options.runtime.providers),
-        "lean": not options.runtime.prepack,
+        **options.runtime.recorded(),
         "normalizer": evaluation.normalizer,
         "resamples": options.resamples,
         "seed": options.seed,

@@ -1,49 +1,65 @@
-"""The backends of the runtime: what each one opens for an artifact."""
+"""The backends of the runtime: one row each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ..profiles.errors import RequestError
-from .runtime_options import RuntimeOptions
+from .backend_options import BackendOptions
+from .onnxruntime.options import OnnxRuntimeOptions
+from .tensorrt.options import TensorRTOptions
 
 if TYPE_CHECKING:  # light to import: the command line takes its names from here
     from .artifact.artifact import Artifact
     from .sessions import Sessions
 
 
-def _onnxruntime(artifact: Artifact, options: RuntimeOptions) -> Sessions:
+def _onnxruntime(artifact: Artifact, options: OnnxRuntimeOptions) -> Sessions:
     from .onnxruntime.sessions import OnnxRuntimeSessions
 
     return OnnxRuntimeSessions(artifact, options)
 
 
-def _tensorrt(artifact: Artifact, options: RuntimeOptions) -> Sessions:
-    defaults = RuntimeOptions()
-    names = {"threads": "threads", "providers": "providers", "prepack": "prepack (--lean)"}
-    if given := [text for name, text in names.items() if getattr(options, name) != getattr(defaults, name)]:
-        raise RequestError(f"{', '.join(given)}: only the backend onnxruntime has this; leave it out")
+def _tensorrt(artifact: Artifact, options: TensorRTOptions) -> Sessions:
     from .tensorrt.sessions import TensorRTSessions
 
     return TensorRTSessions(artifact)
 
 
-BACKENDS: dict[str, Callable[[Artifact, RuntimeOptions], Sessions]] = {
-    "onnxruntime": _onnxruntime,
-    "tensorrt": _tensorrt,
+@dataclass(frozen=True)
+class Backend:
+    """What runs an artifact."""
+
+    options: type[BackendOptions]
+    open: Callable[[Artifact, Any], Sessions]  # with options of that type
+
+
+BACKENDS = {
+    "onnxruntime": Backend(OnnxRuntimeOptions, _onnxruntime),
+    "tensorrt": Backend(TensorRTOptions, _tensorrt),
 }
 
 
-def open_sessions(artifact: Artifact, options: RuntimeOptions) -> Sessions:
+def backend_named(name: str) -> Backend:
+    """The backend of a name.
+
+    Raises:
+        RequestError: there is none.
+    """
+    if name not in BACKENDS:
+        raise RequestError(f"backend {name!r} is unknown; choose {', '.join(BACKENDS)}")
+    return BACKENDS[name]
+
+
+def open_sessions(artifact: Artifact, backend: str, options: BackendOptions) -> Sessions:
     """Load an artifact on a backend.
 
     Raises:
-        RequestError: an unknown backend, or options that it does not have.
+        RequestError: an unknown backend, or an option that this machine does not have.
         ArtifactError: a graph or plan that does not load.
         EngineError: engines that do not fit this machine.
         DependencyError: a package that the backend needs is missing.
     """
-    if options.backend not in BACKENDS:
-        raise RequestError(f"backend {options.backend!r} is unknown; choose {', '.join(BACKENDS)}")
-    return BACKENDS[options.backend](artifact, options)
+    return backend_named(backend).open(artifact, options)

@@ -1,20 +1,72 @@
-"""How an artifact is run; quick to import, so that the command line can show the defaults."""
+"""How an artifact is run: on which backend, with which of its options. Quick to import."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-CPU = "CPUExecutionProvider"
+from ..profiles.errors import RequestError
+from .backend_options import BackendOptions, CpuOptions
+from .backends import BACKENDS, backend_named
+from .onnxruntime.options import OnnxRuntimeOptions
+
+DEFAULT_BACKEND, DEFAULT_OPTIONS = "onnxruntime", OnnxRuntimeOptions()
 
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """How an artifact is run.
+    """How an artifact is run; `runtime_options` makes one from keywords.
 
-    All but `backend` are of ONNX Runtime.
+    Raises:
+        RequestError: an unknown backend, or options of another one.
     """
 
-    backend: str = "onnxruntime"
-    threads: int = 0  # of one run; 0 takes one a core
-    providers: tuple[str, ...] = (CPU,)  # execution providers, the preferred one first
-    prepack: bool = True  # keep a second copy of the decoder weights that makes beam steps faster
+    backend: str = DEFAULT_BACKEND
+    options: BackendOptions = DEFAULT_OPTIONS
+
+    def __post_init__(self) -> None:
+        kind = backend_named(self.backend).options
+        if not isinstance(self.options, kind):
+            raise RequestError(
+                f"backend {self.backend} takes {kind.__name__}, not {type(self.options).__name__}"
+            )
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of one run; 0 where the backend takes one per core, or does not compute on the CPU."""
+        return self.options.threads if isinstance(self.options, CpuOptions) else 0
+
+    def sharing(self, cores: int) -> RuntimeOptions:
+        """The same for a process that has a share of the cores, unless a number of threads was given."""
+        if not isinstance(self.options, CpuOptions) or self.options.threads:
+            return self
+        return replace(self, options=replace(self.options, threads=cores))
+
+    def recorded(self) -> dict[str, Any]:
+        """What an answer depends on, as result files keep it."""
+        return {"backend": self.backend, **self.options.recorded()}
+
+
+def runtime_options(backend: str = DEFAULT_BACKEND, **given: Any) -> RuntimeOptions:
+    """A backend with options by keyword; lists become tuples.
+
+    Raises:
+        RequestError: an unknown backend, an option that it does not have, or a value out of range.
+    """
+    kind = backend_named(backend).options
+    known = {field.name for field in fields(kind)}
+    if lacking := [name for name in given if name not in known]:
+        has = _listed(field.name for field in fields(kind)) or "none"
+        raise RequestError(
+            f"{_listed(lacking)}: no option of the backend {backend}, which has {has}; leave it out"
+        )
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    return RuntimeOptions(backend, kind(**values))
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Options as people write them in Python, and on the command line where they have another name there."""
+    every = [field for backend in BACKENDS.values() for field in fields(backend.options)]
+    flags = {field.name: field.metadata["flag"] for field in every if "flag" in field.metadata}
+    return ", ".join(f"{name} ({flags[name]})" if name in flags else name for name in names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from .limits import check_audio, check_engines, check_ids, check_length
 from .prompt import PromptCodec, PromptIds
 from .request import Request
 from .results import GenerationResult, TextHypothesis
-from .runtime_options import RuntimeOptions
+from .runtime_options import DEFAULT_BACKEND, RuntimeOptions, runtime_options
 from .stream import Stream
 
 DEFAULTS = RuntimeOptions()
@@ -49,7 +49,7 @@ class SpeechLM:
         """Load the sessions of a verified artifact; `load` opens one and says what the options mean."""
         self.artifact, self.manifest = artifact, artifact.manifest
         self.profile = self._known_profile(profile or next(iter(self.manifest.profiles)))
-        self._sessions = open_sessions(artifact, options)
+        self._sessions = open_sessions(artifact, options.backend, options.options)
         self.audio_encoder = AudioEncoder(self._sessions.encoder, self.manifest.front_end)
         self._codec = self._load_codec()
         self._sessions.prefill(self.profile)
@@ -60,11 +60,9 @@ class SpeechLM:
         artifact: str | os.PathLike[str],
         profile: str | None = None,
         *,
-        backend: str = DEFAULTS.backend,
-        threads: int = DEFAULTS.threads,
-        providers: Sequence[str] = DEFAULTS.providers,
-        prepack: bool = DEFAULTS.prepack,
+        backend: str = DEFAULT_BACKEND,
         verify: bool = False,
+        **options: Any,
     ) -> SpeechLM:
         """Load an artifact.
 
@@ -72,22 +70,21 @@ class SpeechLM:
             artifact: the folder that `build` wrote.
             profile: default profile of the calls; the first of the artifact if None.
             backend: "onnxruntime", or "tensorrt" for an artifact with engines on the GPU they were built for.
-            threads: of one run of ONNX Runtime; 0 takes one a core.
-            providers: execution providers of ONNX Runtime, the preferred one first.
-            prepack: for ONNX Runtime, keep a second copy of the decoder weights that makes beam steps faster;
-                without it the memory-mapped weights, which all sessions share, are all there is, and working
-                memory is given back after each prefill.
             verify: hash large weight files whole, not by sampled blocks.
+            options: those of the backend. Of onnxruntime, fields of `OnnxRuntimeOptions`: `threads` of one
+                run, 0 takes one per core; `providers`, execution providers, the preferred one first;
+                `prepack`, keep a second copy of the decoder weights that makes beam steps faster. Without
+                it the memory-mapped weights, which all sessions share, are all there is, and working memory
+                is given back after each prefill. The backend tensorrt has none.
 
         Raises:
             ArtifactError: missing, changed or of another version.
-            RequestError: unknown profile, backend or provider.
+            RequestError: unknown profile, backend or provider; options that the backend does not have.
             EngineError: engines that do not fit this machine, with every field that differs.
             DependencyError: a package that the backend needs is missing.
         """
-        opened = open_artifact(Path(artifact), full=verify)
-        options = RuntimeOptions(backend, threads, tuple(providers), prepack)
-        return cls(opened, profile, options)
+        runtime = runtime_options(backend, **options)
+        return cls(open_artifact(Path(artifact), full=verify), profile, runtime)
 
     @property
     def profiles(self) -> tuple[str, ...]:

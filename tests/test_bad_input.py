@@ -179,6 +179,13 @@ def test_provider_that_onnxruntime_lacks(tiny_artifact: Path, clip: Path) -> Non
     assert "it has: " in line
 
 
+def test_options_of_another_backend(clip: Path) -> None:
+    """Before the artifact is read."""
+    more = ("--backend", "tensorrt", "--threads", 2, "--provider", "CPUExecutionProvider", "--lean")
+    line = fault("run", "no-artifact", clip, *more)
+    assert "threads, providers, prepack (--lean): no option of the backend tensorrt, which has none" in line
+
+
 def test_streaming_with_beams(tiny_artifact: Path, clip: Path) -> None:
     assert "num_beams is 2" in fault("run", tiny_artifact, clip, "--stream", "--beams", 2)
 

@@ -46,10 +46,8 @@ def answer_clips(job: Job, clips: Sequence[Clip], workers: int) -> Iterator[Clip
     if workers <= 1:
         yield from map(job.load(), clips) if clips else ()
         return
-    if not job.runtime.threads and job.runtime.backend == "onnxruntime":
-        threads = max(1, usable_cores() // workers)
-        job = replace(job, runtime=replace(job.runtime, threads=threads))
-    yield from _in_processes(job, clips, workers)
+    runtime = job.runtime.sharing(max(1, usable_cores() // workers))
+    yield from _in_processes(replace(job, runtime=runtime), clips, workers)
 
 
 def usable_cores() -> int:

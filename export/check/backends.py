@@ -14,7 +14,7 @@ from ...runtime.artifact.artifact import Artifact
 from ...runtime.artifact.weights import map_weights
 from ...runtime.backends import open_sessions
 from ...runtime.onnxruntime.session import OnnxRuntimeSession
-from ...runtime.runtime_options import RuntimeOptions
+from ...runtime.runtime_options import runtime_options
 from ...runtime.session import Session
 from ...runtime.sessions import Sessions
 from ..model.families.family import reference_of
@@ -45,7 +45,7 @@ class OnnxRuntimeBackend:
 
     def __init__(self, artifact: Artifact) -> None:
         self._artifact = artifact
-        self._sessions = open_sessions(artifact, RuntimeOptions(self.name))
+        self._sessions = open_sessions(artifact, self.name, runtime_options(self.name).options)
 
     def session(self, graph: GraphName) -> Session:
         """A session of the runtime's own loader."""
@@ -92,7 +92,7 @@ class TensorRTBackend:
 
     def __init__(self, artifact: Artifact) -> None:
         self._dims = artifact.manifest.decoder.dims
-        self._sessions = open_sessions(artifact, RuntimeOptions(self.name))
+        self._sessions = open_sessions(artifact, self.name, runtime_options(self.name).options)
         assert artifact.manifest.engines is not None  # or nothing was opened
         self.precision = artifact.manifest.engines.precision
 

@@ -9,9 +9,9 @@ import click
 from ...evaluation.metrics.normalizers import NORMALIZERS
 from ...evaluation.metrics.tasks import TASKS
 from ...evaluation.options import EvalOptions
-from ...runtime.runtime_options import RuntimeOptions
+from ...runtime.runtime_options import DEFAULT_BACKEND, runtime_options
 from .command import Command
-from .parameters import require, search_of
+from .parameters import backend_options_of, require, search_of
 
 DEFAULTS = EvalOptions()
 NORMALIZER_OF_TASK = ", ".join(f"{name} {task.normalizer}" for name, task in TASKS.items())
@@ -45,11 +45,10 @@ def evaluation_options(command: Command) -> Command:
 def evaluation_of(values: dict[str, Any]) -> EvalOptions:
     """The options among the values of a command, checked before anything is loaded."""
     own = {name: values[name] for name in ("normalizer", "resamples", "seed", "workers")}
-    runtime = {name: values[name] for name in ("backend", "providers") if values.get(name)}
     return EvalOptions(
         profiles=values.get("profiles", ()),
         search=search_of(values),
-        runtime=RuntimeOptions(threads=values["threads"], prepack=not values["lean"], **runtime),
+        runtime=runtime_options(values.get("backend", DEFAULT_BACKEND), **backend_options_of(values)),
         **own,
     )
 

@@ -15,7 +15,7 @@ from ...profiles.keys import POSITIONS
 from ...profiles.profile import Profile, load_profile
 from ...runtime.backends import BACKENDS
 from ...runtime.decoding.options import SearchOptions
-from ...runtime.runtime_options import RuntimeOptions
+from ...runtime.runtime_options import DEFAULT_BACKEND
 from .command import Command
 from .lists import NAMES, PROFILES, list_option
 
@@ -123,7 +123,7 @@ def backend(command: Command) -> Command:
     return click.option(
         "--backend",
         type=click.Choice(list(BACKENDS)),
-        default=RuntimeOptions().backend,
+        default=DEFAULT_BACKEND,
         show_default=True,
         help="What runs the artifact; tensorrt needs engines and the GPU that they were built for.",
     )(command)
@@ -148,6 +148,13 @@ def runtime_options(command: Command) -> Command:
     return backend(onnxruntime_options(verify(command)))
 
 
+def backend_options_of(values: dict[str, Any]) -> dict[str, Any]:
+    """The options of a backend that a command was given, by the names that they have in Python."""
+    given = {"threads": values.get("threads"), "providers": values.get("providers")}
+    lean = {"prepack": False} if values.get("lean") else {}
+    return {name: value for name, value in given.items() if value} | lean
+
+
 def onnxruntime_options(command: Command) -> Command:
     """Add those of ONNX Runtime."""
     options = (
@@ -168,15 +175,12 @@ def load(artifact: Path, **values: Any) -> SpeechLM:
     """Load an artifact as the options of a command say."""
     from ...runtime import SpeechLM
 
-    providers = {"providers": values["providers"]} if values.get("providers") else {}
     return SpeechLM.load(
         artifact,
         values.get("profile"),
         backend=values["backend"],
-        threads=values["threads"],
-        prepack=not values["lean"],
         verify=values["verify"],
-        **providers,
+        **backend_options_of(values),
     )
 
 

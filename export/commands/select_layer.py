@@ -12,7 +12,7 @@ import click
 
 from ...evaluation.options import EvalOptions
 from ...profiles.profile import profile_to_toml
-from ...runtime.runtime_options import RuntimeOptions
+from ...runtime.runtime_options import runtime_options
 from ..studies.select_layer.options import SelectionOptions
 from .command import StrictCommand
 from .evaluation_parameters import require_metrics
@@ -137,7 +137,7 @@ def _accuracy_options(values: dict[str, Any]) -> EvalOptions | None:
     if not values["accuracy"]:
         return None
     own = {name: values[name] for name in ("resamples", "seed", "workers")}
-    runtime = RuntimeOptions(threads=values["threads"])
+    runtime = runtime_options(threads=values["threads"])
     return EvalOptions(search=search_of(values), runtime=runtime, **own)
 
 

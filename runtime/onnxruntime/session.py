@@ -13,7 +13,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from ...profiles.errors import ArtifactError, EngineError, RequestError
 from ...profiles.kv_layout import rows_of, take_rows
-from ..runtime_options import CPU
+from .options import CPU
 
 ERRORS = (  # they have no base of their own
     errors.EPFail,

@@ -6,7 +6,7 @@ import threading
 
 from ..artifact.artifact import Artifact
 from ..artifact.weights import Floats, map_weights
-from ..runtime_options import RuntimeOptions
+from .options import OnnxRuntimeOptions
 from .session import OnnxRuntimeSession
 
 
@@ -15,7 +15,7 @@ class OnnxRuntimeSessions:
 
     limits = None  # only the model's positions limit what the graphs take
 
-    def __init__(self, artifact: Artifact, options: RuntimeOptions) -> None:
+    def __init__(self, artifact: Artifact, options: OnnxRuntimeOptions) -> None:
         """Load the graphs.
 
         Raises:

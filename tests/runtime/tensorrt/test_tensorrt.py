@@ -15,7 +15,7 @@ from fastadasp.profiles.errors import ArtifactError, AudioError, DependencyError
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.artifact.artifact import open_artifact
 from fastadasp.runtime.artifact.engines import Target
-from fastadasp.runtime.runtime_options import RuntimeOptions
+from fastadasp.runtime.runtime_options import runtime_options
 from fastadasp.runtime.tensorrt import api, device, sessions
 from fastadasp.runtime.tensorrt.api import kind
 from fastadasp.runtime.tensorrt.device import CudaDevice
@@ -24,7 +24,7 @@ from fastadasp.runtime.tensorrt.plan import check_target
 from fastadasp.runtime.tensorrt.session import _runs
 from fastadasp.runtime.tensorrt.sessions import Platform, TensorRTSessions
 
-ON_TENSORRT = RuntimeOptions("tensorrt")
+ON_TENSORRT = runtime_options("tensorrt")
 CUDA_MEMBERS = {"cudaMemcpyHostToDevice", "cudaMemcpyDeviceToHost", "cudaMemcpyDeviceToDevice", "cudaSuccess"}
 """Of enumerations."""
 
@@ -228,7 +228,9 @@ def test_an_artifact_without_engines_is_refused_with_the_remedy(tiny_artifact):
 
 
 def test_options_of_onnxruntime_are_refused(artifact):
-    with pytest.raises(RequestError, match=r"threads, prepack \(--lean\): only the backend onnxruntime"):
+    with pytest.raises(
+        RequestError, match=r"threads, prepack \(--lean\): no option of the backend tensorrt, "
+    ):
         SpeechLM.load(artifact.folder, backend="tensorrt", threads=2, prepack=False)
 
 

@@ -1,0 +1,31 @@
+"""What the options of every backend have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..profiles.errors import RequestError
+
+
+@dataclass(frozen=True)
+class BackendOptions:
+    """The options of one backend: the fields of a subclass, each with a default.
+
+    A field whose option on the command line has another name says so in its metadata, as `flag`.
+    """
+
+    def recorded(self) -> dict[str, Any]:
+        """Those that an answer depends on, as result files keep them."""
+        return {}
+
+
+@dataclass(frozen=True)
+class CpuOptions(BackendOptions):
+    """The options of a backend that computes on the CPU. Raises RequestError for a number out of range."""
+
+    threads: int = 0  # of one run; 0 takes one per core
+
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise RequestError(f"threads is {self.threads}: give a whole number of at least 0")
