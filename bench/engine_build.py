@@ -68,8 +68,8 @@ def figures(manifest: Manifest) -> dict[str, Any]:
         }
         for name, plan in engines.plans.items()
     }
-    product = f"{engines.target.product} {engines.target.version}"
-    return {"product": product, "sm": engines.target.sm, "weight_bytes": weights, "plans": plans}
+    product = f"{engines.machine.product} {engines.machine.version}"
+    return {"product": product, "sm": engines.machine.sm, "weight_bytes": weights, "plans": plans}
 
 
 def print_table(result: dict[str, Any]) -> None:

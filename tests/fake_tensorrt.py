@@ -17,12 +17,12 @@ import numpy as np
 
 from fastadasp.profiles import signature as sig
 from fastadasp.runtime.artifact.artifact import open_artifact, record_of
-from fastadasp.runtime.artifact.engines import EngineRecord, Engines, Target, plan_name
+from fastadasp.runtime.artifact.engines import EngineRecord, Engines, Machine, plan_name
 from fastadasp.runtime.artifact.weights import map_weights
 from fastadasp.runtime.onnxruntime.session import OnnxRuntimeSession
 from fastadasp.runtime.tensorrt.element_types import ELEMENT_TYPES
 
-TARGET = Target("tensorrt_rtx", "1.7.1.116", 80)
+MACHINE = Machine("tensorrt_rtx", "1.7.1.116", 80)
 GRAPH_SHA256 = "f00d"
 POISON = 0xFF
 LIMITS = {"max_beams": 4, "max_audio_seconds": 8.0, "max_audio_rows": 200, "max_text_rows": 64}
@@ -31,7 +31,7 @@ LIMITS = {"max_beams": 4, "max_audio_seconds": 8.0, "max_audio_rows": 200, "max_
 class FakeDevice:
     """Device memory is host memory."""
 
-    name, sm, stream = "a GPU that is not there", TARGET.sm, 7
+    name, sm, stream = "a GPU that is not there", MACHINE.sm, 7
 
     def __init__(self):
         self.live_bytes = 0
@@ -139,7 +139,7 @@ class FakeContext:
 class FakeTensorRT:
     """What the runtime asks of the module tensorrt_rtx."""
 
-    __name__, __version__ = TARGET.product, TARGET.version
+    __name__, __version__ = MACHINE.product, MACHINE.version
     ILogger = object
     DynamicShapesKernelSpecializationStrategy = SimpleNamespace(NONE="NONE")
     CudaGraphStrategy = SimpleNamespace(DISABLED="DISABLED")
@@ -203,7 +203,7 @@ def with_engines(source, folder, **changes):
     (folder / "engines/plugins.so").write_bytes(b"a library")
     files["engines/plugins.so"] = record_of(folder / "engines/plugins.so")
     record = Engines(
-        target=TARGET,
+        machine=MACHINE,
         precision="bf16",
         plugin_library="engines/plugins.so",
         plugin_abi="1",

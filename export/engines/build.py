@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...plugins.tensorrt_library import VERSION
 from ...profiles.flops import ResolvedProfile
-from ...runtime.artifact.engines import DECODE, ENCODER, EngineRecord, Engines, Target, plan_name
+from ...runtime.artifact.engines import DECODE, ENCODER, EngineRecord, Engines, Machine, plan_name
 from ...runtime.artifact.hashing import sha256
 from ..checkpoint.precision import BY_NAME
 from ..checkpoint.weights import weight_store
@@ -168,7 +168,7 @@ def _plugins(
 
 def _record(built: Sequence[Built], options: EngineOptions, audio_rows: int, plugins: Path | None) -> Engines:
     return Engines(
-        target=Target(PRODUCTS[options.engine], built[0].version, options.sm),
+        machine=Machine(PRODUCTS[options.engine], built[0].version, options.sm),
         precision=options.precision,
         plugin_library=f"{FOLDER}/{plugins.name}" if plugins else None,
         plugin_abi=VERSION,

@@ -15,7 +15,7 @@ ENCODER, DECODE = "encoder", "decode"
 
 
 @dataclass(frozen=True)
-class Target:
+class Machine:
     """What a machine must be to run a plan."""
 
     product: str  # the Python module: tensorrt_rtx or tensorrt
@@ -43,7 +43,7 @@ class EngineRecord:
 class Engines:
     """The plans of an artifact, and what they have in common."""
 
-    target: Target
+    machine: Machine  # that runs them
     precision: str  # bf16, fp16
     plugin_library: str | None
     plugin_abi: str  # version of the plugins that the plans ask for
@@ -79,7 +79,7 @@ def plan_name(name: str, graph_sha256: str) -> str:
 def engines_from_json(entry: Mapping[str, Any]) -> Engines:
     """Read what `dataclasses.asdict` made of `Engines`."""
     plans = {name: _record(record) for name, record in entry["plans"].items()}
-    return Engines(**{**entry, "target": Target(**entry["target"]), "plans": plans})
+    return Engines(**{**entry, "machine": Machine(**entry["machine"]), "plans": plans})
 
 
 def _record(entry: Mapping[str, Any]) -> EngineRecord:

@@ -88,9 +88,9 @@ def _engines(manifest: Manifest, engines: Engines) -> Section:
 
 def engines_title(engines: Engines) -> str:
     """What the plans are for, in a line."""
-    target = engines.target
+    machine = engines.machine
     repeatable = ", reproducible" if engines.reproducible else ""
-    return f"{target.product} {target.version}, sm_{target.sm}, {engines.precision}{repeatable}"
+    return f"{machine.product} {machine.version}, sm_{machine.sm}, {engines.precision}{repeatable}"
 
 
 def _engine_limits(engines: Engines) -> str:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from ...profiles.errors import ArtifactError, EngineError
 from ...profiles.flops import ResolvedProfile
-from ..artifact.engines import EngineRecord, Target, changed_layer, plan_name
+from ..artifact.engines import EngineRecord, Machine, changed_layer, plan_name
 from .api import NOT_TOLD, Engine, Log, Runtime
 
 FIELDS = {"product": "TensorRT product", "version": "its version", "sm": "compute capability (SM)"}
 
 
-def check_target(built_for: Target, here: Target) -> None:
+def check_machine(built_for: Machine, here: Machine) -> None:
     """Refuse plans that another product, version or GPU has to run.
 
     Raises:

@@ -10,10 +10,10 @@ from typing import Any
 from ...plugins.tensorrt_library import load_plugins
 from ...profiles.errors import DependencyError, EngineError
 from ..artifact.artifact import Artifact
-from ..artifact.engines import DECODE, ENCODER, Engines, Target, prefill_engine
+from ..artifact.engines import DECODE, ENCODER, Engines, Machine, prefill_engine
 from .api import Runtime, logger
 from .device import CudaDevice, Device
-from .plan import check_ratios, check_target, load_engine
+from .plan import check_machine, check_ratios, load_engine
 from .session import TensorRTSession
 
 
@@ -59,9 +59,9 @@ class TensorRTSessions:
             DependencyError: TensorRT, cuda-python or the plugins are missing or of another version.
         """
         self._artifact, self._engines = artifact, _engines(artifact)
-        self._platform = platform or open_platform(self._engines.target.product)
+        self._platform = platform or open_platform(self._engines.machine.product)
         trt, device = self._platform.trt, self._platform.device
-        check_target(self._engines.target, Target(trt.__name__, trt.__version__, device.sm))
+        check_machine(self._engines.machine, Machine(trt.__name__, trt.__version__, device.sm))
         self._load_plugins()
         self._log = logger(trt)
         self._runtime: Runtime = trt.Runtime(self._log)

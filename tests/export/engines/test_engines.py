@@ -25,7 +25,7 @@ from fastadasp.export.pipeline import build
 from fastadasp.profiles import Profile, ProfileError, load_profile
 from fastadasp.profiles.errors import EngineError
 from fastadasp.runtime.artifact.artifact import open_artifact
-from fastadasp.runtime.artifact.engines import Target, plan_name
+from fastadasp.runtime.artifact.engines import Machine, plan_name
 
 pytest.importorskip("tensorrt_rtx", reason="engines need the extra tensorrt-rtx")
 
@@ -101,7 +101,7 @@ def test_every_graph_becomes_a_plan_that_the_manifest_describes(engines):
     record = manifest.engines
     assert record is not None
     assert set(record.plans) == {"encoder", "decode", *(f"prefill.{name}" for name in ("full", *METHODS))}
-    assert record.target == Target("tensorrt_rtx", version("tensorrt-rtx-cu13"), 80)
+    assert record.machine == Machine("tensorrt_rtx", version("tensorrt-rtx-cu13"), 80)
     assert record.precision == "bf16"
     assert record.verified_on is None
     for name, plan in record.plans.items():

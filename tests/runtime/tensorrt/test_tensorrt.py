@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fake_tensorrt import TARGET, FakeDevice, FakeTensorRT, with_engines, write_manifest
+from fake_tensorrt import MACHINE, FakeDevice, FakeTensorRT, with_engines, write_manifest
 from fastadasp.profiles.errors import ArtifactError, AudioError, DependencyError, EngineError, RequestError
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.artifact.artifact import open_artifact
-from fastadasp.runtime.artifact.engines import Target
+from fastadasp.runtime.artifact.engines import Machine
 from fastadasp.runtime.runtime_options import runtime_options
 from fastadasp.runtime.tensorrt import api, device, sessions
 from fastadasp.runtime.tensorrt.api import kind
 from fastadasp.runtime.tensorrt.device import CudaDevice
 from fastadasp.runtime.tensorrt.element_types import bfloat16_bits, bfloat16_numbers
-from fastadasp.runtime.tensorrt.plan import check_target
+from fastadasp.runtime.tensorrt.plan import check_machine
 from fastadasp.runtime.tensorrt.session import _runs
 from fastadasp.runtime.tensorrt.sessions import Platform, TensorRTSessions
 
@@ -111,7 +111,7 @@ def test_no_kernel_is_compiled_for_one_step_of_the_decode_engine(monkeypatch, ar
 )
 def test_plans_for_another_machine_are_refused_before_anything_is_deserialised(own_artifact, change, named):
     manifest = own_artifact.manifest
-    engines = replace(manifest.engines, target=replace(TARGET, **change))
+    engines = replace(manifest.engines, machine=replace(MACHINE, **change))
     write_manifest(own_artifact.folder, replace(manifest, engines=engines))
     changed = open_artifact(own_artifact.folder)
     platform = Platform(FakeTensorRT(changed), FakeDevice())
@@ -122,7 +122,7 @@ def test_plans_for_another_machine_are_refused_before_anything_is_deserialised(o
 
 def test_every_field_that_differs_is_named_at_once():
     with pytest.raises(EngineError, match=r"version: 1 is needed, 2 is here; compute capability \(SM\): 80"):
-        check_target(Target("tensorrt", "1", 80), Target("tensorrt", "2", 86))
+        check_machine(Machine("tensorrt", "1", 80), Machine("tensorrt", "2", 86))
 
 
 def test_plugins_of_another_version_are_refused_by_name(artifact):
