@@ -60,7 +60,7 @@ def build_demo(artifact: Path) -> None:
     seconds = time.perf_counter() - begin
     console.print(
         f"Built {artifact}: profiles {', '.join(PROFILES)}, {size / 1e6:.1f} MB, {seconds:.1f} s, "
-        f"weights {manifest.weights.origin}\n"
+        f"weights {', '.join(manifest.weight_origins)}\n"
     )
     show_engines(manifest)
 

@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all."""
+"""An output folder that appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..profiles.errors import OutputError
+from ..runtime.artifact.manifest import FILE_NAME
+
+
+def check_output(output: Path, force: bool) -> None:
+    """Refuse a place that an artifact cannot take, or where something else is.
+
+    Raises:
+        OutputError: with the remedy.
+    """
+    if output.exists() and not force:
+        raise OutputError(f"output {output} exists; give another folder, or --force to replace it")
+    if output.exists() and not (output / FILE_NAME).is_file():
+        raise OutputError(f"output {output} is not an artifact; --force replaces artifacts only")
+    nearest = next(parent for parent in output.absolute().parents if parent.exists())
+    if not nearest.is_dir():
+        raise OutputError(f"output {output}: {nearest} is a file; choose another folder")
 
 
 @contextmanager

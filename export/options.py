@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..profiles.errors import EngineError, OutputError, ProfileError
+from ..profiles.errors import EngineError, OutputError, ProfileError, RequestError
 from ..profiles.profile import Profile
+from .targets import TARGETS
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 ENGINE_PRECISIONS = ("fp16", "bf16")
@@ -43,12 +44,16 @@ class BuildOptions:
     Raises:
         ProfileError: no profile, or two of one name.
         OutputError: an unknown way for the weights to get into the artifact.
+        RequestError: no target, an unknown one, or one twice.
     """
 
     profiles: tuple[Profile, ...]
     weights: str = "link"
     force: bool = False
     engines: EngineOptions | None = None
+    targets: tuple[str, ...] = (
+        "onnxruntime",
+    )  # what graphs are built for; files of the first have plain names
 
     def __post_init__(self) -> None:
         names = [profile.name for profile in self.profiles]
@@ -60,6 +65,12 @@ class BuildOptions:
             )
         if self.weights not in WEIGHT_MODES:
             raise OutputError(f"weights {self.weights!r} is unknown; choose {', '.join(WEIGHT_MODES)}")
+        if unknown := [repr(name) for name in self.targets if name not in TARGETS]:
+            raise RequestError(f"target {', '.join(unknown)} is unknown; choose {', '.join(TARGETS)}")
+        if not self.targets or len(set(self.targets)) < len(self.targets):
+            raise RequestError(
+                f"targets {', '.join(self.targets) or 'none'}: give at least one, and each once"
+            )
 
 
 def _engine_faults(options: EngineOptions) -> Iterator[str]:

@@ -16,13 +16,13 @@ if TYPE_CHECKING:  # light to import: the command line takes its names from here
     from .sessions import Sessions
 
 
-def _onnxruntime(artifact: Artifact, options: OnnxRuntimeOptions) -> Sessions:
+def _onnxruntime(artifact: Artifact, target: str, options: OnnxRuntimeOptions) -> Sessions:
     from .onnxruntime.sessions import OnnxRuntimeSessions
 
-    return OnnxRuntimeSessions(artifact, options)
+    return OnnxRuntimeSessions(artifact, artifact.graphs(target), options)
 
 
-def _tensorrt(artifact: Artifact, options: TensorRTOptions) -> Sessions:
+def _tensorrt(artifact: Artifact, target: str, options: TensorRTOptions) -> Sessions:
     from .tensorrt.sessions import TensorRTSessions
 
     return TensorRTSessions(artifact)
@@ -32,13 +32,14 @@ def _tensorrt(artifact: Artifact, options: TensorRTOptions) -> Sessions:
 class Backend:
     """What runs an artifact."""
 
+    target: str  # the graphs that it runs are those for this target; tensorrt runs engines instead
     options: type[BackendOptions]
-    open: Callable[[Artifact, Any], Sessions]  # with options of that type
+    open: Callable[[Artifact, str, Any], Sessions]  # of an artifact, for the target, with such options
 
 
 BACKENDS = {
-    "onnxruntime": Backend(OnnxRuntimeOptions, _onnxruntime),
-    "tensorrt": Backend(TensorRTOptions, _tensorrt),
+    "onnxruntime": Backend("onnxruntime", OnnxRuntimeOptions, _onnxruntime),
+    "tensorrt": Backend("tensorrt", TensorRTOptions, _tensorrt),
 }
 
 
@@ -58,8 +59,9 @@ def open_sessions(artifact: Artifact, backend: str, options: BackendOptions) -> 
 
     Raises:
         RequestError: an unknown backend, or an option that this machine does not have.
-        ArtifactError: a graph or plan that does not load.
+        ArtifactError: a graph or plan that is not there or does not load.
         EngineError: engines that do not fit this machine.
         DependencyError: a package that the backend needs is missing.
     """
-    return backend_named(backend).open(artifact, options)
+    row = backend_named(backend)
+    return row.open(artifact, row.target, options)

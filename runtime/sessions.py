@@ -24,6 +24,10 @@ class Sessions(Protocol):
         """The sizes that the backend was built for; None where only the model limits them."""
 
     @property
+    def precision(self) -> str:
+        """The number format that the graphs compute in: fp32, fp16, bf16."""
+
+    @property
     def device(self) -> str:
         """What the backend runs on, for people."""
 

@@ -163,7 +163,8 @@ class FakeTensorRT:
         content = json.loads(bytes(plan))
         self.deserialised.append(content["graph"])
         manifest = self._artifact.manifest
-        part = manifest.weights.encoder if content["graph"] == "encoder.onnx" else manifest.weights.decoder
+        weights = manifest.weights["fp32"]
+        part = weights.encoder if content["graph"] == "encoder.onnx" else weights.decoder
         path = self._artifact.path(content["graph"])
         session = OnnxRuntimeSession(path, map_weights(self._artifact, part), threads=1)
         return FakeEngine(content["name"], session, *self._tensors(content["graph"]))
@@ -188,7 +189,7 @@ def with_engines(source, folder, **changes):
     """A copy of an artifact with plans for `FakeTensorRT`; `changes` are fields of its `Engines`."""
     shutil.copytree(source, folder)
     artifact = open_artifact(folder)
-    graphs = artifact.manifest.graphs
+    graphs = artifact.graphs("onnxruntime")
     engines = {"encoder": graphs.encoder, "decode": graphs.decode}
     engines |= {f"prefill.{name}": graph for name, graph in graphs.prefill.items()}
     (folder / "engines").mkdir()

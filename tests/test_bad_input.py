@@ -567,7 +567,7 @@ def test_an_interrupted_build_leaves_nothing_behind(
         assert files_of(empty), "it has begun to write"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "_manifest", interrupted)
+    monkeypatch.setattr(pipeline, "manifest_of", interrupted)
     result = CliRunner().invoke(
         main, ["build", str(tiny_checkpoint), "-o", f"{empty}/art", "--profile", "full"]
     )

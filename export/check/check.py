@@ -10,7 +10,7 @@ from typing import Any
 
 from ...profiles.errors import RequestError
 from ...runtime.artifact.artifact import Artifact
-from .backends import Backend, open_backend
+from .backends import CheckedBackend
 from .cases import Case, Feed, clip_cases, decode_feeds, prefill_feed, random_cases
 from .comparison import Finding, SessionRunner, compare, run
 from .graphs import DECODE, ENCODER, GraphName, prefill_of, signature_of
@@ -64,7 +64,7 @@ def check_artifact(
         AudioError: a clip that the model cannot take.
     """
     profiles = _known_profiles(artifact, options.profiles)
-    backends = [open_backend(name, artifact) for name in options.backends]
+    backends = [CheckedBackend(name, artifact) for name in options.backends]
     reference = TorchBackend(load_for(artifact, options.checkpoint), artifact.manifest)
     checker = _Checker(reference, backends, options.save, report)
     cases = clip_cases(artifact, options.clips, reference.session(ENCODER))
@@ -85,7 +85,7 @@ def _known_profiles(artifact: Artifact, names: Sequence[str]) -> tuple[str, ...]
 
 class _Checker:
     def __init__(
-        self, reference: TorchBackend, backends: Sequence[Backend], save: Path | None, report: Report
+        self, reference: TorchBackend, backends: Sequence[CheckedBackend], save: Path | None, report: Report
     ) -> None:
         self.verdicts: list[Verdict] = []
         self._reference, self._backends, self._manifest = reference, backends, reference.manifest
@@ -122,11 +122,11 @@ class _Checker:
         return expected
 
     @property
-    def _opened(self) -> list[TorchBackend | Backend]:
+    def _opened(self) -> list[TorchBackend | CheckedBackend]:
         return [self._reference, *self._backends]
 
     def _judge(
-        self, graph: GraphName, backend: Backend, inputs: Sequence[Input], findings: Sequence[Finding]
+        self, graph: GraphName, backend: CheckedBackend, inputs: Sequence[Input], findings: Sequence[Finding]
     ) -> None:
         """One verdict for each case and profile; the first that differs says where."""
         located = False

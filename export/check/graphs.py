@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...profiles.signature import Signature, decode_signature, encoder_signature, prefill_signature
-from ...runtime.artifact.manifest import Manifest
+from ...runtime.artifact.manifest import Graphs, Manifest
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def signature_of(graph: GraphName, manifest: Manifest) -> Signature:
     return decode_signature(dims) if graph == DECODE else prefill_signature(dims)
 
 
-def file_of(graph: GraphName, manifest: Manifest) -> str:
-    """The ONNX file of a graph, relative to the artifact."""
+def file_of(graph: GraphName, graphs: Graphs) -> str:
+    """The ONNX file of a graph, relative to the artifact, among those for one target."""
     if graph.profile is not None:
-        return manifest.graphs.prefill[graph.profile]
-    return manifest.graphs.encoder if graph == ENCODER else manifest.graphs.decode
+        return graphs.prefill[graph.profile]
+    return graphs.encoder if graph == ENCODER else graphs.decode

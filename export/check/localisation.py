@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .backends import Backend
+from .backends import CheckedBackend
 from .cases import Feed
 from .graphs import GraphName
 from .places import KEPT, REDUCTION, Place
@@ -18,7 +18,7 @@ from .torch_backend import TorchBackend
 Array = npt.NDArray[Any]
 
 
-def first_difference(graph: GraphName, reference: TorchBackend, backend: Backend, feed: Feed) -> str:
+def first_difference(graph: GraphName, reference: TorchBackend, backend: CheckedBackend, feed: Feed) -> str:
     """Run both with every place as an output, and say in one line where they part.
 
     Both run on values of their own, so whatever is wrong at a place spreads to all later ones, and the first
@@ -39,7 +39,10 @@ def first_difference(graph: GraphName, reference: TorchBackend, backend: Backend
 
 
 def _nowhere(
-    places: Sequence[Place], pairs: Sequence[tuple[Array, Array]], tolerance: Tolerance, backend: Backend
+    places: Sequence[Place],
+    pairs: Sequence[tuple[Array, Array]],
+    tolerance: Tolerance,
+    backend: CheckedBackend,
 ) -> str:
     """Why the graph differs though no place does."""
     for place, (expected, found) in zip(places, pairs, strict=True):
@@ -59,7 +62,7 @@ def _rows(expected: Array, found: Array, place: Place) -> Array:
     return expected[-len(found) :] if place.rows == "last" else expected
 
 
-def _fault(expected: Array, found: Array, tolerance: Tolerance, backend: Backend) -> str | None:
+def _fault(expected: Array, found: Array, tolerance: Tolerance, backend: CheckedBackend) -> str | None:
     """What is wrong at one place, or None."""
     if expected.shape != found.shape:
         return f"shape {list(found.shape)} instead of {list(expected.shape)}"

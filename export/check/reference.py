@@ -69,7 +69,8 @@ def _from_artifact(artifact: Artifact, reference: TransformersReference) -> Mode
 
 
 def _places(artifact: Artifact) -> dict[str, WeightPlace]:
-    weights = artifact.manifest.weights
+    """Of the first target: all are checked against the same numbers."""
+    weights = artifact.weights(next(iter(artifact.manifest.graphs.values())))
     return {**weights.encoder, **weights.decoder}
 
 

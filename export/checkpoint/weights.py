@@ -75,7 +75,7 @@ class InPlace:
         Raises:
             OutputError: the files cannot be linked, because artifact and checkpoint are on two disks.
         """
-        (folder / FOLDER).mkdir()
+        (folder / FOLDER).mkdir(exist_ok=True)
         for file in self.files:
             self._transfer(file.resolve(), folder / FOLDER / file.name)
         return [f"{FOLDER}/{file.name}" for file in self.files]
@@ -112,8 +112,8 @@ class Converted:
         Raises:
             CheckpointError: a finite number that the precision cannot hold.
         """
-        (folder / FOLDER).mkdir()
-        with (folder / self.file).open("wb") as stream:
+        (folder / FOLDER).mkdir(exist_ok=True)
+        with (folder / self.file).open("xb") as stream:  # what is there may be a link to the checkpoint
             stream.write(struct.pack("<Q", len(self.header)) + self.header)
             for tensor in self.tensors.values():
                 stream.write(_converted(tensor, self.precision).tobytes())

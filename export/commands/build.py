@@ -96,8 +96,8 @@ def build(
         manifest = build_artifact(checkpoint, output, options, stages.begin, stages.step)
     whole = sum(record.size for record in manifest.files.values())
     elapsed = time.perf_counter() - begin
-    origin = ORIGINS[manifest.weights.origin]
-    click.echo(f"{output}: {size(whole)}, built in {elapsed:.1f} s; weights {origin}")
+    origins = ", ".join(ORIGINS[origin] for origin in manifest.weight_origins)
+    click.echo(f"{output}: {size(whole)}, built in {elapsed:.1f} s; weights {origins}")
 
 
 def _engine_options(engine: str | None, precision: str | None, **values: Any) -> EngineOptions | None:

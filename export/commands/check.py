@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ...runtime.backends import BACKENDS
 from ..check.options import CheckOptions, demo_clips
 from .command import StrictCommand
 from .lists import NAMES, list_option
@@ -40,7 +41,7 @@ DEFAULTS = CheckOptions()
     "--backend",
     "backends",
     NAMES,
-    "What is checked: onnxruntime, tensorrt.",
+    f"What is checked: {', '.join(BACKENDS)}.",
     default=DEFAULTS.backends,
 )
 @click.option("--save", type=PATH, metavar="DIR", help="Keep inputs and reference outputs for Polygraphy.")

@@ -16,6 +16,7 @@ from ..checkpoint.precision import BY_NAME
 from ..checkpoint.weights import weight_store
 from ..graphs.lowering.tensorrt import TensorRTLowering
 from ..graphs.write import write_graphs
+from ..model.fit import longest_audio
 from ..model.spec import SpeechModelSpec
 from ..options import PRODUCTS, EngineOptions
 from .engine import Progress, build_engine, check_reproducible
@@ -42,18 +43,16 @@ def build_engines(
     model: SpeechModelSpec,
     profiles: Sequence[ResolvedProfile],
     options: EngineOptions,
-    audio_rows: int,
     report: Report,
     progress: Progress = lambda *_: None,
 ) -> tuple[Engines, list[str]]:
-    """Build every engine into `folder`, once `check` has passed.
+    """Build every engine into `folder`, once `check_engines` has passed.
 
     Args:
         folder: the artifact.
         model: what is built.
         profiles: one prefill each.
         options: target, precision and limits.
-        audio_rows: rows of `audio_embeds` for the longest clip, those around its frames too.
         report: called with the name of each stage as it begins.
         progress: told how far the engine at work is.
 
@@ -64,6 +63,7 @@ def build_engines(
         EngineError: with the engine and the node or the reason.
     """
     (folder / FOLDER).mkdir()
+    audio_rows = longest_audio(model, options.max_audio_seconds)
     precision = BY_NAME[options.precision]
     store = weight_store(model.tensors, "copy", precision)
     with tempfile.TemporaryDirectory(prefix=".engines.", dir=folder) as scratch:
@@ -82,14 +82,14 @@ def build_engines(
     return _record(built, options, audio_rows, plugins), _files(built, plugins)
 
 
-def check(model: SpeechModelSpec, audio_rows: int, options: EngineOptions) -> None:
+def check_engines(model: SpeechModelSpec, options: EngineOptions) -> None:
     """Refuse what no engine can be built for.
 
     Raises:
         EngineError: more rows than the model has positions, or a system that allows no reproducible build
             where one is asked for.
     """
-    check_positions(model, audio_rows, options)
+    check_positions(model, longest_audio(model, options.max_audio_seconds), options)
     if options.reproducible:
         check_reproducible()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import onnx
+
 from ...profiles.errors import ProfileError
 from ...profiles.flops import ResolvedProfile
 from ...runtime.artifact.engines import prefill_engine
@@ -26,6 +28,20 @@ def write_graphs(
     lowering: Lowering,
 ) -> list[str]:
     """Write the encoder, the decode step and one prefill a profile; return their file names."""
+    graphs = build_graphs(model, profiles, store, lowering)
+    for name, graph in graphs.items():
+        (folder / name).write_bytes(graph.SerializeToString())
+    return list(graphs)
+
+
+def build_graphs(
+    model: SpeechModelSpec, profiles: Sequence[ResolvedProfile], store: WeightStore, lowering: Lowering
+) -> dict[str, onnx.ModelProto]:
+    """The same in memory, by the names of the files.
+
+    Raises:
+        ProfileError: a method that the lowering does not have.
+    """
     _check_methods(profiles, lowering)
     graphs = {
         ENCODER_FILE: build_encoder(model, store, lowering),
@@ -35,9 +51,7 @@ def write_graphs(
         graphs[prefill_file(resolved.name)] = build_prefill(
             model.decoder, model.front_end, store, lowering, resolved
         )
-    for name, graph in graphs.items():
-        (folder / name).write_bytes(graph.SerializeToString())
-    return list(graphs)
+    return graphs
 
 
 def _check_methods(profiles: Sequence[ResolvedProfile], lowering: Lowering) -> None:

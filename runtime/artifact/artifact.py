@@ -8,7 +8,7 @@ from typing import Any
 
 from ...profiles.errors import ArtifactError
 from .hashing import sampled_sha256, sha256
-from .manifest import FILE_NAME, FileRecord, Manifest, parse_manifest
+from .manifest import FILE_NAME, FileRecord, Graphs, Manifest, Weights, parse_manifest
 
 TOKENIZER = "tokenizer.json"
 QUICK_BYTES = 64 << 20  # files up to this size are hashed whole on every load
@@ -26,6 +26,23 @@ class Artifact:
         if name not in self.manifest.files:
             raise ArtifactError(f"artifact {self.folder}: {name} is not listed in the manifest")
         return self.folder / name
+
+    def graphs(self, target: str) -> Graphs:
+        """The graphs for a target.
+
+        Raises:
+            ArtifactError: it was built for others only.
+        """
+        if target not in self.manifest.graphs:
+            raise ArtifactError(
+                f"artifact {self.folder}: it has no graphs for {target}, only for "
+                f"{', '.join(self.manifest.graphs)}; build it for {target}, or use another backend"
+            )
+        return self.manifest.graphs[target]
+
+    def weights(self, graphs: Graphs) -> Weights:
+        """The places of the weights that some of its graphs refer to."""
+        return self.manifest.weights[graphs.weights]
 
     def identity(self) -> dict[str, Any]:
         """What a result file says of the artifact that was measured, as JSON takes it."""

@@ -57,7 +57,7 @@ class WeightPlace:
 
 @dataclass(frozen=True)
 class Weights:
-    """Every initializer of the graphs by name, so that all sessions can share one mapping of the files."""
+    """Every initializer of some graphs by name, so that all sessions can share one mapping of the files."""
 
     origin: str  # how they got here: "linked", "copied" or "converted"
     encoder: Mapping[str, WeightPlace]
@@ -66,11 +66,18 @@ class Weights:
 
 @dataclass(frozen=True)
 class Graphs:
-    """File names of the graphs, relative to the artifact."""
+    """The graphs for one target: what they compute in, their weights, and their files within the artifact."""
 
+    precision: str
+    weights: str  # name of their table in the manifest
     encoder: str
     decode: str
     prefill: Mapping[str, str]  # profile name -> file
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All of them."""
+        return (self.encoder, self.decode, *self.prefill.values())
 
 
 @dataclass(frozen=True)
@@ -78,13 +85,12 @@ class Manifest:
     """Everything that crosses from the exporter to the runtime."""
 
     family: str
-    precision: str
     decoder: Decoder
     front_end: FrontEnd
     prompt: Prompt | None
-    graphs: Graphs
+    graphs: Mapping[str, Graphs]  # by target, the one that was asked for first in front; they may share files
     profiles: Mapping[str, ResolvedProfile]
-    weights: Weights
+    weights: Mapping[str, Weights]  # by the names that `graphs` give: those that agree share a table
     versions: Mapping[str, str]
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     engines: Engines | None = None
@@ -95,6 +101,16 @@ class Manifest:
         return json.dumps({**content, "digest": _digest(content)}, indent=1, ensure_ascii=False) + "\n"
 
     @property
+    def precision(self) -> str:
+        """What the graphs compute in."""
+        return ", ".join(dict.fromkeys(graphs.precision for graphs in self.graphs.values()))
+
+    @property
+    def weight_origins(self) -> tuple[str, ...]:
+        """How the weights got here, each way once."""
+        return tuple(dict.fromkeys(weights.origin for weights in self.weights.values()))
+
+    @property
     def digest(self) -> str:
         """Hash of the content, and so of every file: what tells two artifacts apart."""
         return _digest(self._content())
@@ -103,13 +119,12 @@ class Manifest:
         return {
             "format_version": FORMAT_VERSION,
             "family": self.family,
-            "precision": self.precision,
             "decoder": asdict(self.decoder),
             "front_end": asdict(self.front_end),
             "prompt": asdict(self.prompt) if self.prompt else None,
-            "graphs": {**asdict(self.graphs), "prefill": dict(self.graphs.prefill)},
+            "graphs": {target: asdict(graphs) for target, graphs in self.graphs.items()},
             "profiles": {name: _profile_to_json(profile) for name, profile in self.profiles.items()},
-            "weights": _weights_to_json(self.weights),
+            "weights": {name: _weights_to_json(weights) for name, weights in self.weights.items()},
             "versions": dict(self.versions),
             "engines": asdict(self.engines) if self.engines else None,
             "files": {name: asdict(record) for name, record in self.files.items()},
@@ -146,10 +161,9 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def _from_json(content: Mapping[str, Any]) -> Manifest:
-    decoder, graphs = content["decoder"], content["graphs"]
+    decoder = content["decoder"]
     return Manifest(
         family=content["family"],
-        precision=content["precision"],
         decoder=Decoder(
             dims=DecoderDims(**decoder["dims"]),
             max_positions=decoder["max_positions"],
@@ -157,9 +171,9 @@ def _from_json(content: Mapping[str, Any]) -> Manifest:
         ),
         front_end=front_end_from_json(content["front_end"]),
         prompt=_prompt_from_json(content["prompt"]) if content["prompt"] else None,
-        graphs=Graphs(**graphs),
+        graphs={target: Graphs(**entry) for target, entry in content["graphs"].items()},
         profiles={name: _profile_from_json(name, entry) for name, entry in content["profiles"].items()},
-        weights=_weights_from_json(content["weights"]),
+        weights={name: _weights_from_json(entry) for name, entry in content["weights"].items()},
         versions=content["versions"],
         files={name: FileRecord(**record) for name, record in content["files"].items()},
         engines=engines_from_json(content["engines"]) if content["engines"] else None,

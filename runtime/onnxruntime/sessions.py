@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from ..artifact.artifact import Artifact
+from ..artifact.manifest import Graphs
 from ..artifact.weights import Floats, map_weights
 from .options import OnnxRuntimeOptions
 from .session import OnnxRuntimeSession
@@ -15,20 +16,30 @@ class OnnxRuntimeSessions:
 
     limits = None  # only the model's positions limit what the graphs take
 
-    def __init__(self, artifact: Artifact, options: OnnxRuntimeOptions) -> None:
+    def __init__(self, artifact: Artifact, graphs: Graphs, options: OnnxRuntimeOptions) -> None:
         """Load the graphs.
+
+        Args:
+            artifact: what is run.
+            graphs: those of its graphs that are for ONNX Runtime.
+            options: how they are run.
 
         Raises:
             RequestError: an execution provider that this build of onnxruntime lacks.
             ArtifactError: a graph that does not load.
         """
-        self._artifact, self._options = artifact, options
-        graphs, weights = artifact.manifest.graphs, artifact.manifest.weights
+        self._artifact, self._graphs, self._options = artifact, graphs, options
+        weights = artifact.weights(graphs)
         self._decoder_weights = map_weights(artifact, weights.decoder)
         self.encoder = self._load(graphs.encoder, map_weights(artifact, weights.encoder))
         self.decode = self._load(graphs.decode, self._decoder_weights, every_step=True)
         self._prefills: dict[str, OnnxRuntimeSession] = {}
         self._lock = threading.Lock()
+
+    @property
+    def precision(self) -> str:
+        """That of the graphs."""
+        return self._graphs.precision
 
     @property
     def device(self) -> str:
@@ -39,7 +50,7 @@ class OnnxRuntimeSessions:
         """The prefill session of a profile of the artifact."""
         with self._lock:
             if profile not in self._prefills:
-                graph = self._artifact.manifest.graphs.prefill[profile]
+                graph = self._graphs.prefill[profile]
                 self._prefills[profile] = self._load(graph, self._decoder_weights)
             return self._prefills[profile]
 

@@ -42,14 +42,22 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "longest audio", f"{longest} s ({decoder.max_positions} positions), less prompt and new tokens"
     yield "front end", f"{mel.sample_rate} Hz, {mel.num_mel_bins} mel bins, windows of {mel.window_seconds} s"
     yield "prompt", manifest.prompt.template if manifest.prompt else "no tokenizer: token ids only"
-    yield "graphs", f"encoder, decode step, {len(manifest.graphs.prefill)} prefills, one a profile"
-    yield "weights", f"{manifest.weights.origin}, {size(_weight_bytes(manifest))}"
+    yield (
+        "graphs",
+        f"encoder, decode step, {len(manifest.profiles)} prefills, one a profile{_targets(manifest)}",
+    )
+    yield "weights", f"{', '.join(manifest.weight_origins)}, {size(_weight_bytes(manifest))}"
     yield "built with", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     yield "digest", manifest.digest
 
 
+def _targets(manifest: Manifest) -> str:
+    """What the graphs are for, where it is more than one."""
+    return f"; for {', '.join(manifest.graphs)}" if len(manifest.graphs) > 1 else ""
+
+
 def _weight_bytes(manifest: Manifest) -> int:
-    tables = (manifest.weights.encoder, manifest.weights.decoder)
+    tables = [table for each in manifest.weights.values() for table in (each.encoder, each.decoder)]
     return sum(
         manifest.files[name].size for name in {place.file for table in tables for place in table.values()}
     )

@@ -76,6 +76,11 @@ class TensorRTSessions:
         return self._engines
 
     @property
+    def precision(self) -> str:
+        """That of the engines."""
+        return self._engines.precision
+
+    @property
     def device(self) -> str:
         """The name of the GPU."""
         return self._platform.device.name

@@ -42,6 +42,22 @@ def test_a_build_takes_its_weights_in_a_known_way():
         BuildOptions((FULL,), weights="carve")
 
 
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (("onnxruntime", "abacus"), "target 'abacus' is unknown; choose onnxruntime"),
+        (
+            ("onnxruntime", "onnxruntime"),
+            "targets onnxruntime, onnxruntime: give at least one, and each once",
+        ),
+        ((), "targets none: give at least one"),
+    ],
+)
+def test_a_build_is_for_known_targets(targets, message):
+    with pytest.raises(RequestError, match=message):
+        BuildOptions((FULL,), targets=targets)
+
+
 def test_a_check_is_of_known_backends():
     with pytest.raises(RequestError, match="backend 'magic', 'abacus' is unknown; known: onnxruntime, tenso"):
         CheckOptions(backends=("onnxruntime", "magic", "abacus"))

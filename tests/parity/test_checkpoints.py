@@ -66,7 +66,7 @@ def test_a_sharded_checkpoint_keeps_its_files(model, stored, tmp_path, extractor
 def test_16_bit_weights_are_converted_without_loss(stored, tmp_path, extractor, dtype):
     rewrite(stored, lambda tensors: {name: tensor.to(dtype) for name, tensor in tensors.items()})
     manifest = assert_equals_transformers(stored, tmp_path / "artifact", extractor)
-    assert manifest.weights.origin == "converted"
+    assert manifest.weight_origins == ("converted",)
 
 
 def test_tensors_of_several_types_are_converted_together(stored, tmp_path, extractor):
@@ -77,7 +77,8 @@ def test_tensors_of_several_types_are_converted_together(stored, tmp_path, extra
         }
 
     rewrite(stored, half)
-    assert assert_equals_transformers(stored, tmp_path / "artifact", extractor).weights.origin == "converted"
+    manifest = assert_equals_transformers(stored, tmp_path / "artifact", extractor)
+    assert manifest.weight_origins == ("converted",)
 
 
 def test_sharded_16_bit_weights_are_converted(stored, tmp_path, extractor):
@@ -90,7 +91,8 @@ def test_sharded_16_bit_weights_are_converted(stored, tmp_path, extractor):
     (stored / "model.safetensors.index.json").write_text(
         json.dumps({"metadata": {}, "weight_map": weight_map})
     )
-    assert assert_equals_transformers(stored, tmp_path / "artifact", extractor).weights.origin == "converted"
+    manifest = assert_equals_transformers(stored, tmp_path / "artifact", extractor)
+    assert manifest.weight_origins == ("converted",)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

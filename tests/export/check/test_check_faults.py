@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from demo_files import DEMO
-from fastadasp.export.check.backends import OnnxRuntimeBackend
+from fastadasp.export.check.backends import CheckedBackend
 from fastadasp.export.check.cases import prefill_feed, random_cases
 from fastadasp.export.check.check import check_artifact
 from fastadasp.export.check.comparison import SessionRunner, compare, in_vocabulary_order, run
@@ -101,10 +101,11 @@ def test_a_wrong_weight_of_the_encoder_is_named(tiny_checkpoint, tmp_path, weigh
 def test_a_wrong_offset_in_the_manifest_is_found_without_the_checkpoint(own):
     manifest = open_artifact(own).manifest
     name = f"{DECODER}.2.mlp.up_proj.weight"
-    place = manifest.weights.decoder[name]
+    weights = manifest.weights["fp32"]
+    place = weights.decoder[name]
     moved = WeightPlace(place.file, place.offset + 4, place.shape)
-    decoder = {**manifest.weights.decoder, name: moved}
-    sign(own, weights=replace(manifest.weights, decoder=decoder))
+    decoder = {**weights.decoder, name: moved}
+    sign(own, weights={"fp32": replace(weights, decoder=decoder)})
     found = places(own)
     assert found["prefill.full"].startswith("first differs in layer 2, MLP: error ")
     assert found["decode"].startswith("first differs in layer 2, up_proj: error ")
@@ -180,7 +181,7 @@ def test_an_output_that_is_not_finite_is_named_with_its_layer(overflowing, tiny_
 
 def test_fp16_is_told_to_become_bf16(overflowing, tiny_checkpoint):
     artifact = open_artifact(overflowing)
-    backend = OnnxRuntimeBackend(artifact)
+    backend = CheckedBackend("onnxruntime", artifact)
     backend.precision = "fp16"
     reference = TorchBackend(load_for(artifact, tiny_checkpoint), artifact.manifest)
     feed = prefill_feed(random_cases(artifact.manifest, 1.0)[0], 1)
@@ -201,13 +202,13 @@ def test_a_tie_between_two_merges_is_told(tiny_checkpoint, tmp_path):
     reference = TorchBackend(load_for(artifact, None), artifact.manifest)
     case = random_cases(artifact.manifest, 1.0)[0]
     case = replace(case, rows=np.repeat(case.rows[:1], 200, axis=0))
-    graph, backend = prefill_of("ties"), OnnxRuntimeBackend(artifact)
+    graph, backend = prefill_of("ties"), CheckedBackend("onnxruntime", artifact)
     line = first_difference(graph, reference, backend, prefill_feed(case, 1))
     assert line.startswith("first differs in layer 0, reduction: error ")
     assert "rounding may choose either" in line
 
 
-class Broken(OnnxRuntimeBackend):
+class Broken(CheckedBackend):
     """A backend whose plain session errs, but not the one that shows what is inside."""
 
     def session(self, graph):
@@ -228,7 +229,10 @@ class Doubling:
 
 def test_an_error_that_vanishes_under_observation_is_put_to_the_backend(tiny_artifact):
     artifact = open_artifact(tiny_artifact)
-    reference, backend = TorchBackend(load_for(artifact, None), artifact.manifest), Broken(artifact)
+    reference, backend = (
+        TorchBackend(load_for(artifact, None), artifact.manifest),
+        Broken("onnxruntime", artifact),
+    )
     graph, feed = prefill_of("full"), prefill_feed(random_cases(artifact.manifest, 1.0)[0], 4)
     signature = signature_of(graph, artifact.manifest)
     runners = [SessionRunner(b.name, b.session(graph), signature) for b in (reference, backend)]
@@ -262,7 +266,7 @@ def test_the_decode_step_is_run_on_beams_that_branch(tiny_artifact):
         prefill_feed(random_cases(artifact.manifest, 1.0)[0], 1)
     )
     first, second, third = decode_feeds(artifact.manifest, reference.session(DECODE), prefix)
-    session = OnnxRuntimeBackend(artifact).session(DECODE)
+    session = CheckedBackend("onnxruntime", artifact).session(DECODE)
     for feed in (second, third):
         assert not feed["pool_mask"].all()
         right, wrong = (

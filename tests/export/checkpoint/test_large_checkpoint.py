@@ -106,7 +106,7 @@ from fastadasp.export.pipeline import build
 from fastadasp.profiles import load_profile
 profiles = tuple(load_profile(name) for name in sys.argv[3:])
 manifest = build(Path(sys.argv[1]), Path(sys.argv[2]), BuildOptions(profiles))
-assert manifest.weights.origin == "linked"
+assert manifest.weight_origins == ("linked",)
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
 print(int(status["VmHWM"].split()[0]) * 1024)
 """

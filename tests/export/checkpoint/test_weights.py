@@ -45,3 +45,13 @@ def test_a_number_that_would_become_infinite_is_refused_by_name(tensor, tmp_path
     ) as fault:
         store.write(tmp_path)
     assert f" {value:g}," in str(fault.value)
+
+
+def test_a_converted_file_never_writes_into_one_that_is_there(tensor, tmp_path):
+    """It may be a hard link to a shard of the checkpoint that happens to have this name."""
+    (tmp_path / "weights").mkdir()
+    shard = tmp_path / "weights/fp16.safetensors"
+    shard.write_bytes(b"weights of the user")
+    with pytest.raises(FileExistsError):
+        Converted([tensor(VALUES)], FP16).write(tmp_path)
+    assert shard.read_bytes() == b"weights of the user"

@@ -1,0 +1,54 @@
+"""The graphs of an artifact for each of its targets; what is the same for two of them stands there once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ...profiles.flops import ResolvedProfile
+from ...runtime.artifact.manifest import Graphs
+from ..checkpoint.weights import WeightStore
+from ..model.spec import SpeechModelSpec
+from .lowering.lowering import Lowering
+from .write import DECODE_FILE, ENCODER_FILE, build_graphs, prefill_file
+
+
+def write_graph_sets(
+    folder: Path,
+    model: SpeechModelSpec,
+    profiles: Sequence[ResolvedProfile],
+    stores: Mapping[str, WeightStore],
+    lowerings: Mapping[str, Lowering],
+) -> dict[str, Graphs]:
+    """Write encoder, decode step and one prefill a profile for each target.
+
+    All files stand beside the folder of the weights, because ONNX looks for these below the graph. Those for
+    the first target have plain names; one for another target is called TARGET.NAME, unless it is equal.
+
+    Args:
+        folder: the artifact.
+        model: what is built.
+        profiles: one prefill each.
+        stores: where the weights are, by precision.
+        lowerings: by target.
+
+    Raises:
+        ProfileError: a method that a target does not have.
+    """
+    sets: dict[str, Graphs] = {}
+    for target, lowering in lowerings.items():
+        precision = lowering.precision.name
+        built = build_graphs(model, profiles, stores[precision], lowering)
+        prefix = f"{target}." if sets else ""
+        files = {name: _write(folder, name, prefix, it.SerializeToString()) for name, it in built.items()}
+        prefills = {profile.name: files[prefill_file(profile.name)] for profile in profiles}
+        sets[target] = Graphs(precision, precision, files[ENCODER_FILE], files[DECODE_FILE], prefills)
+    return sets
+
+
+def _write(folder: Path, name: str, prefix: str, content: bytes) -> str:
+    """The name of the file that holds it: the plain one if that is there with this content."""
+    if prefix and (folder / name).read_bytes() == content:
+        return name
+    (folder / f"{prefix}{name}").write_bytes(content)
+    return f"{prefix}{name}"

@@ -1,0 +1,65 @@
+"""The manifest of a build: what was written into its folder, and all that a runtime must know of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+from ..profiles.flops import ResolvedProfile
+from ..runtime.artifact.artifact import record_of
+from ..runtime.artifact.engines import Engines
+from ..runtime.artifact.manifest import Decoder, Graphs, Manifest, WeightPlace, Weights
+from .checkpoint.weights import WeightStore
+from .model.spec import SpeechModelSpec, tensors_of
+
+VERSIONS_OF = ("fastadasp-export", "onnx", "onnxruntime", "numpy")
+
+
+def manifest_of(
+    folder: Path,
+    names: Sequence[str],
+    model: SpeechModelSpec,
+    profiles: Sequence[ResolvedProfile],
+    graphs: Mapping[str, Graphs],
+    stores: Mapping[str, WeightStore],
+    engines: Engines | None,
+) -> Manifest:
+    """Hash every file, and describe them.
+
+    Args:
+        folder: the artifact.
+        names: its files.
+        model: what was built.
+        profiles: in the order asked for.
+        graphs: by target.
+        stores: where the weights are, by the names that `graphs` give.
+        engines: of TensorRT, if there are any.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        files = dict(zip(names, pool.map(record_of, [folder / name for name in names]), strict=True))
+    decoder = model.decoder
+    return Manifest(
+        family=model.family,
+        decoder=Decoder(decoder.dims, decoder.max_positions, model.eos_token_ids),
+        front_end=model.front_end,
+        prompt=model.prompt,
+        graphs=graphs,
+        profiles={profile.name: profile for profile in profiles},
+        weights={name: _weights(model, store) for name, store in stores.items()},
+        versions={name: version(name) for name in VERSIONS_OF},
+        files=files,
+        engines=engines,
+    )
+
+
+def _weights(model: SpeechModelSpec, store: WeightStore) -> Weights:
+    return Weights(store.description, _places(model.encoder, store), _places(model.decoder, store))
+
+
+def _places(spec: object, store: WeightStore) -> dict[str, WeightPlace]:
+    """Where the runtime finds each initializer of a graph that was built from `spec`."""
+    places = {tensor.name: (store.place(tensor), tensor.shape) for tensor in tensors_of(spec)}
+    return {name: WeightPlace(place.location, place.offset, shape) for name, (place, shape) in places.items()}
