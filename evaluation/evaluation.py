@@ -100,7 +100,7 @@ def evaluate(
         artifact: the folder that `build` wrote.
         clips: of one task, as `read_clips` gives them.
         options: profiles, search, normaliser, bootstrap, workers.
-        progress: told how far it is.
+        progress: called at the start and after each clip.
         journal: a file for the answers, so that the same call goes on where an earlier one was stopped; the
             caller removes it. Without one nothing is kept.
         restart: forget what the journal holds.

@@ -83,7 +83,7 @@ def _unavailable(figure: Figure) -> str:
 
 
 def _failures(evaluation: Evaluation) -> Section:
-    """One row a clip and reason; profiles that fail for the same reason share it."""
+    """One row per clip and reason; profiles that fail for the same reason share it."""
     table = columns("clip", "line", "profile", "reason", left=4)
     rows = groupby(evaluation.failures, lambda failure: (failure.clip, failure.reason))
     for (clip, reason), found in rows:

@@ -44,7 +44,7 @@ class Commands(click.Group):
         except FastAdaSPError as error:
             raise Fault(_message(error)) from error
         except OSError as error:
-            if error.errno == errno.EPIPE:  # whoever read our output has gone: click ends in silence
+            if error.errno == errno.EPIPE:  # the reader of our output has gone: click ends in silence
                 raise
             place = error.filename or "output"
             raise Fault(f"{place}: {error.strerror}; check the path, its permissions and the disk") from error

@@ -88,7 +88,7 @@ class CompiledKernel:
 def compile_kernels(folder: Path, sms: tuple[int, ...]) -> list[CompiledKernel]:
     """Write every variant into `folder`: a cubin for each of `sms`, PTX for the newest of them.
 
-    One process a core, because a compilation keeps one busy; the order of the result does not depend on it.
+    One process per core, because a compilation keeps one busy; the order of the result does not depend on it.
     """
     jobs = [(folder, *variant, sm, sm == max(sms)) for sm in sorted(sms) for variant in _variants()]
     with ProcessPoolExecutor() as pool:

@@ -47,7 +47,7 @@ class ResolvedProfile:
 
     profile: Profile
     ratio: Fraction
-    ratios: tuple[Fraction, ...]  # one a layer: the share of its audio rows, or of its cache, it removes
+    ratios: tuple[Fraction, ...]  # one per layer: the share of its audio rows, or of its cache, it removes
 
     @property
     def name(self) -> str:

@@ -1,8 +1,8 @@
 """Token counts: how many audio rows every decoder layer sees, in exact integers.
 
-This is the only place that knows lengths. A layer attends over (and caches) the rows that enter it; its
-reduction happens after the attention, so its MLP and the next layer see what is left. A method that works on
-the caches alone leaves all rows to every layer, and shortens what a layer caches.
+A layer attends over (and caches) the rows that enter it; its reduction happens after the attention, so its
+MLP and the next layer see what is left. A method that works on the caches alone leaves all rows to every
+layer, and shortens what a layer caches. Graphs and plugins follow the same rule; tests hold them equal.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def removed(rows: int, ratio: Fraction) -> int:
 
 
 def token_counts(span_rows: int, ratios: Sequence[Fraction], cache_only: bool = False) -> TokenCounts:
-    """Follow a span of `span_rows` audio rows through layers that remove `ratios`, one ratio a layer.
+    """Follow a span of `span_rows` audio rows through layers that remove `ratios`, one ratio per layer.
 
     A ratio below 1 always leaves a row. For the method `a_tome`, whose lengths depend on the data, these are
     the fewest rows that can be left. With `cache_only` a ratio is the share of the layer's own cache.

@@ -26,7 +26,7 @@ def environment(threads: int, libraries: Iterable[str] = ()) -> dict[str, Any]:
     """The environment as JSON takes it. What this platform does not tell is None.
 
     Args:
-        threads: threads of one run; 0 for one a core.
+        threads: threads of one run; 0 for one per core.
         libraries: distributions whose versions matter beside those of the runtime.
     """
     return {
@@ -52,7 +52,7 @@ def cpu_model() -> str | None:
 class PeakMemory:
     """The peak of this process's resident memory, memory-mapped weights included.
 
-    Linux lets a process reset its own peak, so that the peak of one run can be told. Elsewhere it is the peak
+    Linux lets a process reset its own peak, so that the peak of one run can be read. Elsewhere it is the peak
     since the process began; `scope` says which.
     """
 

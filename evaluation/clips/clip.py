@@ -15,8 +15,8 @@ class Clip:
     """One request and its reference."""
 
     id: str
-    line: int | None  # of the manifest; None in a folder of transcripts
-    audio: str  # as the manifest writes it
+    line: int | None  # of the clip list; None in a folder of transcripts
+    audio: str  # as the clip list writes it
     path: Path
     task: str
     references: tuple[str, ...]  # the accepted answers: one, or for caption and qa several
@@ -47,7 +47,7 @@ class ClipSet:
 
 
 def _content(path: Path) -> str:
-    """The hash of a file. One that cannot be read is a failure of its clip, told when its turn comes."""
+    """The hash of a file. One that cannot be read is a failure of its clip, reported when its turn comes."""
     try:
         return sha256(path)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A JSONL manifest, one clip a line: every fault of every line is told before any work is done."""
+"""A clip list as JSONL, one clip per line: every fault of every line is reported before any work is done."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Numbered = tuple[int, str]
 
 
 def read_lines(source: Path, audio_root: Path, task: str | None) -> list[Clip]:
-    """Every clip of a manifest; `task` is that of the lines that name none.
+    """Every clip of a clip list; `task` is that of the lines that name none.
 
     Raises:
         ClipsError: with every fault and its line.
@@ -92,7 +92,7 @@ def _value_faults(key: str, value: object, *, many: bool) -> Iterator[str]:
 def _audio_faults(entry: Entry, audio_root: Path) -> Iterator[str]:
     audio = entry.get("audio")
     if not isinstance(audio, str) or not audio.strip() or not _is_unicode(audio):
-        return  # told already
+        return  # reported already
     if Path(audio).is_absolute() or Path(os.path.normpath(audio)).parts[0] == os.pardir:
         yield f"audio {audio} leaves the folder {audio_root}; name a file inside it, or give --audio-root"
     elif not (audio_root / audio).is_file():

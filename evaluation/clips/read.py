@@ -18,9 +18,9 @@ def read_clips(
     """Read the clips of one task.
 
     Args:
-        source: a JSONL manifest, or a folder of audio files with transcripts of the same name (`asr`).
+        source: a clip list in JSONL, or a folder of audio files with transcripts of the same name (`asr`).
         task: one of `TASKS`; may be None where all clips are of one.
-        audio_root: the folder that audio paths start from, if not that of the manifest.
+        audio_root: the folder that audio paths start from, if not that of the clip list.
         prompt: text of the requests that have none of their own.
 
     Raises:

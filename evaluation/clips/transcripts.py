@@ -1,4 +1,4 @@
-"""A folder of audio files with transcripts of the same name: clips of `asr` without a manifest."""
+"""A folder of audio files with transcripts of the same name: clips of `asr` without a clip list."""
 
 from __future__ import annotations
 

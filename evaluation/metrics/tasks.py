@@ -19,7 +19,7 @@ class Task:
     packages: tuple[str, ...]  # that the metrics need, as Python imports them
     normalizer: str  # of both sides, before the metrics see them; one of `NORMALIZERS`
     several_references: bool = False  # `text` may be a list of accepted answers
-    reference: str = "text"  # the key of the manifest that holds the reference
+    reference: str = "text"  # the key of a clip list that holds the reference
 
     def measure_for(self, languages: Sequence[str] = ()) -> Measure:
         """The function that measures the answers of one profile.

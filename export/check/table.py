@@ -12,7 +12,7 @@ LEGEND = "error: largest absolute difference in any output; output: where it is"
 
 
 def verdict_sections(verdicts: Sequence[Verdict], reference: str) -> Iterator[Section]:
-    """One table a backend, one row a graph and input."""
+    """One table per backend, one row per graph and input."""
     for backend in dict.fromkeys(verdict.backend for verdict in verdicts):
         table = columns("graph", "profile", "input", "output", "error", "", left=4, gap=1)
         mine = [verdict for verdict in verdicts if verdict.backend == backend]

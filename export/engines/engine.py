@@ -47,7 +47,7 @@ def build_engine(request: EngineRequest, log: Path, progress: Progress = lambda 
     Args:
         request: the graph, where the plan goes, shapes and target.
         log: every message of the library is written here.
-        progress: told how far the library is.
+        progress: called with how far the library is.
 
     Raises:
         EngineError: the library refused the graph, ended without a plan or aborted; with the node's name

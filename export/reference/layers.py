@@ -1,10 +1,10 @@
 """The decoder layers of a transformers model, called part by part over a cache of their own.
 
 Each layer is called part by part, so that the weights of a merge are the column sums of the library's own
-attention probabilities and the keys are those it caches. Positions are left aligned: row i of a layer stands
-at position i, or where it was in the whole prompt, moved so that the last row stands at the same place; a
-generated row stands at that layer's own cache length. Rows that are evicted from a cache stay in it, hidden
-by a mask, so that nothing changes its position. Nothing here is made to be fast.
+attention probabilities and the keys are those it caches. Positions are left aligned: row i has position i
+(`compact`), or its position in the prompt shifted so that the last row is at rows - 1 (`kept`); a generated
+row has that layer's own cache length as position. Rows that are evicted from a cache stay in it, hidden by a
+mask, so that no other row changes its position. Nothing here is made to be fast.
 Everything is computed in the dtype of the model, but for what transformers itself keeps in float32: norms and
 softmax.
 """

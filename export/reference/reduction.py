@@ -185,8 +185,8 @@ def margin(site: Site) -> float:
     """How far the last score that is taken stands above the first that is not, relative to its size.
 
     The least of all heads, where each has scores of its own.
-    Below rounding, another backend may take the other one with equal right. Infinite where there is nothing
-    to choose from, and for methods that draw from integers.
+    If it is below rounding error, another backend may validly choose the other row. Infinite where
+    there is nothing to choose from, and for methods that draw from integers.
     """
     if site.resolved.method not in RANKED_BY:
         return math.inf

@@ -44,7 +44,7 @@ def mean_request(
     for clip in clips:
         try:
             found.append((_seconds(clip, rate), codec.encode(clip.prompt).num_text_rows))
-        except (AudioError, RequestError) as error:  # told with the failures of the evaluation
+        except (AudioError, RequestError) as error:  # reported with the failures of the evaluation
             faults.append(str(error))
     if not found:
         raise RequestError(f"none of {len(faults)} clips can be read; the first: {faults[0]}")

@@ -45,7 +45,7 @@ class Trials:
             name: of the journal.
             clips: what to answer.
             profiles: names within the artifact.
-            progress: told after each clip.
+            progress: called after each clip.
 
         Raises:
             RequestError: no clip was answered.

@@ -1,8 +1,8 @@
 """Causal attention from standard ONNX ops: a Loop over query chunks, one key/value head at a time.
 
 A chunk of queries meets only the keys up to its own end, so half of the work of a masked attention is
-never done, and the scores of one chunk are the largest tensor. The column sums are a row of ones times
-the probabilities, taken while they are at hand.
+never done, and the scores of one chunk are the largest tensor. The column sums of the probabilities are
+computed in the loop while each chunk is in memory: a row of ones times the chunk.
 """
 
 from __future__ import annotations

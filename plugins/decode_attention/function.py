@@ -49,6 +49,6 @@ def _folded(b: Body, kv_heads: int, group: int, head_dim: int) -> str:
 
 
 def _unfold(b: Body, y: str, kv_heads: int, group: int, head_dim: int) -> None:
-    """Write `output`: one row a beam, heads side by side."""
+    """Write `output`: one row per beam, heads side by side."""
     y = b.op("Transpose", b.reshape(y, kv_heads, group, -1, head_dim), perm=[2, 0, 1, 3])
     b.op("Reshape", y, b.ints(-1, kv_heads * group * head_dim), outputs=["output"])

@@ -94,7 +94,7 @@ def run_benchmark(
     Args:
         model: loaded with `options.threads`.
         options: the matrix and the protocol.
-        progress: told before each run.
+        progress: called before each run.
 
     Raises:
         AudioError: the clip cannot be read.
@@ -166,7 +166,7 @@ class _Group:
             rounds = self._rounds(last_round)
             self.ticker.total += (rounds - self.options.runs) * len(self.cases)
             return self._count(rounds)
-        except AudioError as error:  # told by the first run, before it does any work
+        except AudioError as error:  # reported by the first run, before it does any work
             runs = self.options.warmup + self.options.runs
             self.ticker.total -= runs * len(self.cases) - (self.ticker.done - begin)
             return [_skipped(case, str(error)) for case in self.cases]

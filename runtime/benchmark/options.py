@@ -25,7 +25,7 @@ class BenchmarkOptions:
     new_tokens: int = 64  # exactly so many: end tokens are put off until the last one
     runs: int = 10  # counted runs of each combination, at least
     warmup: int = 3
-    threads: int = 0  # of one run; 0 takes one a core
+    threads: int = 0  # of one run; 0 takes one per core
 
     def __post_init__(self) -> None:
         if faults := list(_faults(self)):

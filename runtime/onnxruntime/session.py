@@ -48,7 +48,7 @@ class OnnxRuntimeSession:
         Args:
             path: the .onnx file.
             weights: its initializers; used where they lie, so they must outlive the session.
-            threads: threads of one run; 0 takes one a core.
+            threads: threads of one run; 0 takes one per core.
             providers: execution providers, the preferred one first.
             prepack: keep a second copy of the weights in the layout that small products like best. Without
                 it `weights` are all there is.

@@ -27,7 +27,7 @@ def latency_section(result: GenerationResult, num_beams: int) -> Section:
 
 
 def clips_section(results: Sequence[tuple[str, GenerationResult]]) -> Section:
-    """Several requests, one a row."""
+    """Several requests, one per row."""
     names = ("audio s", "request", "prefill", "decode", "step", "RTF", "tok/s", "kept", "KV")
     table = columns("clip", *names, gap=1)
     for clip, result in results:

@@ -1,4 +1,4 @@
-"""Accuracy against FLOPs and against latency: a line a method, the full model as reference."""
+"""Accuracy against FLOPs and against latency: one line per method, the full model as reference."""
 
 from __future__ import annotations
 

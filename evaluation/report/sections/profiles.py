@@ -15,7 +15,7 @@ from ..shown import clips_text, estimate_text, interval_text, value_text
 
 
 def profiles_section(evaluations: Sequence[EvaluationFile]) -> Section | None:
-    """A plot a metric, and one table a file."""
+    """One plot per metric, and one table per file."""
     if not evaluations:
         return None
     return Section(

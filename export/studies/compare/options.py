@@ -24,7 +24,7 @@ class CompareOptions:
 
     methods: tuple[str, ...] = tuple(COMPARED_METHODS)
     schedules: tuple[str, ...] = SCHEDULES
-    levels: tuple[Fraction, ...] = DEFAULT_LEVELS  # shares of the prefill FLOPs to remove, one a column
+    levels: tuple[Fraction, ...] = DEFAULT_LEVELS  # shares of the prefill FLOPs to remove, one per column
     start_layer: int = 2
     positions: str = "compact"  # of the rows that a reduction leaves; methods of caches always keep theirs
     seeds: int = 3  # of the random methods; a cell is the mean over them

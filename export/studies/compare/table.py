@@ -1,4 +1,4 @@
-"""A comparison as tables, one a metric: methods and schedules down, FLOPs reductions across."""
+"""A comparison as tables, one per metric: methods and schedules down, FLOPs reductions across."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class SelectionOptions:
     )
     resamples: int = 1000  # of the clips
     seed: int = 0  # of the resamples
-    threads: int = 0  # of torch; 0 takes one a core
+    threads: int = 0  # of torch; 0 takes one per core
 
     def __post_init__(self) -> None:
         if not 0 < self.flops_reduction < 1:

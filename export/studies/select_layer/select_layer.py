@@ -46,7 +46,7 @@ def select_layer(
         checkpoint: folder with config.json and safetensors.
         clips: what the entropies are estimated on; 32 or more are worth trusting.
         options: the target and the protocol.
-        progress: told before each clip.
+        progress: called before each clip.
 
     Raises:
         CheckpointError: it is not supported, or has no tokenizer.

@@ -11,7 +11,7 @@ from ....profiles.errors import ClipsError
 
 @dataclass(frozen=True)
 class Halves:
-    """Both in the order of the manifest. No audio file is in both."""
+    """Both in the order of the clip list. No audio file is in both."""
 
     search: ClipSet
     held_out: ClipSet

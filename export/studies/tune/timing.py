@@ -54,7 +54,7 @@ def time_finalists(
         measured: an evaluation, which tells how long answers are, and has a clip to repeat.
         seconds: of audio.
         options: runs, warm-up, search.
-        progress: told before each run.
+        progress: called before each run.
 
     Raises:
         RequestError: the model cannot take this audio.

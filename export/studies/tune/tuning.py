@@ -76,7 +76,7 @@ class Tuning:
         yield from {(failure.clip.id, failure.reason): failure for failure in every}.values()
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON takes it; what there is none of is None."""
+        """A dict ready for JSON; absent parts are None."""
         first, chosen = evaluation_to_json(self.rounds[0]), self.profile
         return {
             "kind": KIND,
