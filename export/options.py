@@ -16,6 +16,7 @@ PRODUCTS = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 """What builds engines, and its Python module."""
 ENGINES = tuple(PRODUCTS)
 WEIGHT_MODES = ("link", "copy")
+
 _LEAST = {"sm": 80, "max_audio_seconds": 1, "max_beams": 1, "max_text_rows": 1, "max_new_tokens": 1}
 
 
@@ -51,9 +52,7 @@ class BuildOptions:
     weights: str = "link"
     force: bool = False
     engines: EngineOptions | None = None
-    targets: tuple[str, ...] = (
-        "onnxruntime",
-    )  # what graphs are built for; files of the first have plain names
+    targets: tuple[str, ...] = ("onnxruntime",)  # files for the first have plain names
 
     def __post_init__(self) -> None:
         names = [profile.name for profile in self.profiles]
