@@ -23,14 +23,14 @@ from fastadasp.evaluation import read_clips
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import resolve_for
-from fastadasp.export.reference.reduction import METHODS, Site, Span
+from fastadasp.export.reference.reduction import Site, Span, reduced
 from fastadasp.export.reference.spec_decoder import TorchDecoder
 from fastadasp.export.studies.compare.grid import comparison_grid
-from fastadasp.export.studies.compare.methods import COMPARED_METHODS
 from fastadasp.export.studies.compare.options import CompareOptions
 from fastadasp.export.studies.reference_request import mean_request
 from fastadasp.export.studies.select_layer.calibration import Calibration, encoder_session, prompt_rows
 from fastadasp.profiles.flops import ResolvedProfile
+from fastadasp.profiles.methods import VARIANTS
 from fastadasp.profiles.schedule import removed
 
 ROOT = Path(__file__).parent.parent
@@ -46,7 +46,7 @@ def shares(decoder: TorchDecoder, x: Torch, span: Span, resolved: ResolvedProfil
         x, scores = decoder.attend_with_scores(layer, x)
         if count := removed(span.length, ratio):
             site = Site(resolved, layer, span, count, scores.keys, scores.probabilities)
-            both = METHODS[resolved.method](site, torch.cat([x, origin], 1))
+            both = reduced(site, torch.cat([x, origin], 1))
             span = replace(span, length=span.length - (len(x) - len(both)))
             x, origin = both[:, : x.shape[1]], both[:, x.shape[1] :]
         x = decoder.feed_forward(layer, x)
@@ -67,7 +67,7 @@ def stretches(model: Path, manifest: Path, level: Fraction) -> Iterator[list[str
 
     spec, clips = load_model(source := Checkpoint(model)), read_clips(manifest, "asr").clips
     options = CompareOptions(
-        methods=tuple(name for name, method in COMPARED_METHODS.items() if not method.is_of_caches),
+        methods=tuple(name for name, method in VARIANTS.items() if not method.is_of_caches),
         schedules=("constant",),
         levels=(level,),
         start_layer=2,

@@ -14,23 +14,16 @@ from .flops import (
     resolve,
     scoring_flops,
 )
-from .profile import (
-    CACHE_METHODS,
-    METHODS,
-    Profile,
-    builtin_names,
-    load_profile,
-    parse_profile,
-    profile_to_toml,
-)
+from .methods import METHODS, Method
+from .profile import Profile, builtin_names, load_profile, parse_profile, profile_to_toml
 from .schedule import SCHEDULES, TokenCounts, layer_ratios, removed, token_counts
 
 __all__ = [
-    "CACHE_METHODS",
     "METHODS",
     "SCHEDULES",
     "DecoderDims",
     "LayerRow",
+    "Method",
     "Profile",
     "ProfileError",
     "ResolvedProfile",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from .errors import ProfileError
-from .profile import CACHE_METHODS, DATA_DEPENDENT_METHODS, Profile
+from .profile import Profile
 from .schedule import TokenCounts, layer_ratios, token_counts
 
 RATIO_GRID = 10**6  # solved ratios are multiples of one millionth
@@ -67,7 +67,7 @@ class ResolvedProfile:
     @property
     def cache_only(self) -> bool:
         """Whether the method shortens KV caches and leaves the rows of the prefill alone."""
-        return self.method in CACHE_METHODS
+        return self.profile.traits.is_of_caches
 
     @property
     def keeps_positions(self) -> bool:
@@ -82,7 +82,7 @@ class ResolvedProfile:
     @property
     def has_static_lengths(self) -> bool:
         """Whether the token counts follow from the span alone, or depend on the data as well."""
-        return self.method not in DATA_DEPENDENT_METHODS or not self.merging_layers
+        return not (self.profile.traits.is_data_dependent and self.merging_layers)
 
     def token_counts(self, span_rows: int) -> TokenCounts:
         """Rows of a span of `span_rows` audio rows in every layer; `sum(counts.cached)` is the KV budget."""
@@ -161,7 +161,7 @@ def resolve(profile: Profile, dims: DecoderDims, span_rows: int) -> ResolvedProf
     Raises:
         ProfileError: a start layer that the model lacks, or a target that it cannot reach.
     """
-    if profile.method == "full":
+    if not profile.traits.reduces:
         return ResolvedProfile(profile, Fraction(0), (Fraction(0),) * dims.num_layers)
     try:
         ratio = profile.ratio if profile.ratio is not None else _solve(profile, dims, span_rows)

@@ -3,28 +3,15 @@
 import json
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any, TypeGuard
 
+from .methods import METHODS, Method
 from .schedule import SCHEDULES
 
-METHODS = (
-    "full",
-    "weighted_merge",
-    "average_merge",
-    "random_merge",
-    "a_tome",
-    "fastv",
-    "random_evict",
-    "h2o",
-)
-RANDOM_METHODS = ("random_merge", "random_evict")
-DATA_DEPENDENT_METHODS = ("a_tome",)  # their token counts depend on the audio
-CACHE_METHODS = ("h2o",)  # they shorten KV caches; the prefill keeps all of its rows
-FASTV_SCORES = ("all_queries", "last_query")
 POSITIONS = ("compact", "kept")
 
 MAX_DECIMALS = 9
@@ -87,37 +74,42 @@ def faults_of(name: str, given: Mapping[str, Any]) -> Iterator[str]:
         yield from _misplaced(given, _TARGET_FIELDS, "without flops_reduction_percent")
 
 
-def _method_faults(method: str, given: Mapping[str, Any]) -> Iterator[str]:
-    place = f"to method {method!r}"
-    if method == "full":
+def _method_faults(name: str, given: Mapping[str, Any]) -> Iterator[str]:
+    place, method = f"to method {name!r}", METHODS[name]
+    if not method.reduces:
         yield from _misplaced(given, _REDUCTION_FIELDS, place)
-    elif method in CACHE_METHODS:
+    elif method.is_of_caches:
         yield from _cache_faults(method, given)
     elif ("ratio" in given) == ("flops_reduction" in given):
         found = "both are" if "ratio" in given else "none is"
         yield f"exactly one of ratio and flops_reduction_percent is needed, {found} given"
-    if method != "fastv":
-        yield from _misplaced(given, ("fastv_score",), place)
-    if method not in RANDOM_METHODS:
-        yield from _misplaced(given, ("seed",), place)
+    yield from _schedule_faults(method, given)
+    yield from _misplaced(given, (field for field in _OWN_FIELDS if field not in method.own_keys), place)
 
 
-def _cache_faults(method: str, given: Mapping[str, Any]) -> Iterator[str]:
+def _cache_faults(method: Method, given: Mapping[str, Any]) -> Iterator[str]:
     """What a method that leaves the rows of the prefill alone cannot be asked for."""
+    name = method.name
     if "flops_reduction" in given:
         yield (
-            f"flops_reduction_percent does not apply to method {method!r}: "
-            f"{method} saves KV memory and decode steps, not prefill FLOPs; give ratio"
+            f"flops_reduction_percent does not apply to method {name!r}: "
+            f"{name} saves KV memory and decode steps, not prefill FLOPs; give ratio"
         )
     elif "ratio" not in given:
-        yield f"ratio is missing: the share of the audio rows that {method!r} removes from each cache"
+        yield f"ratio is missing: the share of the audio rows that {name!r} removes from each cache"
     if "positions" in given:
-        yield f"positions does not apply to method {method!r}, whose rows always keep theirs: remove it"
-    if given.get("schedule") != "constant":
-        yield (
-            f'method {method!r} needs schedule = "constant": from start_layer on, each layer keeps the same '
-            "share of its own cache, and no layer hands fewer rows to the next"
-        )
+        yield f"positions does not apply to method {name!r}, whose rows always keep theirs: remove it"
+
+
+def _schedule_faults(method: Method, given: Mapping[str, Any]) -> Iterator[str]:
+    if method.schedules == SCHEDULES or given.get("schedule", SCHEDULES[0]) in method.schedules:
+        return
+    needed = " or ".join(map(json.dumps, method.schedules))
+    why = (
+        ": from start_layer on, each layer keeps the same share of its own cache, and no layer hands fewer "
+        "rows to the next"
+    )
+    yield f"method {method.name!r} needs schedule = {needed}{why if method.is_of_caches else ''}"
 
 
 def _misplaced(given: Mapping[str, Any], fields: Iterable[str], place: str) -> Iterator[str]:
@@ -159,7 +151,7 @@ def _brief(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, Decimal) else reprlib.repr(value)
 
 
-def _choice(name: str, choices: Sequence[str]) -> Key:
+def _choice(name: str, choices: Collection[str]) -> Key:
     return Key(
         name,
         lambda value: value if isinstance(value, str) and len(value) < 100 else None,
@@ -221,8 +213,14 @@ KEYS = {
     "reference_text_tokens": _whole("reference_text_tokens", "must be a whole number from 0 on"),
     "include_audio_bos": _flag("include_audio_bos"),
     "positions": _choice("positions", POSITIONS),
-    "fastv_score": _choice("fastv_score", FASTV_SCORES),
+    **{
+        method.score_key: _choice(method.score_key, [score.value for score in method.scores])
+        for method in METHODS.values()
+        if method.score_key
+    },
     "seed": _whole("seed", "must be a whole number from 0 to 2147483647"),
 }
 _REDUCTION_FIELDS = ("schedule", "start_layer", "ratio", "flops_reduction", "positions")
 _TARGET_FIELDS = ("reference_audio_seconds", "reference_text_tokens")
+_OWN_FIELDS = tuple(field for field in KEYS if any(field in row.own_keys for row in METHODS.values()))
+"""Of single methods."""

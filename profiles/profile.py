@@ -8,31 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ProfileError
-from .keys import (
-    CACHE_METHODS,
-    DATA_DEPENDENT_METHODS,
-    KEYS,
-    METHODS,
-    RANDOM_METHODS,
-    exact_number,
-    faults_of,
-    read_table,
-)
-from .schedule import SCHEDULES
-
-__all__ = [
-    "CACHE_METHODS",
-    "DATA_DEPENDENT_METHODS",
-    "METHODS",
-    "RANDOM_METHODS",
-    "SCHEDULES",
-    "Profile",
-    "builtin_names",
-    "layer_seed",
-    "load_profile",
-    "parse_profile",
-    "profile_to_toml",
-]
+from .keys import KEYS, exact_number, faults_of, read_table
+from .methods import METHODS, Method, Sums
 
 SEED_STRIDE = 1009  # above any number of layers, so that seeds do not overlap
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
@@ -61,6 +38,12 @@ class Profile:
 
     def __post_init__(self) -> None:
         _raise_faults(self.name, "", faults_of(self.name, _given(self)))
+
+    @property
+    def traits(self) -> Method:
+        """What is known about its method, with the score that this profile chooses."""
+        method = METHODS[self.method]
+        return method.scored_by(Sums(getattr(self, method.score_key))) if method.score_key else method
 
 
 def layer_seed(profile: Profile, layer: int) -> int:
@@ -98,6 +81,7 @@ def parse_profile(text: str, name: str, place: str) -> Profile:
     except (ValueError, RecursionError) as error:
         raise ProfileError(f"profile {name!r} in {place}: not valid TOML: {error}") from error
     given, faults = read_table(table)
+    # `Profile` checks its values again, but cannot tell a default that was written from one that was not
     _raise_faults(name, f" in {place}", [*faults, *faults_of(name, given)])
     return Profile(name=name, **given)
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...profiles.errors import CheckpointError, DependencyError
+from ...profiles.methods import METHODS
 from ...profiles.profile import Profile
 from ...runtime.audio.log_mel import LogMelConfig
 from ...runtime.speech_lm import SpeechLM
@@ -29,13 +30,8 @@ from ..options import BuildOptions
 from ..pipeline import build
 
 ATOL = 5e-3  # of the logits, whose scale is about 30 in the recorded models
-METHODS = {
-    "full": "full",
-    "merge_weighted": "weighted_merge",
-    "merge_ave": "average_merge",
-    "atome": "a_tome",
-    "fastv_evict": "fastv",
-}
+RECORDED = {method.recorded_as: method for method in METHODS.values() if method.recorded_as}
+"""By the name in a recording."""
 SCHEDULES = {"none": "single", "constant": "constant", "decay": "decay"}
 FILES = ("golden.json", "golden.safetensors")
 Floats = npt.NDArray[np.floating[Any]]
@@ -151,14 +147,17 @@ def _golden(content: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) 
 
 def _setting(i: int, entry: Mapping[str, Any], logits: Floats) -> Setting:
     method, schedule, start, ratio = (entry[key] for key in ("method", "schedule", "start_layer", "ratio"))
-    if method not in METHODS or schedule not in SCHEDULES or not 0 <= ratio < 1:
+    if method not in RECORDED or schedule not in SCHEDULES or not 0 <= ratio < 1:
         raise ValueError(
             f"setting {i}: {method} with schedule {schedule} and ratio {ratio} is not known; methods: "
-            f"{', '.join(METHODS)}; schedules: {', '.join(SCHEDULES)}; ratios: at least 0 and below 1"
+            f"{', '.join(RECORDED)}; schedules: {', '.join(SCHEDULES)}; ratios: at least 0 and below 1"
         )
-    name, reduction = f"setting-{i}", (SCHEDULES[schedule], start, Fraction(str(ratio)))
-    full = Profile(name, "full")  # recorded with a start layer beyond the last
-    profile = full if method == "full" else Profile(name, METHODS[method], *reduction, include_audio_bos=True)
+    name, ours = f"setting-{i}", RECORDED[method]
+    if ours.reduces:
+        reduction = SCHEDULES[schedule], start, Fraction(str(ratio))
+        profile = Profile(name, ours.name, *reduction, include_audio_bos=True)
+    else:
+        profile = Profile(name, ours.name)  # recorded with a start layer beyond the last
     lengths, tokens = (tuple(map(operator.index, entry[key])) for key in ("kv_lengths", "tokens"))
     return Setting(f"{method} {schedule} start {start} ratio {ratio}", profile, lengths, tokens, logits)
 

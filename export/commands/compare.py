@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..studies.compare.methods import COMPARED_METHODS
+from ...profiles.methods import VARIANTS
 from ..studies.compare.options import CompareOptions
 from .command import StrictCommand
 from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
@@ -36,7 +36,7 @@ ALL = "all"
     "--methods",
     "methods",
     NAMES,
-    f"Of {', '.join(COMPARED_METHODS)}.",
+    f"Of {', '.join(VARIANTS)}.",
     default=(ALL,),
     arrange=each_once,
 )

@@ -81,7 +81,7 @@ def _profiles_table(found: list[Profile]) -> Table:
 
     rows = columns("name", "method", "schedule", "start layer", "reduction", left=3)
     for profile in found:
-        if profile.method == "full":
+        if not profile.traits.reduces:
             rows.add_row(profile.name, profile.method, "-", "-", "none")
         else:
             rows.add_row(

@@ -9,7 +9,8 @@ import click
 
 from ...profiles.errors import RequestError
 from ...profiles.keys import POSITIONS
-from ...profiles.profile import SCHEDULES, profile_to_toml
+from ...profiles.profile import profile_to_toml
+from ...profiles.schedule import SCHEDULES
 from ..studies.tune.options import OBJECTIVES, TRIABLE, TuneOptions
 from .command import StrictCommand
 from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from ...profiles.flops import ResolvedProfile
 from ...profiles.schedule import removed
 from ...runtime.decoding.search import TopTokens
-from .reduction import CACHE_METHODS, METHODS, Site, Span, margin
+from .reduction import Site, Span, hidden_rows, margin, reduced
 
 Ids = npt.NDArray[np.int64]
 Torch = Any  # a torch.Tensor
@@ -174,11 +174,8 @@ class TorchLayers:
         site = Site(resolved, index, span, count, self._cache.layers[index].keys[0], probabilities[0])
         self.margins[index] = margin(site)
         if resolved.cache_only:
-            self._evicted[index] = CACHE_METHODS[resolved.method](site)
+            self._evicted[index] = hidden_rows(site)
             return x, places, span
-        reduced = METHODS[resolved.method](site, x[0])
-        if resolved.keeps_positions:
-            places = METHODS[resolved.method](site, places[:, None])[:, 0]
-        else:
-            places = places[: len(reduced)]
-        return reduced[None], places, Span(span.start, span.length - (x.shape[1] - len(reduced)))
+        left = reduced(site, x[0])
+        places = reduced(site, places[:, None])[:, 0] if resolved.keeps_positions else places[: len(left)]
+        return left[None], places, Span(span.start, span.length - (x.shape[1] - len(left)))

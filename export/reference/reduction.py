@@ -10,6 +10,7 @@ from typing import Any
 from ...plugins.merge_tokens.op import SMALLEST_WEIGHT
 from ...plugins.merge_tokens.reference import random_score
 from ...profiles.flops import ResolvedProfile
+from ...profiles.methods import Sums
 from ...profiles.profile import layer_seed
 
 Torch = Any  # a torch.Tensor
@@ -40,14 +41,6 @@ class Site:
         return self.probabilities.sum((0, 1))
 
     @property
-    def attention_by_head(self) -> Torch:
-        """What `h2o` ranks rows by: the attention that each KV head pays them, over all heads of its group
-        and all query rows: (kv_heads, length).
-        """
-        sums = self.probabilities.sum(1).unflatten(0, (len(self.keys), -1)).sum(1)
-        return sums[:, self.span.start : self.span.start + self.span.length]
-
-    @property
     def similarity(self) -> Torch:
         """Cosine of each pair of neighbouring keys in the span, all heads as one vector: (length - 1,)."""
         import torch
@@ -57,16 +50,26 @@ class Site:
 
     @property
     def attention_received(self) -> Torch:
-        """What `fastv` ranks rows by, over the queries that the profile names: (length,)."""
-        last_query = self.resolved.profile.fastv_score == "last_query"
-        score = self.probabilities[:, -1].sum(0) if last_query else self.column_sums
-        return score[self.span.start : self.span.start + self.span.length]
+        """What each row of the span receives, as the method sums it: (length,) or (kv_heads, length)."""
+        return self.of_span(SUMS[self.resolved.profile.traits.sums](self))
+
+    def of_span(self, x: Torch) -> Torch:
+        """The part of the last axis, that of rows, which may be reduced."""
+        return x[..., self.span.start : self.span.start + self.span.length]
 
     def random(self, size: int) -> Torch:
         """Seeded scores, others in every layer: (size,)."""
         import torch
 
         return torch.as_tensor(random_score(size, layer_seed(self.resolved.profile, self.layer)))
+
+
+SUMS: dict[Sums, Callable[[Site], Torch]] = {
+    Sums.ALL_QUERIES: lambda site: site.column_sums,
+    Sums.LAST_QUERY: lambda site: site.probabilities[:, -1].sum(0),
+    Sums.BY_HEAD: lambda site: site.probabilities.sum(1).unflatten(0, (len(site.keys), -1)).sum(1),
+}
+"""The attention that each row gets: (rows,), or (kv_heads, rows)."""
 
 
 def best(score: Torch, count: int) -> list[int]:
@@ -110,10 +113,10 @@ def merge_at_once(hidden: Torch, edges: list[int], weight: Torch, span: Span) ->
     return hidden.new_zeros(len(total), hidden.shape[1]).index_add(0, cluster, share[:, None] * hidden)
 
 
-def evict(hidden: Torch, score: Torch, site: Site) -> Torch:
-    """Drop the rows of the span with the smallest scores (length,)."""
-    dropped = {site.span.start + place for place in best(-score, site.count)}
-    return hidden[[row for row in range(len(hidden)) if row not in dropped]]
+def evict(site: Site, places: list[int], rows: Torch) -> Torch:
+    """Drop these rows of the span."""
+    dropped = {site.span.start + place for place in places}
+    return rows[[row for row in range(len(rows)) if row not in dropped]]
 
 
 def disjoint(edges: list[int]) -> list[int]:
@@ -125,60 +128,57 @@ def disjoint(edges: list[int]) -> list[int]:
     return taken
 
 
-def _weighted_merge(site: Site, hidden: Torch) -> Torch:
-    return merge(hidden, best(site.similarity, site.count), site.column_sums, site.span)
+@dataclass(frozen=True)
+class Reduction:
+    """How a method chooses, and what it does with its choice.
+
+    A method of caches chooses rows in each KV head, and hides them; `apply` is of the other ones.
+    """
+
+    ranks: Callable[
+        [Site], Torch
+    ]  # the largest are taken: (rows or edges,), or (kv_heads, rows), of the span
+    apply: Callable[[Site, list[int], Torch], Torch] = evict
 
 
-def _average_merge(site: Site, hidden: Torch) -> Torch:
-    ones = hidden.new_ones(len(hidden))
-    return merge(hidden, best(site.similarity, site.count), ones, site.span)
+def _merging(weight: Callable[[Site], Torch]) -> Callable[[Site, list[int], Torch], Torch]:
+    return lambda site, edges, rows: merge(rows, edges, weight(site), site.span)
 
 
-def _random_merge(site: Site, hidden: Torch) -> Torch:
-    edges = best(site.random(site.span.length - 1), site.count)
-    return merge(hidden, edges, site.column_sums, site.span)
+def _merge_pairs(site: Site, edges: list[int], rows: Torch) -> Torch:
+    return merge(rows, disjoint(edges), _equal(site), site.span)
 
 
-def _a_tome(site: Site, hidden: Torch) -> Torch:
-    edges = disjoint(best(site.similarity, site.count))
-    return merge(hidden, edges, hidden.new_ones(len(hidden)), site.span)
+def _equal(site: Site) -> Torch:
+    return site.probabilities.new_ones(site.probabilities.shape[-1])
 
 
-def _fastv(site: Site, hidden: Torch) -> Torch:
-    return evict(hidden, site.attention_received, site)
-
-
-def _random_evict(site: Site, hidden: Torch) -> Torch:
-    return evict(hidden, site.random(site.span.length), site)
-
-
-def _h2o(site: Site) -> Torch:
-    gone = site.keys.new_zeros(site.keys.shape[:2]).bool()
-    for head, score in enumerate(site.attention_by_head):
-        gone[head, [site.span.start + place for place in best(-score, site.count)]] = True
-    return gone
-
-
-METHODS: dict[str, Callable[[Site, Torch], Torch]] = {
-    "weighted_merge": _weighted_merge,
-    "average_merge": _average_merge,
-    "random_merge": _random_merge,
-    "a_tome": _a_tome,
-    "fastv": _fastv,
-    "random_evict": _random_evict,
+REDUCTIONS: dict[str, Reduction] = {
+    "weighted_merge": Reduction(lambda site: site.similarity, _merging(lambda site: site.column_sums)),
+    "average_merge": Reduction(lambda site: site.similarity, _merging(_equal)),
+    "random_merge": Reduction(
+        lambda site: site.random(site.span.length - 1), _merging(lambda site: site.column_sums)
+    ),
+    "a_tome": Reduction(lambda site: site.similarity, _merge_pairs),
+    "fastv": Reduction(lambda site: -site.attention_received),
+    "random_evict": Reduction(lambda site: -site.random(site.span.length)),
+    "h2o": Reduction(lambda site: -site.attention_received),
 }
+"""By the names of `METHODS`."""
 
-CACHE_METHODS: dict[str, Callable[[Site], Torch]] = {"h2o": _h2o}
-"""Method -> the rows that later steps do not see, in each KV head: (kv_heads, rows) of bool."""
 
-RANKED_BY: dict[str, Callable[[Site], Torch]] = {
-    "weighted_merge": lambda site: site.similarity,
-    "average_merge": lambda site: site.similarity,
-    "a_tome": lambda site: site.similarity,
-    "fastv": lambda site: -site.attention_received,
-    "h2o": lambda site: -site.attention_by_head,
-}
-"""Method -> the scores whose largest it takes, of each head if it has its own, where rounding can matter."""
+def reduced(site: Site, rows: Torch) -> Torch:
+    """What a method leaves of rows (rows, width)."""
+    reduction = REDUCTIONS[site.resolved.method]
+    return reduction.apply(site, best(reduction.ranks(site), site.count), rows)
+
+
+def hidden_rows(site: Site) -> Torch:
+    """Where a method of caches hides rows from later steps: (kv_heads, rows) of bool."""
+    hidden = site.keys.new_zeros(site.keys.shape[:2]).bool()
+    for head, ranks in enumerate(REDUCTIONS[site.resolved.method].ranks(site)):
+        hidden[head, [site.span.start + place for place in best(ranks, site.count)]] = True
+    return hidden
 
 
 def margin(site: Site) -> float:
@@ -188,9 +188,9 @@ def margin(site: Site) -> float:
     If it is below rounding error, another backend may validly choose the other row. Infinite where
     there is nothing to choose from, and for methods that draw from integers.
     """
-    if site.resolved.method not in RANKED_BY:
+    if site.resolved.profile.traits.is_random:
         return math.inf
-    ranked = RANKED_BY[site.resolved.method](site).sort(descending=True).values
+    ranked = REDUCTIONS[site.resolved.method].ranks(site).sort(descending=True).values
     if site.count >= ranked.shape[-1]:
         return math.inf
     taken, left = ranked[..., site.count - 1], ranked[..., site.count]

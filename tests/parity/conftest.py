@@ -12,8 +12,8 @@ from transformers.utils import logging
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.export.reference.model import load_reference
-from fastadasp.profiles.profile import CACHE_METHODS, METHODS, Profile
-from fastadasp.profiles.schedule import SCHEDULES
+from fastadasp.profiles.methods import METHODS, VARIANTS
+from fastadasp.profiles.profile import Profile
 from fastadasp.runtime import SpeechLM
 
 from .models import roughen
@@ -22,6 +22,7 @@ torch.set_num_threads(1)
 logging.disable_progress_bar()
 
 FULL = Profile("full", "full")
+REDUCING = [name for name, method in METHODS.items() if method.reduces]
 EXTREMES = (
     Profile("first-layer", "weighted_merge", "single", 0, ratio=Fraction(1, 2)),
     Profile("last-layer", "weighted_merge", "single", 3, ratio=Fraction(1, 2)),
@@ -37,18 +38,16 @@ EXTREMES = (
 
 
 def every_method_and_schedule():
-    """A profile for each pair that there is, `fastv` with both of its scores."""
-    for method in METHODS[METHODS.index("full") + 1 :]:
-        for schedule in ("constant",) if method in CACHE_METHODS else SCHEDULES:
-            yield Profile(f"{method}-{schedule}", method, schedule, 1, ratio=Fraction(2, 7))
-    for schedule in SCHEDULES:
-        name = f"fastv-last-query-{schedule}"
-        yield Profile(name, "fastv", schedule, 1, ratio=Fraction(2, 7), fastv_score="last_query")
+    """A profile for each pair that there is, of each of a method's scores."""
+    for name, method in VARIANTS.items():
+        for schedule in method.schedules:
+            own = {"ratio": Fraction(2, 7), **method.settings}
+            yield Profile(f"{name}-{schedule}", method.name, schedule, 1, **own)
 
 
 def with_audio_bos():
     """A profile for each method whose span starts one row before the audio frames."""
-    for method in METHODS[METHODS.index("full") + 1 :]:
+    for method in REDUCING:
         name = f"{method}-with-bos"
         yield Profile(name, method, "constant", 0, ratio=Fraction(1, 3), include_audio_bos=True)
 
@@ -56,7 +55,7 @@ def with_audio_bos():
 def with_kept_positions():
     """A profile for each method and schedule whose rows stay where they were."""
     for profile in (*every_method_and_schedule(), *with_audio_bos(), *EXTREMES):
-        if profile.method not in CACHE_METHODS:
+        if not profile.traits.is_of_caches:
             yield replace(profile, name=f"{profile.name}-kept", positions="kept")
 
 

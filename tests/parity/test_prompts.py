@@ -12,7 +12,7 @@ NONE = np.empty(0, np.int64)
 TOKENS = [17, 91, 203]
 
 
-@pytest.mark.parametrize("profile", ["full", "weighted_merge-constant", "fastv-last-query-single"])
+@pytest.mark.parametrize("profile", ["full", "weighted_merge-constant", "fastv_last_query-single"])
 @pytest.mark.parametrize(
     ("before", "after"),
     [(NONE, AFTER), (BEFORE, AFTER[:1]), (NONE, AFTER[:1]), (np.tile(BEFORE, 30), np.tile(AFTER, 30))],

@@ -14,7 +14,7 @@ from fastadasp.export.model.families.qwen2_audio import encode_window
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles.errors import AudioError, RequestError
-from fastadasp.profiles.keys import CACHE_METHODS, METHODS
+from fastadasp.profiles.methods import METHODS
 from fastadasp.profiles.profile import Profile
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.decoding.options import SearchOptions
@@ -38,18 +38,19 @@ WINDOW = 2 * SAMPLE_RATE  # samples
 SEQ_LENGTH = 160
 TOKENS = [17, 91, 203, 150]
 BOS_EOS = torch.randn(2, 64, generator=torch.Generator().manual_seed(6))
+REDUCING = [name for name, method in METHODS.items() if method.reduces]
 PROFILES = (
     Profile("full", "full"),
-    *(Profile(method, method, "constant", 1, ratio=Fraction(2, 7)) for method in METHODS[1:]),
+    *(Profile(method, method, "constant", 1, ratio=Fraction(2, 7)) for method in REDUCING),
     *(
         Profile(
             f"{method}-with-bos",
             method,
-            "constant" if method in CACHE_METHODS else "decay",
+            "constant" if METHODS[method].is_of_caches else "decay",
             ratio=Fraction(1, 2),
             include_audio_bos=True,
         )
-        for method in METHODS[1:]
+        for method in REDUCING
     ),
 )
 CONFIG = {

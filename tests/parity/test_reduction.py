@@ -9,23 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastadasp.export.reference.model import load_reference
-from fastadasp.export.reference.reduction import (
-    CACHE_METHODS,
-    Site,
-    Span,
-    best,
-    disjoint,
-    margin,
-    merge,
-    merge_at_once,
-)
-from fastadasp.export.reference.reduction import METHODS as ROW_METHODS
+from fastadasp.export.reference.reduction import Site, Span, best, disjoint, margin, merge, merge_at_once
 from fastadasp.profiles.flops import ResolvedProfile
-from fastadasp.profiles.keys import METHODS
+from fastadasp.profiles.methods import METHODS, VARIANTS
 from fastadasp.profiles.profile import Profile
 from fastadasp.runtime.decoding.options import SearchOptions
 
-from .conftest import FULL, REDUCED
+from .conftest import FULL, REDUCED, REDUCING
 from .models import AFTER, BEFORE, all_logits, answers, forced_logits, our_rows, reference_decoder, sound
 
 ATOL = 1e-4  # of logits whose scale is 10, in float32
@@ -63,10 +53,6 @@ def reference(speech_lm, model, rows_of):
 def greedy(decoder, vocab_size):
     options = SearchOptions(max_new_tokens=STEPS)
     return list(answers(decoder, options, vocab_size)[0].tokens)
-
-
-def test_the_reference_knows_every_method():
-    assert {"full", *ROW_METHODS, *CACHE_METHODS} == set(METHODS)
 
 
 @pytest.mark.parametrize("clip", CLIPS)
@@ -110,9 +96,9 @@ def test_long_answers_of_many_beams_equal_the_reference(ours, reference, vocab_s
 
 def test_a_wrong_method_would_be_noticed(ours, vocab_size):
     """The first two rows of logits of any two methods are further apart than any tolerance here."""
-    profiles = ("full", *(f"{method}-constant" for method in METHODS[1:]), "fastv-last-query-constant")
-    profiles += tuple(f"{method}-with-bos" for method in METHODS[1:])
-    profiles += tuple(f"{method}-constant-kept" for method in METHODS[1:] if method not in CACHE_METHODS)
+    profiles = ("full", *(f"{name}-constant" for name in VARIANTS))
+    profiles += tuple(f"{method}-with-bos" for method in REDUCING)
+    profiles += tuple(f"{method}-constant-kept" for method in REDUCING if not METHODS[method].is_of_caches)
     logits = [forced_logits(ours(profile, "one window"), [17], vocab_size) for profile in profiles]
     for i, one in enumerate(logits):
         for other in logits[:i]:
@@ -169,7 +155,7 @@ def test_ties_go_to_the_lower_index():
     assert best(-torch.zeros(4), 3) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("profile", ["weighted_merge-decay", "fastv-last-query-constant", "h2o-constant"])
+@pytest.mark.parametrize("profile", ["weighted_merge-decay", "fastv_last_query-constant", "h2o-constant"])
 def test_the_reference_is_the_same_in_float64(checkpoint, reference, speech_lm, rows_of, vocab_size, profile):
     model = load_reference(checkpoint, "float64")
     wide = reference_decoder(model, speech_lm.manifest.profiles[profile], rows_of("short"))

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastadasp.profiles import (
-    CACHE_METHODS,
     METHODS,
     SCHEDULES,
     DecoderDims,
@@ -89,13 +88,13 @@ whole = st.integers(0, 2**31 - 1)
 @st.composite
 def profiles(draw: st.DrawFn) -> Profile:
     """Any valid profile."""
-    method = draw(st.sampled_from(METHODS))
+    method = draw(st.sampled_from(list(METHODS)))
     name = draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True))
     bos = draw(st.booleans())
     if method == "full":
         return Profile(name, method, include_audio_bos=bos)
     share = draw(st.fractions(0, 1, max_denominator=10**9).filter(lambda value: value < 1))
-    if method in CACHE_METHODS:
+    if METHODS[method].is_of_caches:
         return Profile(name, method, "constant", draw(whole), ratio=share, include_audio_bos=bos)
     target: dict[str, object] = {"ratio": share}
     if share and (100 * share).denominator <= 10**9 and draw(st.booleans()):

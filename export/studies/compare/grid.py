@@ -8,12 +8,12 @@ from math import ceil
 from typing import Any
 
 from ....profiles.flops import LARGEST_RATIO, flops_reduction
+from ....profiles.methods import VARIANTS, Method
 from ....profiles.profile import Profile
 from ....profiles.schedule import layer_ratios
 from ...model.fit import resolve_for
 from ...model.spec import SpeechModelSpec
 from ..reference_request import ReferenceRequest
-from .methods import COMPARED_METHODS, ComparedMethod
 from .options import CompareOptions
 
 BUDGET_METHOD, BUDGET_SCHEDULE = "weighted_merge", "constant"
@@ -38,14 +38,14 @@ class Cell:
 class Row:
     """A method under a schedule."""
 
-    name: str  # one of `COMPARED_METHODS`
+    name: str  # one of `VARIANTS`
     schedule: str
     cells: tuple[Cell, ...]  # one a level
 
     @property
-    def method(self) -> ComparedMethod:
+    def method(self) -> Method:
         """What all cells do."""
-        return COMPARED_METHODS[self.name]
+        return VARIANTS[self.name]
 
     @property
     def label(self) -> str:
@@ -65,7 +65,7 @@ def comparison_grid(
     return tuple(
         Row(name, schedule, tuple(grid.cell(name, schedule, level) for level in options.levels))
         for name in options.methods
-        for schedule in COMPARED_METHODS[name].schedules
+        for schedule in VARIANTS[name].schedules
         if schedule in options.schedules
     )
 
@@ -83,7 +83,7 @@ class _Grid:
         if (most := self._most(schedule)) < level:
             return Cell(level, most=most)
         profile = self._profile(name, schedule, level)
-        if not COMPARED_METHODS[name].is_random:
+        if not VARIANTS[name].is_random:
             return Cell(level, (profile,))
         seeds = range(self.options.seeds)
         return Cell(level, tuple(replace(profile, name=f"{profile.name}-seed{i}", seed=i) for i in seeds))
@@ -95,14 +95,14 @@ class _Grid:
         return flops_reduction(dims, reference.audio_rows, reference.text_rows, ratios)
 
     def _profile(self, name: str, schedule: str, level: Fraction) -> Profile:
-        method = COMPARED_METHODS[name]
-        own: dict[str, Any] = {"fastv_score": method.fastv_score} if method.fastv_score else {}
+        method = VARIANTS[name]
+        own: dict[str, Any] = {**method.settings}
         if method.is_of_caches:
             own |= {"ratio": self._cache_ratio(level)}
         else:
             own |= {"positions": self.options.positions, **self._target(level)}
         name = f"{name}-{schedule}-{float(100 * level):g}"
-        return Profile(name, method.method, schedule, self.options.start_layer, **own)
+        return Profile(name, method.name, schedule, self.options.start_layer, **own)
 
     def _target(self, level: Fraction) -> dict[str, Any]:
         return {

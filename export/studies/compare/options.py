@@ -10,8 +10,8 @@ from ....evaluation.options import EvalOptions
 from ....profiles.errors import RequestError
 from ....profiles.faults import count_faults
 from ....profiles.keys import POSITIONS
+from ....profiles.methods import VARIANTS
 from ....profiles.schedule import SCHEDULES
-from .methods import COMPARED_METHODS
 
 DEFAULT_LEVELS = tuple(Fraction(percent, 100) for percent in (10, 20, 30, 40, 50))
 DEFAULT_EVALUATION = EvalOptions()
@@ -22,7 +22,7 @@ _LEAST = {"start_layer": 0, "seeds": 1}
 class CompareOptions:
     """Which rows and columns there are, and how clips are answered. Raises RequestError with every fault."""
 
-    methods: tuple[str, ...] = tuple(COMPARED_METHODS)
+    methods: tuple[str, ...] = tuple(VARIANTS)
     schedules: tuple[str, ...] = SCHEDULES
     levels: tuple[Fraction, ...] = DEFAULT_LEVELS  # shares of the prefill FLOPs to remove, one per column
     start_layer: int = 2
@@ -39,9 +39,9 @@ class CompareOptions:
 
 
 def _faults(options: CompareOptions) -> Iterator[str]:
-    yield from _unknown("method", options.methods, COMPARED_METHODS)
+    yield from _unknown("method", options.methods, VARIANTS)
     yield from _unknown("schedule", options.schedules, SCHEDULES)
-    methods = (COMPARED_METHODS[name] for name in options.methods if name in COMPARED_METHODS)
+    methods = (VARIANTS[name] for name in options.methods if name in VARIANTS)
     if not {name for method in methods for name in method.schedules} & set(options.schedules):
         yield "no method has one of the schedules, so there is no row: name others"
     yield from _unknown("positions", (options.positions,), POSITIONS)

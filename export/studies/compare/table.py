@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ....evaluation.figures.bootstrap import FEW_CLIPS, LEAST_CLIPS
 from ....evaluation.table import interval, number, unit
+from ....profiles.methods import Method
 from ....runtime.tables.tables import Section, columns
 from ....runtime.tables.units import ABSENT, seconds
 from .cells import CellResult
@@ -122,9 +123,13 @@ def _marks(comparison: Comparison) -> Iterator[str]:
         yield f"at most: all that the schedule can remove if it begins at layer {start}."
     if missing:
         yield "at: the share that is really removed, where it is more than a point off its column."
-    if any(method.is_data_dependent for method in missing):
-        yield f"A-ToMe {PAIRS}."
+    yield from (f"{title} {PAIRS}." for title in _titles(missing, lambda method: method.is_data_dependent))
     if not all(method.is_data_dependent for method in missing):
         yield f"Where no pairs are merged: {LENGTHS}."
-    if any(row.method.is_of_caches for row, _ in comparison.rows):
-        yield f"H2O {OF_CACHES}."
+    methods = [row.method for row, _ in comparison.rows]
+    yield from (f"{title} {OF_CACHES}." for title in _titles(methods, lambda method: method.is_of_caches))
+
+
+def _titles(methods: Sequence[Method], of_kind: Callable[[Method], bool]) -> Iterable[str]:
+    """Of the methods of a kind, each once."""
+    return dict.fromkeys(method.title for method in methods if of_kind(method))

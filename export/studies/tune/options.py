@@ -11,12 +11,12 @@ from ....evaluation.options import EvalOptions
 from ....profiles.errors import RequestError
 from ....profiles.faults import count_faults
 from ....profiles.keys import POSITIONS
-from ....profiles.profile import CACHE_METHODS, DATA_DEPENDENT_METHODS, METHODS, SCHEDULES
+from ....profiles.methods import METHODS
+from ....profiles.schedule import SCHEDULES
 
 LATENCY = "latency"
 OBJECTIVES = ("flops", "kv", LATENCY)
-UNTRIABLE = ("full", *DATA_DEPENDENT_METHODS, *CACHE_METHODS)
-TRIABLE = tuple(name for name in METHODS if name not in UNTRIABLE)
+TRIABLE = tuple(name for name, method in METHODS.items() if method.meets_targets)
 """Methods that can meet a FLOPs level, whatever the audio holds."""
 DEFAULT_EVALUATION = EvalOptions()
 _LEAST = {"runs": 1, "warmup": 0}

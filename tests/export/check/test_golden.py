@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
-from fastadasp.export.check.golden import ATOL, check_golden
+from fastadasp.export.check.golden import ATOL, RECORDED, check_golden
 from fastadasp.export.cli import main
 from fastadasp.profiles.errors import DependencyError
 from golden_folder import CONFIG, SETTINGS, setting, write_golden
@@ -38,6 +38,10 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("golden") / "all"
     write_golden(folder)
     return folder
+
+
+def test_every_method_that_may_be_recorded_is() -> None:
+    assert [entry for entry in RECORDED if entry in {one["method"] for one in SETTINGS}] == list(RECORDED)
 
 
 @pytest.fixture(scope="module")

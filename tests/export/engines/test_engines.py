@@ -24,6 +24,7 @@ from fastadasp.export.options import BuildOptions, EngineOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles import Profile, ProfileError, load_profile
 from fastadasp.profiles.errors import EngineError
+from fastadasp.profiles.methods import VARIANTS
 from fastadasp.runtime.artifact.artifact import open_artifact
 from fastadasp.runtime.artifact.engines import Machine, plan_name
 
@@ -44,6 +45,12 @@ METHODS = {
     "random-evict-kept": ({"method": "random_evict", "positions": "kept"}, {"EvictTokens": 2}),
 }
 """Profile -> its settings, and the plugins of each layer that reduces: one more where positions are kept."""
+
+
+def test_every_method_that_an_engine_can_have_is_built():
+    profiles = [Profile(name, **settings, ratio=Fraction(1, 2)) for name, (settings, _) in METHODS.items()]
+    built = [profile.traits for profile in profiles]
+    assert all(method in built for method in VARIANTS.values() if method.meets_targets)
 
 
 @pytest.fixture(scope="module")

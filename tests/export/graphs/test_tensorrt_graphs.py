@@ -25,22 +25,19 @@ from fastadasp.plugins.causal_attention.reference import causal_attention
 from fastadasp.plugins.evict_tokens.reference import evict_tokens
 from fastadasp.plugins.merge_tokens.reference import merge_edges, merge_tokens
 from fastadasp.profiles import Profile
+from fastadasp.profiles.methods import VARIANTS
 from fastadasp.profiles.signature import cache_names
 
 AUDIO_ROWS = 37
-METHODS = {
-    "weighted": {"method": "weighted_merge"},
-    "average": {"method": "average_merge"},
-    "random-merge": {"method": "random_merge"},
-    "random-evict": {"method": "random_evict"},
+COMPACT = {
+    **{name: {"method": m.name, **m.settings} for name, m in VARIANTS.items() if m.meets_targets},
     "random-evict-bos": {"method": "random_evict", "include_audio_bos": True},
     "random-merge-bos": {"method": "random_merge", "include_audio_bos": True},
-    "fastv": {"method": "fastv"},
-    "fastv-last": {"method": "fastv", "fastv_score": "last_query"},
 }
-SCORED = ("weighted", "fastv", "fastv-last")
+SCORED = ("weighted_merge", "fastv", "fastv_last_query")
 OTHER_SCALE = 1 / 11  # that of a tiny model is 1 / 4
-SITES = METHODS | {f"{name}-kept": {**method, "positions": "kept"} for name, method in METHODS.items()}
+SITES = COMPACT | {f"{name}-kept": {**method, "positions": "kept"} for name, method in COMPACT.items()}
+"""Every method whose lengths a backend can tell from shapes, under any name."""
 
 
 def reducer(name, reference):

@@ -11,13 +11,12 @@ from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import audio_rows, resolve_for
 from fastadasp.export.studies.compare.grid import comparison_grid
-from fastadasp.export.studies.compare.methods import COMPARED_METHODS
 from fastadasp.export.studies.compare.options import CompareOptions
 from fastadasp.export.studies.compare.unmet import at_most
 from fastadasp.export.studies.reference_request import ReferenceRequest, mean_request
 from fastadasp.profiles.errors import ProfileError, RequestError
 from fastadasp.profiles.flops import flops_reduction
-from fastadasp.profiles.keys import METHODS
+from fastadasp.profiles.methods import METHODS, VARIANTS
 from fastadasp.profiles.schedule import SCHEDULES
 
 SECONDS, TEXT_ROWS = Fraction(17, 5), 7
@@ -49,8 +48,8 @@ def reductions(row, model, reference):
 
 
 def test_every_method_has_a_row_under_every_schedule_that_it_can_have(grid):
-    assert {row.method.method for row in grid} == set(METHODS) - {"full"}
-    assert len(grid) == (len(COMPARED_METHODS) - 1) * len(SCHEDULES) + 1
+    assert {row.method.name for row in grid} == set(METHODS) - {"full"}
+    assert len(grid) == (len(VARIANTS) - 1) * len(SCHEDULES) + 1
     assert [row.label for row in grid][-1] == "H2O, constant"
     names = [profile.name for row in grid for cell in row.cells for profile in cell.profiles]
     assert len(set(names)) == len(names)
@@ -82,7 +81,7 @@ def test_positions_are_those_asked_for_but_for_methods_of_caches(model, referenc
 
 
 def test_both_scores_of_fastv_are_compared(grid):
-    scores = {row.name: row.cells[0].profiles[0].fastv_score for row in grid if row.method.method == "fastv"}
+    scores = {row.name: row.cells[0].profiles[0].fastv_score for row in grid if row.method.name == "fastv"}
     assert scores == {"fastv": "all_queries", "fastv_last_query": "last_query"}
 
 
