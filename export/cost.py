@@ -16,7 +16,6 @@ from ..profiles.flops import (
 )
 from ..profiles.profile import Profile
 from .checkpoint.checkpoint import Checkpoint
-from .graphs.reduction import needs_mass
 from .model.families.family import load_model
 from .model.fit import audio_rows, resolve_for
 
@@ -55,7 +54,7 @@ class ProfileCost:
     @property
     def scoring_flops(self) -> int:
         """What the column sums cost beside a fused attention; not part of `flops`."""
-        if not needs_mass(self.resolved.profile):
+        if not self.resolved.profile.traits.sums.over_all_queries:
             return 0
         merging = (self.layers[layer].attention_rows for layer in self.resolved.merging_layers)
         return sum(scoring_flops(self.dims, rows) for rows in merging)

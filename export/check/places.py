@@ -13,6 +13,7 @@ import onnx
 from ...plugins.evict_cache.op import EVICT_CACHE
 from ...profiles import signature as sig
 from ...profiles.flops import DecoderDims
+from ..graphs.reduction import REDUCERS
 from ..model.families.reference import ModuleNames, TransformersReference
 from .graphs import DECODE, ENCODER, GraphName
 
@@ -55,7 +56,7 @@ READ_BY = {"reduce": "mlp_norm"}
 
 TAPPED_OPS = {
     *("Gemm", "LayerNormalization", "RMSNormalization", "SkipSimplifiedLayerNormalization"),
-    *("GatedMLP", "MergeTokens", "MergeEdges", "MergePairs", "EvictTokens", EVICT_CACHE),
+    *("GatedMLP", *(reducer.op_type for reducer in REDUCERS.values())),
 }
 """Ops whose first output is the part that their name says."""
 

@@ -50,8 +50,8 @@ def _layer(g: Graph, lowering: Lowering, spec: EncoderSpec, layer: EncoderLayer,
     y = g.layer_norm(x, layer.attn_norm, spec.norm_eps, f"{name}/attn_norm")
     parts = {"q_proj": layer.query, "k_proj": layer.key, "v_proj": layer.value}
     q, k, v = (g.linear(y, linear, f"{name}/attn/{part}") for part, linear in parts.items())
-    y = lowering.full_attention(g, f"{name}/attn", spec.num_heads, q, k, v)
-    y = g.linear(g.shaped(y, (ENCODER_ROWS, spec.hidden_size)), layer.output, f"{name}/attn/out_proj")
+    attended = lowering.full_attention(g, f"{name}/attn", spec.num_heads, q, k, v)
+    y = g.linear(g.shaped(attended, (ENCODER_ROWS, spec.hidden_size)), layer.output, f"{name}/attn/out_proj")
     x = g.op("Add", x, y, name=f"{name}/attn")
     y = g.layer_norm(x, layer.mlp_norm, spec.norm_eps, f"{name}/mlp_norm")
     y = g.op("Gelu", g.linear(y, layer.fc1, f"{name}/mlp/fc1"), name=f"{name}/mlp")

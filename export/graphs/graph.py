@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
-from ...plugins.body import DOMAIN, DOMAIN_VERSION, IR_VERSION, OPSET, Body, Dim, value
+from ...plugins.body import DOMAIN, DOMAIN_VERSION, IR_VERSION, OPSET, Body, Dim, Value, value
 from ...profiles.signature import ACTIVATION, TensorSpec
 from ..checkpoint.checkpoint import Tensor
 from ..checkpoint.precision import FP32, Precision
@@ -30,10 +30,10 @@ class Graph(Body):
         self._shapes: list[onnx.ValueInfoProto] = []
         self._weights: dict[str, onnx.TensorProto] = {}
 
-    def input(self, spec: TensorSpec) -> str:
+    def input(self, spec: TensorSpec) -> Value:
         """Declare an input."""
         self._inputs.append(value(spec.name, self._type(spec), spec.axes))
-        return spec.name
+        return Value(spec.name)
 
     def output(self, spec: TensorSpec) -> None:
         """Declare an output; a node of that output name must exist."""
@@ -42,40 +42,40 @@ class Graph(Body):
     def _type(self, spec: TensorSpec) -> int:
         return self.precision.onnx_type if spec.dtype == ACTIVATION else DTYPES[spec.dtype]
 
-    def shaped(self, name: str, shape: Sequence[Dim], dtype: int | None = None) -> str:
+    def shaped(self, name: str, shape: Sequence[Dim], dtype: int | None = None) -> Value:
         """Annotate a value with its shape, where shape inference cannot tell it; activations by default."""
         self._shapes.append(value(name, dtype or self.precision.onnx_type, shape))
-        return name
+        return Value(name)
 
-    def number(self, data: Any) -> str:
+    def number(self, data: Any) -> Value:
         """A constant in the number format of the graph."""
         return self.const(data, self.precision.numpy_type)
 
-    def to_activation(self, x: str) -> str:
+    def to_activation(self, x: str) -> Value:
         """A float32 value in the number format of the graph."""
-        return x if self.precision is FP32 else self.op("Cast", x, to=self.precision.onnx_type)
+        return Value(x) if self.precision is FP32 else self.op("Cast", x, to=self.precision.onnx_type)
 
-    def to_float(self, x: str) -> str:
+    def to_float(self, x: str) -> Value:
         """An activation in float32."""
-        return x if self.precision is FP32 else self.op("Cast", x, to=TensorProto.FLOAT)
+        return Value(x) if self.precision is FP32 else self.op("Cast", x, to=TensorProto.FLOAT)
 
-    def weight(self, tensor: Tensor) -> str:
+    def weight(self, tensor: Tensor) -> Value:
         """The initializer of a checkpoint tensor."""
         if tensor.name not in self._weights:
             self._weights[tensor.name] = _external(tensor, self.store, self.precision)
-        return tensor.name
+        return Value(tensor.name)
 
-    def linear(self, x: str, linear: Linear, name: str, **output: Any) -> str:
+    def linear(self, x: str, linear: Linear, name: str, **output: Any) -> Value:
         """y = x W^T + b for rows x."""
         bias = [self.weight(linear.bias)] if linear.bias else []
         return self.op("Gemm", x, self.weight(linear.weight), *bias, name=name, transB=1, **output)
 
-    def layer_norm(self, x: str, norm: LayerNorm, eps: float, name: str) -> str:
+    def layer_norm(self, x: str, norm: LayerNorm, eps: float, name: str) -> Value:
         """Layer normalisation over the last axis."""
         weights = self.weight(norm.weight), self.weight(norm.bias)
         return self.op("LayerNormalization", x, *weights, name=name, axis=-1, epsilon=eps)
 
-    def rms_norm(self, x: str, weight: Tensor, eps: float, name: str) -> str:
+    def rms_norm(self, x: str, weight: Tensor, eps: float, name: str) -> Value:
         """Root-mean-square normalisation over the last axis."""
         return self.op("RMSNormalization", x, self.weight(weight), name=name, axis=-1, epsilon=eps)
 

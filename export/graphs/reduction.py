@@ -1,106 +1,209 @@
-"""One reduction site: from the rows after attention to fewer rows, for every method that removes rows."""
+"""Reductions: the op of each method and what goes into it, and what is left of the rows of a layer.
+
+A new method is a line of `REDUCERS`; a new op also needs what the lowerings make of it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Protocol
 
 import numpy as np
 
+from ...plugins.body import FLOAT, Value
+from ...plugins.evict_cache.op import EVICT_CACHE
 from ...plugins.evict_tokens.op import EVICT_TOKENS
 from ...plugins.merge_tokens.op import MERGE_EDGES, MERGE_PAIRS, MERGE_TOKENS
 from ...profiles.flops import DecoderDims
+from ...profiles.methods import Sums
 from ...profiles.profile import Profile, layer_seed
 from .graph import Graph
-from .lowering.lowering import Cut, Lowering, Span
+from .lowering.lowering import Cut, Lowering, SpanValues
+from .positions import Angles, Rotary, earlier
 
 
 @dataclass(frozen=True)
-class Site:
-    """Values of one layer at the moment of its reduction, by name."""
+class Attended:
+    """What there is right after the attention of a layer, for a reduction to look at."""
 
-    name: str  # node name prefix, such as /layers.3/reduce
-    layer: int
+    output: Value  # (rows, heads * head_dim)
+    query: Value  # (rows, heads * head_dim), rotated
+    key: Value  # in KV layout, rotated
+    sums: Value | None = None  # over all query rows: (rows,) or (kv_heads, rows), if the method asks for them
+
+
+@dataclass(frozen=True)
+class SiteValues:
+    """One reduction of a graph; what its method asks for is appended when it is asked for."""
+
+    g: Graph
+    lowering: Lowering
+    profile: Profile
     dims: DecoderDims
-    query: str  # (rows, heads * head_dim), rotated
-    key: str  # in KV layout, rotated
-    mass: str | None  # (rows,), where the method asks for column sums
-    span: Span
-    length: str  # rows of the span as they reach this layer, int64 of shape (1,)
+    layer: int
+    attended: Attended
+    cut: Cut
+
+    @property
+    def name(self) -> str:
+        """What its node names begin with."""
+        return f"/layers.{self.layer}/reduce"
+
+    @property
+    def keys(self) -> Value:
+        """Rotated keys in KV layout."""
+        return self.attended.key
+
+    def of_span(self, x: Value, axis: int = 0) -> Value:
+        """The part of an axis of rows that may be reduced."""
+        start = self.cut.span.start
+        return self.g.slice(x, start, self.g.op("Add", start, self.cut.length), axis)
+
+    def sums(self) -> Value:
+        """The attention that rows receive, as the profile's method sums it: (rows,) or (kv_heads, rows)."""
+        if self.profile.traits.sums is Sums.LAST_QUERY:
+            query, key, name = self.attended.query, self.attended.key, f"{self.name}/score"
+            return Value(self.lowering.last_query_mass(self.g, name, self.dims, query, key))
+        assert self.attended.sums is not None
+        return self.attended.sums
+
+    def sums_of_span(self) -> Value:
+        """The same of the rows that may be reduced: (length,) or (kv_heads, length)."""
+        return self.of_span(self.sums(), axis=int(self.profile.traits.sums is Sums.BY_HEAD))
+
+    def ones(self) -> Value:
+        """The same weight for each row: (rows,)."""
+        return self.g.op("Expand", self.g.const([1.0], np.float32), self.g.dim(self.keys, 1))
+
+    def random_rows(self) -> Value:
+        """A random score for each row of the span: (length,)."""
+        return self._random(self.cut.length)
+
+    def random_edges(self) -> Value:
+        """A random score for each pair of neighbours in the span: (length - 1,)."""
+        return self._random(self.g.op("Sub", self.cut.length, self.g.ints(1)))
+
+    def _random(self, count: Value) -> Value:
+        """Scores that differ from layer to layer, the same on every run."""
+        seed = layer_seed(self.profile, self.layer)
+        return Value(self.lowering.random_score(self.g, f"{self.name}/score", count, seed))
 
 
-def needs_mass(profile: Profile) -> bool:
-    """Whether the method reads the column sums over all query rows."""
-    always = profile.method in ("weighted_merge", "random_merge", "h2o")
-    return always or (profile.method == "fastv" and profile.fastv_score == "all_queries")
+@dataclass(frozen=True)
+class Reducer:
+    """How a method reduces: its op, and the inputs of the op beside what is reduced."""
+
+    op_type: str
+    inputs: Callable[[SiteValues], list[Value]]
+
+    def choose(self, site: SiteValues) -> Choice:
+        """Append what decides which rows go."""
+        return Choice(site, self.op_type, self.inputs(site))
 
 
-def reduce_rows(
-    g: Graph, lowering: Lowering, profile: Profile, ratio: Fraction, site: Site, hidden: str, places: str = ""
-) -> tuple[str, str, str]:
-    """Append the reduction; return the rows, the new length of the span, and the positions of the rows.
+@dataclass(frozen=True)
+class Choice:
+    """The rows that one reduction removes, whatever they are removed from."""
 
-    The count is floor(length * ratio) in exact int64 arithmetic. `places`, (rows, 1), where positions are
-    kept, goes the way of the rows: what is merged stands at the mean position, by the same weights.
-    """
-    removed = removed_rows(g, site.length, ratio, site.name)
-    op_type, inputs = REDUCERS[profile.method](g, lowering, profile, site)
-    cut = Cut(site.span, site.length, removed, ratio)
-    reduced = lowering.reduce(g, site.name, op_type, [hidden, *inputs], cut)
-    if profile.method == "a_tome":  # the length depends on the data
-        removed = g.op("Sub", g.dim(hidden, 0), g.dim(reduced, 0))
-    if places:
-        places = lowering.reduce(g, f"{site.name}/positions", op_type, [places, *inputs], cut)
-    return reduced, g.op("Sub", site.length, removed), places
+    site: SiteValues
+    op_type: str
+    inputs: list[Value]
+
+    def apply(self, name: str, *tensors: Value, outputs: Sequence[str] | int = 1) -> Value:
+        """Append the op on tensors that have these rows; the first of its outputs."""
+        site, inputs = self.site, [*tensors, *self.inputs]
+        return Value(site.lowering.reduce(site.g, name, self.op_type, inputs, site.cut, outputs))
 
 
-def removed_rows(g: Graph, length: str, ratio: Fraction, name: str) -> str:
-    """floor(length * ratio), int64 of shape (1,)."""
+REDUCERS: dict[str, Reducer] = {
+    "weighted_merge": Reducer(MERGE_TOKENS, lambda site: [site.keys, site.sums()]),
+    "average_merge": Reducer(MERGE_TOKENS, lambda site: [site.keys, site.ones()]),
+    "random_merge": Reducer(MERGE_EDGES, lambda site: [site.random_edges(), site.sums()]),
+    "a_tome": Reducer(MERGE_PAIRS, lambda site: [site.keys]),
+    "fastv": Reducer(EVICT_TOKENS, lambda site: [site.sums_of_span()]),
+    "random_evict": Reducer(EVICT_TOKENS, lambda site: [site.random_rows()]),
+    "h2o": Reducer(EVICT_CACHE, lambda site: [site.sums_of_span()]),
+}
+"""By the names of `METHODS`."""
+
+
+def removed_rows(g: Graph, length: Value, ratio: Fraction, name: str) -> Value:
+    """floor(length * ratio) in exact arithmetic, int64 of shape (1,)."""
     removed = g.op("Mul", length, g.ints(ratio.numerator))
     return g.op("Div", removed, g.ints(ratio.denominator), name=f"{name}/removed")
 
 
-def _weighted_merge(g: Graph, lowering: Lowering, profile: Profile, site: Site) -> tuple[str, list[str]]:
-    assert site.mass is not None
-    return MERGE_TOKENS, [site.key, site.mass]
+@dataclass(frozen=True)
+class LayerState:
+    """The rows on their way through the layers."""
+
+    rows: Value  # (rows, hidden_size)
+    branch: Value | None  # what the last half of a layer put out, where it is still to be added to the rows
+    length: Value  # rows of the span that are left, int64 of shape (1,)
+    positions: Value  # float32 (rows, 1), of the rows where positions are kept, else of the whole prompt
+    angles: Angles  # whose first ones are those of the rows
 
 
-def _average_merge(g: Graph, lowering: Lowering, profile: Profile, site: Site) -> tuple[str, list[str]]:
-    ones = g.op("Expand", g.const([1.0], np.float32), g.dim(site.key, 1))
-    return MERGE_TOKENS, [site.key, ones]
+class RowReduction(Protocol):
+    """What becomes of the rows between the attention of a layer and its MLP."""
+
+    def after_attention(self, state: LayerState, attended: Attended) -> LayerState:
+        """Append it; `state.branch` is the output of the attention."""
 
 
-def _random_merge(g: Graph, lowering: Lowering, profile: Profile, site: Site) -> tuple[str, list[str]]:
-    assert site.mass is not None
-    edges = g.op("Sub", site.length, g.ints(1))
-    return MERGE_EDGES, [_random(g, lowering, profile, site, edges), site.mass]
+class KeepRows:
+    """All rows go on."""
+
+    def after_attention(self, state: LayerState, attended: Attended) -> LayerState:
+        """Nothing is appended."""
+        return state
 
 
-def _a_tome(g: Graph, lowering: Lowering, profile: Profile, site: Site) -> tuple[str, list[str]]:
-    return MERGE_PAIRS, [site.key]
+@dataclass(frozen=True)
+class RemoveRows:
+    """Fewer rows go on, and close up: row i stands at position i."""
+
+    g: Graph
+    lowering: Lowering
+    profile: Profile
+    dims: DecoderDims
+    layer: int
+    ratio: Fraction
+    span: SpanValues
+
+    def after_attention(self, state: LayerState, attended: Attended) -> LayerState:
+        """Add the branch, then reduce."""
+        assert state.branch is not None
+        g, name = self.g, f"/layers.{self.layer}"
+        rows = g.op("Add", state.rows, state.branch, name=f"{name}/attn")
+        removed = removed_rows(g, state.length, self.ratio, f"{name}/reduce")
+        cut = Cut(self.span, state.length, removed, self.ratio)
+        site = SiteValues(g, self.lowering, self.profile, self.dims, self.layer, attended, cut)
+        choice = REDUCERS[self.profile.method].choose(site)
+        reduced = g.shaped(choice.apply(site.name, rows), (None, self.dims.hidden_size))
+        if self.profile.traits.is_data_dependent:
+            removed = g.op("Sub", g.dim(rows, 0), g.dim(reduced, 0))
+        return self._close_up(replace(state, rows=reduced, branch=None), choice, removed)
+
+    def _close_up(self, state: LayerState, choice: Choice, removed: Value) -> LayerState:
+        return replace(state, length=self.g.op("Sub", state.length, removed))
 
 
-def _fastv(g: Graph, lowering: Lowering, profile: Profile, site: Site) -> tuple[str, list[str]]:
-    mass = site.mass
-    if mass is None:
-        mass = lowering.last_query_mass(g, f"{site.name}/score", site.dims, site.query, site.key)
-    return EVICT_TOKENS, [g.slice(mass, site.span.start, g.op("Add", site.span.start, site.length), 0)]
+@dataclass(frozen=True)
+class RemoveRowsKeepPositions(RemoveRows):
+    """Fewer rows go on, and stay where they were; what is merged stands at the mean position.
 
+    Positions are reduced as the rows are, by the same weights, as a column of numbers.
+    """
 
-def _random_evict(g: Graph, lowering: Lowering, profile: Profile, site: Site) -> tuple[str, list[str]]:
-    return EVICT_TOKENS, [_random(g, lowering, profile, site, site.length)]
+    rotary: Rotary
 
-
-def _random(g: Graph, lowering: Lowering, profile: Profile, site: Site, count: str) -> str:
-    """Scores that differ from layer to layer, the same on every run."""
-    return lowering.random_score(g, f"{site.name}/score", count, layer_seed(profile, site.layer))
-
-
-REDUCERS = {
-    "weighted_merge": _weighted_merge,
-    "average_merge": _average_merge,
-    "random_merge": _random_merge,
-    "a_tome": _a_tome,
-    "fastv": _fastv,
-    "random_evict": _random_evict,
-}
+    def _close_up(self, state: LayerState, choice: Choice, removed: Value) -> LayerState:
+        g, name = self.g, choice.site.name
+        positions = g.shaped(choice.apply(f"{name}/positions", state.positions), (None, 1), FLOAT)
+        state = super()._close_up(state, choice, removed)
+        gone = g.op("Sub", self.span.length, state.length)
+        angles = self.rotary.angles(earlier(g, positions, gone), f"{name}/rope")
+        return replace(state, positions=positions, angles=angles)

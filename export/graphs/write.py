@@ -12,9 +12,10 @@ from ...profiles.flops import ResolvedProfile
 from ...runtime.artifact.engines import prefill_engine
 from ..checkpoint.weights import WeightStore
 from ..model.spec import SpeechModelSpec
-from .decoder import build_decode, build_prefill
+from .decode import build_decode
 from .encoder import build_encoder
 from .lowering.lowering import Lowering
+from .prefill import build_prefill
 
 ENCODER_FILE = "encoder.onnx"
 DECODE_FILE = "decode.onnx"

@@ -106,7 +106,7 @@ class _ChunkLoop:
 
     def append(
         self, b: Body, query: str, key: str, val: str, rows: str, chunks: str, padded: str, mass: bool
-    ) -> list[str]:
+    ) -> Sequence[str]:
         """The stacked chunk outputs (chunks * kv_heads, QUERY_CHUNK, width), after the column sums."""
         step = Body(f"{b.prefix}step_")
         head, start, end = self._bounds(step)

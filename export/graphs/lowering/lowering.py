@@ -9,6 +9,7 @@ from typing import Protocol
 
 import onnx
 
+from ....plugins.body import Value
 from ....profiles.flops import DecoderDims
 from ...checkpoint.checkpoint import Tensor
 from ...checkpoint.precision import Precision
@@ -16,7 +17,7 @@ from ..graph import Graph
 
 
 @dataclass(frozen=True)
-class Span:
+class SpanValues:
     """The audio rows that reductions work on, before the first of them.
 
     A backend that wants lengths as values takes `start` and `length`; one that wants them from shapes takes
@@ -24,8 +25,8 @@ class Span:
     ends `after` rows before the text after it, in every layer.
     """
 
-    start: str  # int64 of shape (1,)
-    length: str  # int64 of shape (1,)
+    start: Value  # int64 of shape (1,)
+    length: Value  # int64 of shape (1,)
     before: int
     after: int
 
@@ -34,9 +35,9 @@ class Span:
 class Cut:
     """How many rows one reduction removes, and where."""
 
-    span: Span
-    length: str  # rows of the span as they reach this layer, int64 of shape (1,)
-    removed: str  # int64 of shape (1,)
+    span: SpanValues
+    length: Value  # rows of the span as they reach this layer, int64 of shape (1,)
+    removed: Value  # int64 of shape (1,)
     ratio: Fraction
 
 
@@ -49,15 +50,15 @@ class Lowering(Protocol):
 
     name: str
     precision: Precision
-    takes_data_dependent_lengths: bool  # whether a tensor may be as long as its data make it (a_tome)
-    evicts_caches: bool  # whether each KV head of a cache may keep rows of its own (h2o)
+    takes_data_dependent_lengths: bool  # whether a tensor may be as long as its data make it
+    evicts_caches: bool  # whether each KV head of a cache may keep rows of its own
     domains: tuple[str, ...]  # opset domains beside the standard one and the project's
 
     def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:
         """Bodies of the ops that the encoder graph uses."""
 
-    def decoder_functions(self, dims: DecoderDims, evicts_caches: bool = False) -> list[onnx.FunctionProto]:
-        """Bodies of the ops that prefill and decode graphs use, that of cache eviction only if asked for."""
+    def decoder_functions(self, dims: DecoderDims, reduction: str | None = None) -> list[onnx.FunctionProto]:
+        """Bodies of the ops that prefill and decode graphs use, the op type `reduction` among them."""
 
     def full_attention(self, g: Graph, name: str, num_heads: int, query: str, key: str, value: str) -> str:
         """Bidirectional attention; all three are (rows, heads * head_dim)."""

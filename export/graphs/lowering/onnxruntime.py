@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import onnx
 
@@ -12,6 +12,7 @@ from ....plugins.causal_attention.op import LAST_QUERY_MASS
 from ....plugins.decode_attention import function as decode
 from ....plugins.decode_attention.op import DECODE_ATTENTION, LAST_ROW_ATTENTION
 from ....plugins.evict_cache import function as cache_eviction
+from ....plugins.evict_cache.op import EVICT_CACHE
 from ....plugins.evict_tokens import function as evict
 from ....plugins.full_attention import function as full
 from ....plugins.full_attention.op import FULL_ATTENTION
@@ -26,6 +27,10 @@ from ..graph import Graph
 from .lowering import Cut
 
 CONTRIB = "com.microsoft"
+RARE_BODIES: dict[str, Callable[[DecoderDims], onnx.FunctionProto]] = {
+    EVICT_CACHE: lambda dims: cache_eviction.evict_cache(dims.num_kv_heads, dims.head_dim)
+}
+"""Of reduction ops that are only in the graphs which use them."""
 
 
 class OnnxRuntimeLowering:
@@ -41,7 +46,7 @@ class OnnxRuntimeLowering:
         """Bodies of the ops that the encoder graph uses."""
         return [full.full_attention(num_heads, hidden_size // num_heads)]
 
-    def decoder_functions(self, dims: DecoderDims, evicts_caches: bool = False) -> list[onnx.FunctionProto]:
+    def decoder_functions(self, dims: DecoderDims, reduction: str | None = None) -> list[onnx.FunctionProto]:
         """Bodies of the ops that prefill and decode graphs use."""
         heads = dims.num_heads, dims.num_kv_heads, dims.head_dim
         return [
@@ -55,7 +60,7 @@ class OnnxRuntimeLowering:
             merge.random_score(),
             evict.evict_tokens(),
             mlp.gated_mlp(),
-            *([cache_eviction.evict_cache(*heads[1:])] if evicts_caches else []),
+            *(body(dims) for op_type, body in RARE_BODIES.items() if op_type == reduction),
         ]
 
     def full_attention(self, g: Graph, name: str, num_heads: int, query: str, key: str, value: str) -> str:

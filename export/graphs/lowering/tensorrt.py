@@ -45,7 +45,7 @@ class TensorRTLowering:
         """None: they would win over plugins."""
         return []
 
-    def decoder_functions(self, dims: DecoderDims, evicts_caches: bool = False) -> list[onnx.FunctionProto]:
+    def decoder_functions(self, dims: DecoderDims, reduction: str | None = None) -> list[onnx.FunctionProto]:
         """None: they would win over plugins."""
         return []
 

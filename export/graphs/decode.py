@@ -1,0 +1,77 @@
+"""The decode graph: one new row per beam, over any prefix, appended to the pool that all beams share."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from ...plugins.body import FLOAT, Value
+from ...profiles import signature as sig
+from ...profiles.kv_layout import ROWS_AXIS
+from ..checkpoint.weights import WeightStore
+from ..model.spec import DecoderLayer, DecoderSpec
+from .graph import Graph
+from .layers import DecoderLayers
+from .lowering.lowering import Lowering
+from .positions import Angles
+
+HIDDEN = -1e30  # added to the score of a pool row that a beam does not see
+
+
+def build_decode(spec: DecoderSpec, store: WeightStore, lowering: Lowering) -> onnx.ModelProto:
+    """One step of all beams over any prefix: KV lengths are dynamic in every layer."""
+    g = Graph("decode", store, lowering.precision)
+    signature = sig.decode_signature(spec.dims)
+    for tensor in signature.inputs:
+        g.input(tensor)
+    _Decode(g, spec, lowering).run()
+    for tensor in signature.outputs:
+        g.output(tensor)
+    return g.model(lowering.decoder_functions(spec.dims), lowering.domains)
+
+
+class _Decode(DecoderLayers):
+    """The step, layer by layer."""
+
+    def run(self) -> None:
+        """Append the whole step."""
+        g = self.g
+        table = g.weight(self.spec.embedding)
+        x, branch = g.op("Gather", table, sig.TOKEN_IDS, axis=0, name="/embed_tokens"), None
+        bias = self._bias()
+        for i, layer in enumerate(self.spec.layers):
+            x, normed = self.norm(x, branch, layer.attn_norm, f"/layers.{i}/attn_norm")
+            out = g.linear(self._attention(i, layer, normed, bias), layer.output, f"/layers.{i}/attn/o_proj")
+            x, normed = self.norm(x, out, layer.mlp_norm, f"/layers.{i}/mlp_norm")
+            branch = self.mlp(normed, layer, f"/layers.{i}/mlp")
+        assert branch is not None
+        self.scores(x, branch)
+
+    def _bias(self) -> Value:
+        """The pool mask as numbers to add to the scores: (beams, pool)."""
+        g = self.g
+        return g.op("Where", sig.POOL_MASK, g.const(0, np.float32), g.const(HIDDEN, np.float32))
+
+    def _attention(self, i: int, layer: DecoderLayer, normed: Value, bias: Value) -> Value:
+        g, name, dims, rotate = self.g, f"/layers.{i}/attn", self.dims, self.rotary.rotate
+        angles = self._angles_here(i)
+        query = rotate(self.query(normed, layer, name), dims.num_heads, angles, f"{name}/q")
+        key = rotate(self.key(normed, layer, name), dims.num_kv_heads, angles, f"{name}/k")
+        value = g.linear(normed, layer.value, f"{name}/v_proj")
+        pool = (
+            self._grow(sig.pool_key(i), self.cache_layout(key, f"{name}/new_key")),
+            self._grow(sig.pool_value(i), self.cache_layout(value, f"{name}/new_value")),
+        )
+        prefix = sig.prefix_key(i), sig.prefix_value(i)
+        out = self.lowering.decode_attention(g, name, dims, query, prefix, pool, bias)
+        return g.shaped(out, (sig.BEAMS, dims.query_width))
+
+    def _angles_here(self, i: int) -> Angles:
+        """Every beam stands at the same position: this layer's prefix length plus the step."""
+        g = self.g
+        position = g.op("Add", g.dim(sig.prefix_key(i), ROWS_AXIS), sig.STEP)
+        rows = g.op("Expand", g.op("Cast", position, to=FLOAT), g.dim(sig.TOKEN_IDS, 0))
+        return self.rotary.angles(rows, f"/layers.{i}/attn/rope")
+
+    def _grow(self, pool: str, rows: Value) -> Value:
+        return self.g.op("Concat", pool, rows, axis=ROWS_AXIS, outputs=[sig.grown(pool)])

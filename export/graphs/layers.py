@@ -1,0 +1,70 @@
+"""The parts of a decoder layer that prefill and decode step share, and the scores after the last one."""
+
+from __future__ import annotations
+
+from ...plugins.body import Value
+from ...profiles import signature as sig
+from ..checkpoint.checkpoint import Tensor
+from ..model.spec import DecoderLayer, DecoderSpec
+from .graph import Graph
+from .lowering.lowering import Lowering
+from .positions import Rotary
+
+
+class DecoderLayers:
+    """Appends layers to a graph; rows are (rows, width)."""
+
+    def __init__(self, g: Graph, spec: DecoderSpec, lowering: Lowering) -> None:
+        self.g, self.spec, self.dims, self.lowering = g, spec, spec.dims, lowering
+        self.rotary = Rotary(g, spec.dims.head_dim, spec.rope_theta)
+
+    def query(self, normed: Value, layer: DecoderLayer, name: str) -> Value:
+        """Query rows before their rotation, (rows, heads * head_dim), in the scale of the attention ops."""
+        query = self.g.linear(normed, layer.query, f"{name}/q_proj")
+        if self.spec.query_scale == 1:
+            return query
+        return self.g.op("Mul", query, self.g.number(self.spec.query_scale), name=f"{name}/q_scale")
+
+    def key(self, normed: Value, layer: DecoderLayer, name: str) -> Value:
+        """Key rows before their rotation: (rows, kv_heads * head_dim)."""
+        return self.g.linear(normed, layer.key, f"{name}/k_proj")
+
+    def cache_layout(self, x: Value, name: str, output: str | None = None) -> Value:
+        """Rows (rows, kv_heads * head_dim) in KV layout."""
+        g = self.g
+        split = g.reshape(x, -1, self.dims.num_kv_heads, self.dims.head_dim)
+        return g.op("Transpose", split, name=name, perm=[1, 0, 2], outputs=[output] if output else 1)
+
+    def norm(self, x: Value, branch: Value | None, weight: Tensor, name: str) -> tuple[Value, Value]:
+        """x + branch and its normalisation; without a branch, x itself."""
+        eps = self.spec.norm_eps
+        if branch is None:
+            return x, self.g.rms_norm(x, weight, eps, name)
+        total, normed = self.lowering.add_norm(self.g, name, x, branch, weight, eps)
+        shape = (None, self.dims.hidden_size)
+        return self.g.shaped(total, shape), self.g.shaped(normed, shape)
+
+    def mlp(self, x: Value, layer: DecoderLayer, name: str) -> Value:
+        """SwiGLU: down(silu(gate(x)) * up(x))."""
+        g = self.g
+        gate = g.linear(x, layer.gate, f"{name}/gate_proj")
+        up = g.linear(x, layer.up, f"{name}/up_proj")
+        gate = g.op("Mul", gate, g.op("Sigmoid", gate, name=name), name=name)
+        return g.linear(g.op("Mul", gate, up, name=f"{name}/gated"), layer.down, f"{name}/down_proj")
+
+    def scores(self, x: Value, branch: Value) -> None:
+        """Final norm and head; write the best logits, their ids and the log of the normaliser."""
+        g = self.g
+        _, normed = self.norm(x, branch, self.spec.final_norm, "/norm")
+        logits = g.to_float(g.linear(normed, self.spec.head, "/lm_head"))
+        g.ops("TopK", logits, sig.NUM_CANDIDATES, axis=-1, outputs=[sig.TOP_LOGITS, sig.TOP_IDS])
+        self._log_sum_exp(logits)
+
+    def _log_sum_exp(self, logits: Value) -> None:
+        """The log of the normaliser, around the best logit, which is at hand."""
+        g = self.g
+        best = g.slice(sig.TOP_LOGITS, g.ints(0), g.ints(1), 1)
+        shares = g.op("Exp", g.op("Sub", logits, best, name="/normaliser"), name="/normaliser")
+        total = g.op("ReduceSum", shares, g.ints(-1), keepdims=0, name="/normaliser")
+        best = g.op("Squeeze", best, g.ints(1))
+        g.op("Add", g.op("Log", total), best, name="/normaliser", outputs=[sig.LOG_SUM_EXP])

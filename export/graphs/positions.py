@@ -1,0 +1,73 @@
+"""Positions of rows, and the rotary angles that they make.
+
+Positions are left aligned in every layer: row i of a layer has position i, and a decode step continues
+from that layer's own cache length. So a layer's cache needs no record of what was merged before it. A cache
+that rows are evicted from holds its keys as many positions earlier, and so does a layer whose rows keep their
+positions while some are gone: distances are all that attention sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...plugins.body import FLOAT, Value
+from .graph import Graph
+
+
+@dataclass(frozen=True)
+class Angles:
+    """Rotary angles of some rows, each (1, rows, head_dim / 2)."""
+
+    cos: Value
+    sin: Value
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """The rotary embedding of a decoder."""
+
+    g: Graph
+    head_dim: int
+    theta: float
+
+    def angles(self, positions: Value, name: str) -> Angles:
+        """Angles at float32 positions, which reshape to (1, rows, 1)."""
+        g = self.g
+        exponents = np.arange(0, self.head_dim, 2, dtype=np.float32) / np.float32(self.head_dim)
+        frequencies = 1.0 / np.float32(self.theta) ** exponents
+        angle = g.op("Mul", g.reshape(positions, 1, -1, 1), g.const(frequencies, np.float32), name=name)
+        cos, sin = (g.op(function, angle, name=name) for function in ("Cos", "Sin"))
+        return Angles(g.to_activation(cos), g.to_activation(sin))
+
+    def rotate(self, x: Value, heads: int, angles: Angles, name: str) -> Value:
+        """Rows (rows, heads * head_dim), rotated."""
+        g = self.g
+        batched = g.op("Unsqueeze", x, g.ints(0))
+        rotated = g.op("RotaryEmbedding", batched, angles.cos, angles.sin, name=name, num_heads=heads)
+        return g.reshape(rotated, -1, heads * self.head_dim)
+
+    def first(self, angles: Angles, rows: Value) -> Angles:
+        """The first ones, as many as there are `rows`."""
+        g, count = self.g, self.g.dim(rows, 0)
+        cos, sin = (g.slice(table, g.ints(0), count, 1) for table in (angles.cos, angles.sin))
+        return Angles(cos, sin)
+
+    def last(self, angles: Angles) -> Angles:
+        """Those of the last row."""
+        g = self.g
+        cos, sin = (g.op("Gather", table, g.ints(-1), axis=1) for table in (angles.cos, angles.sin))
+        return Angles(cos, sin)
+
+
+def prompt_positions(g: Graph, rows: Value) -> Value:
+    """The positions of all rows of a prompt, as float32: (rows, 1)."""
+    last = g.op("Squeeze", g.dim(rows, 0), g.ints(0))
+    index = g.op("Cast", g.op("Range", g.const(0), last, g.const(1)), to=FLOAT)
+    return g.reshape(index, -1, 1)
+
+
+def earlier(g: Graph, positions: Value, by: Value) -> Value:
+    """Positions so far before `positions`; `by` is int64 of shape (1,)."""
+    return g.op("Sub", positions, g.op("Cast", by, to=FLOAT))
