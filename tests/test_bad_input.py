@@ -28,7 +28,7 @@ from fastadasp.export import pipeline
 from fastadasp.export.cli import main
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.artifact import artifact, hashing
-from fastadasp.runtime.artifact.manifest import FORMAT_VERSION, parse_manifest
+from fastadasp.runtime.artifact.manifest import MANIFEST_FORMAT, parse_manifest
 
 RATE = 16000
 SMALL, LARGE = 200_000, 20_000_000  # bytes; the tiny artifact lies in between
@@ -442,7 +442,7 @@ def test_missing_files_of_an_artifact_are_all_named(own_artifact: Path, clip: Pa
 def test_artifact_of_another_format_version(own_artifact: Path, version: int) -> None:
     edit(own_artifact / "manifest.json", format_version=version)
     line = fault("inspect", own_artifact)
-    read = f"this version of fastadasp-export reads {FORMAT_VERSION}"
+    read = f"this version of fastadasp-export reads {MANIFEST_FORMAT}"
     assert f"format version {version}, {read}; build the artifact again" in line
 
 

@@ -18,7 +18,7 @@ from ...profiles.errors import JournalError, OutputError
 from .answers import ClipAnswers
 from .lock import lock
 
-FORMAT_VERSION = 2
+JOURNAL_FORMAT = 2
 KIND = "eval journal"
 RESTART = "go on with those, or start again with --restart"
 
@@ -33,7 +33,7 @@ class Journal:
 
     def __init__(self, stream: FileIO, path: Path, settings: Mapping[str, Any]) -> None:
         self._stream, self._path = stream, path
-        self._header = {"format_version": FORMAT_VERSION, "kind": KIND, "settings": settings}
+        self._header = {"format_version": JOURNAL_FORMAT, "kind": KIND, "settings": settings}
         self.answered = _answers(path, _whole_lines(stream), settings)
 
     @property
@@ -100,7 +100,7 @@ def _answers(path: Path, lines: list[bytes], settings: Mapping[str, Any]) -> dic
 
 
 def _check_settings(path: Path, header: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    if (header["format_version"], header["kind"]) != (FORMAT_VERSION, KIND):
+    if (header["format_version"], header["kind"]) != (JOURNAL_FORMAT, KIND):
         raise JournalError(f"journal {path} is none of this version; start again with --restart")
     then, now = header["settings"], json.loads(json.dumps(settings))
     if differ := [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]:

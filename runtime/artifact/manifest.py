@@ -15,7 +15,7 @@ from ...profiles.profile import parse_profile, profile_to_toml
 from ..audio.front_end import FrontEnd, front_end_from_json
 from .engines import Engines, engines_from_json
 
-FORMAT_VERSION = 4
+MANIFEST_FORMAT = 4
 FILE_NAME = "manifest.json"
 
 
@@ -117,7 +117,7 @@ class Manifest:
 
     def _content(self) -> dict[str, Any]:
         return {
-            "format_version": FORMAT_VERSION,
+            "format_version": MANIFEST_FORMAT,
             "family": self.family,
             "decoder": asdict(self.decoder),
             "front_end": asdict(self.front_end),
@@ -142,9 +142,9 @@ def parse_manifest(text: str, place: str) -> Manifest:
         version = content.pop("format_version")
     except (ValueError, KeyError, AttributeError, TypeError):
         raise ArtifactError(f"{place}: not an artifact manifest; build the artifact again") from None
-    if version != FORMAT_VERSION:
+    if version != MANIFEST_FORMAT:
         raise ArtifactError(
-            f"{place}: format version {version}, this version of fastadasp-export reads {FORMAT_VERSION}; "
+            f"{place}: format version {version}, this version of fastadasp-export reads {MANIFEST_FORMAT}; "
             "build the artifact again"
         )
     if content.pop("digest", None) != _digest({"format_version": version, **content}):

@@ -9,7 +9,7 @@ from ...profiles.flops import ResolvedProfile
 from ...profiles.signature import cache_names
 from ..artifact.artifact import Artifact
 from ..artifact.engines import Engines
-from ..artifact.manifest import FORMAT_VERSION, Manifest
+from ..artifact.manifest import MANIFEST_FORMAT, Manifest
 from .tables import Section, columns
 from .units import ABSENT, ranges, seconds, size
 
@@ -31,7 +31,7 @@ def artifact_sections(artifact: Artifact, verified: str) -> Iterator[Section]:
 def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     decoder, mel = manifest.decoder, manifest.front_end.log_mel
     dims = decoder.dims
-    yield "family", f"{manifest.family}, {manifest.precision}, format version {FORMAT_VERSION}"
+    yield "family", f"{manifest.family}, {manifest.precision}, format version {MANIFEST_FORMAT}"
     yield "decoder", f"{dims.num_layers} layers, hidden {dims.hidden_size}, FFN {dims.intermediate_size}"
     yield "attention", f"{dims.num_heads} heads over {dims.num_kv_heads} KV heads of {dims.head_dim}"
     yield (
