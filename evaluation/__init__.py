@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     from .clips.read import read_clips
     from .evaluation import Evaluation, Failure, evaluate
     from .figures.scores import Figure, score
-    from .options import EvalOptions
+    from .options import Bootstrap, EvalOptions
 
 __all__ = [
+    "Bootstrap",
     "Clip",
     "ClipSet",
     "EvalOptions",
@@ -25,7 +26,7 @@ _MODULES = {
     **dict.fromkeys(("Clip", "ClipSet"), "clips.clip"),
     "read_clips": "clips.read",
     **dict.fromkeys(("Evaluation", "Failure", "evaluate"), "evaluation"),
-    "EvalOptions": "options",
+    **dict.fromkeys(("Bootstrap", "EvalOptions"), "options"),
     **dict.fromkeys(("Figure", "score"), "figures.scores"),
 }
 

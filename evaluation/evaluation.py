@@ -37,6 +37,18 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Run:
+    """Clips to be answered under the profiles of an artifact, and where the answers are kept."""
+
+    artifact: Path
+    clips: ClipSet
+    options: EvalOptions
+    journal: Path | None = None
+    restart: bool = False  # forget what the journal holds
+    verify: bool = False  # hash large weight files whole, too
+
+
+@dataclass(frozen=True)
 class Answered:
     """Clips with their answers, none of them measured yet."""
 
@@ -115,7 +127,7 @@ def evaluate(
         WorkerError: a worker process died.
         ImportError: a package of the metrics or of the backend is not installed.
     """
-    found = answer(artifact, clips, options, progress, journal=journal, restart=restart, verify=verify)
+    found = answer(Run(artifact, clips, options, journal, restart, verify), progress)
     scores = score_profiles(found.artifact.manifest, clips, found.answers, found.profiles, options)
     return Evaluation(
         found.artifact.identity(),
@@ -128,24 +140,16 @@ def evaluate(
     )
 
 
-def answer(
-    artifact: Path,
-    clips: ClipSet,
-    options: EvalOptions,
-    progress: Progress = lambda *_: None,
-    *,
-    journal: Path | None = None,
-    restart: bool = False,
-    verify: bool = False,
-) -> Answered:
-    """The first half of `evaluate`: answer the clips. Arguments and errors are the same."""
-    opened = open_artifact(artifact, full=verify)
+def answer(run: Run, progress: Progress = lambda *_: None) -> Answered:
+    """The first half of `evaluate`: answer the clips. Errors are the same."""
+    clips, options = run.clips, run.options
+    opened = open_artifact(run.artifact, full=run.verify)
     profiles = _profiles(opened, options)
     _load_metrics(clips, options)
     begun, digest = _environment(options), clips.digest()
-    job = Job(artifact, profiles, options.search, options.runtime)
+    job = Job(run.artifact, profiles, options.search, options.runtime)
     settings = _settings(opened, digest, job, begun)
-    with open_journal(journal, settings, restart=restart) if journal else nullcontext() as kept:
+    with open_journal(run.journal, settings, restart=run.restart) if run.journal else nullcontext() as kept:
         answers = {} if kept is None else dict(kept.answered)
         left = [clip for clip in clips.clips if clip.id not in answers]
         progress(STEP, len(answers), len(clips.clips))

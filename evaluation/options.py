@@ -17,6 +17,14 @@ _LEAST = {"resamples": 1, "seed": 0, "workers": 1}
 
 
 @dataclass(frozen=True)
+class Bootstrap:
+    """How often clips are drawn again for an interval; one seed draws the same clips every time."""
+
+    resamples: int = 1000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class EvalOptions:
     """How clips are answered and measured. Raises RequestError with every fault."""
 
@@ -24,9 +32,14 @@ class EvalOptions:
     search: SearchOptions = DEFAULT_SEARCH  # end tokens are the model's unless they are given
     runtime: RuntimeOptions = DEFAULT_RUNTIME  # without threads, the workers share the cores
     normalizer: str | None = None  # one of `NORMALIZERS`; that of the task if None
-    resamples: int = 1000
-    seed: int = 0
+    resamples: int = Bootstrap.resamples
+    seed: int = Bootstrap.seed
     workers: int = 1  # processes, each with the artifact loaded once
+
+    @property
+    def bootstrap(self) -> Bootstrap:
+        """How intervals are made."""
+        return Bootstrap(self.resamples, self.seed)
 
     def normalizer_for(self, task: str) -> str:
         """The name of the normaliser that the texts of a task go through."""

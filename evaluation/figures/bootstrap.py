@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..metrics.metric import Floats, Sample
+from ..options import Bootstrap
 
 PERCENTILES = (2.5, 97.5)
 LEAST_CLIPS = 2  # one clip does not vary
@@ -36,16 +37,17 @@ class Delta:
     p_value: float | None = None  # two-sided, of no difference
 
 
-def resampled(sample: Sample, resamples: int, seed: int) -> Floats | None:
+def resampled(sample: Sample, bootstrap: Bootstrap) -> Floats | None:
     """The figure of each resample: (resamples,). None where there is no value, or too few clips to draw."""
     if sample.statistics is None or sample.of_sums is None or len(sample.statistics) < LEAST_CLIPS:
         return None
-    return sample.of_sums(resampled_sums(sample.statistics, resamples, seed))
+    return sample.of_sums(resampled_sums(sample.statistics, bootstrap))
 
 
-def resampled_sums(statistics: Floats, resamples: int, seed: int) -> Floats:
+def resampled_sums(statistics: Floats, bootstrap: Bootstrap) -> Floats:
     """Sums over as many clips as there are, drawn with replacement: (clips, k) -> (resamples, k)."""
-    generator, clips = np.random.default_rng(seed), len(statistics)
+    resamples = bootstrap.resamples
+    generator, clips = np.random.default_rng(bootstrap.seed), len(statistics)
     rows = max(1, BLOCK // clips)
     sums = [
         _counts(generator, min(rows, resamples - start), clips) @ statistics

@@ -41,8 +41,7 @@ def score_profiles(
         {profile: [found.answers[profile].text for found in measured] for profile in profiles},
         languages=clips.languages,
         normalizer=options.normalizer,
-        resamples=options.resamples,
-        seed=options.seed,
+        bootstrap=options.bootstrap,
     )
     return tuple(_scores(manifest, profile, figures[profile], measured) for profile in profiles)
 

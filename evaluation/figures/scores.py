@@ -11,7 +11,10 @@ import numpy as np
 from ..metrics.metric import Floats, Metric, Sample
 from ..metrics.normalizers import NORMALIZERS
 from ..metrics.tasks import TASKS
+from ..options import Bootstrap
 from .bootstrap import Delta, Interval, delta, interval, resampled
+
+DEFAULT_BOOTSTRAP = Bootstrap()
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,16 @@ class Figure:
     reason: str = ""  # why there is no value
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """How texts become figures."""
+
+    task: str  # one of `TASKS`
+    languages: tuple[str, ...] = ()  # that the clips are in
+    normalizer: str | None = None  # one of `NORMALIZERS`; that of the task if None
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP
+
+
 Drawn = tuple[Sample, Floats | None]
 """A sample, and its value in each resample."""
 
@@ -36,8 +49,7 @@ def score(
     *,
     languages: Sequence[str] = (),
     normalizer: str | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
 ) -> dict[str, tuple[Figure, ...]]:
     """Measure systems on the same clips.
 
@@ -47,8 +59,7 @@ def score(
         hypotheses: system -> its answer to each clip; the first one is what the others are compared with.
         languages: that the clips are in.
         normalizer: one of `NORMALIZERS`; that of the task if None.
-        resamples: of the bootstrap.
-        seed: of the bootstrap; the same one draws the same clips.
+        bootstrap: how intervals are made.
 
     Returns:
         The figures of each system, without clips none.
@@ -56,15 +67,7 @@ def score(
     Raises:
         ImportError: a package of the metrics is not installed.
     """
-    drawn = draw(
-        task,
-        references,
-        hypotheses,
-        languages=languages,
-        normalizer=normalizer,
-        resamples=resamples,
-        seed=seed,
-    )
+    drawn = draw(Measurement(task, tuple(languages), normalizer, bootstrap), references, hypotheses)
     first = next(iter(drawn))
     return {
         system: tuple(
@@ -76,25 +79,19 @@ def score(
 
 
 def draw(
-    task: str,
-    references: Sequence[Sequence[str]],
-    hypotheses: Mapping[str, Sequence[str]],
-    *,
-    languages: Sequence[str],
-    normalizer: str | None,
-    resamples: int,
-    seed: int,
+    measurement: Measurement, references: Sequence[Sequence[str]], hypotheses: Mapping[str, Sequence[str]]
 ) -> dict[str, tuple[Drawn, ...]]:
     """The first half of `score`: the metrics of each system, and their values over the same resamples."""
-    normalize = NORMALIZERS[normalizer or TASKS[task].normalizer].load()
-    measure = TASKS[task].measure_for(languages)
+    task = TASKS[measurement.task]
+    normalize = NORMALIZERS[measurement.normalizer or task.normalizer].load()
+    measure = task.measure_for(measurement.languages)
     if not references:
         return dict.fromkeys(hypotheses, ())
     accepted = [[normalize(text) for text in texts] for texts in references]
 
     def drawn(texts: Sequence[str]) -> tuple[Drawn, ...]:
         samples = measure([normalize(text) for text in texts], accepted)
-        return tuple((sample, resampled(sample, resamples, seed)) for sample in samples)
+        return tuple((sample, resampled(sample, measurement.bootstrap)) for sample in samples)
 
     return {system: drawn(texts) for system, texts in hypotheses.items()}
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from ....evaluation.answers.answers import ClipAnswers
 from ....evaluation.clips.clip import Clip, ClipSet
-from ....evaluation.evaluation import Answered, Progress, answer
-from ....evaluation.figures.scores import draw
+from ....evaluation.evaluation import Answered, Progress, Run, answer
+from ....evaluation.figures.scores import Measurement, draw
 from ....evaluation.metrics.metric import Metric
 from ....profiles.profile import Profile
 from ....runtime.artifact.manifest import Manifest
@@ -118,7 +118,7 @@ def _answer(
             progress(step, before * total + done, len(groups) * total)
 
         settings = replace(options.evaluation, profiles=(FULL.name, *group))
-        yield answer(work / ARTIFACT, clips, settings, tick, journal=work / f"{i + 1}.journal.jsonl")
+        yield answer(Run(work / ARTIFACT, clips, settings, work / f"{i + 1}.journal.jsonl"), tick)
 
 
 def _merged(parts: Sequence[ClipAnswers]) -> ClipAnswers:
@@ -145,13 +145,9 @@ def _results(
     pairs = [(clip, found) for clip, found in zip(clips.clips, answers, strict=True) if found.is_complete]
     measured, settings = [found for _, found in pairs], options.evaluation
     drawn = draw(
-        clips.task,
+        Measurement(clips.task, clips.languages, settings.normalizer, settings.bootstrap),
         [clip.references for clip, _ in pairs],
         {name: [found.answers[name].text for found in measured] for name in manifest.profiles},
-        languages=clips.languages,
-        normalizer=settings.normalizer,
-        resamples=settings.resamples,
-        seed=settings.seed,
     )
 
     def result(profiles: Sequence[Profile]) -> CellResult:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fastadasp.evaluation.answers.answers import Answer, ClipAnswers, Cost
-from fastadasp.evaluation.figures.scores import draw, figure, mean_of
+from fastadasp.evaluation.figures.scores import Measurement, draw, figure, mean_of
+from fastadasp.evaluation.options import Bootstrap
 from fastadasp.export.studies.compare.cells import cell_result
 from fastadasp.export.studies.compare.kept_rows import achieved_reduction, mean_layer_rows
 from fastadasp.profiles.flops import DecoderDims, flops_reduction, prefill_flops, resolve
@@ -88,9 +89,8 @@ def test_a_shorter_cache_saves_no_prefill_flops():
     assert mean_layer_rows(["p"], measured) == (50, 50, 50, 50)
 
 
-def drawn(systems, resamples=200):
-    settings = {"languages": (), "normalizer": None, "resamples": resamples, "seed": 0}
-    return draw("asr", REFERENCES, systems, **settings)
+def drawn(systems):
+    return draw(Measurement("asr", bootstrap=Bootstrap(200)), REFERENCES, systems)
 
 
 def test_a_cell_of_several_seeds_is_their_mean_and_its_interval_that_of_the_mean():
@@ -111,9 +111,8 @@ def test_a_cell_of_one_run_is_that_run():
 
 
 def test_a_metric_that_has_no_value_has_no_mean():
-    (sample, _), *_ = draw(
-        "asr", [["!"]], {"a": ["x"]}, languages=(), normalizer="basic", resamples=9, seed=0
-    )["a"]
+    measurement = Measurement("asr", normalizer="basic", bootstrap=Bootstrap(9))
+    (sample, _), *_ = draw(measurement, [["!"]], {"a": ["x"]})["a"]
     assert sample.value is None
     assert mean_of([(sample, None), (sample, None)])[0].reason == sample.reason
 
