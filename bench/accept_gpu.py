@@ -12,15 +12,16 @@ import argparse
 import json
 import sys
 import tempfile
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from engine_build import SIZES
 from random_checkpoint import write_checkpoint
 from rich.console import Console
 from rich.table import Table
 
+from fastadasp.evaluation.results.files import result_text
 from fastadasp.export.check.check import check_artifact
 from fastadasp.export.check.options import CheckOptions, demo_clips
 from fastadasp.export.check.table import differences, verdict_sections
@@ -31,8 +32,9 @@ from fastadasp.profiles.errors import FastAdaSPError
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.artifact.artifact import open_artifact
 from fastadasp.runtime.artifact.manifest import FILE_NAME
-from fastadasp.runtime.benchmark.benchmark import Case, run_benchmark
+from fastadasp.runtime.benchmark.benchmark import run_benchmark
 from fastadasp.runtime.benchmark.options import BenchmarkOptions
+from fastadasp.runtime.benchmark.records import Benchmark, Case
 from fastadasp.runtime.tables.tables import console as plain_console
 from fastadasp.runtime.tables.tables import show
 from fastadasp.runtime.tensorrt.sessions import open_platform
@@ -65,10 +67,11 @@ def main() -> int:
         return 1
     for name in PRECISIONS:
         mark_verified(options.artifact / name, gpu.name)
-    result = latency(options.checkpoint, engines)
+    model, found = latency(options.checkpoint, engines)
+    result = {"gpu": gpu.name, "sm": gpu.sm, "model": model, **json.loads(result_text(found))}
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps({"gpu": gpu.name, "sm": gpu.sm, **result}, indent=1) + "\n")
-    print_table(result["cases"])
+    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    print_table(found.results)
     return 0
 
 
@@ -89,8 +92,8 @@ def mark_verified(folder: Path, gpu: str) -> None:
     (folder / FILE_NAME).write_text(verified.to_json(), "utf-8")
 
 
-def latency(checkpoint: Path | None, engines: EngineOptions) -> dict[str, Any]:
-    """The rows of the table, with all figures and the environment."""
+def latency(checkpoint: Path | None, engines: EngineOptions) -> tuple[str, Benchmark]:
+    """What was measured, and the rows of the table with all figures and the environment."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "artifact"
         if checkpoint is None:
@@ -99,19 +102,19 @@ def latency(checkpoint: Path | None, engines: EngineOptions) -> dict[str, Any]:
         build(source, folder, BuildOptions(LATENCY_PROFILES, engines=engines), print)
         found = run_benchmark(SpeechLM.load(folder, backend="tensorrt"), MATRIX)
     model = str(checkpoint) if checkpoint else "24 layers of width 1024, random weights"
-    return {"model": model, **found.to_json(), "cases": [asdict(case) for case in found.results]}
+    return model, found
 
 
-def print_table(cases: list[dict[str, Any]]) -> None:
+def print_table(cases: Sequence[Case]) -> None:
     """Medians, in the columns of the paper's table."""
     heads = ("beam", "audio s", "profile", "rows kept", "RTF", "prefill s", "decode s", "tokens/s")
     table = Table(*heads, title="Latency, medians; tokens/s = tokens of the hypothesis / decode latency")
-    for case in (Case(**case) for case in cases):
+    for case in cases:
         place = str(case.beams), f"{case.audio_seconds:g}", case.profile
         if case.skipped:
             table.add_row(*place, case.skipped)
             continue
-        medians = {name: (spread or {}).get("median") for name, spread in (case.figures or {}).items()}
+        medians = {name: spread.median for name, spread in (case.figures or {}).items() if spread}
         figures = (medians["rtf"], medians["prefill_ms"] / 1e3, medians["decode_ms"] / 1e3)
         kept = f"{100 * (case.kept_ratio or 0):.0f} %"
         row = (*(f"{figure:.3f}" for figure in figures), f"{medians['tokens_per_second']:.1f}")

@@ -11,15 +11,22 @@ order of the methods; the values themselves cannot be compared.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from fastadasp.evaluation.metrics.metric import Metric
+from fastadasp.evaluation.results.comparison import CellRecord, ComparisonResult, RowRecord
+from fastadasp.evaluation.results.figures import Measured
+from fastadasp.evaluation.results.files import read_results
+from fastadasp.evaluation.results.selection import LayerFigures, SelectionResult
+from fastadasp.runtime.environment import Environment
+from fastadasp.runtime.tables.units import in_percent
 
 ROOT = Path(__file__).parent.parent
 SETS = ROOT / "build/evaluation"
@@ -28,8 +35,6 @@ FINDINGS = Path(__file__).parent / "accuracy_findings.md"
 PAGE = ROOT / "docs/accuracy.md"
 PAPER = tomllib.loads((Path(__file__).parent / "paper_tables.toml").read_text("utf-8"))
 FLOPS = "10,20,30,40,50"
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,7 @@ def commands(workers: int) -> Iterator[tuple[Path, list[str]]]:
         )
     for table in TABLES:
         output = WORK / f"{table.name}.json"
-        layer = _read(SPARSE)["selected"] if table.is_sparse else 2
+        layer = _selection(SPARSE).selected if table.is_sparse else 2
         yield (
             output,
             [
@@ -163,21 +168,28 @@ def measure(workers: int) -> None:
 
 def page() -> str:
     """The content of docs/accuracy.md; a table without a result yet is named as missing."""
-    parts = [*TABLES, *LAYERS]
-    found = {part: _read(part) for part in parts if _path(part).is_file()}
-    missing = [part.title for part in parts if part not in found]
+    tables = {table: _comparison(table) for table in TABLES if _path(table).is_file()}
+    layers = {part: _selection(part) for part in LAYERS if _path(part).is_file()}
+    parts: tuple[Table | Layers, ...] = (*TABLES, *LAYERS)
+    missing = [part.title for part in parts if not _path(part).is_file()]
+    environments = [
+        *(one.environment for one in tables.values()),
+        *(one.environment for one in layers.values()),
+    ]
     lines = [
         "# What token reduction costs the demo model",
         "",
         *INTRODUCTION,
         "",
-        *_environment(next(iter(found.values()))),
+        *_environment(environments[0]),
         *(["", f"**Not measured yet**: {'; '.join(missing)}."] if missing else ()),
         "",
         *FINDINGS.read_text("utf-8").splitlines(),
     ]
-    for part, result in found.items():
-        lines += ["", *(_section(part, result) if isinstance(part, Table) else _layers(part, result))]
+    for table, compared in tables.items():
+        lines += ["", *_section(table, compared)]
+    for part, selected in layers.items():
+        lines += ["", *_layers(part, selected)]
     return "\n".join(lines) + "\n"
 
 
@@ -185,9 +197,14 @@ def _path(part: Table | Layers) -> Path:
     return WORK / f"{part.name}.json"
 
 
-def _read(part: Table | Layers) -> Json:
-    content: Json = json.loads(_path(part).read_text("utf-8"))
-    return content
+def _comparison(table: Table) -> ComparisonResult:
+    (file,) = read_results([_path(table)]).of(ComparisonResult)
+    return file.found
+
+
+def _selection(layers: Layers) -> SelectionResult:
+    (file,) = read_results([_path(layers)]).of(SelectionResult)
+    return file.found
 
 
 def _command(part: Table | Layers) -> Iterator[str]:
@@ -198,119 +215,110 @@ def _command(part: Table | Layers) -> Iterator[str]:
     yield "```"
 
 
-def _section(table: Table, found: Json) -> Iterator[str]:
+def _section(table: Table, found: ComparisonResult) -> Iterator[str]:
     yield f"## {table.title}"
     yield ""
     yield from _command(table)
-    reference = found["protocol"]["reference_audio_seconds"]
     yield ""
-    yield f"{found['clips']} questions; ratios solved for {reference:g} s of audio."
-    for metric in found["metrics"]:
-        if _figure(found["full"], metric) is None:
+    reference = found.protocol.reference_audio_seconds
+    yield f"{found.clips.measured} questions; ratios solved for {reference:g} s of audio."
+    for i, metric in enumerate(found.metrics):
+        full = found.full.figures[metric.name]
+        if full.value is None:
             continue
         yield ""
-        yield f"{metric['title']}, {metric['better']} is better; full model {_value(found['full'], metric)}"
+        yield f"{metric.title}, {metric.better}; full model {_value(metric, full)}"
         yield ""
-        yield from _rows(
-            found, metric, PAPER.get(table.paper or "") if metric == found["metrics"][0] else None
-        )
+        yield from _rows(found, metric, PAPER.get(table.paper or "") if i == 0 else None)
 
 
-def _rows(found: Json, metric: Json, paper: Json | None) -> Iterator[str]:
-    levels = [f"{level:g} %" for level in found["levels"]]
+def _rows(found: ComparisonResult, metric: Metric, paper: dict[str, Any] | None) -> Iterator[str]:
+    levels = [f"{in_percent(level)} %" for level in found.levels]
     yield _line("method", *levels, *([paper["table"]] if paper else ()))
     yield _line(*["---"] * (1 + len(levels) + bool(paper)))
-    for row in found["rows"]:
+    for row in found.rows:
         published = [_published(paper, row)] if paper else []
-        yield _line(row["label"], *(_cell(cell, metric) for cell in row["cells"]), *published)
+        yield _line(row.label, *(_cell(cell, metric) for cell in row.cells), *published)
 
 
-def _cell(cell: Json, metric: Json) -> str:
-    figure = _figure(cell, metric)
-    if figure is None:
-        return cell["unmet"] or "-"
-    text = _value(cell, metric)
-    change = figure["delta"] or {}
-    if change.get("low") is not None and not change["low"] <= 0 <= change["high"]:
+def _cell(cell: CellRecord, metric: Metric) -> str:
+    figure = cell.figures.get(metric.name)
+    if figure is None or figure.value is None:
+        return cell.unmet or "-"
+    text, change = _value(metric, figure), figure.delta
+    if change and change.low is not None and change.high is not None and not change.low <= 0 <= change.high:
         text += "\\*"
-    achieved = cell["achieved_flops_percent"]
-    if achieved and abs(achieved - cell["level"]) > 1:
-        text += f" (at {achieved:.0f} %)"
+    if cell.flops_reduction and abs(cell.achieved_percent - cell.percent) > 1:
+        text += f" (at {cell.achieved_percent:.0f} %)"
     return text
 
 
-def _value(result: Json, metric: Json) -> str:
-    """The figure with its interval, or with its deviation over seeds."""
-    figure = _figure(result, metric)
-    scale = 100 if metric["unit"] == "share" else 1
-    digits = 2 if metric["unit"] == "score" else 1
-
-    def show(value: float) -> str:
-        return f"{scale * value:.{digits}f}"
-
-    assert figure is not None
-    between = f" [{show(figure['low'])}, {show(figure['high'])}]" if figure["low"] is not None else ""
-    return show(figure["value"]) + between
+def _value(metric: Metric, figure: Measured) -> str:
+    """The figure with its interval."""
+    between = ""
+    if figure.low is not None and figure.high is not None:
+        between = f" [{_shown(metric, figure.low)}, {_shown(metric, figure.high)}]"
+    return _shown(metric, figure.value) + between
 
 
-def _figure(result: Json, metric: Json) -> Json | None:
-    figure: Json | None = result["figures"].get(metric["name"]) if result["figures"] else None
-    return None if figure is None or figure["value"] is None else figure
+def _shown(metric: Metric, value: float | None) -> str:
+    """A value as people read it; empty where there is none."""
+    digits = 2 if metric.unit == "score" else 1
+    return "" if value is None else f"{metric.scale * value:.{digits}f}"
 
 
-def _published(paper: Json, row: Json) -> str:
+def _published(paper: dict[str, Any], row: RowRecord) -> str:
     rows = paper["rows"]
-    found = rows.get(f"{row['method']} {row['schedule']}", rows.get(row["method"]))
+    found = rows.get(f"{row.method} {row.schedule}", rows.get(row.method))
     return " · ".join(f"{value:g}" for value in found) if found else ""
 
 
-def _layers(layers: Layers, found: Json) -> Iterator[str]:
+def _layers(layers: Layers, found: SelectionResult) -> Iterator[str]:
     """Table 6: transfer entropy of each layer beside the accuracy of a merge there."""
-    accuracy, levels = found["accuracy"], FLOPS.split(",")
-    metric = accuracy["metrics"][accuracy["metric"]]
+    accuracy = found.accuracy
+    assert accuracy is not None, "the command asks for it"
+    metric, levels = accuracy.metrics[0], accuracy.levels
     yield f"## Transfer entropy and accuracy, layer by layer: {layers.title}"
     yield ""
     yield from _command(layers)
     yield ""
-    full = _accuracy(accuracy["full"], metric, metric["name"])
+    full = _percent(metric, accuracy.full)
     yield (
-        f"{metric['title']} % under one merge in each layer, {_better(metric)} is better; full model {full}. "
-        f"Transfer entropy (TE) at 50 %. Layer {found['selected']} has the lowest. {layers.paper}".rstrip()
+        f"{metric.title} % under one merge in each layer, {metric.better}; full model {full}. "
+        f"Transfer entropy (TE) at 50 %. Layer {found.selected} has the lowest. {layers.paper}".rstrip()
     )
     yield ""
-    yield _line("layer", "TE", "rank", "first in", *(f"{level} %" for level in levels))
+    yield _line("layer", "TE", "rank", "first in", *(f"{in_percent(level)} %" for level in levels))
     yield _line(*["---"] * (4 + len(levels)))
-    for row in found["layers"]:
-        entropy = [row["infeasible"], "", ""]
-        if row["infeasible"] is None:
-            first = f"{100 * row['spread']['best']:.0f} %"
-            entropy = [f"{row['entropy']['transfer_entropy']:.2f}", str(row["rank"]), first]
-        values = row["accuracy"][metric["name"]]
-        yield _line(str(row["layer"]), *entropy, *(_accuracy(values, metric, level) for level in levels))
-    best = [str(accuracy["best"][level]) for level in levels]
+    for row in found.layers:
+        figures = (_percent(metric, row.accuracy.get(level, {})) for level in levels)
+        yield _line(str(row.layer), *_entropy(row), *figures)
+    best = [str(accuracy.best.get(level, "")) for level in levels]
     yield _line("the best layer", "", "", "", *best)
-    agreement = [accuracy["rank_correlation"][level]["rho"] for level in levels]
-    shown = ["" if rho is None else f"{rho:+.2f}" for rho in agreement]
+    agreement = (accuracy.rank_correlation.get(level) for level in levels)
+    shown = ["" if one is None or one.rho is None else f"{one.rho:+.2f}" for one in agreement]
     yield _line("rank correlation of TE with it", "", "", "", *shown)
     yield ""
     yield "*first in*: the share of resamples of the clips in which the layer has the lowest TE."
 
 
-def _better(metric: Json) -> str:
-    return "lower" if metric["lower_is_better"] else "higher"
+def _entropy(row: LayerFigures) -> tuple[str, str, str]:
+    """Transfer entropy, rank, and in which share of the resamples the layer is first."""
+    if row.entropy is None:
+        return row.infeasible or "", "", ""
+    first = "" if row.spread is None else f"{100 * row.spread.best:.0f} %"
+    return f"{row.entropy.transfer_entropy:.2f}", str(row.rank), first
 
 
-def _accuracy(values: Json, metric: Json, key: str) -> str:
-    """In percent; empty where the level cannot be met."""
-    found = values.get(key)
-    scale = 100 if metric["unit"] == "share" else 1
-    return "" if found is None or found["value"] is None else f"{scale * found['value']:.1f}"
+def _percent(metric: Metric, figures: Mapping[str, Measured]) -> str:
+    """The metric with one decimal; empty where the level cannot be met."""
+    found = figures.get(metric.name)
+    return "" if found is None or found.value is None else f"{metric.scale * found.value:.1f}"
 
 
-def _environment(found: Json) -> Iterator[str]:
-    machine = found["environment"]
-    libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
-    yield f"{machine['cpu']}, {machine['cores']} cores; Python {machine['python']}; {libraries}."
+def _environment(machine: Environment) -> Iterator[str]:
+    libraries = ", ".join(f"{name} {version}" for name, version in machine.libraries.items())
+    yield f"{machine.cpu}, {machine.cores} cores; Python {machine.python}; {libraries}."
 
 
 def _line(*cells: str) -> str:

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from fractions import Fraction
 from importlib.metadata import version
 from itertools import product
@@ -62,7 +63,7 @@ def main() -> None:
         write_checkpoint(folder / "checkpoint", SIZES)
         build_artifact(folder)
         for part in options.parts:
-            before = {**environment(THREADS), "peers": {name: version(name) for name in PEERS}}
+            before = {**asdict(environment(THREADS)), "peers": {name: version(name) for name in PEERS}}
             records = PARTS[part](folder, options)
             result[part] = {"environment": before, "runs": options.runs, "records": records}
     output.parent.mkdir(parents=True, exist_ok=True)

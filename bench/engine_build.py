@@ -9,6 +9,7 @@ import argparse
 import json
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def main() -> None:
         whole = time.perf_counter() - begin
     result = {
         "model": SIZES,
-        "environment": before,
+        "environment": asdict(before),
         "whole_build_s": round(whole, 1),
         **figures(manifest),
     }

@@ -20,8 +20,9 @@ from fastadasp.profiles import load_profile
 from fastadasp.runtime import GenerationResult, SpeechLM
 from fastadasp.runtime.artifact.manifest import Manifest
 from fastadasp.runtime.audio.read import load_audio
-from fastadasp.runtime.benchmark.benchmark import Case, run_benchmark
+from fastadasp.runtime.benchmark.benchmark import run_benchmark
 from fastadasp.runtime.benchmark.options import BenchmarkOptions
+from fastadasp.runtime.benchmark.records import Case
 from fastadasp.runtime.tables.artifact import engines_title
 
 HERE = Path(__file__).parent
@@ -156,7 +157,7 @@ def measure(model: SpeechLM) -> None:
     for case in benchmark.results:
         table.add_row(f"{case.audio_seconds:g} s", str(case.beams), case.profile, *_figures(case))
     console.print(table)
-    console.print(f"on {benchmark.environment['cpu']}, {benchmark.environment['cores']} cores")
+    console.print(f"on {benchmark.environment.cpu}, {benchmark.environment.cores} cores")
 
 
 def _figures(case: Case) -> tuple[str, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..profiles.errors import RequestError
 from ..runtime.artifact.artifact import Artifact, open_artifact
-from ..runtime.environment import environment
+from ..runtime.environment import Environment, environment
 from .answers.answers import ClipAnswers
 from .answers.journal import open_journal
 from .answers.workers import Job, answer_clips, usable_cores
@@ -55,7 +55,7 @@ class Answered:
     artifact: Artifact
     profiles: tuple[str, ...]  # in the order asked for
     clips_digest: str
-    environment: dict[str, Any]
+    environment: Environment
     answers: tuple[ClipAnswers, ...]  # of all clips, in their order
 
 
@@ -67,7 +67,7 @@ class Evaluation:
     clips: ClipSet
     clips_digest: str
     options: EvalOptions
-    environment: dict[str, Any]
+    environment: Environment
     answers: tuple[ClipAnswers, ...]  # of all clips, in their order
     profiles: tuple[ProfileScores, ...]  # in the order asked for
 
@@ -180,12 +180,12 @@ def _load_metrics(clips: ClipSet, options: EvalOptions) -> None:
     NORMALIZERS[options.normalizer_for(clips.task)].load()
 
 
-def _environment(options: EvalOptions) -> dict[str, Any]:
+def _environment(options: EvalOptions) -> Environment:
     threads = options.runtime.threads or max(1, usable_cores() // options.workers)
-    return {**environment(threads, LIBRARIES), "workers": options.workers}
+    return replace(environment(threads, LIBRARIES), workers=options.workers)
 
 
-def _settings(artifact: Artifact, clips: str, job: Job, machine: dict[str, Any]) -> dict[str, Any]:
+def _settings(artifact: Artifact, clips: str, job: Job, machine: Environment) -> dict[str, Any]:
     """All that an answer depends on; metrics and normaliser may change over the same answers."""
     return {
         "artifact": artifact.manifest.digest,
@@ -193,5 +193,5 @@ def _settings(artifact: Artifact, clips: str, job: Job, machine: dict[str, Any])
         "profiles": list(job.profiles),
         "search": asdict(job.search),
         **job.runtime.recorded(),
-        "libraries": {name: it for name, it in machine["libraries"].items() if name not in LIBRARIES},
+        "libraries": {name: it for name, it in machine.libraries.items() if name not in LIBRARIES},
     }

@@ -9,11 +9,9 @@ from ..runtime.tables.tables import Section, columns
 from ..runtime.tables.units import ABSENT, percent
 from .evaluation import Evaluation, Failure
 from .figures.bootstrap import FEW_CLIPS, LEAST_CLIPS, Interval
-from .figures.loss import SCALE
 from .figures.scores import Figure
-from .metrics.metric import POINTS, SCORE, SHARE, Metric
+from .metrics.metric import Metric
 
-DECIMALS = {SHARE: 2, POINTS: 2, SCORE: 3}
 LEGEND = "FLOPs: of the prefill, at the mean length; cut off: by max_new_tokens"
 
 
@@ -47,14 +45,14 @@ def _metric(evaluation: Evaluation, index: int) -> Section:
     table = columns("profile", metric.title + unit(metric), "95 %", "delta", "95 %", "p", gap=2)
     for scores in evaluation.profiles:
         table.add_row(scores.profile, *_cells(scores.figures[index]))
-    title = f"{metric.title}, {'lower' if metric.lower_is_better else 'higher'} is better"
+    title = f"{metric.title}, {metric.better}"
     compared = f"; delta: less that of {first.profile}" if len(evaluation.profiles) > 1 else ""
     return Section(title + compared, table, f"by {metric.made_by}")
 
 
 def unit(metric: Metric) -> str:
     """What stands behind the title of a metric."""
-    return " %" if metric.unit == SHARE else ""
+    return f" {metric.sign}" if metric.sign else ""
 
 
 def _cells(figure: Figure) -> tuple[str, ...]:
@@ -68,7 +66,7 @@ def _cells(figure: Figure) -> tuple[str, ...]:
 
 def number(metric: Metric, value: float | None, sign: str = "") -> str:
     """A figure as people read it; a sign of + shows that of positive ones."""
-    return ABSENT if value is None else f"{value * SCALE[metric.unit]:{sign}.{DECIMALS[metric.unit]}f}"
+    return ABSENT if value is None else f"{value * metric.scale:{sign}.{metric.decimals}f}"
 
 
 def interval(metric: Metric, found: Interval | None, sign: str = "") -> str:

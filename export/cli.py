@@ -14,6 +14,7 @@ from .commands.check import check
 from .commands.compare import compare
 from .commands.eval import evaluate
 from .commands.inspect import inspect
+from .commands.output import WORDS
 from .commands.plugins import plugins
 from .commands.profiles import profiles
 from .commands.report import report
@@ -36,6 +37,15 @@ class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names in the order they were added."""
         return list(self.commands)
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """The context of a run, which remembers the command line for the files that it leaves."""
+        words = tuple(args)
+        ctx = super().make_context(info_name, args, parent, **extra)
+        ctx.meta[WORDS] = words
+        return ctx
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command. Errors of the system name the file, those of the project all there is to know."""

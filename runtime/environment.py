@@ -6,11 +6,11 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 LIBRARIES = (
     *("fastadasp-export", "numpy", "onnxruntime", "onnxruntime-gpu", "tensorrt-rtx-cu13", "tensorrt"),
@@ -22,24 +22,40 @@ CLEAR = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
 
 
-def environment(threads: int, libraries: Iterable[str] = ()) -> dict[str, Any]:
-    """The environment as JSON takes it. What this platform does not tell is None.
+@dataclass(frozen=True)
+class Environment:
+    """Machine and moment. What this platform does not report is None."""
+
+    time_utc: str  # when the measurement began, as ISO 8601
+    cpu: str | None
+    cores: int | None
+    cores_usable: int | None  # by this process
+    threads: int | None  # of one run
+    load_average: tuple[float, ...] | None  # of the last 1, 5 and 15 minutes
+    platform: str
+    python: str
+    libraries: Mapping[str, str]  # distribution -> version
+    workers: int | None = None  # processes that share the clips of an evaluation
+
+
+def environment(threads: int, libraries: Iterable[str] = ()) -> Environment:
+    """What a measurement that begins now runs on.
 
     Args:
         threads: threads of one run; 0 for one per core.
         libraries: distributions whose versions matter beside those of the runtime.
     """
-    return {
-        "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cpu": cpu_model(),
-        "cores": os.cpu_count(),
-        "cores_usable": _usable_cores(),
-        "threads": threads or _usable_cores(),
-        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "libraries": {name: found for name in (*LIBRARIES, *libraries) if (found := _version(name))},
-    }
+    return Environment(
+        time_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        cpu=cpu_model(),
+        cores=os.cpu_count(),
+        cores_usable=_usable_cores(),
+        threads=threads or _usable_cores(),
+        load_average=os.getloadavg() if hasattr(os, "getloadavg") else None,
+        platform=platform.platform(),
+        python=platform.python_version(),
+        libraries={name: found for name in (*LIBRARIES, *libraries) if (found := _version(name))},
+    )
 
 
 def cpu_model() -> str | None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..metrics.metric import POINTS, SCORE, SHARE, Metric
+from ..metrics.metric import Metric
 from .bootstrap import Interval
 from .scores import Figure
-
-SCALE = {SHARE: 100.0, POINTS: 1.0, SCORE: 1.0}
 
 
 @dataclass(frozen=True)
@@ -30,4 +28,4 @@ def loss_of(figure: Figure) -> Loss | None:
 
 def badness(metric: Metric, value: float) -> float:
     """A value such that less is better, on the scale of a loss."""
-    return SCALE[metric.unit] * (value if metric.lower_is_better else -value) + 0.0  # and never -0.0
+    return metric.scale * (value if metric.lower_is_better else -value) + 0.0  # and never -0.0

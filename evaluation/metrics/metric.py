@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-SHARE, POINTS, SCORE = "share", "points", "score"
-"""Units: a share of 1, which people read in percent; points of 100, as BLEU has them; a plain number."""
+Unit = Literal["share", "points", "score"]
+"""A share of 1, which people read in percent; points of 100, as BLEU has them; a plain number."""
+SHARE: Final = "share"
+POINTS: Final = "points"
+SCORE: Final = "score"
 
 
 @dataclass(frozen=True)
@@ -19,9 +23,29 @@ class Metric:
 
     name: str  # in result files
     title: str  # for people
-    unit: str = SHARE
+    unit: Unit = SHARE
     lower_is_better: bool = False
     made_by: str = ""  # the code that computes it, with its settings
+
+    @property
+    def scale(self) -> float:
+        """What people read is a value times this."""
+        return 100.0 if self.unit == SHARE else 1.0
+
+    @property
+    def sign(self) -> str:
+        """What stands behind a value as people read it."""
+        return "%" if self.unit == SHARE else ""
+
+    @property
+    def decimals(self) -> int:
+        """Of a value as people read it."""
+        return 3 if self.unit == SCORE else 2
+
+    @property
+    def better(self) -> str:
+        """In which direction."""
+        return f"{'lower' if self.lower_is_better else 'higher'} is better"
 
 
 @dataclass(frozen=True)

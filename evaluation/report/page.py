@@ -9,8 +9,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .files.comparison import by_schedule
-from .files.result_files import Results
+from ...runtime.benchmark.records import Benchmark
+from ..results.comparison import ComparisonResult
+from ..results.evaluation import EvaluationResult
+from ..results.files import Result, ResultFile, Results
+from ..results.selection import SelectionResult
+from ..results.tuning import TuningResult
+from .comparison_parts import comparison_parts
 from .page_model import Section
 from .sections.accuracy import accuracy_section, latency_section
 from .sections.closing import failures_section, reading_section, sources_section
@@ -23,6 +28,7 @@ from .series_style import COLOURS, styles
 
 ASSETS = Path(__file__).parent / "assets"
 TITLE = "Accuracy and speed of reduced profiles"
+ORDER = (ComparisonResult, SelectionResult, EvaluationResult, Benchmark, TuningResult)
 INERT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 """Characters that could end a script element, as JSON may write them."""
 
@@ -48,28 +54,34 @@ def page(results: Results) -> str:
         policy=_policy(scripts),
         style=Markup((ASSETS / "page.css").read_text("utf-8")),
         scripts=[Markup(script) for script in scripts],
-        sources=results.sources,
+        sources=sources(results),
         sections=list(sections(results)),
     )
 
 
 def sections(results: Results) -> Iterator[Section]:
     """Those that there is something for."""
-    parts = [part for found in results.comparisons for part in by_schedule(found, len(COLOURS))]
+    comparisons = results.of(ComparisonResult)
+    parts = comparison_parts(comparisons, len(COLOURS))
     style = styles(row.label for part in parts for row in part.rows)
     found: Iterable[Section | None] = (
         accuracy_section(parts, style),
         latency_section(parts, style),
-        layer_rows_section(results.comparisons),
-        selection_section(results.selections),
-        profiles_section(results.evaluations),
-        latency_table_section(results.benchmarks),
-        tuning_section(results.tunings),
-        failures_section(results),
-        reading_section(results),
-        sources_section(results.sources),
+        layer_rows_section(comparisons),
+        selection_section(results.of(SelectionResult)),
+        profiles_section(results.of(EvaluationResult)),
+        latency_table_section(results.of(Benchmark)),
+        tuning_section(results.of(TuningResult)),
+        failures_section(sources(results)),
+        reading_section(sources(results)),
+        sources_section(sources(results)),
     )
     return (section for section in found if section is not None)
+
+
+def sources(results: Results) -> tuple[ResultFile[Result], ...]:
+    """All files in the order of their sections."""
+    return tuple(file for record in ORDER for file in results.files if isinstance(file.found, record))
 
 
 def script_json(value: Any) -> str:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .files.records import Estimate
+from ..results.figures import Estimate
 from .page_model import PlotlyFigure
 from .series_style import NEUTRAL
 

@@ -6,14 +6,26 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...runtime.tables.units import ABSENT
-from .files.records import Estimate, Measured, Metric
+from ..metrics.metric import Metric
+from ..results.figures import Estimate, Measured
 
 LISTED = 12  # entries of a list that are shown
 DEEPEST = 4  # objects within objects that are shown
+NOTHING = Measured(None)
+
+
+def figure_of(metric: Metric, figures: Mapping[str, Measured]) -> Measured:
+    """The figure of a metric as people read it; an empty one where it was not measured."""
+    return figures.get(metric.name, NOTHING).times(metric.scale)
+
+
+def heading(metric: Metric) -> str:
+    """Title and unit."""
+    return f"{metric.title}, {metric.sign}" if metric.sign else metric.title
 
 
 def value_text(metric: Metric, value: float | None, sign: str = "") -> str:
-    """A value of a metric, without its unit."""
+    """A value of a metric as people read it, without its unit."""
     return ABSENT if value is None else f"{value:{sign}.{metric.decimals}f}"
 
 

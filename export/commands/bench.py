@@ -10,7 +10,7 @@ import click
 from ...runtime.benchmark.options import BenchmarkOptions
 from .command import StrictCommand
 from .lists import INTEGERS, NAMES, REALS, each_once, list_option
-from .output import check_output, write_json
+from .output import check_output, write_result
 from .parameters import PATH, backend, load, onnxruntime_options
 from .progress import progress_bar
 
@@ -74,5 +74,5 @@ def bench(
         benchmark = run_benchmark(model, options, tick)
     show(console(), benchmark_sections(benchmark))
     if output is not None:
-        write_json(output, benchmark.to_json())
+        write_result(output, benchmark)
         click.echo(f"results in {output}", err=True)

@@ -12,7 +12,7 @@ from ..studies.compare.options import CompareOptions
 from .command import StrictCommand
 from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
 from .lists import NAMES, PERCENTS, each_once, list_option, rising
-from .output import check_output, write_json
+from .output import check_output, write_result
 from .parameters import (
     PATH,
     clip_options,
@@ -102,7 +102,7 @@ def compare(
     from ...evaluation.answers.work_folder import work_folder
     from ...runtime.tables.tables import console, show
     from ..studies.compare import comparison
-    from ..studies.compare.file import comparison_to_json
+    from ..studies.compare.result import comparison_result
     from ..studies.compare.table import comparison_sections
 
     with work_folder(output, restart=restart) as work:
@@ -110,7 +110,7 @@ def compare(
             found = comparison.compare(checkpoint, clips, options, work, tick)
         show(console(), comparison_sections(found, intervals=intervals))
         if output is not None:
-            write_json(output, comparison_to_json(found))
+            write_result(output, comparison_result(found))
             click.echo(f"results in {output}", err=True)
     ctx.exit(1 if found.failures else 0)
 

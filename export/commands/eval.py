@@ -10,7 +10,7 @@ import click
 from .command import StrictCommand
 from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
 from .lists import NAMES, each_once, list_option
-from .output import check_output, write_json
+from .output import check_output, write_result
 from .parameters import PATH, clip_options, clips_of, runtime_options, search_options
 from .progress import progress_bar
 
@@ -48,7 +48,7 @@ def evaluate(ctx: click.Context, /, artifact: Path, output: Path | None, **value
     require_metrics(clips.task, options)
     from ...evaluation import evaluation as accuracy
     from ...evaluation.answers.journal import journal_of
-    from ...evaluation.result_file import evaluation_to_json
+    from ...evaluation.result import evaluation_result
     from ...evaluation.table import evaluation_sections
     from ...runtime.tables.tables import console, show
 
@@ -65,7 +65,7 @@ def evaluate(ctx: click.Context, /, artifact: Path, output: Path | None, **value
         )
     show(console(), evaluation_sections(found))
     if output is not None and journal is not None:
-        write_json(output, evaluation_to_json(found))
+        write_result(output, evaluation_result(found))
         journal.unlink()
         click.echo(f"results in {output}", err=True)
     ctx.exit(1 if found.failures else 0)

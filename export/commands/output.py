@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+import click
 
 from ...profiles.errors import OutputError
 
 PROFILE_SUFFIX = ".toml"
 
+if TYPE_CHECKING:
+    from ...evaluation.results.files import Result
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON whole or not at all.
+WORDS = "fastadasp.words"
+"""Where the context of a run keeps the words of its command line."""
+
+
+def command_line() -> str:
+    """The command line of this run, quoted so that a shell takes it."""
+    from ...evaluation.results.files import PROGRAM
+
+    words: tuple[str, ...] = click.get_current_context().meta[WORDS]
+    return shlex.join((PROGRAM, *words))
+
+
+def write_result(path: Path, found: Result) -> None:
+    """Write a result file with the command line that made it, whole or not at all.
 
     Raises:
         OutputError: the place cannot be written.
     """
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    from ...evaluation.results.files import result_text
+
+    write_text(path, result_text(found, command_line()))
 
 
 def write_text(path: Path, content: str) -> None:
-    """As `write_json`, of any text."""
+    """As `write_result`, of any text."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         scratch.write_text(content, "utf-8")

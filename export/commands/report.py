@@ -26,8 +26,8 @@ def report(results: tuple[Path, ...], output: Path) -> None:
     check_output(output)
     if output.resolve() in {path.resolve() for path in results}:
         raise OutputError(f"output {output} is one of the results; give another file")
-    from ...evaluation.report.files.result_files import read_results
     from ...evaluation.report.page import page
+    from ...evaluation.results.files import read_results
 
     text = page(read_results(results))
     write_text(output, text)

@@ -17,7 +17,7 @@ from ..studies.select_layer.options import SelectionOptions
 from .command import StrictCommand
 from .evaluation_parameters import require_metrics
 from .lists import PERCENTS, list_option, one_option, rising
-from .output import check_output, profile_name, write_json, write_text
+from .output import check_output, profile_name, write_result, write_text
 from .parameters import (
     PATH,
     clip_options,
@@ -110,13 +110,14 @@ def select_layer(
     from ...evaluation.answers.work_folder import work_folder
     from ...runtime.tables.tables import console, show
     from ..studies.select_layer import select_layer as selection
+    from ..studies.select_layer.result import selection_result
     from ..studies.select_layer.table import selection_sections
 
     clips = clips_of(values)
     if accuracy is not None:
         require_metrics(clips.task, accuracy)
     with _progress() as tick:
-        found = selection.select_layer(checkpoint, clips.clips, options, tick)
+        found = selection.select_layer(checkpoint, clips, options, tick)
     place = (results or output) if accuracy is not None else None
     with work_folder(place, restart=values["restart"]) as folder:
         if accuracy is not None:
@@ -128,7 +129,7 @@ def select_layer(
         if output is not None:
             write_text(output, profile_to_toml(found.profile))
         if results is not None:
-            write_json(results, found.to_json())
+            write_result(results, selection_result(found))
     ctx.exit(1 if found.accuracy is not None and found.accuracy.evaluation.failures else 0)
 
 

@@ -15,7 +15,7 @@ from ..studies.tune.options import OBJECTIVES, TRIABLE, TuneOptions
 from .command import StrictCommand
 from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
 from .lists import LAYERS, NAMES, PERCENTS, each_once, list_option, rising
-from .output import check_output, profile_name, write_json, write_text
+from .output import check_output, profile_name, write_result, write_text
 from .parameters import (
     PATH,
     clip_options,
@@ -128,6 +128,7 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
     from ...evaluation.answers.work_folder import work_folder
     from ...runtime.tables.tables import console, show
     from ..studies.tune import tune as tuning
+    from ..studies.tune.result import tuning_result
     from ..studies.tune.table import tuning_sections
 
     clips = clips_of(values)
@@ -141,9 +142,9 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
             write_text(output, profile_to_toml(found.profile))
             click.echo(f"profile in {output}", err=True)
         if results is not None:
-            write_json(results, found.to_json())
+            write_result(results, tuning_result(found))
             click.echo(f"results in {results}", err=True)
-    ctx.exit(0 if found.is_confirmed and not any(found.failures) else 1)
+    ctx.exit(0 if found.is_confirmed and not found.failures else 1)
 
 
 def _options(values: dict[str, Any], name: str) -> TuneOptions:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import product
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +19,8 @@ from ..latency import STAGES, Latency
 from ..prompt import PromptIds
 from ..speech_lm import GenerationResult, SpeechLM
 from .options import BenchmarkOptions
+from .records import Benchmark, BenchmarkProtocol, Case, Spread
 
-KIND, FORMAT_VERSION = "bench", 1
 LEAST_SECONDS = 1.0  # of counted runs a combination: short runs are repeated more often
 MOST_RUNS = 5  # times as many as were asked for
 NOISE_LEVEL = 0.1
@@ -40,50 +39,6 @@ FIGURES: dict[str, Callable[[Latency], float | None]] = {
 Array = npt.NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
 """Called before each run: which combination, runs done, runs in all as far as is known."""
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Median and the 10th and 90th percentile of one figure over the counted runs."""
-
-    median: float
-    p10: float
-    p90: float
-
-
-@dataclass(frozen=True)
-class Case:
-    """One combination. Without counted runs `skipped` tells why, and the figures are absent."""
-
-    beams: int
-    audio_seconds: float
-    profile: str
-    runs: int = 0
-    skipped: str | None = None
-    figures: dict[str, Spread | None] | None = None  # by the names of `FIGURES`
-    stages_ms: dict[str, Spread | None] | None = None  # by the names of `STAGES`
-    kept_ratio: float | None = None
-    kv_bytes: int | None = None
-    peak_rss_bytes: int | None = None
-
-    @property
-    def label(self) -> str:
-        """For people."""
-        return f"{self.beams} beam{'s' * (self.beams > 1)}, {self.audio_seconds:g} s, {self.profile}"
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """A finished matrix with all that is needed to read it."""
-
-    artifact: dict[str, Any]
-    protocol: dict[str, Any]
-    environment: dict[str, Any]
-    results: tuple[Case, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON takes it; what was not measured is None."""
-        return {"format_version": FORMAT_VERSION, "kind": KIND, **asdict(self)}
 
 
 def run_benchmark(
@@ -246,12 +201,10 @@ def _prompt(model: SpeechLM, options: BenchmarkOptions) -> str | PromptIds:
     return options.prompt or ""
 
 
-def _protocol(options: BenchmarkOptions, profiles: Sequence[str], memory: PeakMemory) -> dict[str, Any]:
-    return {
-        **asdict(options),
-        "profiles": list(profiles),
+def _protocol(options: BenchmarkOptions, profiles: Sequence[str], memory: PeakMemory) -> BenchmarkProtocol:
+    asked = asdict(options) | {
+        "profiles": tuple(profiles),
         "clip": None if options.clip is None else str(options.clip),
-        "audio": "seeded noise" if options.clip is None else "the clip, repeated",
-        "order": "profiles in turns",
-        "peak_rss_scope": memory.scope,
     }
+    audio = "seeded noise" if options.clip is None else "the clip, repeated"
+    return BenchmarkProtocol(**asked, audio=audio, peak_rss_scope=memory.scope)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from ..benchmark.benchmark import Benchmark, Case, Spread
+from ..benchmark.records import Benchmark, Case
 from .tables import LEGEND, Section, columns
 from .units import ABSENT, factor, milliseconds, rate, seconds
 
@@ -40,19 +40,19 @@ def _protocol_lines(benchmark: Benchmark) -> Iterator[str]:
     yield "Medians in ms, with the 10th and the 90th percentile."
     yield f"{LEGEND}."
     runs = _range([case.runs for case in benchmark.results if case.runs])
-    yield f"{runs} counted runs after {protocol['warmup']} of warm-up, profiles in turns."
-    yield f"{protocol['new_tokens']} new tokens; audio: {protocol['audio']}, given as samples."
-    peak = PEAKS[protocol["peak_rss_scope"]]
+    yield f"{runs} counted runs after {protocol.warmup} of warm-up, profiles in turns."
+    yield f"{protocol.new_tokens} new tokens; audio: {protocol.audio}, given as samples."
+    peak = PEAKS[protocol.peak_rss_scope]
     yield f"RSS: peak {peak}, all profiles loaded, memory-mapped weights included."
-    load = machine["load_average"]
+    load = machine.load_average
     yield (
-        f"{machine['cpu'] or 'unknown CPU'}, {machine['threads']} of {machine['cores']} cores used, "
-        f"load {ABSENT if load is None else f'{load[0]:.2f}'}, {machine['platform']}"
+        f"{machine.cpu or 'unknown CPU'}, {machine.threads} of {machine.cores} cores used, "
+        f"load {ABSENT if load is None else f'{load[0]:.2f}'}, {machine.platform}"
     )
 
 
 def _quantiles(case: Case, which: str) -> tuple[str, ...]:
-    found: dict[str, Spread | None] = case.figures or {}
+    found = case.figures or {}
     values = {name: getattr(spread, which) if spread else None for name, spread in found.items()}
     times = (values[f"{name}_ms"] for name in ("request", "prefill", "decode", "step"))
     return (*map(milliseconds, times), factor(values["rtf"]), rate(values["tokens_per_second"]))

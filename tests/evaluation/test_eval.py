@@ -52,9 +52,10 @@ def run_eval(artifact: Path, manifest: Path, *args: object) -> Result:
 
 
 def results(path: Path) -> dict:
-    """A result file without what tells of the machine and the moment."""
+    """A result file without what tells of the machine, the moment and the command."""
     content = json.loads(path.read_text("utf-8"))
     assert content.pop("environment")["libraries"]["jiwer"]
+    assert content.pop("command").startswith("fastadasp-export eval ")
     return content
 
 
@@ -92,19 +93,27 @@ def test_hypotheses_are_those_of_run_and_figures_those_of_the_hypotheses(
     expected = score("asr", [clip.references for clip in clips], said)
     for entry in found["profiles"]:
         for figure in expected[entry["profile"]]:
-            shown = entry["metrics"][figure.metric.name]
-            assert shown["value"] == figure.value
-            assert shown["interval"] == [figure.interval.low, figure.interval.high]
-            assert shown["delta"] == (figure.delta.value if figure.delta else None)
+            shown, change = entry["figures"][figure.metric.name], figure.delta
+            interval = {"low": figure.interval.low, "high": figure.interval.high}
+            assert shown.items() >= {"value": figure.value, **interval}.items()
+            assert shown["delta"] == (
+                change
+                and {
+                    "value": change.value,
+                    "low": change.interval.low,
+                    "high": change.interval.high,
+                    "p_value": change.p_value,
+                }
+            )
 
 
 def test_the_table_shows_what_the_file_holds(undisturbed):
     table, found = undisturbed
     assert found["clips"]["count"] == found["clips"]["measured"] == len(found["records"])
     for entry in found["profiles"]:
-        for metric in entry["metrics"].values():
-            assert f"{100 * metric['value']:.2f}" in table
-            assert f"{100 * metric['interval'][0]:.2f} to {100 * metric['interval'][1]:.2f}" in table
+        for figure in entry["figures"].values():
+            assert f"{100 * figure['value']:.2f}" in table
+            assert f"{100 * figure['low']:.2f} to {100 * figure['high']:.2f}" in table
     if (count := found["clips"]["count"]) < FEW_CLIPS:
         assert f"{count} clips are few: the intervals are rough." in table
     assert max(map(len, table.splitlines())) <= 80
@@ -133,9 +142,9 @@ def test_profiles_stand_in_the_order_asked_for_and_the_first_is_compared_with(
     assert max(map(len, result.stdout.splitlines())) <= 80
     first, second = results(output)["profiles"]
     assert (first["profile"], second["profile"]) == tuple(reversed(PROFILES))
-    assert first["metrics"]["wer"]["delta"] is None
-    change = second["metrics"]["wer"]["value"] - first["metrics"]["wer"]["value"]
-    assert second["metrics"]["wer"]["delta"] == pytest.approx(change)
+    assert first["figures"]["wer"]["delta"] is None
+    change = second["figures"]["wer"]["value"] - first["figures"]["wer"]["value"]
+    assert second["figures"]["wer"]["delta"]["value"] == pytest.approx(change)
 
 
 def test_the_search_is_that_of_run(demo_artifact, own_clips, tmp_path):
@@ -143,7 +152,7 @@ def test_the_search_is_that_of_run(demo_artifact, own_clips, tmp_path):
     result = run_eval(demo_artifact, own_clips, *options, "--profile", "full", "-o", output)
     assert result.exit_code == 0
     found = results(output)
-    assert found["options"]["search"]["num_beams"] == 2
+    assert found["settings"]["search"]["num_beams"] == 2
     assert found["profiles"][0]["cut_off"] == 3
     clip = read_clips(own_clips).clips[0]
     expected = SpeechLM.load(demo_artifact).generate(clip.path, "<asr>", num_beams=2, max_new_tokens=1)
@@ -153,7 +162,7 @@ def test_the_search_is_that_of_run(demo_artifact, own_clips, tmp_path):
 def test_another_normaliser_is_recorded(demo_artifact, own_clips, tmp_path):
     output = tmp_path / "eval.json"
     result = run_eval(demo_artifact, own_clips, "--normalizer", "english", "--profile", "full", "-o", output)
-    assert results(output)["options"]["normalizer"] == "english"
+    assert results(output)["settings"]["normalizer"] == "english"
     assert "Texts as normaliser english leaves them." in result.stdout
 
 
@@ -176,10 +185,11 @@ def test_every_task_has_its_metrics(demo_artifact, own_clips, tmp_path, task, me
     result = run_eval(demo_artifact, own_clips, "--task", task, "--profile", "full", "-o", output)
     assert result.exit_code == 0, result.output
     found = results(output)
-    assert list(found["metrics"]) == list(found["profiles"][0]["metrics"]) == metrics
+    assert [metric["name"] for metric in found["metrics"]] == metrics
+    assert list(found["profiles"][0]["figures"]) == metrics
     assert [record["id"] for record in found["records"]] == [f"{line['audio']}#{task}" for line in lines]
-    for metric in found["profiles"][0]["metrics"].values():
-        assert (metric["value"] is None) == bool(metric["reason"])
+    for figure in found["profiles"][0]["figures"].values():
+        assert (figure["value"] is None) == bool(figure["reason"])
 
 
 def test_spice_that_cannot_be_computed_is_said_in_the_table(demo_artifact, own_clips):
@@ -231,8 +241,9 @@ def test_clips_that_fail_are_listed_and_in_no_figure(demo_artifact, own_clips, t
     found, expected = results(tmp_path / "eval.json"), results(tmp_path / "sound.json")
     assert found["profiles"] == expected["profiles"]
     assert found["clips"]["count"] - found["clips"]["measured"] == 2
-    assert [(entry["id"], entry["line"], entry["profile"]) for entry in found["failures"]] == [
-        (name, line, profile) for line, name in ((4, "noise.wav"), (5, "tiny.wav")) for profile in PROFILES
+    assert [(entry["id"], entry["line"], entry["profiles"]) for entry in found["failures"]] == [
+        ("noise.wav", 4, [*PROFILES]),
+        ("tiny.wav", 5, [*PROFILES]),
     ]
     assert "is corrupt or of an unknown format" in found["failures"][0]["reason"]
     assert [record["measured"] for record in found["records"]] == [True] * 3 + [False] * 2
@@ -256,7 +267,7 @@ def test_a_clip_that_one_profile_fails_on_is_measured_for_none(
     assert result.exit_code == 1
     assert found["clips"]["measured"] == 2
     (failure,) = found["failures"]
-    assert (failure["id"], failure["profile"]) == (names[1], PROFILES[1])
+    assert (failure["id"], failure["profiles"]) == (names[1], [PROFILES[1]])
     assert list(found["records"][1]["answers"]) == ["full"]
 
 
@@ -266,7 +277,7 @@ def test_without_any_answer_there_are_no_figures(demo_artifact, tmp_path):
     result = run_eval(demo_artifact, tmp_path, "-o", tmp_path / "eval.json")
     assert result.exit_code == 1
     assert "there are no figures" in result.stdout
-    assert [entry["metrics"] for entry in results(tmp_path / "eval.json")["profiles"]] == [{}, {}]
+    assert [entry["figures"] for entry in results(tmp_path / "eval.json")["profiles"]] == [{}, {}]
 
 
 # Bad input: told before any work
@@ -435,7 +446,7 @@ def test_a_journal_of_other_settings_is_refused_with_the_remedy(demo_artifact, o
 
 def test_another_normaliser_takes_the_same_journal(demo_artifact, own_clips, stopped):
     assert run_eval(demo_artifact, own_clips, "--normalizer", "none", "-o", stopped).exit_code == 0
-    assert results(stopped)["options"]["normalizer"] == "none"
+    assert results(stopped)["settings"]["normalizer"] == "none"
 
 
 def test_bad_input_leaves_no_journal_that_would_refuse_the_mended_call(demo_artifact, own_clips, tmp_path):

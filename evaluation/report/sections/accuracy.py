@@ -5,28 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ....runtime.tables.units import ABSENT, milliseconds
-from ..files.comparison import Cell, Comparison, Row
-from ..files.records import Metric
+from ....runtime.tables.units import ABSENT, in_percent, milliseconds
+from ...metrics.metric import Metric
+from ...results.comparison import CellRecord, RowRecord
+from ...results.figures import Estimate
+from ..comparison_parts import ComparisonPart
 from ..page_model import Plot, PlotlyFigure, Section, Swatch, Table
 from ..plotly_parts import axis, bars, faint, hover, log_axis, plotly_figure, reference
 from ..series_style import NEUTRAL, Style, line_drawing
-from ..shown import clips_text, estimate_text, interval_text
+from ..shown import clips_text, estimate_text, figure_of, heading, interval_text, value_text
 
 LOG_FROM = 8.0  # times between the smallest and the largest value
 FULL = "full model"
 FULL_SERIES = "full"
-Where = Callable[[Cell], float | None]
+Where = Callable[[CellRecord], float | None]
 """The place of a cell on the x axis, if it has one."""
 
 
-def accuracy_section(comparisons: Sequence[Comparison], styles: Mapping[str, Style]) -> Section | None:
+def accuracy_section(parts: Sequence[ComparisonPart], styles: Mapping[str, Style]) -> Section | None:
     """Each metric of each file over the FLOPs that are saved."""
     plots = tuple(
-        _accuracy_plot(comparison, metric, styles)
-        for comparison in comparisons
-        for metric in comparison.metrics
-        if comparison.full.figure(metric).estimate is not None
+        _accuracy_plot(part, metric, styles)
+        for part in parts
+        for metric in part.found.metrics
+        if figure_of(metric, part.found.full.figures).estimate is not None
     )
     if not plots:
         return None
@@ -35,16 +37,16 @@ def accuracy_section(comparisons: Sequence[Comparison], styles: Mapping[str, Sty
         "What each method costs in accuracy for the share of the prefill FLOPs that it really removes.",
         legend(styles),
         plots,
-        notes=tuple(_unmet(comparisons)),
+        notes=tuple(_unmet(parts)),
     )
 
 
-def latency_section(comparisons: Sequence[Comparison], styles: Mapping[str, Style]) -> Section | None:
+def latency_section(parts: Sequence[ComparisonPart], styles: Mapping[str, Style]) -> Section | None:
     """The first metric of each file over prefill and decode time, where times were measured."""
     plots = tuple(
-        _latency_plot(comparison, comparison.metrics[0], styles)
-        for comparison in comparisons
-        if comparison.metrics and _has_latency(comparison)
+        _latency_plot(part, part.found.metrics[0], styles)
+        for part in parts
+        if part.found.metrics and _has_latency(part)
     )
     if not plots:
         return None
@@ -68,73 +70,67 @@ def series(label: str) -> str:
     return f"method {label}"
 
 
-def _context(comparison: Comparison) -> str:
-    positions = f"positions {comparison.positions}" if comparison.positions else ""
-    parts = comparison.task, clips_text(comparison.clips), positions, comparison.source.name
-    return ", ".join(part for part in parts if part)
+def _context(part: ComparisonPart) -> str:
+    found = part.found
+    clips, positions = clips_text(found.clips.measured), f"positions {found.protocol.positions}"
+    return f"{found.task}, {clips}, {positions}, {part.file.name}"
 
 
-def _title(comparison: Comparison, metric: Metric) -> str:
-    return f"{metric.heading}, {comparison.part}" if comparison.part else metric.heading
+def _title(part: ComparisonPart, metric: Metric) -> str:
+    return f"{heading(metric)}, {part.schedule}" if part.schedule else heading(metric)
 
 
-def _has_latency(comparison: Comparison) -> bool:
-    cells = (cell for row in comparison.rows for cell in row.cells)
-    metric = comparison.metrics[0]
-    return any(cell.latency_ms is not None and cell.figure(metric).estimate for cell in cells)
+def _has_latency(part: ComparisonPart) -> bool:
+    metric = part.found.metrics[0]
+    return any(
+        cell.latency_ms is not None and figure_of(metric, cell.figures).estimate for cell in _cells(part)
+    )
 
 
-def _accuracy_plot(comparison: Comparison, metric: Metric, styles: Mapping[str, Style]) -> Plot:
-    places = [cell.at for row in comparison.rows for cell in row.cells if cell.figure(metric).estimate]
+def _cells(part: ComparisonPart) -> list[CellRecord]:
+    return [cell for row in part.rows for cell in row.cells]
+
+
+def _accuracy_plot(part: ComparisonPart, metric: Metric, styles: Mapping[str, Style]) -> Plot:
+    places = [cell.achieved_percent for cell in _cells(part) if figure_of(metric, cell.figures).estimate]
     x = axis("FLOPs removed from the prefill, %", range=[-1.5, max((*places, 10.0)) + 2.5], dtick=10)
-    figure = _figure(comparison, metric, styles, lambda cell: cell.at, x)
-    alt = f"{metric.title} of {len(comparison.rows)} methods over the FLOPs that they remove"
+    figure = _figure(part, metric, styles, lambda cell: cell.achieved_percent, x)
+    alt = f"{metric.title} of {len(part.rows)} methods over the FLOPs that they remove"
     note = f"{metric.better}{_scale_note(figure)}"
-    return Plot(
-        _title(comparison, metric), _context(comparison), alt, figure, _table(comparison, metric), note
-    )
+    return Plot(_title(part, metric), _context(part), alt, figure, _table(part, metric), note)
 
 
-def _latency_plot(comparison: Comparison, metric: Metric, styles: Mapping[str, Style]) -> Plot:
+def _latency_plot(part: ComparisonPart, metric: Metric, styles: Mapping[str, Style]) -> Plot:
     x = axis("prefill + decode, ms", rangemode="normal")
-    figure = _figure(comparison, metric, styles, lambda cell: cell.latency_ms, x)
-    alt = f"{metric.title} of {len(comparison.rows)} methods over prefill and decode time"
+    figure = _figure(part, metric, styles, lambda cell: cell.latency_ms, x)
+    alt = f"{metric.title} of {len(part.rows)} methods over prefill and decode time"
     note = f"{metric.better}{_scale_note(figure)}"
-    return Plot(
-        _title(comparison, metric),
-        _context(comparison),
-        alt,
-        figure,
-        _latency_table(comparison, metric),
-        note,
-    )
+    return Plot(_title(part, metric), _context(part), alt, figure, _latency_table(part, metric), note)
 
 
 def _figure(
-    comparison: Comparison, metric: Metric, styles: Mapping[str, Style], where: Where, x: dict[str, Any]
+    part: ComparisonPart, metric: Metric, styles: Mapping[str, Style], where: Where, x: dict[str, Any]
 ) -> PlotlyFigure:
     traces = [
-        trace
-        for row in comparison.rows
-        if (trace := _line(row, metric, styles[row.label], where)) is not None
+        trace for row in part.rows if (trace := _line(row, metric, styles[row.label], where)) is not None
     ]
-    full = comparison.full.figure(metric).estimate
+    full = figure_of(metric, part.found.full.figures).estimate
     shapes = []
     if full is not None:
-        traces.append(_full_point(comparison, metric, where))
+        traces.append(_full_point(part.found.full, metric, full, where))
         shapes.append(reference("y", full.value))
-    return plotly_figure(traces, x, _y_axis(comparison, metric), shapes=shapes)
+    return plotly_figure(traces, x, _y_axis(part, metric), shapes=shapes)
 
 
-def _line(row: Row, metric: Metric, style: Style, where: Where) -> dict[str, Any] | None:
+def _line(row: RowRecord, metric: Metric, style: Style, where: Where) -> dict[str, Any] | None:
     found = [
-        (place, measured, cell)
+        (place, estimate, cell)
         for cell in row.cells
-        if (measured := cell.figure(metric)).estimate and (place := where(cell)) is not None
+        if (estimate := figure_of(metric, cell.figures).estimate) and (place := where(cell)) is not None
     ]
     if not found:
         return None
-    estimates = [measured.estimate for _, measured, _ in found if measured.estimate]
+    estimates = [estimate for _, estimate, _ in found]
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -149,9 +145,7 @@ def _line(row: Row, metric: Metric, style: Style, where: Where) -> dict[str, Any
     }
 
 
-def _full_point(comparison: Comparison, metric: Metric, where: Where) -> dict[str, Any]:
-    full, estimate = comparison.full, comparison.full.figure(metric).estimate
-    assert estimate is not None
+def _full_point(full: CellRecord, metric: Metric, estimate: Estimate, where: Where) -> dict[str, Any]:
     place = where(full)
     return {
         "type": "scatter",
@@ -166,10 +160,10 @@ def _full_point(comparison: Comparison, metric: Metric, where: Where) -> dict[st
     }
 
 
-def _y_axis(comparison: Comparison, metric: Metric) -> dict[str, Any]:
+def _y_axis(part: ComparisonPart, metric: Metric) -> dict[str, Any]:
     """Logarithmic where linear steps would hide what the good methods do."""
-    cells = (comparison.full, *(cell for row in comparison.rows for cell in row.cells))
-    found = [estimate for cell in cells if (estimate := cell.figure(metric).estimate)]
+    cells = (part.found.full, *_cells(part))
+    found = [estimate for cell in cells if (estimate := figure_of(metric, cell.figures).estimate)]
     low, high = min(one.value for one in found), max(one.value for one in found)
     return log_axis(low, high) if low > 0 and high > LOG_FROM * low else axis()
 
@@ -178,55 +172,50 @@ def _scale_note(figure: PlotlyFigure) -> str:
     return "; logarithmic scale" if figure["layout"]["yaxis"].get("type") == "log" else ""
 
 
-def _hover(label: str, cell: Cell, metric: Metric) -> str:
-    measured = cell.figure(metric)
-    latency = cell.latency_ms
+def _hover(label: str, cell: CellRecord, metric: Metric) -> str:
+    measured, latency, removed = figure_of(metric, cell.figures), cell.latency_ms, cell.flops_reduction
     return hover(
-        label if label == FULL else f"{label}, {cell.level:g} %",
+        label if label == FULL else f"{label}, {cell.percent:g} %",
         f"{metric.title} {estimate_text(metric, measured)}",
-        "" if cell.flops_percent is None else f"removes {cell.flops_percent:.1f} % of the FLOPs",
+        "" if removed is None else f"removes {100 * removed:.1f} % of the FLOPs",
         "" if latency is None else f"prefill + decode {milliseconds(latency)} ms",
         f"mean of {len(measured.seeds)} seeds" if len(measured.seeds) > 1 else "",
     )
 
 
-def _levels(comparison: Comparison) -> list[float]:
-    return sorted({cell.level for row in comparison.rows for cell in row.cells})
-
-
-def _table(comparison: Comparison, metric: Metric) -> Table:
-    levels = _levels(comparison)
-    full = estimate_text(metric, comparison.full.figure(metric))
+def _table(part: ComparisonPart, metric: Metric) -> Table:
+    levels = sorted({cell.level for cell in _cells(part)})
+    full = estimate_text(metric, figure_of(metric, part.found.full.figures))
     rows = [(FULL, full, *[""] * len(levels))]
-    for row in comparison.rows:
-        cells = {cell.level: estimate_text(metric, cell.figure(metric)) for cell in row.cells}
+    for row in part.rows:
+        cells = {cell.level: estimate_text(metric, figure_of(metric, cell.figures)) for cell in row.cells}
         rows.append((row.label, "", *(cells.get(level, ABSENT) for level in levels)))
-    columns = ("method", *(f"{level:g} %" for level in (0, *levels)))
-    return Table(columns, tuple(rows), f"{metric.heading} at levels of FLOPs reduction, with 95 % intervals")
+    columns = ("method", "0 %", *(f"{in_percent(level)} %" for level in levels))
+    caption = f"{heading(metric)} at levels of FLOPs reduction, with 95 % intervals"
+    return Table(columns, tuple(rows), caption)
 
 
-def _latency_table(comparison: Comparison, metric: Metric) -> Table:
-    rows = [(FULL, "", *_latency_cells(comparison.full, metric))]
-    for row in comparison.rows:
-        rows += [(row.label, f"{cell.level:g} %", *_latency_cells(cell, metric)) for cell in row.cells]
-    columns = ("method", "level", "prefill ms", "decode ms", metric.heading, "95 %")
+def _latency_table(part: ComparisonPart, metric: Metric) -> Table:
+    rows = [(FULL, "", *_latency_cells(part.found.full, metric))]
+    for row in part.rows:
+        rows += [(row.label, f"{cell.percent:g} %", *_latency_cells(cell, metric)) for cell in row.cells]
+    columns = ("method", "level", "prefill ms", "decode ms", heading(metric), "95 %")
     return Table(columns, tuple(rows), "Times are medians over the clips")
 
 
-def _latency_cells(cell: Cell, metric: Metric) -> tuple[str, ...]:
-    measured = cell.figure(metric)
-    value = ABSENT if measured.estimate is None else f"{measured.estimate.value:.{metric.decimals}f}"
-    interval = interval_text(metric, measured.estimate)
+def _latency_cells(cell: CellRecord, metric: Metric) -> tuple[str, ...]:
+    measured = figure_of(metric, cell.figures)
+    value, interval = value_text(metric, measured.value), interval_text(metric, measured.estimate)
     return milliseconds(cell.prefill_ms), milliseconds(cell.decode_ms), value, interval
 
 
-def _unmet(comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _unmet(parts: Sequence[ComparisonPart]) -> Iterator[str]:
     """Why cells are not where their level says; levels with the same reason share a line."""
-    for comparison in comparisons:
-        for row in comparison.rows:
+    for part in parts:
+        for row in part.rows:
             reasons: dict[str, list[str]] = {}
             for cell in row.cells:
                 if cell.unmet:
-                    reasons.setdefault(cell.unmet, []).append(f"{cell.level:g} %")
+                    reasons.setdefault(cell.unmet, []).append(f"{cell.percent:g} %")
             for reason, levels in reasons.items():
-                yield f"{row.label} at {', '.join(levels)}: {reason} ({comparison.source.name})"
+                yield f"{row.label} at {', '.join(levels)}: {reason} ({part.file.name})"

@@ -6,21 +6,27 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..files.records import ClipFailure, Source
-from ..files.result_files import Results
+from ....runtime.benchmark.records import Benchmark
+from ...results.codec import to_json
+from ...results.comparison import ComparisonResult
+from ...results.files import Result, ResultFile
+from ...results.selection import SelectionResult
+from ...results.settings import Failure, Intervals
 from ..page_model import Facts, Section, Table
 from ..shown import facts
 
-PROGRAM = "fastadasp-export"
+Files = Sequence[ResultFile[Result]]
 MACHINE = ("time_utc", "cpu", "cores", "threads", "load_average", "platform", "python")
+SETTINGS = ("task", "max_loss", "objective", "seed", "clips", "artifact", "checkpoint")
+INNER_SETTINGS = ("protocol", "settings", "intervals")  # whose fields are named without them
 
 
-def failures_section(results: Results) -> Section | None:
+def failures_section(files: Files) -> Section | None:
     """Clips without an answer, which no figure counts."""
     rows = tuple(
-        (source.name, failure.clip, ", ".join(failure.profiles), failure.reason)
-        for source, failures in _failures(results)
-        for failure in failures
+        (file.name, failure.id, ", ".join(failure.profiles), failure.reason)
+        for file in files
+        for failure in _failures(file.found)
     )
     if not rows:
         return None
@@ -28,64 +34,94 @@ def failures_section(results: Results) -> Section | None:
     return Section("Clips that failed", "No figure of their file counts them.", tables=(table,))
 
 
-def _failures(results: Results) -> Iterator[tuple[Source, Sequence[ClipFailure]]]:
-    yield from ((one.source, one.failures) for one in results.comparisons)
-    yield from ((one.source, one.accuracy.failures) for one in results.selections)
-    yield from ((one.source, one.failures) for one in results.tunings)
-    yield from ((one.source, one.failures) for one in results.evaluations)
+def _failures(found: Result) -> tuple[Failure, ...]:
+    match found:
+        case Benchmark():
+            return ()
+        case SelectionResult():
+            return () if found.accuracy is None else found.accuracy.failures
+    return found.failures
 
 
-def reading_section(results: Results) -> Section:
+def reading_section(files: Files) -> Section:
     """What bars, lines and dashes mean."""
-    notes = dict.fromkeys(_meanings(results))
+    notes = dict.fromkeys(_meanings(files))
     return Section("How to read this page", notes=tuple(notes))
 
 
-def _meanings(results: Results) -> Iterator[str]:
-    for source in results.sources:
-        text = source.settings.get("method" if source.kind == "compare" else "intervals")
-        if isinstance(text, str):
-            yield f"Intervals of {source.name}: {text}."
-    if any(source.kind != "bench" for source in results.sources):
+def _meanings(files: Files) -> Iterator[str]:
+    names: dict[tuple[str, str], list[str]] = {}
+    for file in files:
+        for what in _intervals(file.found):
+            names.setdefault(what, []).append(file.name)
+    yield from (f"{what} of {', '.join(found)}: {how}." for (what, how), found in names.items())
+    if any(not isinstance(file.found, Benchmark) for file in files):
         yield (
             "An interval tells how far a figure may move with other clips of the same kind. It does not tell "
             "what other speakers, languages or machines would do. Where intervals of two profiles overlap, "
             "look at their paired difference: it is the sharper test."
         )
-    if results.comparisons:
+    if any(isinstance(file.found, ComparisonResult) for file in files):
         yield "Random methods run under several seeds: their figures are the mean over them."
-    if results.benchmarks:
+    if any(isinstance(file.found, Benchmark) for file in files):
         yield "The two numbers in brackets behind a latency are the 10th and the 90th percentile of its runs."
     yield "A dash stands for what was not measured; nothing is filled in."
 
 
-def sources_section(sources: Sequence[Source]) -> Section:
-    """The environment and the settings of each file, and the command that makes such a file."""
+def _intervals(found: Result) -> Iterator[tuple[str, str]]:
+    """What has intervals, and how they were made."""
+    match found:
+        case Benchmark():
+            yield "Latencies", found.protocol.spreads
+            return
+        case SelectionResult():
+            yield "Ranks over resamples", _made(found.intervals)
+            if found.accuracy is not None:
+                yield "Intervals", _made(found.accuracy.intervals)
+            return
+    yield "Intervals", _made(found.intervals)
+
+
+def _made(intervals: Intervals) -> str:
+    return f"{intervals.method}; {intervals.resamples} resamples, seed {intervals.seed}"
+
+
+def sources_section(files: Files) -> Section:
+    """The environment and the settings of each file, and the command that made it."""
     return Section(
         "Where the figures come from",
-        "Every file with its machine, its settings and a command that makes it again. Paths are as they were "
-        "recorded, words in capitals are yours to fill in, and all settings are below the command.",
-        facts=tuple(map(_source, sources)),
+        "Every file with its machine, its settings, and the command line that made it, as it was given: "
+        "relative paths are of the folder that it was given in.",
+        facts=tuple(map(_source, files)),
     )
 
 
-def _source(source: Source) -> Facts:
-    machine = {name: source.environment[name] for name in MACHINE if name in source.environment}
-    rest = {name: value for name, value in source.environment.items() if name not in MACHINE}
-    groups = (("Libraries", _entries(_libraries(rest))), ("Settings", _entries(source.settings)))
+def _source(file: ResultFile[Result]) -> Facts:
+    environment = to_json(file.found.environment)
+    machine = {name: environment[name] for name in MACHINE}
+    rest = {name: value for name, value in environment.items() if name not in MACHINE}
+    groups = (("Libraries", _entries(_libraries(rest))), ("Settings", _entries(_settings(file.found))))
+    made = () if file.command else (("made", "from Python, so there is no command line"),)
     return Facts(
-        source.name,
-        (("kind", source.kind), *facts(machine)),
-        tuple(map(shlex.quote, (PROGRAM, *source.command))),
+        file.name,
+        (("kind", file.kind), *made, *facts(machine)),
+        tuple(map(shlex.quote, shlex.split(file.command or ""))),
         tuple((name, entries) for name, entries in groups if entries),
     )
 
 
+def _settings(found: Result) -> dict[str, Any]:
+    content = {name: to_json(getattr(found, name)) for name in SETTINGS if hasattr(found, name)}
+    for name in INNER_SETTINGS:
+        if hasattr(found, name):
+            content |= to_json(getattr(found, name))
+    return content
+
+
 def _libraries(rest: Mapping[str, Any]) -> dict[str, Any]:
     """Versions by library, then whatever else the environment holds."""
-    found = rest.get("libraries")
     others = {name: value for name, value in rest.items() if name != "libraries"}
-    return {**(found if isinstance(found, Mapping) else {}), **others}
+    return {**rest["libraries"], **others}
 
 
 def _entries(content: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -6,18 +6,20 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
+from ....runtime.benchmark.records import Benchmark, Case
 from ....runtime.tables.units import ABSENT, factor, milliseconds, percent, rate
-from ..files.benchmark import BenchmarkCase, BenchmarkFile
+from ...results.files import ResultFile
 from ..page_model import Plot, Section, Swatch, Table
 from ..plotly_parts import axis, hover, names_axis, plotly_figure, row_height
 from ..series_style import COLOURS, block_drawing
 
 PARTS = {"front end and encoder": "#8a9099", "prefill": COLOURS[0], "decode": COLOURS[1]}
+FRONT_END = ("audio", "mel", "encoder")  # stages
 TIMES = ("request", "prefill", "decode", "step")
 COLUMNS = ("RTF", "tokens/s", "rows kept", "KV MB", "runs")
 
 
-def latency_table_section(benchmarks: Sequence[BenchmarkFile]) -> Section | None:
+def latency_table_section(benchmarks: Sequence[ResultFile[Benchmark]]) -> Section | None:
     """A plot and a table for each length of audio and number of beams."""
     if not benchmarks:
         return None
@@ -35,14 +37,14 @@ def latency_table_section(benchmarks: Sequence[BenchmarkFile]) -> Section | None
     )
 
 
-def _groups(benchmark: BenchmarkFile) -> Iterator[list[BenchmarkCase]]:
+def _groups(benchmark: ResultFile[Benchmark]) -> Iterator[list[Case]]:
     """Cases that differ in the profile alone."""
-    for _, found in groupby(benchmark.cases, lambda case: (case.audio_seconds, case.beams)):
+    for _, found in groupby(benchmark.found.results, lambda case: (case.audio_seconds, case.beams)):
         if cases := [case for case in found if case.median("request_ms") is not None]:
             yield cases
 
 
-def _plot(benchmark: BenchmarkFile, cases: Sequence[BenchmarkCase]) -> Plot:
+def _plot(benchmark: ResultFile[Benchmark], cases: Sequence[Case]) -> Plot:
     first = cases[0]
     place = f"{first.audio_seconds:g} s of audio, {first.beams} beam{'s' * (first.beams != 1)}"
     figure = plotly_figure(
@@ -56,11 +58,11 @@ def _plot(benchmark: BenchmarkFile, cases: Sequence[BenchmarkCase]) -> Plot:
     rows = tuple((case.profile, *(_spread(case, f"{name}_ms") for name in TIMES)) for case in cases)
     table = Table(("profile", *TIMES), rows, "Medians in ms, with the 10th and the 90th percentile")
     return Plot(
-        place, benchmark.source.name, f"Time of a request under {len(cases)} profiles: {place}", figure, table
+        place, benchmark.name, f"Time of a request under {len(cases)} profiles: {place}", figure, table
     )
 
 
-def _part(name: str, cases: Sequence[BenchmarkCase]) -> dict[str, Any]:
+def _part(name: str, cases: Sequence[Case]) -> dict[str, Any]:
     values = [_parts(case)[name] for case in cases]
     return {
         "type": "bar",
@@ -79,18 +81,24 @@ def _part(name: str, cases: Sequence[BenchmarkCase]) -> dict[str, Any]:
     }
 
 
-def _parts(case: BenchmarkCase) -> dict[str, float | None]:
-    parts = (case.front_end_ms, case.median("prefill_ms"), case.median("decode_ms"))
+def _parts(case: Case) -> dict[str, float | None]:
+    parts = (_front_end_ms(case), case.median("prefill_ms"), case.median("decode_ms"))
     return dict(zip(PARTS, parts, strict=True))
 
 
-def _table(benchmark: BenchmarkFile) -> Table:
+def _front_end_ms(case: Case) -> float | None:
+    """The stages before the decoder together."""
+    found = [spread for name in FRONT_END if (spread := (case.stages_ms or {}).get(name)) is not None]
+    return sum(spread.median for spread in found) if found else None
+
+
+def _table(benchmark: ResultFile[Benchmark]) -> Table:
     columns = ("audio", "beams", "profile", *TIMES, *COLUMNS)
-    rows = tuple(_row(case) for case in benchmark.cases)
-    return Table(columns, rows, f"{benchmark.source.name}: medians, times in ms", texts=3)
+    rows = tuple(_row(case) for case in benchmark.found.results)
+    return Table(columns, rows, f"{benchmark.name}: medians, times in ms", texts=3)
 
 
-def _row(case: BenchmarkCase) -> tuple[str, ...]:
+def _row(case: Case) -> tuple[str, ...]:
     times = (milliseconds(case.median(f"{name}_ms")) for name in TIMES)
     memory = ABSENT if case.kv_bytes is None else rate(case.kv_bytes / 1e6)
     speed = factor(case.median("rtf")), rate(case.median("tokens_per_second"))
@@ -98,15 +106,15 @@ def _row(case: BenchmarkCase) -> tuple[str, ...]:
     return (*place, *times, *speed, percent(case.kept_ratio), memory, str(case.runs))
 
 
-def _spread(case: BenchmarkCase, name: str) -> str:
-    found = case.figures.get(name)
+def _spread(case: Case, name: str) -> str:
+    found = (case.figures or {}).get(name)
     if found is None:
         return ABSENT
     return f"{milliseconds(found.median)} ({milliseconds(found.p10)} to {milliseconds(found.p90)})"
 
 
-def _skipped(benchmark: BenchmarkFile) -> Iterator[str]:
-    for case in benchmark.cases:
+def _skipped(benchmark: ResultFile[Benchmark]) -> Iterator[str]:
+    for case in benchmark.found.results:
         if case.skipped:
             combination = f"{case.audio_seconds:g} s, {case.beams} beams, {case.profile}"
-            yield f"{benchmark.source.name}: {combination} was skipped: {case.skipped}"
+            yield f"{benchmark.name}: {combination} was skipped: {case.skipped}"

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ....runtime.tables.units import ABSENT
-from ..files.comparison import Comparison
+from ...results.comparison import ComparisonResult
+from ...results.files import ResultFile
+from ..comparison_parts import sorted_rows
 from ..page_model import Plot, Section, Table
 from ..plotly_parts import axis, hover, plotly_figure, safe
 from ..series_style import NEUTRAL, PLAIN
@@ -16,12 +18,12 @@ Course = tuple[tuple[float, tuple[float, ...]], ...]
 """Rows of each layer by level: what methods of one schedule have in common."""
 
 
-def layer_rows_section(comparisons: Sequence[Comparison]) -> Section | None:
+def layer_rows_section(comparisons: Sequence[ResultFile[ComparisonResult]]) -> Section | None:
     """Of each file; methods that keep the same rows share a plot."""
     plots = tuple(
         _plot(comparison, course, labels)
         for comparison in comparisons
-        for course, labels in _courses(comparison).items()
+        for course, labels in _courses(comparison.found).items()
     )
     if not plots:
         return None
@@ -33,17 +35,17 @@ def layer_rows_section(comparisons: Sequence[Comparison]) -> Section | None:
     )
 
 
-def _courses(comparison: Comparison) -> dict[Course, list[str]]:
+def _courses(comparison: ComparisonResult) -> dict[Course, list[str]]:
     found: dict[Course, list[str]] = {}
-    for row in comparison.rows:
-        course = tuple((cell.level, cell.layer_rows) for cell in row.cells if cell.layer_rows)
+    for row in sorted_rows(comparison):
+        course = tuple((cell.percent, cell.layer_rows) for cell in row.cells if cell.layer_rows)
         if course:
             found.setdefault(course, []).append(row.label)
     return found
 
 
-def _plot(comparison: Comparison, course: Course, labels: Sequence[str]) -> Plot:
-    full, name = comparison.full.layer_rows, " · ".join(labels)
+def _plot(comparison: ResultFile[ComparisonResult], course: Course, labels: Sequence[str]) -> Plot:
+    full, name = comparison.found.full.layer_rows, " · ".join(labels)
     traces = [_steps("full", full, NEUTRAL, "dash")] if full else []
     traces += [_steps(f"{level:g} %", rows, PLAIN, "solid") for level, rows in course]
     layers = max(len(rows) for rows in (full, *(rows for _, rows in course)))
@@ -56,7 +58,7 @@ def _plot(comparison: Comparison, course: Course, labels: Sequence[str]) -> Plot
         margin={"l": 8, "r": 44, "t": 10, "b": 8},
     )
     alt = f"Audio rows in each of {layers} layers under {name}, at {len(course)} levels of FLOPs reduction"
-    return Plot(name, comparison.source.name, alt, figure, _table(full, course, layers))
+    return Plot(name, comparison.name, alt, figure, _table(full, course, layers))
 
 
 def _steps(label: str, rows: Sequence[float], colour: str, dash: str) -> dict[str, Any]:

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ....runtime.tables.units import ABSENT, percent
-from ..files.records import Estimate, Measured, Metric
-from ..files.tuning import Candidate, TuningFile
+from ...metrics.metric import Metric
+from ...results.figures import Estimate, Measured, ProfileFigures
+from ...results.files import ResultFile
+from ...results.tuning import CandidateRecord, TuningResult
 from ..page_model import Facts, Plot, Section, Swatch, Table
 from ..plotly_parts import axis, bars, hover, plotly_figure, reference
 from ..series_style import CHOSEN, MARKERS, NEUTRAL, PLAIN, line_drawing
-from ..shown import estimate_text, interval_text, toml_facts, value_text
+from ..shown import estimate_text, figure_of, heading, interval_text, toml_facts, value_text
 
 KINDS = {
     "chosen": (CHOSEN, "diamond", 12),
@@ -21,7 +23,7 @@ KINDS = {
 """How a candidate is drawn: colour, marker and size."""
 
 
-def tuning_section(tunings: Sequence[TuningFile]) -> Section | None:
+def tuning_section(tunings: Sequence[ResultFile[TuningResult]]) -> Section | None:
     """The candidates of each file, and the outcome."""
     if not tunings:
         return None
@@ -30,7 +32,7 @@ def tuning_section(tunings: Sequence[TuningFile]) -> Section | None:
         "Candidates on the search half of the clips: the best one within the budget is chosen. The figure "
         "there flatters it, the more so the more were tried; that of the held-out half is what counts.",
         tuple(_legend()),
-        tuple(_plot(tuning) for tuning in tunings if _placed(tuning)),
+        tuple(_plot(tuning) for tuning in tunings if _placed(tuning.found)),
         facts=tuple(fact for tuning in tunings for fact in _outcome(tuning)),
         notes=tuple(note for tuning in tunings for note in _notes(tuning)),
     )
@@ -43,17 +45,23 @@ def _legend() -> Iterator[Swatch]:
     yield Swatch("budget", "", line_drawing(CHOSEN, "dot"))
 
 
-def _placed(tuning: TuningFile) -> list[tuple[Candidate, Estimate, float]]:
+def _placed(tuning: TuningResult) -> list[tuple[CandidateRecord, Estimate, float]]:
     """Candidates that have a place in a plot."""
     return [
-        (candidate, candidate.figure.estimate, 100 * candidate.flops_reduction)
+        (candidate, estimate, 100 * candidate.scores.flops_reduction)
         for candidate in tuning.candidates
-        if candidate.figure.estimate is not None and candidate.flops_reduction is not None
+        if (estimate := _figure(tuning, candidate.scores).estimate) is not None
+        and candidate.scores.flops_reduction is not None
     ]
 
 
-def _plot(tuning: TuningFile) -> Plot:
-    metric, found = tuning.metric, _placed(tuning)
+def _figure(tuning: TuningResult, scores: ProfileFigures) -> Measured:
+    """Of the metric that the budget is of."""
+    return figure_of(tuning.metric, scores.figures)
+
+
+def _plot(file: ResultFile[TuningResult]) -> Plot:
+    tuning, metric, found = file.found, file.found.metric, _placed(file.found)
     figure = plotly_figure(
         [_points(tuning, kind) for kind in KINDS],
         axis("FLOPs removed from the prefill, %", rangemode="tozero"),
@@ -61,8 +69,8 @@ def _plot(tuning: TuningFile) -> Plot:
         shapes=list(_lines(tuning)),
     )
     return Plot(
-        metric.heading,
-        tuning.source.name,
+        heading(metric),
+        file.name,
         f"{metric.title} of {len(found)} candidates over the FLOPs that they remove",
         figure,
         _table(tuning),
@@ -70,13 +78,13 @@ def _plot(tuning: TuningFile) -> Plot:
     )
 
 
-def _kind(tuning: TuningFile, candidate: Candidate) -> str:
+def _kind(tuning: TuningResult, candidate: CandidateRecord) -> str:
     if candidate.name == tuning.choice:
         return "chosen"
-    return "within the budget" if candidate.within_budget else "beyond the budget"
+    return "within the budget" if candidate.feasible else "beyond the budget"
 
 
-def _points(tuning: TuningFile, kind: str) -> dict[str, Any]:
+def _points(tuning: TuningResult, kind: str) -> dict[str, Any]:
     found = [place for place in _placed(tuning) if _kind(tuning, place[0]) == kind]
     estimates = [estimate for _, estimate, _ in found]
     colour, marker, size = KINDS[kind]
@@ -90,52 +98,58 @@ def _points(tuning: TuningFile, kind: str) -> dict[str, Any]:
         "marker": {"color": colour, "symbol": marker, "size": size},
         "hoverinfo": "text",
         "hovertext": [
-            hover(f"{candidate.name}, {kind}", f"{tuning.metric.title} {_text(tuning.metric, candidate)}")
+            hover(f"{candidate.name}, {kind}", f"{tuning.metric.title} {_text(tuning, candidate.scores)}")
             for candidate, _, _ in found
         ],
     }
 
 
-def _text(metric: Metric, candidate: Candidate) -> str:
-    return estimate_text(metric, candidate.figure)
+def _text(tuning: TuningResult, scores: ProfileFigures) -> str:
+    return estimate_text(tuning.metric, _figure(tuning, scores))
 
 
-def _lines(tuning: TuningFile) -> Iterator[dict[str, Any]]:
+def _budget(tuning: TuningResult) -> float:
+    """As people read the metric."""
+    return tuning.max_loss * tuning.metric.scale
+
+
+def _lines(tuning: TuningResult) -> Iterator[dict[str, Any]]:
     """The full model, and the worst value that the budget allows."""
-    full = tuning.full.estimate
+    full = _figure(tuning, tuning.full).estimate
     if full is None:
         return
-    loss = tuning.max_loss if tuning.metric.lower_is_better else -tuning.max_loss
+    loss = _budget(tuning) if tuning.metric.lower_is_better else -_budget(tuning)
     yield reference("y", full.value)
     yield reference("y", full.value + loss, CHOSEN, "dot")
 
 
-def _table(tuning: TuningFile) -> Table:
+def _table(tuning: TuningResult) -> Table:
     rows = tuple(
         (
             candidate.name,
             _kind(tuning, candidate),
-            percent(candidate.flops_reduction),
-            _text(tuning.metric, candidate),
+            percent(candidate.scores.flops_reduction),
+            _text(tuning, candidate.scores),
         )
         for candidate in tuning.candidates
     )
-    columns = ("candidate", "outcome", "FLOPs saved", f"{tuning.metric.heading} (95 %)")
+    columns = ("candidate", "outcome", "FLOPs saved", f"{heading(tuning.metric)} (95 %)")
     return Table(columns, rows, "On the search half of the clips", texts=2)
 
 
-def _outcome(tuning: TuningFile) -> Iterator[Facts]:
-    name = tuning.source.name
+def _outcome(file: ResultFile[TuningResult]) -> Iterator[Facts]:
+    tuning, name, title = file.found, file.name, heading(file.found.metric)
     if tuning.choice is not None:
-        entries = (("candidate", tuning.choice), *toml_facts(tuning.profile))
+        entries = (("candidate", tuning.choice), *toml_facts(tuning.profile or ""))
         yield Facts(f"The profile that was chosen · {name}", entries)
     if (found := tuning.held_out) is not None:
+        full, chosen = found.profiles
         entries = (
-            ("clips", str(found.clips)),
-            (f"{tuning.metric.heading}, full", estimate_text(tuning.metric, found.full)),
-            (f"{tuning.metric.heading}, chosen", estimate_text(tuning.metric, found.chosen)),
-            ("difference", _difference(tuning.metric, found.chosen)),
-            ("budget", f"{tuning.max_loss:g}, {'kept' if found.within_budget else 'NOT kept'}"),
+            ("clips", str(found.clips.measured)),
+            (f"{title}, full", _text(tuning, full)),
+            (f"{title}, chosen", _text(tuning, chosen)),
+            ("difference", _difference(tuning.metric, _figure(tuning, chosen))),
+            ("budget", f"{_budget(tuning):g}, {'kept' if found.within_budget else 'NOT kept'}"),
         )
         yield Facts(f"On the held-out clips · {name}", entries)
 
@@ -146,9 +160,9 @@ def _difference(metric: Metric, found: Measured) -> str:
     return f"{value_text(metric, found.delta.value, '+')} ({interval_text(metric, found.delta, '+')})"
 
 
-def _notes(tuning: TuningFile) -> Iterator[str]:
-    name = tuning.source.name
+def _notes(file: ResultFile[TuningResult]) -> Iterator[str]:
+    tuning, name = file.found, file.name
     if tuning.choice is None:
         yield f"{name}: nothing is chosen: {tuning.reason or 'no reason is recorded'}"
     if tuning.held_out is not None and not tuning.held_out.within_budget:
-        yield f"{name}: the held-out clips find the chosen profile beyond the budget of {tuning.max_loss:g}"
+        yield f"{name}: the held-out clips find the chosen profile beyond the budget of {_budget(tuning):g}"

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ....evaluation.answers.answers import ClipAnswers
-from ....evaluation.clips.clip import Clip, ClipSet
+from ....evaluation.clips.clip import ClipSet
 from ....evaluation.evaluation import Answered, Progress, Run, answer
 from ....evaluation.figures.scores import Measurement, draw
 from ....evaluation.metrics.metric import Metric
+from ....evaluation.recorded import failures
+from ....evaluation.results.settings import Failure
 from ....profiles.profile import Profile
 from ....runtime.artifact.manifest import Manifest
+from ....runtime.environment import Environment
 from ...checkpoint.checkpoint import Checkpoint
 from ...model.families.family import load_model
 from ..reference_request import ReferenceRequest, mean_request
@@ -26,15 +29,6 @@ GROUP = 15  # profiles that are answered together, beside `full`: each holds a s
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A clip that profiles could not answer, so that no cell counts it."""
-
-    clip: Clip
-    profiles: tuple[str, ...]
-    reason: str
-
-
-@dataclass(frozen=True)
 class Comparison:
     """A finished comparison with all that is needed to read it."""
 
@@ -42,7 +36,7 @@ class Comparison:
     clips: ClipSet
     clips_digest: str
     options: CompareOptions
-    environment: dict[str, Any]
+    environment: Environment
     reference: ReferenceRequest
     measured: int  # clips
     failures: tuple[Failure, ...]
@@ -101,7 +95,7 @@ def compare(
         groups[0].environment,
         reference,
         sum(found.is_complete for found in answers),
-        tuple(_failures(clips, answers)),
+        tuple(failures(zip(clips.clips, answers, strict=True))),
         full,
         tuple(zip(rows, results, strict=True)),
     )
@@ -156,10 +150,3 @@ def _results(
         return cell_result(manifest, runs, against, measured, timed=settings.workers == 1)
 
     return result([FULL]), [tuple(result(cell.profiles) for cell in row.cells) for row in rows]
-
-
-def _failures(clips: ClipSet, answers: Sequence[ClipAnswers]) -> Iterator[Failure]:
-    for clip, found in zip(clips.clips, answers, strict=True):
-        for reason in dict.fromkeys(found.failures.values()):
-            profiles = tuple(name for name, why in found.failures.items() if why == reason)
-            yield Failure(clip, profiles, reason)

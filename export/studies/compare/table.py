@@ -51,11 +51,9 @@ def _table(comparison: Comparison, index: int, *, intervals: bool) -> Section:
         table.add_row(
             row.label, *("\n".join(_lines(row, *cell, index, intervals=intervals)) for cell in cells)
         )
-    better = "lower" if metric.lower_is_better else "higher"
     between = f" ({interval(metric, full.interval)})" if full.interval else ""
-    title = (
-        f"{metric.title}{unit(metric)}, {better} is better; full model {number(metric, full.value)}{between}"
-    )
+    full_value = f"full model {number(metric, full.value)}{between}"
+    title = f"{metric.title}{unit(metric)}, {metric.better}; {full_value}"
     return Section(title, table, f"by {metric.made_by}")
 
 
@@ -84,8 +82,8 @@ def _differs(result: CellResult, index: int) -> bool:
 def _failures(comparison: Comparison) -> Section:
     table = columns("clip", "line", "profiles", "reason", left=4)
     for failure in comparison.failures:
-        line = ABSENT if failure.clip.line is None else str(failure.clip.line)
-        table.add_row(failure.clip.id, line, str(len(failure.profiles)), failure.reason)
+        line = ABSENT if failure.line is None else str(failure.line)
+        table.add_row(failure.id, line, str(len(failure.profiles)), failure.reason)
     failed = len(comparison.clips.clips) - comparison.measured
     return Section(f"{failed} of {len(comparison.clips.clips)} clips failed: no figure counts them", table)
 

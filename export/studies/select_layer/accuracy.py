@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ....evaluation.clips.clip import ClipSet
 from ....evaluation.evaluation import Evaluation, Progress
@@ -15,7 +13,7 @@ from ....evaluation.figures.loss import badness
 from ....evaluation.figures.scores import Figure
 from ....evaluation.metrics.metric import Metric
 from ....evaluation.options import EvalOptions
-from ....evaluation.result_file import evaluation_to_json
+from ....evaluation.results.selection import RankCorrelation
 from ....profiles.profile import Profile
 from ....runtime.tables.units import in_percent
 from ...checkpoint.checkpoint import Checkpoint
@@ -25,11 +23,10 @@ from ..reference_request import mean_request
 from ..trials import build_trials
 from .candidates import candidate_layers
 from .options import SelectionOptions
-from .rank_correlation import RankCorrelation, rank_correlation
+from .rank_correlation import rank_correlation
 
 Place = tuple[int, Fraction]
 """A layer, and the share of the prefill FLOPs that one merge there removes."""
-OF_EVALUATION = ("task", "clips", "options", "metrics", "failures", "environment")
 
 
 @dataclass(frozen=True)
@@ -74,36 +71,6 @@ class LayerAccuracy:
         """The layer of the best figure, the first one of equals."""
         values = self.values(level)
         return min(values, key=lambda layer: badness(self.metric, values[layer]))
-
-    def layer_to_json(self, layer: int) -> dict[str, dict[str, Any]]:
-        """Metric -> level in percent -> figure, as in the result file of `eval`."""
-        entries = {entry["profile"]: entry["metrics"] for entry in self._content["profiles"]}
-        mine = {level: self.profiles.get((layer, level)) for level in self.levels}
-        return {
-            metric: {
-                in_percent(level): entries[name][metric] for level, name in mine.items() if name is not None
-            }
-            for metric in self._content["metrics"]
-        }
-
-    def to_json(self, entropies: Mapping[int, float]) -> dict[str, Any]:
-        """All but the figures of the layers."""
-        content = self._content
-        levels = [level for level in self.levels if self.values(level)]
-        return {
-            "metric": self.metric.name,
-            "levels": [in_percent(level) for level in self.levels],
-            "full": content["profiles"][0]["metrics"],
-            "best": {in_percent(level): self.best(level) for level in levels},
-            "rank_correlation": {
-                in_percent(level): asdict(self.agreement(entropies, level)) for level in levels
-            },
-            **{name: content[name] for name in OF_EVALUATION},
-        }
-
-    @cached_property
-    def _content(self) -> dict[str, Any]:
-        return evaluation_to_json(self.evaluation)
 
 
 def measure_layers(

@@ -17,6 +17,7 @@ from functools import reduce
 
 import numpy as np
 
+from ....evaluation.results.selection import TransferEntropy
 from .moments import Counts, Floats, Moments, pooled_variance
 
 NOISE = 1e-12  # of the median variance: a channel that is constant has a finite entropy
@@ -28,20 +29,6 @@ class LayerMoments:
 
     at_last: tuple[Moments, ...]  # merged at the last layer
     at_layer: tuple[Moments, ...]  # merged at this one
-
-
-@dataclass(frozen=True)
-class TransferEntropy:
-    """The figures of one layer, over all clips."""
-
-    at_last: float  # H(Phi(F_final))
-    at_layer: float  # H(F_final | Phi(F_i))
-    per_channel: float  # L1: the sum over channels of |their difference|, at least `value`
-
-    @property
-    def value(self) -> float:
-        """TE. Channels that gain and channels that lose cancel in it, and do not in `per_channel`."""
-        return abs(self.at_last - self.at_layer)
 
 
 def channel_entropies(variance: Floats) -> Floats:
@@ -57,8 +44,8 @@ def transfer_entropy(moments: LayerMoments) -> TransferEntropy:
         channel_entropies(reduce(Moments.__add__, term).variance)
         for term in (moments.at_last, moments.at_layer)
     )
-    per_channel = np.abs(at_last - at_layer).sum()
-    return TransferEntropy(float(at_last.sum()), float(at_layer.sum()), float(per_channel))
+    last, layer = float(at_last.sum()), float(at_layer.sum())
+    return TransferEntropy(abs(last - layer), last, layer, float(np.abs(at_last - at_layer).sum()))
 
 
 def resampled(layers: Iterable[LayerMoments], times: Counts) -> Floats:

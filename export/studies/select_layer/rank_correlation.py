@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ....evaluation.metrics.metric import Floats
+from ....evaluation.results.selection import RankCorrelation
 
 LEAST = 3  # any two things are in order or in reverse
-
-
-@dataclass(frozen=True)
-class RankCorrelation:
-    """1 for the same order, -1 for the reverse one; None where one of the figures does not vary."""
-
-    rho: float | None
-    count: int  # of the things that have both figures
 
 
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> RankCorrelation:

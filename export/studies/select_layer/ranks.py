@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from ....evaluation.results.selection import RankSpread
 from .entropy import LayerMoments, resampled
 from .moments import Floats
 
 INTERVAL = 2.5, 97.5  # percentiles
-
-
-@dataclass(frozen=True)
-class RankSpread:
-    """The ranks of one layer over resamples of the clips."""
-
-    low: int  # 2.5th percentile
-    high: int  # 97.5th percentile
-    best: float  # share of the resamples in which it ranks first
+METHOD = "bootstrap over clips: 2.5th to 97.5th percentile of the ranks, on the same resamples for all layers"
 
 
 def ranks(values: Floats) -> npt.NDArray[np.int64]:

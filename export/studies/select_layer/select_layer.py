@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ....evaluation.clips.clip import Clip
+from ....evaluation.clips.clip import Clip, ClipSet
+from ....evaluation.options import Bootstrap
+from ....evaluation.recorded import clip_list, intervals
+from ....evaluation.results.selection import LayerFigures, SelectionProtocol
 from ....profiles.errors import AudioError, ProfileError, RequestError
 from ....profiles.flops import ResolvedProfile
 from ....runtime.environment import environment
@@ -25,8 +27,9 @@ from .entropy import LayerMoments, transfer_entropy
 from .moments import Moments
 from .options import SelectionOptions
 from .outputs import layer_outputs
+from .ranks import METHOD as RANKS
 from .ranks import bootstrap_ranks, ranks
-from .selection import LayerFigures, LayerSelection
+from .selection import LayerSelection
 
 LIBRARIES = ("torch",)
 
@@ -36,7 +39,7 @@ Progress = Callable[[int, int], None]
 
 def select_layer(
     checkpoint: Path,
-    clips: Sequence[Clip],
+    clips: ClipSet,
     options: SelectionOptions,
     progress: Progress = lambda *_: None,
 ) -> LayerSelection:
@@ -54,19 +57,21 @@ def select_layer(
         AudioError, RequestError: a clip or its prompt, or that there is none.
     """
     spec = load_model(source := Checkpoint(checkpoint))
-    if not clips:
+    if not clips.clips:
         raise RequestError("no clip to estimate entropies on: name some in the manifest")
-    reference = mean_request(source, spec, clips, options.reference_seconds)
+    reference = mean_request(source, spec, clips.clips, options.reference_seconds)
     candidates = candidate_layers(spec, options, reference)
     feasible = _feasible(candidates, options)
     with _threads(options.threads) as threads, encoder_session(spec, options.threads) as encoder:
-        machine = _environment(threads)
-        moments, seconds = _measure(Calibration(source, spec, encoder), clips, feasible, progress)
+        machine = environment(threads, LIBRARIES)
+        moments, seconds = _measure(Calibration(source, spec, encoder), clips.clips, feasible, progress)
     rows = _figures(candidates, moments, options)
     selected = next(row.layer for row in rows if row.rank == 1)
     return LayerSelection(
         spec.identity(checkpoint),
+        clip_list(clips, clips.digest(), len(clips.clips)),
         _protocol(options, reference, moments[selected], seconds),
+        intervals(Bootstrap(options.resamples, options.seed), RANKS),
         machine,
         rows,
         selected,
@@ -126,7 +131,7 @@ def _figures(
     candidates: Sequence[Candidate], moments: Mapping[int, LayerMoments], options: SelectionOptions
 ) -> tuple[LayerFigures, ...]:
     entropies = {layer: transfer_entropy(terms) for layer, terms in moments.items()}
-    order = ranks(np.array([entropy.value for entropy in entropies.values()]))
+    order = ranks(np.array([entropy.transfer_entropy for entropy in entropies.values()]))
     rank = dict(zip(moments, order.tolist(), strict=True))
     several = min(len(terms.at_last) for terms in moments.values()) > 1
     spreads = bootstrap_ranks(list(moments.values()), options.resamples, options.seed) if several else []
@@ -148,23 +153,15 @@ def _figures(
 
 def _protocol(
     options: SelectionOptions, reference: ReferenceRequest, moments: LayerMoments, seconds: float
-) -> dict[str, Any]:
-    return {
-        "flops_reduction": str(options.flops_reduction),
-        "positions": options.positions,
-        "reference_audio_seconds": float(reference.audio_seconds),
-        "reference_text_rows": reference.text_rows,
-        "clips": len(moments.at_last),
-        "audio_seconds": seconds,
-        "audio_tokens_after_the_merge": sum(part.count for part in moments.at_last),  # at the selected layer
-        "resamples": options.resamples,
-        "seed": options.seed,
-    }
-
-
-def _environment(threads: int) -> dict[str, Any]:
-    machine = environment(threads)
-    return {**machine, "libraries": {**machine["libraries"], **{name: version(name) for name in LIBRARIES}}}
+) -> SelectionProtocol:
+    return SelectionProtocol(
+        flops_reduction=options.flops_reduction,
+        positions=options.positions,
+        reference_audio_seconds=float(reference.audio_seconds),
+        reference_text_rows=reference.text_rows,
+        audio_seconds=seconds,
+        audio_tokens_after_the_merge=sum(part.count for part in moments.at_last),
+    )
 
 
 @contextmanager

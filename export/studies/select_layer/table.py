@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fractions import Fraction
 
 from ....evaluation.figures.bootstrap import FEW_CLIPS
+from ....evaluation.results.selection import LayerFigures
 from ....evaluation.table import number, unit
 from ....runtime.tables.tables import Section, columns
 from ....runtime.tables.units import ABSENT, in_percent, seconds
 from .accuracy import LayerAccuracy
-from .selection import LayerFigures, LayerSelection
+from .selection import LayerSelection
 
 COLUMNS = "layer", "feasible", "ratio", "TE", "L1", "rank", "ranks", "first"
 LEGEND = (
@@ -30,9 +30,9 @@ def selection_sections(selection: LayerSelection) -> Iterator[Section | str]:
     protocol, table = selection.protocol, columns(*COLUMNS, left=2)
     for row in selection.layers:
         table.add_row(*_cells(row), style="bold" if row.layer == selection.selected else None)
-    audio = f"{protocol['clips']} clips, {seconds(protocol['audio_seconds'])} s of audio"
-    title = f"transfer entropy of one merge, positions {protocol['positions']}, {audio}"
-    yield Section(title, table, LEGEND.format(**protocol))
+    audio = f"{selection.clips.count} clips, {seconds(protocol.audio_seconds)} s of audio"
+    title = f"transfer entropy of one merge, positions {protocol.positions}, {audio}"
+    yield Section(title, table, LEGEND.format(resamples=selection.intervals.resamples))
     yield ""
     yield f"layer {selection.selected} is selected, ratio {selection.profile.ratio}"
     if selection.accuracy is not None:
@@ -47,7 +47,7 @@ def _cells(row: LayerFigures) -> tuple[str, ...]:
         str(row.layer),
         "yes",
         f"{float(row.ratio):.3f}",
-        f"{row.entropy.value:.3f}",
+        f"{row.entropy.transfer_entropy:.3f}",
         f"{row.entropy.per_channel:.3f}",
         str(row.rank),
         ABSENT if spread is None else f"{spread.low}-{spread.high}",
@@ -60,17 +60,15 @@ def _accuracy(selection: LayerSelection, accuracy: LayerAccuracy) -> Iterator[Se
     levels, metric = accuracy.levels, accuracy.metric
     table = columns("layer", "TE", "rank", *(f"{in_percent(level)} %" for level in levels), gap=3)
     for row in selection.layers:
-        entropy = ABSENT if row.entropy is None else f"{row.entropy.value:.3f}"
+        entropy = ABSENT if row.entropy is None else f"{row.entropy.transfer_entropy:.3f}"
         values = [accuracy.values(level).get(row.layer) for level in levels]
         cells = [entropy, ABSENT if row.rank is None else str(row.rank), *(number(metric, v) for v in values)]
         table.add_row(str(row.layer), *cells, style="bold" if row.layer == selection.selected else None)
     full = number(metric, accuracy.full[0].value)
     table.add_row("full", ABSENT, ABSENT, *[full] * len(levels))
-    better, clips = "lower" if metric.lower_is_better else "higher", len(accuracy.evaluation.measured)
-    title = f"{metric.title}{unit(metric)} under one merge at each layer, by FLOPs saved; {better} is better"
-    yield Section(
-        title, table, f"TE and rank: at {in_percent(Fraction(selection.protocol['flops_reduction']))} %"
-    )
+    clips = len(accuracy.evaluation.measured)
+    title = f"{metric.title}{unit(metric)} under one merge at each layer, by FLOPs saved; {metric.better}"
+    yield Section(title, table, f"TE and rank: at {in_percent(selection.protocol.flops_reduction)} %")
     yield _agreement(selection, accuracy)
     if clips < FEW_CLIPS:
         yield f"\n{clips} clips are few: layers may differ by chance; --json has the intervals."

@@ -8,7 +8,7 @@ from ....evaluation.evaluation import Evaluation
 from ....evaluation.figures.bootstrap import FEW_CLIPS
 from ....evaluation.figures.loss import Loss
 from ....evaluation.metrics.metric import SHARE, Metric
-from ....evaluation.table import DECIMALS, number, unit
+from ....evaluation.table import number, unit
 from ....profiles.profile import profile_to_toml
 from ....runtime.tables.tables import Section, columns
 from ....runtime.tables.units import ABSENT, in_percent, milliseconds, percent, seconds, size
@@ -93,13 +93,13 @@ def _times(timing: Timing | None, name: str) -> tuple[str, ...]:
     if name not in timing.spreads:
         return ABSENT, ABSENT  # within the budget, and no finalist
     found = timing.spreads[name]
-    return milliseconds(found["median"]), f"{milliseconds(found['p10'])}-{milliseconds(found['p90'])}"
+    return milliseconds(found.median), f"{milliseconds(found.p10)}-{milliseconds(found.p90)}"
 
 
 def _bench(timing: Timing) -> str:
-    protocol, case = timing.benchmark["protocol"], timing.benchmark["results"][0]
-    length = f"{seconds(case['audio_seconds'])} s of audio"
-    return f"{length}, {protocol['new_tokens']} tokens, {case['runs']} runs in turns"
+    protocol, case = timing.benchmark.protocol, timing.benchmark.results[0]
+    length = f"{seconds(case.audio_seconds)} s of audio"
+    return f"{length}, {protocol.new_tokens} tokens, {case.runs} runs in turns"
 
 
 def _choice(tuning: Tuning, tried: Tried) -> Iterator[str]:
@@ -140,13 +140,12 @@ def _held_out(tuning: Tuning, found: Evaluation, loss: Loss) -> Iterator[str]:
 
 
 def _failures(tuning: Tuning) -> Iterator[str]:
-    failures = list(tuning.failures)
-    for failure in failures:
-        yield f"failed, no figure counts it: {failure.clip.id}: {failure.reason}"
+    for failure in tuning.failures:
+        yield f"failed, no figure counts it: {failure.id}: {failure.reason}"
 
 
 def _points(metric: Metric, loss: float) -> str:
-    return f"{loss:+.{DECIMALS[metric.unit]}f}"
+    return f"{loss:+.{metric.decimals}f}"
 
 
 def _budget(tuning: Tuning) -> str:

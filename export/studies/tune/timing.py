@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from ....evaluation.evaluation import Evaluation, Progress
+from ....evaluation.results.codec import from_json, to_json
 from ....profiles.errors import RequestError
 from ....runtime.artifact.artifact import open_artifact
 from ....runtime.benchmark.benchmark import run_benchmark
 from ....runtime.benchmark.options import BenchmarkOptions
+from ....runtime.benchmark.records import Benchmark, Spread
 from ....runtime.speech_lm import SpeechLM
 from ..trials import BASELINE, Trials
 from .options import TuneOptions
@@ -26,16 +27,17 @@ FIGURE = "decoder_ms"  # of the benchmark: prefill and decode
 class Timing:
     """What the benchmark gave."""
 
-    benchmark: dict[str, Any]  # as JSON takes it
+    benchmark: Benchmark
 
     @property
-    def spreads(self) -> dict[str, dict[str, float]]:
-        """Median, p10 and p90 of prefill and decode in milliseconds, by profile."""
-        return {case["profile"]: case["figures"][FIGURE] for case in self.benchmark["results"]}
+    def spreads(self) -> dict[str, Spread]:
+        """Prefill and decode in milliseconds, by profile."""
+        found = {case.profile: (case.figures or {}).get(FIGURE) for case in self.benchmark.results}
+        return {profile: spread for profile, spread in found.items() if spread is not None}
 
     def median(self, profile: str) -> float:
         """The median of one."""
-        return self.spreads[profile]["median"]
+        return self.spreads[profile].median
 
 
 def time_finalists(
@@ -65,13 +67,13 @@ def time_finalists(
     if (kept := _kept(path, settings)) is not None:
         return Timing(kept)
     model = SpeechLM(open_artifact(trials.artifact), BASELINE, options.evaluation.runtime)
-    content = json.loads(json.dumps(run_benchmark(model, bench, _named(progress)).to_json()))
-    if reasons := [case["skipped"] for case in content["results"] if case["skipped"] is not None]:
+    benchmark = run_benchmark(model, bench, _named(progress))
+    if reasons := [case.skipped for case in benchmark.results if case.skipped is not None]:
         raise RequestError(f"finalists cannot be timed: {reasons[0]}")
     scratch = path.with_suffix(".new")
-    scratch.write_text(json.dumps({"settings": settings, "benchmark": content}), "utf-8")
+    scratch.write_text(json.dumps({"settings": settings, "benchmark": to_json(benchmark)}), "utf-8")
     scratch.replace(path)
-    return Timing(content)
+    return Timing(benchmark)
 
 
 def _options(
@@ -92,12 +94,11 @@ def _options(
     )
 
 
-def _kept(path: Path, settings: object) -> dict[str, Any] | None:
+def _kept(path: Path, settings: object) -> Benchmark | None:
     """The benchmark of an earlier run with the same settings; what cannot be read is measured anew."""
     try:
         content = json.loads(path.read_bytes())
-        benchmark: dict[str, Any] = content["benchmark"]
-        return benchmark if content["settings"] == settings else None
+        return from_json(Benchmark, content["benchmark"]) if content["settings"] == settings else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

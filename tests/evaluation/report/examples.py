@@ -1,8 +1,41 @@
-"""Result files made by hand, as `compare`, `select-layer` and `tune` write them."""
+"""Results of `compare`, `select-layer` and `tune` with made-up figures, in the records of the commands."""
 
 from __future__ import annotations
 
-from typing import Any
+import shlex
+from fractions import Fraction
+from pathlib import Path
+
+from fastadasp.evaluation.metrics.metric import Metric, Unit
+from fastadasp.evaluation.recorded import METHOD
+from fastadasp.evaluation.results.comparison import (
+    CellRecord,
+    ComparisonProtocol,
+    ComparisonResult,
+    RowRecord,
+)
+from fastadasp.evaluation.results.figures import Difference, Estimate, Measured, ProfileFigures
+from fastadasp.evaluation.results.files import Result, kind_of, result_text
+from fastadasp.evaluation.results.selection import (
+    AccuracyResult,
+    LayerFigures,
+    RankCorrelation,
+    RankSpread,
+    SelectionProtocol,
+    SelectionResult,
+    TransferEntropy,
+)
+from fastadasp.evaluation.results.settings import AnswerSettings, ClipList, Failure, Intervals
+from fastadasp.evaluation.results.tuning import (
+    CandidateRecord,
+    HalvesRecord,
+    HeldOutResult,
+    LadderRecord,
+    TuningProtocol,
+    TuningResult,
+)
+from fastadasp.runtime.decoding.options import SearchOptions
+from fastadasp.runtime.environment import Environment
 
 LEVELS = (10, 20, 30, 40, 50)
 LAYERS, ROWS = 32, 750
@@ -22,208 +55,215 @@ BLEU = {
     "FastAdaSP, decay": (41.41, 41.05, 40.51, 39.02, 35.79),
     "FastAdaSP, constant": (41.47, 41.30, 40.83, 39.81, 37.04),
 }
-ENVIRONMENT = {
-    "time_utc": "2026-01-02T03:04:05+00:00",
-    "cpu": "A CPU",
-    "cores": 2,
-    "threads": 2,
-    "load_average": [0.5, 0.4, 0.3],
-    "platform": "Linux",
-    "python": "3.11.7",
-    "libraries": {"numpy": "2.4.6"},
-    "workers": 1,
-}
+ENVIRONMENT = Environment(
+    time_utc="2026-01-02T03:04:05+00:00",
+    cpu="A CPU",
+    cores=2,
+    cores_usable=2,
+    threads=2,
+    load_average=(0.5, 0.4, 0.3),
+    platform="Linux",
+    python="3.11.7",
+    libraries={"numpy": "2.4.6"},
+    workers=1,
+)
+CHECKPOINT = {"folder": "CHECKPOINT", "family": "qwen", "dims": {"num_layers": LAYERS}}
+CLIPS = ClipList("clips.jsonl", "d1", 2620, 2618)
+SETTINGS = AnswerSettings(SearchOptions(), "onnxruntime", "basic", ("CPUExecutionProvider",), False)
+INTERVALS = Intervals(METHOD, 1000, 0)
+ACCURACY = Metric("accuracy", "Accuracy", "share", made_by="x")
 
 
-def asr_comparison() -> dict[str, Any]:
+def write(path: Path, found: Result) -> Path:
+    """A result file, as a command of its kind writes it."""
+    command = shlex.join(("fastadasp-export", kind_of(found), "THE MODEL", "--json", str(path)))
+    path.write_text(result_text(found, command), "utf-8")
+    return path
+
+
+def asr_comparison() -> ComparisonResult:
     """WER of six methods, as a share of 1."""
-    return _comparison("asr", "wer", "share", "lower", 0.01, 2.21, WER)
+    return _comparison("asr", Metric("wer", "WER", lower_is_better=True), 2.21, WER)
 
 
-def translation_comparison() -> dict[str, Any]:
+def translation_comparison() -> ComparisonResult:
     """BLEU of the same methods, one cell of which was not measured."""
-    return _comparison("translate", "bleu", "points", "higher", 1.0, 41.46, BLEU)
+    unit: Unit = "points"
+    return _comparison("translate", Metric("bleu", "BLEU", unit), 41.46, BLEU)
 
 
-def selection() -> dict[str, Any]:
+def selection() -> SelectionResult:
     """Layers with accuracy at two levels, where the lowest entropy is the best layer at one of them alone."""
     entropies = {2: 2.20, 9: 2.17, 12: 2.29, 15: 2.11, 3: 2.06}
-    accuracy = {"30": (0.549, 0.538, 0.541, 0.546, 0.544), "50": (0.51, 0.515, 0.497, 0.519, 0.5214)}
+    low, high = Fraction(3, 10), Fraction(1, 2)
+    accuracy = {low: (0.549, 0.538, 0.541, 0.546, 0.544), high: (0.51, 0.515, 0.497, 0.519, 0.5214)}
     layers = [
-        {
-            "layer": layer,
-            "reachable": 0.9 - layer / 40,
-            "ratio": "13/25",
-            "entropy": {"transfer_entropy": te, "at_last": 1.0, "at_layer": 1.0 + te, "per_channel": te},
-            "rank": sorted(entropies.values()).index(te) + 1,
-            "spread": {"low": 1, "high": 5, "best": 0.2},
-            "infeasible": None,
-            "accuracy": {
-                "accuracy": {level: _eval_figure(values[i]) for level, values in accuracy.items()},
-            },
-        }
+        LayerFigures(
+            layer,
+            reachable=0.9 - layer / 40,
+            ratio=Fraction(13, 25),
+            entropy=TransferEntropy(te, 1.0, 1.0 + te, te),
+            rank=sorted(entropies.values()).index(te) + 1,
+            spread=RankSpread(1, 5, 0.2),
+            accuracy={level: _accuracy(values[i]) for level, values in accuracy.items()},
+        )
         for i, (layer, te) in enumerate(entropies.items())
     ]
-    layers.append(
-        {
-            **dict.fromkeys(("ratio", "entropy", "rank", "spread")),
-            **{"layer": 16, "reachable": 0.28, "infeasible": "at most 28.00 %", "accuracy": {"accuracy": {}}},
-        }
+    layers.append(LayerFigures(16, 0.28, infeasible="at most 28.00 %"))
+    return SelectionResult(
+        checkpoint=CHECKPOINT,
+        clips=ClipList("clips.jsonl", "d2", 100, 100),
+        protocol=SelectionProtocol(Fraction(3, 10), "compact", 30.0, 12, 900.0, 4711),
+        intervals=INTERVALS,
+        selected=3,
+        profile='method = "weighted_merge"\nstart_layer = 3\nratio = 0.52\n',
+        warnings=(),
+        layers=tuple(sorted(layers, key=lambda layer: layer.layer)),
+        accuracy=AccuracyResult(
+            task="classify",
+            clips=ClipList("clips.jsonl", "d2", 100, 100),
+            settings=SETTINGS,
+            intervals=INTERVALS,
+            metrics=(ACCURACY,),
+            levels=(low, high),
+            full=_accuracy(0.548),
+            best={low: 2, high: 3},
+            rank_correlation={low: RankCorrelation(-0.1, 5), high: RankCorrelation(0.9, 5)},
+            failures=(),
+            environment=ENVIRONMENT,
+        ),
+        environment=ENVIRONMENT,
     )
-    return {
-        "kind": "select-layer",
-        "format_version": 1,
-        "checkpoint": {"folder": "CHECKPOINT", "family": "qwen"},
-        "protocol": {"flops_reduction": "3/10", "clips": 100, "resamples": 1000, "seed": 0},
-        "environment": ENVIRONMENT,
-        "selected": 3,
-        "profile": 'method = "weighted_merge"\nstart_layer = 3\nratio = 0.52\n',
-        "warnings": [],
-        "accuracy": {
-            "metric": "accuracy",
-            "metrics": {"accuracy": _metric("accuracy")},
-            "levels": list(accuracy),
-            "full": {"accuracy": _eval_figure(0.548)},
-            "best": {"30": 2, "50": 3},
-            "rank_correlation": {"30": {"rho": -0.1, "count": 5}, "50": {"rho": 0.9, "count": 5}},
-            "failures": [],
-        },
-        "layers": sorted(layers, key=lambda layer: layer["layer"]),
-    }
 
 
-def tuning() -> dict[str, Any]:
+def tuning() -> TuningResult:
     """Candidates for a budget of 1 point of accuracy, one of them chosen and confirmed."""
     tried = {"constant-0-20": (0.2, 0.546), "constant-0-40": (0.4, 0.532), "decay-2-30": (0.31, 0.541)}
-    return {
-        "kind": "tune",
-        "format_version": 1,
-        "checkpoint": {"folder": "CHECKPOINT"},
-        "task": "classify",
-        "metric": _metric("accuracy"),
-        "max_loss": 1.0,
-        "objective": "flops",
-        "seed": 0,
-        "protocol": {"audio_seconds": 30.0, "intervals": "bootstrap over clips"},
-        "clips": {"source": "clips.jsonl", "search": ["a"], "held_out": ["b"]},
-        "environment": ENVIRONMENT,
-        "full": _scores("full", 0.0, 0.548),
-        "candidates": [
-            {"name": name, "feasible": value >= 0.538, "round": 1, **_scores(name, flops, value)}
-            for name, (flops, value) in tried.items()
-        ],
-        "choice": "decay-2-30",
-        "profile": 'method = "weighted_merge"\nschedule = "decay"\nstart_layer = 2\nratio = "1/20"\n',
-        "reason": None,
-        "held_out": {
-            "measured": 40,
-            "profiles": [_scores("full", 0.0, 0.55), _scores("decay-2-30", 0.31, 0.543)],
-            "loss": 0.7,
-            "within_budget": True,
-        },
-        "failures": [{"id": "silent.wav", "line": 3, "reason": "the audio is empty"}],
-    }
+    return TuningResult(
+        task="classify",
+        checkpoint=CHECKPOINT,
+        max_loss=0.01,
+        objective="flops",
+        seed=0,
+        clips=ClipList("clips.jsonl", "d3", 40, 39),
+        halves=HalvesRecord(("a",), ("b",)),
+        protocol=TuningProtocol(("compact",), (Fraction(1, 5), Fraction(2, 5)), 30.0, 12, "x"),
+        settings=SETTINGS,
+        intervals=INTERVALS,
+        metrics=(ACCURACY,),
+        full=_scores("full", 0.0, 0.548),
+        full_kv_bytes=9e6,
+        ladders=(
+            LadderRecord("weighted_merge", "decay", 2, "compact", (Fraction(3, 10),), None, "decay-2-30"),
+        ),
+        candidates=tuple(_candidate(name, *figures) for name, figures in tried.items()),
+        timing=None,
+        choice="decay-2-30",
+        profile='method = "weighted_merge"\nschedule = "decay"\nstart_layer = 2\nratio = "1/20"\n',
+        reason=None,
+        held_out=HeldOutResult(
+            ClipList("clips.jsonl", "d4", 40, 40),
+            (_scores("full", 0.0, 0.55), _scores("decay-2-30", 0.31, 0.543)),
+            Estimate(0.007, -0.01, 0.02),
+            within_budget=True,
+        ),
+        failures=(Failure("silent.wav", 3, ("full",), "the audio is empty"),),
+        environment=ENVIRONMENT,
+    )
 
 
-def _scores(profile: str, flops: float, value: float) -> dict[str, Any]:
-    metrics = {"accuracy": _eval_figure(value)}
-    return {"profile": profile, "kept_ratio": 1 - flops, "flops_reduction": flops, "metrics": metrics}
+def _candidate(name: str, flops: float, value: float) -> CandidateRecord:
+    schedule, start, percent = name.split("-")
+    return CandidateRecord(
+        name=name,
+        method="weighted_merge",
+        schedule=schedule,
+        start_layer=int(start),
+        positions="compact",
+        level=Fraction(int(percent), 100),
+        toml="",
+        round=1,
+        scores=_scores(name, flops, value),
+        kv_bytes=6e6,
+        loss=Estimate(0.548 - value),
+        feasible=value >= 0.538,
+    )
 
 
-def _metric(name: str) -> dict[str, Any]:
-    return {"name": name, "title": name.title(), "unit": "share", "lower_is_better": False, "made_by": "x"}
+def _scores(profile: str, flops: float, value: float) -> ProfileFigures:
+    return ProfileFigures(profile, _accuracy(value), 1 - flops, flops, 0)
 
 
-def _eval_figure(value: float) -> dict[str, Any]:
-    own = {"value": value, "interval": [value - 0.02, value + 0.02], "reason": None}
-    return {**own, "delta": None, "delta_interval": None, "p_value": None}
+def _accuracy(value: float) -> dict[str, Measured]:
+    return {"accuracy": Measured(value, value - 0.02, value + 0.02)}
 
 
 def _comparison(
-    task: str,
-    metric: str,
-    unit: str,
-    better: str,
-    scale: float,
-    full: float,
-    figures: dict[str, tuple[float | None, ...]],
-) -> dict[str, Any]:
-    return {
-        "format_version": 1,
-        "kind": "compare",
-        "environment": ENVIRONMENT,
-        "checkpoint": {"folder": "CHECKPOINT", "family": "qwen", "dims": {"num_layers": LAYERS}},
-        "protocol": {
-            "clips": {"source": "clips.jsonl", "count": 2620},
-            "positions": "kept",
-            "seeds": 3,
-            "method": "bootstrap over clips, 95 % percentile intervals",
-        },
-        "task": task,
-        "metrics": [{"name": metric, "title": metric.upper(), "unit": unit, "better": better}],
-        "clips": 2618,
-        "failures": [
-            {
-                "id": "broken.flac",
-                "line": 7,
-                "profiles": ["full", "fastv-30"],
-                "reason": "audio cannot be decoded",
-            }
-        ],
-        "levels": list(LEVELS),
-        "full": {
-            "figures": {metric: _figure(full, scale)},
-            "achieved_flops_percent": 0.0,
-            "kept_ratio": 1.0,
-            "layer_rows": [float(ROWS)] * LAYERS,
-            "prefill_ms": 790.0,
-            "decode_ms": 1150.0,
-        },
-        "rows": [_row(label, values, metric, scale) for label, values in figures.items()],
-    }
+    task: str, metric: Metric, full: float, figures: dict[str, tuple[float | None, ...]]
+) -> ComparisonResult:
+    failure = Failure("broken.flac", 7, ("full", "fastv-30"), "audio cannot be decoded")
+    return ComparisonResult(
+        task=task,
+        checkpoint=CHECKPOINT,
+        clips=CLIPS,
+        protocol=ComparisonProtocol(2, "kept", 3, 30.0, ROWS, 12),
+        settings=SETTINGS,
+        intervals=INTERVALS,
+        metrics=(metric,),
+        levels=tuple(Fraction(level, 100) for level in LEVELS),
+        full=CellRecord(
+            level=Fraction(0),
+            profiles=("full",),
+            seeds=(),
+            figures=_figures(full, metric, None),
+            flops_reduction=0.0,
+            kept_ratio=1.0,
+            layer_rows=(float(ROWS),) * LAYERS,
+            prefill_ms=790.0,
+            decode_ms=1150.0,
+            unmet=None,
+        ),
+        rows=tuple(_row(label, values, metric) for label, values in figures.items()),
+        failures=(failure,),
+        environment=ENVIRONMENT,
+    )
 
 
-def _row(label: str, values: tuple[float | None, ...], metric: str, scale: float) -> dict[str, Any]:
+def _row(label: str, values: tuple[float | None, ...], metric: Metric) -> RowRecord:
     name, _, schedule = label.partition(", ")
-    cells = [_cell(label, level, value, metric, scale) for level, value in zip(LEVELS, values, strict=True)]
-    return {"label": label, "method": name, "schedule": schedule, "start_layer": 2, "cells": cells}
+    cells = (_cell(label, level, value, metric) for level, value in zip(LEVELS, values, strict=True))
+    return RowRecord(label, name, schedule, 2, tuple(cells))
 
 
-def _cell(label: str, level: int, value: float | None, metric: str, scale: float) -> dict[str, Any]:
+def _cell(label: str, level: int, value: float | None, metric: Metric) -> CellRecord:
     achieved = level - 1.9 if label.startswith("A-ToMe") else level - 0.2
-    return {
-        "level": level,
-        "profiles": [f"{label}-{level}"],
-        "seeds": [],
-        "figures": {metric: _figure(value, scale)},
-        "achieved_flops_percent": achieved,
-        "kept_ratio": 1 - level / 120,
-        "layer_rows": _layer_rows(label, level),
-        "prefill_ms": 790.0 - 6.1 * level,
-        "decode_ms": 1150.0 - (5 if "FastAdaSP" in label else 4) * level,
-        "unmet": "merges pairs only" if label.startswith("A-ToMe") and level > 40 else None,
-    }
+    return CellRecord(
+        level=Fraction(level, 100),
+        profiles=(f"{label}-{level}",),
+        seeds=(),
+        figures=_figures(value, metric, Difference(0.1, -0.1, 0.2, 0.5)),
+        flops_reduction=achieved / 100,
+        kept_ratio=1 - level / 120,
+        layer_rows=_layer_rows(label, level),
+        prefill_ms=790.0 - 6.1 * level,
+        decode_ms=1150.0 - (5 if "FastAdaSP" in label else 4) * level,
+        unmet="merges pairs only" if label.startswith("A-ToMe") and level > 40 else None,
+    )
 
 
-def _layer_rows(label: str, level: int) -> list[float]:
+def _layer_rows(label: str, level: int) -> tuple[float, ...]:
     if "decay" in label:
-        return [
-            round(ROWS * (1 - level / 62 * min(1, (max(0, i - 1) / 10) ** 0.5)), 1) for i in range(LAYERS)
-        ]
+        shares = (1 - level / 62 * min(1, (max(0, i - 1) / 10) ** 0.5) for i in range(LAYERS))
+        return tuple(round(ROWS * share, 1) for share in shares)
     if "constant" in label:
-        return [round(ROWS * (1 - level / 1400) ** max(0, i - 1), 1) for i in range(LAYERS)]
-    return [float(ROWS) if i < 3 else round(ROWS * (1 - level / 92), 1) for i in range(LAYERS)]
+        return tuple(round(ROWS * (1 - level / 1400) ** max(0, i - 1), 1) for i in range(LAYERS))
+    return tuple(float(ROWS) if i < 3 else round(ROWS * (1 - level / 92), 1) for i in range(LAYERS))
 
 
-def _figure(value: float | None, scale: float) -> dict[str, Any] | None:
+def _figures(value: float | None, metric: Metric, delta: Difference | None) -> dict[str, Measured]:
+    """Of a value as people read it, in the unit of the metric."""
     if value is None:
-        return None
+        return {}
     width = 0.04 * value + 0.1
-    return {
-        "value": scale * value,
-        "low": scale * (value - width),
-        "high": scale * (value + width),
-        "delta": None,
-        "seeds": [scale * value],
-        "reason": None,
-    }
+    found = Measured(value, value - width, value + width, delta, (value,))
+    return {metric.name: found.times(1 / metric.scale)}

@@ -13,7 +13,7 @@ import pytest
 from fastadasp.evaluation.report.page import page, script_json
 from fastadasp.export.commands import parameters
 
-from .conftest import run
+from ..conftest import run
 
 SIZE_LIMIT = 6e6  # bytes, nearly all of them Plotly
 
@@ -43,7 +43,7 @@ def test_a_report_is_one_page(all_files, tmp_path):
     output = tmp_path / "report.html"
     result = run("report", *all_files, "-o", output)
     assert result.exit_code == 0
-    assert result.stderr.startswith(f"report of 7 files in {output}, ")
+    assert result.stderr.startswith(f"report of 9 files in {output}, ")
     assert output.read_text("utf-8").startswith("<!DOCTYPE html>")
     assert output.stat().st_size < SIZE_LIMIT
 
@@ -102,16 +102,16 @@ def test_faults_are_told_with_a_line_each(tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_a_result_is_not_written_over(files_by_hand):
-    before = files_by_hand[0].read_bytes()
-    result = run("report", files_by_hand[0], "-o", files_by_hand[0])
+def test_a_result_is_not_written_over(made_up_files):
+    before = made_up_files[0].read_bytes()
+    result = run("report", made_up_files[0], "-o", made_up_files[0])
     assert result.exit_code == 2
     assert "is one of the results" in result.stderr
-    assert files_by_hand[0].read_bytes() == before
+    assert made_up_files[0].read_bytes() == before
 
 
-def test_without_plotly_the_extra_is_named(files_by_hand, tmp_path, monkeypatch):
+def test_without_plotly_the_extra_is_named(made_up_files, tmp_path, monkeypatch):
     monkeypatch.setattr(parameters, "find_spec", lambda name: None)
-    result = run("report", *files_by_hand, "-o", tmp_path / "report.html")
+    result = run("report", *made_up_files, "-o", tmp_path / "report.html")
     assert result.exit_code == 2
     assert 'pip install "fastadasp-export[report]"' in result.stderr

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
-from fastadasp.evaluation.report.files.result_files import Results, read_results
 from fastadasp.evaluation.report.page import sections
 from fastadasp.evaluation.report.series_style import COLOURS, MARKERS, NEUTRAL, styles
+from fastadasp.evaluation.results.files import Results, read_results
+from fastadasp.evaluation.results.selection import SelectionResult
 
 from . import examples
-from .conftest import write
+from .examples import write
 
 DARK, WHITE = "#171b21", "#ffffff"
 
@@ -39,7 +41,7 @@ def test_every_plot_has_its_figures_as_a_table_too(by_title):
 
 
 def test_a_page_has_only_sections_that_there_is_something_for(real_files):
-    titles = [section.title for section in sections(read_results(real_files[1:2]))]
+    titles = [section.title for section in sections(read_results([real_files["bench"]]))]
     assert titles == ["Latency of requests", "How to read this page", "Where the figures come from"]
     assert [section.title for section in sections(Results())] == titles[1:]
 
@@ -53,9 +55,9 @@ def test_accuracy_is_drawn_over_the_flops_that_were_removed_not_over_those_asked
 
 
 def test_rows_of_one_schedule_are_called_by_their_methods_alone(tmp_path):
-    content = examples.asr_comparison()
-    content["rows"] = [row for row in content["rows"] if row["schedule"] == "constant"]
-    section = next(sections(read_results([write(tmp_path / "compare.json", content)])))
+    found = examples.asr_comparison()
+    found = replace(found, rows=tuple(row for row in found.rows if row.schedule == "constant"))
+    section = next(sections(read_results([write(tmp_path / "compare.json", found)])))
     methods = ["random merge", "random evict", "A-ToMe", "FastAdaSP"]
     assert [swatch.label for swatch in section.legend] == [*methods, "full model"]
     assert section.plots[0].title == "WER, %, constant"
@@ -93,13 +95,13 @@ def test_a_method_has_the_same_colour_in_every_plot(by_title):
 
 
 def test_a_comparison_of_many_rows_has_a_plot_a_schedule_in_which_colours_are_methods(tmp_path):
-    content = examples.asr_comparison()
-    content["rows"] = [
-        {**row, "label": f"{row['method']}, {schedule}", "schedule": schedule}
+    found = examples.asr_comparison()
+    rows = tuple(
+        replace(row, label=f"{row.method}, {schedule}", schedule=schedule)
         for schedule in ("single", "constant")
-        for row in content["rows"][:5]
-    ]
-    first = next(sections(read_results([write(tmp_path / "compare.json", content)])))
+        for row in found.rows[:5]
+    )
+    first = next(sections(read_results([write(tmp_path / "compare.json", replace(found, rows=rows))])))
     assert [plot.title for plot in first.plots] == ["WER, %, single", "WER, %, constant"]
     assert [len(plot.figure["data"]) for plot in first.plots] == [6, 6]
     assert [swatch.label for swatch in first.legend] == [
@@ -120,9 +122,9 @@ def test_the_labels_of_step_lines_do_not_touch(by_title):
 
 
 def test_the_layer_of_the_lowest_entropy_is_not_passed_off_as_the_best(by_title):
-    notes = [note for note in by_title["Layer of a sparse profile"].notes if "lowest TE" in note]
-    assert notes == [
-        "layers-by-hand.json: at 30 % the lowest TE is not the best: layer 3 has Accuracy 54.40, "
+    notes = by_title["Layer of a sparse profile"].notes
+    assert [note for note in notes if note.startswith("layers-made-up.json")] == [
+        "layers-made-up.json: at 30 % the lowest TE is not the best: layer 3 has Accuracy 54.40, "
         "layer 2 has 54.90; their intervals overlap"
     ]
 
@@ -134,7 +136,7 @@ def test_the_selected_layer_is_marked(by_title, results):
         for x, colour in zip(entropies["x"], entropies["marker"]["color"], strict=True)
         if colour == COLOURS[1]
     ]
-    assert marked == [results.selections[0].selected]
+    assert marked == [results.of(SelectionResult)[0].found.selected]
 
 
 def test_failures_of_all_files_are_listed(by_title):
@@ -143,7 +145,7 @@ def test_failures_of_all_files_are_listed(by_title):
         ("eval.json", "broken.wav"),
         ("compare-asr.json", "broken.flac"),
         ("compare-st.json", "broken.flac"),
-        ("tune.json", "silent.wav"),
+        ("tune-made-up.json", "silent.wav"),
     }
 
 
@@ -154,16 +156,16 @@ def test_cases_that_were_skipped_are_told(by_title):
 
 
 def test_a_choice_that_the_held_out_clips_refuse_is_told(tmp_path):
-    content = examples.tuning()
-    content["held_out"]["within_budget"] = False
-    found = sections(read_results([write(tmp_path / "tune.json", content)]))
+    tuning = examples.tuning()
+    refused = replace(tuning, held_out=replace(tuning.held_out, within_budget=False))
+    found = sections(read_results([write(tmp_path / "tune.json", refused)]))
     assert "tune.json: the held-out clips find the chosen profile beyond the budget of 1" in next(found).notes
 
 
 def test_a_tuning_without_a_choice_gives_the_reason(tmp_path):
-    content = examples.tuning()
-    content.update(choice=None, profile=None, held_out=None, reason="no candidate is within the budget")
-    found = next(sections(read_results([write(tmp_path / "tune.json", content)])))
+    reason = "no candidate is within the budget"
+    tuning = replace(examples.tuning(), choice=None, profile=None, held_out=None, reason=reason)
+    found = next(sections(read_results([write(tmp_path / "tune.json", tuning)])))
     assert found.notes == ("tune.json: nothing is chosen: no candidate is within the budget",)
     assert not found.facts
 

@@ -49,9 +49,10 @@ def run_compare(manifest: Path, *args: object) -> Result:
 
 
 def results(path: Path) -> dict:
-    """A result file without what tells of the machine and the moment."""
+    """A result file without what tells of the machine, the moment and the command."""
     content = json.loads(path.read_text("utf-8"))
     assert content.pop("environment")["libraries"]["jiwer"]
+    assert content.pop("command").startswith("fastadasp-export compare ")
     cells = [cell for row in content["rows"] for cell in row["cells"]]
     for entry in (content["full"], *cells):
         del entry["prefill_ms"], entry["decode_ms"]
@@ -107,7 +108,7 @@ def test_a_cell_is_what_eval_finds_under_its_profile(clips, compared, tmp_path):
             if scores is not full:
                 change = figure.delta
                 assert list(shown["delta"].values()) == pytest.approx(
-                    [change.value, change.interval.low, change.interval.high]
+                    [change.value, change.interval.low, change.interval.high, change.p_value]
                 )
 
 
@@ -125,15 +126,16 @@ def test_levels_are_solved_at_the_mean_length_of_the_clips(clips, compared):
         table.split()
     )
     for level, cell in zip(LEVELS, rows_of(found)["weighted_merge"], strict=True):
-        assert abs(cell["achieved_flops_percent"] - level) < 3
+        assert abs(100 * cell["flops_reduction"] - level) < 3
 
 
 def test_the_file_says_of_every_cell_what_it_is_and_what_it_kept(compared):
     _, found = compared
-    assert (found["kind"], found["task"], found["clips"], found["levels"]) == ("compare", "asr", 3, [*LEVELS])
-    assert [(metric["name"], metric["better"]) for metric in found["metrics"]] == [
-        ("wer", "lower"),
-        ("cer", "lower"),
+    assert (found["kind"], found["task"], found["levels"]) == ("compare", "asr", ["1/5", "3/5"])
+    assert (found["clips"]["count"], found["clips"]["measured"]) == (3, 3)
+    assert [(metric["name"], metric["lower_is_better"]) for metric in found["metrics"]] == [
+        ("wer", True),
+        ("cer", True),
     ]
     assert [row["method"] for row in found["rows"]] == list(METHODS)
     layers = found["checkpoint"]["dims"]["num_layers"]
@@ -141,7 +143,7 @@ def test_the_file_says_of_every_cell_what_it_is_and_what_it_kept(compared):
     assert len(set(rows)) == 1
     for row in found["rows"]:
         for level, cell in zip(LEVELS, row["cells"], strict=True):
-            assert cell["level"] == level
+            assert Fraction(cell["level"]) == Fraction(level, 100)
             assert len(cell["layer_rows"]) == layers
             assert cell["kept_ratio"] == pytest.approx(sum(cell["layer_rows"]) / sum(rows), abs=0.02)
             assert cell["prefill_ms"] > 0
@@ -163,9 +165,10 @@ def test_random_methods_are_the_mean_over_their_seeds(compared):
 def test_a_level_that_is_not_met_says_so_in_the_cell_and_in_the_file(compared):
     table, found = compared
     pairs = rows_of(found)["a_tome"][-1]
-    assert pairs["achieved_flops_percent"] < LEVELS[-1] - 1
-    assert pairs["unmet"].startswith(f"removes {pairs['achieved_flops_percent']:.1f} %: merges in pairs")
-    assert f"at {pairs['achieved_flops_percent']:.0f} %" in table
+    removed = 100 * pairs["flops_reduction"]
+    assert removed < LEVELS[-1] - 1
+    assert pairs["unmet"].startswith(f"removes {removed:.1f} %: merges in pairs")
+    assert f"at {removed:.0f} %" in table
     assert "A-ToMe merges in pairs" in table
 
 
@@ -173,7 +176,7 @@ def test_h2o_removes_no_flops_and_keeps_what_the_merge_of_its_column_keeps(compa
     table, found = compared
     rows = rows_of(found)
     for ours, merge in zip(rows["h2o"], rows["weighted_merge"], strict=True):
-        assert ours["achieved_flops_percent"] == 0
+        assert ours["flops_reduction"] == 0
         assert ours["unmet"].startswith("removes no prefill FLOPs; its caches keep as many audio rows as")
         assert ours["kept_ratio"] == pytest.approx(merge["kept_ratio"], abs=0.03)
     assert "H2O removes no prefill FLOPs" in table
@@ -214,7 +217,7 @@ def test_kept_positions_change_answers_and_no_cost(clips, compared, tmp_path):
     kept, compact = (rows_of(each)["weighted_merge"] for each in (found, compared[1]))
     for mine, theirs in zip(kept, compact, strict=True):
         assert mine["layer_rows"] == theirs["layer_rows"]
-        assert mine["achieved_flops_percent"] == theirs["achieved_flops_percent"]
+        assert mine["flops_reduction"] == theirs["flops_reduction"]
     assert kept[1]["figures"]["wer"] != compact[1]["figures"]["wer"]
 
 
@@ -226,7 +229,7 @@ def test_an_infeasible_level_is_a_cell_and_not_an_error(clips, tmp_path):
     met, unmet = results(output)["rows"][0]["cells"]
     assert met["figures"]
     assert (unmet["profiles"], unmet["figures"], unmet["layer_rows"]) == ([], {}, [])
-    assert (unmet["achieved_flops_percent"], unmet["kept_ratio"]) == (None, None)
+    assert (unmet["flops_reduction"], unmet["kept_ratio"]) == (None, None)
     assert unmet["unmet"].startswith("infeasible, at most ")
     assert "at most: all that the schedule can remove if it begins at layer 6." in result.stdout
 

@@ -47,18 +47,18 @@ def test_entropies_are_taken_draw_by_draw():
 def test_equal_terms_have_a_transfer_entropy_of_exactly_0():
     term = clips(0)
     found = transfer_entropy(LayerMoments(term, term))
-    assert (found.value, found.per_channel) == (0, 0)
+    assert (found.transfer_entropy, found.per_channel) == (0, 0)
 
 
 def test_rows_of_twice_the_size_add_log_2_a_channel():
     found = transfer_entropy(LayerMoments(clips(1), clips(1, scale=2.0)))
-    assert found.value == pytest.approx(4 * math.log(2))
+    assert found.transfer_entropy == pytest.approx(4 * math.log(2))
     assert found.at_layer - found.at_last == pytest.approx(4 * math.log(2))
 
 
 def test_channels_that_gain_and_lose_cancel_in_the_sum_alone():
     found = transfer_entropy(LayerMoments((with_variance(1.0, 1.0),), (with_variance(4.0, 0.25),)))
-    assert found.value == pytest.approx(0, abs=1e-11)
+    assert found.transfer_entropy == pytest.approx(0, abs=1e-11)
     assert found.per_channel == pytest.approx(2 * math.log(2))
 
 
@@ -74,7 +74,7 @@ def test_a_draw_that_takes_each_clip_once_has_the_transfer_entropy_of_all():
     layers = [LayerMoments(clips(4), clips(5)), LayerMoments(clips(6), clips(7))]
     times = np.array([[1, 1, 1, 1, 1], [2, 2, 2, 2, 2], [0, 3, 1, 0, 1]])
     found = resampled(layers, times)
-    expected = [transfer_entropy(moments).value for moments in layers]
+    expected = [transfer_entropy(moments).transfer_entropy for moments in layers]
     assert found.shape == (3, 2)
     assert found[:2] == pytest.approx(np.array([expected, expected]))
     assert found[2] != pytest.approx(np.array(expected))

@@ -18,6 +18,8 @@ from tokenizers.models import WordLevel
 from demo_files import DEMO
 from fastadasp.evaluation import EvalOptions, evaluate
 from fastadasp.evaluation.clips.clip import Clip, ClipSet
+from fastadasp.evaluation.results.files import result_text
+from fastadasp.evaluation.results.selection import SELECTION_FORMAT, TransferEntropy
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.cli import main
 from fastadasp.export.model.families.family import load_model
@@ -25,9 +27,9 @@ from fastadasp.export.model.fit import resolve_for
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.export.studies.select_layer.accuracy import measure_layers
-from fastadasp.export.studies.select_layer.entropy import TransferEntropy
 from fastadasp.export.studies.select_layer.options import SelectionOptions
 from fastadasp.export.studies.select_layer.rank_correlation import rank_correlation
+from fastadasp.export.studies.select_layer.result import selection_result
 from fastadasp.export.studies.select_layer.select_layer import select_layer
 from fastadasp.export.studies.select_layer.table import selection_sections
 from fastadasp.profiles.errors import AudioError, CheckpointError, ProfileError, RequestError
@@ -41,6 +43,15 @@ from golden_folder import CONFIG, write_golden
 pytestmark = pytest.mark.usefixtures("one_thread")
 OPTIONS = SelectionOptions(Fraction(1, 4), resamples=50)
 SEARCH = SearchOptions(max_new_tokens=8)
+
+
+def clip_set(clips):
+    return ClipSet(Path("clips.jsonl"), "asr", tuple(clips))
+
+
+def written(selection):
+    """What the result file holds."""
+    return json.loads(result_text(selection_result(selection)))
 
 
 def clip_at(path, prompt=""):
@@ -69,7 +80,7 @@ def manifest(clips):
 
 @pytest.fixture(scope="module")
 def selection(tiny_checkpoint, clips):
-    return select_layer(tiny_checkpoint, clips, OPTIONS)
+    return select_layer(tiny_checkpoint, clip_set(clips), OPTIONS)
 
 
 def call(*args):
@@ -82,7 +93,7 @@ def call(*args):
 
 def assert_consistent(found):
     """What holds of the JSON of any selection."""
-    assert (found["kind"], found["format_version"]) == ("select-layer", 1)
+    assert (found["kind"], found["format_version"]) == ("select-layer", SELECTION_FORMAT)
     rows = found["layers"]
     assert [row["layer"] for row in rows] == list(range(len(rows)))
     feasible = [row for row in rows if row["infeasible"] is None]
@@ -125,7 +136,8 @@ def test_clips_of_the_demo_give_a_profile_that_meets_the_target(own_clips, tmp_p
     assert f"transfer entropy of one merge, positions {positions}" in " ".join(result.output.split())
     found = json.loads(results.read_text("utf-8"))
     assert_consistent(found)
-    assert found["protocol"]["clips"] == 3
+    assert found["clips"]["count"] == found["clips"]["measured"] == 3
+    assert found["intervals"]["resamples"] == 50
     chosen = load_profile(str(profile))
     assert (chosen.method, chosen.schedule, chosen.positions) == ("weighted_merge", "single", positions)
     assert chosen.start_layer == found["selected"]
@@ -150,32 +162,34 @@ def test_the_table_has_a_row_a_layer_and_fits_80_columns(tiny_checkpoint, manife
 
 
 def test_a_seed_repeats_all_figures(tiny_checkpoint, clips, selection):
-    again = select_layer(tiny_checkpoint, clips, OPTIONS)
+    again = select_layer(tiny_checkpoint, clip_set(clips), OPTIONS)
     assert again.layers == selection.layers
-    other = select_layer(tiny_checkpoint, clips, SelectionOptions(Fraction(1, 4), resamples=50, seed=1))
+    other = select_layer(
+        tiny_checkpoint, clip_set(clips), SelectionOptions(Fraction(1, 4), resamples=50, seed=1)
+    )
     assert [row.entropy for row in other.layers] == [row.entropy for row in selection.layers]
-    assert_consistent(json.loads(json.dumps(other.to_json())))
+    assert_consistent(written(other))
 
 
 def test_the_order_of_the_clips_does_not_matter(tiny_checkpoint, clips, selection):
-    turned = select_layer(tiny_checkpoint, clips[::-1], OPTIONS)
+    turned = select_layer(tiny_checkpoint, clip_set(clips[::-1]), OPTIONS)
     for one, other in zip(turned.layers, selection.layers, strict=True):
         assert (one.rank, one.ratio) == (other.rank, other.ratio)
         if one.entropy is not None:
-            assert one.entropy.value == pytest.approx(other.entropy.value)
+            assert one.entropy.transfer_entropy == pytest.approx(other.entropy.transfer_entropy)
 
 
 def test_at_the_last_layer_the_transfer_entropy_is_exactly_0_and_a_warning_says_so(tiny_checkpoint, clips):
-    found = select_layer(tiny_checkpoint, clips, SelectionOptions(Fraction(1, 100), resamples=50))
+    found = select_layer(tiny_checkpoint, clip_set(clips), SelectionOptions(Fraction(1, 100), resamples=50))
     last = found.layers[-1]
-    assert (last.entropy.value, last.entropy.per_channel, last.rank) == (0, 0, 1)
+    assert (last.entropy.transfer_entropy, last.entropy.per_channel, last.rank) == (0, 0, 1)
     assert found.selected == last.layer
     assert any("is the last one, where TE is 0" in warning for warning in found.warnings)
 
 
 def test_a_choice_that_rests_on_channels_that_cancel_has_a_warning(selection):
     """TE chooses among made-up figures: layer 1 by the sum, layer 0 channel by channel."""
-    entropies = TransferEntropy(5.0, 3.0, 2.0), TransferEntropy(5.0, 4.0, 9.0)
+    entropies = TransferEntropy(2.0, 5.0, 3.0, 2.0), TransferEntropy(1.0, 5.0, 4.0, 9.0)
     rows = [replace(selection.layers[i], entropy=entropy) for i, entropy in enumerate(entropies)]
     found = replace(selection, layers=(*rows, *selection.layers[3:]), selected=1)
     expected = "at layer 1 channels that gain and channels that lose entropy cancel: by L1, layer 0 is first"
@@ -189,24 +203,24 @@ def test_rows_around_the_audio_are_no_part_of_the_entropy(clips, tmp_path):
     words = {f"word{i}": i for i in range(50)} | {"<audio>": CONFIG["audio"]["audio_start_id"]}
     Tokenizer(WordLevel(words, "word0")).save(str(tmp_path / "qwen_audio" / "tokenizer.json"))
     short = [replace(clip, prompt="word7") for clip in clips[:2]]
-    found = select_layer(tmp_path / "qwen_audio", short, OPTIONS)
-    assert_consistent(json.loads(json.dumps(found.to_json())))
+    found = select_layer(tmp_path / "qwen_audio", clip_set(short), OPTIONS)
+    assert_consistent(written(found))
     front_end = load_model(Checkpoint(tmp_path / "qwen_audio")).front_end
     assert (front_end.bos_rows, front_end.eos_rows) == (1, 1)
     frames = [front_end.audio_tokens(soundfile.info(clip.path).frames) for clip in short]
     left = sum(count - removed(count, found.profile.ratio) for count in frames)
-    assert found.protocol["audio_tokens_after_the_merge"] == left
+    assert found.protocol.audio_tokens_after_the_merge == left
 
 
 def test_one_clip_has_ranks_and_no_spread(tiny_checkpoint, clips):
-    found = select_layer(tiny_checkpoint, clips[:1], OPTIONS)
+    found = select_layer(tiny_checkpoint, clip_set(clips[:1]), OPTIONS)
     assert {row.spread for row in found.layers} == {None}
     assert sorted(row.rank for row in found.layers if row.rank) == [1, 2, 3]
 
 
 def test_progress_is_told_before_each_clip(tiny_checkpoint, clips):
     told = []
-    select_layer(tiny_checkpoint, clips, OPTIONS, lambda done, total: told.append((done, total)))
+    select_layer(tiny_checkpoint, clip_set(clips), OPTIONS, lambda done, total: told.append((done, total)))
     assert told == [(0, 3), (1, 3), (2, 3)]
 
 
@@ -216,9 +230,9 @@ def test_progress_is_told_before_each_clip(tiny_checkpoint, clips):
 @pytest.fixture(scope="module")
 def with_accuracy(tiny_checkpoint, clips, selection, tmp_path_factory):
     levels, options = (Fraction(1, 100), Fraction(1, 4)), EvalOptions(search=SEARCH, resamples=50)
-    folder, clip_set = tmp_path_factory.mktemp("work"), ClipSet(Path("clips.jsonl"), "asr", tuple(clips))
+    folder = tmp_path_factory.mktemp("work")
     return selection.with_accuracy(
-        measure_layers(tiny_checkpoint, clip_set, OPTIONS, levels, options, folder)
+        measure_layers(tiny_checkpoint, clip_set(clips), OPTIONS, levels, options, folder)
     )
 
 
@@ -234,28 +248,27 @@ def test_every_layer_that_reaches_a_level_is_evaluated_at_it(with_accuracy, sele
 def test_figures_are_those_of_an_evaluation_of_that_profile(with_accuracy, tiny_checkpoint, clips, tmp_path):
     profile = replace(with_accuracy.profile, name="mine")
     build(tiny_checkpoint, tmp_path / "art", BuildOptions((load_profile("full"), profile)))
-    clip_set = ClipSet(Path("clips.jsonl"), "asr", tuple(clips))
-    found = evaluate(tmp_path / "art", clip_set, EvalOptions(search=SEARCH, resamples=50))
+    found = evaluate(tmp_path / "art", clip_set(clips), EvalOptions(search=SEARCH, resamples=50))
     accuracy = with_accuracy.accuracy
     assert accuracy.full == found.profiles[0].figures
     assert accuracy.figures(with_accuracy.selected, Fraction(1, 4)) == found.profiles[1].figures
 
 
 def test_accuracies_are_in_the_file_by_metric_and_level(with_accuracy):
-    found = json.loads(json.dumps(with_accuracy.to_json()))
+    found = written(with_accuracy)
     assert_consistent(found)
     accuracy = found["accuracy"]
-    assert (accuracy["metric"], accuracy["levels"]) == ("wer", ["1", "25"])
+    assert (accuracy["metrics"][0]["name"], accuracy["levels"]) == ("wer", ["1/100", "1/4"])
     entropies = [row["entropy"]["transfer_entropy"] for row in found["layers"] if row["entropy"]]
     for level in accuracy["levels"]:
-        reached = [row for row in found["layers"] if level in row["accuracy"]["wer"]]
-        values = {row["layer"]: row["accuracy"]["wer"][level]["value"] for row in reached}
+        reached = [row for row in found["layers"] if level in row["accuracy"]]
+        values = {row["layer"]: row["accuracy"][level]["wer"]["value"] for row in reached}
         assert values[accuracy["best"][level]] == min(values.values())
         expected = rank_correlation(entropies, [values[row["layer"]] for row in reached if row["entropy"]])
         assert accuracy["rank_correlation"][level] == {"rho": expected.rho, "count": expected.count}
         assert expected.count == len(entropies)
     assert accuracy["full"]["wer"]["delta"] is None
-    assert list(found["layers"][-1]["accuracy"]["wer"]) == ["1"]  # a quarter is out of its reach
+    assert list(found["layers"][-1]["accuracy"]) == ["1/100"]  # a quarter is out of its reach
 
 
 def test_the_accuracies_are_tables_like_those_of_the_paper(with_accuracy):
@@ -275,7 +288,7 @@ def test_the_command_evaluates_at_its_target_unless_levels_are_given(tiny_checkp
     results = tmp_path / "results.json"
     result = call(tiny_checkpoint, "--manifest", manifest, *options, "--json", results)
     assert result.exit_code == 0, result.output
-    assert json.loads(results.read_text("utf-8"))["accuracy"]["levels"] == ["25"]
+    assert json.loads(results.read_text("utf-8"))["accuracy"]["levels"] == ["1/4"]
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert "3 clips are few: layers may differ by chance" in result.stdout
     assert not results.with_name("results.json.work").exists()
@@ -294,14 +307,14 @@ def test_a_target_out_of_reach_is_refused_with_the_best_layer(tiny_checkpoint, c
     with pytest.raises(
         ProfileError, match=r"99\.9 % is infeasible with one merge, at most \d+\.\d\d % at layer 0"
     ):
-        select_layer(tiny_checkpoint, clips, SelectionOptions(Fraction(999, 1000)))
+        select_layer(tiny_checkpoint, clip_set(clips), SelectionOptions(Fraction(999, 1000)))
 
 
 def test_a_clip_without_entropy_is_refused_by_name(tiny_checkpoint, clips, tmp_path):
     path = tmp_path / "blip.wav"
     soundfile.write(path, 0.1 * np.ones(700), 16000)  # one audio token
     with pytest.raises(AudioError, match=r"blip\.wav: its 1 audio tokens after the merge are all alike"):
-        select_layer(tiny_checkpoint, [*clips, clip_at(path)], OPTIONS)
+        select_layer(tiny_checkpoint, clip_set([*clips, clip_at(path)]), OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -311,19 +324,21 @@ def test_a_clip_too_short_or_long_is_refused_by_name(tiny_checkpoint, tmp_path, 
     path = tmp_path / "clip.wav"
     soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(samples), 16000)
     with pytest.raises(AudioError, match=f"clip.wav: .*{reason}"):
-        select_layer(tiny_checkpoint, [clip_at(path)], replace(OPTIONS, reference_seconds=Fraction(3)))
+        select_layer(
+            tiny_checkpoint, clip_set([clip_at(path)]), replace(OPTIONS, reference_seconds=Fraction(3))
+        )
 
 
 def test_a_checkpoint_without_tokenizer_is_refused(tiny_checkpoint, clips, tmp_path):
     bare = shutil.copytree(tiny_checkpoint, tmp_path / "bare")
     (bare / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match=r"no tokenizer\.json"):
-        select_layer(bare, clips, OPTIONS)
+        select_layer(bare, clip_set(clips), OPTIONS)
 
 
 def test_no_clip_is_refused(tiny_checkpoint):
     with pytest.raises(RequestError, match="no clip"):
-        select_layer(tiny_checkpoint, [], OPTIONS)
+        select_layer(tiny_checkpoint, clip_set([]), OPTIONS)
 
 
 def test_a_line_that_is_no_clip_is_refused_by_its_number(tiny_checkpoint, tmp_path):

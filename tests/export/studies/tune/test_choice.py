@@ -11,8 +11,10 @@ from fastadasp.evaluation.figures.profile_scores import ProfileScores
 from fastadasp.export.studies.tune.choice import MOST_FINALISTS, choose, finalists_of
 from fastadasp.export.studies.tune.ladders import Candidate
 from fastadasp.export.studies.tune.rounds import Tried, is_within
-from fastadasp.export.studies.tune.timing import Timing
+from fastadasp.export.studies.tune.timing import FIGURE, Timing
 from fastadasp.profiles.profile import Profile
+from fastadasp.runtime.benchmark.records import Benchmark, BenchmarkProtocol, Case, Spread
+from fastadasp.runtime.environment import environment
 
 FULL_KV = 100.0
 
@@ -24,10 +26,12 @@ def tried(name, flops, kv, loss=0.0):
 
 
 def timing(**medians):
-    spread = {name: {"median": value, "p10": value, "p90": value} for name, value in medians.items()}
-    return Timing(
-        {"results": [{"profile": name, "figures": {"decoder_ms": it}} for name, it in spread.items()]}
+    cases = tuple(
+        Case(1, 4.0, name, 1, figures={FIGURE: Spread(value, value, value)})
+        for name, value in medians.items()
     )
+    protocol = BenchmarkProtocol((*medians,), (1,), (4.0,), None, None, 6, 1, 0, 0, "noise", "run")
+    return Timing(Benchmark({}, protocol, environment(1), cases))
 
 
 ONE, OTHER = tried("one", 0.4, 70.0, loss=0.2), tried("other", 0.3, 50.0)

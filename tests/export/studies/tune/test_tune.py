@@ -12,11 +12,13 @@ from click.testing import CliRunner
 
 from demo_files import DEMO
 from fastadasp.evaluation import read_clips
+from fastadasp.evaluation.results.tuning import TUNING_FORMAT
 from fastadasp.export.cli import main
 from fastadasp.export.studies.trials import Trials
 from fastadasp.export.studies.tune.halves import halves_of
 from fastadasp.profiles.profile import load_profile, parse_profile
 from fastadasp.runtime import SpeechLM
+from fastadasp.runtime.tables.units import in_percent
 
 SEARCH = ("--normalizer", "none", "--max-new-tokens", 8, "--resamples", 50)
 SMALL = ("--schedules", "constant,single", "--start-layers", 0, "--flops-levels", "10,20,30", *SEARCH)
@@ -30,9 +32,10 @@ def call(*args):
 
 
 def results(path):
-    """A result file without what tells of the machine and the moment."""
+    """A result file without what tells of the machine, the moment and the command."""
     content = json.loads(path.read_text("utf-8"))
     assert content.pop("environment")["libraries"]["numpy"]
+    assert content.pop("command").startswith("fastadasp-export tune ")
     return content
 
 
@@ -67,19 +70,23 @@ def harmless(sounds, tmp_path):
 
 def assert_consistent(found):
     """What holds of any result."""
-    assert (found["kind"], found["format_version"]) == ("tune", 1)
-    assert not set(found["clips"]["search"]) & set(found["clips"]["held_out"])
+    assert (found["kind"], found["format_version"]) == ("tune", TUNING_FORMAT)
+    assert not set(found["halves"]["search"]) & set(found["halves"]["held_out"])
+    assert found["clips"]["count"] == len(found["halves"]["search"])
     by_name = {candidate["name"]: candidate for candidate in found["candidates"]}
     assert len(by_name) == len(found["candidates"])
-    metric = found["metric"]["name"]
+    metric = found["metrics"][0]
     for candidate in found["candidates"]:
         profile = parse_profile(candidate["toml"], candidate["name"], "results")
         own = {key: getattr(profile, key) for key in ("method", "schedule", "start_layer", "positions")}
         assert {key: candidate[key] for key in own} == own
-        sign = 100 if found["metric"]["lower_is_better"] else -100
-        assert candidate["loss"] == pytest.approx(sign * candidate["metrics"][metric]["delta"])
-        assert candidate["feasible"] == (candidate["loss"] <= found["max_loss"] + 1e-9)
-        assert candidate["kv_bytes"] < found["full"]["kv_bytes"]
+        sign = 1 if metric["lower_is_better"] else -1
+        delta = candidate["scores"]["figures"][metric["name"]]["delta"]
+        assert candidate["loss"]["value"] == pytest.approx(sign * delta["value"])
+        ends = [None if delta[end] is None else sign * delta[end] for end in ("low", "high")]
+        assert [candidate["loss"][end] for end in ("low", "high")[::sign]] == pytest.approx(ends)
+        assert candidate["feasible"] == (candidate["loss"]["value"] <= found["max_loss"] + 1e-9)
+        assert candidate["kv_bytes"] < found["full_kv_bytes"]
     kept = [by_name[ladder["highest"]] for ladder in found["ladders"] if ladder["highest"]]
     assert all(candidate["feasible"] for candidate in kept)
     if found["choice"] is not None:
@@ -87,7 +94,7 @@ def assert_consistent(found):
         assert parse_profile(found["profile"], "tuned", "results").ratio is not None
         held_out = found["held_out"]
         assert [entry["profile"] for entry in held_out["profiles"]] == ["full", found["choice"]]
-        assert held_out["within_budget"] == (held_out["loss"] <= found["max_loss"] + 1e-9)
+        assert held_out["within_budget"] == (held_out["loss"]["value"] <= found["max_loss"] + 1e-9)
     assert (found["choice"] is None) == (found["reason"] is not None) == (found["held_out"] is None)
 
 
@@ -103,8 +110,8 @@ def test_where_nothing_is_lost_the_most_is_saved_and_the_profile_is_written(
     found = results(output)
     assert_consistent(found)
     for ladder in found["ladders"]:
-        assert ladder["highest"].endswith(f"-flops-{ladder['reachable'][-1]}")
-    saved = {candidate["name"]: candidate["flops_reduction"] for candidate in found["candidates"]}
+        assert ladder["highest"].endswith(f"-flops-{in_percent(Fraction(ladder['reachable'][-1]))}")
+    saved = {candidate["name"]: candidate["scores"]["flops_reduction"] for candidate in found["candidates"]}
     assert saved[found["choice"]] == max(saved.values())
     assert load_profile(str(profile)) == parse_profile(found["profile"], "mine", "results")
     assert max(map(len, result.stdout.splitlines())) <= 80
@@ -132,7 +139,7 @@ def test_a_held_out_half_that_says_no_is_told_and_no_other_profile_is_chosen(
     )
     found = results(output)
     assert_consistent(found)
-    assert found["held_out"]["profiles"][0]["metrics"]["accuracy"]["value"] == 1
+    assert found["held_out"]["profiles"][0]["figures"]["accuracy"]["value"] == 1
     assert not found["held_out"]["within_budget"], "the reduction was expected to change these answers"
     assert result.exit_code == 1
     assert "That is MORE than the budget of 1 points" in result.stdout
@@ -208,7 +215,7 @@ def test_the_demo_is_tuned_whatever_it_says(tmp_path):
     )
     found = results(output)
     assert_consistent(found)
-    assert found["metric"]["name"] == "wer"
+    assert (found["metrics"][0]["name"], found["max_loss"]) == ("wer", 0.05)
     confirmed = bool(found["held_out"] and found["held_out"]["within_budget"])
     assert result.exit_code == (0 if confirmed else 1)
     assert (tmp_path / "tuned.toml").exists() == confirmed

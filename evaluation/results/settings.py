@@ -1,0 +1,50 @@
+"""What every result file says of its clips, of how they were answered, and of how intervals were made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...runtime.decoding.options import SearchOptions
+
+
+@dataclass(frozen=True)
+class ClipList:
+    """The clips that figures are over."""
+
+    source: str  # the path that was given
+    digest: str  # of audio, references and prompts
+    count: int
+    measured: int  # those that every profile has answered
+
+
+@dataclass(frozen=True)
+class AnswerSettings:
+    """How clips were answered, and how texts were compared.
+
+    Threads and workers are of the environment: no answer depends on them.
+    """
+
+    search: SearchOptions
+    backend: str
+    normalizer: str
+    providers: tuple[str, ...] | None = None  # these two of ONNX Runtime; None of another backend
+    lean: bool | None = None
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """How the intervals of a file were made."""
+
+    method: str
+    resamples: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A clip that profiles could not answer, so that no figure counts it."""
+
+    id: str
+    line: int | None  # of the clip list
+    profiles: tuple[str, ...]
+    reason: str
