@@ -9,6 +9,7 @@ import pytest
 
 from fastadasp.evaluation.report.page import sections
 from fastadasp.evaluation.report.series_style import COLOURS, MARKERS, NEUTRAL, styles
+from fastadasp.evaluation.report.shown import figure_of, heading
 from fastadasp.evaluation.results.files import Results, read_results
 from fastadasp.evaluation.results.selection import SelectionResult
 
@@ -52,6 +53,15 @@ def test_accuracy_is_drawn_over_the_flops_that_were_removed_not_over_those_asked
     assert a_tome["x"] == pytest.approx([8.1, 18.1, 28.1, 38.1, 48.1])
     assert a_tome["y"] == pytest.approx(examples.WER["A-ToMe, constant"])
     assert a_tome["error_y"]["array"] == pytest.approx([0.04 * y + 0.1 for y in a_tome["y"]])
+
+
+def test_figures_are_shown_in_the_units_that_people_read():
+    asr, translation = examples.asr_comparison(), examples.translation_comparison()
+    wer = figure_of(asr.metrics[0], asr.full.figures)
+    assert (wer.value, wer.low) == pytest.approx((2.21, 2.0216))
+    assert heading(asr.metrics[0]) == "WER, %"
+    assert figure_of(translation.metrics[0], translation.full.figures).value == pytest.approx(41.46)
+    assert heading(translation.metrics[0]) == "BLEU"
 
 
 def test_rows_of_one_schedule_are_called_by_their_methods_alone(tmp_path):
