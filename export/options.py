@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..profiles.errors import EngineError, OutputError, ProfileError, RequestError
+from ..profiles.faults import count_faults
 from ..profiles.profile import Profile
 from .targets import TARGETS
 
@@ -17,7 +18,7 @@ PRODUCTS = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 ENGINES = tuple(PRODUCTS)
 WEIGHT_MODES = ("link", "copy")
 
-_LEAST = {"sm": 80, "max_audio_seconds": 1, "max_beams": 1, "max_text_rows": 1, "max_new_tokens": 1}
+_LEAST = {"sm": 80, "max_beams": 1, "max_text_rows": 1, "max_new_tokens": 1}
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,6 @@ def _engine_faults(options: EngineOptions) -> Iterator[str]:
         yield f"engine {options.engine!r} is unknown; choose {', '.join(ENGINES)}"
     if options.precision not in ENGINE_PRECISIONS:
         yield f"precision {options.precision}: TensorRT has no fused attention for it; choose bf16 or fp16"
-    for name, least in _LEAST.items():
-        if not getattr(options, name) >= least:
-            yield f"{name} is {getattr(options, name):g}: give a number of at least {least}"
+    if not options.max_audio_seconds >= 1:
+        yield f"max_audio_seconds is {options.max_audio_seconds:g}: give a number of at least 1"
+    yield from count_faults(options, _LEAST)

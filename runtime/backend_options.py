@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..profiles.errors import RequestError
+from ..profiles.faults import count_faults
 
 
 @dataclass(frozen=True)
@@ -27,5 +28,5 @@ class CpuOptions(BackendOptions):
     threads: int = 0  # of one run; 0 takes one per core
 
     def __post_init__(self) -> None:
-        if self.threads < 0:
-            raise RequestError(f"threads is {self.threads}: give a whole number of at least 0")
+        if faults := list(count_faults(self, {"threads": 0})):
+            raise RequestError("; ".join(faults))
