@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...profiles.profile import load_profile
 from ..options import ENGINES, PRECISIONS, PRODUCTS, WEIGHT_MODES, BuildOptions, EngineOptions
 from .command import Command, StrictCommand
-from .parameters import PATH, profile_options, read_profile, require
+from .parameters import PATH, profile_options, require
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,7 +77,7 @@ def build(
     checkpoint: Path,
     output: Path,
     profiles: tuple[str, ...],
-    profiles_folder: Path | None,
+    folders: tuple[Path, ...],
     weights: str,
     force: bool,
     **engine: Any,
@@ -87,7 +88,7 @@ def build(
     """
     require("onnx")
     begin = time.perf_counter()
-    chosen = tuple(read_profile(name, profiles_folder) for name in profiles)
+    chosen = tuple(load_profile(name, folders) for name in profiles)
     from ...runtime.tables.units import size
     from ..pipeline import build as build_artifact
 

@@ -12,7 +12,6 @@ import click
 from ...evaluation.metrics.tasks import TASKS
 from ...profiles.errors import DependencyError
 from ...profiles.keys import POSITIONS
-from ...profiles.profile import Profile, load_profile
 from ...runtime.backends import BACKENDS
 from ...runtime.decoding.options import SearchOptions
 from ...runtime.runtime_options import DEFAULT_BACKEND
@@ -187,22 +186,19 @@ def load(artifact: Path, **values: Any) -> SpeechLM:
 def profile_options(command: Command) -> Command:
     """Add the choice of profiles to build."""
     option = list_option("--profile", "profiles", PROFILES, "Profiles, or .toml files.", required=True)
-    return option(profiles_folder(command))
+    return option(profile_folders(command))
 
 
-def profiles_folder(command: Command) -> Command:
-    """Add the option for a folder of profiles."""
+def profile_folders(command: Command) -> Command:
+    """Add the option for folders of profiles."""
     return click.option(
         "--profiles-folder",
+        "folders",
+        multiple=True,
         type=click.Path(exists=True, file_okay=False, path_type=Path),
         metavar="DIR",
-        help="Find profiles by name in DIR/NAME.toml, too.",
+        help="Find profiles by name in DIR/NAME.toml, too; repeatable.",
     )(command)
-
-
-def read_profile(name: str, folder: Path | None) -> Profile:
-    """A profile by name or path."""
-    return load_profile(name, (folder,) if folder else ())
 
 
 def require(*packages: str, extra: str = "export") -> None:

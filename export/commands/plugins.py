@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ...profiles.profile import load_profile
 from ..options import ENGINE_PRECISIONS, EngineOptions
 from .command import StrictCommand
 from .lists import ListOf, list_option
-from .parameters import PATH, profile_options, read_profile, require
+from .parameters import PATH, profile_options, require
 
 if TYPE_CHECKING:
     from ...plugins.build import PluginLibrary
@@ -65,11 +66,11 @@ def build(output: Path, sms: tuple[int, ...]) -> None:
     help="Numbers of the graphs.",
 )
 def graphs(
-    checkpoint: Path, output: Path, profiles: tuple[str, ...], profiles_folder: Path | None, precision: str
+    checkpoint: Path, output: Path, profiles: tuple[str, ...], folders: tuple[Path, ...], precision: str
 ) -> None:
     """Write the ONNX graphs of CHECKPOINT that use the plugins, for trtexec and Polygraphy."""
     require("onnx")
-    chosen = [read_profile(name, profiles_folder) for name in profiles]
+    chosen = [load_profile(name, folders) for name in profiles]
     from ...plugins.tensorrt_library import provide_parser_library
     from ..engines.graphs_only import write_tensorrt_graphs
 

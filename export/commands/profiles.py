@@ -10,7 +10,7 @@ import click
 
 from ...profiles.profile import Profile, builtin_names, load_profile, profile_to_toml
 from .command import StrictCommand
-from .parameters import PATH, profiles_folder, read_profile, require
+from .parameters import PATH, profile_folders, require
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,10 +27,10 @@ def profiles() -> None:
 
 
 @profiles.command("list", cls=StrictCommand)
-@profiles_folder
-def list_profiles(profiles_folder: Path | None) -> None:
-    """List the built-in profiles, and those of a folder."""
-    own = sorted(profiles_folder.glob("*.toml")) if profiles_folder else []
+@profile_folders
+def list_profiles(folders: tuple[Path, ...]) -> None:
+    """List the built-in profiles, and those of folders."""
+    own = sorted(path for folder in folders for path in folder.glob("*.toml"))
     found = [*map(load_profile, builtin_names()), *(load_profile(str(path)) for path in own)]
     from ...runtime.tables.tables import console
 
@@ -39,7 +39,7 @@ def list_profiles(profiles_folder: Path | None) -> None:
 
 @profiles.command(cls=StrictCommand)
 @click.argument("name")
-@profiles_folder
+@profile_folders
 @click.option(
     "--checkpoint", type=PATH, metavar="CHECKPOINT", help="Show rows, FLOPs and KV bytes in this model."
 )
@@ -57,13 +57,13 @@ def list_profiles(profiles_folder: Path | None) -> None:
 )
 def show(
     name: str,
-    profiles_folder: Path | None,
+    folders: tuple[Path, ...],
     checkpoint: Path | None,
     audio_seconds: float | None,
     text_tokens: int | None,
 ) -> None:
     """Show profile NAME (or a .toml file): its TOML, or its cost layer by layer in a model."""
-    profile = read_profile(name, profiles_folder)
+    profile = load_profile(name, folders)
     if checkpoint is None:
         click.echo(profile_to_toml(profile), nl=False)
         return

@@ -20,7 +20,7 @@ FULL = Profile("full", "full")
             {"precision": "fp32"},
             "precision fp32: TensorRT has no fused attention for it; choose bf16 or fp16",
         ),
-        ({"sm": 75}, "sm is 75: give a number of at least 80"),
+        ({"sm": 75}, "sm is 75: give a whole number of at least 80"),
         ({"max_audio_seconds": float("nan")}, "max_audio_seconds is nan: give a number of at least 1"),
         ({"max_beams": 0, "max_new_tokens": -1}, "max_beams is 0: .*; max_new_tokens is -1: "),
     ],
