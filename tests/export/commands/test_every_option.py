@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -21,7 +22,9 @@ TWO_ITEMS: dict[str, tuple[str, str]] = {
 """First word of a list's metavar -> two items of it, in rising order."""
 ONE_ITEM = {("run", "--profile"): "eval", ("select-layer", "--flops"): "--flops-levels"}
 """Options of the grammar for lists that take one item -> what their refusal points to."""
-ONLY_REPEATABLE = [("check", "--clip")]
+WITH_FOLDERS = ("build", "profiles list", "profiles show", "plugins graphs")
+ONLY_REPEATABLE = [("check", "--clip"), *((command, "--profiles-folder") for command in WITH_FOLDERS)]
+"""Paths, which may hold commas."""
 
 
 def leaves(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -147,7 +150,12 @@ def test_a_list_of_one_item_says_where_several_are_taken(where: tuple[str, str],
 
 
 @pytest.mark.parametrize("where", ONLY_REPEATABLE)
-def test_paths_are_repeatable_and_not_split(where: tuple[str, str]) -> None:
+def test_paths_are_repeatable_and_not_split(
+    where: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a,b.wav", "c.wav"):
+        Path(name).mkdir()
     path, option = next(pair for pair in OPTIONS if place(*pair) == where)
     given = parsed(path, option, long(option), "a,b.wav", long(option), "c.wav")
     assert list(map(str, given)) == ["a,b.wav", "c.wav"]
