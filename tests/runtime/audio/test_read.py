@@ -1,8 +1,12 @@
 """Any audio becomes mono float32 at the model's rate; whatever cannot gets one line that says why."""
 
+import array
 import io
 import os
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +14,8 @@ import pytest
 import soundfile
 
 from fastadasp.profiles.errors import AudioError
-from fastadasp.runtime.audio.read import MAX_LEVEL, load_audio
+from fastadasp.runtime.audio.read import load_audio
+from fastadasp.runtime.audio.waveform import MAX_LEVEL
 
 RATE = 16000
 
@@ -147,9 +152,14 @@ def test_a_file_of_zero_bytes_is_refused(tmp_path: Path) -> None:
     assert "is empty (0 bytes)" in refusal(b"")
 
 
-@pytest.mark.parametrize("data", [b"not audio at all " * 50, b"RIFF", encode(tone(), kind="FLAC")[:60]])
-def test_an_unknown_or_corrupt_file_is_refused(data: bytes) -> None:
+@pytest.mark.parametrize("data", [b"not audio at all " * 50, b"RIFF", b"\xff", b"ID3", b"fLa"])
+def test_an_unknown_file_is_refused(data: bytes) -> None:
     assert "audio bytes is corrupt or of an unknown format" in refusal(data)
+
+
+@pytest.mark.parametrize("end", [4, 8, 20, 41, 42, 60])
+def test_the_header_of_a_file_is_no_file(end: int) -> None:
+    assert "audio bytes is cut short" in refusal(encode(tone(), kind="FLAC")[:end])
 
 
 def test_raw_samples_are_refused_with_the_remedy(tmp_path: Path) -> None:
@@ -172,9 +182,11 @@ def test_a_flac_damaged_in_the_middle_is_refused() -> None:
     assert "is corrupt" in refusal(data[:half] + bytes(200) + data[half + 200 :])
 
 
-def test_an_mp3_that_goes_on_after_its_last_frame_is_refused() -> None:
+def test_an_mp3_that_goes_on_after_its_last_frame_is_heard_to_the_end() -> None:
     data = encode(tone(), kind="MP3")
-    assert f"{len(data)} bytes follow the 16000 samples" in refusal(data + data)
+    audio = load_audio(data + data, RATE)
+    assert audio.seconds == 2.0
+    np.testing.assert_allclose(audio.samples[18000:30000], audio.samples[2000:14000], atol=1e-3)
 
 
 def test_a_file_without_samples_is_refused() -> None:
@@ -198,14 +210,24 @@ def test_the_first_bad_sample_is_placed_in_time(value: float, fault: str) -> Non
 
 
 def test_opposite_infinities_in_two_channels_are_found() -> None:
-    assert "sample 0 at 0.000 s: nan" in refusal(np.float32([[np.inf, -np.inf]]))
+    assert "sample 0 at 0.000 s: inf is not finite" in refusal(np.float32([[np.inf, -np.inf]]))
+    assert "sample 1 at 0.000 s: 1e+06 exceeds 16" in refusal(np.float32([[0, 0], [1e6, -1e6]]))
 
 
 def test_a_float64_beyond_float32_is_refused() -> None:
     assert "sample 1 at" in refusal(np.array([0.0, 1e300]))
 
 
-def test_unscaled_integers_in_floats_still_load() -> None:
+@pytest.mark.parametrize("scale", [2.0**15, 2.0**31, 100.0])
+def test_unscaled_integers_in_floats_are_refused_with_the_divisor(scale: float) -> None:
+    remedy = "divide what was int16 by 32768, what was int32 by 2147483648"
+    for source in (tone() * scale, encode((tone() * scale).astype(np.float32), subtype="FLOAT")):
+        message = refusal(source)
+        assert remedy in message
+        assert f"exceeds {MAX_LEVEL:g}, and full scale is 1.0" in message
+
+
+def test_mixes_that_exceed_full_scale_by_some_decibels_load() -> None:
     assert load_audio(np.float32([MAX_LEVEL, -MAX_LEVEL]), RATE).samples.tolist() == [MAX_LEVEL, -MAX_LEVEL]
 
 
@@ -221,18 +243,209 @@ def test_arrays_of_another_dtype_are_refused_by_name(dtype: str) -> None:
     assert f"audio array of dtype {dtype}: give float32" in refusal(np.zeros(16, dtype))
 
 
-def test_other_types_are_refused_by_name() -> None:
-    assert "audio of type list" in refusal([0.0, 1.0])
+@pytest.mark.parametrize("source", [None, 3, 3.5, {"array": tone()}, object()])
+def test_other_types_are_refused_by_name(source: object) -> None:
+    assert f"audio of type {type(source).__name__}: give a path, bytes, a binary stream, samples" in refusal(
+        source
+    )
+
+
+def test_a_stream_of_text_is_refused() -> None:
     assert "open as text" in refusal(io.StringIO("text"))
+
+
+def test_a_stream_that_fails_is_refused() -> None:
+    closed = io.BytesIO(encode(tone()))
+    closed.close()
+    assert "cannot be read: I/O operation on closed file" in refusal(closed)
+
+    class Broken(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: object) -> int:
+            raise OSError(5, "Input/output error")
+
+    assert "cannot be read: Input/output error" in refusal(io.BufferedReader(Broken()))
+
+
+def test_a_disk_that_fails_while_a_file_is_read_is_no_end_of_the_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from fastadasp.runtime.audio import recording
+
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell() > 300_000:
+                raise OSError(5, "Input/output error")
+            return super().read(size)
+
+    monkeypatch.setattr(recording, "_open", lambda source, place: Failing(source))
+    for kind in ("WAV", "AU", "FLAC"):
+        noise = np.random.default_rng(0).standard_normal(400_000).astype(np.float32) * 0.1
+        assert "cannot be read: Input/output error" in refusal(encode(noise, kind=kind))
 
 
 @pytest.mark.parametrize("rate", [0, -8000, 1 << 30])
 def test_a_rate_out_of_range_is_refused(rate: int) -> None:
     assert f"source_rate {rate} is out of range" in refusal(tone(), source_rate=rate)
+    assert f"rate {rate} is out of range" in refusal((tone(), rate))
+
+
+@pytest.mark.parametrize("rate", ["16000", True, 16000.5, b"8000"])
+def test_a_rate_that_is_no_whole_number_is_refused(rate: object) -> None:
+    assert f"source_rate {rate!r} is no whole number" in refusal(tone(), source_rate=rate)  # type: ignore[arg-type]
 
 
 def test_a_source_rate_beside_a_file_is_refused() -> None:
     assert "source_rate 8000 is for arrays" in refusal(encode(tone()), source_rate=8000)
+
+
+def test_two_rates_that_contradict_each_other_are_refused() -> None:
+    assert "source_rate 8000 contradicts the rate 16000" in refusal((tone(), 16000), source_rate=8000)
+    assert load_audio((tone(8000), 8000), RATE, source_rate=8000).seconds == 1.0
+
+
+# Channels that cancel
+
+
+def test_opposite_channels_are_refused_with_the_remedy() -> None:
+    opposite = np.stack([tone(), -tone()], axis=1)
+    assert "its channels cancel in their mean" in refusal(opposite)
+    for kind in ("WAV", "FLAC", "OGG"):
+        assert "give one channel alone" in refusal(encode(opposite, kind=kind))
+
+
+def test_opposite_channels_with_noise_of_their_own_are_refused() -> None:
+    noise = np.random.default_rng(0).standard_normal((2, RATE)).astype(np.float32) * 0.02
+    assert "cancel" in refusal(np.stack([tone() + noise[0], -tone() + noise[1]], axis=1))
+
+
+def test_a_passage_that_cancels_is_refused() -> None:
+    long = tone(seconds=20.0)
+    wrong = long.copy()
+    wrong[5 * RATE : 7 * RATE] *= -1
+    assert "cancel" in refusal(np.stack([long, wrong], axis=1))
+
+
+@pytest.mark.parametrize("channels", [2, 6])
+def test_channels_that_do_not_cancel_load(channels: int) -> None:
+    random = np.random.default_rng(0)
+    alone = np.zeros((RATE, channels), np.float32)
+    alone[:, 0] = tone()
+    unrelated = random.standard_normal((RATE, channels)).astype(np.float32) * 0.1
+    wide = np.stack([tone() + 0.7 * tone(hertz=300.0), tone() - 0.7 * tone(hertz=300.0)], axis=1)
+    for source in (alone, unrelated, wide, np.zeros((RATE, channels), np.float32)):
+        assert load_audio(source, RATE).seconds == 1.0
+
+
+# Samples as callers hold them
+
+
+def test_samples_may_come_with_their_rate() -> None:
+    expected = load_audio(tone(8000), RATE, source_rate=8000).samples
+    for source in ((tone(8000), 8000), (8000, tone(8000)), (tone(8000).tolist(), np.int64(8000))):
+        np.testing.assert_array_equal(load_audio(source, RATE).samples, expected)
+
+
+def test_lists_are_arrays() -> None:
+    assert load_audio([0.5, -0.5], RATE).samples.tolist() == [0.5, -0.5]
+    assert load_audio([[0.5, 0.0], [1.0, 0.5]], RATE).samples.tolist() == [0.25, 0.75]
+    assert load_audio((0.5, -0.5, 0.25), RATE).samples.tolist() == [0.5, -0.5, 0.25]
+    assert "audio array: a list of unequal rows" in refusal([[0.5], [0.5, 1.0]])
+    assert "dtype int64: give float32" in refusal([1, 2, 3])
+    assert "dtype" in refusal(["a", "b"])
+
+
+def test_tensors_are_arrays() -> None:
+    torch = pytest.importorskip("torch")
+    for tensor in (torch.from_numpy(tone()), torch.from_numpy(tone()).requires_grad_(True)):
+        np.testing.assert_array_equal(load_audio(tensor, RATE).samples, tone())
+    assert load_audio((torch.from_numpy(tone(8000)), 8000), RATE).seconds == 1.0
+    assert "transpose it" in refusal(torch.zeros(1, RATE))
+    assert "give float32" in refusal(torch.zeros(RATE, dtype=torch.bfloat16))
+
+
+def test_buffers_are_files_or_samples_by_the_size_of_their_items() -> None:
+    data = encode(tone())
+    expected = load_audio(data, RATE).samples
+    for source in (bytearray(data), memoryview(data), memoryview(bytearray(data))):
+        np.testing.assert_array_equal(load_audio(source, RATE).samples, expected)
+    for buffer in (memoryview(tone()), array.array("f", tone().tolist())):
+        np.testing.assert_array_equal(load_audio(buffer, RATE).samples, tone())
+    assert "is empty" in refusal(bytearray())
+
+
+# Length and memory
+
+
+def over(limit: float) -> Callable[[str, float], None]:
+    def check(place: str, seconds: float) -> None:
+        if seconds > limit:
+            raise AudioError(f"{place}: {seconds:.1f} s")
+
+    return check
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3", "AIFF", "CAF", "AU", "NIST", "RF64", "W64"])
+def test_the_limit_holds_on_the_header(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(np.zeros(60 * RATE, np.float32), kind=kind, subtype="PCM_16" if kind == "NIST" else None)
+    load_audio(data, RATE, check_length=over(60.1))
+    monkeypatch.setattr(soundfile, "SoundFile", None)  # nothing is decoded
+    with pytest.raises(AudioError, match=r"audio bytes: \d\d\.\d s"):
+        load_audio(data, RATE, check_length=over(10.0))
+
+
+def test_the_limit_holds_while_decoding() -> None:
+    """A header that says nothing of the length, and one of samples that are few but last long."""
+    data = encode(np.zeros(60 * RATE, np.float32), kind="WAV", subtype="IMA_ADPCM")
+    with pytest.raises(AudioError, match=r"audio bytes: 1\d\.\d s"):
+        load_audio(data, RATE, check_length=over(10.0))
+    with pytest.raises(AudioError, match=r"audio array: 10\.0 s"):
+        load_audio(np.zeros(100, np.float32), RATE, source_rate=10, check_length=over(9.0))
+
+
+MEASURE = """
+import resource, sys
+import soundfile, soxr
+from fastadasp.profiles.errors import AudioError
+from fastadasp.runtime.audio.read import load_audio
+
+def check(place, seconds):
+    if seconds > 30:
+        raise AudioError("too long")
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+load_audio(sys.argv[1], 16000)
+before = peak()
+for path in sys.argv[2:]:
+    source = sys.stdin.buffer if path == "-" else path
+    try:
+        load_audio(source, 16000, check_length=check)
+    except AudioError as error:
+        assert "too long" in str(error), error
+    else:
+        raise SystemExit("taken")
+print(peak() - before)
+"""
+
+
+def test_hours_of_silence_take_no_memory(tmp_path: Path) -> None:
+    short, known, unknown = (tmp_path / f"{name}.flac" for name in ("short", "known", "unknown"))
+    soundfile.write(short, tone(), RATE)
+    with soundfile.SoundFile(known, "w", 44100, 2) as file:
+        for _ in range(60):
+            file.write(np.zeros((60 * 44100, 2), np.int16))
+    data = bytearray(known.read_bytes())
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)
+    unknown.write_bytes(data)
+    command = [sys.executable, "-c", MEASURE, short, known, unknown, "-"]
+    with known.open("rb") as stream:
+        done = subprocess.run(command, stdin=stream, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 30, "MiB"  # decoded it would be 1.2 GiB
 
 
 def test_a_clip_shorter_than_one_sample_of_the_model_is_refused() -> None:

@@ -1,0 +1,1 @@
+"""Audio files: what containers there are, where their audio ends, how it is decoded."""
