@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from ..profiles.errors import AudioError, RequestError
 from .artifact.engines import Engines
 from .artifact.manifest import Manifest
 from .audio.read import Audio
+from .audio.recording import CheckLength
 from .decoding.options import SearchOptions
 from .prompt import PromptIds
 
@@ -29,23 +31,30 @@ def check_ids(manifest: Manifest, ids: PromptIds, profile: str) -> None:
         )
 
 
+def length_limit(manifest: Manifest, ids: PromptIds | None = None, max_new_tokens: int = 0) -> CheckLength:
+    """For `load_audio`, which then refuses a file that is too long before it has been decoded whole.
+
+    Without `ids` the limit is that of `check_audio`, with them that of `check_length`.
+    """
+
+    def check(place: str, seconds: float) -> None:
+        samples = int(seconds * manifest.front_end.log_mel.sample_rate)
+        _check_positions(manifest, place, samples, ids, max_new_tokens)
+
+    return check
+
+
 def check_audio(manifest: Manifest, place: str, audio: Audio) -> None:
     """Refuse audio that gives no row, or more rows than the positions hold, whatever the request.
 
     Raises:
         AudioError: either of them; `place` says in the message where the audio comes from.
     """
-    frames, around = _rows(manifest, audio)
-    if not frames:
-        least = manifest.front_end.seconds_of(1 + around)
+    least, rate = manifest.front_end.shortest_samples, manifest.front_end.log_mel.sample_rate
+    if len(audio.samples) < least:
         found = f"{place}: {audio.seconds * 1e3:.1f} ms give no audio token"
-        raise AudioError(f"{found}; at least {least * 1e3:.0f} ms are needed")
-    positions = manifest.decoder.max_positions
-    if frames + around > positions:
-        raise AudioError(
-            f"{place}: {audio.seconds:.1f} s take {frames + around} rows; this model's {positions} positions "
-            f"hold at most {manifest.front_end.seconds_of(positions):.1f} s: cut the audio"
-        )
+        raise AudioError(f"{found}; at least {math.ceil(1e4 * least / rate) / 10} ms are needed")
+    _check_positions(manifest, place, len(audio.samples))
 
 
 def check_length(manifest: Manifest, place: str, audio: Audio, ids: PromptIds, max_new_tokens: int) -> None:
@@ -54,16 +63,24 @@ def check_length(manifest: Manifest, place: str, audio: Audio, ids: PromptIds, m
     Raises:
         AudioError: either of them; `place` says in the message where the audio comes from.
     """
-    frames, around = _rows(manifest, audio)
-    positions = manifest.decoder.max_positions
-    free = positions - ids.num_text_rows - max_new_tokens
-    if frames and frames + around > free:
-        raise AudioError(
-            f"{place}: {audio.seconds:.1f} s take {frames + around} rows; with {ids.num_text_rows} of prompt "
-            f"and max_new_tokens {max_new_tokens} this model's {positions} positions hold at most "
-            f"{manifest.front_end.seconds_of(free):.1f} s: cut the audio or ask for fewer tokens"
-        )
     check_audio(manifest, place, audio)
+    _check_positions(manifest, place, len(audio.samples), ids, max_new_tokens)
+
+
+def _check_positions(
+    manifest: Manifest, place: str, samples: int, ids: PromptIds | None = None, max_new_tokens: int = 0
+) -> None:
+    """Refuse more rows than the positions hold: all of them, or those beside a prompt and its answer."""
+    rows, positions = sum(_rows(manifest, samples)), manifest.decoder.max_positions
+    free = positions - (ids.num_text_rows + max_new_tokens if ids else 0)
+    if rows <= free:
+        return
+    seconds, longest = samples / manifest.front_end.log_mel.sample_rate, manifest.front_end.seconds_of(free)
+    beside = f"with {ids.num_text_rows} of prompt and max_new_tokens {max_new_tokens} " if ids else ""
+    raise AudioError(
+        f"{place}: {seconds:.1f} s take {rows} rows; {beside}this model's {positions} positions hold at most "
+        f"{longest:.1f} s: cut the audio{' or ask for fewer tokens' if ids else ''}"
+    )
 
 
 def check_engines(
@@ -75,7 +92,7 @@ def check_engines(
         AudioError: the audio; `place` says in the message where it comes from.
         RequestError: text, beams or new tokens; all of them in one message.
     """
-    if (rows := sum(_rows(manifest, audio))) > limits.max_audio_rows:
+    if (rows := sum(_rows(manifest, len(audio.samples)))) > limits.max_audio_rows:
         longest = manifest.front_end.seconds_of(limits.max_audio_rows)
         raise AudioError(
             f"{place}: {audio.seconds:.1f} s take {rows} rows; the engines were built for at most "
@@ -85,10 +102,10 @@ def check_engines(
         raise RequestError(f"{'; '.join(faults)}: change the request, or build the engines for it")
 
 
-def _rows(manifest: Manifest, audio: Audio) -> tuple[int, int]:
-    """Decoder rows that the audio makes, and those that the encoder sets around them."""
+def _rows(manifest: Manifest, samples: int) -> tuple[int, int]:
+    """Decoder rows that so many samples make, and those that the encoder sets around them."""
     front_end = manifest.front_end
-    return front_end.audio_tokens(len(audio.samples)), front_end.rows_around
+    return front_end.audio_tokens(samples), front_end.rows_around
 
 
 def _engine_faults(limits: Engines, ids: PromptIds, search: SearchOptions) -> Iterator[str]:

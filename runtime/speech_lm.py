@@ -17,13 +17,14 @@ from ..profiles.flops import DecoderDims
 from .artifact.artifact import Artifact, open_artifact
 from .audio.encoder import AudioEncoder, EncodedAudio
 from .audio.read import Audio, Source, load_audio, place_of
+from .audio.recording import CheckLength
 from .backends import open_sessions
 from .decoding.drive import new_search
 from .decoding.options import SearchOptions
 from .decoding.search import Hypothesis
 from .decoding.session_decoder import SessionDecoder
 from .latency import Stopwatch
-from .limits import check_audio, check_engines, check_ids, check_length
+from .limits import check_audio, check_engines, check_ids, check_length, length_limit
 from .prompt import PromptCodec, PromptIds
 from .request import Request
 from .results import GenerationResult, TextHypothesis
@@ -105,15 +106,15 @@ class SpeechLM:
         """Read and encode audio once, for any number of requests about it, under any profile.
 
         Args:
-            audio: a path, bytes, a binary stream, or an array of samples.
-            source_rate: Hz of an array, if not the model's.
+            audio: a path, bytes, a binary stream, or samples: an array, list or tensor, or (samples, rate).
+            source_rate: Hz of samples that come without a rate, if not the model's.
 
         Raises:
             AudioError: audio that is missing, corrupt, too short, or too long for the positions of the model.
             EngineError: the encoder fails, mostly for want of memory.
         """
         watch, place = Stopwatch(), place_of(audio)
-        heard = self._read(audio, source_rate, watch)
+        heard = self._read(audio, source_rate, watch, length_limit(self.manifest))
         check_audio(self.manifest, place, heard)
         rows = self.audio_encoder.encode(heard.samples, watch)
         stages = {name: watch.stages[name] for name in ("audio", "mel", "encoder")}
@@ -132,11 +133,12 @@ class SpeechLM:
         """Answer a request.
 
         Args:
-            audio: a path, bytes, a binary stream, an array of samples, or what `encode` made of one. Then the
-                latency begins after the encoder: its stages up to there are 0.
+            audio: a path, bytes, a binary stream, samples (an array, list or tensor, or (samples, rate)), or
+                what `encode` made of one. Then the latency begins after the encoder: its stages up to there
+                are 0.
             prompt: text for the model's template, text that names the place of the audio itself, or ids.
             profile: a profile of the artifact, if not the default.
-            source_rate: Hz of an array, if not the model's.
+            source_rate: Hz of samples that come without a rate, if not the model's.
             search: how to search; without `eos_token_ids` the end tokens are the model's.
             options: fields of `search` instead, by name: num_beams, max_new_tokens, length_penalty, …
 
@@ -187,7 +189,8 @@ class SpeechLM:
             )
         known = SearchOptions.__dataclass_fields__
         if unknown := [name for name in options if name not in known]:
-            raise RequestError(f"option {', '.join(unknown)} is unknown; known: {', '.join(known)}")
+            names = ", ".join((*known, "search", "profile", "source_rate"))
+            raise RequestError(f"option {', '.join(unknown)} is unknown; known: {names}")
         search = search or SearchOptions(**options)
         if search.eos_token_ids is None:
             return replace(search, eos_token_ids=self.manifest.decoder.eos_token_ids)
@@ -231,7 +234,8 @@ class SpeechLM:
         name = self._known_profile(profile or self.profile)
         ids = self._encode(prompt)
         check_ids(self.manifest, ids, name)
-        place, audio, rows = self._heard(source, source_rate, watch)
+        limit = length_limit(self.manifest, ids, search.max_new_tokens)
+        place, audio, rows = self._heard(source, source_rate, watch, limit)
         check_length(self.manifest, place, audio, ids, search.max_new_tokens)
         if self._sessions.limits:
             check_engines(self.manifest, self._sessions.limits, place, audio, ids, search)
@@ -249,18 +253,19 @@ class SpeechLM:
         )
 
     def _heard(
-        self, source: Source | EncodedAudio, source_rate: int | None, watch: Stopwatch
+        self, source: Source | EncodedAudio, source_rate: int | None, watch: Stopwatch, limit: CheckLength
     ) -> tuple[str, Audio, npt.NDArray[np.float32] | None]:
         """How messages call the audio, its samples, and its rows where they are known already."""
         if not isinstance(source, EncodedAudio):
-            return place_of(source), self._read(source, source_rate, watch), None
+            return place_of(source), self._read(source, source_rate, watch, limit), None
         if source.encoder is not self.audio_encoder:
             raise RequestError(f"{source.place} was encoded by another model; encode it with this one")
         return source.place, source.audio, source.rows
 
-    def _read(self, source: Source, source_rate: int | None, watch: Stopwatch) -> Audio:
+    def _read(self, source: Source, source_rate: int | None, watch: Stopwatch, limit: CheckLength) -> Audio:
+        rate = self.manifest.front_end.log_mel.sample_rate
         with watch.stage("audio"):
-            return load_audio(source, self.manifest.front_end.log_mel.sample_rate, source_rate=source_rate)
+            return load_audio(source, rate, source_rate=source_rate, check_length=limit)
 
     def _history(self, ids: PromptIds) -> tuple[int, ...]:
         """The prompt as penalties and bans see it, with the ids that stand for the audio."""

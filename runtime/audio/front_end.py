@@ -59,6 +59,11 @@ class FrontEnd:
         """Rows of the decoder that stand for so many samples: the audio tokens, and the rows around them."""
         return self.audio_tokens(num_samples) + self.rows_around
 
+    @property
+    def shortest_samples(self) -> int:
+        """The fewest samples that give a decoder row."""
+        return bisect_left(range(self.log_mel.window_samples), 1, key=self.audio_tokens)
+
     def seconds_of(self, rows: int) -> float:
         """The longest audio, in seconds, that gives at most so many rows of the decoder.
 
