@@ -49,7 +49,7 @@ accept-gpu: $(READY)  ## on a GPU: build engines for it, compare them with the r
 
 $(READY): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e ".[export,engines,tensorrt-rtx,check,accuracy,report,dev]"
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e ".[export,engines,tensorrt-rtx,check,accuracy,report,media,dev]"
 	@touch $@
 
 clean:  ## remove the environment and everything that was built
