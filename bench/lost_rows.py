@@ -24,7 +24,7 @@ from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import resolve_for
 from fastadasp.export.reference.reduction import Site, Span, reduced
-from fastadasp.export.reference.spec_decoder import TorchDecoder
+from fastadasp.export.reference.spec_decoder import SpecDecoder
 from fastadasp.export.studies.compare.grid import comparison_grid
 from fastadasp.export.studies.compare.options import CompareOptions
 from fastadasp.export.studies.reference_request import mean_request
@@ -37,7 +37,7 @@ ROOT = Path(__file__).parent.parent
 Torch = Any  # a torch.Tensor
 
 
-def shares(decoder: TorchDecoder, x: Torch, span: Span, resolved: ResolvedProfile) -> Torch:
+def shares(decoder: SpecDecoder, x: Torch, span: Span, resolved: ResolvedProfile) -> Torch:
     """What the audio rows left after the last layer stand for: their shares of each first one."""
     import torch
 
@@ -74,7 +74,7 @@ def stretches(model: Path, manifest: Path, level: Fraction) -> Iterator[list[str
         seeds=1,
     )
     rows = comparison_grid(spec, options, mean_request(source, spec, clips, None))
-    decoder = TorchDecoder(spec.decoder)
+    decoder = SpecDecoder(spec.decoder)
     with encoder_session(spec, 1) as encoder, torch.no_grad():
         read = [Calibration(source, spec, encoder).read(clip) for clip in clips]
         for row in rows:

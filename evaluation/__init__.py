@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from .evaluation import Evaluation, Failure, evaluate
     from .figures.scores import Figure, score
     from .options import Bootstrap, EvalOptions
+    from .result import evaluation_result
+    from .results.files import result_text
 
 __all__ = [
     "Bootstrap",
@@ -19,12 +21,16 @@ __all__ = [
     "Failure",
     "Figure",
     "evaluate",
+    "evaluation_result",
     "read_clips",
+    "result_text",
     "score",
 ]
 _MODULES = {
     **dict.fromkeys(("Clip", "ClipSet"), "clips.clip"),
     "read_clips": "clips.read",
+    "evaluation_result": "result",
+    "result_text": "results.files",
     **dict.fromkeys(("Evaluation", "Failure", "evaluate"), "evaluation"),
     **dict.fromkeys(("Bootstrap", "EvalOptions"), "options"),
     **dict.fromkeys(("Figure", "score"), "figures.scores"),

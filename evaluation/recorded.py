@@ -61,10 +61,9 @@ def clip_list(clips: ClipSet, digest: str, measured: int) -> ClipList:
 
 def answer_settings(options: EvalOptions, task: str) -> AnswerSettings:
     """How clips of a task were answered and compared."""
-    own = options.runtime.recorded()
-    if "providers" in own:
-        own["providers"] = tuple(own["providers"])
-    return AnswerSettings(options.search, normalizer=options.normalizer_for(task), **own)
+    runtime = options.runtime
+    own = {name: tuple(it) if isinstance(it, list) else it for name, it in runtime.options.recorded().items()}
+    return AnswerSettings(options.search, runtime.backend, own, options.normalizer_for(task))
 
 
 def intervals(bootstrap: Bootstrap, method: str = METHOD) -> Intervals:

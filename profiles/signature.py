@@ -1,4 +1,4 @@
-"""Names, dtypes and axes of every tensor that enters or leaves a graph: the only place that knows them.
+"""Names, dtypes and axes of every tensor that enters or leaves a graph, for exporter and runtime alike.
 
 An axis is a number or the name of a dynamic axis. Those of keys and values are in KV layout (`kv_layout.py`).
 """

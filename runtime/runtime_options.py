@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from ..profiles.errors import RequestError
 from .backend_options import BackendOptions, CpuOptions
@@ -48,7 +48,15 @@ class RuntimeOptions:
         return {"backend": self.backend, **self.options.recorded()}
 
 
-def runtime_options(backend: str = DEFAULT_BACKEND, **given: Any) -> RuntimeOptions:
+class BackendKeywords(TypedDict, total=False):
+    """The options of all backends by keyword; the record of a backend says which ones it has."""
+
+    threads: int
+    providers: Sequence[str]
+    prepack: bool
+
+
+def runtime_options(backend: str = DEFAULT_BACKEND, **given: Unpack[BackendKeywords]) -> RuntimeOptions:
     """A backend with options by keyword; lists become tuples.
 
     Raises:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from .limits import check_audio, check_engines, check_ids, check_length, length_
 from .prompt import PromptCodec, PromptIds
 from .request import Request
 from .results import GenerationResult, TextHypothesis
-from .runtime_options import DEFAULT_BACKEND, RuntimeOptions, runtime_options
+from .runtime_options import DEFAULT_BACKEND, BackendKeywords, RuntimeOptions, runtime_options
 from .stream import Stream
 
 DEFAULTS = RuntimeOptions()
@@ -63,7 +63,7 @@ class SpeechLM:
         *,
         backend: str = DEFAULT_BACKEND,
         verify: bool = False,
-        **options: Any,
+        **options: Unpack[BackendKeywords],
     ) -> SpeechLM:
         """Load an artifact.
 

@@ -148,8 +148,7 @@ def test_no_folder_is_too_wide_to_read():
     assert max(wide.values()) <= WIDEST, wide
 
 
-def test_every_folder_of_code_has_one_of_tests():
-    """Of the folders of tests that there are, each stands where what it tests does."""
+def test_each_folder_of_tests_stands_where_its_code_does():
     tested = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
     of_code = {folder for folder in tested if folder.parts and folder.parts[0] in ORDER}
     assert of_code

@@ -36,7 +36,7 @@ def read_lines(source: Path, audio_root: Path, task: str | None) -> list[Clip]:
     if faults:
         raise _error(source, faults)
     if not entries:
-        raise ClipsError(f"manifest {source} is empty: write a clip as one JSON object a line")
+        raise ClipsError(f"clip list {source} is empty: write a clip as one JSON object a line")
     return [_clip(i, entry, ids[i], audio_root, task) for i, entry in entries]
 
 
@@ -51,7 +51,7 @@ def _parsed(raw: bytes) -> dict[str, Any] | str:
     try:
         entry = json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return f"byte {error.start + 1} is not UTF-8; save the manifest as UTF-8"
+        return f"byte {error.start + 1} is not UTF-8; save the clip list as UTF-8"
     except json.JSONDecodeError as error:
         return f"no JSON: {error.msg} at column {error.colno}"
     except (ValueError, RecursionError):  # a number or a nesting beyond what Python reads
@@ -137,7 +137,7 @@ def _clip(line: int, entry: Entry, name: str, audio_root: Path, default_task: st
 
 def _error(source: Path, faults: list[Numbered]) -> ClipsError:
     lines = len({i for i, _ in faults})
-    summary = f"manifest {source}: {lines} faulty line{'s' * (lines > 1)}; nothing was run"
+    summary = f"clip list {source}: {lines} faulty line{'s' * (lines > 1)}; nothing was run"
     return ClipsError(summary, [f"line {i}: {fault}" for i, fault in sorted(faults)])
 
 

@@ -32,7 +32,7 @@ def read_clips(
         clips = read_lines(source, audio_root or source.parent, task)
     else:
         raise ClipsError(
-            f"manifest {source} is no file and no folder: give JSONL, or a folder of transcripts"
+            f"clip list {source} is no file and no folder: give JSONL, or a folder of transcripts"
         )
     chosen = _chosen(source, clips, task)
     mine = (replace(clip, prompt=clip.prompt or prompt) for clip in clips if clip.task == chosen)
@@ -43,7 +43,7 @@ def _chosen(source: Path, clips: Sequence[Clip], task: str | None) -> str:
     """The task that is measured."""
     present = tuple(dict.fromkeys(clip.task for clip in clips))
     if task is None and len(present) > 1:
-        raise ClipsError(f"manifest {source} holds clips of {', '.join(present)}: choose one with --task")
+        raise ClipsError(f"clip list {source} holds clips of {', '.join(present)}: choose one with --task")
     if task is not None and task not in present:
-        raise ClipsError(f"manifest {source} holds no clip of {task}, but of {', '.join(present)}")
+        raise ClipsError(f"clip list {source} holds no clip of {task}, but of {', '.join(present)}")
     return task or present[0]

@@ -140,7 +140,7 @@ def _object(content: bytes) -> dict[str, Any]:
     except RecursionError:
         raise RecordError("is nested too deeply to be a result file") from None
     if not isinstance(found, dict):
-        raise RecordError(f"the file is {shown(found)}, not an object")
+        raise RecordError(f"the file is {shown(found)}, not an object: give a result file")
     return found
 
 
@@ -159,8 +159,8 @@ def _kind(fields: dict[str, Any]) -> str:
     version, wanted = fields.get("format_version"), KINDS[kind].version
     if version != wanted or isinstance(version, bool):
         raise RecordError(
-            f"is a {kind} file of format version {shown(version)}, this version of {PROGRAM} reads {wanted}; "
-            f"make it again with: {PROGRAM} {kind}"
+            f"is a file of {kind}, format version {shown(version)}; this version of {PROGRAM} reads "
+            f"{wanted}: make it again with: {PROGRAM} {kind}"
         )
     return kind
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...runtime.decoding.options import SearchOptions
@@ -17,6 +18,9 @@ class ClipList:
     measured: int  # those that every profile has answered
 
 
+BackendOption = bool | int | str | tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class AnswerSettings:
     """How clips were answered, and how texts were compared.
@@ -26,9 +30,8 @@ class AnswerSettings:
 
     search: SearchOptions
     backend: str
+    backend_options: Mapping[str, BackendOption]  # those of the backend that an answer depends on
     normalizer: str
-    providers: tuple[str, ...] | None = None  # these two of ONNX Runtime; None of another backend
-    lean: bool | None = None
 
 
 @dataclass(frozen=True)

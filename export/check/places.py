@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import onnx
 
-from ...plugins.evict_cache.op import EVICT_CACHE
 from ...profiles import signature as sig
 from ...profiles.flops import DecoderDims
+from ...profiles.methods import METHODS
 from ..graphs.reduction import REDUCERS
 from ..model.families.reference import ModuleNames, TransformersReference
 from .graphs import DECODE, ENCODER, GraphName
@@ -59,6 +59,7 @@ TAPPED_OPS = {
     *("GatedMLP", *(reducer.op_type for reducer in REDUCERS.values())),
 }
 """Ops whose first output is the part that their name says."""
+CACHE_OPS = {REDUCERS[name].op_type for name, method in METHODS.items() if method.is_of_caches}
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def _decoder(nodes: Nodes, graph: GraphName, dims: DecoderDims, modules: ModuleN
 
 def _evicts(reduction: onnx.NodeProto | None) -> bool:
     """Whether it works on the cache: then keys and values are what it leaves, after the attention."""
-    return reduction is not None and reduction.op_type == EVICT_CACHE
+    return reduction is not None and reduction.op_type in CACHE_OPS
 
 
 def _scores() -> Iterator[Place]:

@@ -16,7 +16,7 @@ from ...runtime.artifact.manifest import Manifest
 from ...runtime.decoding.search import TopTokens
 from ..model.families.family import reference_of
 from ..reference.layers import Model, Torch, TorchLayers
-from ..reference.model import TorchDecoder
+from ..reference.model import ReferenceDecoder
 from .graphs import DECODE, ENCODER, GraphName
 from .places import Place
 
@@ -62,9 +62,8 @@ class TorchBackend:
 
     model: Model
     manifest: Manifest
-    margins: dict[int, float] = field(
-        default_factory=dict
-    )  # of the last prefill; see `torch_reduction.margin`
+    margins: dict[int, float] = field(default_factory=dict)
+    """Of the last prefill, by layer; see `margin` in `export/reference/reduction.py`."""
 
     name = "torch"
 
@@ -96,7 +95,7 @@ class TorchBackend:
         def run(inputs: Arrays) -> dict[str, Array]:
             assert profile is not None
             front_end, prompt = self.manifest.front_end, (sig.PREFIX_IDS, sig.AUDIO_EMBEDS, sig.SUFFIX_IDS)
-            decoder = TorchDecoder(
+            decoder = ReferenceDecoder(
                 self.model,
                 self.manifest.profiles[profile],
                 *(inputs[name] for name in prompt),

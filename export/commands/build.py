@@ -104,10 +104,11 @@ def build(
 def _engine_options(engine: str | None, precision: str | None, **values: Any) -> EngineOptions | None:
     """What the options of the command ask for; None without --engine."""
     if engine is None:
-        if precision not in (None, GRAPH_PRECISION):
-            raise click.UsageError(
-                f"--precision {precision} is for engines: give --engine {ENGINES[0]} with it"
-            )
+        given = {"precision": precision} if precision not in (None, GRAPH_PRECISION) else {}
+        given |= {name: it for name, it in values.items() if it != getattr(ENGINE_DEFAULTS, name)}
+        if given:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise click.UsageError(f"{flags}: for engines; give --engine {ENGINES[0]} with it")
         return None
     require(PRODUCTS[engine], extra=engine)
     require("polygraphy", "triton", extra="engines")

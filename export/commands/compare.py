@@ -120,5 +120,5 @@ def _options(values: dict[str, Any]) -> CompareOptions:
         name: values[name] for name in ("levels", "start_layer", "positions", "seeds", "reference_seconds")
     }
     for name in ("methods", "schedules"):
-        own[name] = getattr(DEFAULTS, name) if values[name] == (ALL,) else values[name]
+        own[name] = getattr(DEFAULTS, name) if ALL in values[name] else values[name]
     return CompareOptions(evaluation=evaluation_of(values), **own)

@@ -14,7 +14,7 @@ from ...profiles.errors import DependencyError
 from ...profiles.keys import POSITIONS
 from ...runtime.backends import BACKENDS
 from ...runtime.decoding.options import SearchOptions
-from ...runtime.runtime_options import DEFAULT_BACKEND
+from ...runtime.runtime_options import DEFAULT_BACKEND, BackendKeywords
 from .command import Command
 from .lists import NAMES, PROFILES, list_option
 
@@ -61,7 +61,7 @@ def clip_options(command: Command) -> Command:
             "--audio-root",
             type=PATH,
             metavar="DIR",
-            help="Where audio paths begin.  [default: the manifest's]",
+            help="Where audio paths begin.  [default: the clip list's]",
         ),
         click.option(
             "--task", type=click.Choice(list(TASKS)), help="Which clips.  [default: all, if of one task]"
@@ -132,7 +132,7 @@ def clips_of(values: dict[str, Any]) -> ClipSet:
     """The clips that those options mean.
 
     Raises:
-        ClipsError: with every fault of the manifest.
+        ClipsError: with every fault of the clip list.
     """
     from ...evaluation.clips.read import read_clips
 
@@ -147,11 +147,16 @@ def runtime_options(command: Command) -> Command:
     return backend(onnxruntime_options(verify(command)))
 
 
-def backend_options_of(values: dict[str, Any]) -> dict[str, Any]:
+def backend_options_of(values: dict[str, Any]) -> BackendKeywords:
     """The options of a backend that a command was given, by the names that they have in Python."""
-    given = {"threads": values.get("threads"), "providers": values.get("providers")}
-    lean = {"prepack": False} if values.get("lean") else {}
-    return {name: value for name, value in given.items() if value} | lean
+    given: BackendKeywords = {}
+    if values.get("threads"):
+        given["threads"] = values["threads"]
+    if values.get("providers"):
+        given["providers"] = values["providers"]
+    if values.get("lean"):
+        given["prepack"] = False
+    return given
 
 
 def onnxruntime_options(command: Command) -> Command:

@@ -93,7 +93,7 @@ def select_layer(
 
     The transfer entropy of a layer is how far a merge there moves the entropy of the decoder's last block
     from where the same merge at the last layer leaves it. The smallest wins, among the layers from which the
-    FLOPs target can be met. The manifest is that of eval; 32 clips or more are worth trusting. With
+    FLOPs target can be met. The clip list is that of eval; 32 clips or more are worth trusting. With
     --accuracy, answers are kept in a folder beside --json or -o until that is written: the same command goes
     on where it was stopped; the exit code is 1 if a clip failed.
     """

@@ -17,6 +17,7 @@ from ...plugins.evict_cache.op import EVICT_CACHE
 from ...plugins.evict_tokens.op import EVICT_TOKENS
 from ...plugins.merge_tokens.op import MERGE_EDGES, MERGE_PAIRS, MERGE_TOKENS
 from ...profiles.flops import DecoderDims
+from ...profiles.kv_layout import ROWS_AXIS
 from ...profiles.methods import Sums
 from ...profiles.profile import Profile, layer_seed
 from .graph import Graph
@@ -75,7 +76,7 @@ class SiteValues:
 
     def ones(self) -> Value:
         """The same weight for each row: (rows,)."""
-        return self.g.op("Expand", self.g.const([1.0], np.float32), self.g.dim(self.keys, 1))
+        return self.g.op("Expand", self.g.const([1.0], np.float32), self.g.dim(self.keys, ROWS_AXIS))
 
     def random_rows(self) -> Value:
         """A random score for each row of the span: (length,)."""

@@ -32,7 +32,7 @@ def load_reference(checkpoint: Path, dtype: str = "float32") -> Model:
     return reference.load(checkpoint, dtype)
 
 
-class TorchDecoder:
+class ReferenceDecoder:
     """A causal model of transformers under one profile, as beam search drives it."""
 
     def __init__(

@@ -1,6 +1,6 @@
 """The decoder layers of any family in torch, from the description of its model, for prompts alone.
 
-`torch_layers` runs transformers' own layers and is what graphs are checked against. This one knows every
+`layers.py` runs transformers' own layers and is what graphs are checked against. This one knows every
 family, attends without a matrix of scores where nobody looks at it, and has no cache. Row i stands at
 position i unless positions (rows,) are given, and all of it is float32.
 """
@@ -27,7 +27,7 @@ class Scores:
     probabilities: Torch  # (heads, rows, rows)
 
 
-class TorchDecoder:
+class SpecDecoder:
     """All layers, called part by part on rows (rows, hidden_size)."""
 
     def __init__(self, spec: DecoderSpec) -> None:

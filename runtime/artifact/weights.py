@@ -11,10 +11,24 @@ import numpy.typing as npt
 
 from ...profiles.errors import ArtifactError
 from .artifact import Artifact
-from .manifest import WeightPlace
+from .manifest import Graphs, WeightPlace
 
 Floats = npt.NDArray[np.float32]
 ITEM_BYTES = 4
+PRECISION = "fp32"  # of what is mapped
+
+
+def check_precision(artifact: Artifact, graphs: Graphs) -> None:
+    """Refuse graphs whose weights cannot be mapped.
+
+    Raises:
+        ArtifactError: they are no float32.
+    """
+    if graphs.precision != PRECISION:
+        raise ArtifactError(
+            f"artifact {artifact.folder}: {graphs.encoder} is {graphs.precision}; "
+            f"this version of fastadasp-export maps weights of {PRECISION} alone: build it for that"
+        )
 
 
 def map_weights(artifact: Artifact, places: Mapping[str, WeightPlace]) -> dict[str, Floats]:

@@ -6,7 +6,7 @@ import threading
 
 from ..artifact.artifact import Artifact
 from ..artifact.manifest import Graphs
-from ..artifact.weights import Floats, map_weights
+from ..artifact.weights import Floats, check_precision, map_weights
 from .options import OnnxRuntimeOptions
 from .session import OnnxRuntimeSession
 
@@ -26,9 +26,10 @@ class OnnxRuntimeSessions:
 
         Raises:
             RequestError: an execution provider that this build of onnxruntime lacks.
-            ArtifactError: a graph that does not load.
+            ArtifactError: a graph that does not load, or whose weights are no float32.
         """
         self._artifact, self._graphs, self._options = artifact, graphs, options
+        check_precision(artifact, graphs)
         weights = artifact.weights(graphs)
         self._decoder_weights = map_weights(artifact, weights.decoder)
         self.encoder = self._load(graphs.encoder, map_weights(artifact, weights.encoder))

@@ -289,7 +289,7 @@ def test_faults_of_a_manifest_come_before_the_artifact_is_looked_at(own_clips, t
     result = run_eval(tmp_path / "no-artifact", own_clips)
     assert result.exit_code == 2
     assert result.stderr.splitlines() == [
-        f"Error: manifest {own_clips}: 2 faulty lines; nothing was run",
+        f"Error: clip list {own_clips}: 2 faulty lines; nothing was run",
         f"  line 4: audio none.flac is not in {own_clips.parent}",
         f"  line 5: audio ../x.flac leaves the folder {own_clips.parent}; "
         "name a file inside it, or give --audio-root",

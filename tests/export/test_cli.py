@@ -449,3 +449,18 @@ def test_commands_of_export_say_what_to_install(args: tuple[str, ...]) -> None:
     assert re.fullmatch(
         r'Error: onnx.* is not installed; .*: pip install "fastadasp-export\[export\]"\n', result.stderr
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "flags"),
+    [
+        (["--precision", "bf16"], "--precision"),
+        (["--sm", "90", "--max-beams", "3"], "--sm, --max-beams"),
+        (["--reproducible"], "--reproducible"),
+    ],
+)
+def test_options_of_engines_need_an_engine(tiny_checkpoint, tmp_path, given, flags):
+    command = ["build", str(tiny_checkpoint), "-o", str(tmp_path / "ART"), "--profile", "full", *given]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 2
+    assert f"{flags}: for engines; give --engine" in result.stderr

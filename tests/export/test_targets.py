@@ -23,6 +23,7 @@ from fastadasp.profiles.errors import ArtifactError
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.artifact.artifact import open_artifact, record_of
 from fastadasp.runtime.artifact.manifest import FILE_NAME, parse_manifest
+from fastadasp.runtime.artifact.weights import check_precision
 from fastadasp.runtime.backends import BACKENDS
 
 BOTH = "onnxruntime", "plain"
@@ -158,3 +159,5 @@ def test_targets_of_other_numbers_have_weights_of_their_own(tiny_checkpoint, tmp
     assert {place.file for place in whole.decoder.values()} == {"weights/model.safetensors"}
     assert opened.manifest.weight_origins == ("copied", "converted")
     assert opened.identity()["precision"] == "fp32, fp16"
+    with pytest.raises(ArtifactError, match=r"half\.encoder\.onnx is fp16; .* maps weights of fp32 alone"):
+        check_precision(opened, opened.graphs("half"))

@@ -5,7 +5,7 @@ import onnx
 import torch
 
 from fastadasp.export.model.families.qwen2_audio import encode_window
-from fastadasp.export.reference.model import TorchDecoder
+from fastadasp.export.reference.model import ReferenceDecoder
 from fastadasp.runtime.decoding.drive import drive, new_search
 from fastadasp.runtime.latency import Stopwatch
 from fastadasp.runtime.prompt import PromptCodec, PromptIds
@@ -86,7 +86,7 @@ def forced_logits(decoder, tokens, vocab_size):
 
 def reference_decoder(model, resolved, rows, before=BEFORE, after=AFTER, **edges):
     """The torch reference over the usual prompt."""
-    return TorchDecoder(model, resolved, before, rows, after, **edges)
+    return ReferenceDecoder(model, resolved, before, rows, after, **edges)
 
 
 def prompt_ids(before=BEFORE, after=AFTER):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import fields
 
 import pytest
 
@@ -11,7 +12,7 @@ from fastadasp.profiles.errors import RequestError
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.backends import BACKENDS
 from fastadasp.runtime.onnxruntime.options import OnnxRuntimeOptions
-from fastadasp.runtime.runtime_options import RuntimeOptions, runtime_options
+from fastadasp.runtime.runtime_options import BackendKeywords, RuntimeOptions, runtime_options
 from fastadasp.runtime.tensorrt.options import TensorRTOptions
 
 
@@ -66,3 +67,8 @@ def test_result_files_keep_what_an_answer_depends_on():
     recorded = {"backend": "onnxruntime", "providers": ["A"], "lean": True}
     assert runtime_options(threads=4, providers=("A",), prepack=False).recorded() == recorded
     assert runtime_options("tensorrt").recorded() == {"backend": "tensorrt"}
+
+
+def test_the_typed_keywords_are_the_options_of_all_backends():
+    every = {field.name for backend in BACKENDS.values() for field in fields(backend.options)}
+    assert every == set(BackendKeywords.__annotations__)

@@ -20,6 +20,7 @@ from ....plugins.merge_tokens.reference import random_score
 from ....plugins.tensorrt_library import VERSION
 from ....profiles.errors import ProfileError
 from ....profiles.flops import DecoderDims
+from ....profiles.kv_layout import ROWS_AXIS
 from ....profiles.signature import PREFIX_IDS, SUFFIX_IDS
 from ...checkpoint.checkpoint import Tensor
 from ...checkpoint.precision import Precision
@@ -97,10 +98,10 @@ class TensorRTLowering:
         on_prefix, on_pool = (_scores(g, f"{name}/{part}", q, key) for part, key in _parts(prefix, pool, 0))
         on_pool = g.op("Add", on_pool, g.op("Tile", bias, g.ints(dims.num_heads // dims.num_kv_heads, 1)))
         probabilities = _softmax(g, name, g.op("Concat", on_prefix, on_pool, axis=-1))
-        end = g.dim(prefix[0], 1)
+        end = g.dim(prefix[0], ROWS_AXIS)
         shares = (
             g.slice(probabilities, g.ints(0), end, 2),
-            g.slice(probabilities, end, g.op("Add", end, g.dim(pool[0], 1)), 2),
+            g.slice(probabilities, end, g.op("Add", end, g.dim(pool[0], ROWS_AXIS)), 2),
         )
         values = (
             g.op("MatMul", share, val, name=f"{name}/{part}/value")

@@ -26,7 +26,7 @@ from ...graphs.encoder import build_encoder
 from ...graphs.lowering.onnxruntime import OnnxRuntimeLowering
 from ...model.spec import SpeechModelSpec, tensors_of
 from ...reference.reduction import Span
-from ...reference.spec_decoder import Torch, TorchDecoder
+from ...reference.spec_decoder import SpecDecoder, Torch
 
 Floats = npt.NDArray[np.float32]
 
@@ -77,7 +77,7 @@ class Calibration:
             )
 
 
-def prompt_rows(decoder: TorchDecoder, model: SpeechModelSpec, clip: ClipInput) -> tuple[Torch, Span]:
+def prompt_rows(decoder: SpecDecoder, model: SpeechModelSpec, clip: ClipInput) -> tuple[Torch, Span]:
     """Text, audio and text as rows (rows, hidden_size), and where the audio frames are."""
     import torch
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ....profiles.flops import ResolvedProfile
 from ....profiles.schedule import removed
 from ...reference.reduction import Site, Span, best, merge_at_once
-from ...reference.spec_decoder import Scores, Torch, TorchDecoder
+from ...reference.spec_decoder import Scores, SpecDecoder, Torch
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -29,7 +29,7 @@ class LayerOutputs:
 
 
 def layer_outputs(
-    decoder: TorchDecoder, prompt: Torch, span: Span, candidates: Mapping[int, ResolvedProfile]
+    decoder: SpecDecoder, prompt: Torch, span: Span, candidates: Mapping[int, ResolvedProfile]
 ) -> dict[int, LayerOutputs]:
     """Both outputs of every candidate, by layer.
 
@@ -57,7 +57,7 @@ def layer_outputs(
 class _Fork:
     """The unreduced model inside one layer, between attention and second norm: where a merge takes place."""
 
-    decoder: TorchDecoder
+    decoder: SpecDecoder
     layer: int
     rows: Torch  # (rows, hidden_size)
     span: Span
@@ -82,7 +82,7 @@ class _Fork:
         return audio
 
 
-def _forks(decoder: TorchDecoder, x: Torch, span: Span, layers: set[int]) -> Iterator[_Fork]:
+def _forks(decoder: SpecDecoder, x: Torch, span: Span, layers: set[int]) -> Iterator[_Fork]:
     """Run a prompt unreduced, stopping in these layers."""
     for layer in range(decoder.num_layers):
         if layer in layers:

@@ -19,7 +19,7 @@ from ....runtime.environment import environment
 from ...checkpoint.checkpoint import Checkpoint
 from ...model.families.family import load_model
 from ...model.fit import profile_of
-from ...reference.spec_decoder import TorchDecoder
+from ...reference.spec_decoder import SpecDecoder
 from ..reference_request import ReferenceRequest, mean_request
 from .calibration import Calibration, encoder_session, prompt_rows
 from .candidates import Candidate, candidate_layers
@@ -58,7 +58,7 @@ def select_layer(
     """
     spec = load_model(source := Checkpoint(checkpoint))
     if not clips.clips:
-        raise RequestError("no clip to estimate entropies on: name some in the manifest")
+        raise RequestError("no clip to estimate entropies on: name some in the clip list")
     reference = mean_request(source, spec, clips.clips, options.reference_seconds)
     candidates = candidate_layers(spec, options, reference)
     feasible = _feasible(candidates, options)
@@ -102,7 +102,7 @@ def _measure(
     progress: Progress,
 ) -> tuple[dict[int, LayerMoments], float]:
     """Moments of both terms for every layer and clip, and the seconds of audio in all."""
-    decoder = TorchDecoder(calibration.model.decoder)
+    decoder = SpecDecoder(calibration.model.decoder)
     found: dict[int, list[tuple[Moments, Moments]]] = {layer: [] for layer in feasible}
     seconds = 0.0
     for done, clip in enumerate(clips):

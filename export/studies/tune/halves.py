@@ -25,7 +25,7 @@ def halves_of(clips: ClipSet, seed: int) -> Halves:
     """
     files = sorted({str(clip.path) for clip in clips.clips})
     if len(files) < 2:
-        raise ClipsError(f"manifest {clips.source}: one audio file has no halves; give clips of several")
+        raise ClipsError(f"clip list {clips.source}: one audio file has no halves; give clips of several")
     drawn = set(random.Random(seed).sample(files, len(files) // 2))
     held_out = tuple(clip for clip in clips.clips if str(clip.path) in drawn)
     search = tuple(clip for clip in clips.clips if str(clip.path) not in drawn)

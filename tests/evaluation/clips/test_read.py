@@ -149,7 +149,7 @@ def test_every_fault_is_told_with_its_line(folder):
         {"text": "x", "task": "asr"},
     )
     error = faults(source)
-    assert error.summary == f"manifest {source}: 12 faulty lines; nothing was run"
+    assert error.summary == f"clip list {source}: 12 faulty lines; nothing was run"
     assert [fault.partition(": ")[::2] for fault in error.faults] == [
         ("line 1", f"audio none.wav is not in {folder}"),
         ("line 2", "no JSON: Expecting property name enclosed in double quotes at column 2"),

@@ -69,7 +69,9 @@ ENVIRONMENT = Environment(
 )
 CHECKPOINT = {"folder": "CHECKPOINT", "family": "qwen", "dims": {"num_layers": LAYERS}}
 CLIPS = ClipList("clips.jsonl", "d1", 2620, 2618)
-SETTINGS = AnswerSettings(SearchOptions(), "onnxruntime", "basic", ("CPUExecutionProvider",), False)
+SETTINGS = AnswerSettings(
+    SearchOptions(), "onnxruntime", {"providers": ("CPUExecutionProvider",), "lean": False}, "basic"
+)
 INTERVALS = Intervals(METHOD, 1000, 0)
 ACCURACY = Metric("accuracy", "Accuracy", "share", made_by="x")
 

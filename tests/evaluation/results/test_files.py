@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 
 from fastadasp.evaluation.report.page import sections
+from fastadasp.evaluation.results.codec import from_json, to_json
 from fastadasp.evaluation.results.files import KINDS, read_results, result_text
+from fastadasp.evaluation.results.settings import AnswerSettings
 from fastadasp.profiles.errors import ResultsError
 
 from ..report import examples
@@ -148,8 +150,8 @@ def test_all_faulty_files_are_reported_together(tmp_path, real_files):
     )
     expected = (
         "other.json: is of kind 'golden'; known are bench, eval",
-        "old.json: is a tune file of format version 1, this version of fastadasp-export reads 2; make",
-        "newer.json: is a tune file of format version 3",
+        "old.json: is a file of tune, format version 1; this version of fastadasp-export reads 2: make",
+        "newer.json: is a file of tune, format version 3",
         "nameless.json: names no kind",
         "list.json: the file is [1], not an object",
         "infinite.json: holds NaN",
@@ -180,7 +182,7 @@ def test_a_benchmark_of_the_first_version_names_no_kind_and_is_told_from_other_f
     assert content.pop("kind") == "bench"
     (tmp_path / "old.json").write_text(json.dumps({**content, "format_version": 1}), "utf-8")
     (found,) = faults(tmp_path / "old.json")
-    assert "is a bench file of format version 1" in found
+    assert "is a file of bench, format version 1" in found
 
 
 @pytest.mark.parametrize(
@@ -251,3 +253,9 @@ def test_files_of_one_name_go_by_their_paths(tmp_path):
         path.parent.mkdir()
         write(path, examples.tuning())
     assert [one.name for one in read_results([*paths, paths[0]]).files] == [str(path) for path in paths]
+
+
+def test_settings_hold_the_options_of_any_backend():
+    settings = replace(examples.SETTINGS, backend="hinted", backend_options={"hint": "fast", "level": 2})
+    assert from_json(AnswerSettings, to_json(settings)) == settings
+    assert from_json(AnswerSettings, to_json(examples.SETTINGS)) == examples.SETTINGS

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.model.families.family import load_model
-from fastadasp.export.reference.spec_decoder import TorchDecoder
+from fastadasp.export.reference.spec_decoder import SpecDecoder
 from golden_folder import AFTER, BEFORE, CONFIG, setting, write_golden
 
 ATOL = 1e-4  # of logits whose scale is 10
@@ -27,7 +27,7 @@ def golden(tmp_path_factory):
 @pytest.mark.parametrize("with_scores", [False, True])
 def test_a_qwen_audio_prompt_gives_the_recorded_logits(golden, with_scores):
     recorded, weights = load_file(golden / "golden.safetensors"), load_file(golden / "model.safetensors")
-    decoder = TorchDecoder(load_model(Checkpoint(golden)).decoder)
+    decoder = SpecDecoder(load_model(Checkpoint(golden)).decoder)
     before, after = (decoder.embed(np.array(ids)) for ids in (BEFORE, AFTER))
     x = torch.cat([before, torch.from_numpy(recorded["audio_embeds"]).float(), after])
     for index in range(decoder.num_layers):
@@ -40,7 +40,7 @@ def test_a_qwen_audio_prompt_gives_the_recorded_logits(golden, with_scores):
 
 def test_another_scale_multiplies_every_score(golden):
     spec = load_model(Checkpoint(golden)).decoder
-    usual, half = TorchDecoder(spec), TorchDecoder(replace(spec, attention_scale=spec.attention_scale / 2))
+    usual, half = SpecDecoder(spec), SpecDecoder(replace(spec, attention_scale=spec.attention_scale / 2))
     x = usual.embed(np.arange(12))
     expected, found = (decoder.attend_with_scores(0, x)[1].probabilities for decoder in (usual, half))
     torch.testing.assert_close(found, (expected.log() / 2).softmax(-1), atol=1e-5, rtol=0)
@@ -49,7 +49,7 @@ def test_another_scale_multiplies_every_score(golden):
 
 
 def test_probabilities_are_causal_and_sum_to_1(golden):
-    decoder = TorchDecoder(load_model(Checkpoint(golden)).decoder)
+    decoder = SpecDecoder(load_model(Checkpoint(golden)).decoder)
     _, scores = decoder.attend_with_scores(0, decoder.embed(np.arange(12)))
     assert scores.probabilities.shape == (CONFIG["num_attention_heads"], 12, 12)
     assert not scores.probabilities.triu(1).any()

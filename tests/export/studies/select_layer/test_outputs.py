@@ -13,7 +13,7 @@ from fastadasp.export.model.families.family import load_model
 from fastadasp.export.reference.layers import TorchLayers
 from fastadasp.export.reference.model import load_reference
 from fastadasp.export.reference.reduction import Span
-from fastadasp.export.reference.spec_decoder import TorchDecoder
+from fastadasp.export.reference.spec_decoder import SpecDecoder
 from fastadasp.export.studies.select_layer.outputs import layer_outputs
 from fastadasp.profiles.flops import ResolvedProfile
 from fastadasp.profiles.keys import POSITIONS
@@ -29,7 +29,7 @@ ATOL = 1e-4  # of rows whose scale is 1 to 10
 
 @pytest.fixture(scope="module")
 def decoder(tiny_checkpoint):
-    return TorchDecoder(load_model(Checkpoint(tiny_checkpoint)).decoder)
+    return SpecDecoder(load_model(Checkpoint(tiny_checkpoint)).decoder)
 
 
 @pytest.fixture(scope="module")

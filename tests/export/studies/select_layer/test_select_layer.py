@@ -352,7 +352,7 @@ def test_a_line_that_is_no_clip_is_refused_by_its_number(tiny_checkpoint, tmp_pa
 @pytest.mark.parametrize("output", ["mine.json", "no/such/folder/mine.toml", "in valid.toml"])
 def test_a_bad_output_is_refused_before_any_work(tiny_checkpoint, manifest, tmp_path, monkeypatch, output):
     monkeypatch.setattr(
-        "fastadasp.export.studies.select_layer.select_layer.TorchDecoder", None
+        "fastadasp.export.studies.select_layer.select_layer.SpecDecoder", None
     )  # must not be reached
     result = call(tiny_checkpoint, "--manifest", manifest, "-o", tmp_path / output)
     assert result.exit_code == 2
