@@ -36,7 +36,7 @@ def read_lines(source: Path, audio_root: Path, task: str | None) -> list[Clip]:
     if faults:
         raise _error(source, faults)
     if not entries:
-        raise ClipsError(f"clip list {source} is empty: write a clip as one JSON object a line")
+        raise ClipsError(f"clip list {source} is empty: write each clip as one JSON object on a line")
     return [_clip(i, entry, ids[i], audio_root, task) for i, entry in entries]
 
 

@@ -89,7 +89,7 @@ def compare(
 ) -> None:
     """Compare reduction methods and schedules on CHECKPOINT, at equal cost.
 
-    One row a method and schedule, one column a FLOPs reduction, one table a metric of the task; * marks what
+    One row per method and schedule, one column per FLOPs reduction, one table per metric; * marks what
     differs from the full model. With -o, artifact and answers are kept in FILE.work until FILE is written:
     the same command goes on where it was stopped. Exits with 1 if a clip failed.
     """

@@ -55,7 +55,7 @@ def clip_options(command: Command) -> Command:
             type=PATH,
             required=True,
             metavar="FILE",
-            help="Clips, one JSON object a line; or a folder of audio and .txt transcripts.",
+            help="Clips, one JSON object per line; or a folder of audio and .txt transcripts.",
         ),
         click.option(
             "--audio-root",
@@ -163,7 +163,7 @@ def onnxruntime_options(command: Command) -> Command:
     """Add those of ONNX Runtime."""
     options = (
         click.option(
-            "--threads", type=click.IntRange(min=0), default=0, help="Threads of a run; 0 is one a core."
+            "--threads", type=click.IntRange(min=0), default=0, help="Threads of a run; 0 takes one per core."
         ),
         list_option("--provider", "providers", NAMES, "ONNX Runtime providers, best first."),
         click.option(

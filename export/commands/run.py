@@ -36,7 +36,7 @@ STDIN = "-"
 @search_options
 @runtime_options
 @click.option("--stream", is_flag=True, help="Print the text as it is found (greedy search).")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a clip instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per clip instead.")
 def run(artifact: Path, clips: tuple[str, ...], **values: Any) -> None:
     """Transcribe each CLIP (wav, flac, ogg, mp3; - reads from a pipe) with ARTIFACT.
 

@@ -60,7 +60,7 @@ DEFAULTS = SelectionOptions(Fraction(1, 2))
 )
 @click.option("--seed", type=click.IntRange(min=0), default=DEFAULTS.seed, help="Of the resamples.")
 @click.option(
-    "--threads", type=click.IntRange(min=0), default=DEFAULTS.threads, help="Threads; 0 is one a core."
+    "--threads", type=click.IntRange(min=0), default=DEFAULTS.threads, help="Threads; 0 takes one per core."
 )
 @click.option(
     "--accuracy", is_flag=True, help="Evaluate a merge at each layer on the same clips, as eval does."

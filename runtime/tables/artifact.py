@@ -44,7 +44,7 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "prompt", manifest.prompt.template if manifest.prompt else "no tokenizer: token ids only"
     yield (
         "graphs",
-        f"encoder, decode step, {len(manifest.profiles)} prefills, one a profile{_targets(manifest)}",
+        f"encoder, decode step, {len(manifest.profiles)} prefills, one per profile{_targets(manifest)}",
     )
     yield "weights", f"{', '.join(manifest.weight_origins)}, {size(_weight_bytes(manifest))}"
     yield "built with", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())

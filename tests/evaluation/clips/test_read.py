@@ -209,7 +209,7 @@ def test_whatever_bytes_a_line_has_it_is_a_fault_and_no_crash(folder, line, faul
 
 
 def test_an_empty_manifest_says_what_to_write(folder):
-    assert str(faults(manifest(folder))).endswith("is empty: write a clip as one JSON object a line")
+    assert str(faults(manifest(folder))).endswith("is empty: write each clip as one JSON object on a line")
 
 
 def test_a_manifest_that_is_not_there(folder):
