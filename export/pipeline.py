@@ -13,7 +13,7 @@ from .checkpoint.tokenizer import tokenizer_file
 from .checkpoint.weights import weight_store
 from .engines.build import build_engines, check_engines
 from .engines.engine import Progress
-from .folder import check_output, temporary_folder
+from .folder import Notice, check_output, temporary_folder
 from .graphs.sets import write_graph_sets
 from .manifest import manifest_of
 from .model.families.family import load_model
@@ -30,22 +30,24 @@ def build(
     options: BuildOptions,
     report: Report = lambda _: None,
     progress: Progress = lambda *_: None,
+    notice: Notice = lambda _: None,
 ) -> Manifest:
     """Build an artifact.
 
-    It is written to a temporary folder beside `output` and renamed when it is whole.
+    It is written to a temporary folder beside `output`, which takes the name in one step when it is whole.
 
     Args:
         checkpoint: folder with config.json and safetensors.
-        output: the artifact's folder; must not exist, unless `options.force`.
+        output: the artifact's folder; must not exist, unless `options.force`, which replaces an artifact.
         options: profiles, targets, how the weights get there, engines.
         report: called with the name of each stage as it begins.
         progress: told how far the engine at work is.
+        notice: called with what a build that was killed has left there, once that is removed.
 
     Raises:
         CheckpointError, ProfileError, OutputError: before anything is left behind.
     """
-    check_output(output, options.force)
+    check_output(output, options.force, notice)
     report("read checkpoint")
     model = load_model(source := Checkpoint(checkpoint))
     profiles = [resolve_for(profile, model) for profile in options.profiles]

@@ -94,7 +94,7 @@ def build(
 
     with Stages() as stages:
         options = BuildOptions(chosen, weights, force, _engine_options(**engine))
-        manifest = build_artifact(checkpoint, output, options, stages.begin, stages.step)
+        manifest = build_artifact(checkpoint, output, options, stages.begin, stages.step, stages.say)
     whole = sum(record.size for record in manifest.files.values())
     elapsed = time.perf_counter() - begin
     origins = ", ".join(ORIGINS[origin] for origin in manifest.weight_origins)
@@ -147,6 +147,10 @@ class Stages:
     def step(self, phase: str, done: int, steps: int) -> None:
         """The stage at work has got so far in one of its phases."""
         self.bar.update(self.task, completed=done, total=steps, phase=phase)
+
+    def say(self, line: str) -> None:
+        """A line of its own."""
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _done(self) -> None:
         if self.name:

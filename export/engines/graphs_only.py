@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ..graphs.write import write_graphs
 from ..model.families.family import load_model
 from ..model.fit import longest_audio, resolve_for
 from ..options import EngineOptions
+from ..scratch import remove_leftovers
 
 
 def write_tensorrt_graphs(
@@ -36,8 +38,9 @@ def write_tensorrt_graphs(
         CheckpointError, ProfileError: what cannot be built.
         OutputError: the folder exists.
     """
-    if output.exists():
+    if os.path.lexists(output):
         raise OutputError(f"output {output} exists; give another folder")
+    remove_leftovers(output)
     model = load_model(Checkpoint(checkpoint))
     resolved = [resolve_for(profile, model) for profile in profiles]
     longest = longest_audio(model, EngineOptions.max_audio_seconds)

@@ -15,6 +15,7 @@ from ...runtime.artifact.artifact import open_artifact
 from ...runtime.artifact.manifest import Manifest
 from ..options import BuildOptions
 from ..pipeline import build
+from ..scratch import remove
 
 FULL = Profile("full", "full")
 BASELINE = FULL.name
@@ -79,5 +80,6 @@ def build_beside_full(
     Raises:
         CheckpointError, ProfileError, OutputError: as `build`.
     """
-    options = BuildOptions((FULL, *profiles), force=True)
+    options = BuildOptions((FULL, *profiles))
+    remove(folder / ARTIFACT)  # of an earlier run, which may have been killed while it was removed
     return build(checkpoint, folder / ARTIFACT, options, lambda stage: progress(stage, 0, 1))

@@ -1,0 +1,51 @@
+"""Whether a folder is an artifact of ours, of any format, and what is in it that is no part of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..runtime.artifact.manifest import FILE_NAME
+
+OF_A_RECORD = {"size", "sha256"}
+
+
+def listed_files(folder: Path) -> frozenset[str] | None:
+    """The files that an artifact consists of; None where the folder is none of ours."""
+    try:
+        content = json.loads((folder / FILE_NAME).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict) or not _is_ours(content):
+        return None
+    return frozenset({*content["files"], FILE_NAME})
+
+
+def foreign_entries(folder: Path, listed: frozenset[str]) -> list[str]:
+    """What else the folder holds, by path within it."""
+    folders = {str(parent) for name in listed for parent in PurePosixPath(name).parents}
+    return sorted(name for name in _entries(folder) if name.rstrip("/") not in listed | folders)
+
+
+def _is_ours(content: Mapping[str, Any]) -> bool:
+    """By what every format has had: a version, a family, and a table of files with sizes and hashes."""
+    version, files = content.get("format_version"), content.get("files")
+    return (
+        isinstance(version, int)
+        and isinstance(content.get("family"), str)
+        and isinstance(files, dict)
+        and bool(files)
+        and all(isinstance(record, dict) and record.keys() >= OF_A_RECORD for record in files.values())
+    )
+
+
+def _entries(folder: Path) -> Iterator[str]:
+    """Every file, link and folder below; a folder ends with a slash."""
+    for place, folders, files in os.walk(folder):
+        inside = PurePosixPath(Path(place).relative_to(folder).as_posix())
+        links = [name for name in folders if Path(place, name).is_symlink()]
+        yield from (str(inside / name) for name in (*files, *links))
+        yield from (f"{inside / name}/" for name in folders if name not in links)
