@@ -21,6 +21,7 @@ from .commands.report import report
 from .commands.run import run
 from .commands.select_layer import select_layer
 from .commands.tune import tune
+from .signals import ended_by_signals
 
 DISTRIBUTION = "fastadasp-export"
 
@@ -50,7 +51,8 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command. Errors of the system name the file, those of the project all there is to know."""
         try:
-            return super().invoke(ctx)
+            with ended_by_signals():
+                return super().invoke(ctx)
         except FastAdaSPError as error:
             raise Fault(_message(error)) from error
         except OSError as error:

@@ -7,6 +7,7 @@ its interpreter cannot compile.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import Any
+
+from .end_with_parent import end_with_parent
 
 TYPES = ("fp32", "fp16", "bf16")
 HEAD_BLOCKS = (64, 128)
@@ -91,7 +94,7 @@ def compile_kernels(folder: Path, sms: tuple[int, ...]) -> list[CompiledKernel]:
     One process per core, because a compilation keeps one busy; the order of the result does not depend on it.
     """
     jobs = [(folder, *variant, sm, sm == max(sms)) for sm in sorted(sms) for variant in _variants()]
-    with ProcessPoolExecutor() as pool:
+    with ProcessPoolExecutor(initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
         return list(chain.from_iterable(pool.map(_write, *zip(*jobs, strict=True))))
 
 
@@ -190,6 +193,7 @@ _USAGE = ("REG", "STACK", "LOCAL")
 
 def main() -> None:
     """`compile.py FOLDER SM…`: kernels and `kernels.json` in FOLDER."""
+    end_with_parent(os.getppid())
     folder, *sms = sys.argv[1:]
     found = compile_kernels(Path(folder), tuple(map(int, sms)))
     Path(folder, "kernels.json").write_text(json.dumps([asdict(kernel) for kernel in found]), "utf-8")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from ...plugins.end_with_parent import own_id
 from ...profiles.errors import EngineError
 from .messages import EngineRequest, Outcome, Step, answer_from_json
 
@@ -56,7 +57,7 @@ def build_engine(request: EngineRequest, log: Path, progress: Progress = lambda 
     begin = time.perf_counter()
     with _log(log, request) as stream:
         worker = subprocess.Popen(
-            [*_prefix(request), sys.executable, "-P", "-m", WORKER],
+            [*_prefix(request), sys.executable, "-P", "-m", WORKER, own_id()],
             cwd=request.graph.parent,
             env=_environment(request),
             stdin=subprocess.PIPE,
@@ -127,7 +128,7 @@ def _follow(worker: subprocess.Popen[str], request: EngineRequest, progress: Pro
     assert worker.stdin is not None
     assert worker.stdout is not None
     outcome = None
-    with worker:
+    with _ended_with(worker):
         with suppress(BrokenPipeError), worker.stdin as pipe:  # one that has ended says why in its log
             pipe.write(request.to_json())
         for line in worker.stdout:
@@ -137,6 +138,17 @@ def _follow(worker: subprocess.Popen[str], request: EngineRequest, progress: Pro
             else:
                 outcome = answer
     return outcome
+
+
+@contextmanager
+def _ended_with(worker: subprocess.Popen[str]) -> Iterator[None]:
+    """Wait for a process at the end; where there is a fault or a signal on this side, end it."""
+    with worker:
+        try:
+            yield
+        except BaseException:
+            worker.kill()
+            raise
 
 
 def _fault(log: Path, code: int) -> str:

@@ -1,4 +1,7 @@
-"""The process that builds one engine: request on stdin, progress and facts on stdout, the log on stderr."""
+"""The process that builds one engine: request on stdin, progress and facts on stdout, the log on stderr.
+
+Its argument is the id of the process that started it, with which it ends.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any
 
 import onnx
 
+from ...plugins.end_with_parent import end_with_parent
 from ...profiles.errors import DependencyError, EngineError
 from ...runtime.environment import peak_resident_bytes
 from ...runtime.tensorrt.api import NOT_TOLD, logger
@@ -24,6 +28,7 @@ LOCK_CURRENT, LOCK_FUTURE = 1, 2
 
 def main() -> int:
     """Build what stdin asks for."""
+    end_with_parent(int(sys.argv[1]))
     sys.stdout = sys.stderr  # what libraries print belongs to the log
     request = EngineRequest.from_json(sys.stdin.read())
     if request.product == RTX:

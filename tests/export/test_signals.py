@@ -1,0 +1,100 @@
+"""A command that is told to end leaves nothing behind, and neither do the processes that work for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals of Unix, and how Linux ends a child")
+
+SLOW_BUILD = """
+import sys, time
+from fastadasp.export import pipeline
+from fastadasp.export.cli import main
+def slow(*_):
+    print("half", flush=True)
+    time.sleep(60)
+pipeline.manifest_of = slow
+main(sys.argv[1:])
+"""
+STARTS_A_WORKER = """
+import subprocess, sys, time
+from fastadasp.export.engines.engine import WORKER
+from fastadasp.plugins.end_with_parent import own_id
+worker = subprocess.Popen([sys.executable, "-P", "-m", WORKER, own_id()])
+print(worker.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def slow_build(checkpoint: Path, output: Path, before: Callable[[], object]) -> subprocess.Popen[str]:
+    """A build that waits where its folder is half full."""
+    command = [sys.executable, "-c", SLOW_BUILD, "build", checkpoint, "-o", output, "--profile", "full"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, **pipes, text=True, preexec_fn=before)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "half\n"
+    assert any(output.parent.iterdir()), "it has begun to write"
+    return process
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_build_that_is_told_to_end_removes_its_folder(
+    tiny_checkpoint: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    usual = lambda: signal.signal(number, signal.SIG_DFL)  # noqa: E731
+    with slow_build(tiny_checkpoint, tmp_path / "art", usual) as process:
+        process.send_signal(number)
+        assert process.wait(30) == code
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_that_is_ignored_stays_so(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    ignored = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
+    with slow_build(tiny_checkpoint, tmp_path / "art", ignored) as process:
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.terminate()
+        assert process.wait(30) == 143
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    """Its stdin stays open here, so that its end is not told to it."""
+    command = [sys.executable, "-c", STARTS_A_WORKER]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as parent:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        time.sleep(3)  # until it waits for its request
+        assert is_alive(worker)
+        parent.kill()
+        parent.wait()
+        deadline = time.monotonic() + 30
+        while is_alive(worker):
+            assert time.monotonic() < deadline, "it has outlived its parent"
+            time.sleep(0.05)
+
+
+def test_a_worker_whose_parent_has_ended_before_it_began_does_nothing() -> None:
+    program = "from fastadasp.plugins.end_with_parent import end_with_parent; end_with_parent(2**22 + 1)"
+    assert subprocess.run([sys.executable, "-c", f"{program}; print('on')"], check=False).returncode == 1
+
+
+def is_alive(process: int) -> bool:
+    """Whether it runs; one that has ended may stay in the table until its new parent has seen it."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+    return "State:\tZ" not in status and os.getpid() != process
