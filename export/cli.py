@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import sys
 from typing import Any
 
 import click
@@ -50,6 +52,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command. Errors of the system name the file, those of the project all there is to know."""
+        _print_any_name()
         try:
             with ended_by_signals():
                 return super().invoke(ctx)
@@ -60,6 +63,12 @@ class Commands(click.Group):
                 raise
             place = error.filename or "output"
             raise Fault(f"{place}: {error.strerror}; check the path, its permissions and the disk") from error
+
+
+def _print_any_name() -> None:
+    """What stdout cannot show, as names that are not UTF-8, is escaped: a table must not end the command."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _message(error: FastAdaSPError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +34,10 @@ def _faults(folder: Path, files: list[Path], audio: list[Path]) -> Iterator[str]
     stems: dict[Path, Path] = {}
     for path in audio:
         name, transcript = path.relative_to(folder), path.with_suffix(TRANSCRIPT)
-        if (twin := stems.setdefault(path.with_suffix(""), path)) != path:
+        twin = stems.setdefault(path.with_suffix(""), path)
+        if (fault := _name_fault(str(name))) is not None:
+            yield fault
+        elif twin != path:
             yield f"{name}: shares its transcript with {twin.name}; keep one of them"
         elif not transcript.is_file():
             yield f"{name}: no transcript {transcript.name} beside it"
@@ -42,6 +46,15 @@ def _faults(folder: Path, files: list[Path], audio: list[Path]) -> Iterator[str]
     for path in files:
         if path.suffix == TRANSCRIPT and path.with_suffix("") not in stems:
             yield f"{path.relative_to(folder)}: no audio of this name beside it"
+
+
+def _name_fault(name: str) -> str | None:
+    """What is wrong with a name that no result file could hold, for it is no text."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return f"{os.fsencode(name).decode('utf-8', 'backslashreplace')}: its name is not UTF-8; rename it"
+    return None
 
 
 def _text_fault(transcript: Path) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -213,6 +214,46 @@ def test_a_folder_of_transcripts_needs_no_manifest(demo_artifact, own_clips, tmp
 
 
 # One encoding a clip
+
+
+def test_clips_whose_names_are_not_utf_8_are_refused_before_any_work(own_clips, tmp_path):
+    folder = transcripts_of(own_clips, tmp_path / "clips-of-bytes")
+    bad = {Path(audio).stem for audio in audio_of(own_clips)[:2]}
+    for path in [path for path in folder.iterdir() if path.stem in bad]:
+        path.rename(folder / os.fsdecode(b"caf\xe9-" + os.fsencode(path.name)))
+    output = tmp_path / "eval.json"
+    result = run_eval(tmp_path / "no-artifact", folder, "-o", output)
+    assert result.exit_code == 2
+    assert "2 faulty files" in result.stderr
+    assert result.stderr.count("caf\\xe9-") == 2
+    assert "its name is not UTF-8; rename it" in result.stderr
+    assert not list(tmp_path.glob("eval.json*"))
+
+
+def test_a_folder_whose_name_is_not_utf_8_loses_no_result(demo_artifact, own_clips, tmp_path):
+    """Of a terminal that takes nothing but UTF-8, too."""
+    folder = transcripts_of(own_clips, Path(os.fsdecode(os.fsencode(tmp_path) + b"/clips-\xff")))
+    (folder / "broken.wav").write_bytes(b"no audio")
+    (folder / "broken.txt").write_text("nothing")
+    output = tmp_path / "eval.json"
+    command = [sys.executable, "-m", "fastadasp.export", "eval", demo_artifact, "--manifest", folder]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    options = ["--prompt", "<asr>", "--resamples", "20", "-o", output]
+    ran = subprocess.run([*command, *options], capture_output=True, env=environment, check=False)
+    assert ran.returncode == 1, ran.stderr
+    assert b"clips-\\udcff" in b"".join(ran.stdout.split())
+    assert len(results(output)["clips"]) == 4
+    assert sorted(path.name for path in tmp_path.glob("eval.json*")) == ["eval.json"]
+
+
+def transcripts_of(clip_list, folder):
+    """The clips of a list as a folder of transcripts."""
+    folder.mkdir()
+    for line in clip_list.read_text("utf-8").splitlines():
+        clip = json.loads(line)
+        shutil.copy(clip_list.parent / clip["audio"], folder)
+        (folder / clip["audio"]).with_suffix(".txt").write_text(clip["text"], "utf-8")
+    return folder
 
 
 def test_audio_is_encoded_once_for_all_profiles(demo_artifact, own_clips, monkeypatch):
