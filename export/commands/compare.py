@@ -12,7 +12,7 @@ from ..studies.compare.options import CompareOptions
 from .command import StrictCommand
 from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
 from .lists import NAMES, PERCENTS, each_once, list_option, rising
-from .output import check_output, write_result
+from .output import check_output, kept_beside, write_result
 from .parameters import (
     PATH,
     clip_options,
@@ -105,7 +105,7 @@ def compare(
     from ..studies.compare.result import comparison_result
     from ..studies.compare.table import comparison_sections
 
-    with work_folder(output, restart=restart) as work:
+    with work_folder(kept_beside(output), restart=restart) as work:
         with progress_bar("load") as tick:
             found = comparison.compare(checkpoint, clips, options, work, tick)
         show(console(), comparison_sections(found, intervals=intervals))

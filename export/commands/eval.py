@@ -10,7 +10,7 @@ import click
 from .command import StrictCommand
 from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
 from .lists import NAMES, each_once, list_option
-from .output import check_output, write_result
+from .output import check_output, kept_beside, write_result
 from .parameters import PATH, clip_options, clips_of, runtime_options, search_options
 from .progress import progress_bar
 
@@ -52,7 +52,8 @@ def evaluate(ctx: click.Context, /, artifact: Path, output: Path | None, **value
     from ...evaluation.table import evaluation_sections
     from ...runtime.tables.tables import console, show
 
-    journal = None if output is None else journal_of(output)
+    kept = kept_beside(output)
+    journal = None if kept is None else journal_of(kept)
     with progress_bar("load") as tick:
         found = accuracy.evaluate(
             artifact,
@@ -64,8 +65,9 @@ def evaluate(ctx: click.Context, /, artifact: Path, output: Path | None, **value
             verify=values["verify"],
         )
     show(console(), evaluation_sections(found))
-    if output is not None and journal is not None:
+    if output is not None:
         write_result(output, evaluation_result(found))
-        journal.unlink()
+        if journal is not None:
+            journal.unlink()
         click.echo(f"results in {output}", err=True)
     ctx.exit(1 if found.failures else 0)

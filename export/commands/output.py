@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ...profiles.errors import OutputError
+from ..file import is_stream, write_file
+from ..scratch import remove_leftovers
 
 PROFILE_SUFFIX = ".toml"
 
@@ -41,23 +43,37 @@ def write_result(path: Path, found: Result) -> None:
 
 def write_text(path: Path, content: str) -> None:
     """As `write_result`, of any text."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        scratch.write_text(content, "utf-8")
-        scratch.replace(path)
+        write_file(path, content.encode("utf-8"))
     except OSError as error:
         raise OutputError(f"output {path}: {error.strerror}; choose a file that can be written") from None
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def check_output(path: Path) -> None:
-    """Tell before long work that its result has no place."""
-    folder = path.parent
+    """Tell before long work that its result has no place. What a killed run has left there is removed.
+
+    Raises:
+        OutputError: with the remedy.
+    """
     if path.is_dir():
         raise OutputError(f"output {path} is a folder; give a file")
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise OutputError(f"output {path}: {folder} is no folder that can be written; choose another")
+    if is_stream(path):
+        if not os.access(path, os.W_OK):
+            raise OutputError(f"output {path} cannot be written; choose another")
+        return
+    place = Path(os.path.realpath(path))
+    if place.is_symlink() or (place.exists() and not place.is_file()):
+        raise OutputError(f"output {path} is no file; choose another")
+    if not place.parent.is_dir() or not os.access(place.parent, os.W_OK):
+        where = place.parent if path.is_symlink() else path.parent
+        raise OutputError(f"output {path}: {where} is no folder that can be written; choose another")
+    for line in remove_leftovers(place):
+        click.echo(line, err=True)
+
+
+def kept_beside(path: Path | None) -> Path | None:
+    """The output beside which a stopped run is kept; None where nothing can be, as beside a device."""
+    return None if path is None or is_stream(path) else path
 
 
 def profile_name(path: Path) -> str:

@@ -17,7 +17,7 @@ from ..studies.select_layer.options import SelectionOptions
 from .command import StrictCommand
 from .evaluation_parameters import require_metrics
 from .lists import PERCENTS, list_option, one_option, rising
-from .output import check_output, profile_name, write_result, write_text
+from .output import check_output, kept_beside, profile_name, write_result, write_text
 from .parameters import (
     PATH,
     clip_options,
@@ -119,7 +119,7 @@ def select_layer(
     with _progress() as tick:
         found = selection.select_layer(checkpoint, clips, options, tick)
     place = (results or output) if accuracy is not None else None
-    with work_folder(place, restart=values["restart"]) as folder:
+    with work_folder(kept_beside(place), restart=values["restart"]) as folder:
         if accuracy is not None:
             levels = values["flops_levels"] or (options.flops_reduction,)
             found = found.with_accuracy(_measure(checkpoint, clips, options, levels, accuracy, folder))

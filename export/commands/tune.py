@@ -15,7 +15,7 @@ from ..studies.tune.options import OBJECTIVES, TRIABLE, TuneOptions
 from .command import StrictCommand
 from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
 from .lists import LAYERS, NAMES, PERCENTS, each_once, list_option, rising
-from .output import check_output, profile_name, write_result, write_text
+from .output import check_output, kept_beside, profile_name, write_result, write_text
 from .parameters import (
     PATH,
     clip_options,
@@ -134,7 +134,7 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
     clips = clips_of(values)
     _check_budget(values, clips.task)
     require_metrics(clips.task, options.evaluation)
-    with work_folder(output, restart=values["restart"]) as folder:
+    with work_folder(kept_beside(output), restart=values["restart"]) as folder:
         with progress_bar("load") as tick:
             found = tuning.tune(checkpoint, clips, options, folder, tick)
         show(console(), tuning_sections(found))
