@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..profiles.errors import RequestError
 from ..profiles.faults import count_faults
+from ..runtime.backend_options import MOST_THREADS
 from ..runtime.decoding.options import SearchOptions
 from ..runtime.runtime_options import RuntimeOptions
 from .metrics.normalizers import NORMALIZERS
@@ -14,6 +15,7 @@ from .metrics.tasks import TASKS
 
 DEFAULT_SEARCH, DEFAULT_RUNTIME = SearchOptions(), RuntimeOptions()
 _LEAST = {"resamples": 1, "seed": 0, "workers": 1}
+_MOST = {"resamples": 10**6, "workers": MOST_THREADS}  # each worker has threads of its own
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,6 @@ class EvalOptions:
 
 
 def _faults(options: EvalOptions) -> Iterator[str]:
-    yield from count_faults(options, _LEAST)
+    yield from count_faults(options, _LEAST, _MOST)
     if options.normalizer is not None and options.normalizer not in NORMALIZERS:
         yield f"normalizer {options.normalizer!r} is unknown; choose {', '.join(NORMALIZERS)}"

@@ -39,15 +39,29 @@ class EngineError(FastAdaSPError, RuntimeError):
     """An engine cannot be built, does not fit this machine or artifact, or fails in a run."""
 
 
+MOST_FAULTS = 20  # that a message shows
+LONGEST_FAULT = 500  # characters
+
+
 class FaultsError(FastAdaSPError, ValueError):
-    """Faults of one input, of which there may be many: a line that sums them up, and a line for each."""
+    """Faults of one input, of which there may be many: a line that sums them up, and a line for each.
+
+    `faults` has them all; the message shows the first `MOST_FAULTS` and says how many more there are.
+    """
 
     def __init__(self, summary: str, faults: Sequence[str] = ()) -> None:
         super().__init__(summary, tuple(faults))
         self.summary, self.faults = summary, tuple(faults)
 
     def __str__(self) -> str:
-        return "\n  ".join(" ".join(line.splitlines()) for line in (self.summary, *self.faults))
+        left = len(self.faults) - MOST_FAULTS
+        more = [f"… and {left} more fault{'s' * (left > 1)}: mend these first"] if left > 0 else []
+        return "\n  ".join(_line(text) for text in (self.summary, *self.faults[:MOST_FAULTS], *more))
+
+
+def _line(text: str) -> str:
+    line = " ".join(text.splitlines())
+    return line if len(line) <= LONGEST_FAULT else f"{line[: LONGEST_FAULT - 2]} …"
 
 
 class ClipsError(FaultsError):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ..profiles.errors import RequestError
-from ..profiles.faults import count_faults
+from ..profiles.faults import count_fault
+
+
+MOST_THREADS = max(16, 4 * (os.cpu_count() or 1))  # more of them than this only wait for each other
 
 
 @dataclass(frozen=True)
@@ -28,5 +33,10 @@ class CpuOptions(BackendOptions):
     threads: int = 0  # of one run; 0 takes one per core
 
     def __post_init__(self) -> None:
-        if faults := list(count_faults(self, {"threads": 0})):
+        if faults := list(threads_fault(self.threads)):
             raise RequestError("; ".join(faults))
+
+
+def threads_fault(threads: object) -> Iterator[str]:
+    """What is wrong with a number of threads on this machine."""
+    return count_fault("threads", threads, 0, MOST_THREADS)

@@ -6,12 +6,15 @@ import math
 from collections.abc import Iterator
 
 from ..profiles.errors import AudioError, RequestError
+from ..profiles.faults import shown
 from .artifact.engines import Engines
 from .artifact.manifest import Manifest
 from .audio.read import Audio
 from .audio.recording import CheckLength
 from .decoding.options import SearchOptions
 from .prompt import PromptIds
+
+MOST_CHARACTERS = 100  # a position: far above what a token of text stands for
 
 
 def check_ids(manifest: Manifest, ids: PromptIds, profile: str) -> None:
@@ -29,6 +32,40 @@ def check_ids(manifest: Manifest, ids: PromptIds, profile: str) -> None:
             f"prompt: nothing stands before the audio, and profile {profile!r} reduces the row there too "
             "(include_audio_bos); put a token before the audio or choose another profile"
         )
+
+
+def check_characters(manifest: Manifest, prompt: str) -> None:
+    """Refuse a text that is far too long, before it is made into tokens.
+
+    Raises:
+        RequestError: more characters than `MOST_CHARACTERS` a position.
+    """
+    most = MOST_CHARACTERS * manifest.decoder.max_positions
+    if len(prompt) > most:
+        raise RequestError(
+            f"prompt {shown(prompt, 30)}: {len(prompt)} characters are too long for this model's "
+            f"{manifest.decoder.max_positions} positions; give at most {most}"
+        )
+
+
+def check_room(manifest: Manifest, ids: PromptIds, max_new_tokens: int) -> None:
+    """Refuse a prompt and an answer beside which the positions hold no audio at all.
+
+    Raises:
+        RequestError: the message names the prompt, max_new_tokens, or both.
+    """
+    text, positions = ids.num_text_rows, manifest.decoder.max_positions
+    free = positions - manifest.front_end.rows_around - 1
+    if text + max_new_tokens <= free:
+        return
+    if text > free:
+        fault, remedy = f"prompt: {text} tokens", "shorten it"
+    elif max_new_tokens > free:
+        fault, remedy = f"max_new_tokens {max_new_tokens}", "ask for fewer tokens"
+    else:
+        fault = f"prompt: {text} tokens and max_new_tokens {max_new_tokens}"
+        remedy = "shorten it or ask for fewer tokens"
+    raise RequestError(f"{fault} leave no room for audio in this model's {positions} positions; {remedy}")
 
 
 def length_limit(manifest: Manifest, ids: PromptIds | None = None, max_new_tokens: int = 0) -> CheckLength:

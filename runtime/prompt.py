@@ -11,6 +11,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from ..profiles.errors import RequestError
+from ..profiles.faults import shown
 from .artifact.manifest import Prompt
 
 Ids = npt.NDArray[np.int64]
@@ -57,7 +58,7 @@ class PromptCodec:
         whole = text if audio in text else self._prompt.template.replace("{prompt}", text)
         if whole.count(audio) != 1:
             raise RequestError(
-                f"prompt {text!r}: {audio} stands {whole.count(audio)} times; one audio is read"
+                f"prompt {shown(text)}: {audio} stands {whole.count(audio)} times; one audio is read"
             )
         before, after = (
             np.array(self._tokenizer.encode(part, add_special_tokens=False).ids, np.int64)
@@ -65,7 +66,7 @@ class PromptCodec:
         )
         if not len(after):
             raise RequestError(
-                f"prompt {text!r}: nothing follows {audio}; the answer starts after a text row"
+                f"prompt {shown(text)}: nothing follows {audio}; the answer starts after a text row"
             )
         return PromptIds(before, after)
 

@@ -24,7 +24,15 @@ from .decoding.options import SearchOptions
 from .decoding.search import Hypothesis
 from .decoding.session_decoder import SessionDecoder
 from .latency import Stopwatch
-from .limits import check_audio, check_engines, check_ids, check_length, length_limit
+from .limits import (
+    check_audio,
+    check_characters,
+    check_engines,
+    check_ids,
+    check_length,
+    check_room,
+    length_limit,
+)
 from .prompt import PromptCodec, PromptIds
 from .request import Request
 from .results import GenerationResult, TextHypothesis
@@ -234,6 +242,7 @@ class SpeechLM:
         name = self._known_profile(profile or self.profile)
         ids = self._encode(prompt)
         check_ids(self.manifest, ids, name)
+        check_room(self.manifest, ids, search.max_new_tokens)
         limit = length_limit(self.manifest, ids, search.max_new_tokens)
         place, audio, rows = self._heard(source, source_rate, watch, limit)
         check_length(self.manifest, place, audio, ids, search.max_new_tokens)
@@ -277,6 +286,7 @@ class SpeechLM:
             return prompt
         if self._codec is None:
             raise RequestError(f"{self._place}: it has no tokenizer; give the prompt as PromptIds")
+        check_characters(self.manifest, prompt)
         return self._codec.encode(prompt)
 
     def _pieces(self, codec: PromptCodec, request: Request) -> Generator[str, None, GenerationResult]:

@@ -16,6 +16,7 @@ from ..audio.read import load_audio
 from ..decoding.options import SearchOptions
 from ..environment import PeakMemory, environment
 from ..latency import STAGES, Latency
+from ..limits import length_limit
 from ..prompt import PromptIds
 from ..speech_lm import GenerationResult, SpeechLM
 from .options import BenchmarkOptions
@@ -62,8 +63,7 @@ def run_benchmark(
     results: list[Case] = []
     for seconds, beams in product(options.audio_seconds, options.beams):
         cases = [Case(beams, seconds, profile) for profile in profiles]
-        audio = repeat(clip, seconds, model.manifest.front_end.log_mel.sample_rate)
-        results += _Group(model, options, cases, audio, memory, ticker).measure()
+        results += _Group(model, options, cases, clip, memory, ticker).measure()
     artifact = {**model.artifact.identity(), "device": model.device}
     return Benchmark(artifact, _protocol(options, profiles, memory), before, tuple(results))
 
@@ -104,18 +104,18 @@ class _Group:
         model: SpeechLM,
         options: BenchmarkOptions,
         cases: Sequence[Case],
-        audio: Array,
+        clip: Array,
         memory: PeakMemory,
         ticker: _Ticker,
     ) -> None:
         self.model, self.options, self.cases = model, options, cases
-        self.audio, self.memory, self.ticker = audio, memory, ticker
+        self.clip, self.memory, self.ticker = clip, memory, ticker
 
     def measure(self) -> list[Case]:
         """Warm up, then count. Audio that the model's positions do not hold is a result, too."""
         begin = self.ticker.done
         try:
-            last_round = 0.0
+            self.audio, last_round = self._audio(), 0.0
             for _ in range(self.options.warmup):
                 last_round = self._round()
             rounds = self._rounds(last_round)
@@ -125,6 +125,12 @@ class _Group:
             runs = self.options.warmup + self.options.runs
             self.ticker.total -= runs * len(self.cases) - (self.ticker.done - begin)
             return [_skipped(case, str(error)) for case in self.cases]
+
+    def _audio(self) -> Array:
+        """The clip, repeated; refused before it is made where no request could take it."""
+        seconds = self.cases[0].audio_seconds
+        length_limit(self.model.manifest)("audio array", seconds)
+        return repeat(self.clip, seconds, self.model.manifest.front_end.log_mel.sample_rate)
 
     def _round(self) -> float:
         """One run of every profile that is not counted; its seconds."""
@@ -191,7 +197,8 @@ def _clip(model: SpeechLM, options: BenchmarkOptions) -> Array:
     rate = model.manifest.front_end.log_mel.sample_rate
     if options.clip is not None:
         return load_audio(options.clip, rate).samples
-    noise = np.random.default_rng(0).standard_normal(round(max(options.audio_seconds) * rate) or 1)
+    longest = min(max(options.audio_seconds), model.max_audio_seconds + 1)  # the others are skipped
+    noise = np.random.default_rng(0).standard_normal(math.ceil(longest * rate) or 1)
     return (NOISE_LEVEL * noise).astype(np.float32)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 
 from ...profiles.errors import RequestError
-from ...profiles.faults import count_fault, count_faults
+from ...profiles.faults import count_fault, count_faults, shown
+from ..backend_options import threads_fault
+from ..decoding.options import MOST_BEAMS, MOST_NEW_TOKENS
 
-_LEAST = {"new_tokens": 1, "runs": 1, "warmup": 0, "threads": 0}
+_LEAST = {"new_tokens": 1, "runs": 1, "warmup": 0}
+_MOST = {"new_tokens": MOST_NEW_TOKENS}
+LONGEST_SECONDS = 1e6  # far more than any model's positions hold
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,16 @@ class BenchmarkOptions:
 
 
 def _faults(options: BenchmarkOptions) -> Iterator[str]:
-    yield from count_faults(options, _LEAST)
+    yield from count_faults(options, _LEAST, _MOST)
+    yield from threads_fault(options.threads)
     for beams in options.beams:
-        yield from count_fault("beams", beams, 1)
+        yield from count_fault("beams", beams, 1, MOST_BEAMS)
     for seconds in options.audio_seconds:
-        if not 0 < seconds < math.inf:
-            yield f"audio_seconds is {seconds:g}: give a number above 0"
+        if not isinstance(seconds, Real) or isinstance(seconds, bool) or not 0 < seconds:
+            yield f"audio_seconds is {_number(seconds)}: give a number above 0"
+        elif seconds > LONGEST_SECONDS:
+            yield f"audio_seconds is {_number(seconds)}: give at most {LONGEST_SECONDS:.0f}"
+
+
+def _number(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else shown(value)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from numbers import Real
 
 from ...profiles.errors import RequestError
-from ...profiles.faults import count_faults, is_count
+from ...profiles.faults import count_faults, is_count, shown
 
 _LEAST = {
     "num_beams": 1,
@@ -14,6 +14,13 @@ _LEAST = {
     "min_new_tokens": 0,
     "no_repeat_ngram_size": 0,
     "num_return_sequences": 1,
+}
+MOST_BEAMS = 128  # rows of a decode step, each with a KV cache; answers stop to change far below
+MOST_NEW_TOKENS = 10**6  # beyond the positions of every model, which limit it exactly
+_MOST = {
+    "num_beams": MOST_BEAMS,
+    "max_new_tokens": MOST_NEW_TOKENS,
+    "no_repeat_ngram_size": MOST_NEW_TOKENS,
 }
 _NOT_MORE = (("min_new_tokens", "max_new_tokens"), ("num_return_sequences", "num_beams"))
 _LARGEST_PENALTY = 1e6
@@ -62,22 +69,23 @@ def _is_finite(value: object) -> bool:
 
 
 def _count_faults(options: SearchOptions) -> Iterator[str]:
-    yield from count_faults(options, _LEAST)
+    yield from count_faults(options, _LEAST, _MOST)
     for name, limit in _NOT_MORE:
         value, most = getattr(options, name), getattr(options, limit)
         if is_count(value, _LEAST[name]) and is_count(most, _LEAST[limit]) and value > most:
-            yield f"{name} is {value} and {limit} {most}: lower the first or raise the second"
+            yield f"{name} is {shown(value)} and {limit} {shown(most)}: lower the first or raise the second"
 
 
 def _penalty_faults(options: SearchOptions) -> Iterator[str]:
     if not _is_finite(options.length_penalty):
-        yield f"length_penalty is {options.length_penalty!r}: give a finite number"
+        yield f"length_penalty is {shown(options.length_penalty)}: give a finite number"
     elif is_count(options.max_new_tokens) and not _fits_float32(options):
-        yield f"length_penalty is {options.length_penalty!r}: give a number nearer to 0, for scores overflow"
+        value = shown(options.length_penalty)
+        yield f"length_penalty is {value}: give a number nearer to 0, for scores overflow"
     penalty = options.repetition_penalty
     if not _is_finite(penalty) or not 1 <= penalty <= _LARGEST_PENALTY:
         yield (
-            f"repetition_penalty is {penalty!r}: give a number from 1.0 to {_LARGEST_PENALTY:g} (a lower one "
+            f"repetition_penalty is {shown(penalty)}: give a number from 1.0 to {_LARGEST_PENALTY:g} (a lower one "
             "would raise scores of tokens that the decoder, which returns its best ones only, may omit)"
         )
 
@@ -89,7 +97,7 @@ def _fits_float32(options: SearchOptions) -> bool:
 
 def _stop_faults(options: SearchOptions) -> Iterator[str]:
     if not isinstance(options.early_stopping, bool) and options.early_stopping != "never":
-        yield f"early_stopping is {options.early_stopping!r}: give False, True or 'never'"
+        yield f"early_stopping is {shown(options.early_stopping)}: give False, True or 'never'"
     ids = options.end_tokens
     if not isinstance(ids, tuple) or not all(map(is_count, ids)):
-        yield f"eos_token_ids is {ids!r}: give a tuple of token ids of at least 0"
+        yield f"eos_token_ids is {shown(ids)}: give a tuple of token ids of at least 0"
