@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..profiles.errors import RequestError
-from ..profiles.faults import count_faults
+from ..profiles.faults import count_faults, names_fault, shown
 from ..runtime.backend_options import MOST_THREADS
 from ..runtime.decoding.options import SearchOptions
 from ..runtime.runtime_options import RuntimeOptions
@@ -54,5 +54,10 @@ class EvalOptions:
 
 def _faults(options: EvalOptions) -> Iterator[str]:
     yield from count_faults(options, _LEAST, _MOST)
-    if options.normalizer is not None and options.normalizer not in NORMALIZERS:
-        yield f"normalizer {options.normalizer!r} is unknown; choose {', '.join(NORMALIZERS)}"
+    yield from names_fault("profiles", options.profiles)
+    for name, kind in (("search", SearchOptions), ("runtime", RuntimeOptions)):
+        if not isinstance(found := getattr(options, name), kind):
+            yield f"{name} is {shown(found)}: give {kind.__name__}"
+    chosen = options.normalizer
+    if chosen is not None and not (isinstance(chosen, str) and chosen in NORMALIZERS):
+        yield f"normalizer {shown(chosen)} is unknown; choose {', '.join(NORMALIZERS)}"

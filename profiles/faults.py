@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from numbers import Integral
+from pathlib import Path
 from typing import TypeGuard
+
+from .errors import FastAdaSPError
 
 LONGEST_SHOWN = 80
 NO_LIMITS: Mapping[str, int] = {}
@@ -42,3 +46,40 @@ def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
         return f"a {type(value).__name__} too large to show"
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return text if len(text) <= longest else f"{text[: longest - 2]} …"
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text has an encoding: bytes of a command line that are not UTF-8 become half surrogates."""
+    return text.encode("utf-8", "replace") == text.encode("utf-8", "surrogatepass")
+
+
+def text_fault(name: str, value: object) -> Iterator[str]:
+    """A fault for what is no text that can be encoded."""
+    if not isinstance(value, str):
+        yield f"{name} is {shown(value)}: give a text"
+    elif not is_unicode(value):
+        yield f"{name} {shown(value)}: it holds what is not UTF-8; give it as UTF-8"
+
+
+def flag_fault(name: str, value: object) -> Iterator[str]:
+    """A fault for what is neither True nor False."""
+    if not isinstance(value, bool):
+        yield f"{name} is {shown(value)}: give True or False"
+
+
+def names_fault(name: str, value: object) -> Iterator[str]:
+    """A fault for what is no tuple of texts."""
+    if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
+        yield f"{name} is {shown(value)}: give a tuple of names"
+
+
+def path_of(name: str, value: object, remedy: str, kind: type[FastAdaSPError]) -> Path:
+    """A path that may be given as a text.
+
+    Raises:
+        kind: it is neither; the message ends with the remedy.
+    """
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str) or "\0" in path:
+        raise kind(f"{name} is {shown(value)}: give {remedy}")
+    return Path(path)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ProfileError
+from .faults import path_of, shown
 from .keys import KEYS, exact_number, faults_of, read_table
 from .methods import METHODS, Method, Sums
 
@@ -63,6 +64,7 @@ def load_profile(name_or_path: str, folders: Sequence[Path] = ()) -> Profile:
     Raises:
         ProfileError: an unknown or ambiguous name, a file that cannot be read, or faults in it.
     """
+    name_or_path = str(path_of("profile", name_or_path, "a name or the path of a .toml file", ProfileError))
     is_path = name_or_path.endswith(".toml") or Path(name_or_path).name != name_or_path
     path = Path(name_or_path) if is_path else _find(name_or_path, folders)
     return parse_profile(_read(path), path.stem, str(path))
@@ -76,6 +78,9 @@ def parse_profile(text: str, name: str, place: str) -> Profile:
     Raises:
         ProfileError: every fault of the text in one message.
     """
+    for what, given_text in (("text", text), ("name", name), ("place", place)):
+        if not isinstance(given_text, str):
+            raise ProfileError(f"{what} of a profile is {shown(given_text)}: give a text")
     try:
         table = tomllib.loads(text, parse_float=exact_number)
     except (ValueError, RecursionError) as error:
@@ -107,6 +112,9 @@ def _raise_faults(name: str, place: str, faults: Iterable[str]) -> None:
 
 def _find(name: str, folders: Sequence[Path]) -> Path:
     """The file of the profile `name`, built in or in one of `folders`; a name must be in one place only."""
+    if isinstance(folders, str | bytes) or not isinstance(folders, Sequence):
+        raise ProfileError(f"folders is {shown(folders)}: give a list of folders")
+    folders = [path_of("folder of profiles", each, "the path of a folder", ProfileError) for each in folders]
     places = dict.fromkeys(folder.resolve() for folder in (BUILTIN_FOLDER, *folders))
     paths = [path for folder in places for path in sorted(folder.glob("*.toml"))]
     found = [path for path in paths if path.stem == name]

@@ -10,7 +10,6 @@ from typing import Any
 from ..profiles.errors import RequestError
 from ..profiles.faults import count_fault
 
-
 MOST_THREADS = max(16, 4 * (os.cpu_count() or 1))  # more of them than this only wait for each other
 
 
@@ -33,8 +32,12 @@ class CpuOptions(BackendOptions):
     threads: int = 0  # of one run; 0 takes one per core
 
     def __post_init__(self) -> None:
-        if faults := list(threads_fault(self.threads)):
+        if faults := list(self.faults()):
             raise RequestError("; ".join(faults))
+
+    def faults(self) -> Iterator[str]:
+        """What is wrong with the values."""
+        yield from threads_fault(self.threads)
 
 
 def threads_fault(threads: object) -> Iterator[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..profiles.errors import RequestError
+from ..profiles.faults import shown
 from .backend_options import BackendOptions
 from .onnxruntime.options import OnnxRuntimeOptions
 from .tensorrt.options import TensorRTOptions
@@ -49,8 +50,8 @@ def backend_named(name: str) -> Backend:
     Raises:
         RequestError: there is none.
     """
-    if name not in BACKENDS:
-        raise RequestError(f"backend {name!r} is unknown; choose {', '.join(BACKENDS)}")
+    if not isinstance(name, str) or name not in BACKENDS:
+        raise RequestError(f"backend {shown(name)} is unknown; choose {', '.join(BACKENDS)}")
     return BACKENDS[name]
 
 

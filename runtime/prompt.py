@@ -11,27 +11,29 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from ..profiles.errors import RequestError
-from ..profiles.faults import shown
+from ..profiles.faults import is_count, shown
 from .artifact.manifest import Prompt
 
 Ids = npt.NDArray[np.int64]
+LARGEST_ID = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
 class PromptIds:
     """The token ids on both sides of the audio rows.
 
+    Lists and tuples of whole numbers become arrays.
+
     Raises:
-        RequestError: an array of another kind, or no id after the audio.
+        RequestError: anything else than such ids, or no id after the audio.
     """
 
     before: Ids  # (text_before,)
     after: Ids  # (text_after,), at least one
 
     def __post_init__(self) -> None:
-        for ids in (self.before, self.after):
-            if ids.dtype != np.int64 or ids.ndim != 1:
-                raise RequestError(f"prompt ids of shape {ids.shape}, {ids.dtype}: give arrays (n,) of int64")
+        for name in ("before", "after"):
+            object.__setattr__(self, name, _ids(getattr(self, name)))
         if not len(self.after):
             raise RequestError("prompt ids: none follows the audio; the answer starts after a text row")
 
@@ -39,6 +41,16 @@ class PromptIds:
     def num_text_rows(self) -> int:
         """Rows of the decoder input that are text."""
         return len(self.before) + len(self.after)
+
+
+def _ids(given: object) -> Ids:
+    if isinstance(given, list | tuple) and all(is_count(value) and value <= LARGEST_ID for value in given):
+        return np.array(given, np.int64)
+    if not isinstance(given, np.ndarray):
+        raise RequestError(f"prompt ids {shown(given)}: give arrays (n,) of int64, or lists of token ids")
+    if given.dtype != np.int64 or given.ndim != 1:
+        raise RequestError(f"prompt ids of shape {given.shape}, {given.dtype}: give arrays (n,) of int64")
+    return given
 
 
 class PromptCodec:

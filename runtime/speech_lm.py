@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from ..profiles import signature as sig
-from ..profiles.errors import RequestError
+from ..profiles.errors import ArtifactError, RequestError
+from ..profiles.faults import flag_fault, path_of, shown, text_fault
 from ..profiles.flops import DecoderDims
 from .artifact.artifact import Artifact, open_artifact
 from .audio.encoder import AudioEncoder, EncodedAudio
@@ -57,7 +57,8 @@ class SpeechLM:
     ) -> None:
         """Load the sessions of a verified artifact; `load` opens one and says what the options mean."""
         self.artifact, self.manifest = artifact, artifact.manifest
-        self.profile = self._known_profile(profile or next(iter(self.manifest.profiles)))
+        self.profile = next(iter(self.manifest.profiles))
+        self.profile = self._chosen_profile(profile)
         self._sessions = open_sessions(artifact, options.backend, options.options)
         self.audio_encoder = AudioEncoder(self._sessions.encoder, self.manifest.front_end)
         self._codec = self._load_codec()
@@ -93,7 +94,10 @@ class SpeechLM:
             DependencyError: a package that the backend needs is missing.
         """
         runtime = runtime_options(backend, **options)
-        return cls(open_artifact(Path(artifact), full=verify), profile, runtime)
+        if faults := list(flag_fault("verify", verify)):
+            raise RequestError("; ".join(faults))
+        folder = path_of("artifact", artifact, "the folder that build wrote", ArtifactError)
+        return cls(open_artifact(folder, full=verify), profile, runtime)
 
     @property
     def profiles(self) -> tuple[str, ...]:
@@ -199,6 +203,8 @@ class SpeechLM:
         if unknown := [name for name in options if name not in known]:
             names = ", ".join((*known, "search", "profile", "source_rate"))
             raise RequestError(f"option {', '.join(unknown)} is unknown; known: {names}")
+        if search is not None and not isinstance(search, SearchOptions):
+            raise RequestError(f"search is {shown(search)}: give a record of SearchOptions")
         search = search or SearchOptions(**options)
         if search.eos_token_ids is None:
             return replace(search, eos_token_ids=self.manifest.decoder.eos_token_ids)
@@ -218,7 +224,7 @@ class SpeechLM:
             sig.AUDIO_EMBEDS: rows,
             sig.SUFFIX_IDS: after,
         }
-        prefill = self._sessions.prefill(self._known_profile(profile or self.profile))
+        prefill = self._sessions.prefill(self._chosen_profile(profile))
         return SessionDecoder(prefill, self._sessions.decode, self._dims, inputs, watch or Stopwatch())
 
     @property
@@ -239,7 +245,7 @@ class SpeechLM:
         watch: Stopwatch,
     ) -> Request:
         """Check a request, encode its audio, and set up the search for its answer."""
-        name = self._known_profile(profile or self.profile)
+        name = self._chosen_profile(profile)
         ids = self._encode(prompt)
         check_ids(self.manifest, ids, name)
         check_room(self.manifest, ids, search.max_new_tokens)
@@ -284,6 +290,8 @@ class SpeechLM:
     def _encode(self, prompt: str | PromptIds) -> PromptIds:
         if isinstance(prompt, PromptIds):
             return prompt
+        if faults := list(text_fault("prompt", prompt)):
+            raise RequestError("; ".join(faults))
         if self._codec is None:
             raise RequestError(f"{self._place}: it has no tokenizer; give the prompt as PromptIds")
         check_characters(self.manifest, prompt)
@@ -301,10 +309,13 @@ class SpeechLM:
     def _with_text(self, found: Hypothesis) -> TextHypothesis:
         return TextHypothesis(**vars(found), text=self._codec.decode(found.tokens) if self._codec else "")
 
-    def _known_profile(self, name: str) -> str:
-        if name not in self.manifest.profiles:
+    def _chosen_profile(self, name: str | None) -> str:
+        """The default for None."""
+        if name is None:
+            return self.profile
+        if not isinstance(name, str) or name not in self.manifest.profiles:
             known = ", ".join(self.manifest.profiles)
-            raise RequestError(f"profile {name!r} is not in this artifact; it has: {known}")
+            raise RequestError(f"profile {shown(name)} is not in this artifact; it has: {known}")
         return name
 
     def _load_codec(self) -> PromptCodec | None:

@@ -36,9 +36,9 @@ def call(*args: object) -> Result:
 @pytest.mark.parametrize("beams", [129, 1000, 10**9, pytest.param(10**5000, id="huge")])
 def test_more_beams_than_any_search_uses(beams: int) -> None:
     assert SearchOptions(num_beams=128).num_beams == 128
-    with pytest.raises(RequestError, match="num_beams is .*: give at most 128"):
+    with pytest.raises(RequestError, match=r"num_beams is .*: give at most 128"):
         SearchOptions(num_beams=beams)
-    with pytest.raises(RequestError, match="beams is .*: give at most 128"):
+    with pytest.raises(RequestError, match=r"beams is .*: give at most 128"):
         BenchmarkOptions(beams=(beams,))
 
 

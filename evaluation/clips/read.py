@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ...profiles.errors import ClipsError
+from ...profiles.faults import path_of, shown, text_fault
+from ..metrics.tasks import TASKS
 from .clip import Clip, ClipSet
 from .jsonl import read_lines
 from .transcripts import read_transcripts
 
 
 def read_clips(
-    source: Path, task: str | None = None, *, audio_root: Path | None = None, prompt: str = ""
+    source: str | os.PathLike[str],
+    task: str | None = None,
+    *,
+    audio_root: str | os.PathLike[str] | None = None,
+    prompt: str = "",
 ) -> ClipSet:
     """Read the clips of one task.
 
@@ -26,10 +33,16 @@ def read_clips(
     Raises:
         ClipsError: with every fault of the source.
     """
+    source = path_of("manifest", source, "a path: JSONL, or a folder of transcripts", ClipsError)
+    root = None if audio_root is None else path_of("audio_root", audio_root, "a folder", ClipsError)
+    if task is not None and not isinstance(task, str):
+        raise ClipsError(f"task is {shown(task)}: give one of {', '.join(TASKS)}")
+    if faults := list(text_fault("prompt", prompt)):
+        raise ClipsError("; ".join(faults))
     if source.is_dir():
         clips = read_transcripts(source)
     elif source.is_file():
-        clips = read_lines(source, audio_root or source.parent, task)
+        clips = read_lines(source, root or source.parent, task)
     else:
         raise ClipsError(
             f"clip list {source} is no file and no folder: give JSONL, or a folder of transcripts"

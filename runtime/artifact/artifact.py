@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...profiles.errors import ArtifactError
+from ...profiles.faults import is_unicode, shown
 from .hashing import sampled_sha256, sha256
 from .manifest import FILE_NAME, FileRecord, Graphs, Manifest, Weights, parse_manifest
 
@@ -72,6 +73,8 @@ def open_artifact(folder: Path, *, full: bool = False) -> Artifact:
     Raises:
         ArtifactError: missing or changed files (all of them in one message), another format version.
     """
+    if not is_unicode(str(folder)):
+        raise ArtifactError(f"artifact {shown(str(folder))}: its path is not UTF-8; move it to one that is")
     manifest_path = folder / FILE_NAME
     if not manifest_path.is_file():
         raise ArtifactError(f"artifact {folder}: no {FILE_NAME} there; make one with: fastadasp-export build")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...profiles.errors import AudioError
+from ...profiles.faults import shown
 from .containers.decode import BLOCK, Block
 
 MAX_CHANNELS = 64  # more columns than this mean that an array is laid out the other way round
@@ -61,10 +62,10 @@ def checked_rate(name: str, rate: object) -> int:
     Raises `AudioError` for what is no whole number, or out of range.
     """
     if not _is_rate(rate):
-        raise AudioError(f"{name} {rate!r} is no whole number; give a rate in Hz from 1 to {MAX_RATE}")
+        raise AudioError(f"{name} {shown(rate)} is no whole number; give a rate in Hz from 1 to {MAX_RATE}")
     number: int = int(rate)  # type: ignore[call-overload]
     if not 1 <= number <= MAX_RATE:
-        raise AudioError(f"{name} {number} is out of range; give a rate in Hz from 1 to {MAX_RATE}")
+        raise AudioError(f"{name} {shown(number)} is out of range; give a rate in Hz from 1 to {MAX_RATE}")
     return number
 
 

@@ -42,7 +42,7 @@ def _faults(options: BenchmarkOptions) -> Iterator[str]:
     for beams in options.beams:
         yield from count_fault("beams", beams, 1, MOST_BEAMS)
     for seconds in options.audio_seconds:
-        if not isinstance(seconds, Real) or isinstance(seconds, bool) or not 0 < seconds:
+        if not isinstance(seconds, Real) or isinstance(seconds, bool) or not seconds > 0:
             yield f"audio_seconds is {_number(seconds)}: give a number above 0"
         elif seconds > LONGEST_SECONDS:
             yield f"audio_seconds is {_number(seconds)}: give at most {LONGEST_SECONDS:.0f}"

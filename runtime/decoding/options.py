@@ -24,6 +24,7 @@ _MOST = {
 }
 _NOT_MORE = (("min_new_tokens", "max_new_tokens"), ("num_return_sequences", "num_beams"))
 _LARGEST_PENALTY = 1e6
+_LARGEST_NUMBER = 1e300
 _FLOAT32_DECADES = 30  # length ** length_penalty stays within 1e-30 … 1e30, far from float32's limits
 
 
@@ -65,7 +66,11 @@ class SearchOptions:
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    return (
+        isinstance(value, Real)
+        and not isinstance(value, bool)
+        and bool(-_LARGEST_NUMBER <= value <= _LARGEST_NUMBER)
+    )
 
 
 def _count_faults(options: SearchOptions) -> Iterator[str]:
@@ -85,8 +90,9 @@ def _penalty_faults(options: SearchOptions) -> Iterator[str]:
     penalty = options.repetition_penalty
     if not _is_finite(penalty) or not 1 <= penalty <= _LARGEST_PENALTY:
         yield (
-            f"repetition_penalty is {shown(penalty)}: give a number from 1.0 to {_LARGEST_PENALTY:g} (a lower one "
-            "would raise scores of tokens that the decoder, which returns its best ones only, may omit)"
+            f"repetition_penalty is {shown(penalty)}: give a number from 1.0 to {_LARGEST_PENALTY:g} "
+            "(a lower one would raise scores of tokens that the decoder, which returns its best ones only, "
+            "may omit)"
         )
 
 
@@ -96,8 +102,9 @@ def _fits_float32(options: SearchOptions) -> bool:
 
 
 def _stop_faults(options: SearchOptions) -> Iterator[str]:
-    if not isinstance(options.early_stopping, bool) and options.early_stopping != "never":
-        yield f"early_stopping is {shown(options.early_stopping)}: give False, True or 'never'"
+    early = options.early_stopping
+    if not isinstance(early, bool) and not (isinstance(early, str) and early == "never"):
+        yield f"early_stopping is {shown(early)}: give False, True or 'never'"
     ids = options.end_tokens
     if not isinstance(ids, tuple) or not all(map(is_count, ids)):
         yield f"eos_token_ids is {shown(ids)}: give a tuple of token ids of at least 0"

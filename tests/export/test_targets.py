@@ -134,8 +134,8 @@ def test_inspect_names_the_targets_of_more_than_one(artifact, tiny_artifact):
         CliRunner().invoke(main, ["inspect", str(folder)]).stdout for folder in (artifact, tiny_artifact)
     ]
     several, one = (" ".join(text.split()) for text in shown)
-    assert "3 prefills, one a profile; for onnxruntime, plain weights copied" in several
-    assert "3 prefills, one a profile weights copied" in one
+    assert "3 prefills, one per profile; for onnxruntime, plain weights copied" in several
+    assert "3 prefills, one per profile weights copied" in one
 
 
 def test_a_method_that_one_target_lacks_is_refused_before_anything_is_left(tiny_checkpoint, tmp_path):

@@ -8,6 +8,7 @@ from fractions import Fraction
 from ....profiles.errors import RequestError
 from ....profiles.faults import count_faults
 from ....profiles.keys import POSITIONS
+from ....runtime.backend_options import MOST_THREADS
 
 ENOUGH_CLIPS = 32
 _LEAST = {"resamples": 1, "seed": 0, "threads": 0}
@@ -37,5 +38,5 @@ class SelectionOptions:
             raise RequestError(f"a FLOPs reduction of {percent:g} %: give one between 0 and 100")
         if self.positions not in POSITIONS:
             raise RequestError(f"positions {self.positions!r} are unknown: choose {' or '.join(POSITIONS)}")
-        if faults := list(count_faults(self, _LEAST)):
+        if faults := list(count_faults(self, _LEAST, {"threads": MOST_THREADS})):
             raise RequestError("; ".join(faults))
