@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from dataclasses import replace
-from typing import Any, Unpack
+from typing import Any, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -37,16 +37,18 @@ from .prompt import PromptCodec, PromptIds
 from .request import Request
 from .results import GenerationResult, TextHypothesis
 from .runtime_options import DEFAULT_BACKEND, BackendKeywords, RuntimeOptions, runtime_options
+from .sessions import Sessions
 from .stream import Stream
+from .uncopied import Uncopied
 
 DEFAULTS = RuntimeOptions()
 
 
-class SpeechLM:
+class SpeechLM(Uncopied):
     """A loaded model. Its methods may be called from many threads at once.
 
     Profiles share one decode session and one copy of the weights; a profile's prefill graph is loaded when
-    it is first used.
+    it is first used. `close`, or the end of a `with` block, lets go of the sessions and the mapped weights.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class SpeechLM:
         self.artifact, self.manifest = artifact, artifact.manifest
         self.profile = next(iter(self.manifest.profiles))
         self.profile = self._chosen_profile(profile)
-        self._sessions = open_sessions(artifact, options.backend, options.options)
+        self._opened: Sessions | None = open_sessions(artifact, options.backend, options.options)
         self.audio_encoder = AudioEncoder(self._sessions.encoder, self.manifest.front_end)
         self._codec = self._load_codec()
         self._sessions.prefill(self.profile)
@@ -99,6 +101,23 @@ class SpeechLM:
         folder = path_of("artifact", artifact, "the folder that build wrote", ArtifactError)
         return cls(open_artifact(folder, full=verify), profile, runtime)
 
+    def close(self) -> None:
+        """Let go of sessions and weights; requests under way in other threads may end or be refused.
+
+        A closed model still tells what it was loaded from. Closing it again does nothing.
+        """
+        self._opened = None
+        self.audio_encoder.close()
+
+    def __enter__(self) -> Self:
+        """The model, which is closed at the end of the block; RequestError if it is already."""
+        self._check_open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
     @property
     def profiles(self) -> tuple[str, ...]:
         """The profiles of the artifact."""
@@ -125,6 +144,7 @@ class SpeechLM:
             AudioError: audio that is missing, corrupt, too short, or too long for the positions of the model.
             EngineError: the encoder fails, mostly for want of memory.
         """
+        self._check_open()
         watch, place = Stopwatch(), place_of(audio)
         heard = self._read(audio, source_rate, watch, length_limit(self.manifest))
         check_audio(self.manifest, place, heard)
@@ -224,8 +244,19 @@ class SpeechLM:
             sig.AUDIO_EMBEDS: rows,
             sig.SUFFIX_IDS: after,
         }
-        prefill = self._sessions.prefill(self._chosen_profile(profile))
-        return SessionDecoder(prefill, self._sessions.decode, self._dims, inputs, watch or Stopwatch())
+        sessions = self._sessions
+        prefill = sessions.prefill(self._chosen_profile(profile))
+        return SessionDecoder(prefill, sessions.decode, self._dims, inputs, watch or Stopwatch())
+
+    @property
+    def _sessions(self) -> Sessions:
+        if self._opened is None:
+            raise RequestError(f"{self._place}: the model is closed; load the artifact again")
+        return self._opened
+
+    def _check_open(self) -> None:
+        """Refuse to work on a closed model."""
+        _ = self._sessions
 
     @property
     def _dims(self) -> DecoderDims:
@@ -245,15 +276,15 @@ class SpeechLM:
         watch: Stopwatch,
     ) -> Request:
         """Check a request, encode its audio, and set up the search for its answer."""
-        name = self._chosen_profile(profile)
+        sessions, name = self._sessions, self._chosen_profile(profile)
         ids = self._encode(prompt)
         check_ids(self.manifest, ids, name)
         check_room(self.manifest, ids, search.max_new_tokens)
         limit = length_limit(self.manifest, ids, search.max_new_tokens)
         place, audio, rows = self._heard(source, source_rate, watch, limit)
         check_length(self.manifest, place, audio, ids, search.max_new_tokens)
-        if self._sessions.limits:
-            check_engines(self.manifest, self._sessions.limits, place, audio, ids, search)
+        if sessions.limits:
+            check_engines(self.manifest, sessions.limits, place, audio, ids, search)
         if rows is None:
             rows = self.audio_encoder.encode(audio.samples, watch)
         return Request(

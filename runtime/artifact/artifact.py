@@ -28,6 +28,20 @@ class Artifact:
             raise ArtifactError(f"artifact {self.folder}: {name} is not listed in the manifest")
         return self.folder / name
 
+    def present(self, name: str) -> Path:
+        """As `path`, of a file that may have gone since the artifact was opened.
+
+        Raises:
+            ArtifactError: it has.
+        """
+        path = self.path(name)
+        if not path.is_file():
+            raise ArtifactError(
+                f"artifact {self.folder}: {name} has gone since the model was loaded; "
+                "put the artifact back, or load it from where it is now"
+            )
+        return path
+
     def graphs(self, target: str) -> Graphs:
         """The graphs for a target.
 

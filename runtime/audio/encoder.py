@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...profiles import signature as sig
+from ...profiles.errors import RequestError
 from ..latency import Stopwatch
 from ..session import Session
+from ..uncopied import Uncopied
 from .front_end import FrontEnd
 from .log_mel import log_mel_windows
 from .read import Audio
@@ -29,11 +31,16 @@ class EncodedAudio:
     encoder: AudioEncoder = field(repr=False)  # which made the rows, and whose decoder alone can read them
 
 
-class AudioEncoder:
+class AudioEncoder(Uncopied):
     """The front end with its encoder session."""
 
     def __init__(self, session: Session, front_end: FrontEnd) -> None:
-        self._session, self._front_end = session, front_end
+        self._session: Session | None = session
+        self._front_end = front_end
+
+    def close(self) -> None:
+        """Let go of the session."""
+        self._session = None
 
     def encode(self, samples: Floats, watch: Stopwatch) -> Floats:
         """Samples (n,) at the model's rate to one span of rows: (audio rows, hidden_size)."""
@@ -50,8 +57,10 @@ class AudioEncoder:
 
     def encode_window(self, mel: Floats, encoder_rows: int) -> Floats:
         """Log-mel frames (bins, frames) of one window to rows."""
-        outputs = self._session.run({sig.MEL: mel, sig.ENCODER_ROWS: np.array([encoder_rows])})
-        rows: Floats = self._session.read(outputs[sig.AUDIO_EMBEDS])
+        if (session := self._session) is None:
+            raise RequestError("the model is closed; load the artifact again")
+        outputs = session.run({sig.MEL: mel, sig.ENCODER_ROWS: np.array([encoder_rows])})
+        rows: Floats = session.read(outputs[sig.AUDIO_EMBEDS])
         return rows
 
     def _join(self, parts: list[Floats]) -> Floats:

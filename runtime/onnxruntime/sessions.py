@@ -58,7 +58,7 @@ class OnnxRuntimeSessions:
     def _load(self, graph: str, weights: dict[str, Floats], every_step: bool = False) -> OnnxRuntimeSession:
         """Only the graph that runs at every step is worth packed weights; the others work on many rows."""
         return OnnxRuntimeSession(
-            self._artifact.path(graph),
+            self._artifact.present(graph),
             weights,
             threads=self._options.threads,
             providers=self._options.providers,

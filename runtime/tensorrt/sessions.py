@@ -101,7 +101,7 @@ class TensorRTSessions:
 
     def _load(self, name: str) -> TensorRTSession:
         record = self._engines.plans[name]
-        path, device = self._artifact.path(record.file), self._platform.device
+        path, device = self._artifact.present(record.file), self._platform.device
         sha256 = self._artifact.manifest.files[record.file].sha256
         engine = load_engine(path, name, record, sha256, self._runtime, self._log)
         config = _runtime_config(engine, self._platform.trt) if name == DECODE else None
