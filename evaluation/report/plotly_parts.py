@@ -28,8 +28,9 @@ def plotly_figure(
     **layout: Any,
 ) -> PlotlyFigure:
     """A figure in the style of the page. Legends are part of the page, not of the plot."""
+    traces = list(traces)
     return {
-        "data": list(traces),
+        "data": traces,
         "layout": {
             "height": height,
             "margin": {"l": 8, "r": 14, "t": 10, "b": 8},
@@ -43,11 +44,22 @@ def plotly_figure(
                 "bgcolor": INK,
                 "font": {"family": FONT, "size": 12, "color": "#ffffff"},
             },
-            "xaxis": x,
-            "yaxis": y,
+            "xaxis": _not_below_zero(x, traces, "x"),
+            "yaxis": _not_below_zero(y, traces, "y"),
             **layout,
         },
     }
+
+
+def _not_below_zero(settings: dict[str, Any], traces: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
+    """An axis of zeros alone, which Plotly would show from -1 to 1, begins at 0."""
+    errors = [trace.get(f"error_{key}", {}) for trace in traces]
+    values = [
+        *(value for trace in traces for value in trace.get(key, ())),
+        *(value for error in errors for name in ("array", "arrayminus") for value in error.get(name, ())),
+    ]
+    zeros = bool(values) and all(isinstance(value, int | float) and value == 0 for value in values)
+    return {**settings, "range": [0, 1]} if zeros and "range" not in settings else settings
 
 
 def axis(title: str = "", **settings: Any) -> dict[str, Any]:

@@ -54,12 +54,20 @@ DEFAULTS = BenchmarkOptions()
 @click.option(
     "-o", "--output", type=PATH, metavar="FILE", help="Write all figures as JSON, with the environment."
 )
+@click.pass_context
 def bench(
-    artifact: Path, output: Path | None, backend: str, providers: tuple[str, ...], lean: bool, **values: Any
+    ctx: click.Context,
+    /,
+    artifact: Path,
+    output: Path | None,
+    backend: str,
+    providers: tuple[str, ...],
+    lean: bool,
+    **values: Any,
 ) -> None:
     """Time ARTIFACT for every number of beams, length of audio and profile.
 
-    Tables of medians go to stdout.
+    Tables of medians go to stdout. Exits with 1 if the model can hear none of the lengths.
     """
     options = BenchmarkOptions(**values)
     if output is not None:
@@ -76,3 +84,6 @@ def bench(
     if output is not None:
         write_result(output, benchmark)
         click.echo(f"results in {output}", err=True)
+    if all(case.skipped for case in benchmark.results):
+        click.echo("nothing was measured: every length of audio was skipped, for the reasons above", err=True)
+        ctx.exit(1)

@@ -12,6 +12,8 @@ from .command import StrictCommand
 from .output import check_output, write_text
 from .parameters import PATH, require
 
+HTML = (".html", ".htm")
+
 
 @click.command(cls=StrictCommand)
 @click.argument("results", type=PATH, nargs=-1, required=True, metavar="RESULTS...")
@@ -26,6 +28,8 @@ def report(results: tuple[Path, ...], output: Path) -> None:
     check_output(output)
     if output.resolve() in {path.resolve() for path in results}:
         raise OutputError(f"output {output} is one of the results; give another file")
+    if output.suffix.lower() not in HTML and (output.is_file() or not output.exists()):
+        raise OutputError(f"output {output}: the page is HTML; give {output.with_suffix('.html')}")
     from ...evaluation.report.page import page
     from ...evaluation.results.files import read_results
 

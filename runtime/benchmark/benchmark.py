@@ -75,10 +75,12 @@ def repeat(clip: Array, seconds: float, sample_rate: int) -> Array:
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:
-    """Median, p10 and p90; None where a value is absent."""
+    """Median, p10 and p90, which a single value does not have; None where no value is there."""
     numbers = [value for value in values if value is not None]
     if not numbers:
         return None
+    if len(numbers) == 1:
+        return Spread(numbers[0])
     p10, median, p90 = np.percentile(numbers, (10, 50, 90)).tolist()
     return Spread(median, p10, p90)
 

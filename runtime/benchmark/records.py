@@ -14,11 +14,11 @@ SPREADS = "median, 10th and 90th percentile over the counted runs of a combinati
 
 @dataclass(frozen=True)
 class Spread:
-    """Median and the 10th and 90th percentile of one figure over the counted runs."""
+    """Median and the 10th and 90th percentile of one figure over the counted runs; of one run it has none."""
 
     median: float
-    p10: float
-    p90: float
+    p10: float | None = None
+    p90: float | None = None
 
 
 @dataclass(frozen=True)

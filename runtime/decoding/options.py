@@ -24,7 +24,6 @@ _MOST = {
 }
 _NOT_MORE = (("min_new_tokens", "max_new_tokens"), ("num_return_sequences", "num_beams"))
 _LARGEST_PENALTY = 1e6
-_LARGEST_NUMBER = 1e300
 _FLOAT32_DECADES = 30  # length ** length_penalty stays within 1e-30 … 1e30, far from float32's limits
 
 
@@ -66,11 +65,12 @@ class SearchOptions:
 
 
 def _is_finite(value: object) -> bool:
-    return (
-        isinstance(value, Real)
-        and not isinstance(value, bool)
-        and bool(-_LARGEST_NUMBER <= value <= _LARGEST_NUMBER)
-    )
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def _count_faults(options: SearchOptions) -> Iterator[str]:

@@ -24,20 +24,22 @@ def benchmark_sections(benchmark: Benchmark) -> Iterator[Section | str]:
 
 
 def _section(title: str, cases: Sequence[Case]) -> Section:
-    """Medians, and p10 and p90 below them."""
+    """Medians, and of several runs p10 and p90 below them."""
     table = columns("profile", *COLUMNS, gap=1)
     for case in cases:
         kept = ABSENT if case.kept_ratio is None else f"{100 * case.kept_ratio:.0f} %"
         memory = (_megabytes(case.kv_bytes), _megabytes(case.peak_rss_bytes))
         table.add_row(case.profile, *_quantiles(case, "median"), kept, *memory)
-        table.add_row("  p10", *_quantiles(case, "p10"), style="dim")
-        table.add_row("  p90", *_quantiles(case, "p90"), style="dim")
+        if case.runs > 1:
+            table.add_row("  p10", *_quantiles(case, "p10"), style="dim")
+            table.add_row("  p90", *_quantiles(case, "p90"), style="dim")
     return Section(title, table)
 
 
 def _protocol_lines(benchmark: Benchmark) -> Iterator[str]:
     protocol, machine = benchmark.protocol, benchmark.environment
-    yield "Medians in ms, with the 10th and the 90th percentile."
+    single = all(case.runs <= 1 for case in benchmark.results)
+    yield "Times in ms." if single else "Medians in ms, with the 10th and the 90th percentile."
     yield f"{LEGEND}."
     runs = _range([case.runs for case in benchmark.results if case.runs])
     yield f"{runs} counted runs after {protocol.warmup} of warm-up, profiles in turns."

@@ -292,6 +292,30 @@ def test_bench_lists_combinations_that_the_positions_do_not_allow(
     assert "600 s of audio, 1 beam: skipped: " in result.stdout
 
 
+def test_bench_that_measures_nothing_exits_with_1_and_a_reason(tiny_artifact: Path, tmp_path: Path) -> None:
+    output = tmp_path / "results.json"
+    words = ["bench", tiny_artifact, "--beams", 1, "--audio-seconds", "600,700", *FEW_RUNS, "-o", output]
+    result = CliRunner().invoke(main, list(map(str, words)))
+    assert result.exit_code == 1
+    assert "600.0 s take 15000 rows" in result.stdout
+    assert "nothing was measured: every length of audio was skipped" in result.stderr
+    assert all(case["skipped"] for case in json.loads(output.read_text("utf-8"))["results"])
+
+
+def test_one_run_has_no_percentiles(tiny_artifact: Path, tmp_path: Path) -> None:
+    output = tmp_path / "results.json"
+    once = ("--beams", 1, "--audio-seconds", 2, "--runs", 1, "--warmup", 0, "--new-tokens", 2, "--threads", 1)
+    result = call("bench", tiny_artifact, *once, "-o", output)
+    assert "p10" not in result.stdout
+    assert "percentile" not in result.stdout
+    (case, *_) = json.loads(output.read_text("utf-8"))["results"]
+    assert case["figures"]["request_ms"]["median"] > 0
+    assert case["figures"]["request_ms"]["p10"] is case["figures"]["request_ms"]["p90"] is None
+    page = tmp_path / "report.html"
+    call("report", output, "-o", page)
+    assert " to -)" not in page.read_text("utf-8")
+
+
 def test_a_clip_is_repeated_to_the_asked_length() -> None:
     from fastadasp.runtime.benchmark.benchmark import repeat
 

@@ -110,6 +110,8 @@ def _spread(case: Case, name: str) -> str:
     found = (case.figures or {}).get(name)
     if found is None:
         return ABSENT
+    if found.p10 is None or found.p90 is None:
+        return milliseconds(found.median)
     return f"{milliseconds(found.median)} ({milliseconds(found.p10)} to {milliseconds(found.p90)})"
 
 

@@ -93,6 +93,8 @@ def _times(timing: Timing | None, name: str) -> tuple[str, ...]:
     if name not in timing.spreads:
         return ABSENT, ABSENT  # within the budget, and no finalist
     found = timing.spreads[name]
+    if found.p10 is None or found.p90 is None:
+        return milliseconds(found.median), ABSENT
     return milliseconds(found.median), f"{milliseconds(found.p10)}-{milliseconds(found.p90)}"
 
 

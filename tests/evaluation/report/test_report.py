@@ -115,3 +115,12 @@ def test_without_plotly_the_extra_is_named(made_up_files, tmp_path, monkeypatch)
     result = run("report", *made_up_files, "-o", tmp_path / "report.html")
     assert result.exit_code == 2
     assert 'pip install "fastadasp-export[report]"' in result.stderr
+
+
+@pytest.mark.parametrize("name", ["page.pdf", "page", "page.json"])
+def test_a_page_is_written_as_nothing_but_html(made_up_files, tmp_path, name):
+    output = tmp_path / name
+    result = run("report", *made_up_files, "-o", output)
+    assert result.exit_code == 2
+    assert f"output {output}: the page is HTML; give {tmp_path}/page.html" in result.stderr
+    assert not output.exists()

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from fastadasp.evaluation.report.page import sections
+from fastadasp.evaluation.report.plotly_parts import axis, names_axis, plotly_figure
 from fastadasp.evaluation.report.series_style import COLOURS, MARKERS, NEUTRAL, styles
 from fastadasp.evaluation.report.shown import figure_of, heading
 from fastadasp.evaluation.results.files import Results, read_results
@@ -204,3 +205,14 @@ def luminance(colour: str) -> float:
     parts = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_a_plot_of_zeros_begins_at_zero():
+    zeros = {"x": [1, 2], "y": [0, 0.0], "error_y": {"array": [0, 0], "arrayminus": [0, 0]}}
+    layout = plotly_figure([zeros], axis(), axis())["layout"]
+    assert layout["yaxis"]["range"] == [0, 1]
+    assert "range" not in layout["xaxis"]
+    known = {**zeros, "error_y": {"array": [0, 0.1], "arrayminus": [0, 0]}}
+    assert "range" not in plotly_figure([known], axis(), axis())["layout"]["yaxis"]
+    named = plotly_figure([{"x": [0], "y": [0]}], axis(), names_axis(["only"]))["layout"]
+    assert named["yaxis"]["range"] == [0.6, -0.6]
