@@ -32,9 +32,9 @@ def list_profiles(folders: tuple[Path, ...]) -> None:
     """List the built-in profiles, and those of folders."""
     own = sorted(path for folder in folders for path in folder.glob("*.toml"))
     found = [*map(load_profile, builtin_names()), *(load_profile(str(path)) for path in own)]
-    from ...runtime.tables.tables import console
+    from ...runtime.tables.tables import console, show_table
 
-    console().print(_profiles_table(found))
+    show_table(console(), _profiles_table(found))
 
 
 @profiles.command(cls=StrictCommand)

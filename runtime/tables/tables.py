@@ -9,6 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from .narrow import as_lines, fitting_widths
+
 LEGEND = "RTF = request latency / audio seconds; tok/s = tokens of the hypothesis / decode latency"
 
 
@@ -35,9 +37,20 @@ def show(screen: Console, parts: Iterable[Section | str]) -> None:
         if i:
             screen.print()
         screen.print(part.title, style="bold")
-        screen.print(part.table)
+        show_table(screen, part.table)
         if part.legend:
             screen.print(part.legend)
+
+
+def show_table(screen: Console, table: Table) -> None:
+    """Print a table, or where the screen is too narrow for it a figure a line: no number is ever cut."""
+    widths = fitting_widths(table, screen.width)
+    if widths is None:
+        screen.print(*as_lines(table, screen.width), sep="\n")
+        return
+    for column, width in zip(table.columns, widths, strict=True):
+        column.width = width
+    screen.print(table)
 
 
 def columns(*names: str, left: int = 1, gap: int = 2, header: bool = True) -> Table:
