@@ -376,6 +376,107 @@ def test_sizes_that_do_not_fit_the_weights(own_checkpoint: Path, empty: Path) ->
     assert "mlp.gate_proj.weight has shape [128, 64], config.json asks for [256, 64]" in line
 
 
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        (
+            "text_config",
+            {"num_attention_heads": 3},
+            "hidden_size 64 is not divisible by num_attention_heads 3",
+        ),
+        (
+            "text_config",
+            {"num_key_value_heads": 3},
+            "num_attention_heads 4 is not divisible by num_key_value",
+        ),
+        ("text_config", {"head_dim": 15}, "head_dim 15 is odd"),
+        ("text_config", {"head_dim": "x"}, "head_dim is 'x', a whole number above 0 is expected"),
+        ("text_config", {"rms_norm_eps": float("nan")}, "rms_norm_eps is nan, a number above 0 is expected"),
+        ("text_config", {"rms_norm_eps": float("inf")}, "rms_norm_eps is inf, a number above 0 is expected"),
+        ("text_config", {"rms_norm_eps": 10**400}, "rms_norm_eps is 1000"),
+        ("text_config", {"rope_parameters": {"rope_theta": float("nan")}}, "rope_theta is nan"),
+        ("text_config", {"rope_parameters": {"rope_theta": -1}}, "rope_parameters: rope_theta is -1"),
+        (
+            "text_config",
+            {"num_hidden_layers": 10**9},
+            "num_hidden_layers is 1000000000, a whole number above",
+        ),
+        ("text_config", {"max_position_embeddings": 10**9}, "max_position_embeddings is 1000000000"),
+        ("text_config", {"hidden_size": 10**400}, "hidden_size is 1000"),
+        ("text_config", {"vocab_size": -1}, "vocab_size is -1"),
+        (
+            "audio_config",
+            {"encoder_attention_heads": 5},
+            "d_model 32 is not divisible by encoder_attention_h",
+        ),
+        ("audio_config", {"encoder_layers": 10**9}, "encoder_layers is 1000000000"),
+        ("audio_config", {"max_source_positions": 10**9}, "max_source_positions is 1000000000"),
+    ],
+)
+def test_sizes_that_no_model_has(
+    own_checkpoint: Path, empty: Path, section: str, values: dict[str, object], message: str
+) -> None:
+    config = own_checkpoint / "config.json"
+    edit(config, **{section: json.loads(config.read_text())[section] | values})
+    line = build(own_checkpoint, empty)
+    assert f"{config}: {section}" in line
+    assert message in line
+    assert line.endswith("take the settings of the original checkpoint")
+    assert len(line) < 500
+
+
+def test_all_faults_of_the_settings_are_told_at_once(own_checkpoint: Path, empty: Path) -> None:
+    config = own_checkpoint / "config.json"
+    content = json.loads(config.read_text())
+    text = content["text_config"] | {"hidden_size": 0, "rms_norm_eps": -1, "hidden_act": "gelu"}
+    edit(config, text_config=text, audio_config=content["audio_config"] | {"d_model": None})
+    line = build(own_checkpoint, empty)
+    for fault in ("hidden_size is 0", "rms_norm_eps is -1", "hidden_act 'gelu'", "d_model is None"):
+        assert line.count(fault) == 1
+
+
+@pytest.mark.parametrize("values", [{"n_fft": 401}, {"n_fft": 100}, {"n_fft": 10**9}, {"hop_length": 10**9}])
+def test_a_front_end_that_cannot_be(own_checkpoint: Path, empty: Path, values: dict[str, int]) -> None:
+    edit(own_checkpoint / "preprocessor_config.json", **values)
+    line = build(own_checkpoint, empty)
+    (key,) = values
+    assert f"{own_checkpoint}/preprocessor_config.json: {key}" in line
+    assert "original checkpoint" in line
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "generation_config.json"])
+@pytest.mark.parametrize("levels", [150, 100_000])
+def test_a_file_that_is_nested_too_deeply(own_checkpoint: Path, empty: Path, name: str, levels: int) -> None:
+    path = own_checkpoint / name
+    deep = "[" * levels + "]" * levels
+    path.write_text(path.read_text("utf-8").rstrip()[:-1] + f', "deep": {deep}}}', "utf-8")
+    line = build(own_checkpoint, empty)
+    assert f"{path}: " in line
+    assert "nested" in line
+
+
+def test_a_hub_id_given_as_a_folder(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(empty)
+    line = fault("build", "Qwen/Qwen2-Audio-7B", "-o", "art", "--profile", "full")
+    assert "checkpoint Qwen/Qwen2-Audio-7B: no such folder" in line
+    assert "hf download Qwen/Qwen2-Audio-7B --local-dir Qwen2-Audio-7B" in line
+
+
+def test_an_artifact_given_as_a_checkpoint(tiny_artifact: Path, empty: Path) -> None:
+    line = build(tiny_artifact, empty)
+    assert f"checkpoint {tiny_artifact}: is an artifact" in line
+    assert "give the checkpoint that it was built from" in line
+    assert "save_pretrained" not in line
+
+
+def test_other_things_given_as_a_checkpoint(own_checkpoint: Path, tmp_path: Path, empty: Path) -> None:
+    assert "is a file; give the folder" in build(own_checkpoint / "model.safetensors", empty)
+    (tmp_path / "models--Qwen--Qwen2-Audio-7B/snapshots/0123").mkdir(parents=True)
+    assert "config.json below" in build(tmp_path / "models--Qwen--Qwen2-Audio-7B", empty)
+    (own_checkpoint / "model.safetensors").rename(own_checkpoint / "pytorch_model.bin")
+    assert "pytorch_model.bin, which is not read" in build(own_checkpoint, empty)
+
+
 def edit(path: Path, **values: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | values), "utf-8")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,10 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...profiles.errors import CheckpointError
+from ...runtime.artifact.manifest import FILE_NAME as MANIFEST
+from .header import read_offsets
 
 CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
 ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
-MAX_HEADER_BYTES = 100 << 20
+MAX_DEPTH = 100  # of a JSON file; those of checkpoints have fewer than ten levels
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ class Checkpoint:
     """A folder with config.json and safetensors, single or sharded."""
 
     def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise CheckpointError(f"checkpoint {folder}: no such folder; give a folder with config.json")
+        if fault := _fault_of_place(folder):
+            raise CheckpointError(f"checkpoint {folder}: {fault}")
         self.folder = folder
         self.config = self.json(CONFIG)
 
@@ -75,8 +78,12 @@ class Checkpoint:
             raise CheckpointError(f"checkpoint {self.folder}: {name} is missing")
         try:
             content = json.loads(path.read_text("utf-8"))
+        except RecursionError:
+            raise CheckpointError(f"{path}: not valid JSON (nested too deeply); copy it again") from None
         except ValueError as error:
             raise CheckpointError(f"{path}: not valid JSON ({error})") from None
+        if _is_deeper(content, MAX_DEPTH):
+            raise CheckpointError(f"{path}: nested deeper than {MAX_DEPTH} levels; copy it again")
         if not isinstance(content, dict):
             raise CheckpointError(f"{path}: a JSON object is expected, this is a {type(content).__name__}")
         return content
@@ -88,24 +95,31 @@ class Checkpoint:
     @cached_property
     def files(self) -> tuple[Path, ...]:
         """The safetensors files."""
-        if (self.folder / "model.safetensors").is_file():
-            return (self.folder / "model.safetensors",)
-        if not (self.folder / "model.safetensors.index.json").is_file():
+        if (self.folder / WEIGHTS).is_file():
+            return (self.folder / WEIGHTS,)
+        if not (self.folder / WEIGHTS_INDEX).is_file():
             raise CheckpointError(
-                f"checkpoint {self.folder}: neither model.safetensors nor model.safetensors.index.json is "
-                "there; save it with save_pretrained(safe_serialization=True)"
+                f"checkpoint {self.folder}: neither {WEIGHTS} nor {WEIGHTS_INDEX} is there"
+                f"{_other_weights(self.folder)}; save it with save_pretrained(safe_serialization=True)"
             )
-        weight_map = self.json("model.safetensors.index.json").get("weight_map")
+        weight_map = self.json(WEIGHTS_INDEX).get("weight_map")
         if not isinstance(weight_map, dict):
-            raise CheckpointError(
-                f"{self.folder}/model.safetensors.index.json: no object 'weight_map' is there"
-            )
+            raise CheckpointError(f"{self.folder / WEIGHTS_INDEX}: no object 'weight_map' is there")
         return tuple(self._shard(name) for name in sorted(set(map(str, weight_map.values()))))
 
     @cached_property
     def tensors(self) -> Mapping[str, Tensor]:
         """All tensors by name."""
-        return {name: tensor for file in self.files for name, tensor in read_header(file).items()}
+        found: dict[str, Tensor] = {}
+        for file in self.files:
+            for name, tensor in read_header(file).items():
+                if name in found:
+                    raise CheckpointError(
+                        f"checkpoint {self.folder}: tensor {name} stands in {found[name].file.name} and in "
+                        f"{file.name}; save the checkpoint again"
+                    )
+                found[name] = tensor
+        return found
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """One tensor, whose shape must be as the config says.
@@ -141,43 +155,54 @@ def read_header(file: Path) -> dict[str, Tensor]:
     """The tensors of one safetensors file.
 
     Raises:
-        CheckpointError: the header is damaged, or the file is shorter or longer than it says.
+        CheckpointError: the safetensors library refuses the file.
     """
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        start = stream.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
-        if not 0 < length <= min(MAX_HEADER_BYTES, size - 8):
-            raise CheckpointError(f"{file}: not a safetensors file, or cut off inside its header")
-        try:
-            header = json.loads(stream.read(length))
-        except ValueError as error:
-            raise CheckpointError(f"{file}: the safetensors header is damaged ({error})") from None
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{file}: the safetensors header is damaged (no object); copy it again")
-    header.pop("__metadata__", None)
-    base = 8 + length
-    tensors = {name: _tensor(name, entry, file, base) for name, entry in header.items()}
-    expected = base + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    if size != expected:
-        raise CheckpointError(
-            f"{file}: {size} bytes, its header asks for {expected}; the file is truncated, copy it again"
-        )
-    return tensors
+    return {
+        each.name: Tensor(each.name, file, each.dtype, each.shape, each.offset) for each in read_offsets(file)
+    }
 
 
-def _tensor(name: str, entry: object, file: Path, base: int) -> Tensor:
-    """One entry of a header whose data begins at byte `base`."""
-    match entry:
-        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(start), int(stop)]} if (
-            0 <= start <= stop and all(type(size) is int and size >= 0 for size in shape)
-        ):
-            tensor = Tensor(name, file, dtype, tuple(shape), base + start)
-        case _:
-            raise CheckpointError(f"{file}: the safetensors header is damaged ({name}); copy it again")
-    if dtype in ITEM_SIZES and tensor.size_bytes != stop - start:
-        raise CheckpointError(
-            f"{file}: {name} has {stop - start} bytes, its dtype and shape ask for {tensor.size_bytes}; "
-            "copy it again"
-        )
-    return tensor
+def _fault_of_place(folder: Path) -> str | None:
+    """Why a path is no checkpoint, with the remedy; None where it may be one."""
+    if folder.is_file():
+        return "is a file; give the folder with config.json and the weights"
+    if not folder.is_dir():
+        return f"no such folder; {_download(folder) or 'give a folder with config.json'}"
+    if (folder / CONFIG).is_file() or not (folder / "snapshots").is_dir():
+        has_weights = any((folder / name).is_file() for name in (WEIGHTS, WEIGHTS_INDEX))
+        if (folder / MANIFEST).is_file() and not has_weights:
+            return (
+                f"is an artifact ({MANIFEST} is there), which is built already; run it with fastadasp-export "
+                "run, or give the checkpoint that it was built from"
+            )
+        return None
+    return f"is a download cache; give the folder with config.json below {folder / 'snapshots'}"
+
+
+def _download(folder: Path) -> str | None:
+    """How to get the model of a hub id, OWNER/NAME; None for a path of another shape."""
+    if folder.is_absolute() or len(folder.parts) != 2 or folder.parent.exists() or ".." in folder.parts:
+        return None
+    command = f"hf download {folder.as_posix()} --local-dir {folder.name}"
+    return f"download a model of the Hugging Face Hub first: {command}, and give {folder.name}"
+
+
+def _other_weights(folder: Path) -> str:
+    """Weights of other formats that lie in a folder, in words."""
+    found = sorted(path.name for kind in ("*.bin", "*.gguf", "*.pt", "*.pth") for path in folder.glob(kind))
+    return f" (but {found[0]}, which is not read)" if found else ""
+
+
+def _is_deeper(content: object, levels: int) -> bool:
+    """Whether lists and objects are nested in more levels."""
+    level = [content]
+    for _ in range(levels):
+        level = [
+            item
+            for each in level
+            for item in (each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
+            if isinstance(item, dict | list)
+        ]
+        if not level:
+            return False
+    return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ....profiles.errors import CheckpointError
 from ....profiles.flops import DecoderDims
 from ....runtime.artifact.manifest import Prompt
 from ....runtime.audio.front_end import FrontEnd
@@ -11,7 +10,7 @@ from ...checkpoint.checkpoint import Checkpoint
 from ...checkpoint.tokenizer import token_id, token_text
 from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
 from .reference import LLAMA_LAYER, WHISPER_LAYER, Floats, Model, ModuleNames, TransformersReference
-from .settings import Settings, eos_ids
+from .settings import Settings, eos_ids, refuse_faults
 from .whisper import Names, Sizes, read_encoder
 
 TEXT_DEFAULTS = {
@@ -32,7 +31,7 @@ AUDIO_DEFAULTS = {
     "num_mel_bins": 128,
     "max_source_positions": 1500,
 }
-EXTRACTOR_DEFAULTS = {"sampling_rate": 16000, "hop_length": 160, "n_fft": 400}
+EXTRACTOR_DEFAULTS = {"sampling_rate": 16000, "hop_length": 160, "n_fft": 400}  # in this order
 AUDIO_TOKEN_ID = 151646
 ROWS_PER_TOKEN = 2  # of the encoder: its average pooling
 ENCODER = Names(
@@ -85,14 +84,19 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     audio = Settings(f"{place}: audio_config", config.get("audio_config", {}), AUDIO_DEFAULTS)
     text.require(model_type="qwen2", hidden_act="silu", use_sliding_window=False, rope_scaling=None)
     audio.require(activation_function="gelu", scale_embedding=False)
-    decoder = _decoder(checkpoint, text)
-    log_mel = _log_mel(checkpoint, audio)
+    dims, sizes = _dims(text), _encoder_sizes(audio, text.count("hidden_size"))
+    audio_token_id = whole.count("audio_token_index")
+    norm_eps, rope = text.number("rms_norm_eps"), _rope(text)
+    text.count("max_position_embeddings")
+    refuse_faults(whole, text, audio, rope)
+    log_mel = _log_mel(checkpoint, sizes)
+    decoder = _decoder(checkpoint, text, dims, norm_eps, rope.number("rope_theta"))
     return SpeechModelSpec(
         family="qwen2_audio",
         decoder=decoder,
-        encoder=read_encoder(checkpoint, ENCODER, _encoder_sizes(audio, decoder.dims.hidden_size)),
+        encoder=read_encoder(checkpoint, ENCODER, sizes),
         front_end=FrontEnd(log_mel, ROWS_PER_TOKEN),
-        prompt=_prompt(checkpoint, whole.count("audio_token_index")),
+        prompt=_prompt(checkpoint, audio_token_id),
         eos_token_ids=eos_ids(
             str(checkpoint.folder), checkpoint.optional_json("generation_config.json"), text.values, config
         ),
@@ -100,6 +104,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
 
 
 def _encoder_sizes(audio: Settings, output_size: int) -> Sizes:
+    audio.divides("encoder_attention_heads", "d_model")
     return Sizes(
         num_layers=audio.count("encoder_layers"),
         num_heads=audio.count("encoder_attention_heads"),
@@ -111,29 +116,27 @@ def _encoder_sizes(audio: Settings, output_size: int) -> Sizes:
     )
 
 
-def _log_mel(checkpoint: Checkpoint, audio: Settings) -> LogMelConfig:
+def _log_mel(checkpoint: Checkpoint, sizes: Sizes) -> LogMelConfig:
     """The feature extractor's parameters; its window must fill the encoder's positions."""
     place, given = "preprocessor_config.json", checkpoint.optional_json("preprocessor_config.json")
-    positions, bins = audio.count("max_source_positions"), audio.count("num_mel_bins")
+    bins, frames = sizes.num_mel_bins, LogMelConfig.frames_per_row * sizes.max_positions
     values = Settings(f"{checkpoint.folder}/{place}", given, EXTRACTOR_DEFAULTS | {"feature_size": bins})
-    rate, hop = values.count("sampling_rate"), values.count("hop_length")
-    frames = LogMelConfig.frames_per_row * positions
+    rate, hop, n_fft = (values.count(key) for key in EXTRACTOR_DEFAULTS)
     window = values.count("chunk_length") if "chunk_length" in given else frames * hop // rate
-    config = LogMelConfig(
-        sample_rate=rate,
-        n_fft=values.count("n_fft"),
-        hop_length=hop,
-        num_mel_bins=values.count("feature_size"),
-        window_seconds=window,
-        edge="padded",
-    )
-    if config.max_frames != frames or config.num_mel_bins != bins:
-        raise CheckpointError(
-            f"{values.place}: {config.num_mel_bins} mel bins and "
-            f"{config.max_frames} frames a window do not fit the encoder, which takes "
+    found_bins, found_frames = values.count("feature_size"), window * rate // hop
+    if n_fft % 2 or not hop <= n_fft < window * rate:
+        values.faults.append(
+            f"n_fft {n_fft} must be even, at least hop_length {hop} and below a window of {window} s"
+        )
+    if (found_bins, found_frames) != (bins, frames):
+        values.faults.append(
+            f"{found_bins} mel bins and {found_frames} frames a window do not fit the encoder, which takes "
             f"{bins} and {frames}"
         )
-    return config
+    refuse_faults(values)
+    return LogMelConfig(
+        sample_rate=rate, n_fft=n_fft, hop_length=hop, num_mel_bins=bins, window_seconds=window, edge="padded"
+    )
 
 
 def _prompt(checkpoint: Checkpoint, audio_token_id: int) -> Prompt | None:
@@ -153,8 +156,9 @@ def _template(checkpoint: Checkpoint, audio_token: str) -> str:
     return (bos if isinstance(bos, str) else bos["content"]) + "".join(parts) + "{prompt}"
 
 
-def _decoder(checkpoint: Checkpoint, text: Settings) -> DecoderSpec:
-    dims = _dims(text)
+def _decoder(
+    checkpoint: Checkpoint, text: Settings, dims: DecoderDims, norm_eps: float, rope_theta: float
+) -> DecoderSpec:
     base = "language_model.model"
     embedding_shape = (dims.vocab_size, dims.hidden_size)
     embedding = checkpoint.tensor(f"{base}.embed_tokens.weight", embedding_shape)
@@ -162,8 +166,8 @@ def _decoder(checkpoint: Checkpoint, text: Settings) -> DecoderSpec:
     tied = head not in checkpoint.tensors and text.values.get("tie_word_embeddings", False)
     return DecoderSpec(
         dims=dims,
-        norm_eps=text.number("rms_norm_eps"),
-        rope_theta=_rope_theta(text),
+        norm_eps=norm_eps,
+        rope_theta=rope_theta,
         attention_scale=dims.head_dim**-0.5,
         max_positions=text.count("max_position_embeddings"),
         embedding=embedding,
@@ -175,23 +179,30 @@ def _decoder(checkpoint: Checkpoint, text: Settings) -> DecoderSpec:
 
 def _dims(text: Settings) -> DecoderDims:
     heads, hidden = text.count("num_attention_heads"), text.count("hidden_size")
+    if text.values.get("head_dim") is None:
+        text.divides("num_attention_heads", "hidden_size")
+        text.values["head_dim"] = max(1, hidden // heads)
+    text.divides("num_key_value_heads", "num_attention_heads")
+    if (head_dim := text.count("head_dim")) % 2:
+        text.faults.append(f"head_dim {head_dim} is odd, which rotary positions cannot be")
     return DecoderDims(
         num_layers=text.count("num_hidden_layers"),
         hidden_size=hidden,
         num_heads=heads,
         num_kv_heads=text.count("num_key_value_heads"),
-        head_dim=text.values.get("head_dim") or hidden // heads,
+        head_dim=head_dim,
         intermediate_size=text.count("intermediate_size"),
         vocab_size=text.count("vocab_size"),
     )
 
 
-def _rope_theta(text: Settings) -> float:
+def _rope(text: Settings) -> Settings:
     """The rotary base, from either place where transformers has kept it; other scalings are refused."""
     base = {"rope_theta": text.values.get("rope_theta", 10000.0)}
     rope = Settings(f"{text.place}: rope_parameters", text.values.get("rope_parameters") or {}, base)
     rope.require(rope_type="default")
-    return rope.number("rope_theta")
+    rope.number("rope_theta")
+    return rope
 
 
 def _layer(checkpoint: Checkpoint, dims: DecoderDims, base: str) -> DecoderLayer:

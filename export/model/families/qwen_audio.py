@@ -16,12 +16,13 @@ from ....runtime.audio.log_mel import LogMelConfig
 from ...checkpoint.checkpoint import Checkpoint
 from ...checkpoint.tokenizer import token_id
 from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
-from .settings import Settings, eos_ids
+from .settings import Settings, eos_ids, refuse_faults
 from .whisper import Names, Sizes, read_encoder
 
 END_OF_TEXT = 151643  # the base model's end of sequence, where no generation config names another
 AUDIO_PLACE = "<audio></audio>"
 ROWS_PER_TOKEN = 2  # of the encoder: its average pooling
+ROWS_PER_SECOND = 50  # of the encoder, before its average pooling
 PAD_TOKEN_ID = 151851  # stands for the audio frames in the original token sequence
 ENCODER = Names(
     conv1="transformer.audio.conv1",
@@ -54,11 +55,14 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
         )
     audio = Settings(f"{place}: audio", checkpoint.config["audio"], {})
     audio.require(avg_pool=True, add_audio_bos_eos_token=True)
-    decoder = _decoder(checkpoint, text)
-    sizes = _encoder_sizes(audio, decoder.dims.hidden_size)
+    dims, sizes = _dims(text), _encoder_sizes(audio, text.count("hidden_size"))
+    norm_eps, rope_theta = text.number("layer_norm_epsilon"), text.number("rotary_emb_base")
+    text.count("seq_length")
+    refuse_faults(text, audio)
+    decoder = _decoder(checkpoint, text, dims, norm_eps, rope_theta)
     encoder = read_encoder(checkpoint, ENCODER, sizes, "transformer.audio.audio_bos_eos_token.weight")
     log_mel = LogMelConfig(
-        num_mel_bins=sizes.num_mel_bins, window_seconds=sizes.max_positions // 50, edge="zero"
+        num_mel_bins=sizes.num_mel_bins, window_seconds=sizes.max_positions // ROWS_PER_SECOND, edge="zero"
     )
     return SpeechModelSpec(
         family="qwen_audio",
@@ -92,24 +96,28 @@ def _prompt(checkpoint: Checkpoint, audio: dict[str, Any]) -> Prompt | None:
 
 def _encoder_sizes(audio: Settings, output_size: int) -> Sizes:
     width = audio.count("n_state")
+    audio.divides("n_head", "n_state")
+    if (positions := audio.count("n_ctx")) % ROWS_PER_SECOND:
+        audio.faults.append(f"n_ctx {positions} is not divisible by {ROWS_PER_SECOND}, the rows per second")
     return Sizes(
         num_layers=audio.count("n_layer"),
         num_heads=audio.count("n_head"),
         hidden_size=width,
         intermediate_size=4 * width,
         num_mel_bins=audio.count("n_mels"),
-        max_positions=audio.count("n_ctx"),
+        max_positions=positions,
         output_size=output_size,
     )
 
 
-def _decoder(checkpoint: Checkpoint, text: Settings) -> DecoderSpec:
-    dims = _dims(text)
+def _decoder(
+    checkpoint: Checkpoint, text: Settings, dims: DecoderDims, norm_eps: float, rope_theta: float
+) -> DecoderSpec:
     table = (dims.vocab_size, dims.hidden_size)
     return DecoderSpec(
         dims=dims,
-        norm_eps=text.number("layer_norm_epsilon"),
-        rope_theta=text.number("rotary_emb_base"),
+        norm_eps=norm_eps,
+        rope_theta=rope_theta,
         attention_scale=dims.head_dim**-0.5,
         max_positions=text.count("seq_length"),
         embedding=checkpoint.tensor("transformer.wte.weight", table),
@@ -120,14 +128,18 @@ def _decoder(checkpoint: Checkpoint, text: Settings) -> DecoderSpec:
 
 
 def _dims(text: Settings) -> DecoderDims:
-    heads = text.count("num_attention_heads")
+    heads, head_dim = text.count("num_attention_heads"), text.count("kv_channels")
+    if head_dim % 2:
+        text.faults.append(f"kv_channels {head_dim} is odd, which rotary positions cannot be")
+    if (intermediate := text.count("intermediate_size")) % 2:
+        text.faults.append(f"intermediate_size {intermediate} is odd, but counts gate and up together")
     return DecoderDims(
         num_layers=text.count("num_hidden_layers"),
         hidden_size=text.count("hidden_size"),
         num_heads=heads,
         num_kv_heads=heads,
-        head_dim=text.count("kv_channels"),
-        intermediate_size=text.count("intermediate_size") // 2,  # config counts gate and up together
+        head_dim=head_dim,
+        intermediate_size=intermediate // 2,  # config counts gate and up together
         vocab_size=text.count("vocab_size"),
     )
 
