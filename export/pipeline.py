@@ -42,7 +42,8 @@ def build(
         options: profiles, targets, how the weights get there, engines.
         report: called with the name of each stage as it begins.
         progress: told how far the engine at work is.
-        notice: called with what a build that was killed has left there, once that is removed.
+        notice: called with each line that is worth knowing: what a build that was killed has left there, once
+            that is removed, and what the checkpoint holds and the artifact does not.
 
     Raises:
         CheckpointError, ProfileError, OutputError: before anything is left behind.
@@ -50,6 +51,8 @@ def build(
     check_output(output, options.force, notice)
     report("read checkpoint")
     model = load_model(source := Checkpoint(checkpoint))
+    for note in model.notes:
+        notice(f"warning: {note}")
     profiles = [resolve_for(profile, model) for profile in options.profiles]
     if options.engines:
         check_engines(model, options.engines)

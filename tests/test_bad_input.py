@@ -395,7 +395,7 @@ def test_sizes_that_do_not_fit_the_weights(own_checkpoint: Path, empty: Path) ->
         ("text_config", {"rms_norm_eps": float("inf")}, "rms_norm_eps is inf, a number above 0 is expected"),
         ("text_config", {"rms_norm_eps": 10**400}, "rms_norm_eps is 1000"),
         ("text_config", {"rope_parameters": {"rope_theta": float("nan")}}, "rope_theta is nan"),
-        ("text_config", {"rope_parameters": {"rope_theta": -1}}, "rope_parameters: rope_theta is -1"),
+        ("text_config", {"rope_parameters": {"rope_theta": -1}}, "rope: rope_theta is -1"),
         (
             "text_config",
             {"num_hidden_layers": 10**9},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from .header import read_offsets
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
+ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
 MAX_DEPTH = 100  # of a JSON file; those of checkpoints have fewer than ten levels
 
@@ -66,6 +68,7 @@ class Checkpoint:
             raise CheckpointError(f"checkpoint {folder}: {fault}")
         self.folder = folder
         self.config = self.json(CONFIG)
+        self._taken: set[str] = set()  # names of the tensors that were asked for
 
     def json(self, name: str) -> dict[str, Any]:
         """One JSON file of the folder.
@@ -121,6 +124,33 @@ class Checkpoint:
                 found[name] = tensor
         return found
 
+    def renamed(self, prefixes: Mapping[str, str]) -> Checkpoint:
+        """The same checkpoint, whose tensors are found by names of another layout.
+
+        Args:
+            prefixes: how a name begins -> how it begins in the other layout; the first that fits is taken.
+
+        Raises:
+            CheckpointError: two tensors get one name.
+        """
+        other, found = copy(self), dict[str, Tensor]()
+        for tensor in self.tensors.values():
+            old = next((prefix for prefix in prefixes if tensor.name.startswith(prefix)), "")
+            name = prefixes.get(old, "") + tensor.name.removeprefix(old)
+            if name in found:
+                raise CheckpointError(
+                    f"checkpoint {self.folder}: tensors {found[name].name} and {tensor.name} are the same "
+                    "part in two layouts; save the checkpoint again"
+                )
+            found[name] = tensor
+        other.tensors = found
+        return other
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The names of the tensors that nobody has asked for, sorted."""
+        return tuple(sorted(name for name in self.tensors if self.tensors[name].name not in self._taken))
+
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """One tensor, whose shape must be as the config says.
 
@@ -130,6 +160,7 @@ class Checkpoint:
         if name not in self.tensors:
             raise CheckpointError(f"checkpoint {self.folder}: tensor {name} is missing")
         tensor = self.tensors[name]
+        self._taken.add(tensor.name)
         if tensor.shape != shape:
             raise CheckpointError(
                 f"checkpoint {self.folder}: tensor {name} has shape {list(tensor.shape)}, "
@@ -168,6 +199,11 @@ def _fault_of_place(folder: Path) -> str | None:
         return "is a file; give the folder with config.json and the weights"
     if not folder.is_dir():
         return f"no such folder; {_download(folder) or 'give a folder with config.json'}"
+    if adapter := next((name for name in ADAPTERS if (folder / name).is_file()), None):
+        return (
+            f"{adapter} is there: an adapter is not applied; merge it into its base model with peft "
+            "(merge_and_unload, then save_pretrained), or remove it to build without it"
+        )
     if (folder / CONFIG).is_file() or not (folder / "snapshots").is_dir():
         has_weights = any((folder / name).is_file() for name in (WEIGHTS, WEIGHTS_INDEX))
         if (folder / MANIFEST).is_file() and not has_weights:

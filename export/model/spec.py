@@ -105,6 +105,7 @@ class SpeechModelSpec:
     front_end: FrontEnd
     prompt: Prompt | None  # None: the checkpoint has no tokenizer
     eos_token_ids: tuple[int, ...]
+    notes: tuple[str, ...] = ()  # what the checkpoint holds and the model does not take, a line each
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

@@ -9,11 +9,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fastadasp.export.check.check import check_artifact
+from fastadasp.export.check.options import CheckOptions
+from fastadasp.export.checkpoint.checkpoint import Checkpoint
+from fastadasp.export.model.families.family import load_model
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.export.reference.model import load_reference
+from fastadasp.profiles.errors import CheckpointError
 from fastadasp.profiles.profile import Profile
 from fastadasp.runtime import SpeechLM
+from fastadasp.runtime.artifact.artifact import open_artifact
 
 from .conftest import FULL
 from .models import AFTER, BEFORE, audio_rows, forced_logits, our_rows, reference_decoder, sound
@@ -114,3 +120,151 @@ def test_a_head_that_is_stored_is_used_though_the_config_ties_it(stored, tmp_pat
     config["text_config"]["tie_word_embeddings"] = True
     (stored / "config.json").write_text(json.dumps(config))
     assert_equals_transformers(stored, tmp_path / "artifact", extractor)
+
+
+NEW = {"language_model.model.": "model.language_model.", "language_model.lm_head.": "lm_head."}
+NEW |= {"audio_tower.": "model.audio_tower.", "multi_modal_projector.": "model.multi_modal_projector."}
+BARE = {"language_model.model.": "language_model.", "language_model.lm_head.": "lm_head."}
+
+
+def with_prefixes(tensors, prefixes):
+    """Names as another version of transformers spells them."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        old = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
+        renamed[prefixes.get(old, "") + name.removeprefix(old)] = tensor
+    return renamed
+
+
+@pytest.mark.parametrize("prefixes", [NEW, BARE], ids=["new", "bare"])
+def test_newer_names_of_tensors_are_loaded_in_place(stored, tmp_path, extractor, prefixes):
+    rewrite(stored, lambda tensors: with_prefixes(tensors, prefixes))
+    names = load_file(stored / "model.safetensors").keys()
+    assert any(name.startswith(NEW["language_model.model."]) for name in names) == (prefixes is NEW)
+    manifest = assert_equals_transformers(stored, tmp_path / "artifact", extractor)
+    assert manifest.weight_origins == ("linked",)
+    if prefixes is NEW:  # and the artifact's own reference finds its weights by these names
+        options = CheckOptions(profiles=("full",))
+        verdicts = check_artifact(open_artifact(tmp_path / "artifact"), options)
+        assert verdicts
+        assert all(verdict.finding.passed for verdict in verdicts)
+
+
+def test_one_part_in_two_layouts_is_refused(stored):
+    def twice(tensors):
+        again = with_prefixes(tensors, {"audio_tower.": "model.audio_tower."})
+        return tensors | {name: tensor.clone() for name, tensor in again.items()}
+
+    rewrite(stored, twice)
+    with pytest.raises(CheckpointError, match="are the same part in two layouts"):
+        load_model(Checkpoint(stored))
+
+
+def configure(folder, **values):
+    """Change config.json; a name with a double underscore is that of a section and its key."""
+    config = json.loads((folder / "config.json").read_text())
+    for name, value in values.items():
+        *sections, key = name.split("__")
+        place = config
+        for section in sections:
+            place = place[section]
+        place[key] = value
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_scaling": {"type": "linear", "factor": 2.0}},
+        {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}},
+        {"rope_parameters": {"type": "dynamic", "rope_theta": 10000.0}},
+        {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}},
+        {"rope_parameters": {"full_attention": {"rope_theta": 10000.0}}},
+        {"rope_scaling": [2.0]},
+    ],
+    ids=str,
+)
+def test_a_rope_of_another_type_is_refused_by_either_key(stored, rope):
+    configure(stored, **{f"text_config__{key}": value for key, value in rope.items()})
+    with pytest.raises(CheckpointError, match=rf"config\.json: text_config: rope: {next(iter(rope))}: "):
+        load_model(Checkpoint(stored))
+
+
+def test_the_default_rope_may_be_given_by_its_older_key(stored):
+    configure(stored, text_config__rope_scaling={"type": "default"}, text_config__rope_parameters=None)
+    configure(stored, text_config__rope_theta=5000.0)
+    assert load_model(Checkpoint(stored)).decoder.rope_theta == 5000.0
+
+
+def test_the_audio_token_goes_by_two_names(stored):
+    config = json.loads((stored / "config.json").read_text())
+    token = config.pop("audio_token_index")
+    (stored / "config.json").write_text(json.dumps(config | {"audio_token_id": token}))
+    assert load_model(Checkpoint(stored)).prompt.audio_token == "<|AUDIO|>"
+    configure(stored, audio_token_index=token + 1)
+    with pytest.raises(CheckpointError, match="audio_token_index is 4, audio_token_id 3: they must be equal"):
+        load_model(Checkpoint(stored))
+
+
+@pytest.mark.parametrize(
+    "quantization",
+    [
+        {"quant_method": "gptq", "bits": 4},
+        {"quant_method": "awq", "bits": 4},
+        {"quant_method": "bitsandbytes", "load_in_4bit": True},
+        {"quant_method": "fp8"},
+    ],
+    ids=lambda config: config["quant_method"],
+)
+def test_quantised_weights_are_refused_by_the_config(stored, quantization):
+    configure(stored, quantization_config=quantization)
+    method = quantization["quant_method"]
+    with pytest.raises(
+        CheckpointError, match=rf"quantization_config: quant_method {method}.*float checkpoint"
+    ):
+        load_model(Checkpoint(stored))
+
+
+@pytest.mark.parametrize("end", ["qweight", "weight.absmax", "SCB", "weight_scale_inv", "scales"])
+def test_quantised_weights_are_refused_by_the_names_of_tensors(stored, end):
+    name = f"language_model.model.layers.0.mlp.up_proj.{end}"
+    rewrite(stored, lambda tensors: tensors | {name: torch.zeros(4, dtype=torch.int32)})
+    with pytest.raises(CheckpointError, match=rf"{name}: quantised weights are not read"):
+        load_model(Checkpoint(stored))
+
+
+@pytest.mark.parametrize("with_weights", [True, False])
+def test_an_adapter_is_refused_beside_weights_and_instead_of_them(stored, with_weights):
+    (stored / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+    if not with_weights:
+        (stored / "model.safetensors").unlink()
+        (stored / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"adapter_config\.json is there: .*merge_and_unload"):
+        load_model(Checkpoint(stored))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "count"),
+    [("audio_config", "encoder_layers", 1), ("text_config", "num_hidden_layers", 3)],
+)
+def test_layers_that_the_config_does_not_count_are_refused(stored, section, key, count):
+    configure(stored, **{f"{section}__{key}": count})
+    if key == "num_hidden_layers":
+        configure(stored, text_config__layer_types=["full_attention"] * count)
+    with pytest.raises(CheckpointError, match=rf"{section}: {key} is {count}, but the checkpoint has .*more"):
+        load_model(Checkpoint(stored))
+
+
+def test_tensors_that_nothing_uses_are_named(stored, tmp_path):
+    more = ("language_model.model.layers.0.self_attn.q_norm.weight", "talker.weight")
+    known = "language_model.model.layers.0.self_attn.rotary_emb.inv_freq"
+    rewrite(stored, lambda tensors: tensors | {name: torch.zeros(4) for name in (*more, known)})
+    notes = []
+    build(stored, tmp_path / "artifact", BuildOptions((FULL,)), warn=notes.append)
+    (note,) = (note for note in notes if "tensors" in note)
+    assert all(name in note for name in more)
+    assert known not in note
+
+
+def test_the_checkpoint_of_these_tests_leaves_nothing_unused(checkpoint):
+    assert load_model(Checkpoint(checkpoint)).notes == ()

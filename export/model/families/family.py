@@ -7,6 +7,7 @@ from typing import Protocol, cast
 
 from ....profiles.errors import CheckpointError
 from ...checkpoint.checkpoint import Checkpoint
+from ...checkpoint.contents import refuse_quantized
 from ..spec import SpeechModelSpec
 from .reference import TransformersReference
 
@@ -30,7 +31,9 @@ class Family(Protocol):
 
 def load_model(checkpoint: Checkpoint) -> SpeechModelSpec:
     """Describe a checkpoint of any known family."""
-    return _module(family_of(checkpoint)).load(checkpoint)
+    family = _module(family_of(checkpoint))
+    refuse_quantized(checkpoint)
+    return family.load(checkpoint)
 
 
 def family_of(checkpoint: Checkpoint) -> str:

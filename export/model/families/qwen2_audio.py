@@ -7,6 +7,7 @@ from ....runtime.artifact.manifest import Prompt
 from ....runtime.audio.front_end import FrontEnd
 from ....runtime.audio.log_mel import LogMelConfig
 from ...checkpoint.checkpoint import Checkpoint
+from ...checkpoint.contents import unused_tensors
 from ...checkpoint.tokenizer import token_id, token_text
 from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
 from .reference import LLAMA_LAYER, WHISPER_LAYER, Floats, Model, ModuleNames, TransformersReference
@@ -32,6 +33,24 @@ AUDIO_DEFAULTS = {
     "max_source_positions": 1500,
 }
 EXTRACTOR_DEFAULTS = {"sampling_rate": 16000, "hop_length": 160, "n_fft": 400}  # in this order
+ROPE_SECTIONS = ("rope_scaling", "rope_parameters")  # the newer one counts where both are there
+ROPE_THETA = 10000.0
+PREFIXES = {
+    "model.language_model.model.": "language_model.model.",
+    "model.language_model.": "language_model.model.",
+    "model.audio_tower.": "audio_tower.",
+    "model.multi_modal_projector.": "multi_modal_projector.",
+    "lm_head.": "language_model.lm_head.",
+    "language_model.model.": "language_model.model.",
+    "language_model.lm_head.": "language_model.lm_head.",
+    "language_model.": "language_model.model.",
+}
+"""How names of tensors begin in the layouts that transformers loads -> in the one that it has saved first."""
+
+LAYER_COUNTS = {
+    "audio_tower.layers.": "audio_config: encoder_layers",
+    "language_model.model.layers.": "text_config: num_hidden_layers",
+}
 AUDIO_TOKEN_ID = 151646
 ROWS_PER_TOKEN = 2  # of the encoder: its average pooling
 ENCODER = Names(
@@ -82,24 +101,28 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     whole = Settings(place, config, {"audio_token_index": AUDIO_TOKEN_ID})
     text = Settings(f"{place}: text_config", config.get("text_config", {}), TEXT_DEFAULTS)
     audio = Settings(f"{place}: audio_config", config.get("audio_config", {}), AUDIO_DEFAULTS)
-    text.require(model_type="qwen2", hidden_act="silu", use_sliding_window=False, rope_scaling=None)
+    text.require(model_type="qwen2", hidden_act="silu", use_sliding_window=False)
     audio.require(activation_function="gelu", scale_embedding=False)
     dims, sizes = _dims(text), _encoder_sizes(audio, text.count("hidden_size"))
+    whole.alias("audio_token_index", "audio_token_id")
     audio_token_id = whole.count("audio_token_index")
     norm_eps, rope = text.number("rms_norm_eps"), _rope(text)
     text.count("max_position_embeddings")
     refuse_faults(whole, text, audio, rope)
+    weights = checkpoint.renamed(PREFIXES)
     log_mel = _log_mel(checkpoint, sizes)
-    decoder = _decoder(checkpoint, text, dims, norm_eps, rope.number("rope_theta"))
+    decoder = _decoder(weights, text, dims, norm_eps, rope.number("rope_theta"))
+    encoder = read_encoder(weights, ENCODER, sizes)
     return SpeechModelSpec(
         family="qwen2_audio",
         decoder=decoder,
-        encoder=read_encoder(checkpoint, ENCODER, sizes),
+        encoder=encoder,
         front_end=FrontEnd(log_mel, ROWS_PER_TOKEN),
         prompt=_prompt(checkpoint, audio_token_id),
         eos_token_ids=eos_ids(
             str(checkpoint.folder), checkpoint.optional_json("generation_config.json"), text.values, config
         ),
+        notes=tuple(unused_tensors(weights, LAYER_COUNTS)),
     )
 
 
@@ -197,10 +220,16 @@ def _dims(text: Settings) -> DecoderDims:
 
 
 def _rope(text: Settings) -> Settings:
-    """The rotary base, from either place where transformers has kept it; other scalings are refused."""
-    base = {"rope_theta": text.values.get("rope_theta", 10000.0)}
-    rope = Settings(f"{text.place}: rope_parameters", text.values.get("rope_parameters") or {}, base)
-    rope.require(rope_type="default")
+    """The rotary base, from every place where transformers has kept it; other scalings are refused."""
+    given = {key: text.values[key] for key in ROPE_SECTIONS if text.values.get(key) is not None}
+    theta = text.values.get("rope_theta")
+    rope = Settings(f"{text.place}: rope", {"rope_theta": ROPE_THETA if theta is None else theta}, {})
+    for key, values in given.items():
+        section = Settings(key, values, {})
+        section.require(rope_type="default", type="default", partial_rotary_factor=1.0, mrope_section=None)
+        section.require(**{name: None for name, value in section.values.items() if isinstance(value, dict)})
+        rope.faults += [f"{key}: {fault}" for fault in section.faults]
+        rope.values |= section.values
     rope.number("rope_theta")
     return rope
 

@@ -14,6 +14,7 @@ from ....runtime.artifact.manifest import Prompt
 from ....runtime.audio.front_end import FrontEnd
 from ....runtime.audio.log_mel import LogMelConfig
 from ...checkpoint.checkpoint import Checkpoint
+from ...checkpoint.contents import unused_tensors
 from ...checkpoint.tokenizer import token_id
 from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
 from .settings import Settings, eos_ids, refuse_faults
@@ -40,6 +41,8 @@ ENCODER = Names(
     final_norm="transformer.audio.ln_post",
     projector="transformer.audio.proj",
 )
+
+LAYER_COUNTS = {"transformer.audio.blocks.": "audio: n_layer", "transformer.h.": "num_hidden_layers"}
 
 REFERENCE = None  # transformers has no such model, and code that comes with a checkpoint is never run
 
@@ -71,6 +74,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
         front_end=FrontEnd(log_mel, ROWS_PER_TOKEN, bos_rows=1, eos_rows=1),
         prompt=_prompt(checkpoint, checkpoint.config["audio"]),
         eos_token_ids=_eos(checkpoint, decoder.dims.vocab_size),
+        notes=tuple(unused_tensors(checkpoint, LAYER_COUNTS)),
     )
 
 

@@ -39,6 +39,7 @@ class Settings:
         if not isinstance(values, Mapping):
             self.faults.append(f"it is {shown(values)}, a JSON object is expected")
             values = {}
+        self.given = values
         self.values: dict[str, Any] = {**defaults, **values}
 
     def count(self, key: str) -> int:
@@ -69,6 +70,16 @@ class Settings:
             for key, wanted in supported.items()
             if key in self.values and self.values[key] != wanted
         ]
+
+    def alias(self, key: str, other: str) -> None:
+        """Take a setting by its other name; refuse two names with two values."""
+        if other not in self.values:
+            return
+        if key in self.given and self.given[key] != self.values[other]:
+            self.faults.append(
+                f"{key} is {shown(self.given[key])}, {other} {shown(self.values[other])}: they must be equal"
+            )
+        self.values[key] = self.values[other]
 
     def _fault(self, key: str, expected: str, most: float) -> float:
         fault = f"{key} is {shown(self.values.get(key))}, {expected} is expected, at most {most:g}"
