@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import WhisperFeatureExtractor
 
 from fastadasp.export.check.check import check_artifact
 from fastadasp.export.check.options import CheckOptions
@@ -264,6 +265,110 @@ def test_tensors_that_nothing_uses_are_named(stored, tmp_path):
     (note,) = (note for note in notes if "tensors" in note)
     assert all(name in note for name in more)
     assert known not in note
+
+
+def save_processor(folder, **changes):
+    """Keep the front end as transformers 5 saves it: in processor_config.json alone."""
+    extractor = WhisperFeatureExtractor(
+        feature_size=128, chunk_length=2, return_attention_mask=True, **changes
+    )
+    content = {"processor_class": "Qwen2AudioProcessor", "feature_extractor": extractor.to_dict()}
+    content["feature_extractor"].pop("mel_filters", None)
+    content |= {f"{name}_token": f"<|{name}|>" for name in ("audio_bos", "audio_eos")}
+    (folder / "processor_config.json").write_text(json.dumps(content | {"audio_token": "<|AUDIO|>"}))
+    (folder / "preprocessor_config.json").unlink(missing_ok=True)
+    return extractor
+
+
+@pytest.mark.parametrize("n_fft", [400, 512])
+def test_the_front_end_is_read_from_the_file_of_the_processor(stored, tmp_path, n_fft):
+    extractor = save_processor(stored, n_fft=n_fft)
+    manifest = assert_equals_transformers(stored, tmp_path / "artifact", extractor)
+    assert manifest.front_end.log_mel.n_fft == n_fft
+    assert load_model(Checkpoint(stored)).notes == ()
+
+
+def change_extractor(folder, **values):
+    content = json.loads((folder / "processor_config.json").read_text())
+    content["feature_extractor"] |= values
+    (folder / "processor_config.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"dither": 0.1, "padding_side": "left"},
+            "dither 0.1 is not supported .*padding_side 'left' is not sup",
+        ),
+        ({"padding_value": 1.0}, "padding_value 1.0 is not supported"),
+        ({"feature_extractor_type": "Other"}, "feature_extractor_type 'Other' is not supported"),
+        ({"do_normalize": True}, "do_normalize True is not supported"),
+        ({"hop_length": 320}, "100 frames a window do not fit the encoder"),
+        ({"n_fft": "400"}, "n_fft is '400'"),
+    ],
+    ids=str,
+)
+def test_a_front_end_that_is_not_supported_is_refused_by_name(stored, values, message):
+    save_processor(stored)
+    change_extractor(stored, **values)
+    with pytest.raises(CheckpointError, match=rf"processor_config\.json: feature_extractor: .*{message}"):
+        load_model(Checkpoint(stored))
+
+
+def test_two_front_ends_in_two_files_are_refused(stored):
+    older = (stored / "preprocessor_config.json").read_text()
+    save_processor(stored, n_fft=512)
+    (stored / "preprocessor_config.json").write_text(older)
+    with pytest.raises(CheckpointError, match=r"n_fft is 512, but 400 in preprocessor_config\.json"):
+        load_model(Checkpoint(stored))
+    change_extractor(stored, n_fft=400)
+    assert load_model(Checkpoint(stored)).notes == ()
+
+
+def test_a_processor_that_spells_audio_otherwise_is_refused(stored):
+    save_processor(stored)
+    path = stored / "processor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"audio_token": "<|SOUND|>"}))
+    with pytest.raises(CheckpointError, match=r"audio_token is '<\|SOUND\|>', but config"):
+        load_model(Checkpoint(stored))
+
+
+def test_defaults_of_search_that_are_not_taken_are_named(stored):
+    path = stored / "generation_config.json"
+    given = {"do_sample": True, "repetition_penalty": 1.1, "top_k": 20, "top_p": 0.5, "temperature": 0.7}
+    path.write_text(json.dumps(json.loads(path.read_text()) | given))
+    (note,) = load_model(Checkpoint(stored)).notes
+    assert note.startswith(f"{path}: not taken from the checkpoint: do_sample True, repetition_penalty 1.1, ")
+    path.write_text(
+        json.dumps({"do_sample": False, "repetition_penalty": 1.0, "top_k": 20, "eos_token_id": 2})
+    )
+    assert load_model(Checkpoint(stored)).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("dance", "config.json"),
+        ("text_config__dance", "config.json: text_config"),
+        ("audio_config__dance", "config.json: audio_config"),
+        ("text_config__repetition_penalty", "config.json: text_config"),
+    ],
+)
+def test_settings_that_are_not_used_are_named(stored, name, place):
+    configure(stored, **{name: 1.5})
+    (note,) = load_model(Checkpoint(stored)).notes
+    assert f"{stored / place}: not " in note
+    assert f"{name.split('__')[-1]} 1.5" in note
+
+
+@pytest.mark.parametrize(
+    "values", [{"layer_types": ["full_attention", "sliding_attention"] * 2}, {"use_mrope": True}], ids=str
+)
+def test_attention_of_another_kind_is_refused_by_name(stored, values):
+    configure(stored, **{f"text_config__{key}": value for key, value in values.items()})
+    with pytest.raises(CheckpointError, match=rf"text_config: {next(iter(values))} .*supported"):
+        load_model(Checkpoint(stored))
 
 
 def test_the_checkpoint_of_these_tests_leaves_nothing_unused(checkpoint):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ....profiles.errors import CheckpointError
 from ....profiles.flops import DecoderDims
 from ....runtime.artifact.manifest import Prompt
 from ....runtime.audio.front_end import FrontEnd
@@ -11,7 +12,7 @@ from ...checkpoint.contents import unused_tensors
 from ...checkpoint.tokenizer import token_id, token_text
 from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
 from .reference import LLAMA_LAYER, WHISPER_LAYER, Floats, Model, ModuleNames, TransformersReference
-from .settings import Settings, eos_ids, refuse_faults
+from .settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults, search_notes, shown
 from .whisper import Names, Sizes, read_encoder
 
 TEXT_DEFAULTS = {
@@ -51,6 +52,30 @@ LAYER_COUNTS = {
     "audio_tower.layers.": "audio_config: encoder_layers",
     "language_model.model.layers.": "text_config: num_hidden_layers",
 }
+WHOLE_IRRELEVANT = (*CONFIG_IRRELEVANT, "text_config", "audio_config", "ignore_index", "vocab_size")
+TEXT_IRRELEVANT = (*CONFIG_IRRELEVANT, "attention_dropout", "sliding_window", "max_window_layers")
+AUDIO_IRRELEVANT = (
+    *(*CONFIG_IRRELEVANT, "dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop"),
+    *("num_hidden_layers", "layerdrop"),  # the first is another name of encoder_layers in older versions
+)
+EXTRACTOR_IRRELEVANT = (
+    *(
+        "n_samples",
+        "nb_max_frames",
+        "mel_filters",
+    ),  # follow from the others, by which transformers resets them
+    *("processor_class", "auto_map", "return_attention_mask", "_processor_class", "transformers_version"),
+)
+PROCESSOR_IRRELEVANT = (
+    *("feature_extractor", "audio_processor", "processor_class", "auto_map", "transformers_version"),
+    "chat_template",  # the text of a request may hold any template
+)
+PROCESSOR_TOKENS = {"audio_bos": "audio_bos_token", "AUDIO": "audio_token", "audio_eos": "audio_eos_token"}
+"""What stands in the base template, in its order -> the setting of the processor that spells it."""
+
+FULL = "full_attention"
+GENERATION = "generation_config.json"
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 AUDIO_TOKEN_ID = 151646
 ROWS_PER_TOKEN = 2  # of the encoder: its average pooling
 ENCODER = Names(
@@ -98,32 +123,80 @@ REFERENCE = TransformersReference(
 def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     """Describe a Qwen2-Audio checkpoint."""
     config, place = checkpoint.config, f"{checkpoint.folder}/config.json"
+    generation = checkpoint.optional_json(GENERATION)
     whole = Settings(place, config, {"audio_token_index": AUDIO_TOKEN_ID})
     text = Settings(f"{place}: text_config", config.get("text_config", {}), TEXT_DEFAULTS)
     audio = Settings(f"{place}: audio_config", config.get("audio_config", {}), AUDIO_DEFAULTS)
-    text.require(model_type="qwen2", hidden_act="silu", use_sliding_window=False)
-    audio.require(activation_function="gelu", scale_embedding=False)
+    extractor, processor = _extractor(checkpoint), _processor(checkpoint)
+    _require(text, audio, extractor)
     dims, sizes = _dims(text), _encoder_sizes(audio, text.count("hidden_size"))
     whole.alias("audio_token_index", "audio_token_id")
     audio_token_id = whole.count("audio_token_index")
     norm_eps, rope = text.number("rms_norm_eps"), _rope(text)
     text.count("max_position_embeddings")
     refuse_faults(whole, text, audio, rope)
+    is_tied = any(section.take("tie_word_embeddings") for section in (text, whole))
+    log_mel = _log_mel(extractor, sizes)
     weights = checkpoint.renamed(PREFIXES)
-    log_mel = _log_mel(checkpoint, sizes)
-    decoder = _decoder(weights, text, dims, norm_eps, rope.number("rope_theta"))
+    decoder = _decoder(weights, text, dims, norm_eps, rope.number("rope_theta"), is_tied)
     encoder = read_encoder(weights, ENCODER, sizes)
     return SpeechModelSpec(
         family="qwen2_audio",
         decoder=decoder,
         encoder=encoder,
         front_end=FrontEnd(log_mel, ROWS_PER_TOKEN),
-        prompt=_prompt(checkpoint, audio_token_id),
-        eos_token_ids=eos_ids(
-            str(checkpoint.folder), checkpoint.optional_json("generation_config.json"), text.values, config
+        prompt=_prompt(checkpoint, audio_token_id, processor),
+        eos_token_ids=eos_ids(str(checkpoint.folder), generation, text.values, config),
+        notes=(
+            *whole.notes(WHOLE_IRRELEVANT),
+            *text.notes(TEXT_IRRELEVANT),
+            *audio.notes(AUDIO_IRRELEVANT),
+            *rope.notes(()),
+            *extractor.notes(EXTRACTOR_IRRELEVANT),
+            *processor.notes(PROCESSOR_IRRELEVANT),
+            *search_notes(f"{checkpoint.folder / GENERATION}", generation),
+            *unused_tensors(weights, LAYER_COUNTS),
         ),
-        notes=tuple(unused_tensors(weights, LAYER_COUNTS)),
     )
+
+
+def _require(text: Settings, audio: Settings, extractor: Settings) -> None:
+    """What the graphs and the front end take for granted."""
+    text.require(model_type="qwen2", hidden_act="silu", use_sliding_window=False, use_mrope=False)
+    layers = text.take("layer_types")
+    if layers is not None and not (isinstance(layers, list) and all(each == FULL for each in layers)):
+        text.faults.append(f"layer_types {shown(layers)} are not supported (only {FULL!r})")
+    audio.require(activation_function="gelu", scale_embedding=False)
+    extractor.require(
+        feature_extractor_type="WhisperFeatureExtractor",
+        dither=0.0,
+        padding_side="right",
+        padding_value=0.0,
+        do_normalize=False,
+    )
+
+
+def _extractor(checkpoint: Checkpoint) -> Settings:
+    """The feature extractor, from the file that transformers reads: the processor's, where it holds one.
+
+    Raises:
+        CheckpointError: two files say different things.
+    """
+    older, processor = checkpoint.optional_json(PREPROCESSOR), checkpoint.optional_json(PROCESSOR)
+    key = next((key for key in ("feature_extractor", "audio_processor") if key in processor), None)
+    if key is None:
+        return Settings(f"{checkpoint.folder}/{PREPROCESSOR}", older, EXTRACTOR_DEFAULTS)
+    found = Settings(f"{checkpoint.folder}/{PROCESSOR}: {key}", processor[key], EXTRACTOR_DEFAULTS)
+    found.faults += [
+        f"{name} is {shown(found.given[name])}, but {shown(older[name])} in {PREPROCESSOR}; remove one file"
+        for name in sorted(found.given.keys() & older.keys() - set(EXTRACTOR_IRRELEVANT))
+        if found.given[name] != older[name]
+    ]
+    return found
+
+
+def _processor(checkpoint: Checkpoint) -> Settings:
+    return Settings(f"{checkpoint.folder}/{PROCESSOR}", checkpoint.optional_json(PROCESSOR), {})
 
 
 def _encoder_sizes(audio: Settings, output_size: int) -> Sizes:
@@ -139,13 +212,12 @@ def _encoder_sizes(audio: Settings, output_size: int) -> Sizes:
     )
 
 
-def _log_mel(checkpoint: Checkpoint, sizes: Sizes) -> LogMelConfig:
+def _log_mel(values: Settings, sizes: Sizes) -> LogMelConfig:
     """The feature extractor's parameters; its window must fill the encoder's positions."""
-    place, given = "preprocessor_config.json", checkpoint.optional_json("preprocessor_config.json")
     bins, frames = sizes.num_mel_bins, LogMelConfig.frames_per_row * sizes.max_positions
-    values = Settings(f"{checkpoint.folder}/{place}", given, EXTRACTOR_DEFAULTS | {"feature_size": bins})
+    values.values.setdefault("feature_size", bins)
     rate, hop, n_fft = (values.count(key) for key in EXTRACTOR_DEFAULTS)
-    window = values.count("chunk_length") if "chunk_length" in given else frames * hop // rate
+    window = values.count("chunk_length") if "chunk_length" in values.given else frames * hop // rate
     found_bins, found_frames = values.count("feature_size"), window * rate // hop
     if n_fft % 2 or not hop <= n_fft < window * rate:
         values.faults.append(
@@ -162,31 +234,43 @@ def _log_mel(checkpoint: Checkpoint, sizes: Sizes) -> LogMelConfig:
     )
 
 
-def _prompt(checkpoint: Checkpoint, audio_token_id: int) -> Prompt | None:
+def _prompt(checkpoint: Checkpoint, audio_token_id: int, processor: Settings) -> Prompt | None:
     """The base template: [bos] audio_bos AUDIO audio_eos, then the text of the request."""
     audio_token = token_text(checkpoint, audio_token_id)
+    given = {name: _content(processor.take(key)) for name, key in PROCESSOR_TOKENS.items()}
     if audio_token is None:
         return None
-    return Prompt(_template(checkpoint, audio_token), audio_token, (audio_token_id,))
-
-
-def _template(checkpoint: Checkpoint, audio_token: str) -> str:
-    """[bos] audio_bos AUDIO audio_eos {prompt}, with the audio tokens spelt as this tokenizer does."""
-    parts = [audio_token.replace("AUDIO", name) for name in ("audio_bos", "AUDIO", "audio_eos")]
+    if given["AUDIO"] not in (None, audio_token):
+        raise CheckpointError(
+            f"{processor.place}: audio_token is {shown(given['AUDIO'])}, but config.json gives audio the id "
+            f"{audio_token_id}, which is {audio_token} in tokenizer.json; take the files of one checkpoint"
+        )
+    parts = [given[name] or audio_token.replace("AUDIO", name) for name in PROCESSOR_TOKENS]
     for part in parts:
         token_id(checkpoint, part)
-    bos = checkpoint.optional_json("tokenizer_config.json").get("bos_token") or ""
-    return (bos if isinstance(bos, str) else bos["content"]) + "".join(parts) + "{prompt}"
+    bos = _content(checkpoint.optional_json("tokenizer_config.json").get("bos_token")) or ""
+    return Prompt(bos + "".join(parts) + "{prompt}", audio_token, (audio_token_id,))
+
+
+def _content(token: object) -> str | None:
+    """The text of a token as the files of a tokenizer and a processor give it, alone or in an object."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else None
 
 
 def _decoder(
-    checkpoint: Checkpoint, text: Settings, dims: DecoderDims, norm_eps: float, rope_theta: float
+    checkpoint: Checkpoint,
+    text: Settings,
+    dims: DecoderDims,
+    norm_eps: float,
+    rope_theta: float,
+    is_tied: bool,
 ) -> DecoderSpec:
     base = "language_model.model"
     embedding_shape = (dims.vocab_size, dims.hidden_size)
     embedding = checkpoint.tensor(f"{base}.embed_tokens.weight", embedding_shape)
     head = "language_model.lm_head.weight"
-    tied = head not in checkpoint.tensors and text.values.get("tie_word_embeddings", False)
+    tied = head not in checkpoint.tensors and is_tied
     return DecoderSpec(
         dims=dims,
         norm_eps=norm_eps,
@@ -221,8 +305,8 @@ def _dims(text: Settings) -> DecoderDims:
 
 def _rope(text: Settings) -> Settings:
     """The rotary base, from every place where transformers has kept it; other scalings are refused."""
-    given = {key: text.values[key] for key in ROPE_SECTIONS if text.values.get(key) is not None}
-    theta = text.values.get("rope_theta")
+    given = {key: text.values[key] for key in ROPE_SECTIONS if text.take(key) is not None}
+    theta = text.take("rope_theta")
     rope = Settings(f"{text.place}: rope", {"rope_theta": ROPE_THETA if theta is None else theta}, {})
     for key, values in given.items():
         section = Settings(key, values, {})
@@ -230,6 +314,8 @@ def _rope(text: Settings) -> Settings:
         section.require(**{name: None for name, value in section.values.items() if isinstance(value, dict)})
         rope.faults += [f"{key}: {fault}" for fault in section.faults]
         rope.values |= section.values
+        rope.given |= section.values
+        rope.used |= section.used
     rope.number("rope_theta")
     return rope
 

@@ -17,7 +17,7 @@ from ...checkpoint.checkpoint import Checkpoint
 from ...checkpoint.contents import unused_tensors
 from ...checkpoint.tokenizer import token_id
 from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
-from .settings import Settings, eos_ids, refuse_faults
+from .settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults, search_notes
 from .whisper import Names, Sizes, read_encoder
 
 END_OF_TEXT = 151643  # the base model's end of sequence, where no generation config names another
@@ -44,6 +44,14 @@ ENCODER = Names(
 
 LAYER_COUNTS = {"transformer.audio.blocks.": "audio: n_layer", "transformer.h.": "num_hidden_layers"}
 
+GENERATION = "generation_config.json"
+TEXT_IRRELEVANT = (
+    *(*CONFIG_IRRELEVANT, "audio", "attn_dropout_prob", "emb_dropout_prob", "tokenizer_type", "onnx_safe"),
+    *("fp16", "bf16", "fp32", "use_flash_attn"),  # how the original computes
+    *("use_dynamic_ntk", "use_logn_attn", "max_position_embeddings"),  # beyond `seq_length` only
+)
+AUDIO_IRRELEVANT = ("audio_start_id",)  # compared with the tokenizer, where there is one
+
 REFERENCE = None  # transformers has no such model, and code that comes with a checkpoint is never run
 
 
@@ -51,13 +59,13 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     """Describe a Qwen-Audio checkpoint."""
     place = f"{checkpoint.folder}/config.json"
     text = Settings(place, checkpoint.config, {"rotary_emb_base": 10000})
-    text.require(no_bias=True, rotary_pct=1.0, tie_word_embeddings=False)
+    text.require(no_bias=True, rotary_pct=1.0, tie_word_embeddings=False, scale_attn_weights=True)
     if not isinstance(checkpoint.config.get("audio"), dict):
         raise CheckpointError(
             f"{place}: no section 'audio'; a text-only Qwen checkpoint has nothing to reduce"
         )
     audio = Settings(f"{place}: audio", checkpoint.config["audio"], {})
-    audio.require(avg_pool=True, add_audio_bos_eos_token=True)
+    audio.require(avg_pool=True, add_audio_bos_eos_token=True, output_dim=text.count("hidden_size"))
     dims, sizes = _dims(text), _encoder_sizes(audio, text.count("hidden_size"))
     norm_eps, rope_theta = text.number("layer_norm_epsilon"), text.number("rotary_emb_base")
     text.count("seq_length")
@@ -74,14 +82,17 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
         front_end=FrontEnd(log_mel, ROWS_PER_TOKEN, bos_rows=1, eos_rows=1),
         prompt=_prompt(checkpoint, checkpoint.config["audio"]),
         eos_token_ids=_eos(checkpoint, decoder.dims.vocab_size),
-        notes=tuple(unused_tensors(checkpoint, LAYER_COUNTS)),
+        notes=(
+            *text.notes(TEXT_IRRELEVANT),
+            *audio.notes(AUDIO_IRRELEVANT),
+            *search_notes(f"{checkpoint.folder / GENERATION}", checkpoint.optional_json(GENERATION)),
+            *unused_tensors(checkpoint, LAYER_COUNTS),
+        ),
     )
 
 
 def _eos(checkpoint: Checkpoint, vocab_size: int) -> tuple[int, ...]:
-    found = eos_ids(
-        str(checkpoint.folder), checkpoint.optional_json("generation_config.json"), checkpoint.config
-    )
+    found = eos_ids(str(checkpoint.folder), checkpoint.optional_json(GENERATION), checkpoint.config)
     return found or ((END_OF_TEXT,) if vocab_size > END_OF_TEXT else ())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ....profiles.errors import CheckpointError
@@ -27,6 +27,89 @@ MOST: Mapping[str, float] = {
 }
 """Key -> the largest number that any model could mean: far beyond those that exist, and still no danger."""
 
+SEARCH: Mapping[str, Any] = {
+    "do_sample": False,
+    "num_beams": 1,
+    "num_beam_groups": 1,
+    "num_return_sequences": 1,
+    "early_stopping": False,
+    "max_length": 20,
+    "max_new_tokens": None,
+    "min_length": 0,
+    "min_new_tokens": 0,
+    "length_penalty": 1.0,
+    "repetition_penalty": 1.0,
+    "encoder_repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "diversity_penalty": 0.0,
+    "guidance_scale": 1.0,
+    "renormalize_logits": False,
+    "remove_invalid_values": False,
+    "temperature": 1.0,
+    "top_k": 50,
+    "top_p": 1.0,
+    "min_p": None,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    **dict.fromkeys(("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias")),
+    **dict.fromkeys(("forced_bos_token_id", "forced_eos_token_id", "force_words_ids", "constraints")),
+    **dict.fromkeys(("exponential_decay_length_penalty", "penalty_alpha", "stop_strings", "stop_words_ids")),
+}
+"""Setting of transformers' search -> the value that changes nothing."""
+
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
+"""Those that change nothing without `do_sample`."""
+
+SEARCH_IRRELEVANT = (
+    *("eos_token_id", "pad_token_id", "bos_token_id", "decoder_start_token_id"),  # the first is used
+    *("transformers_version", "_from_model_config", "use_cache", "cache_implementation"),
+    *(
+        "output_attentions",
+        "output_hidden_states",
+        "output_scores",
+        "output_logits",
+        "return_dict_in_generate",
+    ),
+    *("chat_format", "max_window_size"),  # of Qwen-Audio's own dialogues, whose text a request gives
+)
+"""Those of generation_config.json that say nothing on which tokens an answer has."""
+
+CONFIG_IRRELEVANT = (
+    *(
+        "model_type",
+        "architectures",
+        "auto_map",
+        "_name_or_path",
+        "transformers_version",
+        "dtype",
+        "torch_dtype",
+    ),
+    *("_attn_implementation_autoset", "_attn_implementation", "attn_implementation", "tokenizer_class"),
+    *(
+        "return_dict",
+        "use_return_dict",
+        "output_attentions",
+        "output_hidden_states",
+        "use_cache",
+        "torchscript",
+    ),
+    *("output_scores", "return_dict_in_generate", "use_bfloat16", "tf_legacy_loss", "pruned_heads", "prefix"),
+    *("chunk_size_feed_forward", "is_decoder", "is_encoder_decoder", "add_cross_attention", "problem_type"),
+    *("cross_attention_hidden_size", "tie_encoder_decoder", "finetuning_task", "id2label", "label2id"),
+    *(
+        "task_specific_params",
+        "initializer_range",
+        "init_std",
+        "bos_token_id",
+        "pad_token_id",
+        "sep_token_id",
+    ),
+    *("eos_token_id", "decoder_start_token_id"),  # the first is used where generation_config.json has none
+)
+"""Settings of any config.json that say nothing on what a finished model computes."""
+
 
 class Settings:
     """One section of a config, with defaults for the keys that its writer left out.
@@ -35,23 +118,28 @@ class Settings:
     """
 
     def __init__(self, place: str, values: object, defaults: Mapping[str, Any]) -> None:
-        self.place, self.faults = place, list[str]()
+        self.place, self.faults, self.used = place, list[str](), set[str]()
         if not isinstance(values, Mapping):
             self.faults.append(f"it is {shown(values)}, a JSON object is expected")
             values = {}
-        self.given = values
+        self.given: dict[str, Any] = dict(values)
         self.values: dict[str, Any] = {**defaults, **values}
+
+    def take(self, key: str) -> Any:
+        """A setting of any type, which counts as used; None where it is absent."""
+        self.used.add(key)
+        return self.values.get(key)
 
     def count(self, key: str) -> int:
         """A whole number above 0; 1 where it is none."""
-        value, most = self.values.get(key), MOST.get(key, LIMIT)
+        value, most = self.take(key), MOST.get(key, LIMIT)
         if type(value) is int and 1 <= value <= most:
             return value
         return int(self._fault(key, "a whole number above 0", most))
 
     def number(self, key: str) -> float:
         """A number above 0; 1 where it is none."""
-        value: Any = self.values.get(key)
+        value = self.take(key)
         most = MOST.get(key, NUMBER_LIMIT)
         if type(value) in (int, float) and 0 < value <= most and math.isfinite(value):
             return float(value)
@@ -65,6 +153,7 @@ class Settings:
 
     def require(self, **supported: Any) -> None:
         """Refuse every setting that is there with another value."""
+        self.used |= supported.keys()
         self.faults += [
             f"{key} {shown(self.values[key])} is not supported (only {wanted!r})"
             for key, wanted in supported.items()
@@ -73,6 +162,7 @@ class Settings:
 
     def alias(self, key: str, other: str) -> None:
         """Take a setting by its other name; refuse two names with two values."""
+        self.used |= {key, other}
         if other not in self.values:
             return
         if key in self.given and self.given[key] != self.values[other]:
@@ -80,6 +170,14 @@ class Settings:
                 f"{key} is {shown(self.given[key])}, {other} {shown(self.values[other])}: they must be equal"
             )
         self.values[key] = self.values[other]
+
+    def notes(self, irrelevant: Collection[str]) -> Iterator[str]:
+        """Lines on the settings of the file that were not used and do matter, or may, once all are read."""
+        left = {key: self.given[key] for key in sorted(self.given.keys() - self.used - set(irrelevant))}
+        searching = {key: left.pop(key) for key in [*left] if key in SEARCH}
+        if unknown := [_pair(key, value) for key, value in left.items() if value is not None]:
+            yield f"{self.place}: not known and not used: {', '.join(unknown)}"
+        yield from search_notes(self.place, searching)
 
     def _fault(self, key: str, expected: str, most: float) -> float:
         fault = f"{key} is {shown(self.values.get(key))}, {expected} is expected, at most {most:g}"
@@ -99,6 +197,22 @@ def refuse_faults(*sections: Settings) -> None:
         raise CheckpointError(f"{'; '.join(faults)}; take the settings of the original checkpoint")
 
 
+def search_notes(place: str, values: Mapping[str, Any]) -> Iterator[str]:
+    """A line on the settings of search that a checkpoint suggests, and that no request takes from it."""
+    samples = values.get("do_sample", False) is not False
+    named = [
+        _pair(key, value)
+        for key, value in sorted(values.items())
+        if not (value is None or key in SEARCH_IRRELEVANT or (key in SAMPLING and not samples))
+        and (key not in SEARCH or value != SEARCH[key])
+    ]
+    if named:
+        yield (
+            f"{place}: not taken from the checkpoint: {', '.join(named)}; give the options of search that "
+            "you want with each request (there is no sampling)"
+        )
+
+
 def eos_ids(place: str, *sections: Mapping[str, Any]) -> tuple[int, ...]:
     """The end-of-sequence ids of the first section that has some."""
     given = (section.get("eos_token_id") for section in sections)
@@ -109,6 +223,10 @@ def eos_ids(place: str, *sections: Mapping[str, Any]) -> tuple[int, ...]:
             f"{place}: eos_token_id is {shown(faults[0])}, a token id of at least 0 is expected"
         )
     return tuple(ids)
+
+
+def _pair(key: str, value: object) -> str:
+    return f"{key if key.isidentifier() and len(key) < 80 else shown(key)} {shown(value)}"
 
 
 def shown(value: object) -> str:
