@@ -261,7 +261,7 @@ def test_tensors_that_nothing_uses_are_named(stored, tmp_path):
     known = "language_model.model.layers.0.self_attn.rotary_emb.inv_freq"
     rewrite(stored, lambda tensors: tensors | {name: torch.zeros(4) for name in (*more, known)})
     notes = []
-    build(stored, tmp_path / "artifact", BuildOptions((FULL,)), warn=notes.append)
+    build(stored, tmp_path / "artifact", BuildOptions((FULL,)), notice=notes.append)
     (note,) = (note for note in notes if "tensors" in note)
     assert all(name in note for name in more)
     assert known not in note
