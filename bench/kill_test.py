@@ -36,6 +36,7 @@ DEMO = Path(__file__).parent.parent / "demo"
 HOOKED = ("rename", "replace", "unlink", "rmdir", "mkdir", "fsync")  # of `os`
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of Linux
 SECONDS = 120  # that a run may take
+ENGINES = "build --engine"  # of which a run takes a minute: killed where it is asked for
 COUNTED = "hooked calls: "
 PATIENCE = 5  # seconds that a process has to end in, once its parent has
 
@@ -96,10 +97,14 @@ def cases(checkpoint: Path, clips: Path, made: Path) -> Iterator[Case]:
         output = str(folder / "compare.json")
         return ["compare", str(checkpoint), "--manifest", str(clips), *answered, *grid, "-o", output]
 
+    def engines(folder: Path) -> list[str]:
+        return [*build(folder), "--engine", "tensorrt-rtx", "--max-beams", "1"]
+
     yield Case("build", build, forced, "art", None, _whole_artifact, must_exist=False)
     yield Case("build --force", forced, forced, "art", made / "art", _whole_artifact, must_exist=True)
     yield Case("eval", evaluate, evaluate, "eval.json", made / "eval.json", _whole_result, must_exist=True)
     yield Case("compare", compare, compare, "compare.json", None, _whole_result, must_exist=False)
+    yield Case(ENGINES, engines, forced, "art", None, _whole_artifact, must_exist=False)
     yield Case("report", report, report, "report.html", None, _whole_page, must_exist=False)
 
 
@@ -298,9 +303,9 @@ def main() -> int:
         made.mkdir()
         clips = _two_clips(Path(place) / "clips")
         prepare(options.checkpoint, clips, made)
-        chosen = [
-            it for it in cases(options.checkpoint, clips, made) if it.name in (options.only or [it.name])
-        ]
+        known = list(cases(options.checkpoint, clips, made))
+        names = options.only or [case.name for case in known if case.name != ENGINES]
+        chosen = [case for case in known if case.name in names]
         for case in chosen:
             outcomes: Counter[str] = Counter()
             for kill in plan(case, options.kills // len(chosen), Path(place) / "work", dice):
