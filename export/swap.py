@@ -8,11 +8,12 @@ import os
 import tempfile
 from pathlib import Path
 
-from .scratch import OLD, scratch_prefix
+from ..runtime.artifact.manifest import FILE_NAME
+from .scratch import OLD, remove, scratch_prefix
 
 HERE = -100  # AT_FDCWD of Linux: paths start where the process is
 NO_REPLACE, EXCHANGE = 1, 2  # RENAME_NOREPLACE, RENAME_EXCHANGE
-UNKNOWN = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)  # of a kernel or a file system without it
+UNKNOWN = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EXDEV)  # of a system without it, or not here
 
 
 def put(new: Path, output: Path) -> None:
@@ -37,13 +38,29 @@ def replace(new: Path, output: Path) -> Path:
     if rename_with(new, output, EXCHANGE):
         return new
     old = Path(tempfile.mkdtemp(prefix=scratch_prefix(output, OLD), dir=output.parent))
-    output.rename(old)  # over an empty folder; `remove_leftovers` puts it back if we end here
+    try:
+        output.rename(old)  # over an empty folder; `remove_leftovers` puts it back if we end here
+    except OSError as error:
+        old.rmdir()
+        if error.errno != errno.EXDEV:
+            raise
+        _empty(output)  # a folder in a lower layer of an overlay, as in an image, cannot be moved at all
+        new.rename(output)
+        return old
     try:
         new.rename(output)
     except BaseException:
         old.rename(output)
         raise
     return old
+
+
+def _empty(output: Path) -> None:
+    """Remove an artifact, its manifest last: until then, it is known as one."""
+    for entry in output.iterdir():
+        if entry.name != FILE_NAME:
+            remove(entry)
+    remove(output)
 
 
 def rename_with(source: Path, target: Path, flag: int) -> bool:

@@ -178,6 +178,25 @@ def test_a_failed_second_rename_puts_the_old_one_back(
     assert names(tmp_path) == ["art"]
 
 
+def test_an_artifact_that_cannot_be_moved_is_replaced_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a layer of an image below."""
+    output = artifact(tmp_path / "art")
+    monkeypatch.setattr(swap, "rename_with", lambda *_: False)
+    rename = Path.rename
+
+    def failing(path: Path, target: Path) -> Path:
+        if path.name == "art":
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(path))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    fill(output)
+    assert content(output) == "new"
+    assert names(tmp_path) == ["art"]
+
+
 def test_the_loser_of_two_builds_reads_what_happened(tmp_path: Path, system: str) -> None:
     output = tmp_path / "art"
     message = "art exists by now: another build was faster; give another folder"
