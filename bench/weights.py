@@ -11,7 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from compare import checkpoint as random_checkpoint
+from compare import SIZES
+from random_checkpoint import write_checkpoint
 from rich.console import Console
 from rich.table import Table
 
@@ -40,7 +41,7 @@ def main() -> None:
 def _defaults(folder: Path) -> list[Path]:
     """Copies, so that links and copies are made beside them."""
     shutil.copytree(DEMO, folder / "demo-float16")
-    random_checkpoint(folder / "random-float32")
+    write_checkpoint(folder / "random-float32", SIZES)
     return [folder / "demo-float16", folder / "random-float32"]
 
 

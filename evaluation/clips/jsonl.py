@@ -93,10 +93,28 @@ def _audio_faults(entry: Entry, audio_root: Path) -> Iterator[str]:
     audio = entry.get("audio")
     if not isinstance(audio, str) or not audio.strip() or not _is_unicode(audio):
         return  # reported already
-    if Path(audio).is_absolute() or Path(os.path.normpath(audio)).parts[0] == os.pardir:
-        yield f"audio {audio} leaves the folder {audio_root}; name a file inside it, or give --audio-root"
-    elif not (audio_root / audio).is_file():
+    if Path(audio).is_absolute():
+        if not Path(os.path.normpath(audio)).is_relative_to(os.path.normpath(Path.cwd() / audio_root)):
+            yield (
+                f"audio {audio} leaves the folder {audio_root}; name a file inside it, or give "
+                f"--audio-root {Path(audio).anchor} or another folder that holds all of the audio"
+            )
+            return
+    elif Path(os.path.normpath(audio)).parts[:1] == (os.pardir,):
+        yield (
+            f"audio {audio} leaves the folder {audio_root}; name a file inside it, without .. at the start; "
+            "--audio-root is where paths begin, if not at the clip list"
+        )
+        return
+    if not _is_file(audio_root / audio):
         yield f"audio {audio} is not in {audio_root}"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _ids(entries: list[tuple[int, dict[str, Any]]], default_task: str | None) -> dict[int, str]:

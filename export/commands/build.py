@@ -11,7 +11,7 @@ import click
 from ...profiles.profile import load_profile
 from ..options import ENGINES, PRECISIONS, PRODUCTS, WEIGHT_MODES, BuildOptions, EngineOptions
 from .command import Command, StrictCommand
-from .parameters import PATH, profile_options, require
+from .parameters import PATH, profile_options, require_all
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,7 +86,7 @@ def build(
 
     All profiles share the weights and the decode graph.
     """
-    require("onnx")
+    require_all({"export": ("onnx",), **_engine_packages(engine["engine"])})
     begin = time.perf_counter()
     chosen = tuple(load_profile(name, folders) for name in profiles)
     from ...runtime.tables.units import size
@@ -101,6 +101,11 @@ def build(
     click.echo(f"{output}: {size(whole)}, built in {elapsed:.1f} s; weights {origins}")
 
 
+def _engine_packages(engine: str | None) -> dict[str, tuple[str, ...]]:
+    """The packages that --engine needs, by extra."""
+    return {} if engine is None else {engine: (PRODUCTS[engine],), "engines": ("polygraphy", "triton")}
+
+
 def _engine_options(engine: str | None, precision: str | None, **values: Any) -> EngineOptions | None:
     """What the options of the command ask for; None without --engine."""
     if engine is None:
@@ -110,8 +115,6 @@ def _engine_options(engine: str | None, precision: str | None, **values: Any) ->
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
             raise click.UsageError(f"{flags}: for engines; give --engine {ENGINES[0]} with it")
         return None
-    require(PRODUCTS[engine], extra=engine)
-    require("polygraphy", "triton", extra="engines")
     return EngineOptions(engine, precision=precision or ENGINE_DEFAULTS.precision, **values)
 
 

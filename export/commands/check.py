@@ -12,7 +12,7 @@ from ...runtime.backends import BACKENDS
 from ..check.options import CheckOptions, demo_clips
 from .command import StrictCommand
 from .lists import NAMES, list_option
-from .parameters import PATH, require
+from .parameters import PATH, require, require_all
 
 if TYPE_CHECKING:
     from ..check.golden import GoldenResult
@@ -81,8 +81,8 @@ def check(
 
 def _check_artifact(folder: Path, options: CheckOptions) -> int:
     """Print the table; the exit code."""
-    require("onnx", "safetensors", "torch", "transformers")
-    require("polygraphy", extra="check")
+    packages = ("onnx", "safetensors", "torch", "transformers")
+    require_all({"export": packages, "check": ("polygraphy",)})
     from ...runtime.artifact.artifact import open_artifact
     from ...runtime.tables.tables import console, show
     from ..check.check import check_artifact

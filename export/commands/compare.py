@@ -20,7 +20,6 @@ from .parameters import (
     onnxruntime_options,
     positions_option,
     reference_option,
-    require,
     search_options,
 )
 from .progress import progress_bar
@@ -97,8 +96,7 @@ def compare(
     if output is not None:
         check_output(output)
     clips = clips_of(values)
-    require("onnx")
-    require_metrics(clips.task, options.evaluation)
+    require_metrics(clips.task, options.evaluation, export=("onnx",))
     from ...evaluation.answers.work_folder import work_folder
     from ...runtime.tables.tables import console, show
     from ..studies.compare import comparison

@@ -11,7 +11,7 @@ from ...evaluation.metrics.tasks import TASKS
 from ...evaluation.options import EvalOptions
 from ...runtime.runtime_options import DEFAULT_BACKEND, runtime_options
 from .command import Command
-from .parameters import backend_options_of, require, search_of
+from .parameters import backend_options_of, require_all, search_of
 
 DEFAULTS = EvalOptions()
 NORMALIZER_OF_TASK = ", ".join(f"{name} {task.normalizer}" for name, task in TASKS.items())
@@ -53,11 +53,11 @@ def evaluation_of(values: dict[str, Any]) -> EvalOptions:
     )
 
 
-def require_metrics(task: str, options: EvalOptions) -> None:
-    """Refuse to go on without the packages of the metrics and the normaliser.
+def require_metrics(task: str, options: EvalOptions, **others: tuple[str, ...]) -> None:
+    """Refuse to go on without the packages of the metrics and the normaliser, and those of other extras.
 
     Raises:
         DependencyError: some are missing.
     """
     normalizer = NORMALIZERS[options.normalizer_for(task)]
-    require(*TASKS[task].packages, *normalizer.packages, extra="accuracy")
+    require_all({**others, "accuracy": (*TASKS[task].packages, *normalizer.packages)})

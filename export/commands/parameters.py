@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -212,8 +213,23 @@ def require(*packages: str, extra: str = "export") -> None:
     Raises:
         DependencyError: some are missing.
     """
-    if missing := [name for name in packages if find_spec(name) is None]:
+    require_all({extra: packages})
+
+
+def require_all(needed: Mapping[str, Iterable[str]]) -> None:
+    """As `require`, of several extras: all that is missing is named at once.
+
+    Raises:
+        DependencyError: some are missing.
+    """
+    missing = {
+        extra: found
+        for extra, packages in needed.items()
+        if (found := [name for name in packages if find_spec(name) is None])
+    }
+    if missing:
+        names = [name for found in missing.values() for name in found]
         raise DependencyError(
-            f"{', '.join(missing)} is not installed; this command needs the packages of {extra}: "
-            f'pip install "fastadasp-export[{extra}]"'
+            f"{', '.join(names)} is not installed; this command needs the packages of "
+            f'{" and ".join(missing)}: pip install "fastadasp-export[{",".join(missing)}]"'
         )

@@ -106,16 +106,18 @@ def select_layer(
     name = DEFAULTS.name if output is None else profile_name(output)
     options = SelectionOptions(flops_reduction, name=name, **own)
     accuracy = _accuracy_options(values)
-    require("onnx", "torch")
+    clips = clips_of(values)
+    needed = ("onnx", "torch")
+    if accuracy is None:
+        require(*needed)
+    else:
+        require_metrics(clips.task, accuracy, export=needed)
     from ...evaluation.answers.work_folder import work_folder
     from ...runtime.tables.tables import console, show
     from ..studies.select_layer import select_layer as selection
     from ..studies.select_layer.result import selection_result
     from ..studies.select_layer.table import selection_sections
 
-    clips = clips_of(values)
-    if accuracy is not None:
-        require_metrics(clips.task, accuracy)
     with _progress() as tick:
         found = selection.select_layer(checkpoint, clips, options, tick)
     place = (results or output) if accuracy is not None else None

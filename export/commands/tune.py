@@ -22,7 +22,6 @@ from .parameters import (
     clips_of,
     onnxruntime_options,
     reference_option,
-    require,
     search_options,
 )
 from .progress import progress_bar
@@ -124,16 +123,15 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
             check_output(path)
     name = profile_name(output)
     options = _options(values, name)
-    require("onnx")
+    clips = clips_of(values)
+    _check_budget(values, clips.task)
+    require_metrics(clips.task, options.evaluation, export=("onnx",))
     from ...evaluation.answers.work_folder import work_folder
     from ...runtime.tables.tables import console, show
     from ..studies.tune import tune as tuning
     from ..studies.tune.result import tuning_result
     from ..studies.tune.table import tuning_sections
 
-    clips = clips_of(values)
-    _check_budget(values, clips.task)
-    require_metrics(clips.task, options.evaluation)
     with work_folder(kept_beside(output), restart=values["restart"]) as folder:
         with progress_bar("load") as tick:
             found = tuning.tune(checkpoint, clips, options, folder, tick)

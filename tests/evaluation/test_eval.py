@@ -333,7 +333,8 @@ def test_faults_of_a_manifest_come_before_the_artifact_is_looked_at(own_clips, t
         f"Error: clip list {own_clips}: 2 faulty lines; nothing was run",
         f"  line 4: audio none.flac is not in {own_clips.parent}",
         f"  line 5: audio ../x.flac leaves the folder {own_clips.parent}; "
-        "name a file inside it, or give --audio-root",
+        "name a file inside it, without .. at the start; "
+        "--audio-root is where paths begin, if not at the clip list",
         "  line 5: text is empty",
     ]
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.cli import main
+from fastadasp.export.commands import parameters
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import resolve_for
 from fastadasp.export.options import BuildOptions
@@ -488,3 +489,22 @@ def test_options_of_engines_need_an_engine(tiny_checkpoint, tmp_path, given, fla
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 2
     assert f"{flags}: for engines; give --engine" in result.stderr
+
+
+def test_all_extras_that_are_missing_are_named_at_once(
+    tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parameters, "find_spec", lambda name: None)
+    line = CliRunner().invoke(main, ["check", str(tiny_artifact)]).stderr.splitlines()[-1]
+    assert "onnx, safetensors, torch, transformers, polygraphy is not installed" in line
+    assert 'packages of export and check: pip install "fastadasp-export[export,check]"' in line
+    words = ["build", "folder", "-o", "art", "--profile", "full", "--engine", "tensorrt-rtx"]
+    line = CliRunner().invoke(main, words).stderr.splitlines()[-1]
+    assert 'pip install "fastadasp-export[export,tensorrt-rtx,engines]"' in line
+
+
+def test_an_unknown_method_is_the_only_fault() -> None:
+    result = CliRunner().invoke(main, ["compare", "folder", "--manifest", "clips", "--methods", "foo"])
+    assert result.exit_code == 2
+    assert "method foo is unknown: choose all, or some of" in result.stderr
+    assert "no method has one of the schedules" not in result.stderr

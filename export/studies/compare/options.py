@@ -39,10 +39,13 @@ class CompareOptions:
 
 
 def _faults(options: CompareOptions) -> Iterator[str]:
-    yield from _unknown("method", options.methods, VARIANTS)
-    yield from _unknown("schedule", options.schedules, SCHEDULES)
-    methods = [VARIANTS[name] for name in options.methods if name in VARIANTS]
-    if methods and not {name for method in methods for name in method.schedules} & set(options.schedules):
+    unknown = [
+        *_unknown("method", options.methods, VARIANTS),
+        *_unknown("schedule", options.schedules, SCHEDULES),
+    ]
+    yield from unknown
+    methods = (VARIANTS[name] for name in options.methods if name in VARIANTS)
+    if not unknown and not {name for method in methods for name in method.schedules} & set(options.schedules):
         yield "no method has one of the schedules, so there is no row: name others"
     yield from _unknown("positions", (options.positions,), POSITIONS)
     if not options.levels or not all(0 < level < 1 for level in options.levels):

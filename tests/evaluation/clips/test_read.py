@@ -246,3 +246,18 @@ def test_an_error_with_faults_survives_a_process_boundary(folder):
     error = faults(manifest(folder, "x", "y"))
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
     assert len(str(error).splitlines()) == 3
+
+
+@pytest.mark.parametrize("root", ["/", None])
+def test_absolute_paths_below_the_audio_root_are_read(folder, tmp_path, root):
+    audio = str(folder / "a.wav")
+    source = manifest(tmp_path, asr(audio))
+    (clip,) = read_clips(source, audio_root=root or folder).clips
+    assert str(clip.path) == audio
+    refused = faults(manifest(folder, asr("/etc/hostname"))).faults[0]
+    assert "give --audio-root / or another folder that holds all of the audio" in refused
+
+
+@pytest.mark.parametrize("audio", [".", "x" * 5000, "a\0b"])
+def test_audio_that_is_no_name_of_a_file(folder, audio):
+    assert "is not in" in faults(manifest(folder, asr(audio))).faults[0]
