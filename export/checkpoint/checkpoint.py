@@ -158,7 +158,9 @@ class Checkpoint:
             CheckpointError: it is missing, or of another shape or an unsupported dtype.
         """
         if name not in self.tensors:
-            raise CheckpointError(f"checkpoint {self.folder}: tensor {name} is missing")
+            raise CheckpointError(
+                f"checkpoint {self.folder}: tensor {name} is missing, which {CONFIG} asks for"
+            )
         tensor = self.tensors[name]
         self._taken.add(tensor.name)
         if tensor.shape != shape:

@@ -64,8 +64,8 @@ def token_text(checkpoint: Checkpoint, token: int) -> str | None:
     return str(text)
 
 
-def token_id(checkpoint: Checkpoint, text: str) -> int | None:
-    """The id of a token; None where there is no tokenizer.
+def token_id(checkpoint: Checkpoint, text: str, asked_by: str = "config.json") -> int | None:
+    """The id of a token, which a file of the checkpoint asks for; None where there is no tokenizer.
 
     Raises:
         CheckpointError: the tokenizer lacks the token.
@@ -75,5 +75,7 @@ def token_id(checkpoint: Checkpoint, text: str) -> int | None:
         return None
     token = tokenizer.token_to_id(text)
     if token is None:
-        raise CheckpointError(f"{checkpoint.folder / TOKENIZER}: the token {text} is missing")
+        raise CheckpointError(
+            f"{checkpoint.folder / TOKENIZER}: the token {text} is missing, which {asked_by} asks for"
+        )
     return int(token)

@@ -7,7 +7,7 @@ from ....profiles.flops import DecoderDims
 from ....runtime.artifact.manifest import Prompt
 from ....runtime.audio.front_end import FrontEnd
 from ....runtime.audio.log_mel import LogMelConfig
-from ...checkpoint.checkpoint import Checkpoint
+from ...checkpoint.checkpoint import CONFIG, Checkpoint
 from ...checkpoint.contents import unused_tensors
 from ...checkpoint.tokenizer import token_id, token_text
 from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
@@ -74,7 +74,7 @@ PROCESSOR_TOKENS = {"audio_bos": "audio_bos_token", "AUDIO": "audio_token", "aud
 """What stands in the base template, in its order -> the setting of the processor that spells it."""
 
 FULL = "full_attention"
-GENERATION = "generation_config.json"
+GENERATION, TOKENIZER_SETTINGS = "generation_config.json", "tokenizer_config.json"
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 AUDIO_TOKEN_ID = 151646
 ROWS_PER_TOKEN = 2  # of the encoder: its average pooling
@@ -146,7 +146,9 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
         encoder=encoder,
         front_end=FrontEnd(log_mel, ROWS_PER_TOKEN),
         prompt=_prompt(checkpoint, audio_token_id, processor),
-        eos_token_ids=eos_ids(str(checkpoint.folder), generation, text.values, config),
+        eos_token_ids=eos_ids(
+            (f"{checkpoint.folder / GENERATION}", generation), (text.place, text.values), (place, config)
+        ),
         notes=(
             *whole.notes(WHOLE_IRRELEVANT),
             *text.notes(TEXT_IRRELEVANT),
@@ -166,7 +168,7 @@ def _require(text: Settings, audio: Settings, extractor: Settings) -> None:
     layers = text.take("layer_types")
     if layers is not None and not (isinstance(layers, list) and all(each == FULL for each in layers)):
         text.faults.append(f"layer_types {shown(layers)} are not supported (only {FULL!r})")
-    audio.require(activation_function="gelu", scale_embedding=False)
+    audio.require(model_type="qwen2_audio_encoder", activation_function="gelu", scale_embedding=False)
     extractor.require(
         feature_extractor_type="WhisperFeatureExtractor",
         dither=0.0,
@@ -237,7 +239,7 @@ def _log_mel(values: Settings, sizes: Sizes) -> LogMelConfig:
 def _prompt(checkpoint: Checkpoint, audio_token_id: int, processor: Settings) -> Prompt | None:
     """The base template: [bos] audio_bos AUDIO audio_eos, then the text of the request."""
     audio_token = token_text(checkpoint, audio_token_id)
-    given = {name: _content(processor.take(key)) for name, key in PROCESSOR_TOKENS.items()}
+    given = {name: _content(processor.place, processor.take(key)) for name, key in PROCESSOR_TOKENS.items()}
     if audio_token is None:
         return None
     if given["AUDIO"] not in (None, audio_token):
@@ -246,16 +248,25 @@ def _prompt(checkpoint: Checkpoint, audio_token_id: int, processor: Settings) ->
             f"{audio_token_id}, which is {audio_token} in tokenizer.json; take the files of one checkpoint"
         )
     parts = [given[name] or audio_token.replace("AUDIO", name) for name in PROCESSOR_TOKENS]
-    for part in parts:
-        token_id(checkpoint, part)
-    bos = _content(checkpoint.optional_json("tokenizer_config.json").get("bos_token")) or ""
+    for name, part in zip(PROCESSOR_TOKENS, parts, strict=True):
+        token_id(checkpoint, part, PROCESSOR if given[name] else CONFIG)
+    settings = checkpoint.optional_json(TOKENIZER_SETTINGS)
+    bos = _content(f"{checkpoint.folder / TOKENIZER_SETTINGS}", settings.get("bos_token")) or ""
     return Prompt(bos + "".join(parts) + "{prompt}", audio_token, (audio_token_id,))
 
 
-def _content(token: object) -> str | None:
-    """The text of a token as the files of a tokenizer and a processor give it, alone or in an object."""
+def _content(place: str, token: object) -> str | None:
+    """The text of a token as the files of a tokenizer and a processor give it, alone or in an object.
+
+    Raises:
+        CheckpointError: it is neither, or has characters that no text has.
+    """
     text = token.get("content") if isinstance(token, dict) else token
-    return text if isinstance(text, str) else None
+    if text is None:
+        return None
+    if not isinstance(text, str) or any("\ud800" <= character <= "\udfff" for character in text):
+        raise CheckpointError(f"{place}: {shown(token)} is no token's text; take the file of the original")
+    return text
 
 
 def _decoder(

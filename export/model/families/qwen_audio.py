@@ -13,7 +13,7 @@ from ....profiles.flops import DecoderDims
 from ....runtime.artifact.manifest import Prompt
 from ....runtime.audio.front_end import FrontEnd
 from ....runtime.audio.log_mel import LogMelConfig
-from ...checkpoint.checkpoint import Checkpoint
+from ...checkpoint.checkpoint import CONFIG, Checkpoint
 from ...checkpoint.contents import unused_tensors
 from ...checkpoint.tokenizer import token_id
 from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
@@ -92,7 +92,10 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
 
 
 def _eos(checkpoint: Checkpoint, vocab_size: int) -> tuple[int, ...]:
-    found = eos_ids(str(checkpoint.folder), checkpoint.optional_json(GENERATION), checkpoint.config)
+    found = eos_ids(
+        (f"{checkpoint.folder / GENERATION}", checkpoint.optional_json(GENERATION)),
+        (f"{checkpoint.folder / CONFIG}", checkpoint.config),
+    )
     return found or ((END_OF_TEXT,) if vocab_size > END_OF_TEXT else ())
 
 

@@ -213,14 +213,19 @@ def search_notes(place: str, values: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def eos_ids(place: str, *sections: Mapping[str, Any]) -> tuple[int, ...]:
-    """The end-of-sequence ids of the first section that has some."""
-    given = (section.get("eos_token_id") for section in sections)
-    found: Any = next((value for value in given if value is not None), [])
-    ids = found if isinstance(found, list) else [found]
+def eos_ids(*sections: tuple[str, Mapping[str, Any]]) -> tuple[int, ...]:
+    """The end-of-sequence ids of the first section that has some; each is given with its place.
+
+    Raises:
+        CheckpointError: one of them is no token id.
+    """
+    given = ((place, section.get("eos_token_id")) for place, section in sections)
+    place, found = next(((place, value) for place, value in given if value is not None), ("", []))
+    ids: list[Any] = found if isinstance(found, list) else [found]
     if faults := [token for token in ids if type(token) is not int or not 0 <= token <= LIMIT]:
         raise CheckpointError(
-            f"{place}: eos_token_id is {shown(faults[0])}, a token id of at least 0 is expected"
+            f"{place}: eos_token_id is {shown(faults[0])}, a token id of at least 0 is expected; take the "
+            "settings of the original checkpoint"
         )
     return tuple(ids)
 
