@@ -45,7 +45,7 @@ def _load(checkpoint: Checkpoint) -> Tokenizer | None:
         return None
     if not isinstance(checkpoint.json(path.name).get("model"), dict):
         raise CheckpointError(f"{path}: it describes no tokenizer; save it again with save_pretrained")
-    return Tokenizer.from_file(str(path))
+    return Tokenizer.from_str(path.read_text("utf-8"))  # its own reader takes no path that is not UTF-8
 
 
 def token_text(checkpoint: Checkpoint, token: int) -> str | None:

@@ -1,7 +1,9 @@
 """Every way in which a checkpoint may store its weights, against transformers reading the same files."""
 
 import json
+import os
 import shutil
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -373,3 +375,9 @@ def test_attention_of_another_kind_is_refused_by_name(stored, values):
 
 def test_the_checkpoint_of_these_tests_leaves_nothing_unused(checkpoint):
     assert load_model(Checkpoint(checkpoint)).notes == ()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux")
+def test_a_folder_whose_name_is_not_utf_8_is_read(stored, tmp_path):
+    folder = stored.rename(tmp_path / os.fsdecode(b"checkpoint-\xff"))
+    assert load_model(Checkpoint(folder)).prompt.audio_token == "<|AUDIO|>"
