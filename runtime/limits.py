@@ -108,7 +108,7 @@ def _check_positions(
     manifest: Manifest, place: str, samples: int, ids: PromptIds | None = None, max_new_tokens: int = 0
 ) -> None:
     """Refuse more rows than the positions hold: all of them, or those beside a prompt and its answer."""
-    rows, positions = sum(_rows(manifest, samples)), manifest.decoder.max_positions
+    rows, positions = manifest.front_end.decoder_rows(samples), manifest.decoder.max_positions
     free = positions - (ids.num_text_rows + max_new_tokens if ids else 0)
     if rows <= free:
         return
@@ -129,7 +129,7 @@ def check_engines(
         AudioError: the audio; `place` says in the message where it comes from.
         RequestError: text, beams or new tokens; all of them in one message.
     """
-    if (rows := sum(_rows(manifest, len(audio.samples)))) > limits.max_audio_rows:
+    if (rows := manifest.front_end.decoder_rows(len(audio.samples))) > limits.max_audio_rows:
         longest = manifest.front_end.seconds_of(limits.max_audio_rows)
         raise AudioError(
             f"{place}: {audio.seconds:.1f} s take {rows} rows; the engines were built for at most "
@@ -137,12 +137,6 @@ def check_engines(
         )
     if faults := list(_engine_faults(limits, ids, search)):
         raise RequestError(f"{'; '.join(faults)}: change the request, or build the engines for it")
-
-
-def _rows(manifest: Manifest, samples: int) -> tuple[int, int]:
-    """Decoder rows that so many samples make, and those that the encoder sets around them."""
-    front_end = manifest.front_end
-    return front_end.audio_tokens(samples), front_end.rows_around
 
 
 def _engine_faults(limits: Engines, ids: PromptIds, search: SearchOptions) -> Iterator[str]:
