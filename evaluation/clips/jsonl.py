@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...profiles.errors import ClipsError
+from ...profiles.faults import is_unicode
 from ..metrics.tasks import TASKS
 from .clip import Clip
 
@@ -85,13 +86,13 @@ def _value_faults(key: str, value: object, *, many: bool) -> Iterator[str]:
         yield f"{key} is {_shown(value)}; give a text{' or a list of texts' * many}"
     elif key not in MAY_BE_EMPTY and not all(text.strip() for text in texts):
         yield f"{key} is empty"
-    elif any(not _is_unicode(text) for text in texts):
+    elif any(not is_unicode(text) for text in texts):
         yield f"{key} holds half of a surrogate pair, which is no character"
 
 
 def _audio_faults(entry: Entry, audio_root: Path) -> Iterator[str]:
     audio = entry.get("audio")
-    if not isinstance(audio, str) or not audio.strip() or not _is_unicode(audio):
+    if not isinstance(audio, str) or not audio.strip() or not is_unicode(audio):
         return  # reported already
     if Path(audio).is_absolute():
         if not Path(os.path.normpath(audio)).is_relative_to(os.path.normpath(Path.cwd() / audio_root)):
@@ -162,11 +163,3 @@ def _error(source: Path, faults: list[Numbered]) -> ClipsError:
 def _shown(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) < 40 else f"{text[:36]} …"
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

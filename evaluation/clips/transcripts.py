@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...profiles.errors import ClipsError
+from ...profiles.faults import is_unicode
 from .clip import Clip
 
 AUDIO = (".wav", ".flac", ".ogg", ".mp3")
@@ -50,11 +51,9 @@ def _faults(folder: Path, files: list[Path], audio: list[Path]) -> Iterator[str]
 
 def _name_fault(name: str) -> str | None:
     """What is wrong with a name that no result file could hold, for it is no text."""
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return f"{os.fsencode(name).decode('utf-8', 'backslashreplace')}: its name is not UTF-8; rename it"
-    return None
+    if is_unicode(name):
+        return None
+    return f"{os.fsencode(name).decode('utf-8', 'backslashreplace')}: its name is not UTF-8; rename it"
 
 
 def _text_fault(transcript: Path) -> str | None:
