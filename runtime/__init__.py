@@ -4,15 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .speech_lm import (
-        EncodedAudio,
-        GenerationResult,
-        PromptIds,
-        SearchOptions,
-        SpeechLM,
-        Stream,
-        TextHypothesis,
-    )
+    from .audio.encoder import EncodedAudio
+    from .decoding.options import SearchOptions
+    from .prompt import PromptIds
+    from .results import GenerationResult, TextHypothesis
+    from .speech_lm import SpeechLM
+    from .stream import Stream
 
 __all__ = [
     "EncodedAudio",
@@ -23,10 +20,18 @@ __all__ = [
     "Stream",
     "TextHypothesis",
 ]
+_MODULES = {
+    "EncodedAudio": "audio.encoder",
+    "SearchOptions": "decoding.options",
+    "PromptIds": "prompt",
+    **dict.fromkeys(("GenerationResult", "TextHypothesis"), "results"),
+    "SpeechLM": "speech_lm",
+    "Stream": "stream",
+}
 
 
 def __getattr__(name: str) -> object:
-    """Import ONNX Runtime with the first name that is used, so that light modules stay quick to import."""
-    if name not in __all__:
+    """Import a module with the first of its names that is used, so that light ones stay quick to import."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(".speech_lm", __name__), name)
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)

@@ -352,14 +352,3 @@ class SpeechLM(Uncopied):
     def _load_codec(self) -> PromptCodec | None:
         path = self.artifact.tokenizer
         return PromptCodec(path, self.manifest.prompt) if path and self.manifest.prompt else None
-
-
-__all__ = [
-    "EncodedAudio",
-    "GenerationResult",
-    "PromptIds",
-    "SearchOptions",
-    "SpeechLM",
-    "Stream",
-    "TextHypothesis",
-]

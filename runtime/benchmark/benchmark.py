@@ -18,7 +18,8 @@ from ..environment import PeakMemory, environment
 from ..latency import STAGES, Latency
 from ..limits import length_limit
 from ..prompt import PromptIds
-from ..speech_lm import GenerationResult, SpeechLM
+from ..results import GenerationResult
+from ..speech_lm import SpeechLM
 from .options import BenchmarkOptions
 from .records import Benchmark, BenchmarkProtocol, Case, Spread
 

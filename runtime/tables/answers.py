@@ -11,7 +11,7 @@ from .units import factor, milliseconds, percent, rate, seconds, size
 
 if TYPE_CHECKING:
     from ..latency import Latency
-    from ..speech_lm import GenerationResult
+    from ..results import GenerationResult
 
 FRONT_STAGES = {"audio": "audio decode", "mel": "log-mel", "encoder": "encoder", "prefill": "prefill"}
 
