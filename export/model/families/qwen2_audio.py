@@ -6,11 +6,11 @@ from ....profiles.errors import CheckpointError
 from ....profiles.flops import DecoderDims
 from ....runtime.artifact.manifest import Prompt
 from ....runtime.audio.front_end import FrontEnd
-from ....runtime.audio.log_mel import LogMelConfig
 from ...checkpoint.checkpoint import CONFIG, Checkpoint
 from ...checkpoint.contents import unused_tensors
 from ...checkpoint.tokenizer import token_id, token_text
 from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
+from .feature_extractor import EXTRACTOR_IRRELEVANT, PROCESSOR, log_mel_of, read_extractor, require_whisper
 from .reference import LLAMA_LAYER, WHISPER_LAYER, Floats, Model, ModuleNames, TransformersReference
 from .settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults, search_notes, shown
 from .whisper import Names, Sizes, read_encoder
@@ -33,7 +33,6 @@ AUDIO_DEFAULTS = {
     "num_mel_bins": 128,
     "max_source_positions": 1500,
 }
-EXTRACTOR_DEFAULTS = {"sampling_rate": 16000, "hop_length": 160, "n_fft": 400}  # in this order
 ROPE_SECTIONS = ("rope_scaling", "rope_parameters")  # the newer one counts where both are there
 ROPE_THETA = 10000.0
 PREFIXES = {
@@ -58,14 +57,6 @@ AUDIO_IRRELEVANT = (
     *(*CONFIG_IRRELEVANT, "dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop"),
     *("num_hidden_layers", "layerdrop"),  # the first is another name of encoder_layers in older versions
 )
-EXTRACTOR_IRRELEVANT = (
-    *(
-        "n_samples",
-        "nb_max_frames",
-        "mel_filters",
-    ),  # follow from the others, by which transformers resets them
-    *("processor_class", "auto_map", "return_attention_mask", "_processor_class", "transformers_version"),
-)
 PROCESSOR_IRRELEVANT = (
     *("feature_extractor", "audio_processor", "processor_class", "auto_map", "transformers_version"),
     "chat_template",  # the text of a request may hold any template
@@ -75,7 +66,6 @@ PROCESSOR_TOKENS = {"audio_bos": "audio_bos_token", "AUDIO": "audio_token", "aud
 
 FULL = "full_attention"
 GENERATION, TOKENIZER_SETTINGS = "generation_config.json", "tokenizer_config.json"
-PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 AUDIO_TOKEN_ID = 151646
 ROWS_PER_TOKEN = 2  # of the encoder: its average pooling
 ENCODER = Names(
@@ -127,7 +117,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     whole = Settings(place, config, {"audio_token_index": AUDIO_TOKEN_ID})
     text = Settings(f"{place}: text_config", config.get("text_config", {}), TEXT_DEFAULTS)
     audio = Settings(f"{place}: audio_config", config.get("audio_config", {}), AUDIO_DEFAULTS)
-    extractor, processor = _extractor(checkpoint), _processor(checkpoint)
+    extractor, processor = read_extractor(checkpoint), _processor(checkpoint)
     _require(text, audio, extractor)
     dims, sizes = _dims(text), _encoder_sizes(audio, text.count("hidden_size"))
     whole.alias("audio_token_index", "audio_token_id")
@@ -136,7 +126,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     text.count("max_position_embeddings")
     refuse_faults(whole, text, audio, rope)
     is_tied = any(section.take("tie_word_embeddings") for section in (text, whole))
-    log_mel = _log_mel(extractor, sizes)
+    log_mel = log_mel_of(extractor, sizes)
     weights = checkpoint.renamed(PREFIXES)
     decoder = _decoder(weights, text, dims, norm_eps, rope.number("rope_theta"), is_tied)
     encoder = read_encoder(weights, ENCODER, sizes)
@@ -169,32 +159,7 @@ def _require(text: Settings, audio: Settings, extractor: Settings) -> None:
     if layers is not None and not (isinstance(layers, list) and all(each == FULL for each in layers)):
         text.faults.append(f"layer_types {shown(layers)} are not supported (only {FULL!r})")
     audio.require(model_type="qwen2_audio_encoder", activation_function="gelu", scale_embedding=False)
-    extractor.require(
-        feature_extractor_type="WhisperFeatureExtractor",
-        dither=0.0,
-        padding_side="right",
-        padding_value=0.0,
-        do_normalize=False,
-    )
-
-
-def _extractor(checkpoint: Checkpoint) -> Settings:
-    """The feature extractor, from the file that transformers reads: the processor's, where it holds one.
-
-    Raises:
-        CheckpointError: two files say different things.
-    """
-    older, processor = checkpoint.optional_json(PREPROCESSOR), checkpoint.optional_json(PROCESSOR)
-    key = next((key for key in ("feature_extractor", "audio_processor") if key in processor), None)
-    if key is None:
-        return Settings(f"{checkpoint.folder}/{PREPROCESSOR}", older, EXTRACTOR_DEFAULTS)
-    found = Settings(f"{checkpoint.folder}/{PROCESSOR}: {key}", processor[key], EXTRACTOR_DEFAULTS)
-    found.faults += [
-        f"{name} is {shown(found.given[name])}, but {shown(older[name])} in {PREPROCESSOR}; remove one file"
-        for name in sorted(found.given.keys() & older.keys() - set(EXTRACTOR_IRRELEVANT))
-        if found.given[name] != older[name]
-    ]
-    return found
+    require_whisper(extractor)
 
 
 def _processor(checkpoint: Checkpoint) -> Settings:
@@ -211,28 +176,6 @@ def _encoder_sizes(audio: Settings, output_size: int) -> Sizes:
         num_mel_bins=audio.count("num_mel_bins"),
         max_positions=audio.count("max_source_positions"),
         output_size=output_size,
-    )
-
-
-def _log_mel(values: Settings, sizes: Sizes) -> LogMelConfig:
-    """The feature extractor's parameters; its window must fill the encoder's positions."""
-    bins, frames = sizes.num_mel_bins, LogMelConfig.frames_per_row * sizes.max_positions
-    values.values.setdefault("feature_size", bins)
-    rate, hop, n_fft = (values.count(key) for key in EXTRACTOR_DEFAULTS)
-    window = values.count("chunk_length") if "chunk_length" in values.given else frames * hop // rate
-    found_bins, found_frames = values.count("feature_size"), window * rate // hop
-    if n_fft % 2 or not hop <= n_fft < window * rate:
-        values.faults.append(
-            f"n_fft {n_fft} must be even, at least hop_length {hop} and below a window of {window} s"
-        )
-    if (found_bins, found_frames) != (bins, frames):
-        values.faults.append(
-            f"{found_bins} mel bins and {found_frames} frames a window do not fit the encoder, which takes "
-            f"{bins} and {frames}"
-        )
-    refuse_faults(values)
-    return LogMelConfig(
-        sample_rate=rate, n_fft=n_fft, hop_length=hop, num_mel_bins=bins, window_seconds=window, edge="padded"
     )
 
 
