@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -159,19 +160,26 @@ def test_the_output_is_whole_at_every_moment(tmp_path: Path) -> None:
     assert seen <= {"old", "new"}
 
 
+def fail_renames(
+    monkeypatch: pytest.MonkeyPatch, is_one: Callable[[Path], bool], code: int, text: str
+) -> None:
+    """Let the system refuse to rename some paths."""
+    rename = Path.rename
+
+    def failing(path: Path, target: Path) -> Path:
+        if is_one(path):
+            raise OSError(code, text, str(path))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+
+
 def test_a_failed_second_rename_puts_the_old_one_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = artifact(tmp_path / "art")
     monkeypatch.setattr(swap, "rename_with", lambda *_: False)
-    rename = Path.rename
-
-    def failing(path: Path, target: Path) -> Path:
-        if "-new-" in path.name:
-            raise OSError(errno.EIO, "broken", str(path))
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", failing)
+    fail_renames(monkeypatch, lambda path: "-new-" in path.name, errno.EIO, "broken")
     with pytest.raises(OSError, match="broken"):
         fill(output)
     assert content(output) == "old"
@@ -184,14 +192,7 @@ def test_an_artifact_that_cannot_be_moved_is_replaced_where_it_is(
     """As in a layer of an image below."""
     output = artifact(tmp_path / "art")
     monkeypatch.setattr(swap, "rename_with", lambda *_: False)
-    rename = Path.rename
-
-    def failing(path: Path, target: Path) -> Path:
-        if path.name == "art":
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(path))
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", failing)
+    fail_renames(monkeypatch, lambda path: path.name == "art", errno.EXDEV, os.strerror(errno.EXDEV))
     fill(output)
     assert content(output) == "new"
     assert names(tmp_path) == ["art"]
