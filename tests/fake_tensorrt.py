@@ -199,7 +199,7 @@ def with_engines(source, folder, **changes):
         (folder / file).write_text(json.dumps({"name": plan_name(name, GRAPH_SHA256), "graph": graph}))
         files[file] = record_of(folder / file)
         resolved = artifact.manifest.profiles.get(name.removeprefix("prefill."))
-        ratios = tuple(map(str, resolved.ratios)) if resolved else ()
+        ratios = resolved.ratios if resolved else ()
         plans[name] = EngineRecord(file, GRAPH_SHA256, ratios, 1.0, None, {}, {})
     (folder / "engines/plugins.so").write_bytes(b"a library")
     files["engines/plugins.so"] = record_of(folder / "engines/plugins.so")

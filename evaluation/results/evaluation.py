@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...profiles.codec import RecordError
 from ...runtime.environment import Environment
 from ..answers.answers import Answer
 from ..metrics.metric import Metric
-from .codec import RecordError
 from .figures import ProfileFigures
 from .settings import AnswerSettings, ClipList, Failure, Intervals
 

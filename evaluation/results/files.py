@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
+from ...profiles.codec import RecordError, from_json, to_json
 from ...profiles.errors import ResultsError
+from ...profiles.faults import shown
 from ...runtime.benchmark.records import BENCHMARK_FORMAT, Benchmark
-from .codec import RecordError, from_json, shown, to_json
 from .comparison import COMPARISON_FORMAT, ComparisonResult
 from .evaluation import EVALUATION_FORMAT, EvaluationResult
 from .selection import SELECTION_FORMAT, SelectionResult

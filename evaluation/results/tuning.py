@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from ...profiles.codec import RecordError
 from ...runtime.benchmark.records import Benchmark
 from ...runtime.environment import Environment
 from ..metrics.metric import Metric
-from .codec import RecordError
 from .figures import Estimate, ProfileFigures
 from .settings import AnswerSettings, ClipList, Failure, Intervals
 

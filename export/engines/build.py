@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from ...plugins.tensorrt_library import VERSION
@@ -134,10 +135,10 @@ class _Builder:
             reproducible=self.options.reproducible,
         )
 
-    def _ratios(self, graph: Path) -> tuple[str, ...]:
+    def _ratios(self, graph: Path) -> tuple[Fraction, ...]:
         """The share of the rows that each layer removes."""
         found = graph_ratios(graph)
-        return tuple(str(found.get(layer, 0)) for layer in range(self.model.decoder.dims.num_layers))
+        return tuple(found.get(layer, Fraction(0)) for layer in range(self.model.decoder.dims.num_layers))
 
     def _profile(self, name: str) -> OptimizationProfile:
         if name == ENCODER:

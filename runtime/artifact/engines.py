@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 from ...profiles.flops import ResolvedProfile
 
@@ -32,7 +31,7 @@ class EngineRecord:
 
     file: str
     graph_sha256: str  # of the ONNX graph that it was built from; the plan's own name ends with it
-    layer_ratios: tuple[str, ...]  # of a prefill: the share of the rows that each layer removes, as fractions
+    layer_ratios: tuple[Fraction, ...]  # of a prefill: the share of the rows that each layer removes
     seconds: float  # that the build took
     peak_bytes: int | None  # resident memory of the build at its largest
     plugin_layers: Mapping[str, int]
@@ -74,14 +73,3 @@ def changed_layer(resolved: ResolvedProfile, found: Sequence[Fraction]) -> int |
 def plan_name(name: str, graph_sha256: str) -> str:
     """The name that a plan carries inside: which engine it is, and of which graph."""
     return f"{name} {graph_sha256}"
-
-
-def engines_from_json(entry: Mapping[str, Any]) -> Engines:
-    """Read what `dataclasses.asdict` made of `Engines`."""
-    plans = {name: _record(record) for name, record in entry["plans"].items()}
-    return Engines(**{**entry, "machine": Machine(**entry["machine"]), "plans": plans})
-
-
-def _record(entry: Mapping[str, Any]) -> EngineRecord:
-    shapes = {name: tuple(map(tuple, three)) for name, three in entry["shapes"].items()}
-    return EngineRecord(**{**entry, "layer_ratios": tuple(entry["layer_ratios"]), "shapes": shapes})

@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from fractions import Fraction
+from dataclasses import dataclass, field
 from typing import Any
 
-from ...profiles.errors import ArtifactError, ProfileError
+from ...profiles.codec import RecordError, from_json, to_json
+from ...profiles.errors import ArtifactError
 from ...profiles.flops import DecoderDims, ResolvedProfile
-from ...profiles.profile import parse_profile, profile_to_toml
-from ..audio.front_end import FrontEnd, front_end_from_json
-from .engines import Engines, engines_from_json
+from ..audio.front_end import FrontEnd
+from .engines import Engines
 
-MANIFEST_FORMAT = 4
+MANIFEST_FORMAT = 5
 FILE_NAME = "manifest.json"
 
 
@@ -116,19 +115,7 @@ class Manifest:
         return _digest(self._content())
 
     def _content(self) -> dict[str, Any]:
-        return {
-            "format_version": MANIFEST_FORMAT,
-            "family": self.family,
-            "decoder": asdict(self.decoder),
-            "front_end": asdict(self.front_end),
-            "prompt": asdict(self.prompt) if self.prompt else None,
-            "graphs": {target: asdict(graphs) for target, graphs in self.graphs.items()},
-            "profiles": {name: _profile_to_json(profile) for name, profile in self.profiles.items()},
-            "weights": {name: _weights_to_json(weights) for name, weights in self.weights.items()},
-            "versions": dict(self.versions),
-            "engines": asdict(self.engines) if self.engines else None,
-            "files": {name: asdict(record) for name, record in self.files.items()},
-        }
+        return {"format_version": MANIFEST_FORMAT, **to_json(self)}
 
 
 def parse_manifest(text: str, place: str) -> Manifest:
@@ -150,70 +137,11 @@ def parse_manifest(text: str, place: str) -> Manifest:
     if content.pop("digest", None) != _digest({"format_version": version, **content}):
         raise ArtifactError(f"{place}: its content does not match its digest; build or copy it again")
     try:
-        return _from_json(content)
-    except (KeyError, TypeError, ValueError, ProfileError) as error:
-        raise ArtifactError(f"{place}: {error!r}; build the artifact again") from None
+        return from_json(Manifest, content, whole=True)
+    except RecordError as error:
+        raise ArtifactError(f"{place}: {error}; build the artifact again") from None
 
 
 def _digest(content: Mapping[str, Any]) -> str:
     canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _from_json(content: Mapping[str, Any]) -> Manifest:
-    decoder = content["decoder"]
-    return Manifest(
-        family=content["family"],
-        decoder=Decoder(
-            dims=DecoderDims(**decoder["dims"]),
-            max_positions=decoder["max_positions"],
-            eos_token_ids=tuple(decoder["eos_token_ids"]),
-        ),
-        front_end=front_end_from_json(content["front_end"]),
-        prompt=_prompt_from_json(content["prompt"]) if content["prompt"] else None,
-        graphs={target: Graphs(**entry) for target, entry in content["graphs"].items()},
-        profiles={name: _profile_from_json(name, entry) for name, entry in content["profiles"].items()},
-        weights={name: _weights_from_json(entry) for name, entry in content["weights"].items()},
-        versions=content["versions"],
-        files={name: FileRecord(**record) for name, record in content["files"].items()},
-        engines=engines_from_json(content["engines"]) if content["engines"] else None,
-    )
-
-
-def _prompt_from_json(entry: Mapping[str, Any]) -> Prompt:
-    return Prompt(entry["template"], entry["audio_token"], tuple(entry["audio_token_ids"]))
-
-
-def _weights_to_json(weights: Weights) -> dict[str, Any]:
-    tables = {"encoder": weights.encoder, "decoder": weights.decoder}
-    return {"origin": weights.origin} | {
-        part: {name: [place.file, place.offset, *place.shape] for name, place in table.items()}
-        for part, table in tables.items()
-    }
-
-
-def _weights_from_json(content: Mapping[str, Any]) -> Weights:
-    encoder, decoder = (
-        {
-            name: WeightPlace(file, offset, tuple(shape))
-            for name, (file, offset, *shape) in content[part].items()
-        }
-        for part in ("encoder", "decoder")
-    )
-    return Weights(content["origin"], encoder, decoder)
-
-
-def _profile_to_json(resolved: ResolvedProfile) -> dict[str, Any]:
-    return {
-        "toml": profile_to_toml(resolved.profile),
-        "ratio": str(resolved.ratio),
-        "layer_ratios": [str(ratio) for ratio in resolved.ratios],
-    }
-
-
-def _profile_from_json(name: str, entry: Mapping[str, Any]) -> ResolvedProfile:
-    return ResolvedProfile(
-        profile=parse_profile(entry["toml"], name, "manifest"),
-        ratio=Fraction(entry["ratio"]),
-        ratios=tuple(Fraction(ratio) for ratio in entry["layer_ratios"]),
-    )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from ...profiles.errors import ArtifactError
 from .log_mel import LogMelConfig, encoder_rows
@@ -82,11 +81,6 @@ TOKEN_RULES: dict[str, Callable[[FrontEnd, int], int]] = {
     "pooled": lambda front_end, rows: rows // front_end.rows_per_token,
 }
 """Name -> audio tokens of one window of so many encoder rows, exact, and never fewer for more rows."""
-
-
-def front_end_from_json(content: Mapping[str, Any]) -> FrontEnd:
-    """Read what `dataclasses.asdict` made of a front end."""
-    return FrontEnd(**{**content, "log_mel": LogMelConfig(**content["log_mel"])})
 
 
 def _faults(front_end: FrontEnd) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from fractions import Fraction
 from pathlib import Path
 
 from ...profiles.errors import ArtifactError, EngineError
@@ -38,7 +37,7 @@ def check_ratios(resolved: ResolvedProfile, record: EngineRecord) -> None:
     Raises:
         EngineError: the profile, the layer and both shares.
     """
-    found, wanted = tuple(map(Fraction, record.layer_ratios)), resolved.ratios
+    found, wanted = record.layer_ratios, resolved.ratios
     if len(found) != len(wanted):
         raise EngineError(
             f"profile {resolved.name!r}: its plan has {len(found)} layers, the model {len(wanted)}; "

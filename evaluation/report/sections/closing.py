@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ....profiles.codec import to_json
 from ....runtime.benchmark.records import Benchmark
-from ...results.codec import to_json
 from ...results.comparison import ComparisonResult
 from ...results.files import Result, ResultFile
 from ...results.selection import SelectionResult

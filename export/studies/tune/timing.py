@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from ....evaluation.evaluation import Evaluation, Progress
-from ....evaluation.results.codec import from_json, to_json
+from ....profiles.codec import from_json, to_json
 from ....profiles.errors import RequestError
 from ....runtime.artifact.artifact import open_artifact
 from ....runtime.benchmark.benchmark import run_benchmark

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from fastadasp.evaluation.report.page import sections
-from fastadasp.evaluation.results.codec import from_json, to_json
 from fastadasp.evaluation.results.files import KINDS, read_results, result_text
 from fastadasp.evaluation.results.settings import AnswerSettings
+from fastadasp.profiles.codec import from_json, to_json
 from fastadasp.profiles.errors import ResultsError
 
 from ..report import examples

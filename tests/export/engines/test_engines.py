@@ -135,8 +135,8 @@ def test_the_unreduced_profile_has_no_plugin_layers(engines):
 def test_a_prefill_plan_says_what_each_layer_removes(engines):
     manifest = open_artifact(engines).manifest
     plans, last = manifest.engines.plans, manifest.decoder.dims.num_layers - 1
-    assert plans["prefill.weighted"].layer_ratios[:last] == ("0", *["1/2"] * (last - 1))
-    assert set(plans["prefill.full"].layer_ratios) == {"0"}
+    assert plans["prefill.weighted"].layer_ratios[:last] == (0, *[Fraction(1, 2)] * (last - 1))
+    assert set(plans["prefill.full"].layer_ratios) == {0}
     assert plans["decode"].layer_ratios == ()
 
 

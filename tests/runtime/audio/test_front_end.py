@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from fastadasp.profiles.codec import from_json, to_json
 from fastadasp.profiles.errors import ArtifactError
-from fastadasp.runtime.audio.front_end import TOKEN_RULES, FrontEnd, front_end_from_json
+from fastadasp.runtime.audio.front_end import TOKEN_RULES, FrontEnd
 from fastadasp.runtime.audio.log_mel import LogMelConfig, encoder_rows, log_mel_windows
 
 HOP = 160  # samples of a mel frame
@@ -136,7 +137,7 @@ def test_no_audio_fits_into_fewer_rows_than_a_full_window_gives():
 
 
 def test_what_is_written_is_read(front_end):
-    assert front_end_from_json(json.loads(json.dumps(asdict(front_end)))) == front_end
+    assert from_json(FrontEnd, json.loads(json.dumps(to_json(front_end)))) == front_end
 
 
 def test_all_faults_are_named_at_once():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import re
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -175,7 +176,7 @@ def test_a_ratio_that_changed_between_graph_and_plan_is_named(monkeypatch, own_a
     manifest = own_artifact.manifest
     name = "prefill.own-30"
     plan = manifest.engines.plans[name]
-    other = replace(plan, layer_ratios=("0", "1/4", *plan.layer_ratios[2:]))
+    other = replace(plan, layer_ratios=(Fraction(0), Fraction(1, 4), *plan.layer_ratios[2:]))
     engines = replace(manifest.engines, plans={**manifest.engines.plans, name: other})
     write_manifest(own_artifact.folder, replace(manifest, engines=engines))
     model, _ = load(monkeypatch, open_artifact(own_artifact.folder))

@@ -15,7 +15,8 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from ...profiles.errors import FastAdaSPError
+from .errors import FastAdaSPError
+from .faults import shown
 
 Record = TypeVar("Record")
 FRACTION = re.compile("[0-9]{1,100}(/[1-9][0-9]{0,99})?")
@@ -43,13 +44,18 @@ def to_json(value: Any) -> Any:
     return str(value) if isinstance(value, Fraction) else value
 
 
-def from_json(kind: type[Record], content: Any) -> Record:
-    """The record that `to_json` gave; fields that the record does not have are ignored.
+def from_json(kind: type[Record], content: Any, *, whole: bool = False) -> Record:
+    """The record that `to_json` gave.
+
+    Args:
+        kind: its class.
+        content: what the JSON holds.
+        whole: refuse fields that a record does not have; otherwise they are ignored.
 
     Raises:
-        RecordError: with every field that is missing or of another type.
+        RecordError: with every field that is missing, of another type or unknown.
     """
-    reader = _Reader()
+    reader = _Reader(whole)
     found: Record = reader.read(kind, content, "")
     if reader.faults:
         more = len(reader.faults) - MOST_FAULTS
@@ -57,16 +63,12 @@ def from_json(kind: type[Record], content: Any) -> Record:
     return found
 
 
-def shown(value: object) -> str:
-    """A value in a message, of which little may be shown."""
-    return _short(repr(value))
-
-
 class _Reader:
     """Reads values by their types and gathers the faults; where there is one, what is read means nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, whole: bool) -> None:
         self.faults: list[str] = []
+        self._whole = whole
 
     def read(self, kind: Any, value: Any, place: str) -> Any:
         """A value of a type."""
@@ -89,6 +91,8 @@ class _Reader:
                 values[name] = self.read(type_of_field, value[name], _at(place, name))
             else:
                 self.faults.append(f"{_at(place, name)} is missing")
+        if self._whole:
+            self.faults += [f"{_at(place, name)} is unknown" for name in value.keys() - _types(kind).keys()]
         if len(self.faults) > before:
             return None
         try:
@@ -102,7 +106,7 @@ class _Reader:
             return None
         kinds = tuple(kind for kind in kinds if kind is not NoneType)
         for kind in kinds[:-1]:
-            attempt = _Reader()
+            attempt = _Reader(self._whole)
             found = attempt.read(kind, value, place)
             if not attempt.faults:
                 return found
@@ -136,7 +140,7 @@ class _Reader:
     def _checked(self, value: Any, is_right: bool, name: str, place: str) -> Any:
         if is_right:
             return value
-        self.faults.append(f"{place or 'the file'} is {shown(value)}, not {name}")
+        self.faults.append(f"{place or 'the file'} is {shown(value, SHOWN)}, not {name}")
         return None
 
 
@@ -158,7 +162,7 @@ def _types(kind: Any) -> dict[str, Any]:
 
 
 def _at(place: str, name: str) -> str:
-    return f"{place}.{_short(name)}" if place else name
+    return f"{place}.{_short(name)}" if place else _short(name)
 
 
 def _short(text: str) -> str:

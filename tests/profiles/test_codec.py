@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastadasp.evaluation.results.codec import MOST_FAULTS, RecordError, from_json, to_json
 from fastadasp.evaluation.results.figures import Difference, Estimate, Measured
+from fastadasp.profiles.codec import MOST_FAULTS, RecordError, from_json, to_json
 from fastadasp.runtime.decoding.options import SearchOptions
 
 NUMBERS = st.floats(-1e6, 1e6)
@@ -154,6 +154,14 @@ def test_all_faults_are_told_up_to_a_few():
     assert len(told) == MOST_FAULTS
     assert told[0] == "name is missing"
     assert more == "and 19 more faults"
+
+
+def test_a_field_that_is_unknown_is_ignored_or_refused_by_its_place():
+    content = to_json(OUTER) | {"more": 1, "pair": [to_json(INNER) | {"cube": None}, to_json(INNER)]}
+    assert from_json(Outer, content) == OUTER
+    with pytest.raises(RecordError) as caught:
+        from_json(Outer, content, whole=True)
+    assert caught.value.faults == ("pair[0].cube is unknown", "more is unknown")
 
 
 @given(
