@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..profiles.json_text import JsonError, read_object
 from ..runtime.artifact.manifest import FILE_NAME
 
 OF_A_RECORD = {"size", "sha256"}
@@ -16,12 +16,10 @@ OF_A_RECORD = {"size", "sha256"}
 def listed_files(folder: Path) -> frozenset[str] | None:
     """The files that an artifact consists of; None where the folder is none of ours."""
     try:
-        content = json.loads((folder / FILE_NAME).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = read_object((folder / FILE_NAME).read_bytes())
+    except (OSError, JsonError):
         return None
-    if not isinstance(content, dict) or not _is_ours(content):
-        return None
-    return frozenset({*content["files"], FILE_NAME})
+    return frozenset({*content["files"], FILE_NAME}) if _is_ours(content) else None
 
 
 def foreign_entries(folder: Path, listed: frozenset[str]) -> list[str]:

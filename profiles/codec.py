@@ -16,13 +16,12 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import FastAdaSPError
-from .faults import shown
+from .faults import at, few, shown
 
 Record = TypeVar("Record")
 FRACTION = re.compile("[0-9]{1,100}(/[1-9][0-9]{0,99})?")
 LARGEST = 10**100  # that a number may be, so that sums and percentages of some are finite, too
-SHOWN = 40  # characters of a value or a name in a message
-MOST_FAULTS = 10  # of one file in a message
+SHOWN = 40  # characters of a value in a message
 
 
 class RecordError(FastAdaSPError, ValueError):
@@ -58,8 +57,7 @@ def from_json(kind: type[Record], content: Any, *, whole: bool = False) -> Recor
     reader = _Reader(whole)
     found: Record = reader.read(kind, content, "")
     if reader.faults:
-        more = len(reader.faults) - MOST_FAULTS
-        raise RecordError(*reader.faults[:MOST_FAULTS], *([f"and {more} more faults"] if more > 0 else ()))
+        raise RecordError(*few(reader.faults))
     return found
 
 
@@ -88,17 +86,17 @@ class _Reader:
             return None
         for name, type_of_field in _types(kind).items():
             if name in value:
-                values[name] = self.read(type_of_field, value[name], _at(place, name))
+                values[name] = self.read(type_of_field, value[name], at(place, name))
             else:
-                self.faults.append(f"{_at(place, name)} is missing")
+                self.faults.append(f"{at(place, name)} is missing")
         if self._whole:
-            self.faults += [f"{_at(place, name)} is unknown" for name in value.keys() - _types(kind).keys()]
+            self.faults += [f"{at(place, name)} is unknown" for name in value.keys() - _types(kind).keys()]
         if len(self.faults) > before:
             return None
         try:
             return kind(**values)
         except FastAdaSPError as error:
-            self.faults.append(_at(place, str(error)))
+            self.faults.append(at(place, str(error)))
             return None
 
     def _one_of(self, kinds: tuple[Any, ...], value: Any, place: str) -> Any:
@@ -130,7 +128,7 @@ class _Reader:
             return None
         key_kind, kind = kinds
         return {
-            self.read(key_kind, key, _at(place, key)): self.read(kind, entry, _at(place, key))
+            self.read(key_kind, key, at(place, key)): self.read(kind, entry, at(place, key))
             for key, entry in value.items()
         }
 
@@ -159,14 +157,6 @@ def _types(kind: Any) -> dict[str, Any]:
     """The types of a record's fields."""
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in fields(kind)}
-
-
-def _at(place: str, name: str) -> str:
-    return f"{place}.{_short(name)}" if place else _short(name)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _is_number(value: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import TypeGuard
@@ -11,6 +11,8 @@ from typing import TypeGuard
 from .errors import FastAdaSPError
 
 LONGEST_SHOWN = 80
+LONGEST_NAME = 40  # of a field in the place of a fault
+MOST_FAULTS = 10  # of one record in a message
 NO_LIMITS: Mapping[str, int] = {}
 
 
@@ -46,6 +48,19 @@ def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
         return f"a {type(value).__name__} too large to show"
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return text if len(text) <= longest else f"{text[: longest - 2]} …"
+
+
+def at(place: str, name: str) -> str:
+    """The place of a field within that of its record; of the outermost record that is empty."""
+    name = name if name.isprintable() else repr(name)
+    name = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
+    return f"{place}.{name}" if place else name
+
+
+def few(faults: Sequence[str]) -> tuple[str, ...]:
+    """The first faults of many, and how many more there are."""
+    more = len(faults) - MOST_FAULTS
+    return (*faults[:MOST_FAULTS], *([f"and {more} more faults"] if more > 0 else ()))
 
 
 def is_unicode(text: str) -> bool:

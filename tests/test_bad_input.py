@@ -292,7 +292,7 @@ def test_checkpoint_without_config(own_checkpoint: Path, empty: Path) -> None:
 
 def test_config_that_is_no_json(own_checkpoint: Path, empty: Path) -> None:
     (own_checkpoint / "config.json").write_text("{")
-    assert f"{own_checkpoint}/config.json: not valid JSON" in build(own_checkpoint, empty)
+    assert f"{own_checkpoint}/config.json: is no JSON: " in build(own_checkpoint, empty)
 
 
 def test_unsupported_family(own_checkpoint: Path, empty: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...profiles.errors import JournalError, OutputError
+from ...profiles.json_text import read_object
 from .answers import ClipAnswers
 from .lock import lock
 
@@ -86,7 +87,7 @@ def _answers(path: Path, lines: list[bytes], settings: Mapping[str, Any]) -> dic
     found: dict[str, ClipAnswers] = {}
     for i, line in enumerate(lines, 1):
         try:
-            content = json.loads(line)
+            content = read_object(line)
             if i == 1:
                 _check_settings(path, content, settings)
             else:

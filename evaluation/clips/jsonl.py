@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...profiles.errors import ClipsError
-from ...profiles.faults import is_unicode
+from ...profiles.json_text import JsonError, read_object
 from ..metrics.tasks import TASKS
 from .clip import Clip
 
@@ -50,14 +50,9 @@ def _numbered(source: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
 
 def _parsed(raw: bytes) -> dict[str, Any] | str:
     try:
-        entry = json.loads(raw.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        return f"byte {error.start + 1} is not UTF-8; save the clip list as UTF-8"
-    except json.JSONDecodeError as error:
-        return f"no JSON: {error.msg} at column {error.colno}"
-    except (ValueError, RecursionError):  # a number or a nesting beyond what Python reads
-        return "no JSON that can be read: a number or the nesting is too large"
-    return entry if isinstance(entry, dict) else "no JSON object; write {…} with the keys of a clip"
+        return read_object(raw)
+    except JsonError as error:
+        return f"{error}; write the keys of a clip as one JSON object, in UTF-8"
 
 
 def _key_faults(entry: Entry, default_task: str | None) -> Iterator[str]:
@@ -86,13 +81,11 @@ def _value_faults(key: str, value: object, *, many: bool) -> Iterator[str]:
         yield f"{key} is {_shown(value)}; give a text{' or a list of texts' * many}"
     elif key not in MAY_BE_EMPTY and not all(text.strip() for text in texts):
         yield f"{key} is empty"
-    elif any(not is_unicode(text) for text in texts):
-        yield f"{key} holds half of a surrogate pair, which is no character"
 
 
 def _audio_faults(entry: Entry, audio_root: Path) -> Iterator[str]:
     audio = entry.get("audio")
-    if not isinstance(audio, str) or not audio.strip() or not is_unicode(audio):
+    if not isinstance(audio, str) or not audio.strip():
         return  # reported already
     if Path(audio).is_absolute():
         if not Path(os.path.normpath(audio)).is_relative_to(os.path.normpath(Path.cwd() / audio_root)):

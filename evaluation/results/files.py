@@ -7,11 +7,12 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ...profiles.codec import RecordError, from_json, to_json
 from ...profiles.errors import ResultsError
 from ...profiles.faults import shown
+from ...profiles.json_text import JsonError, read_object
 from ...runtime.benchmark.records import BENCHMARK_FORMAT, Benchmark
 from .comparison import COMPARISON_FORMAT, ComparisonResult
 from .evaluation import EVALUATION_FORMAT, EvaluationResult
@@ -103,6 +104,8 @@ def read_results(paths: Iterable[Path]) -> Results:
             found.append(_parse(path.read_bytes(), names[path]))
         except OSError as error:
             faults.append(f"{path}: {error.strerror}")
+        except JsonError as error:
+            faults.append(f"{path}: {error}; give a file that a command of this tool wrote")
         except RecordError as error:
             faults += [f"{path}: {fault}" for fault in error.faults]
     if faults:
@@ -123,30 +126,9 @@ def _as_text(text: str) -> str:
 
 
 def _parse(content: bytes, name: str) -> ResultFile[Result]:
-    fields = _object(content)
+    fields = read_object(content)
     kind = _kind(fields)
     return ResultFile(name, from_json(KINDS[kind].record, fields), _command(fields, kind))
-
-
-def _object(content: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(content.decode("utf-8"), parse_constant=_refuse)
-        json.dumps(found, ensure_ascii=False).encode("utf-8")
-    except RecordError:
-        raise
-    except UnicodeError:
-        raise RecordError("is no text; give JSON that a command of this tool wrote") from None
-    except ValueError as error:
-        raise RecordError(f"is no JSON: {error}; give a file that a command of this tool wrote") from None
-    except RecursionError:
-        raise RecordError("is nested too deeply to be a result file") from None
-    if not isinstance(found, dict):
-        raise RecordError(f"the file is {shown(found)}, not an object: give a result file")
-    return found
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise RecordError(f"holds {constant}, which JSON does not know")
 
 
 def _kind(fields: dict[str, Any]) -> str:

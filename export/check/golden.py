@@ -6,7 +6,6 @@ input_ids, logits.i). Nothing in it needs a tokenizer.
 
 from __future__ import annotations
 
-import json
 import operator
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...profiles.errors import CheckpointError, DependencyError
+from ...profiles.json_text import JsonError, read_object
 from ...profiles.methods import METHODS
 from ...profiles.profile import Profile
 from ...runtime.audio.log_mel import LogMelConfig
@@ -123,7 +123,12 @@ def read_golden(folder: Path) -> Golden:
     if missing := [f"{name} is missing" for name in FILES if not (folder / name).is_file()]:
         raise CheckpointError(f"recorded outputs {folder}: {'; '.join(missing)}")
     try:
-        return _golden(json.loads((folder / FILES[0]).read_text("utf-8")), load_file(folder / FILES[1]))
+        content = read_object((folder / FILES[0]).read_bytes(), foreign=True)
+        return _golden(content, load_file(folder / FILES[1]))
+    except JsonError as error:
+        raise CheckpointError(
+            f"recorded outputs {folder}: {FILES[0]} {error}; copy or record them again"
+        ) from None
     except (LookupError, TypeError, ValueError, SafetensorError) as error:
         fault = f"no {error}" if isinstance(error, KeyError) else error
         raise CheckpointError(f"recorded outputs {folder}: {fault}; copy or record them again") from None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from ...profiles.errors import ArtifactError, CheckpointError
+from ...profiles.json_text import JsonError, read_object
 from ...runtime.artifact.artifact import Artifact
 from ...runtime.artifact.manifest import WeightPlace
 from ..checkpoint.checkpoint import CONFIG, Checkpoint
@@ -65,7 +66,14 @@ def _from_artifact(artifact: Artifact, reference: TransformersReference) -> Mode
         raise ArtifactError(
             f"artifact {artifact.folder}: {', '.join(files)} have no tensor {missing[0]}; build it again"
         )
-    return reference.of_tensors(json.loads(artifact.path(CONFIG).read_text("utf-8")), tensors)
+    return reference.of_tensors(_config(artifact), tensors)
+
+
+def _config(artifact: Artifact) -> dict[str, Any]:
+    try:
+        return read_object(artifact.path(CONFIG).read_bytes(), foreign=True)
+    except JsonError as error:
+        raise ArtifactError(f"artifact {artifact.folder}: {CONFIG} {error}; build it again") from None
 
 
 def _places(artifact: Artifact) -> dict[str, WeightPlace]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from copy import copy
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...profiles.errors import CheckpointError
+from ...profiles.json_text import JsonError, read_object
 from ...runtime.artifact.manifest import FILE_NAME as MANIFEST
 from .header import read_offsets
 
@@ -23,7 +23,6 @@ WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
-MAX_DEPTH = 100  # of a JSON file; those of checkpoints have fewer than ten levels
 
 
 @dataclass(frozen=True)
@@ -80,16 +79,9 @@ class Checkpoint:
         if not path.is_file():
             raise CheckpointError(f"checkpoint {self.folder}: {name} is missing")
         try:
-            content = json.loads(path.read_text("utf-8"))
-        except RecursionError:
-            raise CheckpointError(f"{path}: not valid JSON (nested too deeply); copy it again") from None
-        except ValueError as error:
-            raise CheckpointError(f"{path}: not valid JSON ({error})") from None
-        if _is_deeper(content, MAX_DEPTH):
-            raise CheckpointError(f"{path}: nested deeper than {MAX_DEPTH} levels; copy it again")
-        if not isinstance(content, dict):
-            raise CheckpointError(f"{path}: a JSON object is expected, this is a {type(content).__name__}")
-        return content
+            return read_object(path.read_bytes(), foreign=True)
+        except JsonError as error:
+            raise CheckpointError(f"{path}: {error}; copy it again") from None
 
     def optional_json(self, name: str) -> dict[str, Any]:
         """As `json`, empty where the file does not exist."""
@@ -229,18 +221,3 @@ def _other_weights(folder: Path) -> str:
     """Weights of other formats that lie in a folder, in words."""
     found = sorted(path.name for kind in ("*.bin", "*.gguf", "*.pt", "*.pth") for path in folder.glob(kind))
     return f" (but {found[0]}, which is not read)" if found else ""
-
-
-def _is_deeper(content: object, levels: int) -> bool:
-    """Whether lists and objects are nested in more levels."""
-    level = [content]
-    for _ in range(levels):
-        level = [
-            item
-            for each in level
-            for item in (each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
-            if isinstance(item, dict | list)
-        ]
-        if not level:
-            return False
-    return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...profiles.errors import CheckpointError
+from ...profiles.json_text import JsonError, read_json
 
 LENGTH_BYTES = 8  # of the header's length, before it
 
@@ -41,7 +41,10 @@ def read_offsets(file: Path) -> list[Entry]:
             found = {name: (each.get_dtype(), tuple(each.get_shape())) for name, each in slices.items()}
     except (SafetensorError, UnicodeError) as error:
         raise CheckpointError(f"{file}: {_explained(file, str(error))}") from None
-    header, base = _header(file)
+    try:
+        header, base = _header(file)
+    except JsonError as error:
+        raise CheckpointError(f"{file}: its header {error}; copy it again") from None
     return [Entry(name, *found[name], base + _offsets(header[name])[0]) for name in found]
 
 
@@ -49,7 +52,7 @@ def _header(file: Path) -> tuple[Any, int]:
     """The header as JSON, and the byte at which data begins."""
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(LENGTH_BYTES), "little")
-        return json.loads(stream.read(length).decode("utf-8")), LENGTH_BYTES + length
+        return read_json(stream.read(length), foreign=True), LENGTH_BYTES + length
 
 
 def _offsets(entry: Any) -> tuple[int, int]:
@@ -66,7 +69,7 @@ def _explained(file: Path, words: str) -> str:
     try:
         header, base = _header(file)
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-    except (ValueError, RecursionError, AttributeError):
+    except (JsonError, AttributeError):
         return f"the safetensors header is damaged ({words}); copy it again"
     if broken := [name for name, entry in entries.items() if not _is_whole(entry)] or [
         name for name, entry in entries.items() if words.startswith("invalid shape") and not _fits(entry)

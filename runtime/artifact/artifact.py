@@ -92,11 +92,7 @@ def open_artifact(folder: Path, *, full: bool = False) -> Artifact:
     manifest_path = folder / FILE_NAME
     if not manifest_path.is_file():
         raise ArtifactError(f"artifact {folder}: no {FILE_NAME} there; make one with: fastadasp-export build")
-    try:
-        text = manifest_path.read_text("utf-8")
-    except UnicodeDecodeError:
-        raise ArtifactError(f"{manifest_path}: not an artifact manifest; build it again") from None
-    manifest = parse_manifest(text, str(manifest_path))
+    manifest = parse_manifest(manifest_path.read_bytes(), str(manifest_path))
     faults = [
         fault for name, record in manifest.files.items() if (fault := _fault(folder, name, record, full))
     ]

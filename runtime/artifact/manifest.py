@@ -10,7 +10,9 @@ from typing import Any
 
 from ...profiles.codec import RecordError, from_json, to_json
 from ...profiles.errors import ArtifactError
+from ...profiles.faults import shown
 from ...profiles.flops import DecoderDims, ResolvedProfile
+from ...profiles.json_text import JsonError, read_object
 from ..audio.front_end import FrontEnd
 from .engines import Engines
 
@@ -118,21 +120,24 @@ class Manifest:
         return {"format_version": MANIFEST_FORMAT, **to_json(self)}
 
 
-def parse_manifest(text: str, place: str) -> Manifest:
-    """Read a manifest.
+def parse_manifest(text: str | bytes, place: str) -> Manifest:
+    """Read a manifest: its types are right then; `faults.py` says what else may be wrong with it.
 
     Raises:
-        ArtifactError: not JSON, another format version, a changed byte, or a missing field.
+        ArtifactError: not JSON, another format version, a changed byte; or fields that are missing, unknown
+            or of another type, all in one message.
     """
     try:
-        content = json.loads(text)
-        version = content.pop("format_version")
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise ArtifactError(f"{place}: not an artifact manifest; build the artifact again") from None
+        content = read_object(text)
+    except JsonError as error:
+        raise ArtifactError(f"{place}: {error}; build the artifact again") from None
+    if "format_version" not in content:
+        raise ArtifactError(f"{place}: not an artifact manifest; build the artifact again")
+    version = content.pop("format_version")
     if version != MANIFEST_FORMAT:
         raise ArtifactError(
-            f"{place}: format version {version}, this version of fastadasp-export reads {MANIFEST_FORMAT}; "
-            "build the artifact again"
+            f"{place}: format version {shown(version)}, this version of fastadasp-export reads "
+            f"{MANIFEST_FORMAT}; build the artifact again"
         )
     if content.pop("digest", None) != _digest({"format_version": version, **content}):
         raise ArtifactError(f"{place}: its content does not match its digest; build or copy it again")

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastadasp.evaluation.results.figures import Difference, Estimate, Measured
-from fastadasp.profiles.codec import MOST_FAULTS, RecordError, from_json, to_json
+from fastadasp.profiles.codec import RecordError, from_json, to_json
+from fastadasp.profiles.faults import MOST_FAULTS
 from fastadasp.runtime.decoding.options import SearchOptions
 
 NUMBERS = st.floats(-1e6, 1e6)

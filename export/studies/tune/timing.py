@@ -11,6 +11,7 @@ from statistics import fmean
 from ....evaluation.evaluation import Evaluation, Progress
 from ....profiles.codec import from_json, to_json
 from ....profiles.errors import RequestError
+from ....profiles.json_text import read_object
 from ....runtime.artifact.artifact import open_artifact
 from ....runtime.benchmark.benchmark import run_benchmark
 from ....runtime.benchmark.options import BenchmarkOptions
@@ -97,7 +98,7 @@ def _options(
 def _kept(path: Path, settings: object) -> Benchmark | None:
     """The benchmark of an earlier run with the same settings; what cannot be read is measured anew."""
     try:
-        content = json.loads(path.read_bytes())
+        content = read_object(path.read_bytes())
         return from_json(Benchmark, content["benchmark"]) if content["settings"] == settings else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

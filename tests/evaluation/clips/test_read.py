@@ -8,6 +8,8 @@ import pytest
 from fastadasp.evaluation.clips.read import read_clips
 from fastadasp.profiles.errors import ClipsError
 
+WRITE = "write the keys of a clip as one JSON object, in UTF-8"
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -152,8 +154,8 @@ def test_every_fault_is_told_with_its_line(folder):
     assert error.summary == f"clip list {source}: 12 faulty lines; nothing was run"
     assert [fault.partition(": ")[::2] for fault in error.faults] == [
         ("line 1", f"audio none.wav is not in {folder}"),
-        ("line 2", "no JSON: Expecting property name enclosed in double quotes at column 2"),
-        ("line 3", "no JSON object; write {…} with the keys of a clip"),
+        ("line 2", f"is no JSON: Expecting property name enclosed in double quotes at column 2; {WRITE}"),
+        ("line 3", f"is [1], not an object; {WRITE}"),
         ("line 4", "task 'sing' is unknown; give one of asr, translate, classify, caption, qa"),
         ("line 5", "key 'txt' is unknown; known: audio, text, label, task, id, language, prompt"),
         ("line 5", "no text, which asr is measured against"),
@@ -193,13 +195,16 @@ def test_audio_that_is_a_folder_or_no_path_at_all_is_missing(folder):
     ("line", "fault"),
     [
         (b"\xff", "byte 1 is not UTF-8"),
-        (b"[" * 100_000, "too large"),
-        (b'{"audio": "a.wav", "task": "asr", "text": "\\ud800"}', "half of a surrogate pair"),
+        (b"[" * 100_000, "is nested deeper than 100 levels; write"),
+        (
+            b'{"audio": "a.wav", "task": "asr", "text": "\\ud800"}',
+            "text holds half of a surrogate pair",
+        ),
         (b'{"audio": "a.wav", "task": [], "text": "x"}', "task [] is unknown"),
         (b'{"audio": "a.wav", "task": "asr", "text": "x", "id": 7}', "id is 7; give a text"),
         (b'{"audio": "a.wav", "task": "asr", "text": "x", "id": ""}', "id is empty"),
         (b'{"audio": "a.wav", "task": "asr", "text": null}', "text is null; give a text"),
-        (b"7" * 5000, "too large"),
+        (b"7" * 5000, "holds a number of 5000 digits"),
     ],
 )
 def test_whatever_bytes_a_line_has_it_is_a_fault_and_no_crash(folder, line, fault):

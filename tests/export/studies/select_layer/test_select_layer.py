@@ -346,7 +346,7 @@ def test_a_line_that_is_no_clip_is_refused_by_its_number(tiny_checkpoint, tmp_pa
     path.write_text('["two.wav"]\n', "utf-8")
     result = call(tiny_checkpoint, "--manifest", path)
     assert result.exit_code == 2
-    assert "line 1: no JSON object" in result.stderr
+    assert "line 1: is ['two.wav'], not an object; write" in result.stderr
 
 
 @pytest.mark.parametrize("output", ["mine.json", "no/such/folder/mine.toml", "in valid.toml"])
