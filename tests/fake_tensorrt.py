@@ -23,7 +23,7 @@ from fastadasp.runtime.onnxruntime.session import OnnxRuntimeSession
 from fastadasp.runtime.tensorrt.element_types import ELEMENT_TYPES
 
 MACHINE = Machine("tensorrt_rtx", "1.7.1.116", 80)
-GRAPH_SHA256 = "f00d"
+GRAPH_SHA256 = "f00d" * 16
 POISON = 0xFF
 LIMITS = {"max_beams": 4, "max_audio_seconds": 8.0, "max_audio_rows": 200, "max_text_rows": 64}
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from ...profiles.errors import ArtifactError
-from ...profiles.faults import is_unicode, shown
+from ...profiles.faults import few, is_unicode, shown
+from .faults import manifest_faults
 from .hashing import sampled_sha256, sha256
 from .manifest import FILE_NAME, FileRecord, Graphs, Manifest, Weights, parse_manifest
 
@@ -92,13 +93,21 @@ def open_artifact(folder: Path, *, full: bool = False) -> Artifact:
     manifest_path = folder / FILE_NAME
     if not manifest_path.is_file():
         raise ArtifactError(f"artifact {folder}: no {FILE_NAME} there; make one with: fastadasp-export build")
-    manifest = parse_manifest(manifest_path.read_bytes(), str(manifest_path))
+    manifest = _manifest(manifest_path)
     faults = [
         fault for name, record in manifest.files.items() if (fault := _fault(folder, name, record, full))
     ]
     if faults:
         raise ArtifactError(f"artifact {folder}: {'; '.join(faults)}; build or copy it again")
     return Artifact(folder, manifest)
+
+
+def _manifest(path: Path) -> Manifest:
+    """A manifest that holds what it should, whoever wrote it; nothing that it names has been looked at."""
+    manifest = parse_manifest(path.read_bytes(), str(path))
+    if faults := list(manifest_faults(manifest)):
+        raise ArtifactError(f"{path}: {'; '.join(few(faults))}; build the artifact again")
+    return manifest
 
 
 def record_of(path: Path) -> FileRecord:
@@ -108,9 +117,6 @@ def record_of(path: Path) -> FileRecord:
 
 def _fault(folder: Path, name: str, record: FileRecord, full: bool) -> str | None:
     """What is wrong with one file, or None."""
-    pure = PurePosixPath(name)
-    if pure.is_absolute() or ".." in pure.parts:
-        return f"{name} lies outside the artifact"
     path = folder / name
     if not path.is_file():
         return f"{name} is missing"

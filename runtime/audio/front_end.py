@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ...profiles.errors import ArtifactError
+from ...profiles.faults import count_faults, shown
 from .log_mel import LogMelConfig, encoder_rows
+
+MOST_ROWS = 2**16  # that make a token, or that stand on one side of the audio
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,9 @@ TOKEN_RULES: dict[str, Callable[[FrontEnd, int], int]] = {
 
 def _faults(front_end: FrontEnd) -> Iterator[str]:
     least = {"rows_per_token": 1, "bos_rows": 0, "eos_rows": 0}
-    wrong = [
-        f"{name} {value} is below {limit}"
-        for name, limit in least.items()
-        if (value := getattr(front_end, name)) < limit
-    ]
+    wrong = list(count_faults(front_end, least, dict.fromkeys(least, MOST_ROWS)))
     yield from wrong
     if front_end.token_rule not in TOKEN_RULES:
-        yield f"token_rule {front_end.token_rule!r} is unknown (known: {', '.join(TOKEN_RULES)})"
+        yield f"token_rule {shown(front_end.token_rule)} is unknown (known: {', '.join(TOKEN_RULES)})"
     elif not wrong and not front_end.tokens_of(front_end.log_mel.max_rows):
         yield f"a window of {front_end.log_mel.max_rows} encoder rows gives no audio token"

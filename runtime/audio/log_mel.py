@@ -9,9 +9,21 @@ import numpy as np
 import numpy.typing as npt
 
 from ...profiles.errors import ArtifactError, AudioError
+from ...profiles.faults import count_faults, shown
 
 Array = npt.NDArray[np.float32]
 
+LARGEST = {
+    "sample_rate": 2**20,
+    "n_fft": 2**16,
+    "hop_length": 2**16,
+    "num_mel_bins": 2**12,
+    "window_seconds": 3600,
+    "frames_per_row": 2**10,
+}
+"""Field -> the largest number that any front end could mean."""
+
+LARGEST_WINDOW = 2**28  # numbers of its log-mel frames: a gigabyte
 EDGES = ("padded", "zero")
 MAX_FREQUENCY = 8000.0  # Hz; Whisper's filters end here at every sample rate
 SILENCE = -10.0  # log10 of the smallest mel power that is told apart from nothing
@@ -40,17 +52,18 @@ class LogMelConfig:
     full_windows: bool = False  # whether the silence that fills up a window is encoded, too
 
     def __post_init__(self) -> None:
-        numbers = (
-            *("sample_rate", "n_fft", "hop_length", "num_mel_bins", "window_seconds"),
-            "frames_per_row",
-        )
-        faults = [f"{name} {getattr(self, name)} is below 1" for name in numbers if getattr(self, name) < 1]
+        faults = list(count_faults(self, dict.fromkeys(LARGEST, 1), LARGEST))
         if self.edge not in EDGES:
-            faults.append(f"edge {self.edge!r} is unknown (known: {', '.join(EDGES)})")
+            faults.append(f"edge {shown(self.edge)} is unknown (known: {', '.join(EDGES)})")
         if self.n_fft % 2 or self.n_fft < self.hop_length:
             faults.append(f"n_fft {self.n_fft} must be even and at least hop_length {self.hop_length}")
         if self.window_samples <= self.n_fft:
             faults.append(f"a window of {self.window_samples} samples must exceed n_fft {self.n_fft}")
+        if not faults and self.num_mel_bins * self.max_frames > LARGEST_WINDOW:
+            faults.append(
+                f"a window of {self.max_frames} frames of {self.num_mel_bins} mel bins takes more than "
+                f"{LARGEST_WINDOW} numbers"
+            )
         if faults:
             raise ArtifactError(f"log-mel front end: {'; '.join(faults)}; build the artifact again")
 

@@ -144,7 +144,7 @@ def test_all_faults_are_named_at_once():
     with pytest.raises(ArtifactError) as raised:
         replace(PAIRS, rows_per_token=0, eos_rows=-1, token_rule="guessed")
     line = str(raised.value)
-    assert "rows_per_token 0 is below 1; eos_rows -1 is below 0" in line
+    assert "rows_per_token is 0: give a whole number of at least 1; eos_rows is -1: give" in line
     assert "token_rule 'guessed' is unknown (known: pooled)" in line
     assert line.endswith("build the artifact again")
 

@@ -244,7 +244,7 @@ def test_all_bad_parameters_are_named_together() -> None:
     with pytest.raises(ArtifactError) as caught:
         LogMelConfig(hop_length=0, n_fft=401, edge="mirror")
     message = str(caught.value)
-    assert "hop_length 0 is below 1" in message
+    assert "hop_length is 0: give a whole number of at least 1" in message
     assert "n_fft 401 must be even" in message
     assert "edge 'mirror' is unknown (known: padded, zero)" in message
 
