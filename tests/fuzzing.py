@@ -1,6 +1,6 @@
 """What the fuzz tests share: how many examples, mutations of JSON, and what no example may do.
 
-`make fuzz` runs them at length; the environment variable FUZZ_EXAMPLES says how many examples each test tries.
+`make fuzz` runs them at length; FUZZ_EXAMPLES in the environment says how many examples each test tries.
 """
 
 from __future__ import annotations

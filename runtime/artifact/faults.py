@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
+from itertools import pairwise
 from math import prod
 from pathlib import PurePosixPath
 
@@ -22,6 +23,7 @@ from .manifest import FILE_NAME, FileRecord, Graphs, Manifest, Prompt, WeightPla
 ITEM_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 """Precision -> bytes of one number."""
 
+HEADER_BYTES = 8  # of a weight file, at least
 ORIGINS = ("linked", "copied", "converted")
 PRODUCTS = ("tensorrt_rtx", "tensorrt")
 PLACE = "{prompt}"  # of the text of a request in a template
@@ -49,12 +51,15 @@ def manifest_faults(manifest: Manifest) -> Iterator[str]:
     for part in ("family", "profiles", "graphs"):
         if not getattr(manifest, part):
             yield f"{part} is empty"
+    for place, text in {"family": manifest.family, **_named("versions", manifest.versions)}.items():
+        yield from _text_fault(place, text)
     for name, resolved in manifest.profiles.items():
         yield from _profile_faults(at("profiles", name), name, resolved, manifest.decoder.dims.num_layers)
     for target, graphs in manifest.graphs.items():
         yield from _graphs_faults(at("graphs", target), graphs, manifest)
     for name, weights in manifest.weights.items():
         yield from _weights_faults(at("weights", name), name, weights, manifest)
+    yield from _overlap_faults(manifest)
     yield from _names_faults(manifest.files)
     for name, record in manifest.files.items():
         yield from _file_faults(at("files", name), record)
@@ -132,8 +137,7 @@ def _graphs_faults(place: str, graphs: Graphs, manifest: Manifest) -> Iterator[s
 
 def _weights_faults(place: str, name: str, weights: Weights, manifest: Manifest) -> Iterator[str]:
     yield from _known_fault(f"{place}.origin", weights.origin, ORIGINS)
-    users = [graphs.precision for graphs in manifest.graphs.values() if graphs.weights == name]
-    item_bytes = max((ITEM_BYTES.get(precision, 1) for precision in users), default=1)
+    item_bytes = _item_bytes(name, manifest)
     for part, table in (("encoder", weights.encoder), ("decoder", weights.decoder)):
         for tensor, tensor_place in table.items():
             yield from _tensor_faults(at(f"{place}.{part}", tensor), tensor_place, item_bytes, manifest)
@@ -145,8 +149,27 @@ def _tensor_faults(place: str, tensor: WeightPlace, item_bytes: int, manifest: M
         yield f"{place}.shape is {shown(list(tensor.shape))}: it is no shape of a tensor"
     elif tensor.file in manifest.files:
         end, size = tensor.offset + prod(tensor.shape) * item_bytes, manifest.files[tensor.file].size
-        if not 0 <= tensor.offset <= end <= size:
-            yield f"{place} is bytes {tensor.offset} to {end} of a file of {size}"
+        if not HEADER_BYTES <= tensor.offset <= end <= size:
+            yield f"{place} is bytes {shown(tensor.offset)} to {shown(end)} of a file of {size}"
+
+
+def _overlap_faults(manifest: Manifest) -> Iterator[str]:
+    """Tensors that share a part of their bytes; all of them may be shared, as those of a tied head are."""
+    found = {
+        (place.file, place.offset, place.offset + prod(place.shape) * _item_bytes(name, manifest)): tensor
+        for name, weights in manifest.weights.items()
+        for table in (weights.encoder, weights.decoder)
+        for tensor, place in table.items()
+    }
+    for ((file, _, end), one), ((next_file, start, _), other) in pairwise(sorted(found.items())):
+        if file == next_file and start < end:
+            yield f"weights: {shown(one)} and {shown(other)} overlap in {shown(file)}"
+
+
+def _item_bytes(name: str, manifest: Manifest) -> int:
+    """Bytes of one number of a table of weights; of one that no graphs use, the least."""
+    users = [graphs.precision for graphs in manifest.graphs.values() if graphs.weights == name]
+    return max((ITEM_BYTES.get(precision, 1) for precision in users), default=1)
 
 
 def _names_faults(files: Mapping[str, FileRecord]) -> Iterator[str]:
@@ -172,8 +195,12 @@ def _file_faults(place: str, record: FileRecord) -> Iterator[str]:
 
 
 def _engines_faults(engines: Engines, manifest: Manifest) -> Iterator[str]:
-    yield from _known_fault("engines.machine.product", engines.machine.product, PRODUCTS)
-    yield from count_fault("engines.machine.sm", engines.machine.sm, 1, LARGEST)
+    machine = engines.machine
+    texts = {"machine.version": machine.version, "plugin_abi": engines.plugin_abi}
+    for name, text in {**texts, "verified_on": engines.verified_on or "none"}.items():
+        yield from _text_fault(f"engines.{name}", text)
+    yield from _known_fault("engines.machine.product", machine.product, PRODUCTS)
+    yield from count_fault("engines.machine.sm", machine.sm, 1, LARGEST)
     yield from _known_fault("engines.precision", engines.precision, ITEM_BYTES)
     for name in ("max_beams", "max_audio_rows", "max_text_rows", "max_new_tokens"):
         yield from count_fault(f"engines.{name}", getattr(engines, name), 1, LARGEST)
@@ -185,6 +212,9 @@ def _engines_faults(engines: Engines, manifest: Manifest) -> Iterator[str]:
     yield from _keys_fault("engines.plans", engines.plans, wanted)
     for name, plan in engines.plans.items():
         yield from _plan_faults(at("engines.plans", name), plan, manifest)
+        layers = 0 if name in (ENCODER, DECODE) else manifest.decoder.dims.num_layers
+        if (found := len(plan.layer_ratios)) != layers:
+            yield f"{at('engines.plans', name)}.layer_ratios has {found} entries, not {layers}"
 
 
 def _plan_faults(place: str, plan: EngineRecord, manifest: Manifest) -> Iterator[str]:
@@ -208,6 +238,16 @@ def _are_ordered(shapes: tuple[Shape, Shape, Shape]) -> bool:
     if len({len(shape) for shape in shapes}) > 1 or len(shapes[0]) > MOST_AXES:
         return False
     return all(0 <= low <= opt <= high <= LARGEST for low, opt, high in zip(*shapes, strict=True))
+
+
+def _named(place: str, texts: Mapping[str, str]) -> dict[str, str]:
+    return {at(place, name): text for name, text in texts.items()}
+
+
+def _text_fault(place: str, text: str) -> Iterator[str]:
+    """A fault for what a terminal could not show as it is."""
+    if not text or not text.isprintable():
+        yield f"{place} is {shown(text)}: it is no text in one line"
 
 
 def _known_fault(place: str, value: str, known: Iterable[str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...profiles import signature as sig
-from ...profiles.errors import RequestError
+from ...profiles.errors import ArtifactError, RequestError
 from ..latency import Stopwatch
 from ..session import Session
 from ..uncopied import Uncopied
@@ -56,11 +56,17 @@ class AudioEncoder(Uncopied):
                     parts.append(self.encode_window(window.mel, window.encoder_rows))
 
     def encode_window(self, mel: Floats, encoder_rows: int) -> Floats:
-        """Log-mel frames (bins, frames) of one window to rows."""
+        """Log-mel frames (bins, frames) of one window to rows: as many as the front end says."""
         if (session := self._session) is None:
             raise RequestError("the model is closed; load the artifact again")
         outputs = session.run({sig.MEL: mel, sig.ENCODER_ROWS: np.array([encoder_rows])})
         rows: Floats = session.read(outputs[sig.AUDIO_EMBEDS])
+        expected = self._front_end.tokens_of(encoder_rows) + self._front_end.rows_around
+        if len(rows) != expected:
+            raise ArtifactError(
+                f"encoder: {len(rows)} rows came of a window of {encoder_rows}, where the front end of the "
+                f"manifest says {expected}; build the artifact again"
+            )
         return rows
 
     def _join(self, parts: list[Floats]) -> Floats:

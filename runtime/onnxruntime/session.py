@@ -12,7 +12,9 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from ...profiles.errors import ArtifactError, EngineError, RequestError
+from ...profiles.faults import few, shown
 from ...profiles.kv_layout import rows_of, take_rows
+from ...profiles.signature import Signature
 from .options import CPU
 
 ERRORS = (  # they have no base of their own
@@ -26,6 +28,7 @@ ERRORS = (  # they have no base of their own
     errors.RuntimeException,
 )
 ERRORS_ONLY = 3
+REMEDY = "build the artifact again"
 
 
 class OnnxRuntimeSession:
@@ -76,6 +79,25 @@ class OnnxRuntimeSession:
             self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._outputs = [output.name for output in self._session.get_outputs()]
 
+    def check(self, signature: Signature) -> None:
+        """Refuse a graph of another model than the manifest describes.
+
+        Raises:
+            ArtifactError: tensors of other names, or of other sizes where these are fixed.
+        """
+        given = *self._session.get_inputs(), *self._session.get_outputs()
+        shapes = {tensor.name: tensor.shape for tensor in given}
+        wanted = {spec.name: spec.axes for spec in (*signature.inputs, *signature.outputs)}
+        faults = [f"{name} is in one of the two alone" for name in sorted(shapes.keys() ^ wanted.keys())]
+        faults += [
+            f"{name} is {shown(shape)} in it and {shown(list(wanted[name]))} in the manifest"
+            for name, shape in shapes.items()
+            if name in wanted and not _agree(shape, wanted[name])
+        ]
+        if faults:
+            words = "; ".join(few(faults))
+            raise ArtifactError(f"{self._path}: its tensors are not those of the manifest: {words}; {REMEDY}")
+
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Run on NumPy arrays and OrtValues; the outputs are OrtValues.
 
@@ -106,6 +128,14 @@ class OnnxRuntimeSession:
 
 def _ort_value(tensor: Any) -> Any:
     return ort.OrtValue.ortvalue_from_numpy(tensor) if isinstance(tensor, np.ndarray) else tensor
+
+
+def _agree(shape: Sequence[object], axes: Sequence[int | str]) -> bool:
+    """Whether two shapes have the same number of axes, of the same sizes where both have one."""
+    pairs = zip(shape, axes, strict=False)
+    return len(shape) == len(axes) and all(
+        size == axis for size, axis in pairs if isinstance(size, int) and isinstance(axis, int)
+    )
 
 
 def _line(error: Exception) -> str:

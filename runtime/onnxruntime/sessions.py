@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from ...profiles.signature import decode_signature, encoder_signature, prefill_signature
 from ..artifact.artifact import Artifact
 from ..artifact.manifest import Graphs
 from ..artifact.weights import Floats, check_precision, map_weights
@@ -32,8 +33,11 @@ class OnnxRuntimeSessions:
         check_precision(artifact, graphs)
         weights = artifact.weights(graphs)
         self._decoder_weights = map_weights(artifact, weights.decoder)
+        dims, bins = artifact.manifest.decoder.dims, artifact.manifest.front_end.log_mel.num_mel_bins
         self.encoder = self._load(graphs.encoder, map_weights(artifact, weights.encoder))
+        self.encoder.check(encoder_signature(bins, dims.hidden_size))
         self.decode = self._load(graphs.decode, self._decoder_weights, every_step=True)
+        self.decode.check(decode_signature(dims))
         self._prefills: dict[str, OnnxRuntimeSession] = {}
         self._lock = threading.Lock()
 
@@ -52,7 +56,9 @@ class OnnxRuntimeSessions:
         with self._lock:
             if profile not in self._prefills:
                 graph = self._graphs.prefill[profile]
-                self._prefills[profile] = self._load(graph, self._decoder_weights)
+                prefill = self._load(graph, self._decoder_weights)
+                prefill.check(prefill_signature(self._artifact.manifest.decoder.dims))
+                self._prefills[profile] = prefill
             return self._prefills[profile]
 
     def _load(self, graph: str, weights: dict[str, Floats], every_step: bool = False) -> OnnxRuntimeSession:
