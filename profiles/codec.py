@@ -168,7 +168,8 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_share(value: Any) -> bool:
-    return isinstance(value, str) and FRACTION.fullmatch(value) is not None
+    """Whether it is a fraction as `to_json` writes one, in lowest terms."""
+    return isinstance(value, str) and FRACTION.fullmatch(value) is not None and str(Fraction(value)) == value
 
 
 _SCALARS: dict[Any, tuple[Callable[[Any], bool], str]] = {

@@ -11,7 +11,7 @@ from typing import TypeGuard
 from .errors import FastAdaSPError
 
 LONGEST_SHOWN = 80
-LONGEST_NAME = 40  # of a field in the place of a fault
+LONGEST_NAME = 100  # of a field in the place of a fault
 MOST_FAULTS = 10  # of one record in a message
 NO_LIMITS: Mapping[str, int] = {}
 

@@ -117,10 +117,10 @@ def places(content: Any, *, most: int = 14, place: Place = ()) -> Iterator[Place
 
 
 def changed(content: Any, place: Place, change: Callable[[Any, Any], None]) -> Any:
-    """A copy in which `change` was called with what holds the last key of a place, and that key."""
-    content = inner = copy.deepcopy(content)
+    """A copy, in which `change` was called with what holds the last key of a place, and that key."""
+    content = inner = copy.copy(content)
     for key in place[:-1]:
-        inner = inner[key]
+        inner[key] = inner = copy.copy(inner[key])
     change(inner, place[-1])
     return content
 

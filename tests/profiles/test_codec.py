@@ -122,7 +122,7 @@ def test_options_of_the_search_are_a_record_too():
         ({"choice": 1}, "choice is 1, not a text"),
         ({"pair": [to_json(INNER)]}, "pair has 1 entries, not 2"),
         ({"several": [to_json(INNER), 1]}, "several[1] is 1, not an object"),
-        ({"by_name": {"x" * 99: None}}, f"by_name.{'x' * 40}… is None, not an object"),
+        ({"by_name": {"x" * 101: None}}, f"by_name.{'x' * 100}… is None, not an object"),
         ({"by_share": {"x": []}}, "by_share.x is 'x', not a share such as 3/10"),
         ({"by_share": {"1/2": [None]}}, "by_share.1/2[0] is None, not a whole number"),
         ({"by_share": {"1/2": 10**400}}, "by_share.1/2 is 1"),

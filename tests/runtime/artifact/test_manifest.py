@@ -4,15 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fake_tensorrt import with_engines
-from fastadasp.runtime.artifact.manifest import FILE_NAME, MANIFEST_FORMAT
+from fastadasp.profiles.errors import ArtifactError
+from fastadasp.profiles.faults import few
+from fastadasp.runtime import SpeechLM
+from fastadasp.runtime.artifact.artifact import open_artifact
+from fastadasp.runtime.artifact.faults import manifest_faults
+from fastadasp.runtime.artifact.manifest import FILE_NAME, MANIFEST_FORMAT, parse_manifest
+from fastadasp.runtime.tables.artifact import artifact_sections
+from fuzzing import (
+    Place,
+    answered,
+    changed,
+    fuzz,
+    mutants,
+    opened_files,
+    places,
+    removed,
+    renamed,
+    set_to,
+)
 
 SOUND = np.full(8000, 0.1, np.float32)
 
@@ -55,5 +78,307 @@ def text_of(content: dict[str, Any]) -> str:
     return json.dumps(with_digest({"format_version": MANIFEST_FORMAT, **content}))
 
 
+def faults(content: dict[str, Any]) -> str | None:
+    """Why a manifest is refused, in one line; None where it is not."""
+    try:
+        found = list(manifest_faults(parse_manifest(text_of(content), "here")))
+    except ArtifactError as error:
+        return str(error)
+    return "; ".join(few(found)) or None
+
+
+MAPPINGS = (
+    "graphs",
+    "prefill",
+    "profiles",
+    "weights",
+    "versions",
+    "files",
+    "plans",
+    "plugin_layers",
+    "shapes",
+)
+
+
+def field_of(place: Place) -> str:
+    """A place without the names and numbers of its entries: those of one field are alike."""
+    words: list[str] = []
+    for i, key in enumerate(place):
+        is_entry = isinstance(key, int) or (i and place[i - 1] in MAPPINGS)
+        is_entry |= place[0] == "weights" and i == 3
+        words.append("*" if is_entry else str(key))
+    return ".".join(words)
+
+
+def few_places(content: dict[str, Any]) -> list[Place]:
+    """Two places of every field."""
+    seen = Counter[str]()
+    found = []
+    for place in places(content):
+        seen[field_of(place)] += 1
+        if seen[field_of(place)] <= 2:
+            found.append(place)
+    return found
+
+
+BAD = (None, True, -1, 0, 1, 2**63, 10**400, 0.5, 1e308, "", "x", "../x", [], [[None]], {"a": 1})
+Change = tuple[str, Callable[[Any, Any], None]]
+CHANGES: list[Change] = [
+    *((f"{value!r:.20}", set_to(value)) for value in BAD),
+    ("removed", removed),
+    ("renamed", renamed("other")),
+]
+SILENT = {
+    "another model or checkpoint": {"family", "versions", "versions.*"},
+    "other figures": {
+        "decoder.dims.intermediate_size",
+        "profiles.*.profile.reference_text_tokens",
+        "engines.plans.*.seconds",
+        "engines.plans.*.peak_bytes",
+        "engines.plans.*.plugin_layers",
+        "engines.plans.*.plugin_layers.*",
+        "engines.reproducible",
+        "engines.verified_on",
+    },
+    "other limits": {
+        "decoder.max_positions",
+        "engines.max_beams",
+        "engines.max_audio_seconds",
+        "engines.max_audio_rows",
+        "engines.max_text_rows",
+        "engines.max_new_tokens",
+    },
+    "other tokens": {
+        "decoder.eos_token_ids",
+        "decoder.eos_token_ids.*",
+        "prompt",
+        "prompt.audio_token_ids",
+        "prompt.audio_token_ids.*",
+        "profiles.*.profile.include_audio_bos",
+    },
+    "the sizes and files of the folder, which are compared when it is opened": {
+        "files.*",
+        "files.*.size",
+    },
+    "graphs of another backend": {"graphs.*"},
+    "what the graph is compared with": {
+        "decoder.dims.hidden_size",
+        "decoder.dims.num_kv_heads",
+        "decoder.dims.head_dim",
+        "front_end.log_mel.num_mel_bins",
+        "weights.*.encoder",
+        "weights.*.encoder.*",
+        "weights.*.encoder.*.shape",
+        "weights.*.encoder.*.shape.*",
+        "weights.*.decoder",
+        "weights.*.decoder.*",
+        "weights.*.decoder.*.shape",
+        "weights.*.decoder.*.shape.*",
+    },
+    "what the encoder is compared with": {
+        "front_end.log_mel.hop_length",
+        "front_end.log_mel.window_seconds",
+        "front_end.log_mel.frames_per_row",
+        "front_end.log_mel.full_windows",
+        "front_end.rows_per_token",
+        "front_end.bos_rows",
+        "front_end.eos_rows",
+    },
+    "what the plans and the machine are compared with": {
+        "engines",
+        "engines.machine.version",
+        "engines.machine.sm",
+        "engines.plugin_library",
+        "engines.plugin_abi",
+        "engines.plans.*.layer_ratios.*",
+        "engines.plans.*.shapes",
+        "engines.plans.*.shapes.*",
+        "engines.plans.*.shapes.*.*.*",
+    },
+}
+"""What a manifest may say without a fault: why that is harmless -> the fields."""
+
+
+@pytest.fixture(scope="module")
+def accepted(content: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
+    """The changed manifests in which nothing is found: by field, then by change."""
+    assert faults(content) is None
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for place in few_places(content):
+        for name, change in CHANGES:
+            mutant = changed(content, place, change)
+            words = "the same" if mutant == content else faults(mutant)
+            if words is None:
+                found.setdefault(field_of(place), {})[name] = mutant
+            elif "Error" in words or len(words) > 3000:
+                pytest.fail(f"{place} {name}: {words}")
+    return found
+
+
+def test_each_field_with_values_that_it_cannot_have(
+    accepted: dict[str, dict[str, dict[str, Any]]], content: dict[str, Any]
+) -> None:
+    """Any other error than the project's ends the fixture."""
+    assert len(few_places(content)) > 150
+    assert accepted.keys() <= set().union(*SILENT.values())
+
+
+def test_what_is_accepted_does_no_harm(
+    accepted: dict[str, dict[str, dict[str, Any]]], with_plans: Path, tmp_path: Path
+) -> None:
+    """A model loads and answers, or an error of the project says why not."""
+    folder = Path(shutil.copytree(with_plans, tmp_path / "artifact"))
+    for field, mutants_of_it in accepted.items():
+        if not field.startswith(("engines.", "versions.")):
+            for mutant in mutants_of_it.values():
+                answered(lambda mutant=mutant: answer(folder, mutant))
+
+
+def answer(folder: Path, content: dict[str, Any]) -> object:
+    """What a folder with this manifest shows and answers."""
+    write(folder, content)
+    for _ in artifact_sections(open_artifact(folder), "whole"):
+        pass
+    with SpeechLM.load(folder, threads=1) as model:
+        return model.generate(SOUND, "hello", max_new_tokens=2)
+
+
 def write(folder: Path, content: dict[str, Any]) -> None:
     (folder / FILE_NAME).write_text(text_of(content), "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "fault"),
+    [
+        (("decoder", "dims", "num_layers"), 0, "num_layers is 0: give a whole number of at least 1"),
+        (("decoder", "dims", "vocab_size"), 2**40, "vocab_size is 1099511627776: give at most 16777216"),
+        (("decoder", "dims", "num_kv_heads"), 3, "4 heads cannot share 3 KV heads"),
+        (("decoder", "eos_token_ids"), [10**6], "eos_token_ids: 1000000 is not one of "),
+        (("prompt", "template"), "{prompt}", "template '{prompt}': '<|AUDIO|>' stands 0 times, not once"),
+        (("prompt", "audio_token"), "", "prompt.audio_token is empty"),
+        (("front_end", "eos_rows"), 1023, "front_end: 1023 rows around the audio leave it no room in 1023"),
+        (("front_end", "log_mel", "n_fft"), 10**6, "n_fft is 1000000: give at most 65536"),
+        (("profiles", "full", "profile", "name"), "half", "full.profile.name is 'half', not 'full'"),
+        (("profiles", "full", "ratios"), ["0"], "full.ratios has 1 entries, not one for each of 4 layers"),
+        (("profiles", "full", "ratios", 2), "1/2", "full.ratios[2] is 1/2, not 0"),
+        (("profiles",), {}, "profiles is empty"),
+        (("graphs", "onnxruntime", "precision"), "fp8", "precision is 'fp8'; known are fp32, fp16, bf16"),
+        (("graphs", "onnxruntime", "weights"), "fp16", "weights is 'fp16', and there is no such table"),
+        (("graphs", "onnxruntime", "decode"), "x.onnx", "decode is 'x.onnx', which is not among the files"),
+        (("graphs", "onnxruntime", "prefill"), {}, "prefill has none for 'dense-constant-20', 'full', "),
+        (("weights", "fp32", "origin"), "found", "origin is 'found'; known are linked, copied, converted"),
+        (("files", "config.json", "sha256"), "0" * 63, "sha256 is '000"),
+        (("files", "config.json", "size"), -1, "files.config.json.size is -1: give a whole number"),
+        (("engines", "precision"), "fp64", "engines.precision is 'fp64'"),
+        (("engines", "max_audio_seconds"), 0, "max_audio_seconds is 0: it must be above 0"),
+        (("engines", "plugin_library"), "plugins.so", "is 'plugins.so', which is not among the files"),
+        (
+            ("engines", "plans", "encoder", "shapes", "mel"),
+            [[1], [3], [2]],
+            "shapes.mel is ((1,), (3,), (2,))",
+        ),
+        (("engines", "machine", "product"), "cuda", "product is 'cuda'; known are tensorrt_rtx, tensorrt"),
+        (("versions", "numpy"), "\x1b[2J", r"versions.numpy is '\x1b[2J': it is no text in one line"),
+        (("more",), 1, "more is unknown"),
+        (("decoder", "dims", "more"), 1, "decoder.dims.more is unknown"),
+        (("profiles", "full", "ratio"), "2/4", "ratio is '2/4', not a share"),
+    ],
+)
+def test_what_cannot_be_is_named_with_its_place(
+    content: dict[str, Any], with_plans: Path, tmp_path: Path, place: Place, value: Any, fault: str
+) -> None:
+    if place == ("front_end", "eos_rows"):
+        content = changed(content, ("decoder", "max_positions"), set_to(1023))
+    write(tmp_path, changed(content, place, set_to(value)))
+    with pytest.raises(ArtifactError) as caught:
+        open_artifact(tmp_path)
+    words = str(caught.value)
+    assert words.startswith(f"{tmp_path / FILE_NAME}: ")
+    assert fault in words
+    assert words.endswith("build the artifact again")
+
+
+TENSOR = ("weights", "fp32", "encoder", "audio_tower.conv1.bias")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "fault"),
+    [
+        ("file", "decode", "file is 'decode', which is not among the files"),
+        ("offset", 2**40, "is bytes 1099511627776 to 1099511627904 of a file of "),
+        ("offset", 0, "is bytes 0 to 128 of a file of "),
+        ("shape", [10**9, 10**9], "is bytes "),
+        ("shape", [0], "shape is [0]: it is no shape of a tensor"),
+        ("shape", [1] * 9, "it is no shape of a tensor"),
+        ("shape", [33], "overlap in 'weights/model.safetensors'"),
+    ],
+)
+def test_a_tensor_outside_of_its_place_is_named(
+    content: dict[str, Any], field: str, value: Any, fault: str
+) -> None:
+    assert fault in (faults(changed(content, (*TENSOR, field), set_to(value))) or "")
+
+
+def test_all_faults_are_told_at_once_up_to_a_few(content: dict[str, Any]) -> None:
+    def worse(manifest: dict[str, Any]) -> None:
+        manifest["decoder"] = changed(manifest["decoder"], ("dims", "head_dim"), set_to(0))
+        manifest["profiles"], manifest["graphs"] = {}, {}
+        manifest["files"] = dict.fromkeys(map(str, range(99)), next(iter(manifest["files"].values())))
+
+    manifest = dict(content)
+    worse(manifest)
+    words = faults(manifest) or ""
+    assert all(f"{part} is empty" in words for part in ("profiles", "graphs"))
+    assert "head_dim is 0" in words
+    assert "more faults" in words
+
+
+OUTSIDE = [
+    *("/etc/hostname", "../secret", "weights/../../secret", "..", ".", "", "./config.json", "weights//a"),
+    *("weights/", "weights\\a", "a\0b", "a\nb", "manifest.json", "\u202egnp.exe", "CONFIG.json"),
+]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_name_that_is_none_of_a_file_inside_is_refused_before_anything_is_opened(
+    content: dict[str, Any], with_plans: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "secret").write_text("")
+    folder = tmp_path / "artifact"
+    folder.mkdir()
+    record = content["files"]["config.json"]
+    files = content["files"] | {name: record}
+    write(folder, content | {"files": files, "engines": content["engines"] | {"plugin_library": name}})
+    with opened_files() as found, pytest.raises(ArtifactError, match="files: "):
+        open_artifact(folder)
+    assert found == [str(folder / FILE_NAME)]
+
+
+def test_a_manifest_that_was_damaged_is_told_in_a_line(content: dict[str, Any]) -> None:
+    text = text_of(content).replace('"num_layers": 4', '"num_layers": -4')
+    with pytest.raises(ArtifactError, match=r"^here: its content does not match its digest; build or copy"):
+        parse_manifest(text, "here")
+
+
+@pytest.mark.parametrize("text", ["[" * 10**6, '{"a":' * 500 + "1" + "}" * 500, "7" * 10**6, "NaN", "\udfff"])
+def test_json_that_is_none_of_ours_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / FILE_NAME).write_text(text, "utf-8", errors="surrogatepass")
+    with pytest.raises(ArtifactError, match=r"manifest\.json: .*; build the artifact again"):
+        open_artifact(tmp_path)
+
+
+@pytest.mark.fuzz
+@fuzz(60)
+@given(data=st.data())
+def test_any_change_of_a_manifest_is_refused_or_does_no_harm(
+    with_plans: Path, content: dict[str, Any], data: st.DataObject
+) -> None:
+    mutant = data.draw(mutants(content))
+    if isinstance(mutant, dict):
+        assert_harmless(with_plans, mutant)
+
+
+def assert_harmless(folder: Path, mutant: dict[str, Any]) -> None:
+    """Refused without a look outside of the folder; or a model loads, and answers or says why not."""
+    if faults(mutant) is None:
+        answered(lambda: answer(folder, mutant))
