@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from ..profiles.errors import RequestError
+from ..profiles.errors import ArtifactError, RequestError
 from ..profiles.faults import is_count, shown
 from .artifact.manifest import Prompt
 
@@ -53,11 +53,27 @@ def _ids(given: object) -> Ids:
     return given
 
 
+def read_tokenizer(path: Path) -> Tokenizer:
+    """A tokenizer.json.
+
+    Raises:
+        ArtifactError: the file is no tokenizer.
+    """
+    try:
+        return Tokenizer.from_str(path.read_text("utf-8"))  # its own reader takes no path that is not UTF-8
+    except Exception as error:
+        if type(error) not in (Exception, UnicodeDecodeError):  # the library has no type of its own
+            raise
+        raise ArtifactError(
+            f"{path}: it is no tokenizer ({error}); take that of the original model"
+        ) from None
+
+
 class PromptCodec:
     """The tokenizer with the model's template."""
 
     def __init__(self, tokenizer: Path, prompt: Prompt) -> None:
-        self._tokenizer = Tokenizer.from_file(str(tokenizer))
+        self._tokenizer = read_tokenizer(tokenizer)
         self._prompt = prompt
 
     def encode(self, text: str) -> PromptIds:

@@ -108,10 +108,10 @@ def opened_files() -> Iterator[list[str]]:
 
 
 def places(content: Any, *, most: int = 14, place: Place = ()) -> Iterator[Place]:
-    """Every place in JSON; of a list or an object of more than `most` entries, the first two and the last."""
+    """Every place in JSON; of a list of more than `most` entries, the first two and the last."""
     if isinstance(content, dict | list):
         keys: list[Any] = list(content) if isinstance(content, dict) else list(range(len(content)))
-        for key in keys if len(keys) <= most else (*keys[:2], keys[-1]):
+        for key in keys if isinstance(content, dict) or len(keys) <= most else (*keys[:2], keys[-1]):
             yield (*place, key)
             yield from places(content[key], most=most, place=(*place, key))
 

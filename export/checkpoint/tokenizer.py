@@ -7,10 +7,10 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from ...profiles.errors import CheckpointError
+from ...profiles.errors import ArtifactError, CheckpointError
 from ...runtime.artifact.artifact import TOKENIZER
 from ...runtime.artifact.manifest import Prompt
-from ...runtime.prompt import PromptCodec
+from ...runtime.prompt import PromptCodec, read_tokenizer
 from .checkpoint import Checkpoint
 
 
@@ -37,15 +37,17 @@ def _load(checkpoint: Checkpoint) -> Tokenizer | None:
     """The checkpoint's tokenizer, read once a build; None where there is none.
 
     Raises:
-        CheckpointError: the file is no tokenizer. It is checked here, because what tokenizers raises for
-            such a file has no type to catch.
+        CheckpointError: the file is no tokenizer.
     """
     path = tokenizer_file(checkpoint)
     if path is None:
         return None
     if not isinstance(checkpoint.json(path.name).get("model"), dict):
         raise CheckpointError(f"{path}: it describes no tokenizer; save it again with save_pretrained")
-    return Tokenizer.from_str(path.read_text("utf-8"))  # its own reader takes no path that is not UTF-8
+    try:
+        return read_tokenizer(path)
+    except ArtifactError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def token_text(checkpoint: Checkpoint, token: int) -> str | None:
