@@ -18,21 +18,22 @@ class JsonError(FastAdaSPError, ValueError):
     """Text that is no JSON, or JSON that no program of ours writes. The place and the remedy go around it."""
 
 
-def read_json(text: str | bytes, *, foreign: bool = False) -> Any:
+def read_json(text: str | bytes, *, lenient: bool = False) -> Any:
     """What a JSON text holds.
 
     Args:
         text: the JSON; bytes are UTF-8.
-        foreign: other programs write such files, so what Python's own reader takes beyond JSON passes: NaN
-            and infinities, names that stand twice in an object (the last one counts), half surrogate pairs.
+        lenient: what Python's own reader takes beyond JSON passes, because Python wrote the file, or others
+            read it: NaN and infinities, names that stand twice in an object (the last one counts), and half
+            surrogate pairs, as names of files have them that are not UTF-8.
 
     Raises:
         JsonError: no JSON, more than `MAX_DEPTH` levels, a number of more than `MOST_DIGITS` digits; and,
-            unless it is `foreign`, what passes there and numbers that no float holds.
+            unless it is `lenient`, what passes there and numbers that no float holds.
     """
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
-        content = _FOREIGN.decode(text) if foreign else _STRICT.decode(text)
+        content = _LENIENT.decode(text) if lenient else _STRICT.decode(text)
     except UnicodeDecodeError as error:
         raise JsonError(f"is no text: byte {error.start + 1} is not UTF-8") from None
     except json.JSONDecodeError as error:
@@ -41,18 +42,18 @@ def read_json(text: str | bytes, *, foreign: bool = False) -> Any:
         raise JsonError(f"is nested deeper than {MAX_DEPTH} levels") from None
     if _is_deeper(content, MAX_DEPTH):
         raise JsonError(f"is nested deeper than {MAX_DEPTH} levels")
-    if not foreign and (place := next(_half_characters(content), None)) is not None:
+    if not lenient and (place := next(_half_characters(content), None)) is not None:
         raise JsonError(f"{place}holds half of a surrogate pair, which is no character")
     return content
 
 
-def read_object(text: str | bytes, *, foreign: bool = False) -> dict[str, Any]:
+def read_object(text: str | bytes, *, lenient: bool = False) -> dict[str, Any]:
     """As `read_json`, of a text that must hold an object.
 
     Raises:
         JsonError: it holds something else.
     """
-    content = read_json(text, foreign=foreign)
+    content = read_json(text, lenient=lenient)
     if not isinstance(content, dict):
         raise JsonError(f"is {shown(content, 40)}, not an object")
     return content
@@ -95,7 +96,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_FOREIGN = json.JSONDecoder(parse_int=_whole, parse_float=_number)
+_LENIENT = json.JSONDecoder(parse_int=_whole, parse_float=_number)
 _STRICT = json.JSONDecoder(
     parse_int=_whole, parse_float=_finite, parse_constant=_refuse, object_pairs_hook=_unique
 )

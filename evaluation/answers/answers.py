@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ...profiles.codec import from_json
 from ...profiles.errors import AudioError, RequestError
 from ...runtime import EncodedAudio, SpeechLM
 from ...runtime.decoding.options import SearchOptions
@@ -53,13 +54,12 @@ class ClipAnswers:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> ClipAnswers:
-        """What `to_json` gave."""
-        answers = {profile: Answer(**entry) for profile, entry in content["answers"].items()}
-        costs = {
-            profile: Cost(**{**entry, "layer_rows": tuple(entry["layer_rows"])})
-            for profile, entry in content["costs"].items()
-        }
-        return cls(**{**content, "answers": answers, "costs": costs})
+        """What `to_json` gave.
+
+        Raises:
+            RecordError: it is something else.
+        """
+        return from_json(cls, content, whole=True)
 
 
 def answer_clip(model: SpeechLM, clip: Clip, profiles: Sequence[str], search: SearchOptions) -> ClipAnswers:

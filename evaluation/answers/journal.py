@@ -87,7 +87,7 @@ def _answers(path: Path, lines: list[bytes], settings: Mapping[str, Any]) -> dic
     found: dict[str, ClipAnswers] = {}
     for i, line in enumerate(lines, 1):
         try:
-            content = read_object(line)
+            content = read_object(line, lenient=True)  # it may hold names that are not UTF-8
             if i == 1:
                 _check_settings(path, content, settings)
             else:

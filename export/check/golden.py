@@ -123,7 +123,7 @@ def read_golden(folder: Path) -> Golden:
     if missing := [f"{name} is missing" for name in FILES if not (folder / name).is_file()]:
         raise CheckpointError(f"recorded outputs {folder}: {'; '.join(missing)}")
     try:
-        content = read_object((folder / FILES[0]).read_bytes(), foreign=True)
+        content = read_object((folder / FILES[0]).read_bytes(), lenient=True)
         return _golden(content, load_file(folder / FILES[1]))
     except JsonError as error:
         raise CheckpointError(

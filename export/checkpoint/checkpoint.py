@@ -79,7 +79,7 @@ class Checkpoint:
         if not path.is_file():
             raise CheckpointError(f"checkpoint {self.folder}: {name} is missing")
         try:
-            return read_object(path.read_bytes(), foreign=True)
+            return read_object(path.read_bytes(), lenient=True)
         except JsonError as error:
             raise CheckpointError(f"{path}: {error}; copy it again") from None
 

@@ -52,7 +52,7 @@ def _header(file: Path) -> tuple[Any, int]:
     """The header as JSON, and the byte at which data begins."""
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(LENGTH_BYTES), "little")
-        return read_json(stream.read(length), foreign=True), LENGTH_BYTES + length
+        return read_json(stream.read(length), lenient=True), LENGTH_BYTES + length
 
 
 def _offsets(entry: Any) -> tuple[int, int]:

@@ -98,7 +98,7 @@ def _options(
 def _kept(path: Path, settings: object) -> Benchmark | None:
     """The benchmark of an earlier run with the same settings; what cannot be read is measured anew."""
     try:
-        content = read_object(path.read_bytes())
+        content = read_object(path.read_bytes(), lenient=True)
         return from_json(Benchmark, content["benchmark"]) if content["settings"] == settings else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
