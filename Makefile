@@ -8,7 +8,7 @@ TYPING := build/typing/fastadasp
 # glibc gives no memory back between two steps of training: a sixth of the time
 KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=32000000000
 
-.PHONY: demo test check browser bench accuracy train kill-test accept-gpu clean
+.PHONY: demo test check browser bench accuracy train kill-test fuzz accept-gpu clean
 
 demo: $(READY)  ## build the demo model under two profiles, transcribe its clips, print the latency table
 	$(BIN)/python demo/run_demo.py
@@ -46,6 +46,9 @@ synthesisers:
 
 kill-test: $(READY)  ## kill commands at random moments and at every rename and removal: docs/reliability.md
 	$(BIN)/python bench/kill_test.py --kills 200 -o bench/results/kill_test.json
+
+fuzz: $(READY)  ## the tests that try any input, with many examples each (FUZZ_EXAMPLES): docs/reliability.md
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-1000} $(BIN)/python -m pytest -m fuzz
 
 accept-gpu: $(READY)  ## on a GPU: build engines for it, compare them with the reference, measure the latency table
 	$(BIN)/python bench/accept_gpu.py -o bench/results/accept_gpu.json

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from fastadasp.evaluation.clips.read import read_clips
 from fastadasp.evaluation.options import EvalOptions
 from fastadasp.profiles import load_profile, parse_profile
-from fastadasp.profiles.errors import ArtifactError, AudioError, ClipsError, FastAdaSPError, RequestError
+from fastadasp.profiles.errors import ArtifactError, AudioError, ClipsError, RequestError
 from fastadasp.runtime import PromptIds, SearchOptions, SpeechLM
+from fastadasp.runtime.audio.read import load_audio
+from fuzzing import answered
+from fuzzing import fuzz as many
 
 SOUND = np.full(8000, 0.1, np.float32)
 HALF = "caf\udce9"  # as Python gives bytes of a command line that are not UTF-8
@@ -51,28 +52,13 @@ junk = st.recursive(
     ),
     max_leaves=4,
 )
-fuzz = settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "60")),
-    deadline=None,
-    derandomize="FUZZ_EXAMPLES" not in os.environ,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+fuzz = many(60)
+pytestmark = pytest.mark.fuzz
 
 
 @pytest.fixture(scope="module")
 def model(tiny_artifact: Path) -> SpeechLM:
     return SpeechLM.load(tiny_artifact, threads=1)
-
-
-def answered(call: Callable[[], object]) -> object:
-    """The answer, or the error of the project, which must be a builtin one, too, and have words."""
-    try:
-        return call()
-    except FastAdaSPError as error:
-        found = error
-    assert isinstance(found, ValueError | OSError | ImportError | RuntimeError)
-    assert str(found).encode("utf-8", "strict")
-    return found
 
 
 def mostly(*usual: object) -> st.SearchStrategy[Any]:
@@ -153,6 +139,33 @@ def test_read_clips(demo_manifest: Path, source: Any, real: bool, **arguments: A
             prompt=arguments["prompt"],
         )
     )
+
+
+@fuzz
+@given(audio=mostly(SOUND, (SOUND, 8000)), rate=mostly(16000), source_rate=mostly(None, 16000))
+def test_load_audio(audio: Any, rate: Any, source_rate: Any) -> None:
+    answered(lambda: load_audio(audio, rate, source_rate=source_rate))
+
+
+@fuzz
+@given(options=st.dictionaries(st.sampled_from([*SearchOptions.__dataclass_fields__]), junk, max_size=3))
+def test_records_of_a_search(options: dict[str, Any]) -> None:
+    answered(lambda: SearchOptions(**options))
+
+
+@fuzz
+@given(before=junk, after=junk)
+def test_records_of_a_prompt(before: Any, after: Any) -> None:
+    answered(lambda: PromptIds(before, after))
+
+
+@fuzz
+@given(audio=mostly(SOUND), prompt=mostly("hello"), search=mostly(SearchOptions(max_new_tokens=2)))
+def test_a_request_with_encoded_audio(model: SpeechLM, audio: Any, prompt: Any, search: Any) -> None:
+    def whole() -> object:
+        return model.generate(model.encode(audio), prompt, search=search)
+
+    answered(whole)
 
 
 @fuzz

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...profiles.errors import CheckpointError
+from ...profiles.faults import at, shown
 from ...profiles.json_text import JsonError, read_object
 from ...runtime.artifact.manifest import FILE_NAME as MANIFEST
 from .header import read_offsets
@@ -170,9 +171,13 @@ class Checkpoint:
     def _shard(self, name: object) -> Path:
         path = self.folder / str(name)
         if path.parent != self.folder:
-            raise CheckpointError(f"checkpoint {self.folder}: shard {name!r} lies outside the folder")
-        if not path.is_file():
-            raise CheckpointError(f"checkpoint {self.folder}: shard {name} is missing")
+            raise CheckpointError(f"checkpoint {self.folder}: shard {shown(name)} lies outside the folder")
+        try:
+            is_there = path.is_file()
+        except OSError:  # a name that is too long
+            is_there = False
+        if not is_there:
+            raise CheckpointError(f"checkpoint {self.folder}: shard {at('', str(name))} is missing")
         return path
 
 

@@ -40,6 +40,7 @@ LARGEST_DIMS = {
 LARGEST_POSITIONS = 2**24
 LARGEST = 2**31 - 1  # of sizes that have no limit of their own
 LARGEST_FILE = 2**60  # bytes
+LONGEST_NAME, LONGEST_PATH = 255, 1000  # of a file: bytes that every system takes
 MOST_AXES = 8  # of a tensor
 
 
@@ -185,6 +186,7 @@ def _names_faults(files: Mapping[str, FileRecord]) -> Iterator[str]:
 def _is_inside(name: str) -> bool:
     path = PurePosixPath(name)
     is_plain = name.isprintable() and "\\" not in name and str(path) == name
+    is_plain &= all(len(part.encode()) <= LONGEST_NAME for part in path.parts) and len(name) <= LONGEST_PATH
     return is_plain and not path.is_absolute() and not {"..", "."} & {*path.parts, name} and name != FILE_NAME
 
 

@@ -17,6 +17,7 @@ from fastadasp.evaluation.results.figures import Difference, Estimate, Measured
 from fastadasp.profiles.codec import RecordError, from_json, to_json
 from fastadasp.profiles.faults import MOST_FAULTS
 from fastadasp.runtime.decoding.options import SearchOptions
+from fuzzing import fuzz
 
 NUMBERS = st.floats(-1e6, 1e6)
 ENDS = st.one_of(st.just((None, None)), st.tuples(NUMBERS, NUMBERS).map(sorted).map(tuple))
@@ -165,6 +166,8 @@ def test_a_field_that_is_unknown_is_ignored_or_refused_by_its_place():
     assert caught.value.faults == ("pair[0].cube is unknown", "more is unknown")
 
 
+@pytest.mark.fuzz
+@fuzz(100)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(),

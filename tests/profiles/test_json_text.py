@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastadasp.profiles.json_text import MAX_DEPTH, MOST_DIGITS, JsonError, read_json, read_object
+from fuzzing import fuzz
 
 ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -86,6 +87,8 @@ def test_many_names_that_stand_twice_are_found_soon() -> None:
     assert fault(text) == "has '0' twice in one object"
 
 
+@pytest.mark.fuzz
+@fuzz(100)
 @given(text=st.binary() | st.text() | ANY.map(json.dumps), lenient=st.booleans())
 def test_whatever_stands_there_is_read_or_refused_in_plain_words(text: str | bytes, lenient: bool) -> None:
     with suppress(JsonError):

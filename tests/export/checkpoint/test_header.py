@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 
 from fastadasp.export.checkpoint.checkpoint import read_header
 from fastadasp.profiles.errors import CheckpointError
+from fuzzing import fuzz
 
 WHOLE = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 SECOND = {"dtype": "F16", "shape": [2, 2], "data_offsets": [8, 16]}
@@ -118,7 +119,8 @@ def valid_headers(draw: st.DrawFn) -> dict[str, Any]:
     return header
 
 
-@settings(max_examples=300, deadline=None)
+@pytest.mark.fuzz
+@fuzz(300)
 @given(
     header=st.one_of(headers, valid_headers()),
     size=st.integers(0, 64),

@@ -336,6 +336,7 @@ def test_all_faults_are_told_at_once_up_to_a_few(content: dict[str, Any]) -> Non
 OUTSIDE = [
     *("/etc/hostname", "../secret", "weights/../../secret", "..", ".", "", "./config.json", "weights//a"),
     *("weights/", "weights\\a", "a\0b", "a\nb", "manifest.json", "\u202egnp.exe", "CONFIG.json"),
+    *("a" * 256, "ä" * 128, "a/" * 500 + "a"),
 ]
 
 

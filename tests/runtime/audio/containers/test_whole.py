@@ -45,6 +45,7 @@ WITHOUT_LENGTH = {
     *("lame_no_tag.mp3", "lame_vbr_no_tag.mp3", "ffmpeg_vbr_no_tag.mp3", "sox.mp3", "layer2.mp2"),
     *("aac.aac", "amr.amr", "browser.webm", "fragments.mp4"),
 }
+pytestmark = pytest.mark.fuzz
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "40"))
 many = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
