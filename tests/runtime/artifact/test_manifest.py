@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_tensorrt import with_engines
+from fastadasp.profiles.codec import to_json
 from fastadasp.profiles.errors import ArtifactError
 from fastadasp.profiles.faults import few
 from fastadasp.runtime import SpeechLM
-from fastadasp.runtime.artifact.artifact import open_artifact
+from fastadasp.runtime.artifact.artifact import open_artifact, record_of
 from fastadasp.runtime.artifact.faults import manifest_faults
 from fastadasp.runtime.artifact.manifest import FILE_NAME, MANIFEST_FORMAT, parse_manifest
 from fastadasp.runtime.tables.artifact import artifact_sections
@@ -296,6 +297,47 @@ def test_what_cannot_be_is_named_with_its_place(
     assert words.startswith(f"{tmp_path / FILE_NAME}: ")
     assert fault in words
     assert words.endswith("build the artifact again")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "fault"),
+    [
+        (
+            ("decoder", "dims", "hidden_size"),
+            32,
+            "encoder.onnx: its tensors are not those of the manifest: aud",
+        ),
+        (
+            ("decoder", "dims", "head_dim"),
+            8,
+            "decode.onnx: its tensors are not those of the manifest: prefix_k",
+        ),
+        (("front_end", "log_mel", "num_mel_bins"), 80, "mel is [128, 'frames'] in it and [80, 'frames'] in"),
+        (
+            ("front_end", "eos_rows"),
+            1,
+            "rows came of a window of 25, where the front end of the manifest says",
+        ),
+    ],
+)
+def test_what_graphs_alone_know_is_compared_with_them(
+    content: dict[str, Any], with_plans: Path, tmp_path: Path, place: Place, value: Any, fault: str
+) -> None:
+    folder = Path(shutil.copytree(with_plans, tmp_path / "artifact"))
+    with pytest.raises(ArtifactError) as caught:
+        answer(folder, changed(content, place, set_to(value)))
+    assert fault in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["{}", '{"model": {"type": "none"}}', "[" * 9999, "\xff"])
+def test_a_tokenizer_that_is_none_is_named(
+    content: dict[str, Any], with_plans: Path, tmp_path: Path, text: str
+) -> None:
+    folder = Path(shutil.copytree(with_plans, tmp_path / "artifact"))
+    (folder / "tokenizer.json").write_text(text, "latin-1")
+    record = to_json(record_of(folder / "tokenizer.json"))
+    with pytest.raises(ArtifactError, match=r"tokenizer\.json: it is no tokenizer"):
+        answer(folder, changed(content, ("files", "tokenizer.json"), set_to(record)))
 
 
 TENSOR = ("weights", "fp32", "encoder", "audio_tower.conv1.bias")
