@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .audio.encoder import EncodedAudio
     from .decoding.options import SearchOptions
-    from .prompt import PromptIds
+    from .prompt import PromptIds, RawPrompt
     from .results import GenerationResult, TextHypothesis
     from .speech_lm import SpeechLM
     from .stream import Stream
@@ -15,6 +15,7 @@ __all__ = [
     "EncodedAudio",
     "GenerationResult",
     "PromptIds",
+    "RawPrompt",
     "SearchOptions",
     "SpeechLM",
     "Stream",
@@ -23,7 +24,7 @@ __all__ = [
 _MODULES = {
     "EncodedAudio": "audio.encoder",
     "SearchOptions": "decoding.options",
-    "PromptIds": "prompt",
+    **dict.fromkeys(("PromptIds", "RawPrompt"), "prompt"),
     **dict.fromkeys(("GenerationResult", "TextHypothesis"), "results"),
     "SpeechLM": "speech_lm",
     "Stream": "stream",

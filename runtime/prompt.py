@@ -11,8 +11,8 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from ..profiles.errors import ArtifactError, RequestError
-from ..profiles.faults import is_count, shown
-from .artifact.manifest import Prompt
+from ..profiles.faults import is_count, shown, text_fault
+from .artifact.prompt import AUDIO, PROMPT, SYSTEM, AudioPlace, Prompt, filled
 
 Ids = npt.NDArray[np.int64]
 LARGEST_ID = np.iinfo(np.int64).max
@@ -30,9 +30,12 @@ class PromptIds:
 
     before: Ids  # (text_before,)
     after: Ids  # (text_after,), at least one
+    adapter: Ids | None = (
+        None  # (adapter,): of the prompt alone, where the model has a graph that reads it so
+    )
 
     def __post_init__(self) -> None:
-        for name in ("before", "after"):
+        for name in ("before", "after", *(["adapter"] if self.adapter is not None else ())):
             object.__setattr__(self, name, _ids(getattr(self, name)))
         if not len(self.after):
             raise RequestError("prompt ids: none follows the audio; the answer starts after a text row")
@@ -69,34 +72,100 @@ def read_tokenizer(path: Path) -> Tokenizer:
         ) from None
 
 
+@dataclass(frozen=True)
+class RawPrompt:
+    """A text that is taken whole: no template is put around it, and it names the place of the audio itself.
+
+    Raises:
+        RequestError: it is no text.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if faults := list(text_fault("prompt", self.text)):
+            raise RequestError("; ".join(faults))
+
+
 class PromptCodec:
-    """The tokenizer with the model's template."""
+    """The tokenizer with the model's templates."""
 
     def __init__(self, tokenizer: Path, prompt: Prompt) -> None:
         self._tokenizer = read_tokenizer(tokenizer)
         self._prompt = prompt
 
-    def encode(self, text: str) -> PromptIds:
-        """Put the text into the template, or take it whole where it names the place of the audio itself.
+    def encode(self, prompt: str | RawPrompt | None = None, system: str | None = None) -> PromptIds:
+        """Put a text into the template, or take it whole where it names the place of the audio itself.
+
+        Args:
+            prompt: text of the request; None takes the artifact's default, or else an empty one.
+            system: text for the template's place of that name.
 
         Raises:
-            RequestError: the audio is named twice, or nothing follows it.
+            RequestError: the audio is named twice, nothing follows it, or there is no place for `system`.
         """
-        audio = self._prompt.audio_token
-        whole = text if audio in text else self._prompt.template.replace("{prompt}", text)
-        if whole.count(audio) != 1:
-            raise RequestError(
-                f"prompt {shown(text)}: {audio} stands {whole.count(audio)} times; one audio is read"
-            )
+        if prompt is None:
+            prompt = self._prompt.default_prompt or ""
+        if isinstance(prompt, RawPrompt) or _names(self._prompt.audio_place, prompt):
+            text = prompt if isinstance(prompt, str) else prompt.text
+            return self._ids(text, *self._whole(text, system))
+        template = self._template(system)
         before, after = (
-            np.array(self._tokenizer.encode(part, add_special_tokens=False).ids, np.int64)
-            for part in whole.split(audio)
+            filled(part, {PROMPT: prompt, SYSTEM: system or ""}) for part in template.split(AUDIO)
         )
-        if not len(after):
+        return self._ids(prompt, before, after)
+
+    def _template(self, system: str | None) -> str:
+        if system is None:
+            return self._prompt.template
+        if self._prompt.system_template is None:
             raise RequestError(
-                f"prompt {shown(text)}: nothing follows {audio}; the answer starts after a text row"
+                f"system {shown(system)}: the template of this model has no place for it; leave it out, or "
+                "write the whole prompt yourself (--raw-prompt, RawPrompt)"
             )
-        return PromptIds(before, after)
+        if not system:
+            raise RequestError("system is empty: give a text, or leave it out to get the model's own")
+        if _names(self._prompt.audio_place, system):
+            raise RequestError(f"system {shown(system)}: it names the place of the audio; the prompt has it")
+        return self._prompt.system_template
+
+    def _whole(self, text: str, system: str | None) -> tuple[str, str]:
+        """What stands before the audio in a text that is taken whole, and what stands after it."""
+        place = self._prompt.audio_place
+        if place is None:
+            raise RequestError(
+                f"prompt {shown(text)}: this model takes no text whole; give the prompt alone, or PromptIds"
+            )
+        if system is not None:
+            raise RequestError(
+                f"prompt {shown(text)}: it is taken whole, so there is no place for system {shown(system)}; "
+                "write that into the prompt"
+            )
+        for mark in (place.begin, *([place.end] if place.end else ())):
+            if (count := text.count(mark)) != 1:
+                raise RequestError(f"prompt {shown(text)}: {mark} stands {count} times; one audio is read")
+        before, rest = text.split(place.begin)
+        if place.end and place.end not in rest:
+            raise RequestError(f"prompt {shown(text)}: {place.end} stands before {place.begin}; swap them")
+        return before, rest.split(place.end)[1] if place.end else rest
+
+    def _ids(self, prompt: str, before: str, after: str) -> PromptIds:
+        mine = self._prompt
+        first, last = [*mine.first_ids, *self._tokens(before)], self._tokens(after)
+        if not last:
+            place = mine.audio_place.example if mine.audio_place else "the audio"
+            raise RequestError(
+                f"prompt {shown(prompt)}: nothing follows {place}; the answer starts after a text row"
+            )
+        if mine.first_id_after_audio is not None:
+            last[0] = mine.first_id_after_audio
+        adapter = None
+        if mine.adapter_template is not None:
+            adapter = np.array(self._tokens(filled(mine.adapter_template, {PROMPT: prompt})), np.int64)
+        return PromptIds(np.array(first, np.int64), np.array(last, np.int64), adapter)
+
+    def _tokens(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of generated tokens, special tokens left out."""
@@ -115,3 +184,8 @@ class PromptCodec:
             shown = text
         if text != shown:
             yield text[len(shown) :]
+
+
+def _names(place: AudioPlace | None, text: str) -> bool:
+    """Whether a text names the place of the audio."""
+    return place is not None and any(mark in text for mark in (place.begin, place.end) if mark)

@@ -33,7 +33,7 @@ from .limits import (
     check_room,
     length_limit,
 )
-from .prompt import PromptCodec, PromptIds
+from .prompt import PromptCodec, PromptIds, RawPrompt
 from .request import Request
 from .results import GenerationResult, TextHypothesis
 from .runtime_options import DEFAULT_BACKEND, BackendKeywords, RuntimeOptions, runtime_options
@@ -155,8 +155,9 @@ class SpeechLM(Uncopied):
     def generate(
         self,
         audio: Source | EncodedAudio,
-        prompt: str | PromptIds = "",
+        prompt: str | RawPrompt | PromptIds | None = None,
         *,
+        system: str | None = None,
         profile: str | None = None,
         source_rate: int | None = None,
         search: SearchOptions | None = None,
@@ -168,7 +169,9 @@ class SpeechLM(Uncopied):
             audio: a path, bytes, a binary stream, samples (an array, list or tensor, or (samples, rate)), or
                 what `encode` made of one. Then the latency begins after the encoder: its stages up to there
                 are 0.
-            prompt: text for the model's template, text that names the place of the audio itself, or ids.
+            prompt: text for the model's template, text that names the place of the audio itself, or ids. None
+                takes the artifact's default, or else no text.
+            system: text for the place of that name in the model's template, instead of its own.
             profile: a profile of the artifact, if not the default.
             source_rate: Hz of samples that come without a rate, if not the model's.
             search: how to search; without `eos_token_ids` the end tokens are the model's.
@@ -176,19 +179,21 @@ class SpeechLM(Uncopied):
 
         Raises:
             AudioError: audio that is missing, corrupt, too short or too long.
-            RequestError: options out of range, unknown profile, audio that another model has encoded.
+            RequestError: options out of range, unknown profile, audio that another model has encoded, or a
+                prompt that the model cannot take.
             EngineError: a graph or an engine fails, mostly for want of memory.
         """
         watch, search = Stopwatch(), self.search_options(search, **options)
-        request = self._begin(audio, prompt, profile, source_rate, search, watch)
+        request = self._begin(audio, self._encode(prompt, system), profile, source_rate, search, watch)
         request.run()
         return self._result(request)
 
     def stream(
         self,
         audio: Source | EncodedAudio,
-        prompt: str | PromptIds = "",
+        prompt: str | RawPrompt | PromptIds | None = None,
         *,
+        system: str | None = None,
         profile: str | None = None,
         source_rate: int | None = None,
         search: SearchOptions | None = None,
@@ -206,7 +211,7 @@ class SpeechLM(Uncopied):
             )
         if self._codec is None:
             raise RequestError(f"{self._place}: it has no tokenizer, so there is no text to stream")
-        request = self._begin(audio, prompt, profile, source_rate, search, watch)
+        request = self._begin(audio, self._encode(prompt, system), profile, source_rate, search, watch)
         return Stream(self._pieces(self._codec, request))
 
     def search_options(self, search: SearchOptions | None = None, **options: Any) -> SearchOptions:
@@ -221,7 +226,7 @@ class SpeechLM(Uncopied):
             )
         known = SearchOptions.__dataclass_fields__
         if unknown := [name for name in options if name not in known]:
-            names = ", ".join((*known, "search", "profile", "source_rate"))
+            names = ", ".join((*known, "search", "system", "profile", "source_rate"))
             raise RequestError(f"option {', '.join(unknown)} is unknown; known: {names}")
         if search is not None and not isinstance(search, SearchOptions):
             raise RequestError(f"search is {shown(search)}: give a record of SearchOptions")
@@ -269,7 +274,7 @@ class SpeechLM(Uncopied):
     def _begin(
         self,
         source: Source | EncodedAudio,
-        prompt: str | PromptIds,
+        ids: PromptIds,
         profile: str | None,
         source_rate: int | None,
         search: SearchOptions,
@@ -277,7 +282,6 @@ class SpeechLM(Uncopied):
     ) -> Request:
         """Check a request, encode its audio, and set up the search for its answer."""
         sessions, name = self._sessions, self._chosen_profile(profile)
-        ids = self._encode(prompt)
         check_ids(self.manifest, ids, name)
         check_room(self.manifest, ids, search.max_new_tokens)
         limit = length_limit(self.manifest, ids, search.max_new_tokens)
@@ -318,15 +322,23 @@ class SpeechLM(Uncopied):
         audio_ids = self.manifest.prompt.audio_token_ids if self.manifest.prompt else ()
         return (*ids.before.tolist(), *audio_ids, *ids.after.tolist())
 
-    def _encode(self, prompt: str | PromptIds) -> PromptIds:
-        if isinstance(prompt, PromptIds):
-            return prompt
-        if faults := list(text_fault("prompt", prompt)):
+    def _encode(self, prompt: str | RawPrompt | PromptIds | None, system: str | None) -> PromptIds:
+        given = {
+            name: text
+            for name, text in (("prompt", prompt), ("system", system))
+            if not (text is None or isinstance(text, RawPrompt | PromptIds))
+        }
+        if faults := [fault for name, text in given.items() for fault in text_fault(name, text)]:
             raise RequestError("; ".join(faults))
+        if isinstance(prompt, PromptIds):
+            if system is not None:
+                raise RequestError(f"system {shown(system)}: token ids are taken as they are; leave it out")
+            return prompt
         if self._codec is None:
             raise RequestError(f"{self._place}: it has no tokenizer; give the prompt as PromptIds")
-        check_characters(self.manifest, prompt)
-        return self._codec.encode(prompt)
+        for text in (prompt.text if isinstance(prompt, RawPrompt) else prompt, system):
+            check_characters(self.manifest, text or "")
+        return self._codec.encode(prompt, system)
 
     def _pieces(self, codec: PromptCodec, request: Request) -> Generator[str, None, GenerationResult]:
         yield from codec.stream(request.tokens())

@@ -17,14 +17,14 @@ from fastadasp.evaluation.clips.read import read_clips
 from fastadasp.evaluation.options import EvalOptions
 from fastadasp.profiles import load_profile, parse_profile
 from fastadasp.profiles.errors import ArtifactError, AudioError, ClipsError, RequestError
-from fastadasp.runtime import PromptIds, SearchOptions, SpeechLM
+from fastadasp.runtime import PromptIds, RawPrompt, SearchOptions, SpeechLM
 from fastadasp.runtime.audio.read import load_audio
 from fuzzing import answered
 from fuzzing import fuzz as many
 
 SOUND = np.full(8000, 0.1, np.float32)
 HALF = "caf\udce9"  # as Python gives bytes of a command line that are not UTF-8
-FOREIGN = (None, b"hello", 3, 1.5, True, ["hello"], ...)
+FOREIGN = (b"hello", 3, 1.5, True, ["hello"], ...)
 
 scalars = st.one_of(
     *(
@@ -87,7 +87,8 @@ def test_load_of_anything(artifact: Any) -> None:
 @given(
     method=st.sampled_from(["generate", "stream"]),
     audio=mostly(SOUND, (SOUND, 16000)),
-    prompt=mostly("hello"),
+    prompt=mostly("hello", None, RawPrompt("a<|AUDIO|>b")),
+    system=mostly(None),
     profile=mostly(None, "full"),
     source_rate=mostly(None, 16000),
 )

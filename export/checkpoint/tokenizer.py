@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from ...profiles.errors import ArtifactError, CheckpointError
 from ...runtime.artifact.artifact import TOKENIZER
-from ...runtime.artifact.manifest import Prompt
+from ...runtime.artifact.prompt import Prompt
 from ...runtime.prompt import PromptCodec, read_tokenizer
 from .checkpoint import Checkpoint
 

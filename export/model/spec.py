@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...profiles.flops import DecoderDims
-from ...runtime.artifact.manifest import Prompt
+from ...runtime.artifact.prompt import Prompt
 from ...runtime.audio.front_end import FrontEnd
 from ..checkpoint.checkpoint import Tensor
 

@@ -18,7 +18,8 @@ from ...profiles.faults import at, count_fault, shown
 from ...profiles.flops import ResolvedProfile
 from ...profiles.schedule import layer_ratios
 from .engines import DECODE, ENCODER, EngineRecord, Engines, Shape, prefill_engine
-from .manifest import FILE_NAME, FileRecord, Graphs, Manifest, Prompt, WeightPlace, Weights
+from .manifest import FILE_NAME, FileRecord, Graphs, Manifest, WeightPlace, Weights
+from .prompt import Prompt
 
 ITEM_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 """Precision -> bytes of one number."""
@@ -26,7 +27,6 @@ ITEM_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 HEADER_BYTES = 8  # of a weight file, at least
 ORIGINS = ("linked", "copied", "converted")
 PRODUCTS = ("tensorrt_rtx", "tensorrt")
-PLACE = "{prompt}"  # of the text of a request in a template
 HASH = re.compile("[0-9a-f]{64}")
 LARGEST_DIMS = {
     "num_layers": 1000,
@@ -89,13 +89,12 @@ def _ids_faults(place: str, ids: Iterable[int], vocab_size: int) -> Iterator[str
 
 
 def _prompt_faults(prompt: Prompt, vocab_size: int) -> Iterator[str]:
-    if not prompt.audio_token:
-        yield "prompt.audio_token is empty"
-        return
-    for part in (PLACE, prompt.audio_token):
-        if (times := prompt.template.count(part)) != 1:
-            yield f"prompt.template {shown(prompt.template)}: {shown(part)} stands {times} times, not once"
-    yield from _ids_faults("prompt.audio_token_ids", prompt.audio_token_ids, vocab_size)
+    """What the record cannot know by itself."""
+    first_after = prompt.first_id_after_audio
+    for name in ("audio_token_ids", "first_ids"):
+        yield from _ids_faults(f"prompt.{name}", getattr(prompt, name), vocab_size)
+    if first_after is not None:
+        yield from _ids_faults("prompt.first_id_after_audio", (first_after,), vocab_size)
 
 
 def _profile_faults(place: str, name: str, resolved: ResolvedProfile, num_layers: int) -> Iterator[str]:

@@ -15,18 +15,10 @@ from ...profiles.flops import DecoderDims, ResolvedProfile
 from ...profiles.json_text import JsonError, read_object
 from ..audio.front_end import FrontEnd
 from .engines import Engines
+from .prompt import Prompt
 
 MANIFEST_FORMAT = 5
 FILE_NAME = "manifest.json"
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """How text and audio become token ids: `{prompt}` in the template is the text of the request."""
-
-    template: str
-    audio_token: str  # the text that marks the place of the audio
-    audio_token_ids: tuple[int, ...]  # the ids that stand for the audio, as repetition penalties see them
 
 
 @dataclass(frozen=True)

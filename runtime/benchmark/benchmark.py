@@ -205,10 +205,10 @@ def _clip(model: SpeechLM, options: BenchmarkOptions) -> Array:
     return (NOISE_LEVEL * noise).astype(np.float32)
 
 
-def _prompt(model: SpeechLM, options: BenchmarkOptions) -> str | PromptIds:
+def _prompt(model: SpeechLM, options: BenchmarkOptions) -> str | PromptIds | None:
     if options.prompt is None and model.artifact.tokenizer is None:
         return PromptIds(np.zeros(1, np.int64), np.zeros(NUM_PROMPT_IDS - 1, np.int64))
-    return options.prompt or ""
+    return options.prompt
 
 
 def _protocol(options: BenchmarkOptions, profiles: Sequence[str], memory: PeakMemory) -> BenchmarkProtocol:

@@ -203,7 +203,7 @@ def test_the_audio_token_goes_by_two_names(stored):
     config = json.loads((stored / "config.json").read_text())
     token = config.pop("audio_token_index")
     (stored / "config.json").write_text(json.dumps(config | {"audio_token_id": token}))
-    assert load_model(Checkpoint(stored)).prompt.audio_token == "<|AUDIO|>"
+    assert load_model(Checkpoint(stored)).prompt.audio_place.begin == "<|AUDIO|>"
     configure(stored, audio_token_index=token + 1)
     with pytest.raises(CheckpointError, match="audio_token_index is 4, audio_token_id 3: they must be equal"):
         load_model(Checkpoint(stored))
@@ -380,4 +380,4 @@ def test_the_checkpoint_of_these_tests_leaves_nothing_unused(checkpoint):
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux")
 def test_a_folder_whose_name_is_not_utf_8_is_read(stored, tmp_path):
     folder = stored.rename(tmp_path / os.fsdecode(b"checkpoint-\xff"))
-    assert load_model(Checkpoint(folder)).prompt.audio_token == "<|AUDIO|>"
+    assert load_model(Checkpoint(folder)).prompt.audio_place.begin == "<|AUDIO|>"

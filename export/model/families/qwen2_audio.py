@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ....profiles.errors import CheckpointError
 from ....profiles.flops import DecoderDims
-from ....runtime.artifact.manifest import Prompt
+from ....runtime.artifact.prompt import AudioPlace, Prompt
 from ....runtime.audio.front_end import FrontEnd
 from ...checkpoint.checkpoint import CONFIG, Checkpoint
 from ...checkpoint.contents import unused_tensors
@@ -195,7 +195,8 @@ def _prompt(checkpoint: Checkpoint, audio_token_id: int, processor: Settings) ->
         token_id(checkpoint, part, PROCESSOR if given[name] else CONFIG)
     settings = checkpoint.optional_json(TOKENIZER_SETTINGS)
     bos = _content(f"{checkpoint.folder / TOKENIZER_SETTINGS}", settings.get("bos_token")) or ""
-    return Prompt(bos + "".join(parts) + "{prompt}", audio_token, (audio_token_id,))
+    template = bos + parts[0] + "{audio}" + parts[2] + "{prompt}"
+    return Prompt(template, AudioPlace(audio_token), (audio_token_id,))
 
 
 def _content(place: str, token: object) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ....profiles.errors import CheckpointError
 from ....profiles.flops import DecoderDims
-from ....runtime.artifact.manifest import Prompt
+from ....runtime.artifact.prompt import AudioPlace, Prompt
 from ....runtime.audio.front_end import FrontEnd
 from ....runtime.audio.log_mel import LogMelConfig
 from ...checkpoint.checkpoint import CONFIG, Checkpoint
@@ -21,7 +21,7 @@ from .settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults, searc
 from .whisper import Names, Sizes, read_encoder
 
 END_OF_TEXT = 151643  # the base model's end of sequence, where no generation config names another
-AUDIO_PLACE = "<audio></audio>"
+AUDIO_PLACE = AudioPlace("<audio>", "</audio>")  # with the name of a file between them in official prompts
 ROWS_PER_TOKEN = 2  # of the encoder: its average pooling
 ROWS_PER_SECOND = 50  # of the encoder, before its average pooling
 PAD_TOKEN_ID = 151851  # stands for the audio frames in the original token sequence
@@ -109,7 +109,7 @@ def _prompt(checkpoint: Checkpoint, audio: dict[str, Any]) -> Prompt | None:
         raise CheckpointError(
             f"{checkpoint.folder}/tokenizer.json: <audio> is {start}, config.json says {wanted}"
         )
-    return Prompt(AUDIO_PLACE + "{prompt}", AUDIO_PLACE, (start, PAD_TOKEN_ID, start + 1))
+    return Prompt("{audio}{prompt}", AUDIO_PLACE, (start, PAD_TOKEN_ID, start + 1))
 
 
 def _encoder_sizes(audio: Settings, output_size: int) -> Sizes:
