@@ -47,14 +47,14 @@ def main() -> None:
     transcribe_long(model)
     measure(model)
     console.print("\nTry it on a clip of your own:")
-    console.print(f"  .venv/bin/fastadasp-export run {artifact} demo/clips/dates-01.flac --prompt '{PROMPT}'")
+    console.print(f"  .venv/bin/fastadasp-export run {artifact} demo/clips/dates-01.flac")
 
 
 def build_demo(artifact: Path) -> None:
     """One artifact with both profiles."""
     begin = time.perf_counter()
     profiles = tuple(load_profile(name) for name in PROFILES)
-    options = BuildOptions(profiles, force=True, engines=EngineOptions())
+    options = BuildOptions(profiles, force=True, engines=EngineOptions(), prompt=PROMPT)
     with console.status("build") as status:
         manifest = build(HERE / "model", artifact, options, report=status.update)
     size = sum(record.size for record in manifest.files.values())

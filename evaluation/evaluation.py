@@ -55,6 +55,7 @@ class Answered:
     artifact: Artifact
     profiles: tuple[str, ...]  # in the order asked for
     clips_digest: str
+    options: EvalOptions  # with all that the search leaves out
     environment: Environment
     answers: tuple[ClipAnswers, ...]  # of all clips, in their order
 
@@ -133,7 +134,7 @@ def evaluate(
         found.artifact.identity(),
         clips,
         found.clips_digest,
-        options,
+        found.options,
         found.environment,
         found.answers,
         scores,
@@ -142,8 +143,8 @@ def evaluate(
 
 def answer(run: Run, progress: Progress = lambda *_: None) -> Answered:
     """The first half of `evaluate`: answer the clips. Errors are the same."""
-    clips, options = run.clips, run.options
     opened = open_artifact(run.artifact, full=run.verify)
+    clips, options = run.clips, run.options.resolved(opened.manifest.generation)
     profiles = _profiles(opened, options)
     _load_metrics(clips, options)
     begun, digest = _environment(options), clips.digest()
@@ -159,7 +160,7 @@ def answer(run: Run, progress: Progress = lambda *_: None) -> Answered:
             answers[found.clip_id] = found
             progress(STEP, len(answers), len(clips.clips))
     in_order = tuple(answers[clip.id] for clip in clips.clips)
-    return Answered(opened, profiles, digest, begun, in_order)
+    return Answered(opened, profiles, digest, options, begun, in_order)
 
 
 def _profiles(artifact: Artifact, options: EvalOptions) -> tuple[str, ...]:

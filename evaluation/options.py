@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..profiles.errors import RequestError
 from ..profiles.faults import count_faults, names_fault, shown
 from ..runtime.backend_options import MOST_THREADS
-from ..runtime.decoding.options import SearchOptions
+from ..runtime.decoding.options import NOTHING_GIVEN, SearchOptions
 from ..runtime.runtime_options import RuntimeOptions
 from .metrics.normalizers import NORMALIZERS
 from .metrics.tasks import TASKS
 
-DEFAULT_SEARCH, DEFAULT_RUNTIME = SearchOptions(), RuntimeOptions()
+DEFAULT_RUNTIME = RuntimeOptions()
 _LEAST = {"resamples": 1, "seed": 0, "workers": 1}
 _MOST = {"resamples": 10**6, "workers": MOST_THREADS}  # each worker has threads of its own
 
@@ -31,7 +31,7 @@ class EvalOptions:
     """How clips are answered and measured. Raises RequestError with every fault."""
 
     profiles: tuple[str, ...] = ()  # of the artifact, all if empty; the others are compared with the first
-    search: SearchOptions = DEFAULT_SEARCH  # end tokens are the model's unless they are given
+    search: SearchOptions = NOTHING_GIVEN  # what is left out is as the artifact has it
     runtime: RuntimeOptions = DEFAULT_RUNTIME  # without threads, the workers share the cores
     normalizer: str | None = None  # one of `NORMALIZERS`; that of the task if None
     resamples: int = Bootstrap.resamples
@@ -46,6 +46,10 @@ class EvalOptions:
     def normalizer_for(self, task: str) -> str:
         """The name of the normaliser that the texts of a task go through."""
         return self.normalizer or TASKS[task].normalizer
+
+    def resolved(self, generation: SearchOptions) -> EvalOptions:
+        """These options for an artifact, which decides with `generation` what the search leaves out."""
+        return replace(self, search=self.search.resolved(generation))
 
     def __post_init__(self) -> None:
         if faults := list(_faults(self)):

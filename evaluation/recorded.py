@@ -63,7 +63,7 @@ def answer_settings(options: EvalOptions, task: str) -> AnswerSettings:
     """How clips of a task were answered and compared."""
     runtime = options.runtime
     own = {name: tuple(it) if isinstance(it, list) else it for name, it in runtime.options.recorded().items()}
-    return AnswerSettings(options.search, runtime.backend, own, options.normalizer_for(task))
+    return AnswerSettings(options.search.resolved(), runtime.backend, own, options.normalizer_for(task))
 
 
 def intervals(bootstrap: Bootstrap, method: str = METHOD) -> Intervals:

@@ -46,6 +46,7 @@ def manifest_of(
         decoder=Decoder(decoder.dims, decoder.max_positions, model.eos_token_ids),
         front_end=model.front_end,
         prompt=model.prompt,
+        generation=model.generation,
         graphs=graphs,
         profiles={profile.name: profile for profile in profiles},
         weights={name: _weights(model, store) for name, store in stores.items()},

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..profiles.errors import EngineError, OutputError, ProfileError, RequestError
-from ..profiles.faults import count_faults
+from ..profiles.faults import count_faults, text_fault
 from ..profiles.profile import Profile
 from .targets import TARGETS
 
@@ -46,7 +46,7 @@ class BuildOptions:
     Raises:
         ProfileError: no profile, or two of one name.
         OutputError: an unknown way for the weights to get into the artifact.
-        RequestError: no target, an unknown one, or one twice.
+        RequestError: no target, an unknown one, or one twice; a prompt that is no text.
     """
 
     profiles: tuple[Profile, ...]
@@ -54,6 +54,7 @@ class BuildOptions:
     force: bool = False
     engines: EngineOptions | None = None
     targets: tuple[str, ...] = ("onnxruntime",)  # files for the first have plain names
+    prompt: str | None = None  # the default one of the artifact
 
     def __post_init__(self) -> None:
         names = [profile.name for profile in self.profiles]
@@ -65,6 +66,8 @@ class BuildOptions:
             )
         if self.weights not in WEIGHT_MODES:
             raise OutputError(f"weights {self.weights!r} is unknown; choose {', '.join(WEIGHT_MODES)}")
+        if self.prompt is not None and (faults := list(text_fault("prompt", self.prompt))):
+            raise RequestError("; ".join(faults))
         if unknown := [repr(name) for name in self.targets if name not in TARGETS]:
             raise RequestError(f"target {', '.join(unknown)} is unknown; choose {', '.join(TARGETS)}")
         if not self.targets or len(set(self.targets)) < len(self.targets):

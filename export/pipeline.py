@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ..runtime.artifact.artifact import TOKENIZER
 from ..runtime.artifact.manifest import FILE_NAME, Manifest
 from .checkpoint.checkpoint import CONFIG, Checkpoint
-from .checkpoint.tokenizer import tokenizer_file
+from .checkpoint.tokenizer import prompt_codec, tokenizer_file
 from .checkpoint.weights import weight_store
 from .engines.build import build_engines, check_engines
 from .engines.engine import Progress
+from .engines.request_limits import within_engines
 from .folder import Notice, check_output, temporary_folder
 from .graphs.sets import write_graph_sets
 from .manifest import manifest_of
 from .model.families.family import load_model
 from .model.fit import resolve_for
+from .model.spec import SpeechModelSpec
 from .options import BuildOptions
 from .targets import TARGETS
 
@@ -46,11 +49,11 @@ def build(
             that is removed, and what the checkpoint holds and the artifact does not.
 
     Raises:
-        CheckpointError, ProfileError, OutputError: before anything is left behind.
+        CheckpointError, ProfileError, OutputError, RequestError: before anything is left behind.
     """
     check_output(output, options.force, notice)
     report("read checkpoint")
-    model = load_model(source := Checkpoint(checkpoint))
+    model = _as_asked(load_model(source := Checkpoint(checkpoint)), source, options)
     for note in model.notes:
         notice(f"warning: {note}")
     profiles = [resolve_for(profile, model) for profile in options.profiles]
@@ -75,6 +78,23 @@ def build(
         manifest = manifest_of(folder, names, model, profiles, graphs, stores, engines)
         (folder / FILE_NAME).write_text(manifest.to_json(), "utf-8")
     return manifest
+
+
+def _as_asked(model: SpeechModelSpec, checkpoint: Checkpoint, options: BuildOptions) -> SpeechModelSpec:
+    """The model with the defaults of requests that the build is asked for, or that its engines allow.
+
+    Raises:
+        CheckpointError: a default prompt, and no tokenizer.
+        RequestError: a default prompt that the model cannot take.
+    """
+    if options.engines:
+        model = within_engines(model, options.engines)
+    if options.prompt is None:
+        return model
+    codec = prompt_codec(checkpoint, model.prompt)
+    assert model.prompt is not None, "a codec was made of it"
+    codec.encode(options.prompt)
+    return replace(model, prompt=replace(model.prompt, default_prompt=options.prompt))
 
 
 def _copy_settings(checkpoint: Checkpoint, folder: Path) -> list[str]:

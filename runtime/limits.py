@@ -11,7 +11,7 @@ from .artifact.engines import Engines
 from .artifact.manifest import Manifest
 from .audio.read import Audio
 from .audio.recording import CheckLength
-from .decoding.options import SearchOptions
+from .decoding.options import ResolvedSearch
 from .prompt import PromptIds
 
 MOST_CHARACTERS = 100  # a position: far above what a token of text stands for
@@ -121,7 +121,7 @@ def _check_positions(
 
 
 def check_engines(
-    manifest: Manifest, limits: Engines, place: str, audio: Audio, ids: PromptIds, search: SearchOptions
+    manifest: Manifest, limits: Engines, place: str, audio: Audio, ids: PromptIds, search: ResolvedSearch
 ) -> None:
     """Refuse what lies beyond the sizes that engines were built for.
 
@@ -139,7 +139,7 @@ def check_engines(
         raise RequestError(f"{'; '.join(faults)}: change the request, or build the engines for it")
 
 
-def _engine_faults(limits: Engines, ids: PromptIds, search: SearchOptions) -> Iterator[str]:
+def _engine_faults(limits: Engines, ids: PromptIds, search: ResolvedSearch) -> Iterator[str]:
     sizes = {
         "num_beams": (search.num_beams, limits.max_beams, "--max-beams"),
         "max_new_tokens": (search.max_new_tokens, limits.max_new_tokens, "--max-new-tokens"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .decoding.drive import drive, steps
 from .decoding.greedy_search import GreedySearch
-from .decoding.options import SearchOptions
+from .decoding.options import ResolvedSearch
 from .decoding.search import Search
 from .decoding.session_decoder import SessionDecoder
 from .latency import Stopwatch
@@ -19,7 +19,7 @@ class Request:
     """A checked request whose audio is encoded: the search waits for the scores of the first token."""
 
     profile: str
-    options: SearchOptions  # with the end tokens of the model
+    options: ResolvedSearch  # with the end tokens of the model
     audio_seconds: float
     audio_rows: int
     text_rows: int

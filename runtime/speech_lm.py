@@ -20,7 +20,7 @@ from .audio.read import Audio, Source, load_audio, place_of
 from .audio.recording import CheckLength
 from .backends import open_sessions
 from .decoding.drive import new_search
-from .decoding.options import SearchOptions
+from .decoding.options import ResolvedSearch, SearchOptions
 from .decoding.search import Hypothesis
 from .decoding.session_decoder import SessionDecoder
 from .latency import Stopwatch
@@ -174,7 +174,7 @@ class SpeechLM(Uncopied):
             system: text for the place of that name in the model's template, instead of its own.
             profile: a profile of the artifact, if not the default.
             source_rate: Hz of samples that come without a rate, if not the model's.
-            search: how to search; without `eos_token_ids` the end tokens are the model's.
+            search: how to search; what it leaves out is as the artifact has it.
             options: fields of `search` instead, by name: num_beams, max_new_tokens, length_penalty, …
 
         Raises:
@@ -214,8 +214,8 @@ class SpeechLM(Uncopied):
         request = self._begin(audio, self._encode(prompt, system), profile, source_rate, search, watch)
         return Stream(self._pieces(self._codec, request))
 
-    def search_options(self, search: SearchOptions | None = None, **options: Any) -> SearchOptions:
-        """Search options, given as a record or as its fields by name, with the model's end tokens as default.
+    def search_options(self, search: SearchOptions | None = None, **options: Any) -> ResolvedSearch:
+        """The search that a record asks for, or its fields by name; what is left out is the artifact's.
 
         Raises:
             RequestError: a record beside fields, unknown fields, values out of range.
@@ -230,10 +230,8 @@ class SpeechLM(Uncopied):
             raise RequestError(f"option {', '.join(unknown)} is unknown; known: {names}")
         if search is not None and not isinstance(search, SearchOptions):
             raise RequestError(f"search is {shown(search)}: give a record of SearchOptions")
-        search = search or SearchOptions(**options)
-        if search.eos_token_ids is None:
-            return replace(search, eos_token_ids=self.manifest.decoder.eos_token_ids)
-        return search
+        own = replace(self.manifest.generation, eos_token_ids=self.manifest.decoder.eos_token_ids)
+        return (search or SearchOptions(**options)).resolved(own)
 
     def decoder(
         self,
@@ -277,7 +275,7 @@ class SpeechLM(Uncopied):
         ids: PromptIds,
         profile: str | None,
         source_rate: int | None,
-        search: SearchOptions,
+        search: ResolvedSearch,
         watch: Stopwatch,
     ) -> Request:
         """Check a request, encode its audio, and set up the search for its answer."""

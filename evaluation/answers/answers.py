@@ -74,17 +74,17 @@ def answer_clip(model: SpeechLM, clip: Clip, profiles: Sequence[str], search: Se
     text_rows: int | None = None
     for profile in profiles:
         try:
-            answers[profile], costs[profile], text_rows = _answer(model, audio, clip.prompt, profile, search)
+            answers[profile], costs[profile], text_rows = _answer(model, audio, clip, profile, search)
         except (AudioError, RequestError) as error:
             failures[profile] = str(error)
     return ClipAnswers(clip.id, len(audio.rows), text_rows, answers, failures, costs)
 
 
 def _answer(
-    model: SpeechLM, audio: EncodedAudio, prompt: str, profile: str, search: SearchOptions
+    model: SpeechLM, audio: EncodedAudio, clip: Clip, profile: str, search: SearchOptions
 ) -> tuple[Answer, Cost, int]:
     """The answer, what it took, and the rows of text beside the audio."""
-    result = model.generate(audio, prompt, profile=profile, search=search)
+    result = model.generate(audio, clip.prompt or None, profile=profile, search=search)
     best, latency = result.hypotheses[0], result.latency
     answer = Answer(best.text, latency.output_tokens, best.finished, result.kept_ratio)
     rows = tuple(length - result.text_rows for length in result.prefix_lengths)

@@ -12,7 +12,7 @@ from ..metrics.metric import Metric
 from .figures import Measured
 from .settings import AnswerSettings, ClipList, Failure, Intervals
 
-COMPARISON_FORMAT = 2
+COMPARISON_FORMAT = 3
 
 
 @dataclass(frozen=True)

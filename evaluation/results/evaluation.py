@@ -13,7 +13,7 @@ from ..metrics.metric import Metric
 from .figures import ProfileFigures
 from .settings import AnswerSettings, ClipList, Failure, Intervals
 
-EVALUATION_FORMAT = 2
+EVALUATION_FORMAT = 3
 
 
 @dataclass(frozen=True)

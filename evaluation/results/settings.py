@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ...runtime.decoding.options import SearchOptions
+from ...runtime.decoding.options import ResolvedSearch
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class AnswerSettings:
     Threads and workers are of the environment: no answer depends on them.
     """
 
-    search: SearchOptions
+    search: ResolvedSearch
     backend: str
     backend_options: Mapping[str, BackendOption]  # those of the backend that an answer depends on
     normalizer: str

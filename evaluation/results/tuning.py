@@ -14,7 +14,7 @@ from ..metrics.metric import Metric
 from .figures import Estimate, ProfileFigures
 from .settings import AnswerSettings, ClipList, Failure, Intervals
 
-TUNING_FORMAT = 2
+TUNING_FORMAT = 3
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ def engine_limits(command: Command) -> Command:
     show_default=True,
     help="Hard links to the checkpoint's files, or copies. Weights of another precision are converted.",
 )
+@click.option("--prompt", metavar="TEXT", help="Default prompt of the artifact, for requests without one.")
 @click.option("--force", is_flag=True, default=BuildOptions.force, help="Replace the artifact that is there.")
 @click.option("--engine", type=click.Choice(ENGINES), help="Build TensorRT engines, too; no GPU is needed.")
 @click.option(
@@ -79,6 +80,7 @@ def build(
     profiles: tuple[str, ...],
     folders: tuple[Path, ...],
     weights: str,
+    prompt: str | None,
     force: bool,
     **engine: Any,
 ) -> None:
@@ -93,7 +95,7 @@ def build(
     from ..pipeline import build as build_artifact
 
     with Stages() as stages:
-        options = BuildOptions(chosen, weights, force, _engine_options(**engine))
+        options = BuildOptions(chosen, weights, force, _engine_options(**engine), prompt=prompt)
         manifest = build_artifact(checkpoint, output, options, stages.begin, stages.step, stages.say)
     whole = sum(record.size for record in manifest.files.values())
     elapsed = time.perf_counter() - begin

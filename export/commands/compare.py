@@ -20,6 +20,7 @@ from .parameters import (
     onnxruntime_options,
     positions_option,
     reference_option,
+    say_search,
     search_options,
 )
 from .progress import progress_bar
@@ -106,6 +107,7 @@ def compare(
     with work_folder(kept_beside(output), restart=restart) as work:
         with progress_bar("load") as tick:
             found = comparison.compare(checkpoint, clips, options, work, tick)
+        say_search(options.evaluation.search, found.options.evaluation.search)
         show(console(), comparison_sections(found, intervals=intervals))
         if output is not None:
             write_result(output, comparison_result(found))

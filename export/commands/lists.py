@@ -68,6 +68,9 @@ LAYERS = ListOf("layers such as 0,2", int)
 PERCENTS = ListOf("percentages such as 10,20", percent, lambda share: f"{float(100 * share):g}")
 
 
+NO_IDS = "none"
+
+
 def each_once(items: Iterable[Item]) -> tuple[Item, ...]:
     """Items in their order, without repetitions."""
     return tuple(dict.fromkeys(items))
@@ -105,6 +108,24 @@ def list_option(
         callback=lambda ctx, param, texts: arrange(_all_items(items, texts)),
         metavar=f"{metavar},...",
         help=f"{help} Comma list, repeatable.{shown}",
+    )
+
+
+def ids_option(flag: str, field: str, help: str) -> Callable[[Command], Command]:
+    """An option for a list of token ids that may also be none of them; without it the field is None."""
+
+    def ids(ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> tuple[int, ...] | None:
+        if list(texts) == [NO_IDS]:
+            return ()
+        return each_once(_all_items(INTEGERS, texts)) or None
+
+    return click.option(
+        flag,
+        field,
+        multiple=True,
+        callback=ids,
+        metavar="N,...",
+        help=f"{help} Comma list, repeatable. {NO_IDS!r}: none.  [default: the artifact's]",
     )
 
 

@@ -14,10 +14,10 @@ from ...evaluation.metrics.tasks import TASKS
 from ...profiles.errors import DependencyError
 from ...profiles.keys import POSITIONS
 from ...runtime.backends import BACKENDS
-from ...runtime.decoding.options import SearchOptions
+from ...runtime.decoding.options import ResolvedSearch, SearchOptions
 from ...runtime.runtime_options import DEFAULT_BACKEND, BackendKeywords
 from .command import Command
-from .lists import NAMES, PROFILES, list_option
+from .lists import NAMES, PROFILES, ids_option, list_option
 
 if TYPE_CHECKING:
     from ...evaluation.clips.clip import ClipSet
@@ -41,6 +41,12 @@ SEARCH: dict[str, tuple[str, Any, str]] = {
     "num_return_sequences": ("--num-return-sequences", int, "Answers to return, at most the beams."),
 }
 """Field of `SearchOptions` -> flag, type, help."""
+SEARCH_IDS: dict[str, tuple[str, str]] = {
+    "eos_token_ids": ("--eos", "Token ids that end an answer."),
+    "suppress_tokens": ("--suppress-tokens", "Token ids that are never generated."),
+    "begin_suppress_tokens": ("--begin-suppress-tokens", "Token ids that no answer begins with."),
+}
+"""Field of `SearchOptions` that holds token ids -> flag, help."""
 
 
 def exact(ctx: click.Context, param: click.Parameter, value: float | None) -> Fraction | None:
@@ -99,11 +105,13 @@ def positions_option(command: Command) -> Command:
 
 
 def search_options(command: Command) -> Command:
-    """Add the options of a search."""
+    """Add the options of a search: what is not given is left to the artifact."""
+    for field, (flag, text) in reversed(SEARCH_IDS.items()):
+        command = ids_option(flag, field, text)(command)
     for field, (flag, kind, text) in reversed(SEARCH.items()):
-        default = SearchOptions.__dataclass_fields__[field].default
-        shown = str(default).lower() if isinstance(default, bool) else default
-        command = click.option(flag, field, type=kind, default=shown, show_default=True, help=text)(command)
+        default = ResolvedSearch.__dataclass_fields__[field].default
+        shown = f"the artifact's, or {str(default).lower() if isinstance(default, bool) else default}"
+        command = click.option(flag, field, type=kind, show_default=shown, help=text)(command)
     return command
 
 
@@ -113,9 +121,19 @@ def search_of(values: dict[str, Any]) -> SearchOptions:
     Raises:
         RequestError: with every value that is out of range.
     """
-    options = {field: values[field] for field in SEARCH}
-    options["early_stopping"] = EARLY_STOPPING[options["early_stopping"]]
+    options = {field: values[field] for field in (*SEARCH, *SEARCH_IDS)}
+    if options["early_stopping"] is not None:
+        options["early_stopping"] = EARLY_STOPPING[options["early_stopping"]]
     return SearchOptions(**options)
+
+
+def say_search(asked: SearchOptions, meant: SearchOptions) -> None:
+    """A line on the options of a search that come from the checkpoint, not from the command."""
+    plain = asked.resolved()
+    taken = {name: value for name, value in meant.given.items() if value != getattr(plain, name)}
+    if taken:
+        words = ", ".join(f"{name} {value}" for name, value in taken.items())
+        click.echo(f"search as the checkpoint has it: {words}", err=True)
 
 
 def backend(command: Command) -> Command:

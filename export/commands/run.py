@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -17,7 +17,9 @@ from .lists import NAMES, one_option
 from .parameters import PATH, load, runtime_options, search_of, search_options
 
 if TYPE_CHECKING:
-    from ...runtime import GenerationResult, SearchOptions, SpeechLM, TextHypothesis
+    from ...runtime import GenerationResult, RawPrompt, SpeechLM, TextHypothesis
+    from ...runtime.artifact.manifest import Manifest
+    from ...runtime.decoding.options import ResolvedSearch
 
 STDIN = "-"
 
@@ -32,7 +34,13 @@ STDIN = "-"
     "A profile of the artifact.  [default: its first one]",
     instead="eval compares profiles, bench times them",
 )
-@click.option("--prompt", default="", metavar="TEXT", help='Text of the request, such as "<asr>".')
+@click.option(
+    "--prompt", metavar="TEXT", help='Text of the request, such as "<asr>".  [default: the artifact\'s]'
+)
+@click.option(
+    "--raw-prompt", metavar="TEXT", help="A prompt taken whole, which names the place of the audio."
+)
+@click.option("--system", metavar="TEXT", help="System text, where the model's template has a place for it.")
 @search_options
 @runtime_options
 @click.option("--stream", is_flag=True, help="Print the text as it is found (greedy search).")
@@ -45,12 +53,45 @@ def run(artifact: Path, clips: tuple[str, ...], **values: Any) -> None:
     """
     if values["stream"] and values["as_json"]:
         raise click.UsageError("--stream and --json exclude each other")
-    search = search_of(values)
+    search, prompt = search_of(values), _prompt(values)
     model = load(artifact, **values)
+    if prompt is None:
+        _hint(model.manifest)
+    asked = Asked(prompt, values["system"], model.search_options(search))
     if values["stream"]:
-        _stream(model, clips, values["prompt"], search)
+        _stream(model, clips, asked)
     else:
-        _answer(model, clips, values["prompt"], search, as_json=values["as_json"])
+        _answer(model, clips, asked, as_json=values["as_json"])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked about every clip."""
+
+    prompt: str | RawPrompt | None
+    system: str | None
+    search: ResolvedSearch
+
+
+def _prompt(values: dict[str, Any]) -> str | RawPrompt | None:
+    from ...runtime.prompt import RawPrompt
+
+    prompt, raw = values["prompt"], values["raw_prompt"]
+    if prompt is not None and raw is not None:
+        raise click.UsageError(
+            "--prompt and --raw-prompt exclude each other: the second takes the whole text"
+        )
+    return prompt if raw is None else RawPrompt(raw)
+
+
+def _hint(manifest: Manifest) -> None:
+    """Say that nothing is asked, where that is so: the answer may be to another question than the user's."""
+    if manifest.prompt is not None and manifest.prompt.default_prompt is None:
+        click.echo(
+            "no --prompt is given and the artifact has none of its own (build --prompt): the model gets the "
+            "audio without a question",
+            err=True,
+        )
 
 
 def record(clip: str, result: GenerationResult) -> dict[str, Any]:
@@ -71,19 +112,17 @@ def _hypothesis(found: TextHypothesis) -> dict[str, Any]:
     return {"text": found.text, **asdict(found), "finished": found.finished, "score": score}
 
 
-def _answer(
-    model: SpeechLM, clips: tuple[str, ...], prompt: str, search: SearchOptions, *, as_json: bool
-) -> None:
+def _answer(model: SpeechLM, clips: tuple[str, ...], asked: Asked, *, as_json: bool) -> None:
     """Answer clip by clip. If one is faulty, what was answered before it is not lost."""
     answered: list[tuple[str, GenerationResult]] = []
     try:
         for clip in clips:
-            result = model.generate(_source(clip), prompt, search=search)
+            result = model.generate(_source(clip), asked.prompt, system=asked.system, search=asked.search)
             click.echo(_line(clip, result, len(clips), as_json=as_json))
             answered.append((clip, result))
     finally:
         if answered and not as_json:
-            _report(answered, search.num_beams)
+            _report(answered, asked.search.num_beams)
 
 
 def _line(clip: str, result: GenerationResult, num_clips: int, *, as_json: bool) -> str:
@@ -101,10 +140,10 @@ def _report(answered: list[tuple[str, GenerationResult]], num_beams: int) -> Non
     show(console(stderr=True), (*several, latency))
 
 
-def _stream(model: SpeechLM, clips: tuple[str, ...], prompt: str, search: SearchOptions) -> None:
+def _stream(model: SpeechLM, clips: tuple[str, ...], asked: Asked) -> None:
     for clip in clips:
         begin, first = time.perf_counter(), None
-        pieces = model.stream(_source(clip), prompt, search=search)
+        pieces = model.stream(_source(clip), asked.prompt, system=asked.system, search=asked.search)
         if len(clips) > 1:
             click.echo(f"{clip}\t", nl=False)
         for piece in pieces:

@@ -25,6 +25,7 @@ from .parameters import (
     positions_option,
     reference_option,
     require,
+    say_search,
     search_of,
     search_options,
 )
@@ -124,7 +125,9 @@ def select_layer(
     with work_folder(kept_beside(place), restart=values["restart"]) as folder:
         if accuracy is not None:
             levels = values["flops_levels"] or (options.flops_reduction,)
-            found = found.with_accuracy(_measure(checkpoint, clips, options, levels, accuracy, folder))
+            measured = _measure(checkpoint, clips, options, levels, accuracy, folder)
+            say_search(accuracy.search, measured.evaluation.options.search)
+            found = found.with_accuracy(measured)
         show(console(), selection_sections(found))
         for warning in found.warnings:
             click.echo(f"warning: {warning}", err=True)

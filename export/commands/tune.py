@@ -22,6 +22,7 @@ from .parameters import (
     clips_of,
     onnxruntime_options,
     reference_option,
+    say_search,
     search_options,
 )
 from .progress import progress_bar
@@ -135,6 +136,7 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
     with work_folder(kept_beside(output), restart=values["restart"]) as folder:
         with progress_bar("load") as tick:
             found = tuning.tune(checkpoint, clips, options, folder, tick)
+        say_search(options.evaluation.search, found.options.evaluation.search)
         show(console(), tuning_sections(found))
         if found.is_confirmed and found.profile is not None:
             write_text(output, profile_to_toml(found.profile))

@@ -10,6 +10,7 @@ from typing import Any
 from ...profiles.flops import DecoderDims
 from ...runtime.artifact.prompt import Prompt
 from ...runtime.audio.front_end import FrontEnd
+from ...runtime.decoding.options import NOTHING_GIVEN, SearchOptions
 from ..checkpoint.checkpoint import Tensor
 
 
@@ -105,6 +106,7 @@ class SpeechModelSpec:
     front_end: FrontEnd
     prompt: Prompt | None  # None: the checkpoint has no tokenizer
     eos_token_ids: tuple[int, ...]
+    generation: SearchOptions = NOTHING_GIVEN  # how to search, as far as the checkpoint says it
     notes: tuple[str, ...] = ()  # what the checkpoint holds and the model does not take, a line each
 
     @property

@@ -17,6 +17,7 @@ from ...profiles.errors import ProfileError
 from ...profiles.faults import at, count_fault, shown
 from ...profiles.flops import ResolvedProfile
 from ...profiles.schedule import layer_ratios
+from ..decoding.options import SearchOptions
 from .engines import DECODE, ENCODER, EngineRecord, Engines, Shape, prefill_engine
 from .manifest import FILE_NAME, FileRecord, Graphs, Manifest, WeightPlace, Weights
 from .prompt import Prompt
@@ -49,6 +50,7 @@ def manifest_faults(manifest: Manifest) -> Iterator[str]:
     yield from _decoder_faults(manifest)
     if manifest.prompt:
         yield from _prompt_faults(manifest.prompt, manifest.decoder.dims.vocab_size)
+    yield from _generation_faults(manifest.generation, manifest.decoder.dims.vocab_size)
     for part in ("family", "profiles", "graphs"):
         if not getattr(manifest, part):
             yield f"{part} is empty"
@@ -81,6 +83,11 @@ def _decoder_faults(manifest: Manifest) -> Iterator[str]:
             f"{decoder.max_positions} positions"
         )
     yield from _ids_faults("decoder.eos_token_ids", decoder.eos_token_ids, dims.vocab_size)
+
+
+def _generation_faults(generation: SearchOptions, vocab_size: int) -> Iterator[str]:
+    for name in ("eos_token_ids", "suppress_tokens", "begin_suppress_tokens"):
+        yield from _ids_faults(f"generation.{name}", getattr(generation, name) or (), vocab_size)
 
 
 def _ids_faults(place: str, ids: Iterable[int], vocab_size: int) -> Iterator[str]:

@@ -14,6 +14,7 @@ from ...profiles.faults import shown
 from ...profiles.flops import DecoderDims, ResolvedProfile
 from ...profiles.json_text import JsonError, read_object
 from ..audio.front_end import FrontEnd
+from ..decoding.options import NOTHING_GIVEN, SearchOptions
 from .engines import Engines
 from .prompt import Prompt
 
@@ -87,6 +88,7 @@ class Manifest:
     versions: Mapping[str, str]
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     engines: Engines | None = None
+    generation: SearchOptions = NOTHING_GIVEN  # how to search, as far as a request leaves it out
 
     def to_json(self) -> str:
         """The manifest as text, with a digest of itself."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ...profiles.errors import AudioError, RequestError
 from ..audio.read import load_audio
-from ..decoding.options import SearchOptions
+from ..decoding.options import ResolvedSearch
 from ..environment import PeakMemory, environment
 from ..latency import STAGES, Latency
 from ..limits import length_limit
@@ -162,7 +162,7 @@ class _Group:
     def _run(self, case: Case) -> GenerationResult:
         self.ticker(case)
         tokens, prompt = self.options.new_tokens, _prompt(self.model, self.options)
-        search = SearchOptions(num_beams=case.beams, max_new_tokens=tokens, min_new_tokens=tokens)
+        search = ResolvedSearch(num_beams=case.beams, max_new_tokens=tokens, min_new_tokens=tokens)
         return self.model.generate(self.audio, prompt, profile=case.profile, search=search)
 
 

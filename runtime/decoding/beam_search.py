@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .options import SearchOptions
+from .options import ResolvedSearch
 from .scoring import Floats, Ids, Lowered, TokenRules, all_banned, normalised
 from .search import EndReason, Hypothesis, Rows, TopTokens
 
@@ -24,7 +24,7 @@ class BeamSearch:
     There are fewer hypotheses than asked for only if the vocabulary and the bans allow no more.
     """
 
-    def __init__(self, options: SearchOptions, vocab_size: int, prompt_ids: Sequence[int] = ()) -> None:
+    def __init__(self, options: ResolvedSearch, vocab_size: int, prompt_ids: Sequence[int] = ()) -> None:
         """Ask for the first tokens; `prompt_ids` are seen by the repetition penalty and the n-gram ban."""
         self._options, self._rules = options, TokenRules(options, vocab_size, prompt_ids)
         self._finished: list[Hypothesis] = []  # the best `num_beams` so far, best first
@@ -90,14 +90,14 @@ def _candidates(beams: _Beams, top: TopTokens, lowered: list[Lowered]) -> _Candi
     return _Candidates(top.ids.ravel(), totals, parents)[order[totals[order] > -np.inf]]
 
 
-def _ends(candidates: _Candidates, length: int, options: SearchOptions) -> npt.NDArray[np.bool_]:
+def _ends(candidates: _Candidates, length: int, options: ResolvedSearch) -> npt.NDArray[np.bool_]:
     if length == options.max_new_tokens:
         return np.ones(len(candidates.tokens), bool)
     return np.isin(candidates.tokens, options.end_tokens)
 
 
 def _completed(
-    beams: _Beams, candidates: _Candidates, ends: npt.NDArray[np.bool_], options: SearchOptions
+    beams: _Beams, candidates: _Candidates, ends: npt.NDArray[np.bool_], options: ResolvedSearch
 ) -> list[Hypothesis]:
     """The hypotheses that end now; only the best `num_beams` candidates may, the others are spare."""
     leading = slice(options.num_beams)
@@ -111,7 +111,7 @@ def _continued(beams: _Beams, chosen: _Candidates) -> _Beams:
     return _Beams([(*beams.tokens[row], token) for row, token in pairs], chosen.scores, chosen.parents)
 
 
-def _hypothesis(tokens: tuple[int, ...], total: np.float32, options: SearchOptions) -> Hypothesis:
+def _hypothesis(tokens: tuple[int, ...], total: np.float32, options: ResolvedSearch) -> Hypothesis:
     """A hypothesis of generated `tokens`, end token included, whose log-probabilities sum up to `total`."""
     score = float(normalised(total, len(tokens), options))
     if tokens[-1] in options.end_tokens:
@@ -119,12 +119,12 @@ def _hypothesis(tokens: tuple[int, ...], total: np.float32, options: SearchOptio
     return Hypothesis(tokens, "length", score)
 
 
-def _best_finished(old: list[Hypothesis], new: list[Hypothesis], options: SearchOptions) -> list[Hypothesis]:
+def _best_finished(old: list[Hypothesis], new: list[Hypothesis], options: ResolvedSearch) -> list[Hypothesis]:
     return sorted(old + new, key=lambda hypothesis: -hypothesis.score)[: options.num_beams]
 
 
 def _reason_to_end(
-    beams: _Beams, finished: list[Hypothesis], length: int, options: SearchOptions
+    beams: _Beams, finished: list[Hypothesis], length: int, options: ResolvedSearch
 ) -> EndReason | None:
     if length == options.max_new_tokens:
         return "length"
@@ -133,7 +133,7 @@ def _reason_to_end(
     return None if _can_improve(beams.scores[0], finished, length, options) else "stop"
 
 
-def _can_improve(best: np.float32, finished: list[Hypothesis], length: int, options: SearchOptions) -> bool:
+def _can_improve(best: np.float32, finished: list[Hypothesis], length: int, options: ResolvedSearch) -> bool:
     """Whether a live beam with log-probability `best` after `length` tokens may still change the answer."""
     if len(finished) < options.num_beams:
         return True

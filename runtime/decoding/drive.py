@@ -27,11 +27,12 @@ class Decoder(Protocol):
 def new_search(options: SearchOptions, vocab_size: int, prompt_ids: Sequence[int] = ()) -> Search:
     """The search that the options ask for: one beam is greedy search.
 
-    `prompt_ids` are seen by the repetition penalty and the n-gram ban alone.
+    What they leave out is as in `ResolvedSearch`. `prompt_ids` are seen by the repetition penalty and the
+    n-gram ban alone.
     """
-    if options.num_beams == 1:
-        return GreedySearch(options, vocab_size, prompt_ids)
-    return BeamSearch(options, vocab_size, prompt_ids)
+    resolved = options.resolved()
+    kind = GreedySearch if resolved.num_beams == 1 else BeamSearch
+    return kind(resolved, vocab_size, prompt_ids)
 
 
 def steps(search: Search, decoder: Decoder) -> Iterator[None]:

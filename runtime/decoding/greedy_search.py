@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .options import SearchOptions
+from .options import ResolvedSearch
 from .scoring import TokenRules, all_banned, normalised
 from .search import EndReason, FinishReason, Hypothesis, Rows, TopTokens
 
@@ -14,7 +14,7 @@ from .search import EndReason, FinishReason, Hypothesis, Rows, TopTokens
 class GreedySearch:
     """A greedy search under way; `tokens` are those found so far, without an end token."""
 
-    def __init__(self, options: SearchOptions, vocab_size: int, prompt_ids: Sequence[int] = ()) -> None:
+    def __init__(self, options: ResolvedSearch, vocab_size: int, prompt_ids: Sequence[int] = ()) -> None:
         """Ask for the first token; `prompt_ids` are seen by the repetition penalty and the n-gram ban."""
         self._options, self._rules = options, TokenRules(options, vocab_size, prompt_ids)
         self._total = np.float32(0)  # of the log-probabilities

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...profiles.errors import RequestError
-from .options import SearchOptions
+from .options import ResolvedSearch
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
@@ -47,16 +47,19 @@ class Lowered:
 class TokenRules:
     """Which tokens a history lowers under the options of a search; the prompt counts as history."""
 
-    def __init__(self, options: SearchOptions, vocab_size: int, prompt_ids: Sequence[int] = ()) -> None:
+    def __init__(self, options: ResolvedSearch, vocab_size: int, prompt_ids: Sequence[int] = ()) -> None:
         self._options = options
         self._vocab_size = vocab_size
         self._prompt: Ids = np.asarray(prompt_ids, np.int64)
         self._prompt_set: Ids = np.unique(self._prompt)
+        self._suppressed: Ids = np.asarray(options.suppress_tokens, np.int64)
 
     def lowered_by(self, generated: tuple[int, ...]) -> Lowered:
         """What the prompt followed by the tokens `generated` lowers."""
         tokens = np.asarray(generated, np.int64)
-        banned = np.concatenate([self._repeated_ngrams(tokens), self._early_ends(tokens)])
+        banned = np.concatenate(
+            [self._suppressed, self._first(tokens), self._repeated_ngrams(tokens), self._early_ends(tokens)]
+        )
         return Lowered(
             self._in_vocabulary(self._penalised(tokens)),
             self._in_vocabulary(banned),
@@ -75,6 +78,9 @@ class TokenRules:
             return _NONE
         return np.concatenate([self._prompt_set, tokens])
 
+    def _first(self, tokens: Ids) -> Ids:
+        return _NONE if len(tokens) else np.asarray(self._options.begin_suppress_tokens, np.int64)
+
     def _early_ends(self, tokens: Ids) -> Ids:
         if len(tokens) >= self._options.min_new_tokens:
             return _NONE
@@ -87,17 +93,18 @@ class TokenRules:
         return ngram_ends(np.concatenate([self._prompt, tokens]), size)
 
 
-def normalised(total: np.float32, length: int, options: SearchOptions) -> np.float32:
+def normalised(total: np.float32, length: int, options: ResolvedSearch) -> np.float32:
     """Score of `length` tokens: Wu et al. 2016, section 7, with length ** length_penalty as the norm."""
     return total / np.float32(length**options.length_penalty)
 
 
-def all_banned(options: SearchOptions, generated: int) -> RequestError:
+def all_banned(options: ResolvedSearch, generated: int) -> RequestError:
     """The error that no token may come next."""
     size, least = options.no_repeat_ngram_size, options.min_new_tokens
+    suppressed = ", or suppress fewer tokens" * bool(options.suppress_tokens or options.begin_suppress_tokens)
     return RequestError(
         f"every token is banned after {generated} generated ones: "
-        f"raise no_repeat_ngram_size (now {size}) or lower min_new_tokens (now {least})"
+        f"raise no_repeat_ngram_size (now {size}) or lower min_new_tokens (now {least}){suppressed}"
     )
 
 

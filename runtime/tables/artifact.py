@@ -10,6 +10,8 @@ from ...profiles.signature import cache_names
 from ..artifact.artifact import Artifact
 from ..artifact.engines import Engines
 from ..artifact.manifest import MANIFEST_FORMAT, Manifest
+from ..artifact.prompt import Prompt
+from ..decoding.options import SearchOptions
 from .tables import Section, columns
 from .units import ABSENT, ranges, seconds, size
 
@@ -41,7 +43,8 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     longest = seconds(manifest.front_end.seconds_of(decoder.max_positions))
     yield "longest audio", f"{longest} s ({decoder.max_positions} positions), less prompt and new tokens"
     yield "front end", f"{mel.sample_rate} Hz, {mel.num_mel_bins} mel bins, windows of {mel.window_seconds} s"
-    yield "prompt", manifest.prompt.template if manifest.prompt else "no tokenizer: token ids only"
+    yield from _prompt(manifest.prompt)
+    yield "search", _search(manifest.generation)
     yield (
         "graphs",
         f"encoder, decode step, {len(manifest.profiles)} prefills, one per profile{_targets(manifest)}",
@@ -49,6 +52,26 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "weights", f"{', '.join(manifest.weight_origins)}, {size(_weight_bytes(manifest))}"
     yield "built with", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     yield "digest", manifest.digest
+
+
+def _prompt(prompt: Prompt | None) -> Iterator[tuple[str, str]]:
+    """Templates and the default text, with line breaks as Python writes them."""
+    if prompt is None:
+        yield "prompt", "no tokenizer: token ids only"
+        return
+    yield "prompt", _in_a_line(prompt.template)
+    if prompt.system_template is not None:
+        yield "with a system text", _in_a_line(prompt.system_template)
+    yield "default prompt", "none" if prompt.default_prompt is None else _in_a_line(prompt.default_prompt)
+
+
+def _in_a_line(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n")
+
+
+def _search(generation: SearchOptions) -> str:
+    """What a request has that leaves it out."""
+    return ", ".join(f"{name} {value}" for name, value in generation.given.items()) or "greedy, no penalties"
 
 
 def _targets(manifest: Manifest) -> str:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from fastadasp.runtime.decoding.options import SearchOptions
+from fastadasp.runtime.decoding.options import ResolvedSearch
 
 from .models import AFTER, BEFORE, SAMPLE_RATE, audio_rows, codec, our_rows, prompt_ids, sound
 
@@ -96,7 +96,7 @@ def assert_same(found, expected, options):
 @pytest.fixture(scope="module")
 def end_tokens(model, processor):
     """The end tokens of each case: tokens of its own greedy answer, so that they do come up."""
-    options = SearchOptions(max_new_tokens=10)
+    options = ResolvedSearch(max_new_tokens=10)
     answers = {}
     for case in range(CASES):
         inputs = inputs_of(processor, *request_of(case))
@@ -109,7 +109,7 @@ def end_tokens(model, processor):
 @pytest.mark.parametrize("case", range(CASES))
 def test_answers_and_scores_equal_those_of_generate(model, processor, speech_lm, end_tokens, case, num_beams):
     samples, prompt = request_of(case)
-    options = SearchOptions(
+    options = ResolvedSearch(
         num_beams=num_beams,
         num_return_sequences=num_beams,
         max_new_tokens=12,
@@ -149,7 +149,7 @@ def test_prompt_and_audio_take_the_same_rows_as_in_the_processor(
 @pytest.mark.parametrize("case", range(4))
 def test_long_answers_equal_generate_though_the_cache_drops_dead_beams(model, processor, speech_lm, case):
     samples, prompt = request_of(case + 3)
-    options = SearchOptions(num_beams=5, num_return_sequences=5, max_new_tokens=50, eos_token_ids=())
+    options = ResolvedSearch(num_beams=5, num_return_sequences=5, max_new_tokens=50, eos_token_ids=())
     expected = transformers_answers(model, inputs_of(processor, samples, prompt), options)
     found = speech_lm.generate(samples, prompt, profile="full", search=options)
     assert_same(found.hypotheses, expected, options)
@@ -167,7 +167,7 @@ def test_audio_of_any_length_is_one_span_of_all_its_windows(model, extractor, sp
     prompt = torch.cat([embed(torch.as_tensor(BEFORE)), rows, embed(torch.as_tensor(AFTER))])[None]
     inputs = {"inputs_embeds": prompt.detach(), "attention_mask": torch.ones(prompt.shape[:2])}
     for num_beams in (1, 5):
-        options = SearchOptions(
+        options = ResolvedSearch(
             num_beams=num_beams, max_new_tokens=10, num_return_sequences=num_beams, eos_token_ids=()
         )
         found = speech_lm.generate(samples, prompt_ids(), profile="full", search=options)

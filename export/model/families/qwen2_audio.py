@@ -6,13 +6,15 @@ from ....profiles.errors import CheckpointError
 from ....profiles.flops import DecoderDims
 from ....runtime.artifact.prompt import AudioPlace, Prompt
 from ....runtime.audio.front_end import FrontEnd
+from ...checkpoint.chat_template import TOKENIZER_SETTINGS, with_chat_template
 from ...checkpoint.checkpoint import CONFIG, Checkpoint
 from ...checkpoint.contents import unused_tensors
 from ...checkpoint.tokenizer import token_id, token_text
 from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
 from .feature_extractor import EXTRACTOR_IRRELEVANT, PROCESSOR, log_mel_of, read_extractor, require_whisper
+from .generation import read_generation
 from .reference import LLAMA_LAYER, WHISPER_LAYER, Floats, Model, ModuleNames, TransformersReference
-from .settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults, search_notes, shown
+from .settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults, shown
 from .whisper import Names, Sizes, read_encoder
 
 TEXT_DEFAULTS = {
@@ -59,13 +61,12 @@ AUDIO_IRRELEVANT = (
 )
 PROCESSOR_IRRELEVANT = (
     *("feature_extractor", "audio_processor", "processor_class", "auto_map", "transformers_version"),
-    "chat_template",  # the text of a request may hold any template
+    "chat_template",  # read with the other files that may have one
 )
 PROCESSOR_TOKENS = {"audio_bos": "audio_bos_token", "AUDIO": "audio_token", "audio_eos": "audio_eos_token"}
 """What stands in the base template, in its order -> the setting of the processor that spells it."""
 
 FULL = "full_attention"
-GENERATION, TOKENIZER_SETTINGS = "generation_config.json", "tokenizer_config.json"
 AUDIO_TOKEN_ID = 151646
 ROWS_PER_TOKEN = 2  # of the encoder: its average pooling
 ENCODER = Names(
@@ -113,7 +114,7 @@ REFERENCE = TransformersReference(
 def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     """Describe a Qwen2-Audio checkpoint."""
     config, place = checkpoint.config, f"{checkpoint.folder}/config.json"
-    generation = checkpoint.optional_json(GENERATION)
+    generation = read_generation(checkpoint)
     whole = Settings(place, config, {"audio_token_index": AUDIO_TOKEN_ID})
     text = Settings(f"{place}: text_config", config.get("text_config", {}), TEXT_DEFAULTS)
     audio = Settings(f"{place}: audio_config", config.get("audio_config", {}), AUDIO_DEFAULTS)
@@ -130,15 +131,18 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     weights = checkpoint.renamed(PREFIXES)
     decoder = _decoder(weights, text, dims, norm_eps, rope.number("rope_theta"), is_tied)
     encoder = read_encoder(weights, ENCODER, sizes)
+    base = _prompt(checkpoint, audio_token_id, processor)
+    prompt, prompt_notes = (None, ()) if base is None else with_chat_template(checkpoint, base)
     return SpeechModelSpec(
         family="qwen2_audio",
         decoder=decoder,
         encoder=encoder,
         front_end=FrontEnd(log_mel, ROWS_PER_TOKEN),
-        prompt=_prompt(checkpoint, audio_token_id, processor),
+        prompt=prompt,
         eos_token_ids=eos_ids(
-            (f"{checkpoint.folder / GENERATION}", generation), (text.place, text.values), (place, config)
+            (generation.place, generation.values), (text.place, text.values), (place, config)
         ),
+        generation=generation.search,
         notes=(
             *whole.notes(WHOLE_IRRELEVANT),
             *text.notes(TEXT_IRRELEVANT),
@@ -146,7 +150,8 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
             *rope.notes(()),
             *extractor.notes(EXTRACTOR_IRRELEVANT),
             *processor.notes(PROCESSOR_IRRELEVANT),
-            *search_notes(f"{checkpoint.folder / GENERATION}", generation),
+            *generation.notes(),
+            *prompt_notes,
             *unused_tensors(weights, LAYER_COUNTS),
         ),
     )

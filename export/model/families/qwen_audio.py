@@ -6,21 +6,28 @@ log-n scaling change the model only beyond its training length, so longer prompt
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from ....profiles.errors import CheckpointError
 from ....profiles.flops import DecoderDims
-from ....runtime.artifact.prompt import AudioPlace, Prompt
+from ....runtime.artifact.prompt import SYSTEM, AudioPlace, Prompt
 from ....runtime.audio.front_end import FrontEnd
 from ....runtime.audio.log_mel import LogMelConfig
 from ...checkpoint.checkpoint import CONFIG, Checkpoint
 from ...checkpoint.contents import unused_tensors
 from ...checkpoint.tokenizer import token_id
 from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
-from .settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults, search_notes
+from .generation import GENERATION, Generation, read_generation
+from .settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults
 from .whisper import Names, Sizes, read_encoder
 
 END_OF_TEXT = 151643  # the base model's end of sequence, where no generation config names another
+CHAT_FORMAT = "chatml"  # of chat models; others have none, or "raw"
+CHAT_STOPS = {"<|im_end|>": END_OF_TEXT + 2, "<|im_start|>": END_OF_TEXT + 1}
+"""What the official code stops at in a chat, beside the end of text: with the official tokenizer's ids."""
+CHAT = "<|im_start|>user\nAudio 1:{audio}\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+SYSTEM_TURN, DEFAULT_SYSTEM = "<|im_start|>system\n{system}<|im_end|>\n", "You are a helpful assistant."
 AUDIO_PLACE = AudioPlace("<audio>", "</audio>")  # with the name of a file between them in official prompts
 ROWS_PER_TOKEN = 2  # of the encoder: its average pooling
 ROWS_PER_SECOND = 50  # of the encoder, before its average pooling
@@ -44,7 +51,6 @@ ENCODER = Names(
 
 LAYER_COUNTS = {"transformer.audio.blocks.": "audio: n_layer", "transformer.h.": "num_hidden_layers"}
 
-GENERATION = "generation_config.json"
 TEXT_IRRELEVANT = (
     *(*CONFIG_IRRELEVANT, "audio", "attn_dropout_prob", "emb_dropout_prob", "tokenizer_type", "onnx_safe"),
     *("fp16", "bf16", "fp32", "use_flash_attn"),  # how the original computes
@@ -66,6 +72,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
         )
     audio = Settings(f"{place}: audio", checkpoint.config["audio"], {})
     audio.require(avg_pool=True, add_audio_bos_eos_token=True, output_dim=text.count("hidden_size"))
+    generation = read_generation(checkpoint)
     dims, sizes = _dims(text), _encoder_sizes(audio, text.count("hidden_size"))
     norm_eps, rope_theta = text.number("layer_norm_epsilon"), text.number("rotary_emb_base")
     text.count("seq_length")
@@ -80,28 +87,52 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
         decoder=decoder,
         encoder=encoder,
         front_end=FrontEnd(log_mel, ROWS_PER_TOKEN, bos_rows=1, eos_rows=1),
-        prompt=_prompt(checkpoint, checkpoint.config["audio"]),
-        eos_token_ids=_eos(checkpoint, decoder.dims.vocab_size),
+        prompt=_prompt(checkpoint, checkpoint.config["audio"], generation),
+        eos_token_ids=_eos(checkpoint, generation, decoder.dims.vocab_size),
+        generation=generation.search,
         notes=(
             *text.notes(TEXT_IRRELEVANT),
             *audio.notes(AUDIO_IRRELEVANT),
-            *search_notes(f"{checkpoint.folder / GENERATION}", checkpoint.optional_json(GENERATION)),
+            *generation.notes(*(("stop_words_ids",) if _stop_words(generation) else ())),
             *unused_tensors(checkpoint, LAYER_COUNTS),
         ),
     )
 
 
-def _eos(checkpoint: Checkpoint, vocab_size: int) -> tuple[int, ...]:
+def _eos(checkpoint: Checkpoint, generation: Generation, vocab_size: int) -> tuple[int, ...]:
+    """The end of text, the stop words of the generation config, and in a chat the marks of turns."""
     found = eos_ids(
-        (f"{checkpoint.folder / GENERATION}", checkpoint.optional_json(GENERATION)),
-        (f"{checkpoint.folder / CONFIG}", checkpoint.config),
+        (generation.place, generation.values), (f"{checkpoint.folder / CONFIG}", checkpoint.config)
     )
-    return found or ((END_OF_TEXT,) if vocab_size > END_OF_TEXT else ())
+    if not found and vocab_size > END_OF_TEXT:
+        found = (END_OF_TEXT,)
+    stops = _chat_stops(checkpoint, generation, vocab_size)
+    return tuple(dict.fromkeys((*found, *_stop_words(generation), *stops)))
 
 
-def _prompt(checkpoint: Checkpoint, audio: dict[str, Any]) -> Prompt | None:
-    """The base template, where a tokenizer.json with the audio tokens is there."""
-    start = token_id(checkpoint, "<audio>")
+def _stop_words(generation: Generation) -> tuple[int, ...]:
+    """The stop words of the generation config, if each is a single token; a longer one is no end token."""
+    words = generation.values.get("stop_words_ids")
+    if not isinstance(words, list) or not all(isinstance(word, list) and len(word) == 1 for word in words):
+        return ()
+    return eos_ids((generation.place, {"eos_token_id": [word[0] for word in words]}))
+
+
+def _is_chat(generation: Generation) -> bool:
+    return generation.values.get("chat_format") == CHAT_FORMAT
+
+
+def _chat_stops(checkpoint: Checkpoint, generation: Generation, vocab_size: int) -> Iterator[int]:
+    """By the tokenizer, where there is one."""
+    for text, official in CHAT_STOPS.items() if _is_chat(generation) else ():
+        found = token_id(checkpoint, text, GENERATION)
+        if found is not None or official < vocab_size:
+            yield official if found is None else found
+
+
+def _prompt(checkpoint: Checkpoint, audio: dict[str, Any], generation: Generation) -> Prompt | None:
+    """The base form or that of a chat, where a tokenizer with the audio tokens is there."""
+    start = token_id(checkpoint, AUDIO_PLACE.begin)
     if start is None:
         return None
     if start != audio.get("audio_start_id"):
@@ -109,7 +140,14 @@ def _prompt(checkpoint: Checkpoint, audio: dict[str, Any]) -> Prompt | None:
         raise CheckpointError(
             f"{checkpoint.folder}/tokenizer.json: <audio> is {start}, config.json says {wanted}"
         )
-    return Prompt("{audio}{prompt}", AUDIO_PLACE, (start, PAD_TOKEN_ID, start + 1))
+    if not _is_chat(generation):
+        return Prompt("{audio}{prompt}", AUDIO_PLACE, (start, PAD_TOKEN_ID, start + 1))
+    return Prompt(
+        SYSTEM_TURN.replace(SYSTEM, DEFAULT_SYSTEM) + CHAT,
+        AUDIO_PLACE,
+        (start, PAD_TOKEN_ID, start + 1),
+        system_template=SYSTEM_TURN + CHAT,
+    )
 
 
 def _encoder_sizes(audio: Settings, output_size: int) -> Sizes:

@@ -62,6 +62,9 @@ SEARCH: Mapping[str, Any] = {
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 """Those that change nothing without `do_sample`."""
 
+COUNTS_INSTEAD = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
+"""Setting that counts the prompt as well -> the one that decides where both are there."""
+
 SEARCH_IRRELEVANT = (
     *("eos_token_id", "pad_token_id", "bos_token_id", "decoder_start_token_id"),  # the first is used
     *("transformers_version", "_from_model_config", "use_cache", "cache_implementation"),
@@ -200,16 +203,18 @@ def refuse_faults(*sections: Settings) -> None:
 def search_notes(place: str, values: Mapping[str, Any]) -> Iterator[str]:
     """A line on the settings of search that a checkpoint suggests, and that no request takes from it."""
     samples = values.get("do_sample", False) is not False
+    instead = {key for key, other in COUNTS_INSTEAD.items() if values.get(other) is not None}
     named = [
         _pair(key, value)
         for key, value in sorted(values.items())
-        if not (value is None or key in SEARCH_IRRELEVANT or (key in SAMPLING and not samples))
+        if not (value is None or key in (*SEARCH_IRRELEVANT, *instead) or (key in SAMPLING and not samples))
         and (key not in SEARCH or value != SEARCH[key])
     ]
     if named:
         yield (
             f"{place}: not taken from the checkpoint: {', '.join(named)}; give the options of search that "
-            "you want with each request (there is no sampling)"
+            "you want with each request (there is no sampling, and lengths are those of answers: "
+            "max_new_tokens)"
         )
 
 

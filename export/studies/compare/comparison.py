@@ -80,6 +80,7 @@ def compare(
         JournalError, WorkerError, ImportError: as `evaluate`.
     """
     model = load_model(source := Checkpoint(checkpoint))
+    options = replace(options, evaluation=options.evaluation.resolved(model.generation))
     reference = mean_request(source, model, clips.clips, options.reference_seconds)
     rows = comparison_grid(model, options, reference)
     profiles = [profile for row in rows for cell in row.cells for profile in cell.profiles]

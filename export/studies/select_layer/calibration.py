@@ -60,7 +60,7 @@ class Calibration:
             RequestError: a prompt that does not fit the template.
         """
         sample_rate = self.model.front_end.log_mel.sample_rate
-        audio, prompt = load_audio(clip.path, sample_rate), self._codec.encode(clip.prompt)
+        audio, prompt = load_audio(clip.path, sample_rate), self._codec.encode(clip.prompt or None)
         self._check(place_of(clip.path), audio, prompt)
         return ClipInput(prompt, self._encoder.encode(audio.samples, Stopwatch()), audio.seconds)
 

@@ -80,14 +80,14 @@ def time_finalists(
 def _options(
     names: Sequence[str], measured: Evaluation, seconds: float, options: TuneOptions
 ) -> BenchmarkOptions:
-    clip, search = measured.measured[0], options.evaluation.search
+    clip, search = measured.measured[0], measured.options.search.resolved()
     lengths = [found.answers[BASELINE].output_tokens for found in measured.answers if found.is_complete]
     return BenchmarkOptions(
         profiles=(BASELINE, *names),
         beams=(search.num_beams,),
         audio_seconds=(seconds,),
         clip=clip.path,
-        prompt=clip.prompt,
+        prompt=clip.prompt or None,
         new_tokens=max(1, round(fmean(lengths))),
         runs=options.runs,
         warmup=options.warmup,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def tune(
     """
     halves = halves_of(clips, options.evaluation.seed)
     model = load_model(source := Checkpoint(checkpoint))
+    options = replace(options, evaluation=options.evaluation.resolved(model.generation))
     reference = mean_request(source, model, halves.search.clips, options.reference_seconds)
     ladders = ladders_of(model, options, reference)
     profiles = [candidate.profile for candidate in all_candidates(ladders)]

@@ -21,6 +21,7 @@ from fastadasp.profiles.codec import to_json
 from fastadasp.profiles.errors import ArtifactError
 from fastadasp.profiles.faults import few
 from fastadasp.runtime import SpeechLM
+from fastadasp.runtime import SearchOptions
 from fastadasp.runtime.artifact.artifact import open_artifact, record_of
 from fastadasp.runtime.artifact.faults import manifest_faults
 from fastadasp.runtime.artifact.manifest import FILE_NAME, MANIFEST_FORMAT, parse_manifest
@@ -148,6 +149,10 @@ SILENT = {
         "engines.max_audio_rows",
         "engines.max_text_rows",
         "engines.max_new_tokens",
+    },
+    "other defaults of a search": {
+        "generation",
+        *(f"generation.{name}" for name in SearchOptions.__dataclass_fields__),
     },
     "other tokens": {
         "decoder.eos_token_ids",

@@ -11,7 +11,7 @@ from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
 from fastadasp.profiles.errors import RequestError
 from fastadasp.runtime.decoding.drive import drive, new_search
-from fastadasp.runtime.decoding.options import SearchOptions
+from fastadasp.runtime.decoding.options import ResolvedSearch
 from fastadasp.runtime.decoding.scoring import TokenRules, ngram_ends
 from fastadasp.runtime.decoding.search import Hypothesis
 
@@ -157,7 +157,9 @@ def end_tokens(likely, ends):
 @pytest.mark.parametrize("penalties", PENALTIES)
 @pytest.mark.parametrize("ends", END_TOKENS)
 def test_greedy_equals_transformers(model, prompts, likely, ends, penalties):
-    options = SearchOptions(max_new_tokens=12, eos_token_ids=end_tokens(likely, ends), **PENALTIES[penalties])
+    options = ResolvedSearch(
+        max_new_tokens=12, eos_token_ids=end_tokens(likely, ends), **PENALTIES[penalties]
+    )
     for prompt in prompts:
         assert_same(model, prompt, options)
 
@@ -168,7 +170,7 @@ def test_greedy_equals_transformers(model, prompts, likely, ends, penalties):
 def test_beams_equal_transformers_for_each_way_to_stop(
     model, prompts, likely, num_beams, length_penalty, early_stopping
 ):
-    options = SearchOptions(
+    options = ResolvedSearch(
         num_beams=num_beams,
         max_new_tokens=10,
         length_penalty=length_penalty,
@@ -183,7 +185,7 @@ def test_beams_equal_transformers_for_each_way_to_stop(
 @pytest.mark.parametrize("penalties", PENALTIES)
 @pytest.mark.parametrize("ends", END_TOKENS)
 def test_beams_equal_transformers_for_each_penalty(model, prompts, likely, ends, penalties):
-    options = SearchOptions(
+    options = ResolvedSearch(
         num_beams=3,
         max_new_tokens=9,
         eos_token_ids=end_tokens(likely, ends),
@@ -198,7 +200,7 @@ def test_beams_equal_transformers_for_each_penalty(model, prompts, likely, ends,
 def test_beams_equal_transformers_when_the_vocabulary_is_smaller_than_the_candidates(early_stopping):
     model, prompts = tiny_model(vocab_size=12), random_prompts(12)
     ends = tuple(likely_tokens(model, prompts)[:3])
-    options = SearchOptions(
+    options = ResolvedSearch(
         num_beams=5,
         max_new_tokens=8,
         early_stopping=early_stopping,
@@ -212,7 +214,7 @@ def test_beams_equal_transformers_when_the_vocabulary_is_smaller_than_the_candid
 
 @pytest.mark.parametrize("max_new_tokens", [1, 2])
 def test_beams_equal_transformers_for_very_short_answers(model, prompts, likely, max_new_tokens):
-    options = SearchOptions(
+    options = ResolvedSearch(
         num_beams=5,
         max_new_tokens=max_new_tokens,
         eos_token_ids=tuple(likely[:3]),
@@ -223,7 +225,7 @@ def test_beams_equal_transformers_for_very_short_answers(model, prompts, likely,
 
 
 def test_the_settings_that_are_compared_give_different_answers(model, prompts, likely):
-    base = SearchOptions(
+    base = ResolvedSearch(
         num_beams=5, max_new_tokens=10, eos_token_ids=tuple(likely[:3]), num_return_sequences=5
     )
     changes = [{}, {"early_stopping": True}, {"early_stopping": "never"}, {"length_penalty": 2.0}]
@@ -238,7 +240,7 @@ def test_the_settings_that_are_compared_give_different_answers(model, prompts, l
 
 
 def test_a_search_asks_for_no_more_than_it_needs(model, prompts):
-    options = SearchOptions(num_beams=5, max_new_tokens=6, eos_token_ids=(1, 2))
+    options = ResolvedSearch(num_beams=5, max_new_tokens=6, eos_token_ids=(1, 2))
     decoder = FullForward(model, prompts[0])
     generate(decoder, options, vocab_size=80, prompt_ids=prompts[0])
     assert decoder.widths == [7] * 6
@@ -250,7 +252,7 @@ def test_never_stopping_early_weighs_live_beams_at_their_present_length_if_short
     chances[0] = [0.05, 0.90, 0.05]
     chances[1, 1] = [0.02, 0.96, 0.02]
     chances[2, 1] = [0.90, 0.05, 0.05]
-    options = SearchOptions(
+    options = ResolvedSearch(
         num_beams=2, max_new_tokens=100, length_penalty=-1.0, early_stopping="never", eos_token_ids=(0,)
     )
     (found,) = generate(Table(np.log(chances)), options, vocab_size=3)
@@ -285,7 +287,7 @@ def every_hypothesis(table, options):
 def test_beams_enough_for_every_sequence_find_them_all_in_order(table, length_penalty, ends):
     vocab_size = table.shape[-1]
     beams = vocab_size**3
-    options = SearchOptions(
+    options = ResolvedSearch(
         num_beams=beams,
         max_new_tokens=3,
         length_penalty=length_penalty,
@@ -322,7 +324,7 @@ def test_penalties_on_the_best_tokens_equal_penalties_on_the_whole_vocabulary(
     seed, num_beams, prompt, penalty, size, least
 ):
     table = np.random.default_rng(seed).normal(0, 2, (6, 12, 12))
-    options = SearchOptions(
+    options = ResolvedSearch(
         num_beams=num_beams,
         max_new_tokens=6,
         min_new_tokens=least,
@@ -344,27 +346,27 @@ def answers_or_error(decoder, options, prompt):
 
 def test_the_greedy_score_is_the_models_log_probability_over_the_length():
     table = np.log([[[0.5, 0.3, 0.2]] * 3, [[0.1, 0.8, 0.1]] * 3])
-    options = SearchOptions(max_new_tokens=5, eos_token_ids=(1,), length_penalty=2.0)
+    options = ResolvedSearch(max_new_tokens=5, eos_token_ids=(1,), length_penalty=2.0)
     (found,) = generate(Table(table), options, vocab_size=3)
     assert found == Hypothesis((0,), "stop", pytest.approx((math.log(0.5) + math.log(0.8)) / 4, abs=1e-6))
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_ties_go_to_the_lower_beam_and_then_to_the_lower_token(num_beams):
-    options = SearchOptions(num_beams=num_beams, max_new_tokens=2, num_return_sequences=num_beams)
+    options = ResolvedSearch(num_beams=num_beams, max_new_tokens=2, num_return_sequences=num_beams)
     found = generate(Table(np.zeros((2, 4, 4))), options, vocab_size=4)
     assert [h.tokens for h in found] == [(0, 0), (0, 1), (0, 2)][:num_beams]
 
 
 def test_ties_that_a_penalty_makes_go_to_the_lower_token():
-    options = SearchOptions(max_new_tokens=1, repetition_penalty=2.0)
+    options = ResolvedSearch(max_new_tokens=1, repetition_penalty=2.0)
     table = [[[-2.0, -8.0, -1.0]] * 3]
     (found,) = generate(Table(table), options, vocab_size=3, prompt_ids=[2])
     assert found.tokens == (0,)
 
 
 def test_fewer_hypotheses_come_back_when_the_vocabulary_has_no_more():
-    options = SearchOptions(num_beams=5, max_new_tokens=2, eos_token_ids=(0,), num_return_sequences=5)
+    options = ResolvedSearch(num_beams=5, max_new_tokens=2, eos_token_ids=(0,), num_return_sequences=5)
     found = generate(Table(np.zeros((2, 2, 2))), options, vocab_size=2)
     assert sorted(h.tokens for h in found) == [(), (1,), (1, 1)]
 
@@ -375,14 +377,14 @@ def test_fewer_hypotheses_come_back_when_the_vocabulary_has_no_more():
 def test_logits_that_are_not_finite_are_refused(num_beams, step, value):
     table = np.zeros((4, 5, 5))
     table[step, :, 3] = value
-    options = SearchOptions(num_beams=num_beams, max_new_tokens=4)
+    options = ResolvedSearch(num_beams=num_beams, max_new_tokens=4)
     with pytest.raises(RequestError, match=f"after {step} generated tokens are not finite"):
         generate(Table(table), options, vocab_size=5)
 
 
 @pytest.mark.parametrize("num_beams", [1, 2])
 def test_a_search_whose_tokens_are_all_banned_is_refused(num_beams):
-    options = SearchOptions(num_beams=num_beams, max_new_tokens=8, no_repeat_ngram_size=1)
+    options = ResolvedSearch(num_beams=num_beams, max_new_tokens=8, no_repeat_ngram_size=1)
     with pytest.raises(RequestError, match=r"after 3 generated ones: raise no_repeat_ngram_size \(now 1\)"):
         generate(Table(np.zeros((8, 3, 3))), options, vocab_size=3)
 
@@ -391,7 +393,7 @@ def test_a_token_of_zero_probability_is_never_chosen():
     table = np.zeros((3, 3, 3))
     table[:, :, 1] = -np.inf
     found = generate(
-        Table(table), SearchOptions(num_beams=4, max_new_tokens=3, num_return_sequences=4), vocab_size=3
+        Table(table), ResolvedSearch(num_beams=4, max_new_tokens=3, num_return_sequences=4), vocab_size=3
     )
     assert len(found) == 4
     assert all(1 not in h.tokens for h in found)
@@ -405,7 +407,7 @@ def test_ngram_ends_are_the_tokens_that_would_repeat_an_ngram(history, size):
 
 
 def test_history_outside_the_vocabulary_lowers_nothing():
-    options = SearchOptions(
+    options = ResolvedSearch(
         repetition_penalty=1.5, no_repeat_ngram_size=1, eos_token_ids=(99,), min_new_tokens=1
     )
     lowered = TokenRules(options, vocab_size=10, prompt_ids=[3, 3, 50, -100]).lowered_by((4,))
@@ -435,11 +437,11 @@ def test_history_outside_the_vocabulary_lowers_nothing():
 )
 def test_an_option_out_of_range_is_named(change, fault):
     with pytest.raises(RequestError) as caught:
-        SearchOptions(**change)
+        ResolvedSearch(**change)
     assert str(caught.value).startswith(fault)
 
 
 def test_all_faults_of_the_options_are_told_at_once():
     with pytest.raises(RequestError) as caught:
-        SearchOptions(num_beams=0, length_penalty=math.inf, early_stopping="no", repetition_penalty=0.5)
+        ResolvedSearch(num_beams=0, length_penalty=math.inf, early_stopping="no", repetition_penalty=0.5)
     assert str(caught.value).count(";") == 3

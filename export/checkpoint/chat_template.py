@@ -1,0 +1,249 @@
+"""The chat template of a checkpoint, cut at build time into a template with places, so that none runs later.
+
+A template is a program. It is rendered for known texts, and what comes out is cut where these stand; whether
+it would say the same around other texts is tried with some that show how a template can change a text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ...profiles.errors import CheckpointError, DependencyError
+from ...profiles.faults import is_unicode, shown
+from ...runtime.artifact.prompt import AUDIO, PROMPT, SYSTEM, AudioPlace, Prompt, filled
+from .checkpoint import Checkpoint
+
+KEY = "chat_template"
+FILES = ("chat_template.jinja", "chat_template.json", "processor_config.json", "tokenizer_config.json")
+"""Where a template may stand, the file that counts first in front, as in transformers."""
+
+TOKENIZER_SETTINGS = "tokenizer_config.json"
+SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+SANDBOX = Path(__file__).parent / "sandbox.py"
+SECONDS = 20.0  # for all conversations, start of the process included
+
+PROBES = (
+    ("qzjxSYSTEMxjzq", "qzjxPROMPTxjzq"),
+    (" \n Sys\t", " \n Ask it\t\n "),  # trimmed?
+    ("<Sys> & 'it's' \"q\" \\n\\", "<Ask> & 'it's' \"q\" \\n\\"),  # escaped?
+    ("{system} {{ x }} {% y %} {0}", "{prompt} {{ x }} {% y %} {audio}"),  # formatted, or rendered again?
+    ("系统 ÀÉ ß", "问题 ÀÉ ß ﬁ"),  # another case, another normal form?
+    ("long " * 400, "long " * 400),  # cut?
+)
+"""Texts of system and prompt; the first ones show where they stand."""
+
+Message = Mapping[str, Any]
+Rendered = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A template, and the file that has it."""
+
+    place: str
+    text: str
+
+
+class _UnfitError(Exception):
+    """Why a template cannot be a text with places."""
+
+
+def with_chat_template(checkpoint: Checkpoint, base: Prompt) -> tuple[Prompt, tuple[str, ...]]:
+    """The prompt of a checkpoint with the chat template of its own, and notes on what of it is not used.
+
+    Args:
+        checkpoint: whose files are looked at.
+        base: the form without a conversation, for checkpoints without a template; names the audio's place.
+
+    Raises:
+        CheckpointError: a template that is no template, reaches out of its sandbox, or does not end.
+        DependencyError: there is one, and jinja2 is missing.
+    """
+    source = _source(checkpoint)
+    if source is None:
+        return base, ()
+    place = base.audio_place
+    assert place is not None, "a model with a chat template names the place of the audio"
+    rendered = _render(source, _special_tokens(checkpoint))
+    try:
+        template = _cut([rendered[(None, i)] for i in range(len(PROBES))], place, has_system=False)
+    except _UnfitError as error:
+        return base, (
+            f"{source.place}: not used, because {error}; a plain prompt goes into the base form "
+            f"{base.template!r}, and a text that names {place.example} is taken whole",
+        )
+    system_template, reason = _with_system(rendered, place)
+    note = f"{source.place}: a request cannot have a system text, because {reason}"
+    return replace(base, template=template, system_template=system_template), (note,) if reason else ()
+
+
+def _with_system(
+    rendered: Mapping[tuple[str | None, int], Rendered], place: AudioPlace
+) -> tuple[str | None, str]:
+    """The template with a place for a system text, if a form of one gets into it unchanged; else why not."""
+    reason = ""
+    for form in FORMS:
+        try:
+            return _cut([rendered[(form, i)] for i in range(len(PROBES))], place, has_system=True), ""
+        except _UnfitError as error:
+            reason = reason or str(error)
+    return None, reason
+
+
+FORMS = ("text", "parts")
+"""How a conversation may hold a system text: as it is, or as a list with one part."""
+
+
+def _conversation(form: str | None, system: str, prompt: str) -> list[Message]:
+    heard = {"type": "audio", "audio": "clip.wav", "audio_url": "clip.wav"}
+    user: Message = {"role": "user", "content": [heard, {"type": "text", "text": prompt}]}
+    if form is None:
+        return [user]
+    content = system if form == FORMS[0] else [{"type": "text", "text": system}]
+    return [{"role": "system", "content": content}, user]
+
+
+def _render(source: Source, variables: Mapping[str, Any]) -> dict[tuple[str | None, int], Rendered]:
+    """What the template makes of each probe, without a system text and with both forms of one.
+
+    Raises:
+        CheckpointError, DependencyError: as `with_chat_template`.
+    """
+    if find_spec("jinja2") is None:
+        raise DependencyError(
+            f'{source.place}: jinja2 is missing, which reads it: pip install "fastadasp-export[export]"'
+        )
+    keys = [(form, i) for form in (None, *FORMS) for i in range(len(PROBES))]
+    job = {
+        "template": source.text,
+        "variables": {**variables, "add_generation_prompt": True, "tools": None, "documents": None},
+        "conversations": [_conversation(form, *PROBES[i]) for form, i in keys],
+    }
+    return dict(zip(keys, _run(source, json.dumps(job)), strict=True))
+
+
+def _run(source: Source, job: str) -> Sequence[Rendered]:
+    remedy = "take the file of the original checkpoint, or remove it to build without it"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", str(SANDBOX)],
+            input=job,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise CheckpointError(f"{source.place}: it does not end within {SECONDS:.0f} s; {remedy}") from None
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or [""])[-1] if done.returncode > 0 else "it does not end"
+        raise CheckpointError(f"{source.place}: it cannot be rendered ({shown(reason)}); {remedy}")
+    found = json.loads(done.stdout)
+    if "refused" in found:
+        raise CheckpointError(f"{source.place}: {found['refused']}; {remedy}")
+    texts: Sequence[Rendered] = found["texts"]
+    return texts
+
+
+def _cut(rendered: Sequence[Rendered], place: AudioPlace, *, has_system: bool) -> str:
+    """The template with places behind what came out for each probe.
+
+    Raises:
+        _UnfitError: there is none.
+    """
+    if fault := next((each["fault"] for each in rendered if "fault" in each), None):
+        raise _UnfitError(f"it refuses a question about audio ({fault})")
+    texts = [each["text"] for each in rendered]
+    template = _template(texts[0], place, has_system=has_system)
+    for (system, prompt), text in zip(PROBES, texts, strict=True):
+        before, after = (filled(part, {PROMPT: prompt, SYSTEM: system}) for part in template.split(AUDIO))
+        heard = text[len(before) : len(text) - len(after)]
+        if text != before + heard + after or not re.fullmatch(_pattern(place), heard, re.DOTALL):
+            raise _UnfitError(
+                f"it changes texts, or depends on them: {shown(prompt)} came out in another form"
+            )
+    return template
+
+
+def _template(text: str, place: AudioPlace, *, has_system: bool) -> str:
+    if any(mark in text for mark in (AUDIO, PROMPT, SYSTEM)):
+        raise _UnfitError(f"its own text holds {AUDIO}, {PROMPT} or {SYSTEM}")
+    system, prompt = PROBES[0]
+    places = {_pattern(place): AUDIO, re.escape(prompt): PROMPT}
+    if has_system:
+        places[re.escape(system)] = SYSTEM
+    for pattern, mark in places.items():
+        text, count = re.subn(pattern, mark, text, flags=re.DOTALL)
+        if count != 1:
+            raise _UnfitError(f"it writes {NAMES[mark]} {count} times")
+    return text
+
+
+NAMES = {AUDIO: "the place of the audio", PROMPT: "the prompt", SYSTEM: "the system text"}
+
+
+def _pattern(place: AudioPlace) -> str:
+    return re.escape(place.begin) + (f".*?{re.escape(place.end)}" if place.end else "")
+
+
+def _source(checkpoint: Checkpoint) -> Source | None:
+    """The first template that there is.
+
+    Raises:
+        CheckpointError: it is no text, or there are several and none is the default.
+    """
+    for name in FILES:
+        path = checkpoint.folder / name
+        if not path.is_file():
+            continue
+        found = _text(path) if path.suffix == ".jinja" else checkpoint.json(name).get(KEY)
+        if found is not None:
+            return Source(str(path), _default(str(path), found))
+    return None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise CheckpointError(f"{path}: it is not UTF-8; copy it again") from None
+
+
+def _default(place: str, found: object) -> str:
+    """A template, or the default one of several by name."""
+    if isinstance(found, list):
+        found = {
+            entry["name"]: entry.get("template")
+            for entry in found
+            if isinstance(entry, dict) and isinstance(entry.get("name"), str)
+        }
+    if isinstance(found, dict):
+        found = found.get("default")
+    if not isinstance(found, str) or not is_unicode(found):
+        raise CheckpointError(
+            f"{place}: {KEY} is {shown(found)}, the text of a template is expected, or several of which one "
+            "is the default; take the file of the original checkpoint"
+        )
+    return found
+
+
+def _special_tokens(checkpoint: Checkpoint) -> dict[str, str]:
+    """The special tokens of the tokenizer, which templates may write."""
+    return dict(_tokens(checkpoint.optional_json(TOKENIZER_SETTINGS)))
+
+
+def _tokens(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name in SPECIAL_TOKENS:
+        token = settings.get(name)
+        text = token.get("content") if isinstance(token, dict) else token
+        if isinstance(text, str):
+            yield name, text
