@@ -31,7 +31,7 @@ def test_the_end_tokens_are_those_of_the_model_unless_some_or_none_are_given(mod
     assert own
     for given, expected in ((None, own), ((), ()), ((5,), (5,))):
         record = SearchOptions(num_beams=2, eos_token_ids=given)
-        assert model.search_options(record) == SearchOptions(num_beams=2, eos_token_ids=expected)
+        assert model.search_options(record) == SearchOptions(num_beams=2, eos_token_ids=expected).resolved()
         assert model.search_options(num_beams=2, eos_token_ids=given) == model.search_options(record)
     assert model.search_options().eos_token_ids == model.search_options(SearchOptions()).eos_token_ids == own
 

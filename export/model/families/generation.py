@@ -29,9 +29,7 @@ class Generation:
 
     def notes(self, *used: str) -> Iterator[str]:
         """A line on what is left of it; `used` are settings that the family has read by itself."""
-        yield from search_notes(
-            self.place, {key: value for key, value in self.values.items() if key not in (*TAKEN, *used)}
-        )
+        yield from search_notes(self.place, self.values, (*TAKEN, *used))
 
 
 def read_generation(checkpoint: Checkpoint) -> Generation:

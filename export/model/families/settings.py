@@ -200,14 +200,16 @@ def refuse_faults(*sections: Settings) -> None:
         raise CheckpointError(f"{'; '.join(faults)}; take the settings of the original checkpoint")
 
 
-def search_notes(place: str, values: Mapping[str, Any]) -> Iterator[str]:
+def search_notes(place: str, values: Mapping[str, Any], used: Collection[str] = ()) -> Iterator[str]:
     """A line on the settings of search that a checkpoint suggests, and that no request takes from it."""
     samples = values.get("do_sample", False) is not False
     instead = {key for key, other in COUNTS_INSTEAD.items() if values.get(other) is not None}
     named = [
         _pair(key, value)
         for key, value in sorted(values.items())
-        if not (value is None or key in (*SEARCH_IRRELEVANT, *instead) or (key in SAMPLING and not samples))
+        if not (
+            value is None or key in (*SEARCH_IRRELEVANT, *instead, *used) or (key in SAMPLING and not samples)
+        )
         and (key not in SEARCH or value != SEARCH[key])
     ]
     if named:

@@ -104,6 +104,8 @@ def transformers_answers(model, prompt, options):
         eos_token_id=list(options.end_tokens) or None,
         repetition_penalty=options.repetition_penalty,
         no_repeat_ngram_size=options.no_repeat_ngram_size,
+        suppress_tokens=list(options.suppress_tokens) or None,
+        begin_suppress_tokens=list(options.begin_suppress_tokens) or None,
         num_return_sequences=options.num_return_sequences,
         pad_token_id=PAD,
         return_dict_in_generate=True,
@@ -147,6 +149,13 @@ PENALTIES = {
     "no_repeat_ngram_2": {"no_repeat_ngram_size": 2},
     "no_repeat_ngram_3": {"no_repeat_ngram_size": 3, "repetition_penalty": 1.3, "min_new_tokens": 3},
     "no_repeat_ngram_1": {"no_repeat_ngram_size": 1},
+    "suppress": {"suppress_tokens": (0, 2, 3, 5, 8)},  # places in the list of likely tokens
+    "begin_suppress": {"begin_suppress_tokens": (0, 1, 2, 3, 9)},
+    "suppress both": {
+        "suppress_tokens": tuple(range(20)),
+        "begin_suppress_tokens": tuple(range(15, 40)),
+        "repetition_penalty": 1.2,
+    },
 }
 
 
@@ -154,11 +163,18 @@ def end_tokens(likely, ends):
     return tuple(likely[place] for place in END_TOKENS[ends])
 
 
+def penalties_of(likely, name):
+    return {
+        field: tuple(likely[place] for place in value) if isinstance(value, tuple) else value
+        for field, value in PENALTIES[name].items()
+    }
+
+
 @pytest.mark.parametrize("penalties", PENALTIES)
 @pytest.mark.parametrize("ends", END_TOKENS)
 def test_greedy_equals_transformers(model, prompts, likely, ends, penalties):
     options = ResolvedSearch(
-        max_new_tokens=12, eos_token_ids=end_tokens(likely, ends), **PENALTIES[penalties]
+        max_new_tokens=12, eos_token_ids=end_tokens(likely, ends), **penalties_of(likely, penalties)
     )
     for prompt in prompts:
         assert_same(model, prompt, options)
@@ -190,7 +206,7 @@ def test_beams_equal_transformers_for_each_penalty(model, prompts, likely, ends,
         max_new_tokens=9,
         eos_token_ids=end_tokens(likely, ends),
         num_return_sequences=2,
-        **PENALTIES[penalties],
+        **penalties_of(likely, penalties),
     )
     for prompt in prompts:
         assert_same(model, prompt, options)

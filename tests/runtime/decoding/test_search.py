@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from fastadasp.profiles.errors import RequestError
 from fastadasp.runtime.decoding.drive import drive, new_search, steps
-from fastadasp.runtime.decoding.options import ResolvedSearch
+from fastadasp.runtime.decoding.options import SearchOptions
+from fastadasp.runtime.decoding.search import TopTokens
 
 from .toy_decoders import Histories, OneOf, Table
 
@@ -22,7 +23,7 @@ VOCAB, PROMPT = 14, (2, 5, 2)
 def search_options(draw):
     num_beams = draw(st.integers(1, 4))
     max_new_tokens = draw(st.integers(1, 8))
-    return ResolvedSearch(
+    return SearchOptions(
         num_beams=num_beams,
         max_new_tokens=max_new_tokens,
         min_new_tokens=draw(st.integers(0, max_new_tokens)),
@@ -85,7 +86,7 @@ def test_a_search_that_is_copied_on_the_way_ends_as_the_other(seed, options, tur
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_a_search_holds_no_decoder(num_beams):
     search, decoder = (
-        new_search(ResolvedSearch(num_beams=num_beams), VOCAB),
+        new_search(SearchOptions(num_beams=num_beams), VOCAB),
         Table(np.zeros((9, VOCAB, VOCAB))),
     )
     driving = steps(search, decoder)
@@ -99,7 +100,7 @@ def test_a_search_holds_no_decoder(num_beams):
 
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_the_first_request_is_for_the_prompt_and_each_other_one_for_a_row_a_live_beam(num_beams):
-    search = new_search(ResolvedSearch(num_beams=num_beams, max_new_tokens=3), VOCAB)
+    search = new_search(SearchOptions(num_beams=num_beams, max_new_tokens=3), VOCAB)
     first, decoder = search.request, Histories(0, VOCAB)
     assert first.is_prompt
     assert first.k == num_beams
@@ -111,7 +112,7 @@ def test_the_first_request_is_for_the_prompt_and_each_other_one_for_a_row_a_live
 
 def test_a_search_is_driven_no_further_than_its_steps_are_read():
     decoder = Table(np.zeros((9, 2, 2)))
-    search = new_search(ResolvedSearch(max_new_tokens=9), vocab_size=2)
+    search = new_search(SearchOptions(max_new_tokens=9), vocab_size=2)
     driving = steps(search, decoder)
     next(driving), next(driving)
     assert search.tokens == (0, 0)
@@ -121,7 +122,7 @@ def test_a_search_is_driven_no_further_than_its_steps_are_read():
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([1.0, 1.3]), st.integers(0, 1))
 def test_the_tokens_of_a_greedy_search_grow_to_those_of_its_answer(seed, penalty, ends):
-    options = ResolvedSearch(max_new_tokens=4, eos_token_ids=(0,) * ends, repetition_penalty=penalty)
+    options = SearchOptions(max_new_tokens=4, eos_token_ids=(0,) * ends, repetition_penalty=penalty)
     search, seen = new_search(options, 3, prompt_ids=[1]), [()]
     for _ in steps(search, OneOf(Histories(seed, 3))):
         assert search.tokens[: len(seen[-1])] == seen[-1]
@@ -153,7 +154,7 @@ def test_a_search_and_its_answers_say_why_they_ended(case):
     change, table, reason, of_answers = REASONS[case]
     options = {"max_new_tokens": 5, "eos_token_ids": (0,), **change}
     options["num_return_sequences"] = options["num_beams"]
-    search = new_search(ResolvedSearch(**options), vocab_size=3)
+    search = new_search(SearchOptions(**options), vocab_size=3)
     assert search.end_reason is None
     assert not search.hypotheses
     found = drive(search, Table(table))
@@ -165,7 +166,7 @@ def test_a_search_and_its_answers_say_why_they_ended(case):
 
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_a_search_that_failed_is_over(num_beams):
-    search = new_search(ResolvedSearch(num_beams=num_beams), vocab_size=3)
+    search = new_search(SearchOptions(num_beams=num_beams), vocab_size=3)
     with pytest.raises(RequestError):
         drive(search, Table(np.full((1, 3, 3), np.nan)))
     assert (search.request, search.hypotheses, search.end_reason) == (None, (), None)
@@ -176,4 +177,24 @@ def test_scores_of_other_rows_than_were_asked_for_are_noticed(num_beams):
     decoder = Table(np.zeros((9, VOCAB, VOCAB)))
     decoder.last = np.zeros(2, int)
     with pytest.raises(AssertionError, match="1 rows were asked for, 2 came"):
-        drive(new_search(ResolvedSearch(num_beams=num_beams), VOCAB), decoder)
+        drive(new_search(SearchOptions(num_beams=num_beams), VOCAB), decoder)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_a_search_asks_for_as_many_more_tokens_as_it_suppresses(num_beams):
+    options = SearchOptions(
+        num_beams=num_beams, suppress_tokens=(1, 2, 10**6), begin_suppress_tokens=(2, 3, 4)
+    )
+    search = new_search(options, VOCAB)
+    assert search.request is not None
+    assert search.request.k == num_beams + 4
+    ids = np.arange(search.request.k)[None]
+    search.advance(TopTokens(-ids.astype(np.float32), ids, np.zeros(1, np.float32)))
+    assert search.request is not None
+    assert search.request.k == num_beams + 2
+
+
+def test_a_search_without_a_token_says_that_some_are_suppressed():
+    search = new_search(SearchOptions(suppress_tokens=(0, 1, 2)), vocab_size=3)
+    with pytest.raises(RequestError, match=r"every token is banned .*, or suppress fewer tokens"):
+        search.advance(TopTokens(np.zeros((1, 3), np.float32), np.arange(3)[None], np.zeros(1, np.float32)))
