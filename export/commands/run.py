@@ -55,13 +55,13 @@ def run(artifact: Path, clips: tuple[str, ...], **values: Any) -> None:
         raise click.UsageError("--stream and --json exclude each other")
     search, prompt = search_of(values), _prompt(values)
     model = load(artifact, **values)
-    if prompt is None:
-        _hint(model.manifest)
     asked = Asked(prompt, values["system"], model.search_options(search))
     if values["stream"]:
         _stream(model, clips, asked)
     else:
         _answer(model, clips, asked, as_json=values["as_json"])
+    if prompt is None:
+        _hint(model.manifest)
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ def _hint(manifest: Manifest) -> None:
     """Say that nothing is asked, where that is so: the answer may be to another question than the user's."""
     if manifest.prompt is not None and manifest.prompt.default_prompt is None:
         click.echo(
-            "no --prompt is given and the artifact has none of its own (build --prompt): the model gets the "
-            "audio without a question",
+            "hint: without --prompt the model heard the audio and no question; build --prompt gives\n"
+            "an artifact a default one",
             err=True,
         )
 

@@ -61,7 +61,7 @@ def _prompt(prompt: Prompt | None) -> Iterator[tuple[str, str]]:
         return
     yield "prompt", _in_a_line(prompt.template)
     if prompt.system_template is not None:
-        yield "with a system text", _in_a_line(prompt.system_template)
+        yield "with system", _in_a_line(prompt.system_template)
     yield "default prompt", "none" if prompt.default_prompt is None else _in_a_line(prompt.default_prompt)
 
 

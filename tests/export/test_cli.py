@@ -88,11 +88,11 @@ def test_version_is_that_of_the_distribution() -> None:
 
 
 def test_defaults_of_the_options_are_those_of_the_records() -> None:
-    defaults = {option.name: option.default for option in main.commands["run"].params}
-    options = SearchOptions()
-    assert defaults["num_beams"] == options.num_beams
-    assert defaults["max_new_tokens"] == options.max_new_tokens
-    assert defaults["early_stopping"] == str(options.early_stopping).lower()
+    shown = {option.name: getattr(option, "show_default", None) for option in main.commands["run"].params}
+    options = SearchOptions().resolved()
+    for name in ("num_beams", "max_new_tokens", "length_penalty"):
+        assert shown[name] == f"the artifact's, or {getattr(options, name)}"
+    assert shown["early_stopping"] == f"the artifact's, or {str(options.early_stopping).lower()}"
     weights = {option.name: option.default for option in main.commands["build"].params}["weights"]
     assert weights == BuildOptions.weights
 
@@ -171,7 +171,8 @@ def test_run_takes_every_search_option(tiny_artifact: Path, clip: Path) -> None:
 
 
 def test_run_with_json_prints_an_object_a_clip_with_all_figures(tiny_artifact: Path, clip: Path) -> None:
-    result = call("run", tiny_artifact, clip, clip, "--max-new-tokens", 4, "--json", "--lean", "--verify")
+    options = ("--prompt", "hello", "--max-new-tokens", 4, "--json", "--lean", "--verify")
+    result = call("run", tiny_artifact, clip, clip, *options)
     assert result.stderr == ""
     objects = [json.loads(line) for line in result.stdout.splitlines()]
     assert len(objects) == 2
@@ -387,7 +388,8 @@ def test_inspect_shows_exact_fractions_files_and_limits(tiny_artifact: Path) -> 
     assert "1-3: 3/10 = 0.3000" in text
     assert f"2-3: {manifest.profiles['dense-constant-20'].ratio} = " in text
     assert "40.96 s (1024 positions)" in text
-    assert "<|audio_bos|><|AUDIO|><|audio_eos|>{prompt}" in text
+    assert "<|audio_bos|>{audio}<|audio_eos|>{prompt}" in text
+    assert "greedy, no penalties" in text
     assert manifest.digest in text
     for name, record in manifest.files.items():
         assert name in text

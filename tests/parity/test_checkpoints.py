@@ -340,8 +340,12 @@ def test_defaults_of_search_that_are_not_taken_are_named(stored):
     path = stored / "generation_config.json"
     given = {"do_sample": True, "repetition_penalty": 1.1, "top_k": 20, "top_p": 0.5, "temperature": 0.7}
     path.write_text(json.dumps(json.loads(path.read_text()) | given))
-    (note,) = load_model(Checkpoint(stored)).notes
-    assert note.startswith(f"{path}: not taken from the checkpoint: do_sample True, repetition_penalty 1.1, ")
+    model = load_model(Checkpoint(stored))
+    (note,) = model.notes
+    assert note.startswith(
+        f"{path}: not taken from the checkpoint: do_sample True, temperature 0.7, top_k 20"
+    )
+    assert model.generation.given == {"repetition_penalty": 1.1}
     path.write_text(
         json.dumps({"do_sample": False, "repetition_penalty": 1.0, "top_k": 20, "eos_token_id": 2})
     )

@@ -34,7 +34,7 @@ from fastadasp.evaluation.results.tuning import (
     TuningProtocol,
     TuningResult,
 )
-from fastadasp.runtime.decoding.options import SearchOptions
+from fastadasp.runtime.decoding.options import ResolvedSearch
 from fastadasp.runtime.environment import Environment
 
 LEVELS = (10, 20, 30, 40, 50)
@@ -70,7 +70,7 @@ ENVIRONMENT = Environment(
 CHECKPOINT = {"folder": "CHECKPOINT", "family": "qwen", "dims": {"num_layers": LAYERS}}
 CLIPS = ClipList("clips.jsonl", "d1", 2620, 2618)
 SETTINGS = AnswerSettings(
-    SearchOptions(), "onnxruntime", {"providers": ("CPUExecutionProvider",), "lean": False}, "basic"
+    ResolvedSearch(), "onnxruntime", {"providers": ("CPUExecutionProvider",), "lean": False}, "basic"
 )
 INTERVALS = Intervals(METHOD, 1000, 0)
 ACCURACY = Metric("accuracy", "Accuracy", "share", made_by="x")

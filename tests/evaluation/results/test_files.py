@@ -137,7 +137,7 @@ def test_all_faulty_files_are_reported_together(tmp_path, real_files):
         content("other.json", {"kind": "golden", "format_version": 1}),
         real_files["eval"],
         content("old.json", {**old, "format_version": 1}),
-        content("newer.json", {**old, "format_version": 3}),
+        content("newer.json", {**old, "format_version": 4}),
         content("nameless.json", {"model": {}}),
         content("list.json", [1]),
         content("infinite.json", b'{"kind": "eval", "x": NaN}'),
@@ -150,8 +150,8 @@ def test_all_faulty_files_are_reported_together(tmp_path, real_files):
     )
     expected = (
         "other.json: is of kind 'golden'; known are bench, eval",
-        "old.json: is a file of tune, format version 1; this version of fastadasp-export reads 2: make",
-        "newer.json: is a file of tune, format version 3",
+        "old.json: is a file of tune, format version 1; this version of fastadasp-export reads 3: make",
+        "newer.json: is a file of tune, format version 4",
         "nameless.json: names no kind",
         "list.json: is [1], not an object; give a file that a command of this tool wrote",
         "infinite.json: holds NaN",

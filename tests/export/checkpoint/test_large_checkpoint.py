@@ -7,12 +7,12 @@ import shutil
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.model.families.family import load_model
+from shared_files import REAL_FILES
 
 LAYERS, HIDDEN, FFN, VOCAB, SHARDS = 32, 4096, 11008, 156032, 5
 AUDIO_LAYERS, AUDIO_WIDTH, AUDIO_FFN = 32, 1280, 5120
@@ -130,12 +130,15 @@ def test_a_7b_checkpoint_is_exported_in_little_memory_and_on_no_disk(large_check
     assert {f"prefill.{name}.onnx" for name in PROFILES} <= {path.name for path in target.iterdir()}
 
 
-REAL = Path(__file__).parents[4] / "shared/real_files/qwen2_audio"  # data beside the clone
+REAL = REAL_FILES / "qwen2_audio"
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real settings do not lie beside the clone")
-def test_the_settings_of_the_real_model_are_known_but_for_those_of_its_search(large_checkpoint):
+def test_the_settings_of_the_real_model_are_known_but_for_its_sampling(large_checkpoint):
     for file in REAL.iterdir():
         shutil.copy(file, large_checkpoint)
-    (note,) = load_model(Checkpoint(large_checkpoint)).notes
-    assert "generation_config.json: not taken from the checkpoint: do_sample True, repetition_penalty" in note
+    model = load_model(Checkpoint(large_checkpoint))
+    (note,) = model.notes
+    assert "generation_config.json: not taken from the checkpoint: do_sample True, temperature 0.7" in note
+    assert model.generation.given == {"repetition_penalty": 1.1}
+    assert model.eos_token_ids == (151645,)
