@@ -20,8 +20,7 @@ from fake_tensorrt import with_engines
 from fastadasp.profiles.codec import to_json
 from fastadasp.profiles.errors import ArtifactError
 from fastadasp.profiles.faults import few
-from fastadasp.runtime import SpeechLM
-from fastadasp.runtime import SearchOptions
+from fastadasp.runtime import SearchOptions, SpeechLM
 from fastadasp.runtime.artifact.artifact import open_artifact, record_of
 from fastadasp.runtime.artifact.faults import manifest_faults
 from fastadasp.runtime.artifact.manifest import FILE_NAME, MANIFEST_FORMAT, parse_manifest
