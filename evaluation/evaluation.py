@@ -10,6 +10,7 @@ from typing import Any
 
 from ..profiles.errors import RequestError
 from ..runtime.artifact.artifact import Artifact, open_artifact
+from ..runtime.artifact.verification import Verify
 from ..runtime.environment import Environment, environment
 from .answers.answers import ClipAnswers
 from .answers.journal import open_journal
@@ -45,7 +46,7 @@ class Run:
     options: EvalOptions
     journal: Path | None = None
     restart: bool = False  # forget what the journal holds
-    verify: bool = False  # hash large weight files whole, too
+    verify: Verify = "cached"  # when large files are hashed, as `open_artifact` has it
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def evaluate(
     *,
     journal: Path | None = None,
     restart: bool = False,
-    verify: bool = False,
+    verify: Verify = "cached",
 ) -> Evaluation:
     """Answer clips under the profiles of an artifact, and measure the answers.
 
@@ -117,7 +118,7 @@ def evaluate(
         journal: a file for the answers, so that the same call goes on where an earlier one was stopped; the
             caller removes it. Without one nothing is kept.
         restart: forget what the journal holds.
-        verify: hash large weight files whole, too.
+        verify: when large files are hashed, as `open_artifact` has it.
 
     Raises:
         ArtifactError: missing, changed or of another version.
@@ -143,12 +144,14 @@ def evaluate(
 
 def answer(run: Run, progress: Progress = lambda *_: None) -> Answered:
     """The first half of `evaluate`: answer the clips. Errors are the same."""
-    opened = open_artifact(run.artifact, full=run.verify)
+    opened = open_artifact(run.artifact, verify=run.verify)
     clips, options = run.clips, run.options.resolved(opened.manifest.generation)
     profiles = _profiles(opened, options)
     _load_metrics(clips, options)
     begun, digest = _environment(options), clips.digest()
-    job = Job(run.artifact, profiles, options.search, options.runtime)
+    # What was hashed just now, for whatever reason, is not hashed again by each process.
+    again: Verify = "never" if run.verify == "never" else "cached"
+    job = Job(run.artifact, opened.manifest.digest, profiles, options.search, options.runtime, again)
     settings = _settings(opened, digest, job, begun)
     with open_journal(run.journal, settings, restart=run.restart) if run.journal else nullcontext() as kept:
         answers = {} if kept is None else dict(kept.answered)
@@ -170,7 +173,7 @@ def _profiles(artifact: Artifact, options: EvalOptions) -> tuple[str, ...]:
         raise RequestError(
             f"profile {', '.join(unknown)} is not in {artifact.folder}; it has: {', '.join(known)}"
         )
-    if artifact.tokenizer is None:
+    if not artifact.has_tokenizer:
         raise RequestError(f"artifact {artifact.folder} has no tokenizer, so there is no text to measure")
     return options.profiles or known
 

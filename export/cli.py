@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import sys
 from typing import Any
 
@@ -26,6 +27,7 @@ from .commands.tune import tune
 from .signals import ended_by_signals
 
 DISTRIBUTION = "fastadasp-export"
+RUNTIME = "fastadasp.runtime"  # the logger of all its modules
 
 
 class Fault(click.ClickException):
@@ -53,6 +55,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command. Errors of the system name the file, those of the project all there is to know."""
         _print_any_name()
+        _print_what_takes_long()
         try:
             with ended_by_signals():
                 return super().invoke(ctx)
@@ -69,6 +72,22 @@ def _print_any_name() -> None:
     """What stdout cannot show, as names that are not UTF-8, is escaped: a table must not end the command."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+class _Lines(logging.Handler):
+    """Lines on stderr, wherever that goes at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one."""
+        click.echo(self.format(record), err=True)
+
+
+def _print_what_takes_long() -> None:
+    """The runtime logs it; a command has no other log than stderr."""
+    log = logging.getLogger(RUNTIME)
+    if not any(isinstance(handler, _Lines) for handler in log.handlers):
+        log.addHandler(_Lines())
+        log.setLevel(logging.INFO)
 
 
 def _message(error: FastAdaSPError) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
 from ..profiles.flops import ResolvedProfile
 from ..runtime.artifact.artifact import record_of
 from ..runtime.artifact.engines import Engines
-from ..runtime.artifact.manifest import Decoder, Graphs, Manifest, WeightPlace, Weights
+from ..runtime.artifact.manifest import Decoder, FileRecord, Graphs, Manifest, WeightPlace, Weights
+from .checkpoint.hashed_file import Tick, counted
 from .checkpoint.weights import WeightStore
 from .model.spec import SpeechModelSpec, tensors_of
 
@@ -20,26 +19,29 @@ VERSIONS_OF = ("fastadasp-export", "onnx", "onnxruntime", "numpy")
 
 def manifest_of(
     folder: Path,
-    names: Sequence[str],
+    known: Mapping[str, FileRecord | None],
     model: SpeechModelSpec,
     profiles: Sequence[ResolvedProfile],
     graphs: Mapping[str, Graphs],
     stores: Mapping[str, WeightStore],
     engines: Engines | None,
+    tick: Tick = lambda *_: None,
 ) -> Manifest:
-    """Hash every file, and describe them.
+    """Hash every file that was not hashed while it was written, and describe them.
 
     Args:
         folder: the artifact.
-        names: its files.
+        known: its files, with the records that there are already.
         model: what was built.
         profiles: in the order asked for.
         graphs: by target.
         stores: where the weights are, by the names that `graphs` give.
         engines: of TensorRT, if there are any.
+        tick: told how many bytes are hashed.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        files = dict(zip(names, pool.map(record_of, [folder / name for name in names]), strict=True))
+    left = {name: folder / name for name, record in known.items() if record is None}
+    told = counted(tick, sum(path.stat().st_size for path in left.values()))
+    files = {name: record or record_of(left[name], told) for name, record in known.items()}
     decoder = model.decoder
     return Manifest(
         family=model.family,

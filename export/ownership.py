@@ -10,7 +10,7 @@ from typing import Any
 from ..profiles.json_text import JsonError, read_object
 from ..runtime.artifact.manifest import FILE_NAME
 
-OF_A_RECORD = {"size", "sha256"}
+HASHES = {"sha256", "blake3"}  # of files, one of them in each format
 
 
 def listed_files(folder: Path) -> frozenset[str] | None:
@@ -36,8 +36,12 @@ def _is_ours(content: Mapping[str, Any]) -> bool:
         and isinstance(content.get("family"), str)
         and isinstance(files, dict)
         and bool(files)
-        and all(isinstance(record, dict) and record.keys() >= OF_A_RECORD for record in files.values())
+        and all(_is_record(record) for record in files.values())
     )
+
+
+def _is_record(record: object) -> bool:
+    return isinstance(record, dict) and "size" in record and bool(HASHES & record.keys())
 
 
 def _entries(folder: Path) -> Iterator[str]:

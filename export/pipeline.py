@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ..runtime.artifact.artifact import TOKENIZER
-from ..runtime.artifact.manifest import FILE_NAME, Manifest
+from ..runtime.artifact.manifest import FILE_NAME, FileRecord, Manifest
+from ..runtime.artifact.verification import large_files, remember_built
+from ..runtime.tables.units import size
 from .checkpoint.checkpoint import CONFIG, Checkpoint
 from .checkpoint.tokenizer import prompt_codec, tokenizer_file
 from .checkpoint.weights import weight_store
@@ -44,7 +47,7 @@ def build(
         output: the artifact's folder; must not exist, unless `options.force`, which replaces an artifact.
         options: profiles, targets, how the weights get there, engines.
         report: called with the name of each stage as it begins.
-        progress: told how far the engine at work is.
+        progress: told how far the engine at work is, and how many bytes of the weights are there.
         notice: called with each line that is worth knowing: what a build that was killed has left there, once
             that is removed, and what the checkpoint holds and the artifact does not.
 
@@ -56,6 +59,7 @@ def build(
     model = _as_asked(load_model(source := Checkpoint(checkpoint)), source, options)
     for note in model.notes:
         notice(f"warning: {note}")
+    in_bytes = partial(_in_bytes, progress)
     profiles = [resolve_for(profile, model) for profile in options.profiles]
     if options.engines:
         check_engines(model, options.engines)
@@ -65,18 +69,20 @@ def build(
     with temporary_folder(output, options.force) as folder:
         report("build graphs")
         graphs = write_graph_sets(folder, model, profiles, stores, lowerings)
-        names = list(dict.fromkeys(name for each in graphs.values() for name in each.files))
+        files: dict[str, FileRecord | None] = {name: None for each in graphs.values() for name in each.files}
         for store in stores.values():
             report(f"write weights ({store.description})")
-            names += store.write(folder)
-        names += _copy_settings(source, folder)
+            files |= store.write(folder, in_bytes)
+        files |= dict.fromkeys(_copy_settings(source, folder))
         engines = None
         if options.engines:
             engines, plans = build_engines(folder, model, profiles, options.engines, report, progress)
-            names += plans
+            files |= dict.fromkeys(plans)
         report("hash files")
-        manifest = manifest_of(folder, names, model, profiles, graphs, stores, engines)
+        large = large_files(folder, files)
+        manifest = manifest_of(folder, files, model, profiles, graphs, stores, engines, in_bytes)
         (folder / FILE_NAME).write_text(manifest.to_json(), "utf-8")
+    remember_built(output, manifest.files, large)
     return manifest
 
 
@@ -95,6 +101,10 @@ def _as_asked(model: SpeechModelSpec, checkpoint: Checkpoint, options: BuildOpti
     assert model.prompt is not None, "a codec was made of it"
     codec.encode(options.prompt)
     return replace(model, prompt=replace(model.prompt, default_prompt=options.prompt))
+
+
+def _in_bytes(progress: Progress, done: int, total: int) -> None:
+    progress(f"{size(done)} of {size(total)}", done, total)
 
 
 def _copy_settings(checkpoint: Checkpoint, folder: Path) -> list[str]:

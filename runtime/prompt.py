@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -56,19 +55,19 @@ def _ids(given: object) -> Ids:
     return given
 
 
-def read_tokenizer(path: Path) -> Tokenizer:
-    """A tokenizer.json.
+def tokenizer_of(content: bytes, place: str) -> Tokenizer:
+    """The tokenizer that a tokenizer.json describes; `place` is what messages call the file.
 
     Raises:
-        ArtifactError: the file is no tokenizer.
+        ArtifactError: it is none.
     """
     try:
-        return Tokenizer.from_str(path.read_text("utf-8"))  # its own reader takes no path that is not UTF-8
+        return Tokenizer.from_str(content.decode("utf-8"))
     except Exception as error:
         if type(error) not in (Exception, UnicodeDecodeError):  # the library has no type of its own
             raise
         raise ArtifactError(
-            f"{path}: it is no tokenizer ({error}); take that of the original model"
+            f"{place}: it is no tokenizer ({error}); take that of the original model"
         ) from None
 
 
@@ -90,8 +89,9 @@ class RawPrompt:
 class PromptCodec:
     """The tokenizer with the model's templates."""
 
-    def __init__(self, tokenizer: Path, prompt: Prompt) -> None:
-        self._tokenizer = read_tokenizer(tokenizer)
+    def __init__(self, tokenizer: bytes, prompt: Prompt, place: str) -> None:
+        """Args are the content of a tokenizer.json, the templates, and what messages call the file."""
+        self._tokenizer = tokenizer_of(tokenizer, place)
         self._prompt = prompt
 
     def encode(self, prompt: str | RawPrompt | None = None, system: str | None = None) -> PromptIds:

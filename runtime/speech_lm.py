@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from ..profiles import signature as sig
 from ..profiles.errors import ArtifactError, RequestError
-from ..profiles.faults import flag_fault, path_of, shown, text_fault
+from ..profiles.faults import path_of, shown, text_fault
 from ..profiles.flops import DecoderDims
-from .artifact.artifact import Artifact, open_artifact
+from .artifact.artifact import TOKENIZER, Artifact, open_artifact
+from .artifact.verification import Verify, verify_of
 from .audio.encoder import AudioEncoder, EncodedAudio
 from .audio.read import Audio, Source, load_audio, place_of
 from .audio.recording import CheckLength
@@ -73,7 +74,7 @@ class SpeechLM(Uncopied):
         profile: str | None = None,
         *,
         backend: str = DEFAULT_BACKEND,
-        verify: bool = False,
+        verify: Verify | bool = "cached",
         **options: Unpack[BackendKeywords],
     ) -> SpeechLM:
         """Load an artifact.
@@ -82,7 +83,8 @@ class SpeechLM(Uncopied):
             artifact: the folder that `build` wrote.
             profile: default profile of the calls; the first of the artifact if None.
             backend: "onnxruntime", or "tensorrt" for an artifact with engines on the GPU they were built for.
-            verify: hash large weight files whole, not by sampled blocks.
+            verify: when files larger than 64 MiB are hashed. "cached" (or False): unless this machine has
+                done so since they were last written; "always" (or True); "never".
             options: those of the backend. Of onnxruntime, fields of `OnnxRuntimeOptions`: `threads` of one
                 run, 0 takes one per core; `providers`, execution providers, the preferred one first;
                 `prepack`, keep a second copy of the decoder weights that makes beam steps faster. Without
@@ -96,10 +98,9 @@ class SpeechLM(Uncopied):
             DependencyError: a package that the backend needs is missing.
         """
         runtime = runtime_options(backend, **options)
-        if faults := list(flag_fault("verify", verify)):
-            raise RequestError("; ".join(faults))
+        how = verify_of(verify)
         folder = path_of("artifact", artifact, "the folder that build wrote", ArtifactError)
-        return cls(open_artifact(folder, full=verify), profile, runtime)
+        return cls(open_artifact(folder, verify=how), profile, runtime)
 
     def close(self) -> None:
         """Let go of sessions and weights; requests under way in other threads may end or be refused.
@@ -360,5 +361,7 @@ class SpeechLM(Uncopied):
         return name
 
     def _load_codec(self) -> PromptCodec | None:
-        path = self.artifact.tokenizer
-        return PromptCodec(path, self.manifest.prompt) if path and self.manifest.prompt else None
+        if self.manifest.prompt is None or not self.artifact.has_tokenizer:
+            return None
+        place = f"{self._place}: {TOKENIZER}"
+        return PromptCodec(self.artifact.read(TOKENIZER), self.manifest.prompt, place)

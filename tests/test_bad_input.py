@@ -15,7 +15,6 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -26,9 +25,10 @@ from click.testing import CliRunner, Result
 
 from fastadasp.export import pipeline
 from fastadasp.export.cli import main
+from fastadasp.profiles.errors import ArtifactError
 from fastadasp.runtime import SpeechLM
-from fastadasp.runtime.artifact import artifact, hashing
-from fastadasp.runtime.artifact.manifest import MANIFEST_FORMAT, parse_manifest
+from fastadasp.runtime.artifact import verification
+from fastadasp.runtime.artifact.manifest import MANIFEST_FORMAT
 
 RATE = 16000
 SMALL, LARGE = 200_000, 20_000_000  # bytes; the tiny artifact lies in between
@@ -501,23 +501,21 @@ def test_a_flipped_byte_in_small_weights(own_artifact: Path, clip: Path) -> None
     assert "weights/model.safetensors does not match its hash" in fault("run", own_artifact, clip)
 
 
-def test_a_flipped_byte_in_large_weights_is_found_by_verify(
-    own_artifact: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_flipped_byte_in_large_weights(
+    own_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With small blocks, the tiny weights are as large for the sampling as those of a real model."""
-    monkeypatch.setattr(artifact, "QUICK_BYTES", 0)
-    monkeypatch.setattr(hashing, "SAMPLE_BYTES", 16)
-    manifest = parse_manifest((own_artifact / "manifest.json").read_text("utf-8"), "manifest")
-    files = {name: artifact.record_of(own_artifact / name) for name in manifest.files}
-    (own_artifact / "manifest.json").write_text(replace(manifest, files=files).to_json(), "utf-8")
+    """The tiny weights are made as large for the runtime as those of a real model."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(verification, "LARGE_BYTES", 0)
     weights = own_artifact / "weights/model.safetensors"
-
-    flip(weights, 100)  # between the first block and the second
     assert call("inspect", own_artifact).exit_code == 0
-    assert "weights/model.safetensors does not match its hash" in fault("inspect", own_artifact, "--verify")
-
-    flip(weights, 0)  # in the first block
-    assert "weights/model.safetensors does not match its hash" in fault("inspect", own_artifact)
+    for offset in np.random.default_rng(0).integers(weights.stat().st_size, size=5).tolist():
+        flip(weights, offset)
+        expected = "weights/model.safetensors does not match its hash; build or copy it again"
+        assert expected in fault("inspect", own_artifact)
+        assert expected in fault("inspect", own_artifact, "--verify")
+        assert "but for large ones" in call("inspect", own_artifact, "--no-verify").stdout
+        flip(weights, offset)
 
 
 def test_any_flipped_byte_in_the_manifest(own_artifact: Path) -> None:
@@ -539,7 +537,7 @@ def test_missing_files_of_an_artifact_are_all_named(own_artifact: Path, clip: Pa
     assert "weights/model.safetensors is missing" in line
 
 
-@pytest.mark.parametrize("version", [3, 99])
+@pytest.mark.parametrize("version", [3, 4, 99])
 def test_artifact_of_another_format_version(own_artifact: Path, version: int) -> None:
     edit(own_artifact / "manifest.json", format_version=version)
     line = fault("inspect", own_artifact)
@@ -721,7 +719,7 @@ def test_errors_of_several_lines_become_one(
     tiny_artifact: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*args: object, **options: object) -> None:
-        raise artifact.ArtifactError("one\ntwo")
+        raise ArtifactError("one\ntwo")
 
     monkeypatch.setattr(SpeechLM, "load", broken)
     assert fault("run", tiny_artifact, clip) == "Error: one two"

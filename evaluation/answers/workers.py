@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 
-from ...profiles.errors import WorkerError
+from ...profiles.errors import ArtifactError, WorkerError
 from ...runtime import SpeechLM
 from ...runtime.artifact.artifact import open_artifact
+from ...runtime.artifact.verification import Verify
 from ...runtime.decoding.options import SearchOptions
 from ...runtime.runtime_options import RuntimeOptions
 from ..clips.clip import Clip
@@ -26,13 +27,22 @@ class Job:
     """What every clip is answered with."""
 
     artifact: Path
+    digest: str  # of its manifest
     profiles: tuple[str, ...]
     search: SearchOptions
     runtime: RuntimeOptions
+    verify: Verify = "cached"
 
     def load(self) -> Callable[[Clip], ClipAnswers]:
-        """Load the artifact; what is returned answers a clip."""
-        model = SpeechLM(open_artifact(self.artifact), self.profiles[0], self.runtime)
+        """Load the artifact; what is returned answers a clip.
+
+        Raises:
+            ArtifactError: another one has taken its place.
+        """
+        opened = open_artifact(self.artifact, verify=self.verify)
+        if opened.manifest.digest != self.digest:
+            raise ArtifactError(f"artifact {self.artifact}: it was replaced meanwhile; run the command again")
+        model = SpeechLM(opened, self.profiles[0], self.runtime)
         return lambda clip: answer_clip(model, clip, self.profiles, self.search)
 
 

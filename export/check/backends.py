@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,14 +16,14 @@ from ..model.families.family import reference_of
 from .graphs import DECODE, ENCODER, GraphName, file_of
 from .places import Place, output_places, places_of
 
-OpenGraph = Callable[[Path, Mapping[str, Floats], bool], Session]
-"""Opens one ONNX file over mapped weights; the last argument is whether it is the decode step."""
+OpenGraph = Callable[[Path, bytes, Mapping[str, Floats], bool], Session]
+"""Opens a graph in the place of a file, over mapped weights, for the decode step or for another."""
 
 
-def _onnxruntime(path: Path, weights: Mapping[str, Floats], is_step: bool) -> Session:
+def _onnxruntime(path: Path, graph: bytes, weights: Mapping[str, Floats], is_step: bool) -> Session:
     from ...runtime.onnxruntime.session import OnnxRuntimeSession
 
-    return OnnxRuntimeSession(path, weights, prepack=is_step)
+    return OnnxRuntimeSession(path, weights, graph=graph, prepack=is_step)
 
 
 READ_INSIDE: dict[str, OpenGraph] = {"onnxruntime": _onnxruntime}
@@ -69,22 +68,14 @@ class CheckedBackend:
         weights = self._artifact.weights(self._artifact.graphs(self._target))
         table = weights.encoder if graph == ENCODER else weights.decoder
         model = modify_outputs(self._model(graph), [place.value for place in places])
-        with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / f"{graph}.onnx"
-            path.write_bytes(model.SerializeToString())
-            for file in {place.file for place in table.values()}:
-                _touch(Path(scratch) / file)
-            return READ_INSIDE[self.name](path, map_weights(self._artifact, table), graph == DECODE)
+        path, content = self._artifact.path(self._file(graph)), model.SerializeToString()
+        return READ_INSIDE[self.name](path, content, map_weights(self._artifact, table), graph == DECODE)
 
     def _model(self, graph: GraphName) -> onnx.ModelProto:
-        path = self._artifact.path(file_of(graph, self._artifact.graphs(self._target)))
-        return onnx.load(str(path), load_external_data=False)
+        return onnx.load_model_from_string(self._artifact.read(self._file(graph)))
 
-
-def _touch(file: Path) -> None:
-    """ONNX Runtime wants weight files to exist, though the session hands it every weight from elsewhere."""
-    file.parent.mkdir(exist_ok=True)
-    file.touch()
+    def _file(self, graph: GraphName) -> str:
+        return file_of(graph, self._artifact.graphs(self._target))
 
 
 def session_of(sessions: Sessions, graph: GraphName) -> Session:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...profiles import signature as sig
-from ...runtime.artifact.artifact import Artifact
+from ...runtime.artifact.artifact import TOKENIZER, Artifact
 from ...runtime.artifact.manifest import Manifest
 from ...runtime.audio.encoder import AudioEncoder
 from ...runtime.audio.log_mel import encoder_rows, log_mel_windows
@@ -112,9 +112,9 @@ def _clip(artifact: Artifact, path: Path, encoder: Session) -> Case:
 def _prompt(artifact: Artifact) -> PromptIds:
     """The base template without further text; random ids where there is no tokenizer."""
     manifest = artifact.manifest
-    if artifact.tokenizer is None or manifest.prompt is None:
+    if not artifact.has_tokenizer or manifest.prompt is None:
         return _random_prompt(manifest, np.random.default_rng(SEED))
-    return PromptCodec(artifact.tokenizer, manifest.prompt).encode("")
+    return PromptCodec(artifact.read(TOKENIZER), manifest.prompt, TOKENIZER).encode("")
 
 
 def _random_prompt(manifest: Manifest, rng: np.random.Generator) -> PromptIds:

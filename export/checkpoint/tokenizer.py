@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from ...profiles.errors import ArtifactError, CheckpointError
 from ...runtime.artifact.artifact import TOKENIZER
 from ...runtime.artifact.prompt import Prompt
-from ...runtime.prompt import PromptCodec, read_tokenizer
+from ...runtime.prompt import PromptCodec, tokenizer_of
 from .checkpoint import Checkpoint
 
 
@@ -29,7 +29,7 @@ def prompt_codec(checkpoint: Checkpoint, prompt: Prompt | None) -> PromptCodec:
     path = tokenizer_file(checkpoint)
     if path is None or prompt is None:
         raise CheckpointError(f"checkpoint {checkpoint.folder}: it has no {TOKENIZER} to read prompts")
-    return PromptCodec(path, prompt)
+    return PromptCodec(path.read_bytes(), prompt, str(path))
 
 
 @lru_cache(maxsize=1)
@@ -45,7 +45,7 @@ def _load(checkpoint: Checkpoint) -> Tokenizer | None:
     if not isinstance(checkpoint.json(path.name).get("model"), dict):
         raise CheckpointError(f"{path}: it describes no tokenizer; save it again with save_pretrained")
     try:
-        return read_tokenizer(path)
+        return tokenizer_of(path.read_bytes(), str(path))
     except ArtifactError as error:
         raise CheckpointError(str(error)) from None
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...profiles.errors import CheckpointError, OutputError
+from ...runtime.artifact.hashing import CHUNK_BYTES
+from ...runtime.artifact.manifest import FileRecord
 from .checkpoint import Tensor
+from .hashed_file import HashedFile, Tick, counted
 from .precision import FP32, Precision
 
 FOLDER = "weights"
@@ -40,8 +42,12 @@ class WeightStore(Protocol):
     def place(self, tensor: Tensor) -> Place:
         """Where graphs find this tensor."""
 
-    def write(self, folder: Path) -> list[str]:
-        """Put the weight files into the artifact; return their names."""
+    def write(self, folder: Path, tick: Tick = lambda *_: None) -> dict[str, FileRecord | None]:
+        """Put the weight files into the artifact, and tell how far that is.
+
+        Returns:
+            their names, with the record of each one whose bytes were written here; None for a link.
+        """
 
 
 def weight_store(tensors: Iterable[Tensor], mode: str, precision: Precision = FP32) -> WeightStore:
@@ -69,27 +75,41 @@ class InPlace:
         """The tensor's own offset in its own file."""
         return Place(f"{FOLDER}/{tensor.file.name}", tensor.offset, tensor.size_bytes)
 
-    def write(self, folder: Path) -> list[str]:
+    def write(self, folder: Path, tick: Tick = lambda *_: None) -> dict[str, FileRecord | None]:
         """Link or copy each file.
 
         Raises:
             OutputError: the files cannot be linked, because artifact and checkpoint are on two disks.
         """
         (folder / FOLDER).mkdir(exist_ok=True)
-        for file in self.files:
-            self._transfer(file.resolve(), folder / FOLDER / file.name)
-        return [f"{FOLDER}/{file.name}" for file in self.files]
+        sources = {file.name: file.resolve() for file in self.files}
+        if self.mode == "link":
+            for name, source in sources.items():
+                _link(source, folder / FOLDER / name)
+            return {f"{FOLDER}/{name}": None for name in sources}
+        told = counted(tick, sum(source.stat().st_size for source in sources.values()))
+        return {
+            f"{FOLDER}/{name}": _copy(source, folder / FOLDER / name, told)
+            for name, source in sources.items()
+        }
 
-    def _transfer(self, source: Path, target: Path) -> None:
-        if self.mode == "copy":
-            shutil.copyfile(source, target)
-            return
-        try:
-            os.link(source, target)
-        except OSError as error:
-            raise OutputError(
-                f"{source}: cannot be hard-linked into the artifact ({error.strerror}); use --weights copy"
-            ) from None
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        raise OutputError(
+            f"{source}: cannot be hard-linked into the artifact ({error.strerror}); use --weights copy"
+        ) from None
+
+
+def _copy(source: Path, target: Path, told: Callable[[int], None]) -> FileRecord:
+    size = source.stat().st_size
+    with source.open("rb", buffering=0) as stream, HashedFile(target, size, told) as copy:
+        buffer = memoryview(bytearray(CHUNK_BYTES))
+        while got := stream.readinto(buffer):
+            copy.write(buffer[:got])
+    return copy.record
 
 
 class Converted:
@@ -106,18 +126,19 @@ class Converted:
         """The tensor's offset in the converted file."""
         return Place(self.file, self.offsets[tensor.name], _num_bytes(tensor, self.precision))
 
-    def write(self, folder: Path) -> list[str]:
+    def write(self, folder: Path, tick: Tick = lambda *_: None) -> dict[str, FileRecord | None]:
         """Convert and write; one tensor is in memory at a time.
 
         Raises:
             CheckpointError: a finite number that the precision cannot hold.
         """
         (folder / FOLDER).mkdir(exist_ok=True)
-        with (folder / self.file).open("xb") as stream:  # what is there may be a link to the checkpoint
-            stream.write(struct.pack("<Q", len(self.header)) + self.header)
+        size = 8 + len(self.header) + sum(_num_bytes(it, self.precision) for it in self.tensors.values())
+        with HashedFile(folder / self.file, size, counted(tick, size)) as file:
+            file.write(struct.pack("<Q", len(self.header)) + self.header)
             for tensor in self.tensors.values():
-                stream.write(_converted(tensor, self.precision).tobytes())
-        return [self.file]
+                file.write(_converted(tensor, self.precision).tobytes())
+        return {self.file: file.record}
 
 
 def _converted(tensor: Tensor, precision: Precision) -> NDArray[Any]:

@@ -162,8 +162,17 @@ def clips_of(values: dict[str, Any]) -> ClipSet:
 
 def runtime_options(command: Command) -> Command:
     """Add the options of how an artifact is run."""
-    verify = click.option("--verify", is_flag=True, help="Hash large weight files whole, too.")
-    return backend(onnxruntime_options(verify(command)))
+    return backend(onnxruntime_options(verify_option(command)))
+
+
+def verify_option(command: Command) -> Command:
+    """Add when large files of an artifact are hashed."""
+    return click.option(
+        "--verify/--no-verify",
+        default=None,
+        callback=lambda ctx, param, value: {True: "always", False: "never"}.get(value, "cached"),
+        help="Hash files over 64 MiB now, or not at all.  [default: once on this machine, and when changed]",
+    )(command)
 
 
 def backend_options_of(values: dict[str, Any]) -> BackendKeywords:

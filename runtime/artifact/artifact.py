@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import Any
+
+from blake3 import blake3
 
 from ...profiles.errors import ArtifactError
 from ...profiles.faults import few, is_unicode, shown
 from .faults import manifest_faults
-from .hashing import sampled_sha256, sha256
+from .hashing import blake3_of
 from .manifest import FILE_NAME, FileRecord, Graphs, Manifest, Weights, parse_manifest
+from .verification import Verifier, Verify
 
 TOKENIZER = "tokenizer.json"
-QUICK_BYTES = 64 << 20  # files up to this size are hashed whole on every load
+PATIENCE = 1.0  # seconds after which it is told that files are being hashed
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -22,6 +32,7 @@ class Artifact:
 
     folder: Path
     manifest: Manifest
+    verifier: Verifier = field(default_factory=Verifier, compare=False, repr=False)
 
     def path(self, name: str) -> Path:
         """The path of one file that the manifest lists."""
@@ -29,11 +40,12 @@ class Artifact:
             raise ArtifactError(f"artifact {self.folder}: {name} is not listed in the manifest")
         return self.folder / name
 
-    def present(self, name: str) -> Path:
-        """As `path`, of a file that may have gone since the artifact was opened.
+    @contextmanager
+    def opened(self, name: str) -> Iterator[FileIO]:
+        """One file, open for reading, and still what the manifest says: whoever reads on from it reads that.
 
         Raises:
-            ArtifactError: it has.
+            ArtifactError: it has gone or changed since the artifact was opened.
         """
         path = self.path(name)
         if not path.is_file():
@@ -41,7 +53,25 @@ class Artifact:
                 f"artifact {self.folder}: {name} has gone since the model was loaded; "
                 "put the artifact back, or load it from where it is now"
             )
-        return path
+        with path.open("rb", buffering=0) as stream:
+            self._check(self.verifier.fault(stream, self.manifest.files[name]), name)
+            yield stream
+
+    def read(self, name: str) -> bytes:
+        """The content of one file, as the manifest knows it; errors are those of `opened`."""
+        with self.opened(name) as stream:
+            stream.seek(0)
+            content = stream.readall()
+        same = blake3(content).hexdigest() == self.manifest.files[name].blake3
+        self._check(None if same else "does not match its hash", name)
+        return content
+
+    def _check(self, fault: str | None, name: str) -> None:
+        if fault:
+            raise ArtifactError(
+                f"artifact {self.folder}: {name} has changed since the artifact was opened (it {fault}); "
+                "load the artifact again"
+            )
 
     def graphs(self, target: str) -> Graphs:
         """The graphs for a target.
@@ -73,17 +103,18 @@ class Artifact:
         }
 
     @property
-    def tokenizer(self) -> Path | None:
-        """The tokenizer, where the checkpoint had one."""
-        return self.path(TOKENIZER) if TOKENIZER in self.manifest.files else None
+    def has_tokenizer(self) -> bool:
+        """Whether the checkpoint had a tokenizer: then it is the file `TOKENIZER`."""
+        return TOKENIZER in self.manifest.files
 
 
-def open_artifact(folder: Path, *, full: bool = False) -> Artifact:
-    """Open and verify an artifact: every file by size and hash, large weights by sampled blocks.
+def open_artifact(folder: Path, *, verify: Verify = "cached") -> Artifact:
+    """Open and verify an artifact: every file by size and hash.
 
     Args:
         folder: the folder that `build` wrote.
-        full: hash the large weight files whole as well.
+        verify: when a large file is hashed. "cached": unless this machine has done so since it was last
+            written; "always"; "never".
 
     Raises:
         ArtifactError: missing or changed files (all of them in one message), another format version.
@@ -93,37 +124,52 @@ def open_artifact(folder: Path, *, full: bool = False) -> Artifact:
     manifest_path = folder / FILE_NAME
     if not manifest_path.is_file():
         raise ArtifactError(f"artifact {folder}: no {FILE_NAME} there; make one with: fastadasp-export build")
-    manifest = _manifest(manifest_path)
-    faults = [
-        fault for name, record in manifest.files.items() if (fault := _fault(folder, name, record, full))
-    ]
-    if faults:
+    content = manifest_path.read_bytes()
+    opened = Artifact(folder, _manifest(content, manifest_path))
+    if faults := list(_faults(opened, verify)):
+        if not manifest_path.is_file() or manifest_path.read_bytes() != content:
+            raise ArtifactError(f"artifact {folder}: it was replaced while it was opened; open it again")
         raise ArtifactError(f"artifact {folder}: {'; '.join(faults)}; build or copy it again")
-    return Artifact(folder, manifest)
+    return opened
 
 
-def _manifest(path: Path) -> Manifest:
+def _manifest(content: bytes, path: Path) -> Manifest:
     """A manifest that holds what it should, whoever wrote it; nothing that it names has been looked at."""
-    manifest = parse_manifest(path.read_bytes(), str(path))
+    manifest = parse_manifest(content, str(path))
     if faults := list(manifest_faults(manifest)):
         raise ArtifactError(f"{path}: {'; '.join(few(faults))}; build the artifact again")
     return manifest
 
 
-def record_of(path: Path) -> FileRecord:
-    """Size and hashes of one file, as the manifest keeps them."""
-    return FileRecord(size=path.stat().st_size, sha256=sha256(path), sample=sampled_sha256(path))
+def record_of(path: Path, tick: Callable[[int], None] = lambda _: None) -> FileRecord:
+    """Size and hash of one file, as the manifest keeps them; `tick` is that of `blake3_of`."""
+    with path.open("rb", buffering=0) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        return FileRecord(size, blake3_of(stream, size, tick))
 
 
-def _fault(folder: Path, name: str, record: FileRecord, full: bool) -> str | None:
-    """What is wrong with one file, or None."""
-    path = folder / name
-    if not path.is_file():
-        return f"{name} is missing"
-    if path.stat().st_size != record.size:
-        return f"{name} has {path.stat().st_size} bytes instead of {record.size}"
-    if full or record.size <= QUICK_BYTES:
-        matches = sha256(path) == record.sha256
-    else:
-        matches = sampled_sha256(path) == record.sample
-    return None if matches else f"{name} does not match its hash"
+def _faults(opened: Artifact, verify: Verify) -> Iterator[str]:
+    """What is wrong with the files."""
+    tick = _telling(opened)
+    for name, record in opened.manifest.files.items():
+        path = opened.folder / name
+        if not path.is_file():
+            yield f"{name} is missing"
+        else:
+            with path.open("rb", buffering=0) as stream:
+                if fault := opened.verifier.first_fault(stream, record, verify, tick):
+                    yield f"{name} {fault}"
+
+
+def _telling(opened: Artifact) -> Callable[[int], None]:
+    """What logs, once, that files are being hashed, if that takes long."""
+    begin, told = time.monotonic(), False
+
+    def tick(_: int) -> None:
+        nonlocal told
+        if not told and time.monotonic() - begin > PATIENCE:
+            told = True
+            size = sum(record.size for record in opened.manifest.files.values())
+            LOGGER.info("verifying %s by hash: %.1f GB", opened.folder, size / 1e9)
+
+    return tick

@@ -198,8 +198,7 @@ def _is_inside(name: str) -> bool:
 
 def _file_faults(place: str, record: FileRecord) -> Iterator[str]:
     yield from count_fault(f"{place}.size", record.size, 0, LARGEST_FILE)
-    yield from _hash_fault(f"{place}.sha256", record.sha256)
-    yield from _hash_fault(f"{place}.sample", record.sample)
+    yield from _hash_fault(f"{place}.blake3", record.blake3)
 
 
 def _engines_faults(engines: Engines, manifest: Manifest) -> Iterator[str]:

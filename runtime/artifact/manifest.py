@@ -33,11 +33,10 @@ class Decoder:
 
 @dataclass(frozen=True)
 class FileRecord:
-    """One file of the artifact. `sample` is the hash of evenly spaced blocks, quick to check."""
+    """One file of the artifact."""
 
     size: int
-    sha256: str
-    sample: str
+    blake3: str  # in hexadecimal, as `b3sum` prints it
 
 
 @dataclass(frozen=True)

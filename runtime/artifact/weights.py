@@ -35,13 +35,18 @@ def map_weights(artifact: Artifact, places: Mapping[str, WeightPlace]) -> dict[s
     """Views of the mapped files by initializer name; nothing is read before it is used.
 
     Raises:
-        ArtifactError: a place in a file that the manifest does not list, or outside its file.
+        ArtifactError: a place in a file that the manifest does not list, or outside its file; a file that has
+            gone or changed since the artifact was opened.
     """
     names = {place.file for place in places.values()}
-    files: dict[str, npt.NDArray[Any]] = {
-        name: np.memmap(artifact.path(name), np.uint8, "r") for name in names
-    }
+    files = {name: _mapped(artifact, name) for name in names}
     return {name: _view(files[place.file], place, name) for name, place in places.items()}
+
+
+def _mapped(artifact: Artifact, name: str) -> npt.NDArray[Any]:
+    """The very file that was verified, so that replacing the artifact afterwards changes nothing."""
+    with artifact.opened(name) as stream:
+        return np.memmap(stream, np.uint8, "r")
 
 
 def _view(file: npt.NDArray[Any], place: WeightPlace, name: str) -> Floats:

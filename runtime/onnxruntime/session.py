@@ -29,6 +29,7 @@ ERRORS = (  # they have no base of their own
 )
 ERRORS_ONLY = 3
 REMEDY = "build the artifact again"
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 class OnnxRuntimeSession:
@@ -41,6 +42,7 @@ class OnnxRuntimeSession:
         path: Path,
         weights: Mapping[str, npt.NDArray[np.float32]],
         *,
+        graph: bytes | None = None,
         threads: int = 0,
         providers: Sequence[str] = (CPU,),
         prepack: bool = False,
@@ -51,6 +53,8 @@ class OnnxRuntimeSession:
         Args:
             path: the .onnx file.
             weights: its initializers; used where they lie, so they must outlive the session.
+            graph: the content of the file, where that was read already. ONNX Runtime still looks whether the
+                weight files that it names are beside `path`, but reads none of `weights` from there.
             threads: threads of one run; 0 takes one per core.
             providers: execution providers, the preferred one first.
             prepack: keep a second copy of the weights in the layout that small products like best. Without
@@ -70,8 +74,10 @@ class OnnxRuntimeSession:
         self._weights = {name: _ort_value(array) for name, array in weights.items()}
         for name, tensor in self._weights.items():
             options.add_initializer(name, tensor)
+        if graph is not None:
+            options.add_session_config_entry(WEIGHTS_FOLDER, str(path.parent))
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=list(providers))
+            self._session = ort.InferenceSession(graph or str(path), options, providers=list(providers))
         except ERRORS as error:
             raise ArtifactError(f"{path}: onnxruntime cannot load it: {_line(error)}") from error
         self._run_options = ort.RunOptions()

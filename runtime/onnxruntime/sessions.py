@@ -64,8 +64,9 @@ class OnnxRuntimeSessions:
     def _load(self, graph: str, weights: dict[str, Floats], every_step: bool = False) -> OnnxRuntimeSession:
         """Only the graph that runs at every step is worth packed weights; the others work on many rows."""
         return OnnxRuntimeSession(
-            self._artifact.present(graph),
+            self._artifact.path(graph),
             weights,
+            graph=self._artifact.read(graph),
             threads=self._options.threads,
             providers=self._options.providers,
             prepack=self._options.prepack and every_step,

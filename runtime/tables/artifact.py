@@ -139,7 +139,7 @@ def _shape(sizes: Iterable[int]) -> str:
 
 
 def _files(manifest: Manifest) -> Section:
-    table = columns("name", "size", "sha256")
+    table = columns("name", "size", "BLAKE3")
     for name, record in manifest.files.items():
-        table.add_row(name, size(record.size), record.sha256[:HASH_CHARACTERS])
+        table.add_row(name, size(record.size), record.blake3[:HASH_CHARACTERS])
     return Section("files", table)

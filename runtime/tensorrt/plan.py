@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import mmap
-from pathlib import Path
+from io import FileIO
+from pathlib import PurePosixPath
 
-from ...profiles.errors import ArtifactError, EngineError
+from ...profiles.errors import EngineError
 from ...profiles.flops import ResolvedProfile
 from ..artifact.engines import EngineRecord, Machine, changed_layer, plan_name
 from .api import NOT_TOLD, Engine, Log, Runtime
@@ -50,33 +50,28 @@ def check_ratios(resolved: ResolvedProfile, record: EngineRecord) -> None:
         )
 
 
-def load_engine(
-    path: Path, name: str, record: EngineRecord, sha256: str, runtime: Runtime, log: Log
-) -> Engine:
-    """Map a plan, verify it whole and deserialise it.
+def load_engine(plan: FileIO, name: str, record: EngineRecord, runtime: Runtime, log: Log) -> Engine:
+    """Map a plan that was verified, and deserialise it.
 
     Args:
-        path: the plan.
+        plan: the open file.
         name: encoder, decode, prefill.<profile>.
         record: what the manifest says of it.
-        sha256: of the plan, from the manifest.
         runtime: TensorRT's runtime.
         log: its logger, with the last error at hand.
 
     Raises:
-        ArtifactError: a byte of the plan differs from what was built.
         EngineError: TensorRT refuses it, or it is the plan of another graph.
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as plan:
-        if hashlib.sha256(plan).hexdigest() != sha256:
-            raise ArtifactError(f"{path}: it does not match its hash; build or copy the artifact again")
-        engine = runtime.deserialize_cuda_engine(plan)
+    with mmap.mmap(plan.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        engine = runtime.deserialize_cuda_engine(content)
     if engine is None:
         raise EngineError(f"engine {name}: TensorRT cannot load it: {log.last_error or NOT_TOLD}")
     wanted = plan_name(name, record.graph_sha256)
     if engine.name != wanted:
+        file = PurePosixPath(record.file).name
         raise EngineError(
-            f"engine {name}: {path.name} is the plan of {engine.name!r}, not of {wanted!r}; "
-            "build the artifact again"
+            f"engine {name}: {file} is the plan of {engine.name!r}, not of {wanted!r}; build the artifact "
+            "again"
         )
     return engine

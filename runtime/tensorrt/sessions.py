@@ -97,13 +97,15 @@ class TensorRTSessions:
     def _load_plugins(self) -> None:
         """The library that the plans were built with; code is loaded only where everything else fits."""
         if library := self._engines.plugin_library:
-            load_plugins(self._artifact.path(library), self._platform.trt, self._engines.plugin_abi)
+            with self._artifact.opened(library):
+                path = self._artifact.path(library)
+            load_plugins(path, self._platform.trt, self._engines.plugin_abi)
 
     def _load(self, name: str) -> TensorRTSession:
         record = self._engines.plans[name]
-        path, device = self._artifact.present(record.file), self._platform.device
-        sha256 = self._artifact.manifest.files[record.file].sha256
-        engine = load_engine(path, name, record, sha256, self._runtime, self._log)
+        device = self._platform.device
+        with self._artifact.opened(record.file) as plan:
+            engine = load_engine(plan, name, record, self._runtime, self._log)
         config = _runtime_config(engine, self._platform.trt) if name == DECODE else None
         return TensorRTSession(name, engine, record, device, self._log, config)
 

@@ -6,6 +6,7 @@ import torch
 
 from fastadasp.export.model.families.qwen2_audio import encode_window
 from fastadasp.export.reference.model import ReferenceDecoder
+from fastadasp.runtime.artifact.artifact import TOKENIZER
 from fastadasp.runtime.decoding.drive import drive, new_search
 from fastadasp.runtime.latency import Stopwatch
 from fastadasp.runtime.prompt import PromptCodec, PromptIds
@@ -48,7 +49,7 @@ def our_rows(speech_lm, samples):
 
 def codec(speech_lm):
     """The tokenizer and template of an artifact."""
-    return PromptCodec(speech_lm.artifact.tokenizer, speech_lm.manifest.prompt)
+    return PromptCodec(speech_lm.artifact.read(TOKENIZER), speech_lm.manifest.prompt, TOKENIZER)
 
 
 def audio_rows(model, extractor, samples):

@@ -12,6 +12,7 @@ from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles.errors import CheckpointError, RequestError
 from fastadasp.runtime import RawPrompt, SpeechLM
+from fastadasp.runtime.artifact.artifact import TOKENIZER
 from fastadasp.runtime.prompt import PromptCodec
 from golden_folder import CONFIG, _shapes
 
@@ -78,7 +79,7 @@ CHAT = {"chat_format": "chatml", "eos_token_id": END, "max_window_size": 6144, "
 
 
 def codec(model):
-    return PromptCodec(model.artifact.tokenizer, model.manifest.prompt)
+    return PromptCodec(model.artifact.read(TOKENIZER), model.manifest.prompt, TOKENIZER)
 
 
 @pytest.mark.parametrize("between", ["", "assets/audio/1272-128104-0000.flac", "a b.wav"])

@@ -88,7 +88,7 @@ def test_ids_equal_those_of_transformers(checkpoint, template):
     tokenizer.bos_token = "<|im_start|>"
     extractor = WhisperFeatureExtractor(feature_size=128)
     processor = Qwen2AudioProcessor(extractor, tokenizer, chat_template=template)
-    codec = PromptCodec(folder / "tokenizer.json", prompt)
+    codec = PromptCodec((folder / "tokenizer.json").read_bytes(), prompt, "tokenizer.json")
     (audio,) = tokenizer.encode("<|AUDIO|>", add_special_tokens=False)
     for text in TEXTS:
         for system in (None, *(text for text in TEXTS if text and has_system)):

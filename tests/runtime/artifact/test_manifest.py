@@ -277,7 +277,7 @@ def write(folder: Path, content: dict[str, Any]) -> None:
         (("graphs", "onnxruntime", "decode"), "x.onnx", "decode is 'x.onnx', which is not among the files"),
         (("graphs", "onnxruntime", "prefill"), {}, "prefill has none for 'dense-constant-20', 'full', "),
         (("weights", "fp32", "origin"), "found", "origin is 'found'; known are linked, copied, converted"),
-        (("files", "config.json", "sha256"), "0" * 63, "sha256 is '000"),
+        (("files", "config.json", "blake3"), "0" * 63, "blake3 is '000"),
         (("files", "config.json", "size"), -1, "files.config.json.size is -1: give a whole number"),
         (("engines", "precision"), "fp64", "engines.precision is 'fp64'"),
         (("engines", "max_audio_seconds"), 0, "max_audio_seconds is 0: it must be above 0"),

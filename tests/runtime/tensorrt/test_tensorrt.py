@@ -146,12 +146,22 @@ def test_a_flipped_byte_in_a_plan_is_named_when_the_artifact_is_opened(own_artif
 
 
 def test_a_byte_that_flips_after_opening_is_named_before_the_plan_is_deserialised(monkeypatch, own_artifact):
-    """Large plans are opened by sampled blocks, so each is hashed whole before it is used."""
+    """A plan may have been replaced since, so the file that is mapped is compared again."""
     flip(own_artifact.folder / "engines/decode.plan")
     platform = Platform(FakeTensorRT(own_artifact), FakeDevice())
-    with pytest.raises(ArtifactError, match=r"decode\.plan: it does not match its hash"):
+    with pytest.raises(
+        ArtifactError, match=r"decode\.plan has changed since .*\(it does not match its hash\)"
+    ):
         TensorRTSessions(own_artifact, platform)
     assert "decode.onnx" not in platform.trt.deserialised
+
+
+def test_a_plan_that_is_replaced_before_its_first_use_is_named(monkeypatch, own_artifact):
+    model, platform = load(monkeypatch, own_artifact)
+    flip(own_artifact.folder / "engines/prefill.own-30.plan")
+    with pytest.raises(ArtifactError, match=r"prefill\.own-30\.plan has changed since"):
+        model.generate(np.ones(16000, np.float32), "hello", profile="own-30", max_new_tokens=2)
+    assert "prefill.own-30.onnx" not in platform.trt.deserialised
 
 
 def flip(path):
