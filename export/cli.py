@@ -27,7 +27,7 @@ from .commands.tune import tune
 from .signals import ended_by_signals
 
 DISTRIBUTION = "fastadasp-export"
-RUNTIME = "fastadasp.runtime"  # the logger of all its modules
+PACKAGES = "fastadasp"  # the logger of all their modules
 
 
 class Fault(click.ClickException):
@@ -83,8 +83,8 @@ class _Lines(logging.Handler):
 
 
 def _print_what_takes_long() -> None:
-    """The runtime logs it; a command has no other log than stderr."""
-    log = logging.getLogger(RUNTIME)
+    """Lower packages log it; a command has no other log than stderr."""
+    log = logging.getLogger(PACKAGES)
     if not any(isinstance(handler, _Lines) for handler in log.handlers):
         log.addHandler(_Lines())
         log.setLevel(logging.INFO)

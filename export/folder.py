@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..profiles.errors import FastAdaSPError, OutputError
+from ..profiles.locked import held, release, remove
 from .ownership import foreign_entries, listed_files
-from .scratch import held, new_folder, release, remove, remove_leftovers
+from .scratch import new_folder, remove_leftovers
 from .swap import put, replace
 
 NAMED = 5  # foreign files in a message

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from ..profiles.locked import lock, lock_at, locked_folder, release, remove
 
 LONGEST_NAME = 200  # bytes of an output's name that a temporary name repeats; file systems take 255 in all
 NEW, OLD = "new", "old"
@@ -29,14 +27,7 @@ def new_folder(output: Path) -> tuple[Path, int | None]:
     Raises:
         OSError: the place cannot be written.
     """
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=scratch_prefix(output, NEW), dir=output.parent))
-        try:
-            return folder, lock(folder)
-        except (BlockingIOError, FileNotFoundError):  # taken for a leftover before it was locked
-            continue
-        except OSError:
-            return folder, None
+    return locked_folder(scratch_prefix(output, NEW), output.parent)
 
 
 def new_file(output: Path) -> tuple[Path, int]:
@@ -48,63 +39,13 @@ def new_file(output: Path) -> tuple[Path, int]:
     while True:
         descriptor, name = tempfile.mkstemp(prefix=scratch_prefix(output, NEW), dir=output.parent)
         try:
-            _flock(descriptor, Path(name), wait=False)
+            lock_at(descriptor, Path(name))
         except (BlockingIOError, FileNotFoundError):
             os.close(descriptor)
             continue
         except OSError:
             pass
         return Path(name), descriptor
-
-
-def lock(path: Path, *, wait: bool = False) -> int:
-    """Lock a file or folder until the descriptor that is returned is closed, or the process ends.
-
-    Raises:
-        BlockingIOError: another process has it, or it has just been moved.
-        OSError: it is not there, or cannot be locked on this system.
-    """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        _flock(descriptor, path, wait=wait)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-@contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Keep a path locked, once another process has let go of it. Where there are no locks, go on without."""
-    descriptor = None
-    while descriptor is None:
-        try:
-            descriptor = lock(path, wait=True)
-        except BlockingIOError:  # it was moved while we waited: take what stands there now
-            continue
-        except OSError:
-            break
-    try:
-        yield
-    finally:
-        release(descriptor)
-
-
-def release(descriptor: int | None) -> None:
-    """Give a lock back."""
-    if descriptor is not None:
-        os.close(descriptor)
-
-
-def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it, though it may be read-only. What is gone is gone."""
-    if path.is_dir() and not path.is_symlink():
-        for folder, _, _ in os.walk(path):
-            with suppress(OSError):
-                Path(folder).chmod(0o700)
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def remove_leftovers(output: Path) -> list[str]:
@@ -143,13 +84,3 @@ def _tidy(path: Path, output: Path) -> str | None:
         return None
     finally:
         release(descriptor)
-
-
-def _flock(descriptor: int, path: Path, *, wait: bool) -> None:
-    try:
-        import fcntl
-    except ImportError:
-        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), str(path)) from None
-    fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    if not os.path.samestat(os.fstat(descriptor), path.stat()):
-        raise BlockingIOError(errno.EAGAIN, "moved", str(path))

@@ -8,8 +8,9 @@ import os
 import tempfile
 from pathlib import Path
 
+from ..profiles.locked import remove
 from ..runtime.artifact.manifest import FILE_NAME
-from .scratch import OLD, remove, scratch_prefix
+from .scratch import OLD, scratch_prefix
 
 HERE = -100  # AT_FDCWD of Linux: paths start where the process is
 NO_REPLACE, EXCHANGE = 1, 2  # RENAME_NOREPLACE, RENAME_EXCHANGE

@@ -7,13 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 
 from ..profiles.errors import DependencyError
+from ..profiles.temporary import temporary_folder
 from .compile import CompiledKernel
 from .tensorrt_library import VERSION
 
@@ -44,8 +44,7 @@ def build_plugins(folder: Path, sms: Sequence[int] = (80,)) -> PluginLibrary:
     """
     compiler, includes = _compiler(), _includes()
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as place:
-        work = Path(place)
+    with temporary_folder() as work:
         kernels = _compile(work, sms)
         (work / "kernels.inc").write_text(_table(kernels, work), "ascii")
         _link(compiler, [*includes, work], work / LIBRARY)
@@ -117,7 +116,8 @@ def _table(kernels: Sequence[CompiledKernel], work: Path) -> str:
 def _link(compiler: str, includes: Sequence[Path], library: Path) -> None:
     headers = [part for place in includes for part in ("-isystem", str(place))]
     sources = [str(NATIVE / name) for name in SOURCES]
-    _run([compiler, *FLAGS, *headers, *sources, "-o", str(library), *LINK_FLAGS], "g++", dict(os.environ))
+    environment = os.environ | {"TMPDIR": str(library.parent)}
+    _run([compiler, *FLAGS, *headers, *sources, "-o", str(library), *LINK_FLAGS], "g++", environment)
 
 
 def _run(command: Sequence[str], tool: str, environment: dict[str, str]) -> None:

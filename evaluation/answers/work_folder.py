@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from ...profiles.errors import OutputError
+from ...profiles.temporary import temporary_folder
 from .lock import lock
 
 LOCK = "lock"
@@ -33,8 +33,8 @@ def work_folder(output: Path | None, *, restart: bool = False) -> Iterator[Path]
         OutputError: it cannot be written.
     """
     if output is None:
-        with TemporaryDirectory() as scratch:
-            yield Path(scratch)
+        with temporary_folder() as scratch:
+            yield scratch
         return
     folder = work_folder_of(output)
     try:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ...profiles.errors import RequestError
 from ...runtime.artifact.artifact import Artifact
 from .backends import CheckedBackend
-from .cases import Case, Feed, clip_cases, decode_feeds, prefill_feed, random_cases
+from .cases import BRANCHES, Case, Feed, clip_cases, decode_feeds, prefill_feed, random_cases
 from .comparison import Finding, SessionRunner, compare, run
 from .graphs import DECODE, ENCODER, GraphName, prefill_of, signature_of
 from .localisation import first_difference
@@ -21,7 +22,8 @@ from .saved import save_results
 from .tolerance import TOLERANCES, Tolerance
 from .torch_backend import TorchBackend
 
-Report = Callable[["Verdict"], None]
+Progress = Callable[[str, int, int], None]
+"""Told which graph ran, how many runs are done, and how many there are in all."""
 DECODED = 0, -1
 """Places among the cases whose prefix is decoded: of each profile, a long one and a short one."""
 
@@ -49,14 +51,14 @@ class Verdict:
 
 
 def check_artifact(
-    artifact: Artifact, options: CheckOptions, report: Report = lambda _: None
+    artifact: Artifact, options: CheckOptions, progress: Progress = lambda *_: None
 ) -> list[Verdict]:
     """Compare and, where something differs, find the place.
 
     Args:
         artifact: what is checked.
         options: profiles, clips, backends, reference.
-        report: called with each verdict as it comes.
+        progress: called after each run of a graph.
 
     Raises:
         ArtifactError, CheckpointError: there is no reference for it.
@@ -66,12 +68,19 @@ def check_artifact(
     profiles = _known_profiles(artifact, options.profiles)
     backends = [CheckedBackend(name, artifact) for name in options.backends]
     reference = TorchBackend(load_for(artifact, options.checkpoint), artifact.manifest)
-    checker = _Checker(reference, backends, options.save, report)
     cases = clip_cases(artifact, options.clips, reference.session(ENCODER))
     cases += random_cases(artifact.manifest, reference.embedding_scale)
+    runs = (1 + len(backends)) * _num_feeds(cases, len(profiles))
+    checker = _Checker(reference, backends, options.save, lambda graph, done: progress(graph, done, runs))
     checker.encoder(cases)
     checker.decode([pair for profile in profiles for pair in checker.prefill(profile, cases)])
     return checker.verdicts
+
+
+def _num_feeds(cases: Sequence[Case], profiles: int) -> int:
+    """Inputs of all graphs."""
+    windows = sum(len(case.windows) for case in cases)
+    return windows + profiles * (len(cases) + len(DECODED) * len(BRANCHES))
 
 
 def _known_profiles(artifact: Artifact, names: Sequence[str]) -> tuple[str, ...]:
@@ -85,11 +94,16 @@ def _known_profiles(artifact: Artifact, names: Sequence[str]) -> tuple[str, ...]
 
 class _Checker:
     def __init__(
-        self, reference: TorchBackend, backends: Sequence[CheckedBackend], save: Path | None, report: Report
+        self,
+        reference: TorchBackend,
+        backends: Sequence[CheckedBackend],
+        save: Path | None,
+        count: Callable[[str, int], None],
     ) -> None:
         self.verdicts: list[Verdict] = []
+        self._count, self._done = count, 0
         self._reference, self._backends, self._manifest = reference, backends, reference.manifest
-        self._save, self._tell = save, report
+        self._save = save
 
     def encoder(self, cases: Sequence[Case]) -> None:
         """Every window of every input."""
@@ -111,7 +125,8 @@ class _Checker:
     def _check(self, graph: GraphName, inputs: Sequence[Input]) -> list[Mapping[str, Any]]:
         """Run and compare one graph; return the outputs of the reference."""
         signature, feeds = signature_of(graph, self._manifest), [each.feed for each in inputs]
-        runners = [SessionRunner(b.name, b.session(graph), signature) for b in self._opened]
+        ran = partial(self._ran, str(graph))
+        runners = [SessionRunner(b.name, b.session(graph), signature, ran) for b in self._opened]
         results = run(runners, feeds)
         expected: list[Mapping[str, Any]] = [dict(result.items()) for result in results[0][1]]
         if self._save:
@@ -120,6 +135,10 @@ class _Checker:
         for backend, findings in zip(self._backends, compare(results, tolerances), strict=True):
             self._judge(graph, backend, inputs, findings)
         return expected
+
+    def _ran(self, graph: str) -> None:
+        self._done += 1
+        self._count(graph, self._done)
 
     @property
     def _opened(self) -> list[TorchBackend | CheckedBackend]:
@@ -139,7 +158,6 @@ class _Checker:
             tolerance = TOLERANCES[backend.precision]
             verdict = Verdict(graph, backend.name, each.case, each.profile, worst, tolerance, where)
             self.verdicts.append(verdict)
-            self._tell(verdict)
 
 
 def _case_of(each: Input) -> tuple[str, str | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +26,12 @@ from .tolerance import LOGITS, Tolerance
 class SessionRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no types
     """A session of ours as Polygraphy runs it: what is checked is what production runs."""
 
-    def __init__(self, name: str, session: Session, signature: Signature) -> None:
+    def __init__(
+        self, name: str, session: Session, signature: Signature, ran: Callable[[], None] = lambda: None
+    ) -> None:
+        """Take a session; `ran` is called after each run."""
         super().__init__(name=name)
-        self._session, self._signature = session, signature
+        self._session, self._signature, self._ran = session, signature, ran
 
     def get_input_metadata_impl(self) -> Any:
         """Names, dtypes and shapes of the inputs; a dynamic axis is None."""
@@ -44,6 +47,7 @@ class SessionRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no type
         outputs = self._session.run(feed_dict)
         found = {spec.name: self._session.read(outputs[spec.name]) for spec in self._signature.outputs}
         self.inference_time = time.perf_counter() - begin
+        self._ran()
         return {name: array if array.dtype == np.int64 else _wide(array) for name, array in found.items()}
 
 

@@ -7,7 +7,6 @@ input_ids, logits.i). Nothing in it needs a tokenizer.
 from __future__ import annotations
 
 import operator
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +20,7 @@ from ...profiles.errors import CheckpointError, DependencyError
 from ...profiles.json_text import JsonError, read_object
 from ...profiles.methods import METHODS
 from ...profiles.profile import Profile
+from ...profiles.temporary import temporary_folder
 from ...runtime.audio.log_mel import LogMelConfig
 from ...runtime.speech_lm import SpeechLM
 from ..checkpoint.checkpoint import Checkpoint
@@ -101,8 +101,8 @@ def check_golden(
     if faults := list(_faults(golden, load_model(Checkpoint(checkpoint)))):
         raise CheckpointError(f"recorded outputs {folder}: {'; '.join(faults)}; record them with this model")
     results = []
-    with tempfile.TemporaryDirectory() as scratch:
-        target = Path(scratch) / "artifact"
+    with temporary_folder() as scratch:
+        target = scratch / "artifact"
         profiles = tuple(setting.profile for setting in golden.settings)
         build(checkpoint, target, BuildOptions(profiles, weights="copy"))
         model = SpeechLM.load(target, prepack=False)

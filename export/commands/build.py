@@ -12,6 +12,7 @@ from ...profiles.profile import load_profile
 from ..options import ENGINES, PRECISIONS, PRODUCTS, WEIGHT_MODES, BuildOptions, EngineOptions
 from .command import Command, StrictCommand
 from .parameters import PATH, profile_options, require_all
+from .progress import Lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -133,6 +134,7 @@ class Stages:
         self.bar: Progress = Progress(*texts, TimeElapsedColumn(), console=self.console, transient=True)
         self.task = self.bar.add_task("", total=None, phase="")
         self.name, self.since = "", 0.0
+        self.lines = Lines()
 
     def __enter__(self) -> Stages:
         self.bar.start()
@@ -146,11 +148,13 @@ class Stages:
     def begin(self, name: str) -> None:
         """The last stage has ended, the next one begins."""
         self._done()
-        self.name, self.since = name, time.perf_counter()
+        self.name, self.since, self.lines = name, time.perf_counter(), Lines()
         self.bar.reset(self.task, description=name, total=None, phase="")
 
     def step(self, phase: str, done: int, steps: int) -> None:
         """The stage at work has got so far in one of its phases."""
+        if not self.console.is_terminal:
+            self.lines.say(f"{self.name}: {phase}, {100 * done // max(1, steps)} %")
         self.bar.update(self.task, completed=done, total=steps, phase=phase)
 
     def say(self, line: str) -> None:

@@ -13,6 +13,7 @@ from ..check.options import CheckOptions, demo_clips
 from .command import StrictCommand
 from .lists import NAMES, list_option
 from .parameters import PATH, require, require_all
+from .progress import progress_bar
 
 if TYPE_CHECKING:
     from ..check.golden import GoldenResult
@@ -90,10 +91,8 @@ def _check_artifact(folder: Path, options: CheckOptions) -> int:
 
     artifact = open_artifact(folder)
     clips = options.clips or demo_clips()
-    with console(stderr=True).status("compare") as status:
-        verdicts = check_artifact(
-            artifact, replace(options, clips=clips), lambda v: status.update(f"{v.graph} on {v.case}")
-        )
+    with progress_bar("load") as tick:
+        verdicts = check_artifact(artifact, replace(options, clips=clips), tick)
     reference = f"torch with the weights of {options.checkpoint or folder}"
     hint = () if clips else ("Random input only: no clip was given; give some with --clip FILE",)
     show(console(), (*verdict_sections(verdicts, reference), *hint))

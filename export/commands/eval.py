@@ -11,7 +11,7 @@ from .command import StrictCommand
 from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
 from .lists import NAMES, each_once, list_option
 from .output import check_output, kept_beside, write_result
-from .parameters import PATH, clip_options, clips_of, runtime_options, say_search, search_options
+from .parameters import PATH, clip_options, clips_of, runtime_options, say_search, search_options, verify_of
 from .progress import progress_bar
 
 
@@ -62,7 +62,7 @@ def evaluate(ctx: click.Context, /, artifact: Path, output: Path | None, **value
             tick,
             journal=journal,
             restart=values["restart"],
-            verify=values["verify"],
+            verify=verify_of(values["verify"]),
         )
     say_search(options.search, found.options.search)
     show(console(), evaluation_sections(found))

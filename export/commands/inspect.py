@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING
 import click
 
 from .command import StrictCommand
-from .parameters import PATH, verify_option
+from .parameters import PATH, verify_of, verify_option
 
 if TYPE_CHECKING:
     from ...runtime.artifact.verification import Verify
 
-VERIFIED = {
-    "always": "",
-    "cached": ", large ones now or earlier on this machine",
-    "never": ", but for large ones, of which only the size",
+VERIFIED: dict[Verify, str] = {
+    "always": "every file by its hash",
+    "cached": "every file by its hash, large ones now or earlier on this machine",
+    "never": "small files by their hash, large ones by their size",
 }
 
 
 @click.command(cls=StrictCommand)
 @click.argument("artifact", type=PATH)
 @verify_option
-def inspect(artifact: Path, verify: Verify) -> None:
+def inspect(artifact: Path, verify: bool | None) -> None:
     """Verify ARTIFACT and show what it holds."""
     from ...runtime.artifact.artifact import open_artifact
     from ...runtime.tables.artifact import artifact_sections
     from ...runtime.tables.tables import console, show
 
-    opened = open_artifact(artifact, verify=verify)
-    show(console(), artifact_sections(opened, f"every file by its hash{VERIFIED[verify]}"))
+    how = verify_of(verify)
+    show(console(), artifact_sections(open_artifact(artifact, verify=how), VERIFIED[how]))

@@ -22,6 +22,7 @@ from .lists import NAMES, PROFILES, ids_option, list_option
 if TYPE_CHECKING:
     from ...evaluation.clips.clip import ClipSet
     from ...runtime import SpeechLM
+    from ...runtime.artifact.verification import Verify
 
 PATH = click.Path(path_type=Path)
 EARLY_STOPPING = {"false": False, "true": True, "never": "never"}
@@ -170,9 +171,15 @@ def verify_option(command: Command) -> Command:
     return click.option(
         "--verify/--no-verify",
         default=None,
-        callback=lambda ctx, param, value: {True: "always", False: "never"}.get(value, "cached"),
         help="Hash files over 64 MiB now, or not at all.  [default: once on this machine, and when changed]",
     )(command)
+
+
+def verify_of(flag: bool | None) -> Verify:
+    """What that option means; None where it was not given."""
+    if flag is None:
+        return "cached"
+    return "always" if flag else "never"
 
 
 def backend_options_of(values: dict[str, Any]) -> BackendKeywords:
@@ -211,7 +218,7 @@ def load(artifact: Path, **values: Any) -> SpeechLM:
         artifact,
         values.get("profile"),
         backend=values["backend"],
-        verify=values["verify"],
+        verify=verify_of(values["verify"]),
         **backend_options_of(values),
     )
 

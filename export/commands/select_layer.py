@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,8 +118,8 @@ def select_layer(
     from ..studies.select_layer.result import selection_result
     from ..studies.select_layer.table import selection_sections
 
-    with _progress() as tick:
-        found = selection.select_layer(checkpoint, clips, options, tick)
+    with progress_bar("load") as tick:
+        found = selection.select_layer(checkpoint, clips, options, partial(tick, "clips"))
     place = (results or output) if accuracy is not None else None
     with work_folder(kept_beside(place), restart=values["restart"]) as folder:
         if accuracy is not None:
@@ -159,12 +158,3 @@ def _measure(
 
     with progress_bar("build") as tick:
         return measure_layers(checkpoint, clips, options, levels, accuracy, folder, tick)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """What is going on, on stderr."""
-    from ...runtime.tables.tables import console
-
-    with console(stderr=True).status("load") as status:
-        yield lambda done, clips: status.update(f"clip {done + 1} of {clips}")

@@ -10,12 +10,12 @@ from ...evaluation.clips.clip import ClipSet
 from ...evaluation.evaluation import Evaluation, Progress, evaluate
 from ...evaluation.options import EvalOptions
 from ...profiles.errors import RequestError
+from ...profiles.locked import remove
 from ...profiles.profile import Profile
 from ...runtime.artifact.artifact import open_artifact
 from ...runtime.artifact.manifest import Manifest
 from ..options import BuildOptions
 from ..pipeline import build
-from ..scratch import remove
 
 FULL = Profile("full", "full")
 BASELINE = FULL.name

@@ -393,7 +393,7 @@ def test_inspect_shows_exact_fractions_files_and_limits(tiny_artifact: Path) -> 
     assert manifest.digest in text
     for name, record in manifest.files.items():
         assert name in text
-        assert record.sha256[:12] in text
+        assert record.blake3[:12] in text
     assert max(map(len, text.splitlines())) <= 80
 
 

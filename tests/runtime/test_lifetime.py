@@ -17,9 +17,9 @@ import pytest
 
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
-from fastadasp.export.scratch import remove
 from fastadasp.export.swap import replace
 from fastadasp.profiles.errors import ArtifactError, RequestError
+from fastadasp.profiles.locked import remove
 from fastadasp.profiles.profile import load_profile
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.artifact import verification

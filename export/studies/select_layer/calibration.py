@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
 
 from ....evaluation.clips.clip import Clip
 from ....profiles.errors import AudioError
+from ....profiles.temporary import temporary_folder
 from ....runtime.audio.encoder import AudioEncoder
 from ....runtime.audio.read import Audio, load_audio, place_of
 from ....runtime.latency import Stopwatch
@@ -92,8 +91,8 @@ def encoder_session(model: SpeechModelSpec, threads: int) -> Iterator[Session]:
     """The audio encoder as a build makes it, in a folder that lasts as long as it is used."""
     store = Converted(tensors_of(model.encoder))
     graph = build_encoder(model, store, OnnxRuntimeLowering())
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "encoder.onnx"
+    with temporary_folder() as folder:
+        path = folder / "encoder.onnx"
         path.write_bytes(graph.SerializeToString())
         store.write(path.parent)
         yield OnnxRuntimeSession(path, {}, threads=threads)

@@ -34,7 +34,7 @@ from .selection import LayerSelection
 LIBRARIES = ("torch",)
 
 Progress = Callable[[int, int], None]
-"""Called before each clip: clips done, clips in all."""
+"""Called before each clip and at the end: clips done, clips in all."""
 
 
 def select_layer(
@@ -112,6 +112,7 @@ def _measure(
         outputs = layer_outputs(decoder, *prompt_rows(decoder, calibration.model, read), feasible)
         for layer, output in outputs.items():
             found[layer].append((_moments(output.at_last, clip), _moments(output.at_layer, clip)))
+    progress(len(clips), len(clips))
     terms = {layer: tuple(zip(*pairs, strict=True)) for layer, pairs in found.items()}
     return {layer: LayerMoments(*pair) for layer, pair in terms.items()}, seconds
 
