@@ -30,6 +30,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from fastadasp.evaluation.results.files import read_results
 from fastadasp.export import swap
 from fastadasp.export.cli import main as command_line
+from fastadasp.profiles.profile import load_profile
 from fastadasp.runtime.artifact.artifact import open_artifact
 
 DEMO = Path(__file__).parent.parent / "demo"
@@ -97,6 +98,16 @@ def cases(checkpoint: Path, clips: Path, made: Path) -> Iterator[Case]:
         output = str(folder / "compare.json")
         return ["compare", str(checkpoint), "--manifest", str(clips), *answered, *grid, "-o", output]
 
+    def tune(folder: Path) -> list[str]:
+        grid = ["--methods", "weighted_merge", "--schedules", "constant", "--start-layers", "2"]
+        grid += ["--flops-levels", "10,20", "--positions", "compact", "--runs", "1", "--warmup", "0"]
+        output = ["--max-loss", "100", "-o", str(folder / "tuned.toml")]
+        return ["tune", str(checkpoint), "--manifest", str(clips), *answered, *grid, *output]
+
+    def select(folder: Path) -> list[str]:
+        output = ["--flops", "5", "--accuracy", "-o", str(folder / "selected.toml")]
+        return ["select-layer", str(checkpoint), "--manifest", str(clips), *answered, *output]
+
     def engines(folder: Path) -> list[str]:
         return [*build(folder), "--engine", "tensorrt-rtx", "--max-beams", "1"]
 
@@ -104,12 +115,14 @@ def cases(checkpoint: Path, clips: Path, made: Path) -> Iterator[Case]:
     yield Case("build --force", forced, forced, "art", made / "art", _whole_artifact, must_exist=True)
     yield Case("eval", evaluate, evaluate, "eval.json", made / "eval.json", _whole_result, must_exist=True)
     yield Case("compare", compare, compare, "compare.json", None, _whole_result, must_exist=False)
+    yield Case("tune", tune, tune, "tuned.toml", None, _whole_profile, must_exist=False)
+    yield Case("select-layer", select, select, "selected.toml", None, _whole_profile, must_exist=False)
     yield Case(ENGINES, engines, forced, "art", None, _whole_artifact, must_exist=False)
     yield Case("report", report, report, "report.html", None, _whole_page, must_exist=False)
 
 
 def _whole_artifact(output: Path) -> None:
-    opened = open_artifact(output, full=True)
+    opened = open_artifact(output, verify="always")
     found = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
     if found != {*opened.manifest.files, "manifest.json"}:
         raise BrokenError(f"{output} holds {sorted(found)}")
@@ -117,6 +130,10 @@ def _whole_artifact(output: Path) -> None:
 
 def _whole_result(output: Path) -> None:
     read_results([output])
+
+
+def _whole_profile(output: Path) -> None:
+    load_profile(str(output))
 
 
 def _whole_page(output: Path) -> None:
@@ -146,6 +163,8 @@ def attempt(case: Case, kill: Kill, work: Path) -> str:
     case.check(output)
     if (names := sorted(path.name for path in work.iterdir())) != [case.output]:
         raise BrokenError(f"after the next run there are {names}")
+    if names := sorted(path.name for path in _temporary().iterdir()):
+        raise BrokenError(f"after the next run there are temporary {names}")
     if unnamed := [name for name in left if name not in told]:
         raise BrokenError(f"the next run has not named {unnamed}")
     outcome = "ended before" if code in case.exit_codes else "killed"
@@ -153,7 +172,14 @@ def attempt(case: Case, kill: Kill, work: Path) -> str:
 
 
 def _debris(work: Path) -> list[str]:
-    return sorted(path.name for path in work.iterdir() if ".fastadasp-" in path.name)
+    """What is not to last: beside the output, and among the temporary files of the system."""
+    beside = [path.name for path in work.iterdir() if ".fastadasp-" in path.name]
+    return sorted((*beside, *(path.name for path in _temporary().iterdir())))
+
+
+def _temporary() -> Path:
+    """The system's folder for temporary files, which here is one of our own."""
+    return Path(tempfile.gettempdir())
 
 
 def run(words: list[str], kill: Kill | None) -> tuple[int, str]:
@@ -226,8 +252,9 @@ def calls_of(case: Case, work: Path) -> int:
 
 def _set_out(case: Case, work: Path) -> None:
     """The folder as it is before the run."""
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
+    for folder in (work, _temporary()):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
     if case.before is not None:
         copy = shutil.copytree if case.before.is_dir() else shutil.copyfile
         copy(case.before, work / case.output)
@@ -299,8 +326,10 @@ def main() -> int:
     ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
     dice, figures, faults = random.Random(options.seed), {}, []
     with tempfile.TemporaryDirectory() as place:
-        made = Path(place) / "made"
+        made, temporary = Path(place) / "made", Path(place) / "temporary"
         made.mkdir()
+        temporary.mkdir()
+        os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
         clips = _two_clips(Path(place) / "clips")
         prepare(options.checkpoint, clips, made)
         known = list(cases(options.checkpoint, clips, made))
