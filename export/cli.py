@@ -6,6 +6,8 @@ import errno
 import io
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -55,9 +57,8 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command. Errors of the system name the file, those of the project all there is to know."""
         _print_any_name()
-        _print_what_takes_long()
         try:
-            with ended_by_signals():
+            with ended_by_signals(), _printed_log():
                 return super().invoke(ctx)
         except FastAdaSPError as error:
             raise Fault(_message(error)) from error
@@ -75,19 +76,32 @@ def _print_any_name() -> None:
 
 
 class _Lines(logging.Handler):
-    """Lines on stderr, wherever that goes at the time."""
+    """Lines on stderr, each one once: a command may read a checkpoint several times."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._printed: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one."""
-        click.echo(self.format(record), err=True)
+        line = self.format(record)
+        if line not in self._printed:
+            self._printed.add(line)
+            click.echo(line, err=True)
 
 
-def _print_what_takes_long() -> None:
-    """Lower packages log it; a command has no other log than stderr."""
-    log = logging.getLogger(PACKAGES)
-    if not any(isinstance(handler, _Lines) for handler in log.handlers):
-        log.addHandler(_Lines())
-        log.setLevel(logging.INFO)
+@contextmanager
+def _printed_log() -> Iterator[None]:
+    """What our packages log, as that something takes long, or that a setting is not used, goes to stderr."""
+    log, lines = logging.getLogger(PACKAGES), _Lines()
+    level = log.level
+    log.addHandler(lines)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(lines)
+        log.setLevel(level)
 
 
 def _message(error: FastAdaSPError) -> str:

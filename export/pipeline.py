@@ -48,8 +48,8 @@ def build(
         options: profiles, targets, how the weights get there, engines.
         report: called with the name of each stage as it begins.
         progress: told how far the engine at work is, and how many bytes of the weights are there.
-        notice: called with each line that is worth knowing: what a build that was killed has left there, once
-            that is removed, and what the checkpoint holds and the artifact does not.
+        notice: called with a line for each thing that a build that was killed has left there, once it is
+            removed.
 
     Raises:
         CheckpointError, ProfileError, OutputError, RequestError: before anything is left behind.
@@ -57,8 +57,6 @@ def build(
     check_output(output, options.force, notice)
     report("read checkpoint")
     model = _as_asked(load_model(source := Checkpoint(checkpoint)), source, options)
-    for note in model.notes:
-        notice(f"warning: {note}")
     in_bytes = partial(_in_bytes, progress)
     profiles = [resolve_for(profile, model) for profile in options.profiles]
     if options.engines:

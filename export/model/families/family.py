@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import Protocol, cast
 
@@ -11,6 +12,7 @@ from ...checkpoint.contents import refuse_quantized
 from ..spec import SpeechModelSpec
 from .reference import TransformersReference
 
+LOGGER = logging.getLogger(__name__)
 FAMILIES = {"qwen2_audio": "qwen2_audio", "qwen": "qwen_audio"}
 """`model_type` of config.json -> family: a module of this package, by whose name manifests call it."""
 
@@ -30,10 +32,13 @@ class Family(Protocol):
 
 
 def load_model(checkpoint: Checkpoint) -> SpeechModelSpec:
-    """Describe a checkpoint of any known family."""
+    """Describe a checkpoint of any known family, and log what it holds and the description does not."""
     family = _module(family_of(checkpoint))
     refuse_quantized(checkpoint)
-    return family.load(checkpoint)
+    model = family.load(checkpoint)
+    for note in model.notes:
+        LOGGER.warning("warning: %s", note)
+    return model
 
 
 def family_of(checkpoint: Checkpoint) -> str:
