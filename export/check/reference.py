@@ -71,7 +71,7 @@ def _from_artifact(artifact: Artifact, reference: TransformersReference) -> Mode
 
 def _config(artifact: Artifact) -> dict[str, Any]:
     try:
-        return read_object(artifact.path(CONFIG).read_bytes(), lenient=True)
+        return read_object(artifact.read(CONFIG), lenient=True)
     except JsonError as error:
         raise ArtifactError(f"artifact {artifact.folder}: {CONFIG} {error}; build it again") from None
 

@@ -19,7 +19,7 @@ from ...profiles.faults import few, is_unicode, shown
 from .faults import manifest_faults
 from .hashing import blake3_of
 from .manifest import FILE_NAME, FileRecord, Graphs, Manifest, Weights, parse_manifest
-from .verification import Verifier, Verify
+from .verification import HASH_FAULT, Verifier, Verify
 
 TOKENIZER = "tokenizer.json"
 PATIENCE = 1.0  # seconds after which it is told that files are being hashed
@@ -47,31 +47,36 @@ class Artifact:
         Raises:
             ArtifactError: it has gone or changed since the artifact was opened.
         """
-        path = self.path(name)
-        if not path.is_file():
-            raise ArtifactError(
-                f"artifact {self.folder}: {name} has gone since the model was loaded; "
-                "put the artifact back, or load it from where it is now"
-            )
-        with path.open("rb", buffering=0) as stream:
-            self._check(self.verifier.fault(stream, self.manifest.files[name]), name)
+        with self._open(name) as stream:
+            if fault := self.verifier.fault(stream, self.manifest.files[name]):
+                raise self._changed(name, fault)
             yield stream
 
     def read(self, name: str) -> bytes:
         """The content of one file, as the manifest knows it; errors are those of `opened`."""
-        with self.opened(name) as stream:
-            stream.seek(0)
+        with self._open(name) as stream:
             content = stream.readall()
-        same = blake3(content).hexdigest() == self.manifest.files[name].blake3
-        self._check(None if same else "does not match its hash", name)
+        record = self.manifest.files[name]
+        if len(content) != record.size:
+            raise self._changed(name, f"has {len(content)} bytes instead of {record.size}")
+        if blake3(content).hexdigest() != record.blake3:
+            raise self._changed(name, HASH_FAULT)
         return content
 
-    def _check(self, fault: str | None, name: str) -> None:
-        if fault:
+    def _open(self, name: str) -> FileIO:
+        path = self.path(name)
+        if (stream := _open_file(path)) is None:
             raise ArtifactError(
-                f"artifact {self.folder}: {name} has changed since the artifact was opened (it {fault}); "
-                "load the artifact again"
+                f"artifact {self.folder}: {name} has gone since the model was loaded; "
+                "put the artifact back, or load it from where it is now"
             )
+        return stream
+
+    def _changed(self, name: str, fault: str) -> ArtifactError:
+        return ArtifactError(
+            f"artifact {self.folder}: {name} has changed since the artifact was opened (it {fault}); "
+            "load the artifact again"
+        )
 
     def graphs(self, target: str) -> Graphs:
         """The graphs for a target.
@@ -152,13 +157,20 @@ def _faults(opened: Artifact, verify: Verify) -> Iterator[str]:
     """What is wrong with the files."""
     tick = _telling(opened)
     for name, record in opened.manifest.files.items():
-        path = opened.folder / name
-        if not path.is_file():
+        if (stream := _open_file(opened.folder / name)) is None:
             yield f"{name} is missing"
         else:
-            with path.open("rb", buffering=0) as stream:
+            with stream:
                 if fault := opened.verifier.first_fault(stream, record, verify, tick):
                     yield f"{name} {fault}"
+
+
+def _open_file(path: Path) -> FileIO | None:
+    """Open a regular file; None where there is none, or none any more."""
+    try:
+        return path.open("rb", buffering=0) if path.is_file() else None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _telling(opened: Artifact) -> Callable[[int], None]:

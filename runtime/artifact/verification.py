@@ -20,6 +20,7 @@ LARGE_BYTES = 64 << 20  # files up to this size are hashed on every load
 
 Verify = Literal["cached", "always", "never"]
 """When a large file is hashed: unless it was on this machine since it was last written; each time; never."""
+HASH_FAULT = "does not match its hash"
 WORDS: tuple[Verify, ...] = get_args(Verify)
 
 
@@ -106,7 +107,7 @@ class Verifier:
         settled = before.is_settled
         if blake3_of(stream, record.size, tick) != record.blake3:
             forget(before, record.blake3)
-            return "does not match its hash"
+            return HASH_FAULT
         if settled and identity_of(os.fstat(stream.fileno())) == before:
             self._trusted.add((before, record.blake3))
             if record.size > LARGE_BYTES:

@@ -99,7 +99,7 @@ class TensorRTSessions:
         if library := self._engines.plugin_library:
             with self._artifact.opened(library):
                 path = self._artifact.path(library)
-            load_plugins(path, self._platform.trt, self._engines.plugin_abi)
+                load_plugins(path, self._platform.trt, self._engines.plugin_abi)
 
     def _load(self, name: str) -> TensorRTSession:
         record = self._engines.plans[name]
