@@ -44,7 +44,7 @@ def build_plugins(folder: Path, sms: Sequence[int] = (80,)) -> PluginLibrary:
     """
     compiler, includes = _compiler(), _includes()
     folder.mkdir(parents=True, exist_ok=True)
-    with temporary_folder() as work:
+    with temporary_folder(folder) as work:
         kernels = _compile(work, sms)
         (work / "kernels.inc").write_text(_table(kernels, work), "ascii")
         _link(compiler, [*includes, work], work / LIBRARY)

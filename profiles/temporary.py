@@ -1,4 +1,4 @@
-"""Folders among the system's temporary files; what a killed run has left there goes with the next run."""
+"""Temporary folders; what a killed run has left goes with the next run that works in the same place."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ LOGGER = logging.getLogger(__name__)
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
+def temporary_folder(place: Path | None = None) -> Iterator[Path]:
     """A folder to work in, which vanishes at the end.
 
+    Args:
+        place: where it is made; among the temporary files of the system if None.
+
     Raises:
-        OSError: there is no place for temporary files.
+        OSError: the place cannot be written.
     """
-    place = Path(tempfile.gettempdir())
+    place = place or Path(tempfile.gettempdir())
     remove_leftovers(place)
     folder, held = locked_folder(PREFIX, place)
     try:

@@ -5,6 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fastadasp.export.commands import progress
+
+
+@pytest.fixture(autouse=True)
+def _no_lines_of_progress(monkeypatch):
+    """How slow a machine is must not change what a command prints."""
+    monkeypatch.setattr(progress, "EVERY", 3600.0)
+
 
 @pytest.fixture(scope="module")
 def one_thread():

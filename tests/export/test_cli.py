@@ -75,7 +75,7 @@ def test_every_command_has_help(command: str) -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    heavy = {*NOT_IN_THE_CORE, "numpy", "onnxruntime", "tokenizers", "soundfile", "soxr", "rich"}
+    heavy = {*NOT_IN_THE_CORE, "numpy", "onnxruntime", "tokenizers", "blake3", "soundfile", "soxr", "rich"}
     shown = "print(sorted(sys.modules.keys() & set(sys.argv[1:])))"
     result = python(f"import sys, fastadasp.export.cli; {shown}", *heavy)
     assert result.stdout.strip() == "[]"

@@ -37,6 +37,7 @@ def test_a_line_now_and_then_and_one_at_the_end(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
+    monkeypatch.setattr(progress, "EVERY", 10.0)
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     with progress_bar("load") as tick:
         for done in range(1, 36):
