@@ -36,7 +36,7 @@ from fastadasp.runtime.artifact.artifact import open_artifact
 DEMO = Path(__file__).parent.parent / "demo"
 HOOKED = ("rename", "replace", "unlink", "rmdir", "mkdir", "fsync")  # of `os`
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of Linux
-SECONDS = 120  # that a run may take
+SECONDS = 300  # that a run may take
 ENGINES = "build --engine"  # of which a run takes a minute: killed where it is asked for
 COUNTED = "hooked calls: "
 PATIENCE = 5  # seconds that a process has to end in, once its parent has

@@ -12,7 +12,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class StrictCommand(click.Command):
-    """A command that refuses an option of one value that is given twice, where click takes the last one."""
+    """A command that refuses an option of one value that is given twice, where click takes the last one; and
+    a flag beside its opposite.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does it.
@@ -30,7 +32,15 @@ class StrictCommand(click.Command):
         parser = self.make_parser(ctx)
         for option in single:
             parser.add_option(option, option.opts, option.name, action="append", nargs=option.nargs)
+        pairs = [param for param in self.params if isinstance(param, click.Option) and param.secondary_opts]
+        for option in pairs:
+            for names, value in ((option.opts, True), (option.secondary_opts, False)):
+                parser.add_option(option, names, option.name, action="append_const", const=value)
         given, _, _ = parser.parse_args(args)
+        for option in pairs:
+            if len(set(given.get(option.name or "", ()))) > 1:
+                both = " and ".join((*option.opts, *option.secondary_opts))
+                raise click.BadParameter(f"{both} are given; give one of them", ctx, option)
         for option in single:
             if len(values := given.get(option.name or "", ())) > 1:
                 texts = " and ".join(map(repr, values))

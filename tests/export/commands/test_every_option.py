@@ -103,6 +103,13 @@ def test_a_flag_given_twice_is_given(path: tuple[str, ...], option: click.Option
     assert parsed(path, option, long(option), long(option)) is True
 
 
+@those(lambda _, option: option.secondary_opts)
+def test_a_flag_beside_its_opposite_is_refused(path: tuple[str, ...], option: click.Option) -> None:
+    (opposite,) = option.secondary_opts
+    assert f"{long(option)} and {opposite} are given" in refusal(path, long(option), opposite)
+    assert parsed(path, option, opposite, opposite) is False
+
+
 @those(is_list)
 def test_a_list_is_comma_separated_and_repeatable(path: tuple[str, ...], option: click.Option) -> None:
     (first, second), flag = items_of(option), long(option)
