@@ -94,7 +94,7 @@ def _compile(work: Path, sms: Sequence[int]) -> list[CompiledKernel]:
     # The interpreter replaces the compiler, and line tables hold the paths of this machine.
     environment = {name: text for name, text in os.environ.items() if name != "TRITON_INTERPRET"}
     environment |= {"TRITON_DISABLE_LINE_INFO": "1", "TRITON_DEFAULT_FP_FUSION": "1"}
-    environment |= {"TRITON_CACHE_DIR": str(work / "cache")}
+    environment |= {"TRITON_CACHE_DIR": str(work / "cache"), "TMPDIR": str(work)}
     command = [sys.executable, "-m", "fastadasp.plugins.compile", str(work), *map(str, sorted(set(sms)))]
     _run(command, "Triton", environment)
     return [CompiledKernel(**entry) for entry in json.loads((work / "kernels.json").read_text("utf-8"))]
