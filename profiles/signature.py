@@ -3,6 +3,7 @@
 An axis is a number or the name of a dynamic axis. Those of keys and values are in KV layout (`kv_layout.py`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .flops import DecoderDims
@@ -99,8 +100,11 @@ def encoder_signature(num_mel_bins: int, hidden_size: int) -> Signature:
     )
 
 
-def prefill_signature(dims: DecoderDims) -> Signature:
-    """The whole prompt: scores of the first token and the prefix of every layer."""
+def prefill_signature(dims: DecoderDims, request_inputs: Sequence[TensorSpec] = ()) -> Signature:
+    """The whole prompt: scores of the first token and the prefix of every layer.
+
+    `request_inputs` are those that a request has the same in its prefill and in all of its steps.
+    """
     prefix = [
         TensorSpec(name, ACTIVATION, kv_shape(dims, prefix_axis(layer)))
         for layer in range(dims.num_layers)
@@ -112,15 +116,17 @@ def prefill_signature(dims: DecoderDims) -> Signature:
             TensorSpec(AUDIO_EMBEDS, ACTIVATION, (AUDIO, dims.hidden_size)),
             TensorSpec(SUFFIX_IDS, INT64, (TEXT_AFTER,)),
             TensorSpec(NUM_CANDIDATES, INT64, (1,)),
+            *request_inputs,
         ),
         outputs=(*_scores(1), *prefix),
     )
 
 
-def decode_signature(dims: DecoderDims) -> Signature:
+def decode_signature(dims: DecoderDims, request_inputs: Sequence[TensorSpec] = ()) -> Signature:
     """One step of all beams: scores of their next tokens and the pool with their rows appended.
 
     `pool_mask[i, j]` tells whether beam i sees row j of the grown pool: its ancestors and itself.
+    `request_inputs` are those of `prefill_signature`.
     """
     prefix, pool, pool_grown = [], [], []
     for layer in range(dims.num_layers):
@@ -135,6 +141,7 @@ def decode_signature(dims: DecoderDims) -> Signature:
             TensorSpec(STEP, INT64, (1,)),
             TensorSpec(POOL_MASK, BOOL, (BEAMS, POOL_GROWN)),
             TensorSpec(NUM_CANDIDATES, INT64, (1,)),
+            *request_inputs,
             *prefix,
             *pool,
         ),

@@ -170,14 +170,13 @@ class FakeTensorRT:
         return FakeEngine(content["name"], session, *self._tensors(content["graph"]))
 
     def _tensors(self, graph):
-        dims, mels = (
-            self._artifact.manifest.decoder.dims,
-            self._artifact.manifest.front_end.log_mel.num_mel_bins,
-        )
+        manifest = self._artifact.manifest
+        mels, decoder = manifest.front_end.log_mel.num_mel_bins, manifest.decoder
+        dims, fixed = decoder.dims, decoder.request_inputs
         signature = {
             "encoder.onnx": lambda: sig.encoder_signature(mels, dims.hidden_size),
-            "decode.onnx": lambda: sig.decode_signature(dims),
-        }.get(graph, lambda: sig.prefill_signature(dims))()
+            "decode.onnx": lambda: sig.decode_signature(dims, fixed),
+        }.get(graph, lambda: sig.prefill_signature(dims, fixed))()
         tensors = {spec.name: "INPUT" for spec in signature.inputs}
         tensors |= {spec.name: "OUTPUT" for spec in signature.outputs}
         kinds = {"float32": "FLOAT", "int64": "INT64", "bool": "BOOL", sig.ACTIVATION: self._activation}

@@ -30,10 +30,10 @@ def prefill_of(profile: str) -> GraphName:
 
 def signature_of(graph: GraphName, manifest: Manifest) -> Signature:
     """Inputs and outputs of a graph."""
-    dims = manifest.decoder.dims
+    dims, fixed = manifest.decoder.dims, manifest.decoder.request_inputs
     if graph == ENCODER:
         return encoder_signature(manifest.front_end.log_mel.num_mel_bins, dims.hidden_size)
-    return decode_signature(dims) if graph == DECODE else prefill_signature(dims)
+    return decode_signature(dims, fixed) if graph == DECODE else prefill_signature(dims, fixed)
 
 
 def file_of(graph: GraphName, graphs: Graphs) -> str:

@@ -59,7 +59,7 @@ def prefill_profile(model: SpeechModelSpec, audio_rows: int, options: EngineOpti
         sig.AUDIO: Range(least, max(least, audio_rows // 2), audio_rows),
         sig.NUM_CANDIDATES: _candidates(model.decoder.dims, options),
     }
-    return _profile(sig.prefill_signature(model.decoder.dims), ranges)
+    return _profile(sig.prefill_signature(model.decoder.dims, model.decoder.request_inputs), ranges)
 
 
 def decode_profile(model: SpeechModelSpec, audio_rows: int, options: EngineOptions) -> OptimizationProfile:
@@ -74,7 +74,7 @@ def decode_profile(model: SpeechModelSpec, audio_rows: int, options: EngineOptio
         sig.NUM_CANDIDATES: _candidates(model.decoder.dims, options),
     }
     ranges |= {sig.prefix_axis(layer): prefix for layer in range(model.decoder.dims.num_layers)}
-    return _profile(sig.decode_signature(model.decoder.dims), ranges)
+    return _profile(sig.decode_signature(model.decoder.dims, model.decoder.request_inputs), ranges)
 
 
 def check_positions(model: SpeechModelSpec, audio_rows: int, options: EngineOptions) -> None:

@@ -21,7 +21,7 @@ HIDDEN = -1e30  # added to the score of a pool row that a beam does not see
 def build_decode(spec: DecoderSpec, store: WeightStore, lowering: Lowering) -> onnx.ModelProto:
     """One step of all beams over any prefix: KV lengths are dynamic in every layer."""
     g = Graph("decode", store, lowering.precision)
-    signature = sig.decode_signature(spec.dims)
+    signature = sig.decode_signature(spec.dims, spec.request_inputs)
     for tensor in signature.inputs:
         g.input(tensor)
     _Decode(g, spec, lowering).run()

@@ -35,7 +35,7 @@ def build_prefill(
 ) -> onnx.ModelProto:
     """The whole prompt under one reduction profile."""
     g = Graph(f"prefill.{resolved.name}", store, lowering.precision)
-    signature = sig.prefill_signature(spec.dims)
+    signature = sig.prefill_signature(spec.dims, spec.request_inputs)
     for tensor in signature.inputs:
         g.input(tensor)
     _Prefill(g, spec, lowering, resolved).run(front_end)

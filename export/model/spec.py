@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...profiles.flops import DecoderDims
+from ...profiles.signature import TensorSpec
 from ...runtime.artifact.prompt import Prompt
 from ...runtime.audio.front_end import FrontEnd
 from ...runtime.decoding.options import NOTHING_GIVEN, SearchOptions
@@ -63,6 +64,11 @@ class DecoderSpec:
     def query_scale(self) -> float:
         """The factor of the queries: the attention ops themselves scale by head_dim ** -0.5 alone."""
         return self.attention_scale / float(self.dims.head_dim**-0.5)
+
+    @property
+    def request_inputs(self) -> tuple[TensorSpec, ...]:
+        """What prefill and steps take alike, fixed for a request."""
+        return ()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from ...profiles.errors import ArtifactError
 from ...profiles.faults import shown
 from ...profiles.flops import DecoderDims, ResolvedProfile
 from ...profiles.json_text import JsonError, read_object
+from ...profiles.signature import TensorSpec
 from ..audio.front_end import FrontEnd
 from ..decoding.options import NOTHING_GIVEN, SearchOptions
 from .engines import Engines
@@ -29,6 +30,11 @@ class Decoder:
     dims: DecoderDims
     max_positions: int
     eos_token_ids: tuple[int, ...]
+
+    @property
+    def request_inputs(self) -> tuple[TensorSpec, ...]:
+        """What prefill and steps take alike, fixed for a request."""
+        return ()
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from ..session import Session, Tensor
 from .kv_cache import COMPACT_EVERY, KVCache
 from .search import TopTokens
 
+NOTHING: Mapping[str, npt.NDArray[Any]] = {}
+
 
 class SessionDecoder:
     """One request's decoder; `cache` is there once it has started."""
@@ -28,6 +30,7 @@ class SessionDecoder:
         dims: DecoderDims,
         prompt: Mapping[str, npt.NDArray[Any]],
         watch: Stopwatch,
+        request_inputs: Mapping[str, npt.NDArray[Any]] = NOTHING,
     ) -> None:
         """Set up a request.
 
@@ -37,14 +40,15 @@ class SessionDecoder:
             dims: sizes of the decoder.
             prompt: the prefill's inputs but for the number of candidates.
             watch: gets the time of the prefill and of the steps.
+            request_inputs: what prefill and steps take alike.
         """
         self._prefill, self._decode, self._dims = prefill, decode, dims
-        self._prompt, self._watch = prompt, watch
+        self._prompt, self._watch, self._fixed = prompt, watch, request_inputs
 
     def start(self, k: int) -> TopTokens:
         """Run the prefill, once for all beams."""
         with self._watch.stage("prefill"):
-            outputs = self._prefill.run({**self._prompt, sig.NUM_CANDIDATES: np.array([k])})
+            outputs = self._prefill.run({**self._prompt, **self._fixed, sig.NUM_CANDIDATES: np.array([k])})
             top = _top_tokens(self._prefill, outputs)
         self.cache = KVCache(self._decode, self._dims, outputs)
         self._watch.mark_first_token()
@@ -61,6 +65,7 @@ class SessionDecoder:
                 sig.STEP: np.array([self._watch.steps]),
                 sig.POOL_MASK: mask,
                 sig.NUM_CANDIDATES: np.array([k]),
+                **self._fixed,
             }
             outputs = self._decode.run({**inputs, **self.cache.tensors})
             self.cache.append(outputs, mask)

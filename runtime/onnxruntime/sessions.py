@@ -33,11 +33,11 @@ class OnnxRuntimeSessions:
         check_precision(artifact, graphs)
         weights = artifact.weights(graphs)
         self._decoder_weights = map_weights(artifact, weights.decoder)
-        dims, bins = artifact.manifest.decoder.dims, artifact.manifest.front_end.log_mel.num_mel_bins
+        bins, decoder = artifact.manifest.front_end.log_mel.num_mel_bins, artifact.manifest.decoder
         self.encoder = self._load(graphs.encoder, map_weights(artifact, weights.encoder))
-        self.encoder.check(encoder_signature(bins, dims.hidden_size))
+        self.encoder.check(encoder_signature(bins, decoder.dims.hidden_size))
         self.decode = self._load(graphs.decode, self._decoder_weights, every_step=True)
-        self.decode.check(decode_signature(dims))
+        self.decode.check(decode_signature(decoder.dims, decoder.request_inputs))
         self._prefills: dict[str, OnnxRuntimeSession] = {}
         self._lock = threading.Lock()
 
@@ -56,8 +56,8 @@ class OnnxRuntimeSessions:
         with self._lock:
             if profile not in self._prefills:
                 graph = self._graphs.prefill[profile]
-                prefill = self._load(graph, self._decoder_weights)
-                prefill.check(prefill_signature(self._artifact.manifest.decoder.dims))
+                prefill, decoder = self._load(graph, self._decoder_weights), self._artifact.manifest.decoder
+                prefill.check(prefill_signature(decoder.dims, decoder.request_inputs))
                 self._prefills[profile] = prefill
             return self._prefills[profile]
 
