@@ -18,6 +18,7 @@ from ...profiles.errors import CheckpointError, OutputError
 from ...runtime.artifact.hashing import CHUNK_BYTES
 from ...runtime.artifact.manifest import FileRecord
 from .checkpoint import Tensor
+from .derived import Derived, Weight
 from .hashed_file import HashedFile, Tick, counted
 from .precision import FP32, Precision
 
@@ -39,7 +40,7 @@ class WeightStore(Protocol):
 
     description: str
 
-    def place(self, tensor: Tensor) -> Place:
+    def place(self, tensor: Weight) -> Place:
         """Where graphs find this tensor."""
 
     def write(self, folder: Path, tick: Tick = lambda *_: None) -> dict[str, FileRecord | None]:
@@ -50,8 +51,8 @@ class WeightStore(Protocol):
         """
 
 
-def weight_store(tensors: Iterable[Tensor], mode: str, precision: Precision = FP32) -> WeightStore:
-    """The store for these tensors in one precision: in place where every one has it already.
+def weight_store(tensors: Iterable[Weight], mode: str, precision: Precision = FP32) -> WeightStore:
+    """The store for these tensors in one precision: in place where every stored one has it already.
 
     Args:
         tensors: every tensor that the graphs refer to.
@@ -59,39 +60,49 @@ def weight_store(tensors: Iterable[Tensor], mode: str, precision: Precision = FP
         precision: the number format that the graphs want.
     """
     tensors = list(tensors)
-    if all(tensor.dtype == precision.safetensors_name for tensor in tensors):
-        return InPlace(sorted({tensor.file for tensor in tensors}), mode)
+    stored = [tensor for tensor in tensors if isinstance(tensor, Tensor)]
+    derived = [tensor for tensor in tensors if isinstance(tensor, Derived)]
+    if all(tensor.dtype == precision.safetensors_name for tensor in stored):
+        return InPlace(sorted({tensor.file for tensor in stored}), mode, derived, precision)
     return Converted(tensors, precision)
 
 
 class InPlace:
-    """The checkpoint's own files, as hard links (no bytes) or as copies."""
+    """The checkpoint's own files, as hard links (no bytes) or as copies, and one of what is derived."""
 
-    def __init__(self, files: Iterable[Path], mode: str) -> None:
+    def __init__(
+        self, files: Iterable[Path], mode: str, derived: Iterable[Derived] = (), precision: Precision = FP32
+    ) -> None:
         self.files, self.mode = list(files), mode
         self.description = {"link": "linked", "copy": "copied"}[mode]
+        self.derived = Converted(derived, precision, f"derived.{precision.name}")
 
-    def place(self, tensor: Tensor) -> Place:
-        """The tensor's own offset in its own file."""
+    def place(self, tensor: Weight) -> Place:
+        """A stored tensor's own offset in its own file."""
+        if isinstance(tensor, Derived):
+            return self.derived.place(tensor)
         return Place(f"{FOLDER}/{tensor.file.name}", tensor.offset, tensor.size_bytes)
 
     def write(self, folder: Path, tick: Tick = lambda *_: None) -> dict[str, FileRecord | None]:
-        """Link or copy each file.
+        """Link or copy each file, and write what is derived.
 
         Raises:
             OutputError: the files cannot be linked, because artifact and checkpoint are on two disks.
+            CheckpointError: as `Converted.write`.
         """
         (folder / FOLDER).mkdir(exist_ok=True)
         sources = {file.name: file.resolve() for file in self.files}
         if self.mode == "link":
             for name, source in sources.items():
                 _link(source, folder / FOLDER / name)
-            return {f"{FOLDER}/{name}": None for name in sources}
+            return {**{f"{FOLDER}/{name}": None for name in sources}, **self._write_derived(folder, tick)}
         told = counted(tick, sum(source.stat().st_size for source in sources.values()))
-        return {
-            f"{FOLDER}/{name}": _copy(source, folder / FOLDER / name, told)
-            for name, source in sources.items()
-        }
+        copied = {name: _copy(source, folder / FOLDER / name, told) for name, source in sources.items()}
+        found = {f"{FOLDER}/{name}": record for name, record in copied.items()}
+        return {**found, **self._write_derived(folder, tick)}
+
+    def _write_derived(self, folder: Path, tick: Tick) -> dict[str, FileRecord | None]:
+        return self.derived.write(folder, tick) if self.derived.tensors else {}
 
 
 def _link(source: Path, target: Path) -> None:
@@ -117,12 +128,14 @@ class Converted:
 
     description = "converted"
 
-    def __init__(self, tensors: Iterable[Tensor], precision: Precision = FP32) -> None:
+    def __init__(
+        self, tensors: Iterable[Weight], precision: Precision = FP32, file_name: str | None = None
+    ) -> None:
         self.tensors, self.precision = {tensor.name: tensor for tensor in tensors}, precision
-        self.file = f"{FOLDER}/{precision.name}.safetensors"
+        self.file = f"{FOLDER}/{file_name or precision.name}.safetensors"
         self.header, self.offsets = _layout(self.tensors, precision)
 
-    def place(self, tensor: Tensor) -> Place:
+    def place(self, tensor: Weight) -> Place:
         """The tensor's offset in the converted file."""
         return Place(self.file, self.offsets[tensor.name], _num_bytes(tensor, self.precision))
 
@@ -141,7 +154,7 @@ class Converted:
         return {self.file: file.record}
 
 
-def _converted(tensor: Tensor, precision: Precision) -> NDArray[Any]:
+def _converted(tensor: Weight, precision: Precision) -> NDArray[Any]:
     """The numbers of a tensor in this precision. An overflow would become infinity without a word."""
     numbers = tensor.read()
     with np.errstate(over="ignore"):
@@ -151,18 +164,19 @@ def _converted(tensor: Tensor, precision: Precision) -> NDArray[Any]:
     overflowed = np.isinf(converted)
     overflowed &= np.isfinite(numbers)
     if overflowed.any():
+        place = f"{tensor.file}: " if isinstance(tensor, Tensor) else "computed "
         raise CheckpointError(
-            f"{tensor.file}: tensor {tensor.name} holds {numbers[overflowed][0]:g}, which {precision.name} "
+            f"{place}tensor {tensor.name} holds {numbers[overflowed][0]:g}, which {precision.name} "
             "cannot; give --precision bf16, whose range is that of fp32"
         )
     return converted
 
 
-def _num_bytes(tensor: Tensor, precision: Precision) -> int:
+def _num_bytes(tensor: Weight, precision: Precision) -> int:
     return math.prod(tensor.shape) * precision.item_bytes
 
 
-def _layout(tensors: Mapping[str, Tensor], precision: Precision) -> tuple[bytes, dict[str, int]]:
+def _layout(tensors: Mapping[str, Weight], precision: Precision) -> tuple[bytes, dict[str, int]]:
     """The safetensors header, and each tensor's offset from the start of the file."""
     entries: dict[str, dict[str, object]] = {}
     starts: dict[str, int] = {}

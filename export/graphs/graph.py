@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from ...plugins.body import DOMAIN, DOMAIN_VERSION, IR_VERSION, OPSET, Body, Dim, Value, value
 from ...profiles.signature import ACTIVATION, TensorSpec
-from ..checkpoint.checkpoint import Tensor
+from ..checkpoint.derived import Weight
 from ..checkpoint.precision import FP32, Precision
 from ..checkpoint.weights import WeightStore
 from ..model.spec import LayerNorm, Linear
@@ -59,7 +59,7 @@ class Graph(Body):
         """An activation in float32."""
         return Value(x) if self.precision is FP32 else self.op("Cast", x, to=TensorProto.FLOAT)
 
-    def weight(self, tensor: Tensor) -> Value:
+    def weight(self, tensor: Weight) -> Value:
         """The initializer of a checkpoint tensor."""
         if tensor.name not in self._weights:
             self._weights[tensor.name] = _external(tensor, self.store, self.precision)
@@ -75,7 +75,7 @@ class Graph(Body):
         weights = self.weight(norm.weight), self.weight(norm.bias)
         return self.op("LayerNormalization", x, *weights, name=name, axis=-1, epsilon=eps)
 
-    def rms_norm(self, x: str, weight: Tensor, eps: float, name: str) -> Value:
+    def rms_norm(self, x: str, weight: Weight, eps: float, name: str) -> Value:
         """Root-mean-square normalisation over the last axis."""
         return self.op("RMSNormalization", x, self.weight(weight), name=name, axis=-1, epsilon=eps)
 
@@ -100,7 +100,7 @@ class Graph(Body):
         )
 
 
-def _external(tensor: Tensor, store: WeightStore, precision: Precision) -> onnx.TensorProto:
+def _external(tensor: Weight, store: WeightStore, precision: Precision) -> onnx.TensorProto:
     place = store.place(tensor)
     proto = TensorProto(name=tensor.name, data_type=precision.onnx_type, dims=tensor.shape)
     proto.data_location = TensorProto.EXTERNAL

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...plugins.body import Value
 from ...profiles import signature as sig
-from ..checkpoint.checkpoint import Tensor
+from ..checkpoint.derived import Weight
 from ..model.spec import DecoderLayer, DecoderSpec
 from .graph import Graph
 from .lowering.lowering import Lowering
@@ -35,7 +35,7 @@ class DecoderLayers:
         split = g.reshape(x, -1, self.dims.num_kv_heads, self.dims.head_dim)
         return g.op("Transpose", split, name=name, perm=[1, 0, 2], outputs=[output] if output else 1)
 
-    def norm(self, x: Value, branch: Value | None, weight: Tensor, name: str) -> tuple[Value, Value]:
+    def norm(self, x: Value, branch: Value | None, weight: Weight, name: str) -> tuple[Value, Value]:
         """x + branch and its normalisation; without a branch, x itself."""
         eps = self.spec.norm_eps
         if branch is None:

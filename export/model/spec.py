@@ -12,35 +12,35 @@ from ...profiles.signature import TensorSpec
 from ...runtime.artifact.prompt import Prompt
 from ...runtime.audio.front_end import FrontEnd
 from ...runtime.decoding.options import NOTHING_GIVEN, SearchOptions
-from ..checkpoint.checkpoint import Tensor
+from ..checkpoint.derived import Weight
 
 
 @dataclass(frozen=True)
 class Linear:
     """y = x W^T + b, the weight as (out, in)."""
 
-    weight: Tensor
-    bias: Tensor | None = None
+    weight: Weight
+    bias: Weight | None = None
 
 
 @dataclass(frozen=True)
 class LayerNorm:
     """Layer normalisation with scale and shift."""
 
-    weight: Tensor
-    bias: Tensor
+    weight: Weight
+    bias: Weight
 
 
 @dataclass(frozen=True)
 class DecoderLayer:
     """One pre-norm layer: grouped attention with rotary positions, SwiGLU MLP."""
 
-    attn_norm: Tensor
+    attn_norm: Weight
     query: Linear
     key: Linear
     value: Linear
     output: Linear
-    mlp_norm: Tensor
+    mlp_norm: Weight
     gate: Linear
     up: Linear
     down: Linear
@@ -55,9 +55,9 @@ class DecoderSpec:
     rope_theta: float
     attention_scale: float  # of the scores, before their softmax
     max_positions: int
-    embedding: Tensor
+    embedding: Weight
     layers: tuple[DecoderLayer, ...]
-    final_norm: Tensor
+    final_norm: Weight
     head: Linear
 
     @property
@@ -95,11 +95,11 @@ class EncoderSpec:
     norm_eps: float
     conv1: Linear  # kernel 3, stride 1
     conv2: Linear  # kernel 3, stride `LogMelConfig.frames_per_row`
-    positions: Tensor
+    positions: Weight
     layers: tuple[EncoderLayer, ...]
     final_norm: LayerNorm
     projector: Linear
-    bos_eos_rows: Tensor | None = None  # (2, decoder hidden size), set around the audio rows
+    bos_eos_rows: Weight | None = None  # (2, decoder hidden size), set around the audio rows
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class SpeechModelSpec:
     notes: tuple[str, ...] = ()  # what the checkpoint holds and the model does not take, a line each
 
     @property
-    def tensors(self) -> tuple[Tensor, ...]:
+    def tensors(self) -> tuple[Weight, ...]:
         """Every tensor of encoder and decoder, in the order of their fields."""
         return tuple(tensors_of((self.encoder, self.decoder)))
 
@@ -125,9 +125,9 @@ class SpeechModelSpec:
         return {"folder": str(folder), "family": self.family, "dims": asdict(self.decoder.dims)}
 
 
-def tensors_of(spec: object) -> Iterator[Tensor]:
+def tensors_of(spec: object) -> Iterator[Weight]:
     """Every tensor of a spec, in the order of its fields."""
-    if isinstance(spec, Tensor):
+    if isinstance(spec, Weight):
         yield spec
     elif isinstance(spec, tuple):
         for item in spec:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..checkpoint.checkpoint import Tensor
+from ..checkpoint.derived import Weight
 from ..model.spec import DecoderSpec, Linear, tensors_of
 
 Torch = Any  # a torch.Tensor
@@ -113,7 +113,7 @@ class SpecDecoder:
         """Heads (heads, rows, head_dim) to rows."""
         return self._linear(attended.transpose(0, 1).flatten(1), self._spec.layers[index].output)
 
-    def _norm(self, x: Torch, weight: Tensor) -> Torch:
+    def _norm(self, x: Torch, weight: Weight) -> Torch:
         from torch.nn.functional import rms_norm
 
         return rms_norm(x, x.shape[1:], self._weight(weight), self._spec.norm_eps)
@@ -124,5 +124,5 @@ class SpecDecoder:
         bias = None if linear.bias is None else self._weight(linear.bias)
         return multiply(x, self._weight(linear.weight), bias)
 
-    def _weight(self, tensor: Tensor) -> Torch:
+    def _weight(self, tensor: Weight) -> Torch:
         return self._weights[tensor.name]

@@ -11,7 +11,7 @@ import onnx
 
 from ....plugins.body import Value
 from ....profiles.flops import DecoderDims
-from ...checkpoint.checkpoint import Tensor
+from ...checkpoint.derived import Weight
 from ...checkpoint.precision import Precision
 from ..graph import Graph
 
@@ -91,7 +91,7 @@ class Lowering(Protocol):
         """Attention of beam rows to the prefix and to their part of the pool."""
 
     def add_norm(
-        self, g: Graph, name: str, residual: str, branch: str, weight: Tensor, eps: float
+        self, g: Graph, name: str, residual: str, branch: str, weight: Weight, eps: float
     ) -> tuple[str, str]:
         """residual + branch, and its RMS normalisation."""
 

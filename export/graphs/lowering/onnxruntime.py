@@ -21,7 +21,7 @@ from ....plugins.gated_mlp.op import GATED_MLP
 from ....plugins.merge_tokens import function as merge
 from ....plugins.merge_tokens.op import RANDOM_SCORE
 from ....profiles.flops import DecoderDims
-from ...checkpoint.checkpoint import Tensor
+from ...checkpoint.derived import Weight
 from ...checkpoint.precision import FP32, Precision
 from ..graph import Graph
 from .lowering import Cut
@@ -100,7 +100,7 @@ class OnnxRuntimeLowering:
         return g.op(DECODE_ATTENTION, query, *prefix, *pool, bias, name=name, domain=DOMAIN)
 
     def add_norm(
-        self, g: Graph, name: str, residual: str, branch: str, weight: Tensor, eps: float
+        self, g: Graph, name: str, residual: str, branch: str, weight: Weight, eps: float
     ) -> tuple[str, str]:
         """One fused kernel: it writes the normalised rows first, the sum fourth."""
         stem = f"{name}/add_norm"

@@ -22,7 +22,7 @@ from ....profiles.errors import ProfileError
 from ....profiles.flops import DecoderDims
 from ....profiles.kv_layout import ROWS_AXIS
 from ....profiles.signature import PREFIX_IDS, SUFFIX_IDS
-from ...checkpoint.checkpoint import Tensor
+from ...checkpoint.derived import Weight
 from ...checkpoint.precision import Precision
 from ..graph import Graph
 from .lowering import Cut
@@ -110,7 +110,7 @@ class TensorRTLowering:
         return _unfolded(g, dims, g.op("Add", *values, name=f"{name}/sum"))
 
     def add_norm(
-        self, g: Graph, name: str, residual: str, branch: str, weight: Tensor, eps: float
+        self, g: Graph, name: str, residual: str, branch: str, weight: Weight, eps: float
     ) -> tuple[str, str]:
         """Two ops, which TensorRT fuses."""
         total = g.op("Add", residual, branch, name=f"{name}/sum")

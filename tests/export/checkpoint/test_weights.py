@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
+from fastadasp.export.checkpoint.derived import Derived
 from fastadasp.export.checkpoint.precision import BF16, FP16, FP32
-from fastadasp.export.checkpoint.weights import Converted
+from fastadasp.export.checkpoint.weights import Converted, weight_store
 from fastadasp.profiles.errors import CheckpointError
 
 VALUES = [1.0, -0.0, 65504.0, 65519.0, 1e-45, float("inf"), float("nan")]
@@ -55,3 +56,26 @@ def test_a_converted_file_never_writes_into_one_that_is_there(tensor, tmp_path):
     with pytest.raises(FileExistsError):
         Converted([tensor(VALUES)], FP16).write(tmp_path)
     assert shard.read_bytes() == b"weights of the user"
+
+
+@pytest.mark.parametrize("precision", [FP32, BF16], ids=lambda precision: precision.name)
+def test_derived_tensors_stand_in_a_file_beside_what_is_stored(tensor, tmp_path, precision):
+    """In place or converted, each is found where the store says, and computed from the stored numbers."""
+    stored = tensor([1.0, 2.0, 3.0])
+    doubled = Derived("layer.doubled", (3, 2), (stored, stored), lambda a, b: np.concatenate([a, a + b]).T)
+    store = weight_store([stored, doubled], "copy", precision)
+    target = tmp_path / "artifact"
+    target.mkdir()
+    names = store.write(target)
+    place = store.place(doubled)
+    assert place.location in names
+    assert len(names) == (2 if precision is FP32 else 1)
+    assert place.length == 6 * precision.item_bytes
+    raw = np.fromfile(target / place.location, precision.numpy_type, 6, offset=place.offset)
+    np.testing.assert_array_equal(raw.astype(np.float32).reshape(3, 2), [[1, 2], [2, 4], [3, 6]])
+    assert load_file(target / place.location)["layer.doubled"].shape == (3, 2)
+
+
+def test_a_derived_tensor_of_another_shape_is_a_fault_of_ours(tensor):
+    with pytest.raises(AssertionError, match=r"wrong is \(1, 3\), not \(3,\)"):
+        Derived("wrong", (3,), (tensor([1.0, 2.0, 3.0]),), lambda a: a).read()
