@@ -28,7 +28,7 @@ from fastadasp.export.reference.spec_decoder import SpecDecoder
 from fastadasp.export.studies.compare.grid import comparison_grid
 from fastadasp.export.studies.compare.options import CompareOptions
 from fastadasp.export.studies.reference_request import mean_request
-from fastadasp.export.studies.select_layer.calibration import Calibration, encoder_session, prompt_rows
+from fastadasp.export.studies.select_layer.calibration import Calibration, audio_encoder, prompt_rows
 from fastadasp.profiles.flops import ResolvedProfile
 from fastadasp.profiles.methods import VARIANTS
 from fastadasp.profiles.schedule import removed
@@ -75,7 +75,7 @@ def stretches(model: Path, manifest: Path, level: Fraction) -> Iterator[list[str
     )
     rows = comparison_grid(spec, options, mean_request(source, spec, clips, None))
     decoder = SpecDecoder(spec.decoder)
-    with encoder_session(spec, 1) as encoder, torch.no_grad():
+    with audio_encoder(spec, 1) as encoder, torch.no_grad():
         read = [Calibration(source, spec, encoder).read(clip) for clip in clips]
         for row in rows:
             resolved = resolve_for(row.cells[0].profiles[0], spec)

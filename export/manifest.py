@@ -59,7 +59,7 @@ def manifest_of(
 
 
 def _weights(model: SpeechModelSpec, store: WeightStore) -> Weights:
-    return Weights(store.description, _places(model.encoder, store), _places(model.decoder, store))
+    return Weights(store.description, _places(model.tower, store), _places(model.decoder, store))
 
 
 def _places(spec: object, store: WeightStore) -> dict[str, WeightPlace]:

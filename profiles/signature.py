@@ -12,6 +12,8 @@ from .kv_layout import kv_shape
 MEL = "mel"
 ENCODER_ROWS = "encoder_rows"
 AUDIO_EMBEDS = "audio_embeds"
+WAVE = "wave"
+WINDOW_EMBEDS = "window_embeds"
 PREFIX_IDS = "prefix_ids"
 SUFFIX_IDS = "suffix_ids"
 NUM_CANDIDATES = "num_candidates"
@@ -24,6 +26,8 @@ LOG_SUM_EXP = "log_sum_exp"
 
 FRAMES = "frames"
 AUDIO = "audio"
+SAMPLES = "samples"
+WINDOW_ROWS = "window_rows"
 TEXT_BEFORE = "text_before"
 TEXT_AFTER = "text_after"
 CANDIDATES = "candidates"
@@ -89,12 +93,23 @@ def cache_names(layer: int) -> tuple[str, str, str, str]:
     return prefix_key(layer), prefix_value(layer), pool_key(layer), pool_value(layer)
 
 
-def encoder_signature(num_mel_bins: int, hidden_size: int) -> Signature:
-    """One window of audio: log-mel frames in, decoder rows out."""
+def encoder_signature(num_mel_bins: int, width: int) -> Signature:
+    """One window of audio: log-mel frames in, rows out; of the decoder, or what a wave encoder takes."""
     return Signature(
         inputs=(
             TensorSpec(MEL, FLOAT, (num_mel_bins, FRAMES)),
             TensorSpec(ENCODER_ROWS, INT64, (1,)),
+        ),
+        outputs=(TensorSpec(AUDIO_EMBEDS, ACTIVATION, (AUDIO, width)),),
+    )
+
+
+def wave_encoder_signature(window_width: int, hidden_size: int) -> Signature:
+    """A whole clip: its samples and the rows of all its windows in, decoder rows out."""
+    return Signature(
+        inputs=(
+            TensorSpec(WAVE, FLOAT, (SAMPLES,)),
+            TensorSpec(WINDOW_EMBEDS, ACTIVATION, (WINDOW_ROWS, window_width)),
         ),
         outputs=(TensorSpec(AUDIO_EMBEDS, ACTIVATION, (AUDIO, hidden_size)),),
     )

@@ -16,6 +16,10 @@ class Sessions(Protocol):
         """One window of audio."""
 
     @property
+    def wave_encoder(self) -> Session | None:
+        """A whole clip; None where the audio tower has no such encoder."""
+
+    @property
     def decode(self) -> Session:
         """One step of all beams, for every profile."""
 

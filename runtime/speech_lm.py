@@ -63,7 +63,8 @@ class SpeechLM(Uncopied):
         self.profile = next(iter(self.manifest.profiles))
         self.profile = self._chosen_profile(profile)
         self._opened: Sessions | None = open_sessions(artifact, options.backend, options.options)
-        self.audio_encoder = AudioEncoder(self._sessions.encoder, self.manifest.front_end)
+        encoders = self._sessions.encoder, self._sessions.wave_encoder
+        self.audio_encoder = AudioEncoder(encoders[0], self.manifest.front_end, encoders[1])
         self._codec = self._load_codec()
         self._sessions.prefill(self.profile)
 

@@ -32,7 +32,8 @@ def signature_of(graph: GraphName, manifest: Manifest) -> Signature:
     """Inputs and outputs of a graph."""
     dims, fixed = manifest.decoder.dims, manifest.decoder.request_inputs
     if graph == ENCODER:
-        return encoder_signature(manifest.front_end.log_mel.num_mel_bins, dims.hidden_size)
+        front_end = manifest.front_end
+        return encoder_signature(front_end.log_mel.num_mel_bins, front_end.window_width(dims.hidden_size))
     return decode_signature(dims, fixed) if graph == DECODE else prefill_signature(dims, fixed)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -126,10 +126,21 @@ class Checkpoint:
         Raises:
             CheckpointError: two tensors get one name.
         """
+
+        def renamed(name: str) -> str:
+            old = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
+            return prefixes.get(old, "") + name.removeprefix(old)
+
+        return self._named(renamed)
+
+    def without(self, part: str) -> Checkpoint:
+        """The same checkpoint, whose tensors are found by names without this part; errors as `renamed`."""
+        return self._named(lambda name: name.replace(part, ""))
+
+    def _named(self, rename: Callable[[str], str]) -> Checkpoint:
         other, found = copy(self), dict[str, Tensor]()
         for tensor in self.tensors.values():
-            old = next((prefix for prefix in prefixes if tensor.name.startswith(prefix)), "")
-            name = prefixes.get(old, "") + tensor.name.removeprefix(old)
+            name = rename(tensor.name)
             if name in found:
                 raise CheckpointError(
                     f"checkpoint {self.folder}: tensors {found[name].name} and {tensor.name} are the same "

@@ -10,7 +10,7 @@ from ...runtime.artifact.manifest import Graphs
 from ..checkpoint.weights import WeightStore
 from ..model.spec import SpeechModelSpec
 from .lowering.lowering import Lowering
-from .write import DECODE_FILE, ENCODER_FILE, build_graphs, prefill_file
+from .write import DECODE_FILE, ENCODER_FILE, WAVE_ENCODER_FILE, build_graphs, prefill_file
 
 
 def write_graph_sets(
@@ -20,7 +20,7 @@ def write_graph_sets(
     stores: Mapping[str, WeightStore],
     lowerings: Mapping[str, Lowering],
 ) -> dict[str, Graphs]:
-    """Write encoder, decode step and one prefill a profile for each target.
+    """Write encoders, decode step and one prefill a profile for each target.
 
     All files stand beside the folder of the weights, because ONNX looks for these below the graph. Those for
     the first target have plain names; one for another target is called TARGET.NAME, unless it is equal.
@@ -42,7 +42,14 @@ def write_graph_sets(
         prefix = f"{target}." if sets else ""
         files = {name: _write(folder, name, prefix, it.SerializeToString()) for name, it in built.items()}
         prefills = {profile.name: files[prefill_file(profile.name)] for profile in profiles}
-        sets[target] = Graphs(precision, precision, files[ENCODER_FILE], files[DECODE_FILE], prefills)
+        sets[target] = Graphs(
+            precision=precision,
+            weights=precision,
+            encoder=files[ENCODER_FILE],
+            decode=files[DECODE_FILE],
+            prefill=prefills,
+            wave_encoder=files.get(WAVE_ENCODER_FILE),
+        )
     return sets
 
 

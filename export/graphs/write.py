@@ -1,4 +1,4 @@
-"""All graphs of an artifact: encoder, decode step, and one prefill a profile."""
+"""All graphs of an artifact: those of the audio tower, decode step, and one prefill a profile."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import onnx
 
 from ...profiles.errors import ProfileError
 from ...profiles.flops import ResolvedProfile
-from ...runtime.artifact.engines import prefill_engine
+from ...runtime.artifact.engines import WAVE_ENCODER, prefill_engine
 from ..checkpoint.weights import WeightStore
 from ..model.spec import SpeechModelSpec
 from .decode import build_decode
 from .encoder import build_encoder
 from .lowering.lowering import Lowering
 from .prefill import build_prefill
+from .wave_encoder import build_wave_encoder
 
 ENCODER_FILE = "encoder.onnx"
+WAVE_ENCODER_FILE = f"{WAVE_ENCODER}.onnx"
 DECODE_FILE = "decode.onnx"
 
 
@@ -28,7 +30,7 @@ def write_graphs(
     store: WeightStore,
     lowering: Lowering,
 ) -> list[str]:
-    """Write the encoder, the decode step and one prefill a profile; return their file names."""
+    """Write the encoders, the decode step and one prefill a profile; return their file names."""
     graphs = build_graphs(model, profiles, store, lowering)
     for name, graph in graphs.items():
         (folder / name).write_bytes(graph.SerializeToString())
@@ -45,12 +47,22 @@ def build_graphs(
     """
     _check_methods(profiles, lowering)
     graphs = {
-        ENCODER_FILE: build_encoder(model, store, lowering),
+        **build_tower(model, store, lowering),
         DECODE_FILE: build_decode(model.decoder, store, lowering),
     }
     for resolved in profiles:
         graphs[prefill_file(resolved.name)] = build_prefill(
             model.decoder, model.front_end, store, lowering, resolved
+        )
+    return graphs
+
+
+def build_tower(model: SpeechModelSpec, store: WeightStore, lowering: Lowering) -> dict[str, onnx.ModelProto]:
+    """The graphs of the audio tower alone."""
+    graphs = {ENCODER_FILE: build_encoder(model, store, lowering)}
+    if model.wave_encoder:
+        graphs[WAVE_ENCODER_FILE] = build_wave_encoder(
+            model.wave_encoder, model.front_end, model.decoder.dims.hidden_size, store, lowering
         )
     return graphs
 

@@ -86,8 +86,32 @@ class EncoderLayer:
 
 
 @dataclass(frozen=True)
+class PooledHead:
+    """Each `FrontEnd.rows_per_token` rows are averaged, before the encoder's final norm, and projected."""
+
+    projector: Linear
+    bos_eos_rows: Weight | None = None  # (2, decoder hidden size), set around the audio rows
+
+
+@dataclass(frozen=True)
+class ConvolvedHead:
+    """Each convolution halves the rows; then x + norm(up(gelu(down(x)))), and the projector."""
+
+    convolutions: tuple[Linear, ...]  # (2 * out, in, 3), stride 2; a gated linear unit after each
+    down: Linear
+    up: Linear
+    norm: LayerNorm
+    norm_eps: float
+    projector: Linear
+
+
+Head = PooledHead | ConvolvedHead
+"""What makes audio tokens of the rows of an encoder."""
+
+
+@dataclass(frozen=True)
 class EncoderSpec:
-    """A Whisper-like audio encoder and its projector; each `FrontEnd.rows_per_token` rows are averaged."""
+    """A Whisper-like encoder of windows of log-mel frames, with its head."""
 
     num_heads: int
     hidden_size: int
@@ -98,8 +122,56 @@ class EncoderSpec:
     positions: Weight
     layers: tuple[EncoderLayer, ...]
     final_norm: LayerNorm
-    projector: Linear
-    bos_eos_rows: Weight | None = None  # (2, decoder hidden size), set around the audio rows
+    head: Head
+
+
+@dataclass(frozen=True)
+class WaveConvolution:
+    """One convolution over samples, without bias and padding; GELU after it."""
+
+    weight: Weight  # (out, in, kernel)
+    stride: int
+
+
+@dataclass(frozen=True)
+class WaveLayer:
+    """One post-norm layer; each query gates a bias that depends on the distance of its keys.
+
+    With u the slice of the layer's input that belongs to a head, and a, b = sigmoid(gate(u)): the bias is
+    multiplied by a * (b * gate_scale - 1) + 2 (WavLM, arXiv:2110.13900, section 3.1).
+    """
+
+    query: Linear
+    key: Linear
+    value: Linear
+    output: Linear
+    gate: Linear  # (2, head_dim), for each head
+    gate_scale: Weight  # (1, heads, 1, 1)
+    attn_norm: LayerNorm
+    fc1: Linear
+    fc2: Linear
+    mlp_norm: LayerNorm
+
+
+@dataclass(frozen=True)
+class WaveEncoderSpec:
+    """A WavLM-like encoder of a whole wave with its head, and how its rows meet those of the windows."""
+
+    num_heads: int
+    hidden_size: int
+    norm_eps: float
+    convolutions: tuple[WaveConvolution, ...]
+    channel_norm: LayerNorm  # after the first convolution: of each channel over all time
+    feature_norm: LayerNorm
+    feature_projection: Linear
+    positions: Linear  # convolution (hidden, hidden / groups, even kernel), GELU after it
+    position_groups: int
+    embed_norm: LayerNorm  # of the rows with positions, which are the first hidden state
+    bias_by_distance: Weight  # (heads, 2 * n + 1): keys from n before a query to n after it, and all beyond
+    layers: tuple[WaveLayer, ...]
+    state_shares: Weight  # (layers + 1,) of each hidden state in what the head gets
+    head: ConvolvedHead
+    fusion: Linear  # of [row of the windows | row of the wave] to the decoder
 
 
 @dataclass(frozen=True)
@@ -114,11 +186,19 @@ class SpeechModelSpec:
     eos_token_ids: tuple[int, ...]
     generation: SearchOptions = NOTHING_GIVEN  # how to search, as far as the checkpoint says it
     notes: tuple[str, ...] = ()  # what the checkpoint holds and the model does not take, a line each
+    wave_encoder: WaveEncoderSpec | None = (
+        None  # of a tower with two encoders; `FrontEnd.wave` counts its rows
+    )
+
+    @property
+    def tower(self) -> tuple[object, ...]:
+        """The specs of the encoders, whose weights their graphs share."""
+        return (self.encoder, self.wave_encoder) if self.wave_encoder else (self.encoder,)
 
     @property
     def tensors(self) -> tuple[Weight, ...]:
-        """Every tensor of encoder and decoder, in the order of their fields."""
-        return tuple(tensors_of((self.encoder, self.decoder)))
+        """Every tensor of encoders and decoder, in the order of their fields."""
+        return tuple(tensors_of((self.tower, self.decoder)))
 
     def identity(self, folder: Path) -> dict[str, Any]:
         """What a result file says of the checkpoint that was measured, as JSON takes it."""

@@ -9,7 +9,7 @@ from fractions import Fraction
 from ...profiles.flops import ResolvedProfile
 
 Shape = tuple[int, ...]
-ENCODER, DECODE = "encoder", "decode"
+ENCODER, WAVE_ENCODER, DECODE = "encoder", "wave_encoder", "decode"
 """Names of engines; each profile has a prefill, see `prefill_engine`."""
 
 

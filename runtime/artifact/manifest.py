@@ -59,7 +59,7 @@ class Weights:
     """Every initializer of some graphs by name, so that all sessions can share one mapping of the files."""
 
     origin: str  # how they got here: "linked", "copied" or "converted"
-    encoder: Mapping[str, WeightPlace]
+    encoder: Mapping[str, WeightPlace]  # of all graphs of the audio tower
     decoder: Mapping[str, WeightPlace]  # of prefill and decode graphs alike
 
 
@@ -72,11 +72,13 @@ class Graphs:
     encoder: str
     decode: str
     prefill: Mapping[str, str]  # profile name -> file
+    wave_encoder: str | None = None  # of a tower that has one
 
     @property
     def files(self) -> tuple[str, ...]:
         """All of them."""
-        return (self.encoder, self.decode, *self.prefill.values())
+        tower = (self.encoder, self.wave_encoder) if self.wave_encoder else (self.encoder,)
+        return (*tower, self.decode, *self.prefill.values())
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
-"""From samples to the audio rows of the decoder: windows, log-mel, encoder, one span."""
+"""From samples to the audio rows of the decoder: windows, log-mel, encoder, wave encoder, one span."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,18 +33,32 @@ class EncodedAudio:
 
 
 class AudioEncoder(Uncopied):
-    """The front end with its encoder session."""
+    """The front end with its sessions: of the encoder of windows, and of that of waves where there is one."""
 
-    def __init__(self, session: Session, front_end: FrontEnd) -> None:
+    def __init__(self, session: Session, front_end: FrontEnd, wave_session: Session | None = None) -> None:
+        assert (wave_session is None) == (front_end.wave is None), "a tower has a graph for each encoder"
         self._session: Session | None = session
-        self._front_end = front_end
+        self._wave_session, self._front_end = wave_session, front_end
 
     def close(self) -> None:
-        """Let go of the session."""
-        self._session = None
+        """Let go of the sessions."""
+        self._session = self._wave_session = None
 
     def encode(self, samples: Floats, watch: Stopwatch) -> Floats:
-        """Samples (n,) at the model's rate to one span of rows: (audio rows, hidden_size)."""
+        """Samples (n,) at the model's rate, enough for a token, to one span: (audio rows, hidden_size)."""
+        rows = self._encode_windows(samples, watch)
+        if self._front_end.wave is None:
+            return rows
+        with watch.stage("encoder"):
+            return self.encode_wave(samples, rows)
+
+    def encode_wave(self, samples: Floats, window_rows: Floats) -> Floats:
+        """All samples (n,) and the rows of all windows (window rows, width) to those of the decoder."""
+        inputs = {sig.WAVE: np.ascontiguousarray(samples, np.float32), sig.WINDOW_EMBEDS: window_rows}
+        return self._run(self._wave_session, inputs)
+
+    def _encode_windows(self, samples: Floats, watch: Stopwatch) -> Floats:
+        """The span that the windows give."""
         windows = log_mel_windows(samples, self._front_end.log_mel)
         parts: list[Floats] = []
         while True:
@@ -57,16 +72,19 @@ class AudioEncoder(Uncopied):
 
     def encode_window(self, mel: Floats, encoder_rows: int) -> Floats:
         """Log-mel frames (bins, frames) of one window to rows: as many as the front end says."""
-        if (session := self._session) is None:
-            raise RequestError("the model is closed; load the artifact again")
-        outputs = session.run({sig.MEL: mel, sig.ENCODER_ROWS: np.array([encoder_rows])})
-        rows: Floats = session.read(outputs[sig.AUDIO_EMBEDS])
+        rows = self._run(self._session, {sig.MEL: mel, sig.ENCODER_ROWS: np.array([encoder_rows])})
         expected = self._front_end.tokens_of(encoder_rows) + self._front_end.rows_around
         if len(rows) != expected:
             raise ArtifactError(
                 f"encoder: {len(rows)} rows came of a window of {encoder_rows}, where the front end of the "
                 f"manifest says {expected}; build the artifact again"
             )
+        return rows
+
+    def _run(self, session: Session | None, inputs: Mapping[str, npt.NDArray[Any]]) -> Floats:
+        if session is None:
+            raise RequestError("the model is closed; load the artifact again")
+        rows: Floats = session.read(session.run(inputs)[sig.AUDIO_EMBEDS])
         return rows
 
     def _join(self, parts: list[Floats]) -> Floats:

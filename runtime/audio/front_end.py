@@ -14,11 +14,25 @@ MOST_ROWS = 2**16  # that make a token, or that stand on one side of the audio
 
 
 @dataclass(frozen=True)
+class WaveEncoder:
+    """The second encoder of a tower that has one. It hears the whole clip at once, as samples."""
+
+    first_samples: int  # that one of its rows is made of
+    step_samples: int  # from one row to the next
+    window_width: int  # columns of the windows' rows, which it takes as well
+
+    def rows_of(self, num_samples: int) -> int:
+        """Its rows for so many samples, before they become tokens."""
+        return max(0, (num_samples - self.first_samples) // self.step_samples + 1)
+
+
+@dataclass(frozen=True)
 class FrontEnd:
     """From samples to audio tokens, as the manifest keeps it.
 
     Samples become log-mel frames, frames become encoder rows (`LogMelConfig`), and these become audio tokens
-    by a rule. Around the tokens the encoder graph may set rows of its own, once for a clip.
+    by a rule. Around the tokens the encoder graph may set rows of its own, once for a clip. Where a second
+    encoder hears the whole wave, its rows become tokens by the same rule, and the shorter of the two counts.
 
     Raises `ArtifactError` when a field is out of range.
     """
@@ -28,6 +42,7 @@ class FrontEnd:
     token_rule: str = "pooled"  # one of TOKEN_RULES
     bos_rows: int = 0  # rows that the encoder graph sets before the audio tokens
     eos_rows: int = 0  # and after them
+    wave: WaveEncoder | None = None
 
     def __post_init__(self) -> None:
         if faults := list(_faults(self)):
@@ -40,9 +55,9 @@ class FrontEnd:
 
     @property
     def least_encoder_rows(self) -> int:
-        """The fewest rows that the encoder is run for: those that give one audio token, or a full window."""
+        """The fewest rows that the encoder is asked for: those of one audio token, or of a full window."""
         most = self.log_mel.max_rows
-        if self.log_mel.full_windows:
+        if self.log_mel.full_windows and not self.log_mel.cut_alone:
             return most
         return bisect_left(range(most), 1, key=self.tokens_of)
 
@@ -50,12 +65,24 @@ class FrontEnd:
         """Audio tokens that the encoder makes of one window of so many rows, 0 to `log_mel.max_rows`."""
         return TOKEN_RULES[self.token_rule](self, encoder_rows)
 
+    def window_width(self, hidden_size: int) -> int:
+        """Columns of the rows that the encoder makes of a window, for a decoder of `hidden_size`."""
+        return self.wave.window_width if self.wave else hidden_size
+
     def audio_tokens(self, num_samples: int) -> int:
-        """Audio tokens of so many samples: those of whole windows and of the rest."""
+        """Audio tokens of so many samples."""
+        tokens = self.window_tokens(num_samples)
+        return min(tokens, self._wave_tokens(self.wave, num_samples)) if self.wave else tokens
+
+    def window_tokens(self, num_samples: int) -> int:
+        """Those that the windows of so many samples give: whole ones and the rest."""
         config = self.log_mel
         windows, rest = divmod(num_samples, config.window_samples)
         tokens = windows * self.tokens_of(config.max_rows)
-        return tokens + (self.tokens_of(encoder_rows(rest, config)) if rest else 0)
+        return tokens + (self.tokens_of(encoder_rows(rest, config, alone=not windows)) if rest else 0)
+
+    def _wave_tokens(self, wave: WaveEncoder, num_samples: int) -> int:
+        return TOKEN_RULES[self.token_rule](self, wave.rows_of(num_samples))
 
     def decoder_rows(self, num_samples: int) -> int:
         """Rows of the decoder that stand for so many samples: the audio tokens, and the rows around them."""
@@ -72,16 +99,28 @@ class FrontEnd:
         A last piece too short for a token of its own is not counted: rows stand for the seconds that they
         stand for in a whole window.
         """
+        tokens = max(0, rows - self.rows_around)
+        samples = self._samples_of_windows(tokens)
+        if self.wave:
+            samples = max(samples, tokens * self.rows_per_token * self.wave.step_samples)
+        return samples / self.log_mel.sample_rate
+
+    def _samples_of_windows(self, tokens: int) -> int:
+        """The most samples whose windows give at most so many tokens, as `seconds_of` counts them."""
         window = self.log_mel.window_samples
-        per_window = self.audio_tokens(window)
-        windows, left = divmod(max(0, rows - self.rows_around), per_window)
-        fitting = bisect_right(range(window), left, key=self.audio_tokens) - 1  # samples
-        rest = min(fitting, left * window // per_window)
-        return (windows * window + rest) / self.log_mel.sample_rate
+        per_window = self.window_tokens(window)
+        windows, left = divmod(tokens, per_window)
+
+        def tokens_with(rest: int) -> int:
+            return self.window_tokens(windows * window + rest)
+
+        fitting = bisect_right(range(window), tokens, key=tokens_with) - 1  # samples
+        return windows * window + min(fitting, left * window // per_window)
 
 
 TOKEN_RULES: dict[str, Callable[[FrontEnd, int], int]] = {
     "pooled": lambda front_end, rows: rows // front_end.rows_per_token,
+    "begun": lambda front_end, rows: -(-rows // front_end.rows_per_token),
 }
 """Name -> audio tokens of one window of so many encoder rows, exact, and never fewer for more rows."""
 
@@ -89,8 +128,11 @@ TOKEN_RULES: dict[str, Callable[[FrontEnd, int], int]] = {
 def _faults(front_end: FrontEnd) -> Iterator[str]:
     least = {"rows_per_token": 1, "bos_rows": 0, "eos_rows": 0}
     wrong = list(count_faults(front_end, least, dict.fromkeys(least, MOST_ROWS)))
+    if front_end.wave:
+        sizes = dict.fromkeys(("first_samples", "step_samples", "window_width"), 1)
+        wrong += [f"wave: {fault}" for fault in count_faults(front_end.wave, sizes)]
     yield from wrong
     if front_end.token_rule not in TOKEN_RULES:
         yield f"token_rule {shown(front_end.token_rule)} is unknown (known: {', '.join(TOKEN_RULES)})"
-    elif not wrong and not front_end.tokens_of(front_end.log_mel.max_rows):
+    elif not wrong and not front_end.audio_tokens(front_end.log_mel.window_samples):
         yield f"a window of {front_end.log_mel.max_rows} encoder rows gives no audio token"

@@ -18,11 +18,11 @@ LARGEST = {
     "n_fft": 2**16,
     "hop_length": 2**16,
     "num_mel_bins": 2**12,
-    "window_seconds": 3600,
     "frames_per_row": 2**10,
 }
 """Field -> the largest number that any front end could mean."""
 
+LONGEST_WINDOW = 3600  # seconds
 LARGEST_WINDOW = 2**28  # numbers of its log-mel frames: a gigabyte
 EDGES = ("padded", "zero")
 MAX_FREQUENCY = 8000.0  # Hz; Whisper's filters end here at every sample rate
@@ -46,13 +46,17 @@ class LogMelConfig:
     n_fft: int = 400  # samples
     hop_length: int = 160  # samples
     num_mel_bins: int = 128
-    window_seconds: int = 30
+    window_seconds: float = 30  # a whole number of samples
     edge: str = "padded"
     frames_per_row: int = 2  # of the encoder: the stride of its convolutions
     full_windows: bool = False  # whether the silence that fills up a window is encoded, too
+    cut_alone: bool = False  # whether of a full window without others just the rows of its audio are kept
 
     def __post_init__(self) -> None:
         faults = list(count_faults(self, dict.fromkeys(LARGEST, 1), LARGEST))
+        if not 0 < self.window_seconds <= LONGEST_WINDOW:
+            faults.append(f"window_seconds is {shown(self.window_seconds)}: give at most {LONGEST_WINDOW}")
+            raise _error(faults)
         if self.edge not in EDGES:
             faults.append(f"edge {shown(self.edge)} is unknown (known: {', '.join(EDGES)})")
         if self.n_fft % 2 or self.n_fft < self.hop_length:
@@ -65,12 +69,12 @@ class LogMelConfig:
                 f"{LARGEST_WINDOW} numbers"
             )
         if faults:
-            raise ArtifactError(f"log-mel front end: {'; '.join(faults)}; build the artifact again")
+            raise _error(faults)
 
     @property
     def window_samples(self) -> int:
         """Samples of one full encoder window."""
-        return self.window_seconds * self.sample_rate
+        return round(self.window_seconds * self.sample_rate)
 
     @property
     def max_frames(self) -> int:
@@ -96,6 +100,10 @@ class LogMelConfig:
         return min(self.max_frames, self.frames_per_row * rows + beyond)
 
 
+def _error(faults: list[str]) -> ArtifactError:
+    return ArtifactError(f"log-mel front end: {'; '.join(faults)}; build the artifact again")
+
+
 @dataclass(frozen=True)
 class MelWindow:
     """One encoder window: the frames that its audio needs, and the encoder rows that carry the audio."""
@@ -104,9 +112,12 @@ class MelWindow:
     encoder_rows: int  # rows after the convolutions
 
 
-def encoder_rows(num_samples: int, config: LogMelConfig) -> int:
-    """Encoder rows of 1 to `window_samples` samples of audio: those that carry it, or all of a window."""
-    if config.full_windows:
+def encoder_rows(num_samples: int, config: LogMelConfig, alone: bool = True) -> int:
+    """Encoder rows of a window with 1 to `window_samples` samples of audio: those that carry it, or all.
+
+    `alone` says whether it is the only window of its clip.
+    """
+    if config.full_windows and not (config.cut_alone and alone):
         return config.max_rows
     return config.rows_of(min(-(-num_samples // config.hop_length), config.max_frames))
 
@@ -117,8 +128,8 @@ def log_mel_windows(samples: npt.ArrayLike, config: LogMelConfig) -> Iterator[Me
     `samples` is (n,) at `config.sample_rate`, full scale 1.0. Every window equals what Whisper's feature
     extractor gives for that piece of audio alone, filled up with silence. Of those frames the first
     `config.frames_of(encoder_rows)` are returned, all that the encoder's two convolutions (kernel 3, strides
-    1 and `frames_per_row`) read for its first `encoder_rows` rows. Cost and memory follow the length of the
-    audio, unless windows are full.
+    1 and `frames_per_row`) read for its first `encoder_rows` rows; or all, where windows are full. Cost and
+    memory follow the length of the audio, unless windows are full.
 
     Raises `AudioError` for a waveform that is empty or not one-dimensional.
     """
@@ -126,7 +137,8 @@ def log_mel_windows(samples: npt.ArrayLike, config: LogMelConfig) -> Iterator[Me
     if wave.ndim != 1 or not len(wave):
         raise AudioError(f"log-mel: a waveform of shape {wave.shape} must be (n,) with at least one sample")
     size = config.window_samples
-    return (_window(wave[at : at + size], config) for at in range(0, len(wave), size))
+    alone = len(wave) <= size
+    return (_window(wave[at : at + size], config, alone) for at in range(0, len(wave), size))
 
 
 @lru_cache(maxsize=8)
@@ -157,10 +169,10 @@ def _mel_to_hertz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.where(mel < 15.0, mel * 200.0 / 3.0, 1000.0 * 6.4 ** ((mel - 15.0) / 27.0))
 
 
-def _window(piece: Array, config: LogMelConfig) -> MelWindow:
+def _window(piece: Array, config: LogMelConfig, alone: bool) -> MelWindow:
     """The returned frames of one piece of at most `window_samples` samples."""
-    rows = encoder_rows(len(piece), config)
-    frames = config.frames_of(rows)
+    rows = encoder_rows(len(piece), config, alone)
+    frames = config.max_frames if config.full_windows else config.frames_of(rows)
     power = _log_mel_power(piece, config)
     floor = power.max() - np.float32(DYNAMIC_RANGE)
     mel = np.full((config.num_mel_bins, frames), max(floor, np.float32(SILENCE)), dtype=np.float32)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import threading
 
-from ...profiles.signature import decode_signature, encoder_signature, prefill_signature
+from ...profiles.signature import (
+    decode_signature,
+    encoder_signature,
+    prefill_signature,
+    wave_encoder_signature,
+)
 from ..artifact.artifact import Artifact
 from ..artifact.manifest import Graphs
 from ..artifact.weights import Floats, check_precision, map_weights
@@ -13,7 +18,7 @@ from .session import OnnxRuntimeSession
 
 
 class OnnxRuntimeSessions:
-    """Encoder and decode step at once, each profile's prefill when it is first asked for."""
+    """Encoders and decode step at once, each profile's prefill when it is first asked for."""
 
     limits = None  # only the model's positions limit what the graphs take
 
@@ -33,9 +38,16 @@ class OnnxRuntimeSessions:
         check_precision(artifact, graphs)
         weights = artifact.weights(graphs)
         self._decoder_weights = map_weights(artifact, weights.decoder)
-        bins, decoder = artifact.manifest.front_end.log_mel.num_mel_bins, artifact.manifest.decoder
-        self.encoder = self._load(graphs.encoder, map_weights(artifact, weights.encoder))
-        self.encoder.check(encoder_signature(bins, decoder.dims.hidden_size))
+        front_end, decoder = artifact.manifest.front_end, artifact.manifest.decoder
+        wave, width = front_end.wave, decoder.dims.hidden_size
+        tower = map_weights(artifact, weights.encoder)
+        self.encoder = self._load(graphs.encoder, tower)
+        self.encoder.check(
+            encoder_signature(front_end.log_mel.num_mel_bins, wave.window_width if wave else width)
+        )
+        self.wave_encoder = self._load(graphs.wave_encoder, tower) if graphs.wave_encoder else None
+        if wave and self.wave_encoder:
+            self.wave_encoder.check(wave_encoder_signature(wave.window_width, width))
         self.decode = self._load(graphs.decode, self._decoder_weights, every_step=True)
         self.decode.check(decode_signature(decoder.dims, decoder.request_inputs))
         self._prefills: dict[str, OnnxRuntimeSession] = {}

@@ -42,7 +42,10 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     )
     longest = seconds(manifest.front_end.seconds_of(decoder.max_positions))
     yield "longest audio", f"{longest} s ({decoder.max_positions} positions), less prompt and new tokens"
-    yield "front end", f"{mel.sample_rate} Hz, {mel.num_mel_bins} mel bins, windows of {mel.window_seconds} s"
+    yield (
+        "front end",
+        f"{mel.sample_rate} Hz, {mel.num_mel_bins} mel bins, windows of {mel.window_seconds:g} s",
+    )
     yield from _prompt(manifest.prompt)
     yield "search", _search(manifest.generation)
     yield (

@@ -10,7 +10,7 @@ from typing import Any
 from ...plugins.tensorrt_library import load_plugins
 from ...profiles.errors import DependencyError, EngineError
 from ..artifact.artifact import Artifact
-from ..artifact.engines import DECODE, ENCODER, Engines, Machine, prefill_engine
+from ..artifact.engines import DECODE, ENCODER, WAVE_ENCODER, Engines, Machine, prefill_engine
 from .api import Runtime, logger
 from .device import CudaDevice, Device
 from .plan import check_machine, check_ratios, load_engine
@@ -44,7 +44,7 @@ def open_platform(product: str) -> Platform:
 
 
 class TensorRTSessions:
-    """Encoder and decode step at once, each profile's prefill when it is first asked for."""
+    """Encoders and decode step at once, each profile's prefill when it is first asked for."""
 
     def __init__(self, artifact: Artifact, platform: Platform | None = None) -> None:
         """Check that the plans fit this machine, then load them.
@@ -66,6 +66,7 @@ class TensorRTSessions:
         self._log = logger(trt)
         self._runtime: Runtime = trt.Runtime(self._log)
         self.encoder = self._load(ENCODER)
+        self.wave_encoder = self._load(WAVE_ENCODER) if artifact.manifest.front_end.wave else None
         self.decode = self._load(DECODE)
         self._prefills: dict[str, TensorRTSession] = {}
         self._lock = threading.Lock()

@@ -10,6 +10,7 @@ from typing import Protocol
 import onnx
 
 from ....plugins.body import Value
+from ....plugins.relative_attention.function import SkewedBias
 from ....profiles.flops import DecoderDims
 from ...checkpoint.derived import Weight
 from ...checkpoint.precision import Precision
@@ -62,6 +63,25 @@ class Lowering(Protocol):
 
     def full_attention(self, g: Graph, name: str, num_heads: int, query: str, key: str, value: str) -> str:
         """Bidirectional attention; all three are (rows, heads * head_dim)."""
+
+    def relative_chunks(self, num_heads: int) -> int | None:
+        """Into how many chunks `relative_attention` cuts its queries; None for chunks of a fixed length."""
+
+    def relative_attention(
+        self,
+        g: Graph,
+        name: str,
+        heads: tuple[int, int],
+        query: str,
+        key: str,
+        value: str,
+        gate: str,
+        skewed: SkewedBias,
+    ) -> str:
+        """Bidirectional attention with a bias by distance that each query gates.
+
+        The rows are (rows, heads * head_dim) for `heads`, a number and head_dim; the gate is (rows, heads).
+        """
 
     def causal_attention(
         self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str

@@ -20,6 +20,7 @@ from ....plugins.gated_mlp import function as mlp
 from ....plugins.gated_mlp.op import GATED_MLP
 from ....plugins.merge_tokens import function as merge
 from ....plugins.merge_tokens.op import RANDOM_SCORE
+from ....plugins.relative_attention.function import SkewedBias, append_relative_attention
 from ....profiles.flops import DecoderDims
 from ...checkpoint.derived import Weight
 from ...checkpoint.precision import FP32, Precision
@@ -66,6 +67,25 @@ class OnnxRuntimeLowering:
     def full_attention(self, g: Graph, name: str, num_heads: int, query: str, key: str, value: str) -> str:
         """A Loop over heads."""
         return g.op(FULL_ATTENTION, query, key, value, name=name, domain=DOMAIN)
+
+    def relative_chunks(self, num_heads: int) -> int | None:
+        """Chunks of a fixed length."""
+        return None
+
+    def relative_attention(
+        self,
+        g: Graph,
+        name: str,
+        heads: tuple[int, int],
+        query: str,
+        key: str,
+        value: str,
+        gate: str,
+        skewed: SkewedBias,
+    ) -> str:
+        """A Loop over heads and query chunks."""
+        body = Body(f"{name}/", within=g)
+        return append_relative_attention(body, heads, query, key, value, gate, skewed)
 
     def causal_attention(
         self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str

@@ -8,6 +8,7 @@ read as the cache keeps them. In a decode step the prefix is read in place: only
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +18,7 @@ from ....plugins.body import DOMAIN, Body
 from ....plugins.causal_attention.function import append_last_query_mass
 from ....plugins.causal_attention.op import COLUMN_MASS
 from ....plugins.merge_tokens.reference import random_score
+from ....plugins.relative_attention.function import SkewedBias, append_in_chunks
 from ....plugins.tensorrt_library import VERSION
 from ....profiles.errors import ProfileError
 from ....profiles.flops import DecoderDims
@@ -28,6 +30,8 @@ from ..graph import Graph
 from .lowering import Cut
 
 LARGEST_ATTRIBUTE = 2**31 - 1
+BIAS_BYTES = 512 << 20  # of the biases of one chunk of queries: fewer chunks are faster, but memory is finite
+ENCODER_ROWS_PER_AUDIO_ROW = 4  # of a wave encoder, before its head
 
 
 class TensorRTLowering:
@@ -55,6 +59,39 @@ class TensorRTLowering:
         batched = (g.op("Unsqueeze", x, g.ints(0)) for x in (query, key, value))
         out = g.op("Attention", *batched, name=name, q_num_heads=num_heads, kv_num_heads=num_heads)
         return g.op("Squeeze", out, g.ints(0))
+
+    def relative_chunks(self, num_heads: int) -> int | None:
+        """So many that the biases of one, for the longest audio, take `BIAS_BYTES` or less."""
+        rows = self.max_audio_rows * ENCODER_ROWS_PER_AUDIO_ROW
+        return max(1, math.ceil(num_heads * rows**2 * self.precision.item_bytes / BIAS_BYTES))
+
+    def relative_attention(
+        self,
+        g: Graph,
+        name: str,
+        heads: tuple[int, int],
+        query: str,
+        key: str,
+        value: str,
+        gate: str,
+        skewed: SkewedBias,
+    ) -> str:
+        """Fused attention for each chunk of queries, whose biases are the mask."""
+        num_heads, head_dim = heads
+        body, chunks = Body(f"{name}/", within=g), skewed.chunks
+        q = append_in_chunks(body, chunks, query, num_heads, head_dim)
+        gates = append_in_chunks(body, chunks, gate, num_heads, 1)
+        k, v = (_batched_heads(g, x, heads) for x in (key, value))
+        parts = []
+        for i in range(self.relative_chunks(num_heads) or 1):
+            start = g.op("Sub", chunks.last, g.op("Mul", g.ints(i), chunks.length))
+            bias = g.slice(skewed.table, start, g.op("Add", start, chunks.rows), 2)
+            of_chunk, gate_of_chunk = (g.op("Gather", x, g.const(i), axis=1) for x in (q, gates))
+            mask = g.op("Unsqueeze", g.op("Mul", bias, gate_of_chunk), g.ints(0))
+            parts.append(g.op("Attention", g.op("Unsqueeze", of_chunk, g.ints(0)), k, v, mask, name=name))
+        out = g.op("Concat", *parts, axis=2) if len(parts) > 1 else parts[0]
+        out = g.op("Transpose", g.op("Squeeze", out, g.ints(0)), perm=[1, 0, 2])
+        return g.reshape(g.slice(out, g.ints(0), chunks.rows, 0), -1, num_heads * head_dim)
 
     def causal_attention(
         self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str
@@ -176,6 +213,11 @@ def _plugin(
         outputs=outputs,
         **attributes,
     )
+
+
+def _batched_heads(g: Graph, x: str, heads: tuple[int, int]) -> str:
+    """Rows (rows, heads * head_dim) as (1, heads, rows, head_dim)."""
+    return g.op("Transpose", g.reshape(x, 1, -1, *heads), perm=[0, 2, 1, 3])
 
 
 def _parts(prefix: tuple[str, str], pool: tuple[str, str], which: int) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from .feature_extractor import EXTRACTOR_IRRELEVANT, PROCESSOR, log_mel_of, read
 from .generation import read_generation
 from .reference import LLAMA_LAYER, WHISPER_LAYER, Floats, Model, ModuleNames, TransformersReference
 from .settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults, shown
-from .whisper import Names, Sizes, read_encoder
+from .whisper import Sizes, pooled_head, read_encoder, transformers_names
 
 TEXT_DEFAULTS = {
     "hidden_size": 4096,
@@ -69,22 +69,7 @@ PROCESSOR_TOKENS = {"audio_bos": "audio_bos_token", "AUDIO": "audio_token", "aud
 FULL = "full_attention"
 AUDIO_TOKEN_ID = 151646
 ROWS_PER_TOKEN = 2  # of the encoder: its average pooling
-ENCODER = Names(
-    conv1="audio_tower.conv1",
-    conv2="audio_tower.conv2",
-    positions="audio_tower.embed_positions.weight",
-    layer="audio_tower.layers.{i}.",
-    query="self_attn.q_proj",
-    key="self_attn.k_proj",
-    value="self_attn.v_proj",
-    output="self_attn.out_proj",
-    attn_norm="self_attn_layer_norm",
-    fc1="fc1",
-    fc2="fc2",
-    mlp_norm="final_layer_norm",
-    final_norm="audio_tower.layer_norm",
-    projector="multi_modal_projector.linear",
-)
+PROJECTOR = "multi_modal_projector.linear"
 
 
 def encode_window(model: Model, features: Floats, frames: int) -> Floats:
@@ -130,7 +115,9 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     log_mel = log_mel_of(extractor, sizes)
     weights = checkpoint.renamed(PREFIXES)
     decoder = _decoder(weights, text, dims, norm_eps, rope.number("rope_theta"), is_tied)
-    encoder = read_encoder(weights, ENCODER, sizes)
+    encoder = read_encoder(
+        weights, transformers_names("audio_tower."), sizes, pooled_head(weights, sizes, PROJECTOR)
+    )
     base = _prompt(checkpoint, audio_token_id, processor)
     prompt, prompt_notes = (None, ()) if base is None else with_chat_template(checkpoint, base)
     return SpeechModelSpec(

@@ -20,7 +20,7 @@ from ...checkpoint.tokenizer import token_id
 from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
 from .generation import GENERATION, Generation, read_generation
 from .settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults
-from .whisper import Names, Sizes, read_encoder
+from .whisper import Names, Sizes, pooled_head, read_encoder
 
 END_OF_TEXT = 151643  # the base model's end of sequence, where no generation config names another
 CHAT_FORMAT = "chatml"  # of chat models; others have none, or "raw"
@@ -46,8 +46,9 @@ ENCODER = Names(
     fc2="mlp.2",
     mlp_norm="mlp_ln",
     final_norm="transformer.audio.ln_post",
-    projector="transformer.audio.proj",
 )
+PROJECTOR = "transformer.audio.proj"
+BOS_EOS_ROWS = "transformer.audio.audio_bos_eos_token.weight"
 
 LAYER_COUNTS = {"transformer.audio.blocks.": "audio: n_layer", "transformer.h.": "num_hidden_layers"}
 
@@ -78,7 +79,8 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     text.count("seq_length")
     refuse_faults(text, audio)
     decoder = _decoder(checkpoint, text, dims, norm_eps, rope_theta)
-    encoder = read_encoder(checkpoint, ENCODER, sizes, "transformer.audio.audio_bos_eos_token.weight")
+    head = pooled_head(checkpoint, sizes, PROJECTOR, BOS_EOS_ROWS)
+    encoder = read_encoder(checkpoint, ENCODER, sizes, head)
     log_mel = LogMelConfig(
         num_mel_bins=sizes.num_mel_bins, window_seconds=sizes.max_positions // ROWS_PER_SECOND, edge="zero"
     )

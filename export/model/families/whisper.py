@@ -1,11 +1,11 @@
-"""The Whisper-like encoder that both Qwen families share, by the names each gives its parts."""
+"""The Whisper-like encoder that families share, by the names each gives its parts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from ...checkpoint.checkpoint import Checkpoint
-from ..spec import EncoderLayer, EncoderSpec, LayerNorm, Linear
+from ..spec import EncoderLayer, EncoderSpec, Head, LayerNorm, Linear, PooledHead
 
 NORM_EPS = 1e-5  # of every LayerNorm in Whisper
 
@@ -27,7 +27,30 @@ class Names:
     fc2: str
     mlp_norm: str
     final_norm: str
-    projector: str
+
+
+WHISPER_NAMES = {
+    "conv1": "conv1",
+    "conv2": "conv2",
+    "positions": "embed_positions.weight",
+    "layer": "layers.{i}.",
+    "query": "self_attn.q_proj",
+    "key": "self_attn.k_proj",
+    "value": "self_attn.v_proj",
+    "output": "self_attn.out_proj",
+    "attn_norm": "self_attn_layer_norm",
+    "fc1": "fc1",
+    "fc2": "fc2",
+    "mlp_norm": "final_layer_norm",
+    "final_norm": "layer_norm",
+}
+"""As transformers names them."""
+
+
+def transformers_names(prefix: str) -> Names:
+    """Those of an encoder of transformers, whose tensors all begin with `prefix`."""
+    whole = ("conv1", "conv2", "positions", "layer", "final_norm")
+    return Names(**{part: prefix * (part in whole) + name for part, name in WHISPER_NAMES.items()})
 
 
 @dataclass(frozen=True)
@@ -40,16 +63,21 @@ class Sizes:
     intermediate_size: int
     num_mel_bins: int
     max_positions: int
-    output_size: int
+    output_size: int  # of its head
 
 
-def read_encoder(
-    checkpoint: Checkpoint, names: Names, sizes: Sizes, bos_eos_rows: str | None = None
-) -> EncoderSpec:
-    """Collect the encoder's tensors, checking every shape."""
-    read = _Reader(checkpoint)
-    d, mel = sizes.hidden_size, sizes.num_mel_bins
+def pooled_head(
+    checkpoint: Checkpoint, sizes: Sizes, projector: str, bos_eos_rows: str | None = None
+) -> PooledHead:
+    """A head that averages rows, by the names of its tensors."""
     edge_rows = checkpoint.tensor(bos_eos_rows, (2, sizes.output_size)) if bos_eos_rows else None
+    return PooledHead(Reader(checkpoint).linear(projector, (sizes.output_size, sizes.hidden_size)), edge_rows)
+
+
+def read_encoder(checkpoint: Checkpoint, names: Names, sizes: Sizes, head: Head) -> EncoderSpec:
+    """Collect the encoder's tensors, checking every shape."""
+    read = Reader(checkpoint)
+    d, mel = sizes.hidden_size, sizes.num_mel_bins
     return EncoderSpec(
         num_heads=sizes.num_heads,
         hidden_size=d,
@@ -60,12 +88,11 @@ def read_encoder(
         positions=checkpoint.tensor(names.positions, (sizes.max_positions, d)),
         layers=tuple(_layer(read, names, sizes, i) for i in range(sizes.num_layers)),
         final_norm=read.norm(names.final_norm, d),
-        projector=read.linear(names.projector, (sizes.output_size, d)),
-        bos_eos_rows=edge_rows,
+        head=head,
     )
 
 
-def _layer(read: _Reader, names: Names, sizes: Sizes, i: int) -> EncoderLayer:
+def _layer(read: Reader, names: Names, sizes: Sizes, i: int) -> EncoderLayer:
     d, base = sizes.hidden_size, names.layer.format(i=i)
     return EncoderLayer(
         attn_norm=read.norm(base + names.attn_norm, d),
@@ -79,7 +106,9 @@ def _layer(read: _Reader, names: Names, sizes: Sizes, i: int) -> EncoderLayer:
     )
 
 
-class _Reader:
+class Reader:
+    """Parts of a checkpoint by name, with the tensors that belong to each."""
+
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
 

@@ -17,12 +17,11 @@ from ....runtime.audio.read import Audio, load_audio, place_of
 from ....runtime.latency import Stopwatch
 from ....runtime.onnxruntime.session import OnnxRuntimeSession
 from ....runtime.prompt import PromptIds
-from ....runtime.session import Session
 from ...checkpoint.checkpoint import Checkpoint
 from ...checkpoint.tokenizer import prompt_codec
 from ...checkpoint.weights import Converted
-from ...graphs.encoder import build_encoder
 from ...graphs.lowering.onnxruntime import OnnxRuntimeLowering
+from ...graphs.write import ENCODER_FILE, WAVE_ENCODER_FILE, build_tower
 from ...model.spec import SpeechModelSpec, tensors_of
 from ...reference.reduction import Span
 from ...reference.spec_decoder import SpecDecoder, Torch
@@ -42,14 +41,14 @@ class ClipInput:
 class Calibration:
     """The way of a clip to the decoder, as in a built artifact."""
 
-    def __init__(self, checkpoint: Checkpoint, model: SpeechModelSpec, encoder: Session) -> None:
+    def __init__(self, checkpoint: Checkpoint, model: SpeechModelSpec, encoder: AudioEncoder) -> None:
         """Read the tokenizer.
 
         Raises:
             CheckpointError: there is none.
         """
         self.model, self._codec = model, prompt_codec(checkpoint, model.prompt)
-        self._encoder = AudioEncoder(encoder, model.front_end)
+        self._encoder = encoder
 
     def read(self, clip: Clip) -> ClipInput:
         """Read one clip.
@@ -87,12 +86,14 @@ def prompt_rows(decoder: SpecDecoder, model: SpeechModelSpec, clip: ClipInput) -
 
 
 @contextmanager
-def encoder_session(model: SpeechModelSpec, threads: int) -> Iterator[Session]:
-    """The audio encoder as a build makes it, in a folder that lasts as long as it is used."""
-    store = Converted(tensors_of(model.encoder))
-    graph = build_encoder(model, store, OnnxRuntimeLowering())
+def audio_encoder(model: SpeechModelSpec, threads: int) -> Iterator[AudioEncoder]:
+    """The audio tower as a build makes it, in a folder that lasts as long as it is used."""
+    store = Converted(tensors_of(model.tower))
+    graphs = build_tower(model, store, OnnxRuntimeLowering())
     with temporary_folder() as folder:
-        path = folder / "encoder.onnx"
-        path.write_bytes(graph.SerializeToString())
-        store.write(path.parent)
-        yield OnnxRuntimeSession(path, {}, threads=threads)
+        store.write(folder)
+        sessions = {}
+        for name, graph in graphs.items():
+            (folder / name).write_bytes(graph.SerializeToString())
+            sessions[name] = OnnxRuntimeSession(folder / name, {}, threads=threads)
+        yield AudioEncoder(sessions[ENCODER_FILE], model.front_end, sessions.get(WAVE_ENCODER_FILE))

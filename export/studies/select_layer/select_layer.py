@@ -21,7 +21,7 @@ from ...model.families.family import load_model
 from ...model.fit import profile_of
 from ...reference.spec_decoder import SpecDecoder
 from ..reference_request import ReferenceRequest, mean_request
-from .calibration import Calibration, encoder_session, prompt_rows
+from .calibration import Calibration, audio_encoder, prompt_rows
 from .candidates import Candidate, candidate_layers
 from .entropy import LayerMoments, transfer_entropy
 from .moments import Moments
@@ -62,7 +62,7 @@ def select_layer(
     reference = mean_request(source, spec, clips.clips, options.reference_seconds)
     candidates = candidate_layers(spec, options, reference)
     feasible = _feasible(candidates, options)
-    with _threads(options.threads) as threads, encoder_session(spec, options.threads) as encoder:
+    with _threads(options.threads) as threads, audio_encoder(spec, options.threads) as encoder:
         machine = environment(threads, LIBRARIES)
         moments, seconds = _measure(Calibration(source, spec, encoder), clips.clips, feasible, progress)
     rows = _figures(candidates, moments, options)

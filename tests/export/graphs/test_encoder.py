@@ -12,8 +12,7 @@ from conftest import noise
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.reference.model import load_reference
-from fastadasp.export.studies.select_layer.calibration import encoder_session
-from fastadasp.runtime.audio.encoder import AudioEncoder
+from fastadasp.export.studies.select_layer.calibration import audio_encoder
 from fastadasp.runtime.audio.log_mel import log_mel_windows
 from fastadasp.runtime.latency import Stopwatch
 
@@ -43,8 +42,7 @@ def full(model):
 @pytest.mark.parametrize("change", [lambda model: model, full], ids=["as long as the audio", "full windows"])
 def test_the_encoder_gives_the_rows_that_the_front_end_counts(pooled, change, reference):
     model = change(pooled)
-    with encoder_session(model, threads=1) as session:
-        encoder = AudioEncoder(session, model.front_end)
+    with audio_encoder(model, threads=1) as encoder:
         for n in LENGTHS:
             if not model.front_end.audio_tokens(n):
                 continue

@@ -11,7 +11,7 @@ import pytest
 
 from fastadasp.profiles.codec import from_json, to_json
 from fastadasp.profiles.errors import ArtifactError
-from fastadasp.runtime.audio.front_end import TOKEN_RULES, FrontEnd
+from fastadasp.runtime.audio.front_end import TOKEN_RULES, FrontEnd, WaveEncoder
 from fastadasp.runtime.audio.log_mel import LogMelConfig, encoder_rows, log_mel_windows
 
 HOP = 160  # samples of a mel frame
@@ -32,6 +32,18 @@ FRONT_ENDS = {
     "3 per 15 begun": (
         LogMelConfig(num_mel_bins=80, window_seconds=7),
         {"rows_per_token": 5, "token_rule": "3 per 15 begun"},
+    ),
+    "two encoders": (
+        LogMelConfig(num_mel_bins=80, window_seconds=3, full_windows=True, cut_alone=True),
+        {"rows_per_token": 4, "token_rule": "begun", "wave": WaveEncoder(400, 320, 24)},
+    ),
+    "windows of no whole token": (
+        LogMelConfig(num_mel_bins=80, window_seconds=48959 / 16000, full_windows=True, cut_alone=True),
+        {"rows_per_token": 4, "token_rule": "begun", "wave": WaveEncoder(400, 320, 24)},
+    ),
+    "a wave with more rows than the windows": (
+        LogMelConfig(num_mel_bins=80, window_seconds=2, full_windows=True, cut_alone=True),
+        {"rows_per_token": 4, "token_rule": "begun", "wave": WaveEncoder(40, 250, 24)},
     ),
 }
 """Name -> log-mel frames and the other fields."""
@@ -72,6 +84,58 @@ def test_a_full_window_gives_all_its_tokens_however_short_the_audio_is():
     assert [front_end.audio_tokens(n) for n in samples] == [0, 375, 375, 750, 1125]
 
 
+def rows_by_loop(front_end, n):
+    """Tokens of n samples with two encoders: every part and every convolution, one step at a time."""
+    window = front_end.log_mel.window_samples
+    parts = [min(window, n - at) for at in range(0, n, window)]
+    whisper = 0
+    for part in parts:
+        frames = -(-part // HOP) if len(parts) == 1 else window // HOP
+        whisper += halved(halved(halved(min(frames, window // HOP))))
+    if n < 400:
+        return 0
+    for kernel, stride in zip((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), strict=True):
+        n = (n - kernel) // stride + 1
+    return min(whisper, halved(halved(n)))
+
+
+@pytest.mark.parametrize("window", [48000, 480000, 48959, 47841, 40001, 3333])
+def test_two_encoders_give_the_tokens_of_the_shorter(window):
+    """Windows are full but for one that is alone; the second encoder hears all samples."""
+    config = LogMelConfig(window_seconds=window / 16000, full_windows=True, cut_alone=True)
+    front_end = FrontEnd(config, 4, "begun", wave=WaveEncoder(400, 320, 24))
+    assert config.window_samples == window
+    edges = {i * window for i in range(12)} | set(range(0, 3 * 1280, 80)) | {40 * window, 317 * window}
+    lengths = {max(0, edge + shift) for edge in edges for shift in (-321, -81, -80, -1, 0, 1, 79, 80, 400)}
+    lengths |= set(np.random.default_rng(0).integers(12 * window, size=300).tolist())
+    for n in lengths:
+        assert front_end.audio_tokens(n) == rows_by_loop(front_end, n)
+    assert front_end.shortest_samples == 400
+
+
+def test_whole_tokens_of_two_encoders_are_as_long_as_published():
+    """12.5 a second: ((n - 80) // 320 + 3) // 4."""
+    config = LogMelConfig(full_windows=True, cut_alone=True)
+    front_end = FrontEnd(config, 4, "begun", wave=WaveEncoder(400, 320, 2048))
+    for seconds, tokens in ((30, 375), (60, 750), (120, 1500), (240, 3000)):
+        assert front_end.audio_tokens(seconds * 16000) == tokens
+        assert front_end.seconds_of(tokens) == seconds
+    for n in np.random.default_rng(1).integers(400, 960_000, 500).tolist():
+        assert front_end.audio_tokens(n) == ((n - 80) // 320 + 3) // 4
+    assert front_end.least_encoder_rows == 1
+    assert front_end.window_width(4096) == 2048
+    assert replace(front_end, wave=None).window_width(4096) == 4096
+
+
+def test_a_wave_encoder_out_of_range_is_refused():
+    with pytest.raises(
+        ArtifactError, match="wave: first_samples 0 is below 1; wave: window_width -1 is below 1"
+    ):
+        replace(PAIRS, wave=WaveEncoder(0, 320, -1))
+    with pytest.raises(ArtifactError, match="gives no audio token"):
+        replace(PAIRS, token_rule="begun", wave=WaveEncoder(480_001, 320, 8))
+
+
 def test_a_rule_of_another_family_is_a_row_of_the_table(monkeypatch):
     """13 tokens of 100 frames, each chunk halved three times."""
     monkeypatch.setitem(TOKEN_RULES, "13 per 100", OTHER_RULES["13 per 100"])
@@ -92,8 +156,11 @@ def test_the_count_is_the_sum_over_the_windows_that_the_encoder_gets(front_end):
     config = front_end.log_mel
     for n in lengths(front_end)[1::40]:
         windows = list(log_mel_windows(np.zeros(n, np.float32), config))
-        assert front_end.audio_tokens(n) == sum(front_end.tokens_of(each.encoder_rows) for each in windows)
-        assert all(each.mel.shape[1] == config.frames_of(each.encoder_rows) for each in windows)
+        assert front_end.window_tokens(n) == sum(front_end.tokens_of(each.encoder_rows) for each in windows)
+        assert front_end.wave or front_end.window_tokens(n) == front_end.audio_tokens(n)
+        assert config.full_windows or all(
+            each.mel.shape[1] == config.frames_of(each.encoder_rows) for each in windows
+        )
         assert not config.full_windows or {each.mel.shape[1] for each in windows} == {config.max_frames}
 
 
@@ -145,7 +212,7 @@ def test_all_faults_are_named_at_once():
         replace(PAIRS, rows_per_token=0, eos_rows=-1, token_rule="guessed")
     line = str(raised.value)
     assert "rows_per_token is 0: give a whole number of at least 1; eos_rows is -1: give" in line
-    assert "token_rule 'guessed' is unknown (known: pooled)" in line
+    assert "token_rule 'guessed' is unknown (known: pooled, begun)" in line
     assert line.endswith("build the artifact again")
 
 
