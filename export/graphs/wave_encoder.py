@@ -10,15 +10,14 @@ import onnx
 
 from ...plugins.body import Value
 from ...plugins.relative_attention.function import SkewedBias, append_skewed_bias
-from ...profiles.signature import AUDIO_EMBEDS, WAVE, WINDOW_EMBEDS, wave_encoder_signature
+from ...profiles.signature import AUDIO_EMBEDS, WINDOW_EMBEDS, wave_encoder_signature
 from ...runtime.audio.front_end import FrontEnd
 from ..checkpoint.weights import WeightStore
 from ..model.spec import WaveEncoderSpec, WaveLayer
 from .graph import Graph
 from .heads import convolve
 from .lowering.lowering import Lowering
-
-CHANNEL_NORM_EPS = 1e-5  # no setting changes it
+from .wave_features import features, features_in_chunks
 
 
 def build_wave_encoder(
@@ -39,25 +38,12 @@ def build_wave_encoder(
     signature = wave_encoder_signature(wave.window_width, hidden_size)
     for tensor in signature.inputs:
         g.input(tensor)
-    x = _states(g, spec, lowering, _embed(g, spec, _features(g, spec)))
+    x = features_in_chunks(g, spec, wave) if lowering.has_loops else features(g, spec)
+    x = _states(g, spec, lowering, _embed(g, spec, x))
     _fuse(g, spec, convolve(g, spec.head, front_end, x, "/wave"))
     for tensor in signature.outputs:
         g.output(tensor)
     return g.model((), lowering.domains)
-
-
-def _features(g: Graph, spec: WaveEncoderSpec) -> Value:
-    """Samples to feature rows: (rows, channels)."""
-    x = g.reshape(g.to_activation(WAVE), 1, 1, -1)
-    for i, convolution in enumerate(spec.convolutions):
-        weight, name = convolution.weight, f"/wave/conv.{i}"
-        kernel, strides = [weight.shape[2]], [convolution.stride]
-        x = g.op("Conv", x, g.weight(weight), name=name, kernel_shape=kernel, strides=strides)
-        if i == 0:
-            norm = (g.weight(part) for part in (spec.channel_norm.weight, spec.channel_norm.bias))
-            x = g.op("InstanceNormalization", x, *norm, name=f"{name}/norm", epsilon=CHANNEL_NORM_EPS)
-        x = g.op("Gelu", x, name=name)
-    return g.op("Transpose", g.op("Squeeze", x, g.ints(0)), perm=[1, 0])
 
 
 def _embed(g: Graph, spec: WaveEncoderSpec, x: str) -> Value:

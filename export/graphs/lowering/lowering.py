@@ -52,6 +52,7 @@ class Lowering(Protocol):
     name: str
     precision: Precision
     takes_data_dependent_lengths: bool  # whether a tensor may be as long as its data make it
+    has_loops: bool  # whether it is good at repeating nodes, which keeps memory small
     evicts_caches: bool  # whether each KV head of a cache may keep rows of its own
     domains: tuple[str, ...]  # opset domains beside the standard one and the project's
 

@@ -40,6 +40,7 @@ class OnnxRuntimeLowering:
     name = "onnxruntime"
     precision: Precision = FP32
     takes_data_dependent_lengths = True
+    has_loops = True
     evicts_caches = True
     domains: tuple[str, ...] = (CONTRIB,)
 

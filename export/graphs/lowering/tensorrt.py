@@ -39,6 +39,7 @@ class TensorRTLowering:
 
     name = "tensorrt"
     takes_data_dependent_lengths = False
+    has_loops = False
     evicts_caches = False
     domains: tuple[str, ...] = ()
 
