@@ -1,4 +1,4 @@
-"""All engines of an artifact: encoder, the decode step of all profiles, and one prefill a profile."""
+"""All engines of an artifact: encoders, the decode step of all profiles, and one prefill a profile."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from pathlib import Path
 
 from ...plugins.tensorrt_library import VERSION
 from ...profiles.flops import ResolvedProfile
-from ...runtime.artifact.engines import DECODE, ENCODER, EngineRecord, Engines, Machine, plan_name
+from ...runtime.artifact.engines import (
+    DECODE,
+    ENCODER,
+    WAVE_ENCODER,
+    EngineRecord,
+    Engines,
+    Machine,
+    plan_name,
+)
 from ...runtime.artifact.hashing import sha256
 from ..checkpoint.precision import BY_NAME
 from ..checkpoint.weights import weight_store
@@ -23,9 +31,17 @@ from ..options import PRODUCTS, EngineOptions
 from .engine import Progress, build_engine, check_reproducible
 from .messages import EngineRequest, Expected
 from .plugin_nodes import check_ratios, graph_ratios, plugin_layers
-from .shapes import OptimizationProfile, check_positions, decode_profile, encoder_profile, prefill_profile
+from .shapes import (
+    OptimizationProfile,
+    check_positions,
+    decode_profile,
+    encoder_profile,
+    prefill_profile,
+    wave_encoder_profile,
+)
 
 FOLDER = "engines"
+SHARED = (ENCODER, WAVE_ENCODER, DECODE)  # by all profiles
 
 Report = Callable[[str], None]
 
@@ -75,7 +91,7 @@ def build_engines(
         graphs = {name.removesuffix(".onnx"): Path(scratch) / name for name in names}
         check_ratios(graphs, profiles)
         plugins = _plugins(folder, Path(scratch), graphs.values(), options, report)
-        builder = _Builder(folder / FOLDER, model, audio_rows, options, plugins)
+        builder = _Builder(folder / FOLDER, model, audio_rows, options, lowering, plugins)
         built = []
         for name, graph in graphs.items():
             report(f"engine {name} (sm_{options.sm})")
@@ -103,6 +119,7 @@ class _Builder:
     model: SpeechModelSpec
     audio_rows: int
     options: EngineOptions
+    lowering: TensorRTLowering
     plugins: Path | None
 
     def build(self, name: str, graph: Path, progress: Progress) -> Built:
@@ -113,7 +130,7 @@ class _Builder:
         record = EngineRecord(
             file=f"{FOLDER}/{request.plan.name}",
             graph_sha256=digest,
-            layer_ratios=() if name in (ENCODER, DECODE) else self._ratios(graph),
+            layer_ratios=() if name in SHARED else self._ratios(graph),
             seconds=round(facts.seconds, 2),
             peak_bytes=facts.peak_bytes,
             plugin_layers=request.expected.plugin_layers,
@@ -131,7 +148,7 @@ class _Builder:
             profile=self._profile(name),
             sm=self.options.sm,
             plugins=self.plugins if layers else None,
-            expected=Expected(layers, self._attention_layers(name), causal=name not in (ENCODER, DECODE)),
+            expected=Expected(layers, self._attention_layers(name), causal=name not in SHARED),
             reproducible=self.options.reproducible,
         )
 
@@ -143,13 +160,19 @@ class _Builder:
     def _profile(self, name: str) -> OptimizationProfile:
         if name == ENCODER:
             return encoder_profile(self.model)
+        if name == WAVE_ENCODER:
+            return wave_encoder_profile(self.model, self.options)
         profile = decode_profile if name == DECODE else prefill_profile
         return profile(self.model, self.audio_rows, self.options)
 
     def _attention_layers(self, name: str) -> int:
-        """Fused attention layers: those of the encoder, all but the last (one query row) of a prefill."""
+        """Fused attention layers: those of an encoder, all but the last (one query row) of a prefill."""
         if name == ENCODER:
             return len(self.model.encoder.layers)
+        if name == WAVE_ENCODER:
+            spec = self.model.wave_encoder
+            assert spec is not None, "its graph was written"
+            return len(spec.layers) * self.lowering.relative_chunks(spec.num_heads)
         return 0 if name == DECODE else self.model.decoder.dims.num_layers - 1
 
 

@@ -9,6 +9,7 @@ from ...profiles import signature as sig
 from ...profiles.errors import EngineError
 from ...profiles.flops import DecoderDims
 from ...profiles.signature import Signature
+from ...runtime.audio.log_mel import LogMelConfig
 from ..model.spec import SpeechModelSpec
 from ..options import EngineOptions
 
@@ -39,11 +40,33 @@ def encoder_profile(model: SpeechModelSpec) -> OptimizationProfile:
     log_mel, least = model.front_end.log_mel, model.front_end.least_encoder_rows
     rows, frames = log_mel.max_rows, log_mel.max_frames
     ranges = {
-        sig.FRAMES: Range(min(least * log_mel.frames_per_row, frames), frames, frames),
+        sig.FRAMES: Range(_least_frames(log_mel, least), frames, frames),
         sig.ENCODER_ROWS: Range(least, rows, rows),
     }
-    signature = sig.encoder_signature(model.encoder.num_mel_bins, model.decoder.dims.hidden_size)
+    width = model.front_end.window_width(model.decoder.dims.hidden_size)
+    return _profile(sig.encoder_signature(model.encoder.num_mel_bins, width), ranges)
+
+
+def wave_encoder_profile(model: SpeechModelSpec, options: EngineOptions) -> OptimizationProfile:
+    """Whole clips, from the shortest that gives a token up to `max_audio_seconds`."""
+    front_end, wave = model.front_end, model.front_end.wave
+    assert wave is not None, "the tower has such an encoder"
+    least = front_end.shortest_samples
+    most = max(least, round(options.max_audio_seconds * front_end.log_mel.sample_rate))
+    usual = max(least, most // 2)
+    ranges = {
+        sig.SAMPLES: Range(least, usual, most),
+        sig.WINDOW_ROWS: Range(*map(front_end.window_tokens, (least, usual, most))),
+    }
+    signature = sig.wave_encoder_signature(wave.window_width, model.decoder.dims.hidden_size)
     return _profile(signature, ranges)
+
+
+def _least_frames(log_mel: LogMelConfig, least_rows: int) -> int:
+    """The fewest frames that the encoder is given."""
+    if log_mel.full_windows:
+        return log_mel.max_frames
+    return min(least_rows * log_mel.frames_per_row, log_mel.max_frames)
 
 
 def prefill_profile(model: SpeechModelSpec, audio_rows: int, options: EngineOptions) -> OptimizationProfile:

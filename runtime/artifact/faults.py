@@ -131,12 +131,23 @@ def _ratios(resolved: ResolvedProfile, num_layers: int) -> tuple[Fraction, ...]:
     return layer_ratios(profile.schedule, profile.start_layer, resolved.ratio, num_layers)
 
 
+def _optional_faults(place: str, file: str | None, asked_by: object, manifest: Manifest) -> Iterator[str]:
+    """The file of a graph that is there where some record asks for it, and nowhere else."""
+    if (file is None) != (asked_by is None):
+        yield f"{place} is {shown(file)}, which does not fit the rest of the manifest"
+    if file is not None:
+        yield from _listed_fault(place, file, manifest)
+
+
 def _graphs_faults(place: str, graphs: Graphs, manifest: Manifest) -> Iterator[str]:
     yield from _known_fault(f"{place}.precision", graphs.precision, ITEM_BYTES)
     if graphs.weights not in manifest.weights:
         yield f"{place}.weights is {shown(graphs.weights)}, and there is no such table of weights"
     yield from _listed_fault(f"{place}.encoder", graphs.encoder, manifest)
     yield from _listed_fault(f"{place}.decode", graphs.decode, manifest)
+    yield from _optional_faults(
+        f"{place}.wave_encoder", graphs.wave_encoder, manifest.front_end.wave, manifest
+    )
     for profile, file in graphs.prefill.items():
         yield from _listed_fault(at(f"{place}.prefill", profile), file, manifest)
     yield from _keys_fault(f"{place}.prefill", graphs.prefill, manifest.profiles)

@@ -61,7 +61,7 @@ class TensorRTLowering:
         out = g.op("Attention", *batched, name=name, q_num_heads=num_heads, kv_num_heads=num_heads)
         return g.op("Squeeze", out, g.ints(0))
 
-    def relative_chunks(self, num_heads: int) -> int | None:
+    def relative_chunks(self, num_heads: int) -> int:
         """So many that the biases of one, for the longest audio, take `BIAS_BYTES` or less."""
         rows = self.max_audio_rows * ENCODER_ROWS_PER_AUDIO_ROW
         return max(1, math.ceil(num_heads * rows**2 * self.precision.item_bytes / BIAS_BYTES))
@@ -84,7 +84,7 @@ class TensorRTLowering:
         gates = append_in_chunks(body, chunks, gate, num_heads, 1)
         k, v = (_batched_heads(g, x, heads) for x in (key, value))
         parts = []
-        for i in range(self.relative_chunks(num_heads) or 1):
+        for i in range(self.relative_chunks(num_heads)):
             start = g.op("Sub", chunks.last, g.op("Mul", g.ints(i), chunks.length))
             bias = g.slice(skewed.table, start, g.op("Add", start, chunks.rows), 2)
             of_chunk, gate_of_chunk = (g.op("Gather", x, g.const(i), axis=1) for x in (q, gates))

@@ -20,6 +20,7 @@ from ....runtime.prompt import PromptIds
 from ...checkpoint.checkpoint import Checkpoint
 from ...checkpoint.tokenizer import prompt_codec
 from ...checkpoint.weights import Converted
+from ...graphs.lowering.lowering import Lowering
 from ...graphs.lowering.onnxruntime import OnnxRuntimeLowering
 from ...graphs.write import ENCODER_FILE, WAVE_ENCODER_FILE, build_tower
 from ...model.spec import SpeechModelSpec, tensors_of
@@ -27,6 +28,7 @@ from ...reference.reduction import Span
 from ...reference.spec_decoder import SpecDecoder, Torch
 
 Floats = npt.NDArray[np.float32]
+ONNX_RUNTIME = OnnxRuntimeLowering()
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,12 @@ def prompt_rows(decoder: SpecDecoder, model: SpeechModelSpec, clip: ClipInput) -
 
 
 @contextmanager
-def audio_encoder(model: SpeechModelSpec, threads: int) -> Iterator[AudioEncoder]:
+def audio_encoder(
+    model: SpeechModelSpec, threads: int, lowering: Lowering = ONNX_RUNTIME
+) -> Iterator[AudioEncoder]:
     """The audio tower as a build makes it, in a folder that lasts as long as it is used."""
     store = Converted(tensors_of(model.tower))
-    graphs = build_tower(model, store, OnnxRuntimeLowering())
+    graphs = build_tower(model, store, lowering)
     with temporary_folder() as folder:
         store.write(folder)
         sessions = {}
