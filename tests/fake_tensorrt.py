@@ -23,6 +23,7 @@ from fastadasp.runtime.onnxruntime.session import OnnxRuntimeSession
 from fastadasp.runtime.tensorrt.element_types import ELEMENT_TYPES
 
 MACHINE = Machine("tensorrt_rtx", "1.7.1.116", 80)
+TOWER = ("encoder.onnx", "wave_encoder.onnx")
 GRAPH_SHA256 = "f00d" * 16
 POISON = 0xFF
 LIMITS = {"max_beams": 4, "max_audio_seconds": 8.0, "max_audio_rows": 200, "max_text_rows": 64}
@@ -164,18 +165,21 @@ class FakeTensorRT:
         self.deserialised.append(content["graph"])
         manifest = self._artifact.manifest
         weights = manifest.weights["fp32"]
-        part = weights.encoder if content["graph"] == "encoder.onnx" else weights.decoder
+        part = weights.encoder if content["graph"] in TOWER else weights.decoder
         path = self._artifact.path(content["graph"])
         session = OnnxRuntimeSession(path, map_weights(self._artifact, part), threads=1)
         return FakeEngine(content["name"], session, *self._tensors(content["graph"]))
 
     def _tensors(self, graph):
         manifest = self._artifact.manifest
-        mels, decoder = manifest.front_end.log_mel.num_mel_bins, manifest.decoder
-        assert not manifest.front_end.wave, "no test runs engines of such a tower"
+        front_end, decoder = manifest.front_end, manifest.decoder
+        mels = front_end.log_mel.num_mel_bins
         dims, fixed = decoder.dims, decoder.request_inputs
         signature = {
-            "encoder.onnx": lambda: sig.encoder_signature(mels, dims.hidden_size),
+            "encoder.onnx": lambda: sig.encoder_signature(mels, front_end.window_width(dims.hidden_size)),
+            "wave_encoder.onnx": lambda: sig.wave_encoder_signature(
+                front_end.window_width(dims.hidden_size), dims.hidden_size
+            ),
             "decode.onnx": lambda: sig.decode_signature(dims, fixed),
         }.get(graph, lambda: sig.prefill_signature(dims, fixed))()
         tensors = {spec.name: "INPUT" for spec in signature.inputs}
@@ -191,6 +195,7 @@ def with_engines(source, folder, **changes):
     artifact = open_artifact(folder)
     graphs = artifact.graphs("onnxruntime")
     engines = {"encoder": graphs.encoder, "decode": graphs.decode}
+    engines |= {"wave_encoder": graphs.wave_encoder} if graphs.wave_encoder else {}
     engines |= {f"prefill.{name}": graph for name, graph in graphs.prefill.items()}
     (folder / "engines").mkdir()
     files, plans = dict(artifact.manifest.files), {}

@@ -91,7 +91,7 @@ def build_engines(
         graphs = {name.removesuffix(".onnx"): Path(scratch) / name for name in names}
         check_ratios(graphs, profiles)
         plugins = _plugins(folder, Path(scratch), graphs.values(), options, report)
-        builder = _Builder(folder / FOLDER, model, audio_rows, options, lowering, plugins)
+        builder = _Builder(folder / FOLDER, model, audio_rows, options, plugins)
         built = []
         for name, graph in graphs.items():
             report(f"engine {name} (sm_{options.sm})")
@@ -119,7 +119,6 @@ class _Builder:
     model: SpeechModelSpec
     audio_rows: int
     options: EngineOptions
-    lowering: TensorRTLowering
     plugins: Path | None
 
     def build(self, name: str, graph: Path, progress: Progress) -> Built:
@@ -166,14 +165,10 @@ class _Builder:
         return profile(self.model, self.audio_rows, self.options)
 
     def _attention_layers(self, name: str) -> int:
-        """Fused attention layers: those of an encoder, all but the last (one query row) of a prefill."""
+        """Fused attention layers: those of the encoder, all but the last (one query row) of a prefill."""
         if name == ENCODER:
             return len(self.model.encoder.layers)
-        if name == WAVE_ENCODER:
-            spec = self.model.wave_encoder
-            assert spec is not None, "its graph was written"
-            return len(spec.layers) * self.lowering.relative_chunks(spec.num_heads)
-        return 0 if name == DECODE else self.model.decoder.dims.num_layers - 1
+        return 0 if name in SHARED else self.model.decoder.dims.num_layers - 1
 
 
 def _plugins(

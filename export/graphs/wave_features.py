@@ -26,15 +26,16 @@ CHUNK = 256  # rows at a time, 5 s of WavLM
 
 
 def features(g: Graph, spec: WaveEncoderSpec) -> Value:
-    """Samples to feature rows (rows, channels), all at once."""
-    x = g.reshape(g.to_activation(WAVE), 1, 1, -1)
-    for i, convolution in enumerate(spec.convolutions):
+    """Samples to feature rows (rows, channels), all at once; in float32 up to the norm, as samples are."""
+    first, *others = spec.convolutions
+    parts = first.weight, spec.channel_norm.weight, spec.channel_norm.bias
+    taps, *norm = (g.to_float(g.weight(part)) for part in parts)
+    x = _convolve(g, first, g.reshape(WAVE, 1, 1, -1), taps, name="/wave/conv.0")
+    x = g.op("InstanceNormalization", x, *norm, name="/wave/conv.0/norm", epsilon=CHANNEL_NORM_EPS)
+    x = g.op("Gelu", g.to_activation(x), name="/wave/conv.0")
+    for i, convolution in enumerate(others, 1):
         name = f"/wave/conv.{i}"
-        x = _convolve(g, convolution, x, g.weight(convolution.weight), name=name)
-        if i == 0:
-            norm = (g.weight(part) for part in (spec.channel_norm.weight, spec.channel_norm.bias))
-            x = g.op("InstanceNormalization", x, *norm, name=f"{name}/norm", epsilon=CHANNEL_NORM_EPS)
-        x = g.op("Gelu", x, name=name)
+        x = g.op("Gelu", _convolve(g, convolution, x, g.weight(convolution.weight), name=name), name=name)
     return g.op("Transpose", g.op("Squeeze", x, g.ints(0)), perm=[1, 0])
 
 

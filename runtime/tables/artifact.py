@@ -50,11 +50,17 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "search", _search(manifest.generation)
     yield (
         "graphs",
-        f"encoder, decode step, {len(manifest.profiles)} prefills, one per profile{_targets(manifest)}",
+        f"{_encoders(manifest)}, decode step, {len(manifest.profiles)} prefills, one per profile"
+        f"{_targets(manifest)}",
     )
     yield "weights", f"{', '.join(manifest.weight_origins)}, {size(_weight_bytes(manifest))}"
     yield "built with", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     yield "digest", manifest.digest
+
+
+def _encoders(manifest: Manifest) -> str:
+    """Those of the audio tower."""
+    return "encoder, wave encoder" if manifest.front_end.wave else "encoder"
 
 
 def _prompt(prompt: Prompt | None) -> Iterator[tuple[str, str]]:

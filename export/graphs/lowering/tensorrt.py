@@ -25,12 +25,12 @@ from ....profiles.flops import DecoderDims
 from ....profiles.kv_layout import ROWS_AXIS
 from ....profiles.signature import PREFIX_IDS, SUFFIX_IDS
 from ...checkpoint.derived import Weight
-from ...checkpoint.precision import Precision
+from ...checkpoint.precision import FP32, Precision
 from ..graph import Graph
 from .lowering import Cut
 
 LARGEST_ATTRIBUTE = 2**31 - 1
-BIAS_BYTES = 512 << 20  # of the biases of one chunk of queries: fewer chunks are faster, but memory is finite
+SCORE_BYTES = 1 << 30  # of one chunk of queries: fewer chunks make a smaller graph, but memory is finite
 ENCODER_ROWS_PER_AUDIO_ROW = 4  # of a wave encoder, before its head
 
 
@@ -62,9 +62,9 @@ class TensorRTLowering:
         return g.op("Squeeze", out, g.ints(0))
 
     def relative_chunks(self, num_heads: int) -> int:
-        """So many that the biases of one, for the longest audio, take `BIAS_BYTES` or less."""
+        """So many that the scores of one, for the longest audio, take `SCORE_BYTES` or less."""
         rows = self.max_audio_rows * ENCODER_ROWS_PER_AUDIO_ROW
-        return max(1, math.ceil(num_heads * rows**2 * self.precision.item_bytes / BIAS_BYTES))
+        return max(1, math.ceil(num_heads * rows**2 * FP32.item_bytes / SCORE_BYTES))
 
     def relative_attention(
         self,
@@ -77,22 +77,29 @@ class TensorRTLowering:
         gate: str,
         skewed: SkewedBias,
     ) -> str:
-        """Fused attention for each chunk of queries, whose biases are the mask."""
+        """Standard ops for each chunk of queries; scores, biases and softmax are float32.
+
+        Fused attention would want the biases as a mask in memory all the same, and the library's builder
+        crashes on two such nodes beside each other (TensorRT-RTX 1.7.1).
+        """
         num_heads, head_dim = heads
         body, chunks = Body(f"{name}/", within=g), skewed.chunks
-        q = append_in_chunks(body, chunks, query, num_heads, head_dim)
-        gates = append_in_chunks(body, chunks, gate, num_heads, 1)
-        k, v = (_batched_heads(g, x, heads) for x in (key, value))
+        scaled = g.op("Mul", query, g.number(head_dim**-0.5), name=f"{name}/scale")
+        q = append_in_chunks(body, chunks, scaled, num_heads, head_dim)
+        gates = append_in_chunks(body, chunks, g.to_float(gate), num_heads, 1)
+        k = g.op("Transpose", g.reshape(key, -1, num_heads, head_dim), perm=[1, 2, 0])
+        v = g.op("Transpose", g.reshape(value, -1, num_heads, head_dim), perm=[1, 0, 2])
         parts = []
         for i in range(self.relative_chunks(num_heads)):
-            start = g.op("Sub", chunks.last, g.op("Mul", g.ints(i), chunks.length))
-            bias = g.slice(skewed.table, start, g.op("Add", start, chunks.rows), 2)
             of_chunk, gate_of_chunk = (g.op("Gather", x, g.const(i), axis=1) for x in (q, gates))
-            mask = g.op("Unsqueeze", g.op("Mul", bias, gate_of_chunk), g.ints(0))
-            parts.append(g.op("Attention", g.op("Unsqueeze", of_chunk, g.ints(0)), k, v, mask, name=name))
-        out = g.op("Concat", *parts, axis=2) if len(parts) > 1 else parts[0]
-        out = g.op("Transpose", g.op("Squeeze", out, g.ints(0)), perm=[1, 0, 2])
-        return g.reshape(g.slice(out, g.ints(0), chunks.rows, 0), -1, num_heads * head_dim)
+            start = g.op("Sub", chunks.last, g.op("Mul", g.ints(i), chunks.length))
+            bias = g.to_float(g.slice(skewed.table, start, g.op("Add", start, chunks.rows), 2))
+            scores = g.to_float(g.op("MatMul", of_chunk, k, name=f"{name}/scores"))
+            biased = g.op("Add", scores, g.op("Mul", bias, gate_of_chunk))
+            out = g.op("MatMul", _softmax(g, name, biased), v, name=f"{name}/value")
+            parts.append(g.op("Transpose", out, perm=[1, 0, 2]))
+        whole = g.op("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]
+        return g.reshape(g.slice(whole, g.ints(0), chunks.rows, 0), -1, num_heads * head_dim)
 
     def causal_attention(
         self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str
@@ -214,11 +221,6 @@ def _plugin(
         outputs=outputs,
         **attributes,
     )
-
-
-def _batched_heads(g: Graph, x: str, heads: tuple[int, int]) -> str:
-    """Rows (rows, heads * head_dim) as (1, heads, rows, head_dim)."""
-    return g.op("Transpose", g.reshape(x, 1, -1, *heads), perm=[0, 2, 1, 3])
 
 
 def _parts(prefix: tuple[str, str], pool: tuple[str, str], which: int) -> list[tuple[str, str]]:

@@ -22,6 +22,7 @@ MOST: Mapping[str, float] = {
     **dict.fromkeys(("num_mel_bins", "n_mels", "feature_size"), 2**12),
     **dict.fromkeys(("sampling_rate", "hop_length"), 2**20),
     "n_fft": 2**16,
+    **dict.fromkeys(("num_buckets", "max_bucket_distance"), 2**16),
     "chunk_length": 3600,
     **dict.fromkeys(("rms_norm_eps", "layer_norm_epsilon"), 1),
 }

@@ -75,7 +75,7 @@ class TowerSettings:
     wave_sizes: WaveSizes
     heads: Mapping[str, HeadSizes]  # by the prefix of the encoder
     head_eps: float
-    log_mel: LogMelConfig | None  # None where there are faults
+    front_end: FrontEnd | None  # None where there are faults
 
     @property
     def notes(self) -> Iterator[str]:
@@ -111,14 +111,21 @@ def read_settings(place: str, config: Mapping[str, Any], sample_rate: int, windo
         )
         for prefix, name in ((WINDOWS, "whisper"), (WAVE, "wavlm"))
     }
-    sizes = _whisper_sizes(whisper, heads[WINDOWS].output)
+    sizes, wave_sizes = _whisper_sizes(whisper, heads[WINDOWS].output), read_wave_sizes(wavlm)
+    if (first := wave_sizes.first_samples) > window:
+        wavlm.faults.append(f"one row is made of {first} samples, more than a window of {window}")
+    head_eps = adapter.number("layer_norm_eps")
+    log_mel = _log_mel(whisper, sizes, sample_rate, window)
+    front_end = None
+    if log_mel and not any(section.faults for section in sections):
+        front_end = _front_end(log_mel, wave_sizes, sizes.output_size)
     return TowerSettings(
         sections=sections,
         sizes=sizes,
-        wave_sizes=read_wave_sizes(wavlm),
+        wave_sizes=wave_sizes,
         heads=heads,
-        head_eps=adapter.number("layer_norm_eps"),
-        log_mel=_log_mel(whisper, sizes, sample_rate, window),
+        head_eps=head_eps,
+        front_end=front_end,
     )
 
 
@@ -133,7 +140,7 @@ def read_tower(checkpoint: Checkpoint, settings: TowerSettings, hidden_size: int
     Raises:
         CheckpointError: a tensor is missing or of another shape, or belongs to another architecture.
     """
-    assert settings.log_mel is not None, "faults are refused before"
+    assert settings.front_end is not None, "faults are refused before"
     sizes, wave_sizes = settings.sizes, settings.wave_sizes
     widths = {WINDOWS: sizes.hidden_size, WAVE: wave_sizes.hidden_size}
     heads = {prefix: _head(checkpoint, prefix, width, settings) for prefix, width in widths.items()}
@@ -146,9 +153,7 @@ def read_tower(checkpoint: Checkpoint, settings: TowerSettings, hidden_size: int
     fusion = read.linear(FUSION, (hidden_size, both))
     shares = f"{WAVE}output_weights"
     wave_encoder = read_wave_encoder(checkpoint, f"{WAVE}model.", wave_sizes, shares, heads[WAVE], fusion)
-    wave = WaveEncoder(wave_sizes.first_samples, wave_sizes.step_samples, settings.heads[WINDOWS].output)
-    front_end = FrontEnd(settings.log_mel, 2**HALVINGS, token_rule="begun", wave=wave)
-    return Tower(encoder, wave_encoder, front_end)
+    return Tower(encoder, wave_encoder, settings.front_end)
 
 
 def _even(values: Settings, key: str) -> int:
@@ -197,6 +202,12 @@ def _log_mel(values: Settings, sizes: Sizes, sample_rate: int, window: int) -> L
         full_windows=True,
         cut_alone=True,
     )
+
+
+def _front_end(log_mel: LogMelConfig, sizes: WaveSizes, width: int) -> FrontEnd:
+    """How samples become rows, of which the windows give some of this width."""
+    wave = WaveEncoder(sizes.first_samples, sizes.step_samples, width)
+    return FrontEnd(log_mel, 2**HALVINGS, token_rule="begun", wave=wave)
 
 
 def _head(checkpoint: Checkpoint, prefix: str, width: int, settings: TowerSettings) -> ConvolvedHead:

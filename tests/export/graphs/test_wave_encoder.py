@@ -70,11 +70,11 @@ def test_a_channel_that_hears_almost_nothing_of_a_loud_wave_is_normalised(folder
 
 @pytest.mark.parametrize("chunks", [1, 3])
 def test_the_graphs_for_tensorrt_are_the_same_function(folder, tower, chunks, monkeypatch):
-    """In float32 on ONNX Runtime: fused attention whose mask is a chunk of the biases."""
+    """In float32, on ONNX Runtime."""
     model = load_tower(folder)
     lowering = TensorRTLowering(FP32, rows := model.front_end.audio_tokens(4 * WINDOW + 777))
     heads = model.wave_encoder.num_heads
-    monkeypatch.setattr(tensorrt, "BIAS_BYTES", heads * (4 * rows) ** 2 * 4 / chunks)
+    monkeypatch.setattr(tensorrt, "SCORE_BYTES", heads * (4 * rows) ** 2 * 4 / chunks)
     assert lowering.relative_chunks(heads) == chunks
     check_rows(model, tower, LENGTHS, lowering)
 

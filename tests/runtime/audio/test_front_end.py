@@ -129,7 +129,7 @@ def test_whole_tokens_of_two_encoders_are_as_long_as_published():
 
 def test_a_wave_encoder_out_of_range_is_refused():
     with pytest.raises(
-        ArtifactError, match="wave: first_samples is 0: give .*; wave: window_width is -1: give"
+        ArtifactError, match=r"wave: first_samples is 0: give .*; wave: window_width is -1: give"
     ):
         replace(PAIRS, wave=WaveEncoder(0, 320, -1))
     with pytest.raises(ArtifactError, match="gives no audio token"):

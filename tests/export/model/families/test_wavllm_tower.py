@@ -109,6 +109,8 @@ def test_every_tensor_is_used_or_known_not_to_be(folder):
         ({"wavlm_config__conv_stride": [5, 2]}, "conv_dim, conv_kernel and conv_stride differ in length"),
         ({"wavlm_config__num_buckets": 26}, "num_buckets 26 must be divisible by 4"),
         ({"wavlm_config__max_bucket_distance": 6}, "max_bucket_distance 6 above a quarter"),
+        ({"wavlm_config__max_bucket_distance": 2**31}, "max_bucket_distance is 2147483648, .* at most 65536"),
+        ({"wavlm_config__conv_stride": [5, 2, 2, 2, 2, 2000, 2]}, "samples, more than a window of 20170"),
         ({"subsample__activation": "relu"}, "subsample: activation 'relu' is not supported"),
         ({"subsample__stride": 3}, "subsample: stride 3 is not supported"),
         ({"subsample__wavlm_mid_channels": 15}, "wavlm_mid_channels 15 is odd"),
@@ -172,4 +174,5 @@ def test_real_sizes_are_read_without_their_weights(tmp_path):
     config["whisper_config"] |= {"num_mel_bins": 80, "encoder_layers": 32, "encoder_ffn_dim": 5120}
     settings = family.read_settings("config.json", config, 16000, 480000)
     refuse_faults(*settings.sections)
-    assert settings.log_mel.max_rows == settings.sizes.max_positions == 1500
+    assert settings.front_end.log_mel.max_rows == settings.sizes.max_positions == 1500
+    assert settings.front_end.audio_tokens(30 * 16000) == 375
