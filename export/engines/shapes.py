@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,7 +10,9 @@ from ...profiles import signature as sig
 from ...profiles.errors import EngineError
 from ...profiles.flops import DecoderDims
 from ...profiles.signature import Signature
+from ...runtime.audio.front_end import FrontEnd
 from ...runtime.audio.log_mel import LogMelConfig
+from ..model.fit import longest_audio
 from ..model.spec import SpeechModelSpec
 from ..options import EngineOptions
 
@@ -48,11 +51,11 @@ def encoder_profile(model: SpeechModelSpec) -> OptimizationProfile:
 
 
 def wave_encoder_profile(model: SpeechModelSpec, options: EngineOptions) -> OptimizationProfile:
-    """Whole clips, from the shortest that gives a token up to `max_audio_seconds`."""
+    """Whole clips, from the shortest with a token up to all with the rows of `max_audio_seconds`."""
     front_end, wave = model.front_end, model.front_end.wave
     assert wave is not None, "the tower has such an encoder"
-    least = front_end.shortest_samples
-    most = max(least, round(options.max_audio_seconds * front_end.log_mel.sample_rate))
+    least, longest = front_end.shortest_samples, longest_audio(model, options.max_audio_seconds)
+    most = max(least, _most_samples(front_end, longest))
     usual = max(least, most // 2)
     ranges = {
         sig.SAMPLES: Range(least, usual, most),
@@ -60,6 +63,13 @@ def wave_encoder_profile(model: SpeechModelSpec, options: EngineOptions) -> Opti
     }
     signature = sig.wave_encoder_signature(wave.window_width, model.decoder.dims.hidden_size)
     return _profile(signature, ranges)
+
+
+def _most_samples(front_end: FrontEnd, rows: int) -> int:
+    """The most samples that give at most so many rows of the decoder."""
+    start = round(front_end.seconds_of(rows) * front_end.log_mel.sample_rate)
+    beyond = range(start, start + front_end.log_mel.window_samples + 1)
+    return start - 1 + bisect_right(beyond, rows, key=front_end.decoder_rows)
 
 
 def _least_frames(log_mel: LogMelConfig, least_rows: int) -> int:
