@@ -22,7 +22,7 @@ from ...runtime.artifact.prompt import AUDIO, PROMPT, SYSTEM, AudioPlace, Prompt
 from .checkpoint import Checkpoint
 
 KEY = "chat_template"
-FILES = ("chat_template.jinja", "chat_template.json", "processor_config.json", "tokenizer_config.json")
+FILES = ("processor_config.json", "chat_template.json", "chat_template.jinja", "tokenizer_config.json")
 """Where a template may stand, the file that counts first in front, as in transformers."""
 
 TOKENIZER_SETTINGS = "tokenizer_config.json"
@@ -37,6 +37,7 @@ PROBES = (
     ("{system} {{ x }} {% y %} {0}", "{prompt} {{ x }} {% y %} {audio}"),  # formatted, or rendered again?
     ("系统 ÀÉ ß", "问题 ÀÉ ß ﬁ"),  # another case, another normal form?
     ("long " * 400, "long " * 400),  # cut?
+    ("none", ""),  # is an empty prompt one that is missing?
 )
 """Texts of system and prompt; the first ones show where they stand."""
 

@@ -88,8 +88,8 @@ def _hint(manifest: Manifest) -> None:
     """Say that nothing is asked, where that is so: the answer may be to another question than the user's."""
     if manifest.prompt is not None and manifest.prompt.default_prompt is None:
         click.echo(
-            "hint: without --prompt the model heard the audio and no question; build --prompt gives\n"
-            "an artifact a default one",
+            "hint: without --prompt the model heard the audio and no question;\n"
+            "build --prompt gives an artifact a default one",
             err=True,
         )
 

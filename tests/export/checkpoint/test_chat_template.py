@@ -114,6 +114,15 @@ def test_a_template_is_found_in_every_file(checkpoint, name):
     assert prompt.system_template == prompt.template.replace("You are a helpful assistant.", "{system}")
 
 
+def test_the_file_of_the_processor_counts_before_the_others(checkpoint):
+    for name, template in (("tokenizer_config.json", "x"), ("chat_template.jinja", "x")):
+        checkpoint(template, name)
+    folder = checkpoint(PUBLISHED, "chat_template.json").folder
+    assert with_chat_template(Checkpoint(folder), BASE)[0] != BASE
+    (folder / "processor_config.json").write_text(json.dumps({"chat_template": "<|AUDIO|>"}))
+    assert with_chat_template(Checkpoint(folder), BASE)[0] == BASE
+
+
 def test_one_of_several_templates_is_the_default(checkpoint):
     several = [{"name": "tool_use", "template": "x"}, {"name": "default", "template": PUBLISHED}]
     assert with_chat_template(checkpoint(several, "tokenizer_config.json"), BASE)[0] != BASE
@@ -139,6 +148,7 @@ ONE = "<|AUDIO|>{{ messages[-1].content[1].text }}"
         (ONE.replace("text }}", "text | truncate(99) }}"), "changes texts"),
         (ONE.replace("text }}", "text.split('{')[0] }}"), "changes texts"),
         (ONE + "{% if messages[-1].content[1].text | length > 99 %} long{% endif %}", "changes texts"),
+        (ONE + "{% if not messages[-1].content[1].text %} nothing{% endif %}", "changes texts, or depends"),
         (ONE * 2, "writes the place of the audio 2 times"),
         ("{{ messages[-1].content[1].text }}", "writes the place of the audio 0 times"),
         (ONE + " {prompt}", "its own text holds"),
