@@ -17,6 +17,7 @@ from .commands.bench import bench
 from .commands.build import build
 from .commands.check import check
 from .commands.compare import compare
+from .commands.convert import convert
 from .commands.eval import evaluate
 from .commands.inspect import inspect
 from .commands.output import WORDS
@@ -116,6 +117,7 @@ def main() -> None:
 
 
 for command in (
+    convert,
     build,
     run,
     evaluate,

@@ -45,7 +45,14 @@ def manifest_of(
     decoder = model.decoder
     return Manifest(
         family=model.family,
-        decoder=Decoder(decoder.dims, decoder.max_positions, model.eos_token_ids),
+        decoder=Decoder(
+            decoder.dims,
+            decoder.max_positions,
+            model.eos_token_ids,
+            has_prompt_adapter=decoder.prompt_adapter is not None,
+            folded_prompt=decoder.folded_prompt,
+            trained_positions=decoder.trained_positions,
+        ),
         front_end=model.front_end,
         prompt=model.prompt,
         generation=model.generation,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..profiles.errors import EngineError, OutputError, ProfileError, RequestError
-from ..profiles.faults import count_faults, text_fault
+from ..profiles.faults import count_faults, is_count, shown, text_fault
 from ..profiles.profile import Profile
 from .targets import TARGETS
 
@@ -46,7 +46,7 @@ class BuildOptions:
     Raises:
         ProfileError: no profile, or two of one name.
         OutputError: an unknown way for the weights to get into the artifact.
-        RequestError: no target, an unknown one, or one twice; a prompt that is no text.
+        RequestError: no target, an unknown one, or one twice; a number of positions or a prompt that is none.
     """
 
     profiles: tuple[Profile, ...]
@@ -55,6 +55,8 @@ class BuildOptions:
     engines: EngineOptions | None = None
     targets: tuple[str, ...] = ("onnxruntime",)  # files for the first have plain names
     prompt: str | None = None  # the default one of the artifact
+    max_positions: int | None = None  # more than the checkpoint has; its own if None
+    fold_prompt: str | None = None  # the only prompt, whose LoRA goes into the weights
 
     def __post_init__(self) -> None:
         names = [profile.name for profile in self.profiles]
@@ -70,6 +72,15 @@ class BuildOptions:
             raise RequestError("; ".join(faults))
         if unknown := [repr(name) for name in self.targets if name not in TARGETS]:
             raise RequestError(f"target {', '.join(unknown)} is unknown; choose {', '.join(TARGETS)}")
+        if self.max_positions is not None and not is_count(self.max_positions, 1):
+            raise RequestError(f"max_positions is {shown(self.max_positions)}: give a whole number above 0")
+        if self.fold_prompt is not None and self.prompt not in (None, self.fold_prompt):
+            raise RequestError(
+                f"prompt {shown(self.prompt)} beside fold_prompt {shown(self.fold_prompt)}: an artifact for "
+                "one prompt has no other default; leave it out"
+            )
+        if self.fold_prompt is not None and (faults := list(text_fault("fold_prompt", self.fold_prompt))):
+            raise RequestError("; ".join(faults))
         if not self.targets or len(set(self.targets)) < len(self.targets):
             raise RequestError(
                 f"targets {', '.join(self.targets) or 'none'}: give at least one, and each once"

@@ -12,6 +12,7 @@ from ..runtime.artifact.artifact import TOKENIZER
 from ..runtime.artifact.manifest import FILE_NAME, FileRecord, Manifest
 from ..runtime.artifact.verification import large_files, remember_built
 from ..runtime.tables.units import size
+from .adapt import adapted
 from .checkpoint.checkpoint import CONFIG, Checkpoint
 from .checkpoint.tokenizer import prompt_codec, tokenizer_file
 from .checkpoint.weights import weight_store
@@ -57,6 +58,7 @@ def build(
     check_output(output, options.force, notice)
     report("read checkpoint")
     model = _as_asked(load_model(source := Checkpoint(checkpoint)), source, options)
+    model = adapted(model, source, options, report)
     in_bytes = partial(_in_bytes, progress)
     profiles = [resolve_for(profile, model) for profile in options.profiles]
     if options.engines:

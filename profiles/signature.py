@@ -23,6 +23,8 @@ POOL_MASK = "pool_mask"
 TOP_LOGITS = "top_logits"
 TOP_IDS = "top_ids"
 LOG_SUM_EXP = "log_sum_exp"
+ADAPTER_IDS = "adapter_ids"
+LORA_SCALE = "lora_scale"
 
 FRAMES = "frames"
 AUDIO = "audio"
@@ -34,6 +36,7 @@ CANDIDATES = "candidates"
 BEAMS = "beams"
 POOL = "pool"
 POOL_GROWN = "pool_grown"
+TEXT = "text"
 """Dynamic axes, beside one of `prefix_axis` in each layer."""
 
 FLOAT, INT64, BOOL = "float32", "int64", "bool"
@@ -113,6 +116,16 @@ def wave_encoder_signature(window_width: int, hidden_size: int) -> Signature:
         ),
         outputs=(TensorSpec(AUDIO_EMBEDS, ACTIVATION, (AUDIO, hidden_size)),),
     )
+
+
+def lora_scale(dims: DecoderDims) -> TensorSpec:
+    """The strength of every LoRA, by output channel, which the prompt decides."""
+    return TensorSpec(LORA_SCALE, ACTIVATION, (dims.hidden_size,))
+
+
+def prompt_adapter_signature(dims: DecoderDims) -> Signature:
+    """The text of a request to the strength of every LoRA."""
+    return Signature(inputs=(TensorSpec(ADAPTER_IDS, INT64, (TEXT,)),), outputs=(lora_scale(dims),))
 
 
 def prefill_signature(dims: DecoderDims, request_inputs: Sequence[TensorSpec] = ()) -> Signature:

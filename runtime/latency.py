@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-STAGES = ("audio", "mel", "encoder", "prefill", "step", "beam", "detokenize")
+STAGES = ("audio", "mel", "encoder", "prompt", "prefill", "step", "beam", "detokenize")
 
 
 @dataclass(frozen=True)

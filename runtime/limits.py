@@ -12,19 +12,22 @@ from .artifact.manifest import Manifest
 from .audio.read import Audio
 from .audio.recording import CheckLength
 from .decoding.options import ResolvedSearch
-from .prompt import PromptIds
+from .prompt import Ids, PromptIds
 
 MOST_CHARACTERS = 100  # a position: far above what a token of text stands for
 
 
 def check_ids(manifest: Manifest, ids: PromptIds, profile: str) -> None:
-    """Refuse ids outside the vocabulary, and a span that would start before the prompt.
+    """Refuse ids that this artifact cannot take under a profile.
 
     Raises:
-        RequestError: either of them.
+        RequestError: ids outside the vocabulary, none for the prompt adapter, another prompt than the one in
+            the weights, or a span that would start before the prompt.
     """
+    _check_adapter_ids(manifest, ids)
     size = manifest.decoder.dims.vocab_size
-    if outside := [i for i in (*ids.before.tolist(), *ids.after.tolist()) if not 0 <= i < size]:
+    adapter = () if ids.adapter is None else ids.adapter.tolist()
+    if outside := [i for i in (*ids.before.tolist(), *ids.after.tolist(), *adapter) if not 0 <= i < size]:
         raise RequestError(f"prompt: token {outside[0]} is not one of this model's {size} tokens")
     reads_row_before = manifest.profiles[profile].profile.include_audio_bos
     if reads_row_before and not manifest.front_end.bos_rows + len(ids.before):
@@ -32,6 +35,24 @@ def check_ids(manifest: Manifest, ids: PromptIds, profile: str) -> None:
             f"prompt: nothing stands before the audio, and profile {profile!r} reduces the row there too "
             "(include_audio_bos); put a token before the audio or choose another profile"
         )
+
+
+def _check_adapter_ids(manifest: Manifest, ids: PromptIds) -> None:
+    """Refuse a prompt without what decides the strength of LoRA, or with it where nothing reads it."""
+    folded, positions = manifest.decoder.folded_prompt, manifest.decoder.max_positions
+    given = () if ids.adapter is None else tuple(ids.adapter.tolist())
+    if folded and given != folded.adapter_ids:
+        raise RequestError(
+            f"prompt: this artifact answers {shown(folded.text)} alone, which was folded into its weights; "
+            "give that prompt, or build without --fold-prompt"
+        )
+    if manifest.decoder.has_prompt_adapter and not 1 <= len(given) <= positions:
+        raise RequestError(
+            f"prompt ids: {len(given)} for the prompt adapter, which decides the strength of LoRA; give 1 to "
+            f"{positions}: PromptIds(before, after, adapter)"
+        )
+    if given and not (folded or manifest.decoder.has_prompt_adapter):
+        raise RequestError("prompt ids: this model has no prompt adapter; leave out those for it")
 
 
 def check_characters(manifest: Manifest, prompt: str) -> None:
@@ -139,12 +160,17 @@ def check_engines(
         raise RequestError(f"{'; '.join(faults)}: change the request, or build the engines for it")
 
 
+def _length(ids: Ids | None) -> int:
+    return 0 if ids is None else len(ids)
+
+
 def _engine_faults(limits: Engines, ids: PromptIds, search: ResolvedSearch) -> Iterator[str]:
     sizes = {
         "num_beams": (search.num_beams, limits.max_beams, "--max-beams"),
         "max_new_tokens": (search.max_new_tokens, limits.max_new_tokens, "--max-new-tokens"),
         "text before the audio": (len(ids.before), limits.max_text_rows, "--max-text-rows"),
         "text after the audio": (len(ids.after), limits.max_text_rows, "--max-text-rows"),
+        "text for the prompt adapter": (_length(ids.adapter), limits.max_text_rows, "--max-text-rows"),
     }
     for name, (size, most, option) in sizes.items():
         if size > most:

@@ -35,5 +35,8 @@ class Sessions(Protocol):
     def device(self) -> str:
         """What the backend runs on, for people."""
 
+    def prompt_adapter(self) -> Session:
+        """What reads the prompt by itself, of an artifact whose manifest has such a graph."""
+
     def prefill(self, profile: str) -> Session:
         """The prefill session of a profile of the artifact."""

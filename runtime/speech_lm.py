@@ -22,6 +22,7 @@ from .audio.recording import CheckLength
 from .backends import open_sessions
 from .decoding.drive import new_search
 from .decoding.options import ResolvedSearch, SearchOptions
+from .decoding.prompt_adapter import PromptAdapter
 from .decoding.search import Hypothesis
 from .decoding.session_decoder import SessionDecoder
 from .latency import Stopwatch
@@ -65,8 +66,10 @@ class SpeechLM(Uncopied):
         self._opened: Sessions | None = open_sessions(artifact, options.backend, options.options)
         encoders = self._sessions.encoder, self._sessions.wave_encoder
         self.audio_encoder = AudioEncoder(encoders[0], self.manifest.front_end, encoders[1])
-        self._codec = self._load_codec()
+        self._codec, self._prompt_adapter = self._load_codec(), PromptAdapter()
         self._sessions.prefill(self.profile)
+        if self.manifest.decoder.has_prompt_adapter:
+            self._sessions.prompt_adapter()
 
     @classmethod
     def load(
@@ -242,8 +245,12 @@ class SpeechLM(Uncopied):
         rows: npt.NDArray[np.float32],
         after: npt.NDArray[np.int64],
         watch: Stopwatch | None = None,
+        adapter: npt.NDArray[np.int64] | None = None,
     ) -> SessionDecoder:
-        """A decoder over a prompt of ids and audio rows, for callers with a search of their own."""
+        """A decoder over a prompt of ids and audio rows, for callers with a search of their own.
+
+        `adapter` are the ids that a prompt adapter reads, for a model that has one.
+        """
         inputs: dict[str, npt.NDArray[Any]] = {
             sig.PREFIX_IDS: before,
             sig.AUDIO_EMBEDS: rows,
@@ -251,7 +258,25 @@ class SpeechLM(Uncopied):
         }
         sessions = self._sessions
         prefill = sessions.prefill(self._chosen_profile(profile))
-        return SessionDecoder(prefill, sessions.decode, self._dims, inputs, watch or Stopwatch())
+        watch = watch or Stopwatch()
+        fixed = self.request_inputs(adapter, watch)
+        return SessionDecoder(prefill, sessions.decode, self._dims, inputs, watch, fixed)
+
+    def request_inputs(
+        self, adapter: npt.NDArray[np.int64] | None, watch: Stopwatch | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
+        """What prefill and steps of a request take alike, from the ids of its prompt adapter.
+
+        Raises:
+            RequestError: no such ids, and the model has a prompt adapter.
+        """
+        if not self.manifest.decoder.has_prompt_adapter:
+            return {}
+        if adapter is None:
+            raise RequestError("prompt ids: those for the prompt adapter are missing; give them, too")
+        session = self._sessions.prompt_adapter()
+        strength = self._prompt_adapter.strength(session, adapter, watch or Stopwatch())
+        return {sig.LORA_SCALE: strength}
 
     @property
     def _sessions(self) -> Sessions:
@@ -298,7 +323,7 @@ class SpeechLM(Uncopied):
             audio_rows=len(rows),
             text_rows=ids.num_text_rows,
             search=new_search(search, self._dims.vocab_size, self._history(ids)),
-            decoder=self.decoder(name, ids.before, rows, ids.after, watch),
+            decoder=self.decoder(name, ids.before, rows, ids.after, watch, ids.adapter),
             watch=watch,
         )
 

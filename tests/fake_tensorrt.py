@@ -181,6 +181,7 @@ class FakeTensorRT:
                 front_end.window_width(dims.hidden_size), dims.hidden_size
             ),
             "decode.onnx": lambda: sig.decode_signature(dims, fixed),
+            "prompt_adapter.onnx": lambda: sig.prompt_adapter_signature(dims),
         }.get(graph, lambda: sig.prefill_signature(dims, fixed))()
         tensors = {spec.name: "INPUT" for spec in signature.inputs}
         tensors |= {spec.name: "OUTPUT" for spec in signature.outputs}
@@ -196,6 +197,7 @@ def with_engines(source, folder, **changes):
     graphs = artifact.graphs("onnxruntime")
     engines = {"encoder": graphs.encoder, "decode": graphs.decode}
     engines |= {"wave_encoder": graphs.wave_encoder} if graphs.wave_encoder else {}
+    engines |= {"prompt_adapter": graphs.prompt_adapter} if graphs.prompt_adapter else {}
     engines |= {f"prefill.{name}": graph for name, graph in graphs.prefill.items()}
     (folder / "engines").mkdir()
     files, plans = dict(artifact.manifest.files), {}

@@ -18,7 +18,7 @@ class Derived:
 
     name: str  # of the initializer, unlike that of any tensor of the checkpoint
     shape: tuple[int, ...]
-    sources: tuple[Tensor, ...]
+    sources: tuple[Weight, ...]
     compute: Callable[..., NDArray[Any]] = field(repr=False)
     """The values of the sources, float32, as arguments -> the numbers, of this shape."""
 

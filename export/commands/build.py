@@ -60,6 +60,16 @@ def engine_limits(command: Command) -> Command:
     help="Hard links to the checkpoint's files, or copies. Weights of another precision are converted.",
 )
 @click.option("--prompt", metavar="TEXT", help="Default prompt of the artifact, for requests without one.")
+@click.option(
+    "--max-positions",
+    type=click.IntRange(min=1),
+    help="More positions than the checkpoint has; what lies beyond its own is extrapolated.",
+)
+@click.option(
+    "--fold-prompt",
+    metavar="TEXT",
+    help="Build for this prompt alone, where prompts decide how strong LoRA is: it goes into the weights.",
+)
 @click.option("--force", is_flag=True, default=BuildOptions.force, help="Replace the artifact that is there.")
 @click.option("--engine", type=click.Choice(ENGINES), help="Build TensorRT engines, too; no GPU is needed.")
 @click.option(
@@ -83,20 +93,31 @@ def build(
     weights: str,
     prompt: str | None,
     force: bool,
+    max_positions: int | None,
+    fold_prompt: str | None,
     **engine: Any,
 ) -> None:
     """Build an artifact from CHECKPOINT.
 
     All profiles share the weights and the decode graph.
     """
-    require_all({"export": ("onnx",), **_engine_packages(engine["engine"])})
+    torch = () if fold_prompt is None else ("torch",)
+    require_all({"export": ("onnx", *torch), **_engine_packages(engine["engine"])})
     begin = time.perf_counter()
     chosen = tuple(load_profile(name, folders) for name in profiles)
     from ...runtime.tables.units import size
     from ..pipeline import build as build_artifact
 
     with Stages() as stages:
-        options = BuildOptions(chosen, weights, force, _engine_options(**engine), prompt=prompt)
+        options = BuildOptions(
+            chosen,
+            weights,
+            force,
+            _engine_options(**engine),
+            prompt=prompt,
+            max_positions=max_positions,
+            fold_prompt=fold_prompt,
+        )
         manifest = build_artifact(checkpoint, output, options, stages.begin, stages.step, stages.say)
     whole = sum(record.size for record in manifest.files.values())
     elapsed = time.perf_counter() - begin

@@ -17,6 +17,7 @@ from .progress import progress_bar
 
 if TYPE_CHECKING:
     from ..check.golden import GoldenResult
+    from ..check.recordings.whole_path import Agreement
 
 DEFAULTS = CheckOptions()
 
@@ -107,12 +108,25 @@ def _check_golden(golden: Path, checkpoint: Path) -> int:
     """Print a line a setting; the exit code."""
     require("onnx", "safetensors")
     from ..check.golden import ATOL, check_golden
+    from ..check.recordings.whole_path import check_whole_path, is_whole_path
 
+    if is_whole_path(golden):
+        agreements = check_whole_path(golden, checkpoint, report=_print_agreement)
+        differing = sum(not agreement.passed for agreement in agreements)
+        click.echo(f"{len(agreements) - differing} of {len(agreements)} agree: values and tokens")
+        return 1 if differing else 0
     results = check_golden(golden, checkpoint, report=_print)
     failed = sum(not result.passed for result in results)
     agreed = f"{len(results) - failed} of {len(results)} settings agree"
     click.echo(f"{agreed}: KV lengths and tokens identical, logits within {ATOL:g}")
     return 1 if failed or not results else 0
+
+
+def _print_agreement(found: Agreement) -> None:
+    verdict = "ok  " if found.passed else "FAIL"
+    above = () if found.error <= found.atol else (f"above {found.atol:g}",)
+    faults = "".join(f", {fault}" for fault in (*found.faults, *above))
+    click.echo(f"{verdict} {found.label:<46}  {found.value} {found.error:.1e}{faults}")
 
 
 def _print(result: GoldenResult) -> None:

@@ -14,6 +14,7 @@ from ...profiles.flops import ResolvedProfile
 from ...runtime.artifact.engines import (
     DECODE,
     ENCODER,
+    PROMPT_ADAPTER,
     WAVE_ENCODER,
     EngineRecord,
     Engines,
@@ -37,11 +38,13 @@ from .shapes import (
     decode_profile,
     encoder_profile,
     prefill_profile,
+    prompt_adapter_profile,
     wave_encoder_profile,
 )
 
 FOLDER = "engines"
-SHARED = (ENCODER, WAVE_ENCODER, DECODE)  # by all profiles
+SHARED = (ENCODER, WAVE_ENCODER, DECODE, PROMPT_ADAPTER)  # by all profiles
+CAUSAL = (PROMPT_ADAPTER,)  # of these
 
 Report = Callable[[str], None]
 
@@ -147,7 +150,7 @@ class _Builder:
             profile=self._profile(name),
             sm=self.options.sm,
             plugins=self.plugins if layers else None,
-            expected=Expected(layers, self._attention_layers(name), causal=name not in SHARED),
+            expected=Expected(layers, self._attention_layers(name), name not in SHARED or name in CAUSAL),
             reproducible=self.options.reproducible,
         )
 
@@ -161,6 +164,8 @@ class _Builder:
             return encoder_profile(self.model)
         if name == WAVE_ENCODER:
             return wave_encoder_profile(self.model, self.options)
+        if name == PROMPT_ADAPTER:
+            return prompt_adapter_profile(self.model, self.options)
         profile = decode_profile if name == DECODE else prefill_profile
         return profile(self.model, self.audio_rows, self.options)
 
@@ -168,7 +173,8 @@ class _Builder:
         """Fused attention layers: those of the encoder, all but the last (one query row) of a prefill."""
         if name == ENCODER:
             return len(self.model.encoder.layers)
-        return 0 if name in SHARED else self.model.decoder.dims.num_layers - 1
+        layers = self.model.decoder.dims.num_layers
+        return {WAVE_ENCODER: 0, DECODE: 0, PROMPT_ADAPTER: layers}.get(name, layers - 1)
 
 
 def _plugins(

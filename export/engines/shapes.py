@@ -79,6 +79,12 @@ def _least_frames(log_mel: LogMelConfig, least_rows: int) -> int:
     return min(least_rows * log_mel.frames_per_row, log_mel.max_frames)
 
 
+def prompt_adapter_profile(model: SpeechModelSpec, options: EngineOptions) -> OptimizationProfile:
+    """Texts of one token up to `max_text_rows`."""
+    text = Range(1, min(16, options.max_text_rows), options.max_text_rows)
+    return _profile(sig.prompt_adapter_signature(model.decoder.dims), {sig.TEXT: text})
+
+
 def prefill_profile(model: SpeechModelSpec, audio_rows: int, options: EngineOptions) -> OptimizationProfile:
     """Prompts of one audio token up to `audio_rows` rows of `audio_embeds`, which has rows around the tokens.
 

@@ -41,7 +41,7 @@ class _Decode(DecoderLayers):
         bias = self._bias()
         for i, layer in enumerate(self.spec.layers):
             x, normed = self.norm(x, branch, layer.attn_norm, f"/layers.{i}/attn_norm")
-            out = g.linear(self._attention(i, layer, normed, bias), layer.output, f"/layers.{i}/attn/o_proj")
+            out = self.output(self._attention(i, layer, normed, bias), layer, f"/layers.{i}/attn")
             x, normed = self.norm(x, out, layer.mlp_norm, f"/layers.{i}/mlp_norm")
             branch = self.mlp(normed, layer, f"/layers.{i}/mlp")
         assert branch is not None
@@ -57,7 +57,7 @@ class _Decode(DecoderLayers):
         angles = self._angles_here(i)
         query = rotate(self.query(normed, layer, name), dims.num_heads, angles, f"{name}/q")
         key = rotate(self.key(normed, layer, name), dims.num_kv_heads, angles, f"{name}/k")
-        value = g.linear(normed, layer.value, f"{name}/v_proj")
+        value = self.value(normed, layer, name)
         pool = (
             self._grow(sig.pool_key(i), self.cache_layout(key, f"{name}/new_key")),
             self._grow(sig.pool_value(i), self.cache_layout(value, f"{name}/new_value")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...plugins.body import Value
 from ...profiles import signature as sig
 from ..checkpoint.derived import Weight
-from ..model.spec import DecoderLayer, DecoderSpec
+from ..model.spec import DecoderLayer, DecoderSpec, Linear
 from .graph import Graph
 from .lowering.lowering import Lowering
 from .positions import Rotary
@@ -16,18 +16,37 @@ class DecoderLayers:
 
     def __init__(self, g: Graph, spec: DecoderSpec, lowering: Lowering) -> None:
         self.g, self.spec, self.dims, self.lowering = g, spec, spec.dims, lowering
-        self.rotary = Rotary(g, spec.dims.head_dim, spec.rope_theta)
+        pairs = spec.rope_interleaved, lowering.sorts_pairs
+        self.rotary = Rotary(g, spec.dims.head_dim, spec.rope_theta, *pairs)
+
+    def linear(self, x: Value, linear: Linear, name: str) -> Value:
+        """y = x W^T + b for rows x, and what a LoRA adds: x A (B * s)."""
+        g = self.g
+        if linear.lora is None:
+            return g.linear(x, linear, name)
+        base = g.linear(x, linear, f"{name}/base")
+        down = g.op("Gemm", x, g.weight(linear.lora.down), name=f"{name}/lora_A")
+        up = g.op("Mul", g.weight(linear.lora.up), sig.LORA_SCALE, name=f"{name}/lora_B")
+        return g.op("Gemm", down, up, base, name=name)
 
     def query(self, normed: Value, layer: DecoderLayer, name: str) -> Value:
         """Query rows before their rotation, (rows, heads * head_dim), in the scale of the attention ops."""
-        query = self.g.linear(normed, layer.query, f"{name}/q_proj")
+        query = self.linear(normed, layer.query, f"{name}/q_proj")
         if self.spec.query_scale == 1:
             return query
         return self.g.op("Mul", query, self.g.number(self.spec.query_scale), name=f"{name}/q_scale")
 
     def key(self, normed: Value, layer: DecoderLayer, name: str) -> Value:
         """Key rows before their rotation: (rows, kv_heads * head_dim)."""
-        return self.g.linear(normed, layer.key, f"{name}/k_proj")
+        return self.linear(normed, layer.key, f"{name}/k_proj")
+
+    def value(self, normed: Value, layer: DecoderLayer, name: str) -> Value:
+        """Value rows: (rows, kv_heads * head_dim)."""
+        return self.linear(normed, layer.value, f"{name}/v_proj")
+
+    def output(self, attended: Value, layer: DecoderLayer, name: str) -> Value:
+        """The branch that the attention adds: (rows, hidden_size)."""
+        return self.linear(attended, layer.output, f"{name}/o_proj")
 
     def cache_layout(self, x: Value, name: str, output: str | None = None) -> Value:
         """Rows (rows, kv_heads * head_dim) in KV layout."""

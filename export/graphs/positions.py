@@ -31,6 +31,8 @@ class Rotary:
     g: Graph
     head_dim: int
     theta: float
+    interleaved: bool = False  # whether neighbours make pairs, not the halves of a head
+    sorts_pairs: bool = False  # whether interleaved heads are brought into halves first
 
     def angles(self, positions: Value, name: str) -> Angles:
         """Angles at float32 positions, which reshape to (1, rows, 1)."""
@@ -42,10 +44,26 @@ class Rotary:
         return Angles(g.to_activation(cos), g.to_activation(sin))
 
     def rotate(self, x: Value, heads: int, angles: Angles, name: str) -> Value:
-        """Rows (rows, heads * head_dim), rotated."""
+        """Rows (rows, heads * head_dim), rotated.
+
+        Heads that were brought into halves stay so: only queries and keys are rotated, and their products
+        do not depend on the order within a head.
+        """
         g = self.g
+        if sorted_ := self.interleaved and self.sorts_pairs:
+            pairs = g.reshape(x, -1, heads, self.head_dim // 2, 2)
+            halves = g.op("Transpose", pairs, name=f"{name}/halves", perm=[0, 1, 3, 2])
+            x = g.reshape(halves, -1, heads * self.head_dim)
         batched = g.op("Unsqueeze", x, g.ints(0))
-        rotated = g.op("RotaryEmbedding", batched, angles.cos, angles.sin, name=name, num_heads=heads)
+        rotated = g.op(
+            "RotaryEmbedding",
+            batched,
+            angles.cos,
+            angles.sin,
+            name=name,
+            num_heads=heads,
+            interleaved=int(self.interleaved and not sorted_),
+        )
         return g.reshape(rotated, -1, heads * self.head_dim)
 
     def first(self, angles: Angles, rows: Value) -> Angles:

@@ -117,7 +117,7 @@ class _Prefill(DecoderLayers):
         kv = self._key_value(i, normed, angles, cache)
         attended = self._attend(i, query, kv)
         cache.keep(kv, attended)
-        branch = self.g.linear(attended.output, layer.output, f"/layers.{i}/attn/o_proj")
+        branch = self.output(attended.output, layer, f"/layers.{i}/attn")
         return replace(state, rows=rows, branch=branch), attended
 
     def _query(self, i: int, normed: Value, angles: Angles) -> Value:
@@ -127,10 +127,10 @@ class _Prefill(DecoderLayers):
         return self.rotary.rotate(query, self.dims.num_heads, angles, f"{name}/q")
 
     def _key_value(self, i: int, normed: Value, angles: Angles, cache: Cache) -> KeyValue:
-        g, layer, name = self.g, self.spec.layers[i], f"/layers.{i}/attn"
+        layer, name = self.spec.layers[i], f"/layers.{i}/attn"
         key = self.key(normed, layer, name)
         rotated = self.rotary.rotate(key, self.dims.num_kv_heads, angles, f"{name}/k")
-        return cache.lay_out(key, rotated, g.linear(normed, layer.value, f"{name}/v_proj"))
+        return cache.lay_out(key, rotated, self.value(normed, layer, name))
 
     def _attend(self, i: int, query: Value, kv: KeyValue) -> Attended:
         """The attention of all rows, with the sums that the reduction of this layer asks for."""
@@ -170,6 +170,6 @@ class _Prefill(DecoderLayers):
         x, normed = (g.op("Gather", rows, g.ints(-1), axis=0) for rows in (x, normed))
         query = self._query(i, normed, self.rotary.last(angles))
         out = self.lowering.last_row_attention(g, name, self.dims, query, kv.key, kv.value)
-        out = g.linear(g.shaped(out, (1, self.dims.query_width)), layer.output, f"{name}/o_proj")
+        out = self.output(g.shaped(out, (1, self.dims.query_width)), layer, name)
         x, normed = self.norm(x, out, layer.mlp_norm, f"/layers.{i}/mlp_norm")
         self.scores(x, self.mlp(normed, layer, f"/layers.{i}/mlp"))

@@ -10,7 +10,14 @@ from ...runtime.artifact.manifest import Graphs
 from ..checkpoint.weights import WeightStore
 from ..model.spec import SpeechModelSpec
 from .lowering.lowering import Lowering
-from .write import DECODE_FILE, ENCODER_FILE, WAVE_ENCODER_FILE, build_graphs, prefill_file
+from .write import (
+    DECODE_FILE,
+    ENCODER_FILE,
+    PROMPT_ADAPTER_FILE,
+    WAVE_ENCODER_FILE,
+    build_graphs,
+    prefill_file,
+)
 
 
 def write_graph_sets(
@@ -49,6 +56,7 @@ def write_graph_sets(
             decode=files[DECODE_FILE],
             prefill=prefills,
             wave_encoder=files.get(WAVE_ENCODER_FILE),
+            prompt_adapter=files.get(PROMPT_ADAPTER_FILE),
         )
     return sets
 

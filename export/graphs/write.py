@@ -9,18 +9,20 @@ import onnx
 
 from ...profiles.errors import ProfileError
 from ...profiles.flops import ResolvedProfile
-from ...runtime.artifact.engines import WAVE_ENCODER, prefill_engine
+from ...runtime.artifact.engines import PROMPT_ADAPTER, WAVE_ENCODER, prefill_engine
 from ..checkpoint.weights import WeightStore
 from ..model.spec import SpeechModelSpec
 from .decode import build_decode
 from .encoder import build_encoder
 from .lowering.lowering import Lowering
 from .prefill import build_prefill
+from .prompt_adapter import build_prompt_adapter
 from .wave_encoder import build_wave_encoder
 
 ENCODER_FILE = "encoder.onnx"
 WAVE_ENCODER_FILE = f"{WAVE_ENCODER}.onnx"
 DECODE_FILE = "decode.onnx"
+PROMPT_ADAPTER_FILE = f"{PROMPT_ADAPTER}.onnx"
 
 
 def write_graphs(
@@ -50,6 +52,8 @@ def build_graphs(
         **build_tower(model, store, lowering),
         DECODE_FILE: build_decode(model.decoder, store, lowering),
     }
+    if adapter := model.decoder.prompt_adapter:
+        graphs[PROMPT_ADAPTER_FILE] = build_prompt_adapter(model.decoder, adapter, store, lowering)
     for resolved in profiles:
         graphs[prefill_file(resolved.name)] = build_prefill(
             model.decoder, model.front_end, store, lowering, resolved

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ...profiles.flops import DecoderDims
-from ...profiles.signature import TensorSpec
+from ...profiles.signature import TensorSpec, lora_scale
+from ...runtime.artifact.manifest import FoldedPrompt
 from ...runtime.artifact.prompt import Prompt
 from ...runtime.audio.front_end import FrontEnd
 from ...runtime.decoding.options import NOTHING_GIVEN, SearchOptions
 from ..checkpoint.derived import Weight
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """y += x A (B * s): the request fixes the strength s of every output channel, the same in all layers."""
+
+    down: Weight  # A, (in, rank)
+    up: Weight  # B, (rank, out)
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,12 @@ class Linear:
 
     weight: Weight
     bias: Weight | None = None
+    lora: LoRA | None = None
+
+    @property
+    def plain(self) -> Linear:
+        """The same without its LoRA."""
+        return replace(self, lora=None)
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,31 @@ class DecoderLayer:
     up: Linear
     down: Linear
 
+    def with_attention(self, change: Callable[[Linear], Linear]) -> DecoderLayer:
+        """The same with its four projections changed, which alone may have a LoRA."""
+        return replace(
+            self,
+            query=change(self.query),
+            key=change(self.key),
+            value=change(self.value),
+            output=change(self.output),
+        )
+
+
+@dataclass(frozen=True)
+class PromptAdapter:
+    """What turns the text of a request into the strength s of every LoRA, once for a request.
+
+    Its rows h are those of the decoder's layers without LoRA and without the final norm:
+    v = fc2(gelu(fc1(h))), s = clamp(sum_t softmax_t(score(v))_t v_t).
+    """
+
+    fc1: Linear
+    fc2: Linear
+    score: Linear  # (1, hidden size)
+    least: float
+    most: float
+
 
 @dataclass(frozen=True)
 class DecoderSpec:
@@ -59,6 +99,16 @@ class DecoderSpec:
     layers: tuple[DecoderLayer, ...]
     final_norm: Weight
     head: Linear
+    rope_interleaved: bool = False  # whether 2i and 2i + 1 make a pair of a head, not i and i + head_dim / 2
+    prompt_adapter: PromptAdapter | None = None
+    folded_prompt: FoldedPrompt | None = None  # whose LoRA is part of the weights
+    trained_positions: int | None = None  # of the checkpoint, where a build is asked for more
+
+    @property
+    def without_lora(self) -> DecoderSpec:
+        """The same, which no prompt changes."""
+        layers = tuple(layer.with_attention(lambda linear: linear.plain) for layer in self.layers)
+        return replace(self, layers=layers, prompt_adapter=None)
 
     @property
     def query_scale(self) -> float:
@@ -68,7 +118,7 @@ class DecoderSpec:
     @property
     def request_inputs(self) -> tuple[TensorSpec, ...]:
         """What prefill and steps take alike, fixed for a request."""
-        return ()
+        return (lora_scale(self.dims),) if self.prompt_adapter else ()
 
 
 @dataclass(frozen=True)

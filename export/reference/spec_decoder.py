@@ -2,19 +2,21 @@
 
 `layers.py` runs transformers' own layers and is what graphs are checked against. This one knows every
 family, attends without a matrix of scores where nobody looks at it, and has no cache. Row i stands at
-position i unless positions (rows,) are given, and all of it is float32.
+position i unless positions (rows,) are given, and all of it is float32. LoRA is off until `for_prompt`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..checkpoint.derived import Weight
-from ..model.spec import DecoderSpec, Linear, tensors_of
+from ..model.spec import DecoderSpec, Linear, PromptAdapter, tensors_of
 
 Torch = Any  # a torch.Tensor
 
@@ -35,7 +37,8 @@ class SpecDecoder:
         import torch
 
         self._spec = spec
-        tensors = {tensor.name: tensor for tensor in (spec.embedding, *tensors_of(spec.layers))}
+        self._strength: Torch | None = None
+        tensors = {tensor.name: tensor for tensor in tensors_of(spec.layers)}
         self._weights = {name: torch.from_numpy(tensor.read()) for name, tensor in tensors.items()}
         exponents = torch.arange(0, spec.dims.head_dim, 2) / spec.dims.head_dim
         self._wavelengths = spec.rope_theta**exponents  # positions of one radian, (head_dim / 2,)
@@ -45,11 +48,31 @@ class SpecDecoder:
         """How many there are."""
         return len(self._spec.layers)
 
+    def for_prompt(self, adapter_ids: npt.NDArray[np.int64] | None) -> SpecDecoder:
+        """The same decoder, over the same weights, with LoRA as strong as a prompt makes it.
+
+        Args:
+            adapter_ids: what a prompt adapter reads of it, (adapter,); None where there is no such adapter.
+        """
+        if (adapter := self._spec.prompt_adapter) is None:
+            return self
+        assert adapter_ids is not None, "the template of a model with a prompt adapter gives them"
+        other, x = copy(self), self.embed(adapter_ids)
+        other._strength = None
+        for index in range(self.num_layers):
+            x = other.block(index, x)
+        other._strength = strength_of(adapter, x)
+        return other
+
     def embed(self, ids: npt.NDArray[np.int64]) -> Torch:
         """Token ids (n,) to rows."""
         import torch
 
-        return self._weight(self._spec.embedding)[torch.from_numpy(ids)]
+        return self._table[torch.from_numpy(ids)]
+
+    def block(self, index: int, x: Torch) -> Torch:
+        """A whole layer."""
+        return self.feed_forward(index, self.attend(index, x))
 
     def attend(self, index: int, x: Torch, positions: Torch | None = None) -> Torch:
         """The attention half of a layer: residual + attention output."""
@@ -102,10 +125,13 @@ class SpecDecoder:
         return self._rotate(query, positions), self._rotate(key, positions), value
 
     def _rotate(self, x: Torch, positions: Torch) -> Torch:
-        """Rotary embedding; the halves of a head make pairs."""
+        """Rotary embedding; the halves of a head make pairs, or neighbours do."""
         import torch
 
         angles = positions[:, None] / self._wavelengths
+        if self._spec.rope_interleaved:
+            cos, sin, (first, second) = angles.cos(), angles.sin(), x.unflatten(-1, (-1, 2)).unbind(-1)
+            return torch.stack([first * cos - second * sin, second * cos + first * sin], -1).flatten(-2)
         cos, sin, (first, second) = angles.cos(), angles.sin(), x.chunk(2, -1)
         return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
 
@@ -122,7 +148,41 @@ class SpecDecoder:
         from torch.nn.functional import linear as multiply
 
         bias = None if linear.bias is None else self._weight(linear.bias)
-        return multiply(x, self._weight(linear.weight), bias)
+        y = multiply(x, self._weight(linear.weight), bias)
+        if linear.lora is None or self._strength is None:
+            return y
+        return y + x @ self._weight(linear.lora.down) @ self._weight(linear.lora.up) * self._strength
 
     def _weight(self, tensor: Weight) -> Torch:
         return self._weights[tensor.name]
+
+    @cached_property
+    def _table(self) -> Torch:
+        import torch
+
+        return torch.from_numpy(self._spec.embedding.read())
+
+
+def strength_of(adapter: PromptAdapter, x: Torch) -> Torch:
+    """What a prompt adapter makes of the last layer's rows (rows, hidden_size): (hidden_size,)."""
+    import torch
+    from torch.nn.functional import gelu, linear
+
+    parts = adapter.fc1, adapter.fc2, adapter.score
+    weights = [[torch.from_numpy(tensor.read()) for tensor in tensors_of(part)] for part in parts]
+    values = linear(gelu(linear(x, *weights[0])), *weights[1])
+    shares = linear(values, *weights[2]).softmax(0)
+    return (shares * values).sum(0).clamp(adapter.least, adapter.most)
+
+
+def strength_in_turn(spec: DecoderSpec, adapter_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """The strength that a prompt gives to LoRA, (hidden_size,); one layer is in memory at a time."""
+    import torch
+
+    assert spec.prompt_adapter is not None
+    with torch.no_grad():
+        x = SpecDecoder(replace(spec, layers=())).embed(adapter_ids)
+        for layer in spec.without_lora.layers:
+            x = SpecDecoder(replace(spec, layers=(layer,))).block(0, x)
+        strength: npt.NDArray[np.float32] = strength_of(spec.prompt_adapter, x).numpy()
+    return strength

@@ -9,7 +9,8 @@ from fractions import Fraction
 from ...profiles.flops import ResolvedProfile
 
 Shape = tuple[int, ...]
-ENCODER, WAVE_ENCODER, DECODE = "encoder", "wave_encoder", "decode"
+ENCODER, WAVE_ENCODER = "encoder", "wave_encoder"
+DECODE, PROMPT_ADAPTER = "decode", "prompt_adapter"
 """Names of engines; each profile has a prefill, see `prefill_engine`."""
 
 

@@ -77,6 +77,10 @@ def _decoder_faults(manifest: Manifest) -> Iterator[str]:
     if dims.num_kv_heads > 0 and dims.num_heads % dims.num_kv_heads:
         yield f"decoder.dims: {dims.num_heads} heads cannot share {dims.num_kv_heads} KV heads"
     yield from count_fault("decoder.max_positions", decoder.max_positions, 1, LARGEST_POSITIONS)
+    if decoder.trained_positions is not None:
+        yield from count_fault("decoder.trained_positions", decoder.trained_positions, 1, LARGEST_POSITIONS)
+    if decoder.folded_prompt:
+        yield from _ids_faults("decoder.folded_prompt", decoder.folded_prompt.adapter_ids, dims.vocab_size)
     if manifest.front_end.rows_around >= decoder.max_positions:
         yield (
             f"front_end: {manifest.front_end.rows_around} rows around the audio leave it no room in "
@@ -131,9 +135,9 @@ def _ratios(resolved: ResolvedProfile, num_layers: int) -> tuple[Fraction, ...]:
     return layer_ratios(profile.schedule, profile.start_layer, resolved.ratio, num_layers)
 
 
-def _optional_faults(place: str, file: str | None, asked_by: object, manifest: Manifest) -> Iterator[str]:
+def _optional_faults(place: str, file: str | None, is_asked_for: bool, manifest: Manifest) -> Iterator[str]:
     """The file of a graph that is there where some record asks for it, and nowhere else."""
-    if (file is None) != (asked_by is None):
+    if (file is not None) != is_asked_for:
         yield f"{place} is {shown(file)}, which does not fit the rest of the manifest"
     if file is not None:
         yield from _listed_fault(place, file, manifest)
@@ -145,9 +149,12 @@ def _graphs_faults(place: str, graphs: Graphs, manifest: Manifest) -> Iterator[s
         yield f"{place}.weights is {shown(graphs.weights)}, and there is no such table of weights"
     yield from _listed_fault(f"{place}.encoder", graphs.encoder, manifest)
     yield from _listed_fault(f"{place}.decode", graphs.decode, manifest)
-    yield from _optional_faults(
-        f"{place}.wave_encoder", graphs.wave_encoder, manifest.front_end.wave, manifest
-    )
+    optional = {
+        "wave_encoder": bool(manifest.front_end.wave),
+        "prompt_adapter": manifest.decoder.has_prompt_adapter,
+    }
+    for name, is_asked_for in optional.items():
+        yield from _optional_faults(f"{place}.{name}", getattr(graphs, name), is_asked_for, manifest)
     for profile, file in graphs.prefill.items():
         yield from _listed_fault(at(f"{place}.prefill", profile), file, manifest)
     yield from _keys_fault(f"{place}.prefill", graphs.prefill, manifest.profiles)

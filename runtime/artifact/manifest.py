@@ -13,7 +13,7 @@ from ...profiles.errors import ArtifactError
 from ...profiles.faults import shown
 from ...profiles.flops import DecoderDims, ResolvedProfile
 from ...profiles.json_text import JsonError, read_object
-from ...profiles.signature import TensorSpec
+from ...profiles.signature import TensorSpec, lora_scale
 from ..audio.front_end import FrontEnd
 from ..decoding.options import NOTHING_GIVEN, SearchOptions
 from .engines import Engines
@@ -24,17 +24,28 @@ FILE_NAME = "manifest.json"
 
 
 @dataclass(frozen=True)
+class FoldedPrompt:
+    """The only prompt that weights are for, into which its LoRA was folded."""
+
+    text: str
+    adapter_ids: tuple[int, ...]  # what the prompt adapter reads of it
+
+
+@dataclass(frozen=True)
 class Decoder:
     """What the runtime needs to know of the decoder."""
 
     dims: DecoderDims
     max_positions: int
     eos_token_ids: tuple[int, ...]
+    has_prompt_adapter: bool = False  # a graph of its own makes the strength of LoRA of each prompt
+    folded_prompt: FoldedPrompt | None = None
+    trained_positions: int | None = None  # of the checkpoint, where the build was asked for more
 
     @property
     def request_inputs(self) -> tuple[TensorSpec, ...]:
         """What prefill and steps take alike, fixed for a request."""
-        return ()
+        return (lora_scale(self.dims),) if self.has_prompt_adapter else ()
 
 
 @dataclass(frozen=True)
@@ -73,12 +84,14 @@ class Graphs:
     decode: str
     prefill: Mapping[str, str]  # profile name -> file
     wave_encoder: str | None = None  # of a tower that has one
+    prompt_adapter: str | None = None  # where prompts decide the strength of LoRA
 
     @property
     def files(self) -> tuple[str, ...]:
         """All of them."""
-        tower = (self.encoder, self.wave_encoder) if self.wave_encoder else (self.encoder,)
-        return (*tower, self.decode, *self.prefill.values())
+        optional = self.wave_encoder, self.prompt_adapter
+        given = (name for name in optional if name is not None)
+        return (self.encoder, self.decode, *given, *self.prefill.values())
 
 
 @dataclass(frozen=True)

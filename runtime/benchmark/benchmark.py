@@ -207,7 +207,8 @@ def _clip(model: SpeechLM, options: BenchmarkOptions) -> Array:
 
 def _prompt(model: SpeechLM, options: BenchmarkOptions) -> str | PromptIds | None:
     if options.prompt is None and not model.artifact.has_tokenizer:
-        return PromptIds(np.zeros(1, np.int64), np.zeros(NUM_PROMPT_IDS - 1, np.int64))
+        adapter = np.zeros(1, np.int64) if model.manifest.decoder.has_prompt_adapter else None
+        return PromptIds(np.zeros(1, np.int64), np.zeros(NUM_PROMPT_IDS - 1, np.int64), adapter)
     return options.prompt
 
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import threading
 
 from ...profiles.signature import (
+    Signature,
     decode_signature,
     encoder_signature,
     prefill_signature,
+    prompt_adapter_signature,
     wave_encoder_signature,
 )
 from ..artifact.artifact import Artifact
-from ..artifact.manifest import Graphs
+from ..artifact.manifest import Decoder, Graphs
 from ..artifact.weights import Floats, check_precision, map_weights
 from .options import OnnxRuntimeOptions
 from .session import OnnxRuntimeSession
 
 
 class OnnxRuntimeSessions:
-    """Encoders and decode step at once, each profile's prefill when it is first asked for."""
+    """Encoders and decode step at once, the other graphs when they are first asked for."""
 
     limits = None  # only the model's positions limit what the graphs take
 
@@ -50,7 +52,7 @@ class OnnxRuntimeSessions:
             self.wave_encoder.check(wave_encoder_signature(wave.window_width, width))
         self.decode = self._load(graphs.decode, self._decoder_weights, every_step=True)
         self.decode.check(decode_signature(decoder.dims, decoder.request_inputs))
-        self._prefills: dict[str, OnnxRuntimeSession] = {}
+        self._others: dict[str, OnnxRuntimeSession] = {}  # by file
         self._lock = threading.Lock()
 
     @property
@@ -63,15 +65,29 @@ class OnnxRuntimeSessions:
         """The execution providers."""
         return ", ".join(self._options.providers)
 
+    def prompt_adapter(self) -> OnnxRuntimeSession:
+        """The session of the prompt adapter."""
+        assert self._graphs.prompt_adapter is not None, "the manifest has one"
+        return self._other(self._graphs.prompt_adapter, prompt_adapter_signature(self._decoder.dims))
+
     def prefill(self, profile: str) -> OnnxRuntimeSession:
         """The prefill session of a profile of the artifact."""
+        decoder = self._decoder
+        return self._other(
+            self._graphs.prefill[profile], prefill_signature(decoder.dims, decoder.request_inputs)
+        )
+
+    @property
+    def _decoder(self) -> Decoder:
+        return self._artifact.manifest.decoder
+
+    def _other(self, graph: str, signature: Signature) -> OnnxRuntimeSession:
         with self._lock:
-            if profile not in self._prefills:
-                graph = self._graphs.prefill[profile]
-                prefill, decoder = self._load(graph, self._decoder_weights), self._artifact.manifest.decoder
-                prefill.check(prefill_signature(decoder.dims, decoder.request_inputs))
-                self._prefills[profile] = prefill
-            return self._prefills[profile]
+            if graph not in self._others:
+                session = self._load(graph, self._decoder_weights)
+                session.check(signature)
+                self._others[graph] = session
+            return self._others[graph]
 
     def _load(self, graph: str, weights: dict[str, Floats], every_step: bool = False) -> OnnxRuntimeSession:
         """Only the graph that runs at every step is worth packed weights; the others work on many rows."""

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from ..latency import Latency
     from ..results import GenerationResult
 
-FRONT_STAGES = {"audio": "audio decode", "mel": "log-mel", "encoder": "encoder", "prefill": "prefill"}
+FRONT_STAGES = {
+    "audio": "audio decode",
+    "mel": "log-mel",
+    "encoder": "encoder",
+    "prompt": "prompt adapter",
+    "prefill": "prefill",
+}
+OF_SOME_MODELS = ("prompt",)  # stages that are shown where they took time
 
 
 def latency_section(result: GenerationResult, num_beams: int) -> Section:
@@ -47,6 +54,8 @@ def hypotheses_section(clip: str, result: GenerationResult) -> Section:
 
 def _latency_rows(result: GenerationResult, latency: Latency) -> Iterable[tuple[str, str, str]]:
     for name, text in FRONT_STAGES.items():
+        if name in OF_SOME_MODELS and not latency.stages[name]:
+            continue
         yield text, f"{milliseconds(latency.stages[name])} ms", ""
     yield "decode", f"{milliseconds(latency.decode_ms)} ms", _steps(latency)
     yield "detokenize", f"{milliseconds(latency.stages['detokenize'])} ms", ""

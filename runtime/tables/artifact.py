@@ -42,25 +42,22 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     )
     longest = seconds(manifest.front_end.seconds_of(decoder.max_positions))
     yield "longest audio", f"{longest} s ({decoder.max_positions} positions), less prompt and new tokens"
+    if trained := decoder.trained_positions:
+        yield "positions", f"{decoder.max_positions}; beyond {trained}, the checkpoint's own, extrapolated"
     yield (
         "front end",
         f"{mel.sample_rate} Hz, {mel.num_mel_bins} mel bins, windows of {mel.window_seconds:g} s",
     )
     yield from _prompt(manifest.prompt)
     yield "search", _search(manifest.generation)
-    yield (
-        "graphs",
-        f"{_encoders(manifest)}, decode step, {len(manifest.profiles)} prefills, one per profile"
-        f"{_targets(manifest)}",
-    )
+    if decoder.folded_prompt:
+        yield "folded prompt", f"{decoder.folded_prompt.text!r}: the only one, its LoRA is in the weights"
+    adapter = "prompt adapter, " if decoder.has_prompt_adapter else ""
+    prefills = f"{len(manifest.profiles)} prefills, one per profile"
+    yield "graphs", f"{_encoders(manifest)}, decode step, {adapter}{prefills}{_targets(manifest)}"
     yield "weights", f"{', '.join(manifest.weight_origins)}, {size(_weight_bytes(manifest))}"
     yield "built with", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     yield "digest", manifest.digest
-
-
-def _encoders(manifest: Manifest) -> str:
-    """Those of the audio tower."""
-    return "encoder, wave encoder" if manifest.front_end.wave else "encoder"
 
 
 def _prompt(prompt: Prompt | None) -> Iterator[tuple[str, str]]:
@@ -81,6 +78,11 @@ def _in_a_line(text: str) -> str:
 def _search(generation: SearchOptions) -> str:
     """What a request has that leaves it out."""
     return ", ".join(f"{name} {value}" for name, value in generation.given.items()) or "greedy, no penalties"
+
+
+def _encoders(manifest: Manifest) -> str:
+    """Those of the audio tower."""
+    return "encoder, wave encoder" if manifest.front_end.wave else "encoder"
 
 
 def _targets(manifest: Manifest) -> str:

@@ -10,7 +10,15 @@ from typing import Any
 from ...plugins.tensorrt_library import load_plugins
 from ...profiles.errors import DependencyError, EngineError
 from ..artifact.artifact import Artifact
-from ..artifact.engines import DECODE, ENCODER, WAVE_ENCODER, Engines, Machine, prefill_engine
+from ..artifact.engines import (
+    DECODE,
+    ENCODER,
+    PROMPT_ADAPTER,
+    WAVE_ENCODER,
+    Engines,
+    Machine,
+    prefill_engine,
+)
 from .api import Runtime, logger
 from .device import CudaDevice, Device
 from .plan import check_machine, check_ratios, load_engine
@@ -44,7 +52,7 @@ def open_platform(product: str) -> Platform:
 
 
 class TensorRTSessions:
-    """Encoders and decode step at once, each profile's prefill when it is first asked for."""
+    """Encoders and decode step at once, the other engines when they are first asked for."""
 
     def __init__(self, artifact: Artifact, platform: Platform | None = None) -> None:
         """Check that the plans fit this machine, then load them.
@@ -68,7 +76,7 @@ class TensorRTSessions:
         self.encoder = self._load(ENCODER)
         self.wave_encoder = self._load(WAVE_ENCODER) if artifact.manifest.front_end.wave else None
         self.decode = self._load(DECODE)
-        self._prefills: dict[str, TensorRTSession] = {}
+        self._others: dict[str, TensorRTSession] = {}
         self._lock = threading.Lock()
 
     @property
@@ -86,14 +94,21 @@ class TensorRTSessions:
         """The name of the GPU."""
         return self._platform.device.name
 
+    def prompt_adapter(self) -> TensorRTSession:
+        """The session of the prompt adapter."""
+        return self._other(PROMPT_ADAPTER)
+
     def prefill(self, profile: str) -> TensorRTSession:
         """The prefill session of a profile of the artifact."""
+        name = prefill_engine(profile)
+        check_ratios(self._artifact.manifest.profiles[profile], self._engines.plans[name])
+        return self._other(name)
+
+    def _other(self, name: str) -> TensorRTSession:
         with self._lock:
-            if profile not in self._prefills:
-                name = prefill_engine(profile)
-                check_ratios(self._artifact.manifest.profiles[profile], self._engines.plans[name])
-                self._prefills[profile] = self._load(name)
-            return self._prefills[profile]
+            if name not in self._others:
+                self._others[name] = self._load(name)
+            return self._others[name]
 
     def _load_plugins(self) -> None:
         """The library that the plans were built with; code is loaded only where everything else fits."""

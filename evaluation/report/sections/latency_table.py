@@ -14,7 +14,7 @@ from ..plotly_parts import axis, hover, names_axis, plotly_figure, row_height
 from ..series_style import COLOURS, block_drawing
 
 PARTS = {"front end and encoder": "#8a9099", "prefill": COLOURS[0], "decode": COLOURS[1]}
-FRONT_END = ("audio", "mel", "encoder")  # stages
+FRONT_END = ("audio", "mel", "encoder", "prompt")  # stages
 TIMES = ("request", "prefill", "decode", "step")
 COLUMNS = ("RTF", "tokens/s", "rows kept", "KV MB", "runs")
 

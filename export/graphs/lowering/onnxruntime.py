@@ -42,6 +42,7 @@ class OnnxRuntimeLowering:
     takes_data_dependent_lengths = True
     has_loops = True
     evicts_caches = True
+    sorts_pairs = False
     domains: tuple[str, ...] = (CONTRIB,)
 
     def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:

@@ -41,6 +41,7 @@ class TensorRTLowering:
     takes_data_dependent_lengths = False
     has_loops = False
     evicts_caches = False
+    sorts_pairs = True  # TensorRT-RTX 1.7 fails to compile a decode step with interleaved pairs
     domains: tuple[str, ...] = ()
 
     def __init__(self, precision: Precision, max_audio_rows: int) -> None:

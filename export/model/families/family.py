@@ -13,7 +13,7 @@ from ..spec import SpeechModelSpec
 from .reference import TransformersReference
 
 LOGGER = logging.getLogger(__name__)
-FAMILIES = {"qwen2_audio": "qwen2_audio", "qwen": "qwen_audio"}
+FAMILIES = {"qwen2_audio": "qwen2_audio", "qwen": "qwen_audio", "wavllm": "wavllm"}
 """`model_type` of config.json -> family: a module of this package, by whose name manifests call it."""
 
 

@@ -207,7 +207,8 @@ def _layer(checkpoint: Checkpoint, dims: DecoderDims, base: str) -> DecoderLayer
     weight = checkpoint.tensor(f"{base}.attn.c_attn.weight", (3 * width, d))
     bias = checkpoint.tensor(f"{base}.attn.c_attn.bias", (3 * width,))
     query, key, value = (
-        Linear(*(fused.rows(i * width, (i + 1) * width) for fused in (weight, bias))) for i in range(3)
+        Linear(weight.rows(i * width, (i + 1) * width), bias.rows(i * width, (i + 1) * width))
+        for i in range(3)
     )
 
     def linear(name: str, rows: int, columns: int) -> Linear:

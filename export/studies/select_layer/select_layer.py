@@ -109,7 +109,8 @@ def _measure(
         progress(done, len(clips))
         read = calibration.read(clip)
         seconds += read.seconds
-        outputs = layer_outputs(decoder, *prompt_rows(decoder, calibration.model, read), feasible)
+        asked = decoder.for_prompt(read.prompt.adapter)
+        outputs = layer_outputs(asked, *prompt_rows(asked, calibration.model, read), feasible)
         for layer, output in outputs.items():
             found[layer].append((_moments(output.at_last, clip), _moments(output.at_layer, clip)))
     progress(len(clips), len(clips))

@@ -143,11 +143,13 @@ def test_no_setting_of_the_recording_is_trivial(recorded: Path) -> None:
 
 @pytest.mark.skipif(OTHERS not in os.environ, reason=f"{OTHERS} names no folder of further recordings")
 def test_further_recordings_agree() -> None:
-    folders = sorted(path.parent for path in Path(os.environ[OTHERS]).glob("*/golden.json"))
-    assert folders, f"no sub-folder of {os.environ[OTHERS]} holds a golden.json"
-    for folder in folders:
-        exit_code, lines = check(folder)
-        assert exit_code == 0, "\n".join([str(folder), *lines])
+    """In each of the folders, or anywhere below it."""
+    for place in map(Path, os.environ[OTHERS].split(os.pathsep)):
+        folders = sorted(path.parent for path in place.rglob("golden.json"))
+        assert folders, f"nothing in {place} holds a golden.json"
+        for folder in folders:
+            exit_code, lines = check(folder)
+            assert exit_code == 0, "\n".join([str(folder), *lines])
 
 
 # Disagreement

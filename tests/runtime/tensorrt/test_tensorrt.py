@@ -13,7 +13,7 @@ import pytest
 
 from fake_tensorrt import MACHINE, FakeDevice, FakeTensorRT, with_engines, write_manifest
 from fastadasp.profiles.errors import ArtifactError, AudioError, DependencyError, EngineError, RequestError
-from fastadasp.runtime import SpeechLM
+from fastadasp.runtime import PromptIds, SpeechLM
 from fastadasp.runtime.artifact.artifact import open_artifact
 from fastadasp.runtime.artifact.engines import Machine
 from fastadasp.runtime.runtime_options import runtime_options
@@ -59,6 +59,31 @@ def test_answers_are_those_of_onnxruntime(monkeypatch, artifact, clip, profile, 
     assert found.hypotheses == expected.hypotheses
     assert found.prefix_lengths == expected.prefix_lengths
     assert found.kv_bytes == expected.kv_bytes
+
+
+def test_the_prompt_adapter_runs_once_a_prompt_and_its_strength_reaches_every_graph(monkeypatch, tmp_path):
+    from fastadasp.export.options import BuildOptions
+    from fastadasp.export.pipeline import build
+    from fastadasp.profiles import Profile
+    from torch_wavllm import PROMPTS, TorchWavLLM
+
+    TorchWavLLM(seed=1).save(tmp_path / "checkpoint")
+    build(
+        tmp_path / "checkpoint", tmp_path / "plain", BuildOptions((Profile("full", "full"),), weights="copy")
+    )
+    model, platform = load(monkeypatch, with_engines(tmp_path / "plain", tmp_path / "artifact"))
+    reference = SpeechLM.load(tmp_path / "plain", threads=1, prepack=False)
+    wave = np.random.default_rng(0).standard_normal(12000).astype(np.float32)
+    for prompt in PROMPTS.values():
+        ids = PromptIds(*(prompt[name] for name in ("left_ids", "right_ids", "adapter_ids")))
+        found, expected = (
+            one.generate(wave, ids, num_beams=2, max_new_tokens=6, eos_token_ids=())
+            for one in (model, reference)
+        )
+        assert found.hypotheses == expected.hypotheses
+    assert platform.trt.deserialised.count("prompt_adapter.onnx") == 1
+    with pytest.raises(RequestError, match=r"text for the prompt adapter: 65 are more than the 64"):
+        model.generate(wave, PromptIds([1], [2], [3] * 65), max_new_tokens=2)
 
 
 @pytest.mark.parametrize(("activation", "tolerance"), [("BF16", 8e-3), ("HALF", 1e-3)])

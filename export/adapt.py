@@ -1,0 +1,83 @@
+"""What a build changes in the model of a checkpoint when it is asked to: more positions, a folded prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from ..profiles.errors import CheckpointError
+from ..runtime.artifact.manifest import FoldedPrompt
+from .checkpoint.checkpoint import Checkpoint
+from .checkpoint.derived import Derived
+from .checkpoint.tokenizer import prompt_codec
+from .model.spec import Linear, SpeechModelSpec
+from .options import BuildOptions
+from .reference.spec_decoder import strength_in_turn
+
+Floats = npt.NDArray[np.float32]
+
+
+def adapted(
+    model: SpeechModelSpec, checkpoint: Checkpoint, options: BuildOptions, report: Callable[[str], None]
+) -> SpeechModelSpec:
+    """The model as it is to be built.
+
+    Raises:
+        CheckpointError: more positions than it has are not asked for, or it has no prompt adapter to fold.
+    """
+    if options.max_positions is not None:
+        model = with_positions(model, options.max_positions)
+    if options.fold_prompt is not None:
+        report("fold the prompt")
+        model = with_folded_prompt(model, checkpoint, options.fold_prompt)
+    return model
+
+
+def with_positions(model: SpeechModelSpec, positions: int) -> SpeechModelSpec:
+    """The model with more positions than its checkpoint has. Rotary angles have no table that could end."""
+    trained = model.decoder.max_positions
+    if positions <= trained:
+        raise CheckpointError(
+            f"max_positions {positions}: the checkpoint has {trained} by itself; give more, or leave it out"
+        )
+    decoder = replace(model.decoder, max_positions=positions, trained_positions=trained)
+    note = (
+        f"positions {trained} to {positions - 1} are extrapolated: the checkpoint was not trained on their "
+        "rotary angles, so answers to prompts of more rows may be worse"
+    )
+    return replace(model, decoder=decoder, notes=(*model.notes, note))
+
+
+def with_folded_prompt(model: SpeechModelSpec, checkpoint: Checkpoint, text: str) -> SpeechModelSpec:
+    """The model for one prompt alone: no LoRA, its weights changed as that prompt would change them."""
+    decoder, prompt = model.decoder, model.prompt
+    if decoder.prompt_adapter is None:
+        raise CheckpointError(
+            f"checkpoint {checkpoint.folder}: prompts do not change the weights of family {model.family}, so "
+            "none is folded into them; build without --fold-prompt"
+        )
+    ids = prompt_codec(checkpoint, prompt).encode(text).adapter
+    assert prompt is not None
+    assert ids is not None, "the template of a model with a prompt adapter gives them"
+    strength = strength_in_turn(decoder, ids)
+    layers = tuple(layer.with_attention(lambda it: folded(it, strength)) for layer in decoder.layers)
+    record = FoldedPrompt(text, tuple(ids.tolist()))
+    decoder = replace(decoder, layers=layers, prompt_adapter=None, folded_prompt=record)
+    return replace(model, decoder=decoder, prompt=replace(prompt, default_prompt=text))
+
+
+def folded(linear: Linear, strength: Floats) -> Linear:
+    """W + (A B diag(strength))^T in place of weight and LoRA, computed in float32 when it is written."""
+    if linear.lora is None:
+        return linear
+    sources = linear.weight, linear.lora.down, linear.lora.up
+    weight = Derived(
+        name=f"{linear.weight.name}.folded",
+        shape=linear.weight.shape,
+        sources=sources,
+        compute=lambda weight, down, up: weight + (down @ (up * strength)).T,
+    )
+    return replace(linear, weight=weight, lora=None)
