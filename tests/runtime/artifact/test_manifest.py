@@ -143,6 +143,7 @@ SILENT = {
     },
     "other limits": {
         "decoder.max_positions",
+        "decoder.trained_positions",
         "engines.max_beams",
         "engines.max_audio_seconds",
         "engines.max_audio_rows",
