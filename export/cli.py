@@ -19,6 +19,7 @@ from .commands.check import check
 from .commands.compare import compare
 from .commands.convert import convert
 from .commands.eval import evaluate
+from .commands.families import families
 from .commands.inspect import inspect
 from .commands.output import WORDS
 from .commands.plugins import plugins
@@ -129,6 +130,7 @@ for command in (
     report,
     inspect,
     check,
+    families,
     plugins,
 ):
     main.add_command(command)

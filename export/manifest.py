@@ -51,6 +51,7 @@ def manifest_of(
             model.eos_token_ids,
             has_prompt_adapter=decoder.prompt_adapter is not None,
             folded_prompt=decoder.folded_prompt,
+            long_context=decoder.long_context,
             trained_positions=decoder.trained_positions,
         ),
         front_end=model.front_end,

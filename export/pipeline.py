@@ -14,7 +14,7 @@ from ..runtime.artifact.verification import large_files, remember_built
 from ..runtime.tables.units import size
 from .adapt import adapted
 from .checkpoint.checkpoint import CONFIG, Checkpoint
-from .checkpoint.tokenizer import prompt_codec, tokenizer_file
+from .checkpoint.tokenizer import prompt_codec, tokenizer_json
 from .checkpoint.weights import weight_store
 from .engines.build import build_engines, check_engines
 from .engines.engine import Progress
@@ -109,8 +109,8 @@ def _in_bytes(progress: Progress, done: int, total: int) -> None:
 
 def _copy_settings(checkpoint: Checkpoint, folder: Path) -> list[str]:
     """The tokenizer, where there is one, and the settings, from which `check` builds its reference."""
-    files = {CONFIG: checkpoint.folder / CONFIG, TOKENIZER: tokenizer_file(checkpoint)}
-    present = {name: path for name, path in files.items() if path is not None}
-    for name, path in present.items():
-        shutil.copyfile(path, folder / name)
-    return list(present)
+    shutil.copyfile(checkpoint.folder / CONFIG, folder / CONFIG)
+    if (tokenizer := tokenizer_json(checkpoint)) is None:
+        return [CONFIG]
+    (folder / TOKENIZER).write_bytes(tokenizer)
+    return [CONFIG, TOKENIZER]

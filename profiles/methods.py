@@ -105,7 +105,9 @@ METHODS: dict[str, Method] = {
             recorded_as="fastv_evict",
         ),
         Method("random_evict", "random eviction", is_random=True),
-        Method("h2o", "H2O", Sums.BY_HEAD, Removes.CACHED_ROWS, schedules=("constant",)),
+        Method(
+            "h2o", "H2O", Sums.BY_HEAD, Removes.CACHED_ROWS, schedules=("constant",), recorded_as="kv_evict"
+        ),
     )
 }
 

@@ -25,6 +25,10 @@ TOP_IDS = "top_ids"
 LOG_SUM_EXP = "log_sum_exp"
 ADAPTER_IDS = "adapter_ids"
 LORA_SCALE = "lora_scale"
+ROPE_ALPHA = "rope_alpha"
+"""By what the rotary base of a request grows; of models with dynamic NTK."""
+ROWS_BEFORE_EVICTION = "rows_before_eviction"
+"""Rows that each cache had before rows were evicted from it, 0 where none were; of models with log-n."""
 
 FRAMES = "frames"
 AUDIO = "audio"
@@ -154,7 +158,7 @@ def decode_signature(dims: DecoderDims, request_inputs: Sequence[TensorSpec] = (
     """One step of all beams: scores of their next tokens and the pool with their rows appended.
 
     `pool_mask[i, j]` tells whether beam i sees row j of the grown pool: its ancestors and itself.
-    `request_inputs` are those of `prefill_signature`.
+    `request_inputs` are those of `prefill_signature`, and those that only steps take.
     """
     prefix, pool, pool_grown = [], [], []
     for layer in range(dims.num_layers):

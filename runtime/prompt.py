@@ -89,9 +89,8 @@ class RawPrompt:
 class PromptCodec:
     """The tokenizer with the model's templates."""
 
-    def __init__(self, tokenizer: bytes, prompt: Prompt, place: str) -> None:
-        """Args are the content of a tokenizer.json, the templates, and what messages call the file."""
-        self._tokenizer = tokenizer_of(tokenizer, place)
+    def __init__(self, tokenizer: Tokenizer, prompt: Prompt) -> None:
+        self._tokenizer = tokenizer
         self._prompt = prompt
 
     def encode(self, prompt: str | RawPrompt | None = None, system: str | None = None) -> PromptIds:

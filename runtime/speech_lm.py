@@ -35,7 +35,7 @@ from .limits import (
     check_room,
     length_limit,
 )
-from .prompt import PromptCodec, PromptIds, RawPrompt
+from .prompt import PromptCodec, PromptIds, RawPrompt, tokenizer_of
 from .request import Request
 from .results import GenerationResult, TextHypothesis
 from .runtime_options import DEFAULT_BACKEND, BackendKeywords, RuntimeOptions, runtime_options
@@ -256,11 +256,11 @@ class SpeechLM(Uncopied):
             sig.AUDIO_EMBEDS: rows,
             sig.SUFFIX_IDS: after,
         }
-        sessions = self._sessions
-        prefill = sessions.prefill(self._chosen_profile(profile))
-        watch = watch or Stopwatch()
-        fixed = self.request_inputs(adapter, watch)
-        return SessionDecoder(prefill, sessions.decode, self._dims, inputs, watch, fixed)
+        sessions, name, watch = self._sessions, self._chosen_profile(profile), watch or Stopwatch()
+        fixed, of_steps = self._long_context_inputs(name, len(before) + len(rows) + len(after))
+        fixed |= self.request_inputs(adapter, watch)
+        prefill = sessions.prefill(name)
+        return SessionDecoder(prefill, sessions.decode, self._dims, inputs, watch, fixed, of_steps)
 
     def request_inputs(
         self, adapter: npt.NDArray[np.int64] | None, watch: Stopwatch | None = None
@@ -277,6 +277,18 @@ class SpeechLM(Uncopied):
         session = self._sessions.prompt_adapter()
         strength = self._prompt_adapter.strength(session, adapter, watch or Stopwatch())
         return {sig.LORA_SCALE: strength}
+
+    def _long_context_inputs(self, profile: str, prompt_rows: int) -> list[dict[str, npt.NDArray[Any]]]:
+        """What prefill and steps take of a prompt so long, before any reduction; and what only steps take."""
+        if (context := self.manifest.decoder.long_context) is None:
+            return [{}, {}]
+        evicts = self.manifest.profiles[profile].cache_only
+        values = {
+            sig.ROPE_ALPHA: np.array([context.rope_alpha(prompt_rows)], np.float32),
+            sig.ROWS_BEFORE_EVICTION: np.array([prompt_rows if evicts else 0]),
+        }
+        taken = context.request_inputs, context.step_inputs
+        return [{tensor.name: values[tensor.name] for tensor in tensors} for tensors in taken]
 
     @property
     def _sessions(self) -> Sessions:
@@ -390,4 +402,4 @@ class SpeechLM(Uncopied):
         if self.manifest.prompt is None or not self.artifact.has_tokenizer:
             return None
         place = f"{self._place}: {TOKENIZER}"
-        return PromptCodec(self.artifact.read(TOKENIZER), self.manifest.prompt, place)
+        return PromptCodec(tokenizer_of(self.artifact.read(TOKENIZER), place), self.manifest.prompt)

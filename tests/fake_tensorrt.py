@@ -174,15 +174,15 @@ class FakeTensorRT:
         manifest = self._artifact.manifest
         front_end, decoder = manifest.front_end, manifest.decoder
         mels = front_end.log_mel.num_mel_bins
-        dims, fixed = decoder.dims, decoder.request_inputs
+        dims = decoder.dims
         signature = {
             "encoder.onnx": lambda: sig.encoder_signature(mels, front_end.window_width(dims.hidden_size)),
             "wave_encoder.onnx": lambda: sig.wave_encoder_signature(
                 front_end.window_width(dims.hidden_size), dims.hidden_size
             ),
-            "decode.onnx": lambda: sig.decode_signature(dims, fixed),
+            "decode.onnx": lambda: sig.decode_signature(dims, decoder.step_inputs),
             "prompt_adapter.onnx": lambda: sig.prompt_adapter_signature(dims),
-        }.get(graph, lambda: sig.prefill_signature(dims, fixed))()
+        }.get(graph, lambda: sig.prefill_signature(dims, decoder.request_inputs))()
         tensors = {spec.name: "INPUT" for spec in signature.inputs}
         tensors |= {spec.name: "OUTPUT" for spec in signature.outputs}
         kinds = {"float32": "FLOAT", "int64": "INT64", "bool": "BOOL", sig.ACTIVATION: self._activation}

@@ -2,14 +2,16 @@
 
 A tiny random Qwen-Audio, version 1, and the reduction, each straight from its definition. As in the published
 implementation, rows keep to the right end of the positions: layer l rotates its n_l rows of N by N - n_l to
-N - 1, and decode step t by N + t in every layer, whatever its cache holds.
+N - 1, and decode step t by N + t in every layer, whatever its cache holds. Rows that are evicted from a cache
+stay in it, behind a mask. What it does beyond `seq_length` are its `Rules`, which tests break one by one.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -56,6 +58,41 @@ MEL_FRAMES = 149  # odd, and it gives an odd number of encoder rows
 WINDOW_FRAMES = 200
 BEFORE, AFTER = (1, 2, 3), (4, 5, 6, 7)  # text around the audio
 STEPS = 4
+LONG: Config = {  # of other sizes, with a prompt of nearly three times its training length
+    **CONFIG,
+    "hidden_size": 40,
+    "num_hidden_layers": 5,
+    "kv_channels": 20,
+    "rotary_emb_base": 5000,
+    "seq_length": 16,
+    "audio": {**CONFIG["audio"], "output_dim": 40},
+}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Of a prompt of N rows beyond the S of the training: base times alpha^(d / (d - 2)), and log-n."""
+
+    def alpha(self, trained: int, prompt: int, here: int, step: int | None) -> float:
+        """Of a layer of `here` rows, in the prefill (None) or in the step at a place after the prompt."""
+        return self.of_ratio(prompt / trained)
+
+    def of_ratio(self, ratio: float) -> float:
+        return max(2.0 ** math.ceil(math.log2(ratio) + 1) - 1, 1.0)
+
+    def keys(self, prompt: int, here: int, new: int) -> Array:
+        """Of each of the `new` last of `here` rows: how many keys it sees."""
+        return np.arange(here - new, here) + 1
+
+    def factor(self, trained: int, keys: Array) -> Array:
+        return np.maximum(np.log(keys) / math.log(trained), 1)
+
+    def mass_of(self, scaled: Array, plain: Array) -> Array:
+        """Of column sums under scaled and plain queries, those that count."""
+        return scaled
+
+
+PUBLISHED = Rules()
 
 
 def setting(method: str, schedule: str = "none", start_layer: int = 6, ratio: float = 0.0) -> Setting:
@@ -70,26 +107,60 @@ SETTINGS = (
         for method in ("merge_weighted", "merge_ave", "atome", "fastv_evict")
         for schedule, start_layer, ratio in (("none", 2, 0.5), ("constant", 0, 0.12), ("decay", 1, 0.29))
     ),
+    setting("kv_evict", "none", 2, 0.3),
 )
 
 
-def write_golden(folder: Path, settings: Iterable[Setting] = SETTINGS, seed: int = 0) -> None:
-    """Write config.json, model.safetensors, golden.json and golden.safetensors."""
+def edge(one: Setting, **changes: Any) -> Setting:
+    """A setting of a model with other settings, or of the first rows of the prompt (`prompt_length`)."""
+    own = {key: LONG[key] for key in ("seq_length", "use_dynamic_ntk", "use_logn_attn")}
+    return {**one, **own, **changes}
+
+
+HALF, CONSTANT = setting("merge_weighted", "none", 1, 0.5), setting("merge_weighted", "constant", 1, 0.1)
+EDGES = (  # the prompt has 46 rows, and 4 steps follow
+    edge(setting("full"), seq_length=48),  # steps pass the training length
+    edge(setting("full"), seq_length=46),
+    edge(HALF, seq_length=45),
+    edge(HALF, seq_length=23),
+    edge(CONSTANT, seq_length=15, prompt_length=45),
+    edge(setting("full"), seq_length=24),  # steps pass twice the training length
+    edge(CONSTANT, use_logn_attn=False),
+    edge(CONSTANT, use_dynamic_ntk=False),
+    edge(setting("kv_evict", "none", 1, 0.3), seq_length=48),
+)
+
+
+def write_golden(
+    folder: Path,
+    settings: Iterable[Setting] = SETTINGS,
+    seed: int = 0,
+    config: Config = CONFIG,
+    edges: Sequence[Setting] = (),
+    rules: Rules = PUBLISHED,
+) -> None:
+    """Write config.json, model.safetensors, golden.json and golden.safetensors.
+
+    With `edges`, settings of the model among them, it is a recording of the newer form: with alpha, and with
+    logits64 beside logits, which are spoiled, because nothing should compare with them.
+    """
     rng = np.random.default_rng(seed)
-    weights = {name: _draw(rng, name, shape) for name, shape in _shapes(CONFIG).items()}
+    weights = {name: _draw(rng, name, shape) for name, shape in _shapes(config).items()}
     mel = rng.standard_normal((1, 80, WINDOW_FRAMES)).astype(np.float32)  # the padding is not silent
-    rows = audio_rows(weights, CONFIG, mel[0], MEL_FRAMES)
-    ids, span = _prompt(len(rows))
-    records = [record(weights, CONFIG, rows, ids, span, one, STEPS) for one in settings]
+    rows = audio_rows(weights, config, mel[0], MEL_FRAMES)
+    ids, span = _prompt(config, len(rows))
     arrays = {"mel": mel, "audio_embeds": rows, "input_ids": ids[None]}
+    content: dict[str, Any] = {"config": _summary(config, len(rows), span, len(ids))}
+    for kind, some in (("", settings), ("edge_", edges)):
+        records = [record(weights, config, rows, ids, span, one, STEPS, rules) for one in some]
+        content[f"{kind}settings"] = [found for found, _ in records]
+        for i, (_, logits) in enumerate(records):
+            arrays |= {f"{kind}logits.{i}": logits + bool(edges)}
+            arrays |= {f"{kind}logits64.{i}": logits} if edges else {}
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(CONFIG, indent=1), "utf-8")
+    (folder / "config.json").write_text(json.dumps(config, indent=1), "utf-8")
     save_file(weights, folder / "model.safetensors")
-    save_file(
-        {**arrays, **{f"logits.{i}": logits for i, (_, logits) in enumerate(records)}},
-        folder / "golden.safetensors",
-    )
-    content = {"config": _summary(len(rows), span, len(ids)), "settings": [found for found, _ in records]}
+    save_file(arrays, folder / "golden.safetensors")
     (folder / "golden.json").write_text(json.dumps(content, indent=1), "utf-8")
 
 
@@ -101,16 +172,20 @@ def record(
     span: tuple[int, int],
     one: Setting,
     steps: int,
+    rules: Rules = PUBLISHED,
 ) -> tuple[dict[str, Any], Array]:
     """Greedy search under one setting: its entry of golden.json, and logits (1 + steps, vocabulary)."""
-    decoder = _Decoder(weights, config)
+    ids, config = ids[: one.get("prompt_length")], {**config, **one}
+    decoder = _Decoder(weights, config, rules)
     logits = [decoder.prefill(rows, ids, span, one)]
     kv_lengths = [len(key) for key, _ in decoder.cache]
     for step in range(steps):
         logits.append(decoder.step(int(logits[-1].argmax()), len(ids) + step))
     tokens = [int(row.argmax()) for row in logits]
     found = {"kv_lengths": kv_lengths, "final_rows": decoder.final_rows, "tokens": tokens}
-    return {**one, **found}, np.stack(logits)
+    scales = config["use_dynamic_ntk"]
+    alpha = int(PUBLISHED.alpha(config["seq_length"], len(ids), 0, None)) if scales else 1
+    return {**one, **found, "ntk_alpha": alpha}, np.stack(logits)
 
 
 def audio_rows(weights: Mapping[str, Array], config: Config, mel: Array, mel_frames: int) -> Array:
@@ -133,7 +208,7 @@ def _encoder_layer(w: Mapping[str, Array], base: str, x: Array, heads: int) -> A
     y = _layer_norm(w, f"{base}.attn_ln", x)
     parts = (_linear(w, f"{base}.attn.{part}", y) for part in ("query", "key", "value"))
     q, k, v = (part.reshape(len(x), heads, -1) for part in parts)
-    attended, _ = _attend(q, k, v, np.zeros((len(x), len(x)), bool))
+    attended, _ = _attend(q, k, v, np.zeros((1, len(x), len(x)), bool))
     x = x + _linear(w, f"{base}.attn.out", attended)
     y = _gelu(_linear(w, f"{base}.mlp.0", _layer_norm(w, f"{base}.mlp_ln", x)))
     return x + _linear(w, f"{base}.mlp.2", y)
@@ -142,22 +217,28 @@ def _encoder_layer(w: Mapping[str, Array], base: str, x: Array, heads: int) -> A
 class _Decoder:
     """One prompt and its KV cache: for each layer keys and values (rows, heads, head_dim)."""
 
-    def __init__(self, weights: Mapping[str, Array], config: Config) -> None:
+    def __init__(self, weights: Mapping[str, Array], config: Config, rules: Rules) -> None:
         self.w = {name.removeprefix("transformer."): x.astype(np.float64) for name, x in weights.items()}
         self.config, self.num_layers = config, config["num_hidden_layers"]
         self.cache: list[tuple[Array, Array]] = []
-        self.final_rows = 0
+        self.hidden: dict[int, Array] = {}  # of a layer: rows that steps do not see, (heads, prompt)
+        self.rules, self.final_rows, self.prompt = rules, 0, 0
 
     def prefill(self, rows: Array, ids: Array, span: tuple[int, int], one: Setting) -> Array:
         start, end = span  # the bos row belongs to it, the eos row does not
+        self.prompt = len(ids)
         x = self.w["wte.weight"][ids]
         x[start : end + 1] = rows
         for i in range(self.num_layers):
             positions = np.arange(len(ids) - len(x), len(ids))
             empty = np.empty((0, self.config["num_attention_heads"], self.config["kv_channels"]))
-            x, cached, mass = self._attention(i, x, positions, (empty, empty))
+            x, cached, head_mass = self._attention(i, x, positions, (empty, empty))
             self.cache.append(cached)
-            if count := _rows_to_remove(one, i, self.num_layers, end - start):
+            mass = head_mass.sum(0)
+            if one["method"] == "kv_evict":
+                if i >= one["start_layer"]:
+                    self.hidden[i] = _hidden(head_mass, start, end, one["ratio"])
+            elif count := _rows_to_remove(one, i, self.num_layers, end - start):
                 inside = slice(start, end)
                 kept = REDUCTIONS[one["method"]](x[inside], cached[0][inside], mass[inside], count)
                 x = np.concatenate([x[:start], kept, x[end:]])
@@ -169,20 +250,30 @@ class _Decoder:
     def step(self, token: int, position: int) -> Array:
         x = self.w["wte.weight"][[token]]
         for i in range(self.num_layers):
-            x, self.cache[i], _ = self._attention(i, x, np.array([position]), self.cache[i])
+            x, self.cache[i], _ = self._attention(i, x, np.array([position]), self.cache[i], position)
             x = x + self._mlp(i, x)
         return self._head(x[-1])
 
     def _attention(
-        self, i: int, x: Array, positions: Array, past: tuple[Array, Array]
+        self, i: int, x: Array, positions: Array, past: tuple[Array, Array], step: int | None = None
     ) -> tuple[Array, tuple[Array, Array], Array]:
-        """Residual plus attention, the cache with the new rows, and the column sums."""
+        """Residual plus attention, the cache with the new rows, and the column sums of each head."""
         y = _linear(self.w, f"h.{i}.attn.c_attn", self._norm(f"h.{i}.ln_1", x))
         q, k, v = y.reshape(len(x), 3, self.config["num_attention_heads"], -1).transpose(1, 0, 2, 3)
-        q, k = (_rotate(part, positions, self.config["rotary_emb_base"]) for part in (q, k))
+        here, config, rules = len(past[0]) + len(k), self.config, self.rules
+        base, trained, width = config["rotary_emb_base"], config["seq_length"], config["kv_channels"]
+        if config["use_dynamic_ntk"]:
+            base *= rules.alpha(trained, self.prompt, here, step) ** (width / (width - 2))
+        q, k = (_rotate(part, positions, base) for part in (q, k))
         key, value = np.concatenate([past[0], k]), np.concatenate([past[1], v])
-        later = np.triu(np.ones((len(q), len(key)), bool), 1 + len(key) - len(q))
-        attended, mass = _attend(q, key, value, later)
+        later = np.triu(np.ones((len(q), here), bool), 1 + here - len(q))[None]
+        if step is not None and i in self.hidden:
+            later = np.pad(self.hidden[i], ((0, 0), (0, here - self.prompt)))[:, None]
+        scaled = q
+        if config["use_logn_attn"]:
+            scaled = q * rules.factor(trained, rules.keys(self.prompt, here, len(q)))[:, None, None]
+        attended, mass = _attend(scaled, key, value, later)
+        mass = rules.mass_of(mass, _attend(q, key, value, later)[1])
         return x + _linear(self.w, f"h.{i}.attn.c_proj", attended), (key, value), mass
 
     def _mlp(self, i: int, x: Array) -> Array:
@@ -207,6 +298,16 @@ def _rows_to_remove(one: Setting, layer: int, num_layers: int, length: int) -> i
     if schedule == "decay":
         ratio *= 1 - Fraction(layer - start, num_layers - 1 - start)
     return math.floor(length * ratio)
+
+
+def _hidden(mass: Array, start: int, end: int, kept: float) -> Array:
+    """Rows that each head has lost, (heads, rows): all of the span but the `kept` share with most mass."""
+    hidden = np.zeros(mass.shape, bool)
+    budget = int(np.float32(mass.shape[1] - (end - start)) + np.float32(kept) * (end - start))
+    for head, sums in enumerate(mass):
+        order = sorted(range(start, end), key=lambda row, sums=sums: (sums[row], row))
+        hidden[head, order[: mass.shape[1] - budget]] = True
+    return hidden
 
 
 def _best_edges(key: Array, count: int) -> list[int]:
@@ -257,12 +358,12 @@ REDUCTIONS: Mapping[str, Callable[[Array, Array, Array, int], Array]] = {
 
 
 def _attend(query: Array, key: Array, value: Array, unseen: Array) -> tuple[Array, Array]:
-    """Attention of (rows, heads, head_dim), and each key's probabilities summed over heads and queries."""
+    """Attention of (rows, heads, head_dim), and each key's probabilities over all queries: (heads, keys)."""
     scores = np.einsum("ihd,jhd->hij", query, key) / math.sqrt(query.shape[-1])
     scores = np.exp(np.where(unseen, -np.inf, scores))
     probabilities = scores / scores.sum(-1, keepdims=True)
     attended = np.einsum("hij,jhd->ihd", probabilities, value)
-    return attended.reshape(len(query), -1), probabilities.sum((0, 1))
+    return attended.reshape(len(query), -1), probabilities.sum(1)
 
 
 def _rotate(x: Array, positions: Array, base: float) -> Array:
@@ -338,24 +439,24 @@ def _draw(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> Array:
     return noise.astype(np.float32)
 
 
-def _prompt(num_rows: int) -> tuple[Array, tuple[int, int]]:
+def _prompt(config: Config, num_rows: int) -> tuple[Array, tuple[int, int]]:
     """Ids (N,), and the span: from the `<audio>` position to before `</audio>`."""
-    first = CONFIG["audio"]["audio_start_id"]
+    first = config["audio"]["audio_start_id"]
     audio = (first, *[0] * (num_rows - 2), first + 1)
     return np.array([*BEFORE, *audio, *AFTER]), (len(BEFORE), len(BEFORE) + num_rows - 1)
 
 
-def _summary(num_rows: int, span: tuple[int, int], prompt_length: int) -> dict[str, Any]:
+def _summary(config: Config, num_rows: int, span: tuple[int, int], prompt_length: int) -> dict[str, Any]:
     """What golden.json says of the model and the prompt."""
-    audio = {name: value for name, value in CONFIG["audio"].items() if not isinstance(value, bool)}
+    audio = {name: value for name, value in config["audio"].items() if not isinstance(value, bool)}
     return {
-        "hidden_size": CONFIG["hidden_size"],
-        "num_hidden_layers": CONFIG["num_hidden_layers"],
-        "num_attention_heads": CONFIG["num_attention_heads"],
-        "ffn": CONFIG["intermediate_size"] // 2,
-        "vocab_size": CONFIG["vocab_size"],
-        "rms_norm_eps": CONFIG["layer_norm_epsilon"],
-        "rope_base": CONFIG["rotary_emb_base"],
+        "hidden_size": config["hidden_size"],
+        "num_hidden_layers": config["num_hidden_layers"],
+        "num_attention_heads": config["num_attention_heads"],
+        "ffn": config["intermediate_size"] // 2,
+        "vocab_size": config["vocab_size"],
+        "rms_norm_eps": config["layer_norm_epsilon"],
+        "rope_base": config["rotary_emb_base"],
         "audio": audio,
         "mel_frames": MEL_FRAMES,
         "audio_tokens": num_rows - 2,

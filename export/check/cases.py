@@ -19,7 +19,7 @@ from ...runtime.audio.read import load_audio
 from ...runtime.decoding.kv_cache import KVCache
 from ...runtime.latency import Stopwatch
 from ...runtime.limits import check_length
-from ...runtime.prompt import PromptCodec, PromptIds
+from ...runtime.prompt import PromptCodec, PromptIds, tokenizer_of
 from ...runtime.session import Session
 
 Array = npt.NDArray[Any]
@@ -114,7 +114,7 @@ def _prompt(artifact: Artifact) -> PromptIds:
     manifest = artifact.manifest
     if not artifact.has_tokenizer or manifest.prompt is None:
         return _random_prompt(manifest, np.random.default_rng(SEED))
-    return PromptCodec(artifact.read(TOKENIZER), manifest.prompt, TOKENIZER).encode("")
+    return PromptCodec(tokenizer_of(artifact.read(TOKENIZER), TOKENIZER), manifest.prompt).encode("")
 
 
 def _random_prompt(manifest: Manifest, rng: np.random.Generator) -> PromptIds:

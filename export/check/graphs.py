@@ -30,11 +30,13 @@ def prefill_of(profile: str) -> GraphName:
 
 def signature_of(graph: GraphName, manifest: Manifest) -> Signature:
     """Inputs and outputs of a graph."""
-    dims, fixed = manifest.decoder.dims, manifest.decoder.request_inputs
+    decoder, dims = manifest.decoder, manifest.decoder.dims
     if graph == ENCODER:
         front_end = manifest.front_end
         return encoder_signature(front_end.log_mel.num_mel_bins, front_end.window_width(dims.hidden_size))
-    return decode_signature(dims, fixed) if graph == DECODE else prefill_signature(dims, fixed)
+    if graph == DECODE:
+        return decode_signature(dims, decoder.step_inputs)
+    return prefill_signature(dims, decoder.request_inputs)
 
 
 def file_of(graph: GraphName, graphs: Graphs) -> str:

@@ -65,7 +65,8 @@ def unused_tensors(checkpoint: Checkpoint, layer_counts: Mapping[str, str]) -> I
     taken = checkpoint.tensors.keys() - unused
     for prefix, key in layer_counts.items():
         number = re.compile(re.escape(prefix) + r"(\d+)\.")
-        count = 1 + max(int(found[1]) for name in taken if (found := number.match(name)))
+        numbers = [int(found[1]) for name in taken if (found := number.match(name))]
+        count = 1 + max(numbers, default=-1)  # none is there for a survey of a folder that has no weights
         beyond = [name for name in unused if (found := number.match(name)) and int(found[1]) >= count]
         if beyond:
             raise CheckpointError(

@@ -1,4 +1,7 @@
-"""What a build needs of a checkpoint's tokenizer.json: the text of a token and its id, and prompts as ids."""
+"""What a build needs of a checkpoint's tokenizer: the text of a token and its id, and prompts as ids.
+
+It is tokenizer.json; without one, it is made of a file of ranks, if the family of the checkpoint has such.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,30 @@ from ...runtime.artifact.artifact import TOKENIZER
 from ...runtime.artifact.prompt import Prompt
 from ...runtime.prompt import PromptCodec, tokenizer_of
 from .checkpoint import Checkpoint
+from .rank_tokenizer import made_tokenizer
 
 
 def tokenizer_file(checkpoint: Checkpoint) -> Path | None:
-    """The checkpoint's tokenizer.json, if it has one."""
-    path = checkpoint.folder / TOKENIZER
-    return path if path.is_file() else None
+    """The checkpoint's tokenizer.json, or the file of ranks that its family reads; None without either."""
+    ranks = checkpoint.rank_tokenizer
+    names = (TOKENIZER, *([ranks.file] if ranks else []))
+    return next((path for name in names if (path := checkpoint.folder / name).is_file()), None)
+
+
+@lru_cache(maxsize=1)
+def tokenizer_json(checkpoint: Checkpoint) -> bytes | None:
+    """What tokenizer.json holds or would hold; None where there is no tokenizer.
+
+    Raises:
+        CheckpointError: a file of ranks that is broken.
+    """
+    path = tokenizer_file(checkpoint)
+    if path is None:
+        return None
+    if path.name == TOKENIZER:
+        return path.read_bytes()
+    assert checkpoint.rank_tokenizer is not None, "its file was found"
+    return made_tokenizer(path, checkpoint.rank_tokenizer).encode()
 
 
 def prompt_codec(checkpoint: Checkpoint, prompt: Prompt | None) -> PromptCodec:
@@ -26,10 +47,10 @@ def prompt_codec(checkpoint: Checkpoint, prompt: Prompt | None) -> PromptCodec:
     Raises:
         CheckpointError: it has no tokenizer.
     """
-    path = tokenizer_file(checkpoint)
-    if path is None or prompt is None:
+    tokenizer = _load(checkpoint)
+    if tokenizer is None or prompt is None:
         raise CheckpointError(f"checkpoint {checkpoint.folder}: it has no {TOKENIZER} to read prompts")
-    return PromptCodec(path.read_bytes(), prompt, str(path))
+    return PromptCodec(tokenizer, prompt)
 
 
 @lru_cache(maxsize=1)
@@ -42,10 +63,12 @@ def _load(checkpoint: Checkpoint) -> Tokenizer | None:
     path = tokenizer_file(checkpoint)
     if path is None:
         return None
-    if not isinstance(checkpoint.json(path.name).get("model"), dict):
+    if path.name == TOKENIZER and not isinstance(checkpoint.json(path.name).get("model"), dict):
         raise CheckpointError(f"{path}: it describes no tokenizer; save it again with save_pretrained")
+    content = tokenizer_json(checkpoint)
+    assert content is not None, "its file was found"
     try:
-        return tokenizer_of(path.read_bytes(), str(path))
+        return tokenizer_of(content, str(path))
     except ArtifactError as error:
         raise CheckpointError(str(error)) from None
 
@@ -61,7 +84,7 @@ def token_text(checkpoint: Checkpoint, token: int) -> str | None:
         return None
     text = tokenizer.id_to_token(token)
     if text is None:
-        path = checkpoint.folder / TOKENIZER
+        path = tokenizer_file(checkpoint)
         raise CheckpointError(f"{path}: no token has the id {token} that config.json gives to audio")
     return str(text)
 
@@ -78,6 +101,6 @@ def token_id(checkpoint: Checkpoint, text: str, asked_by: str = "config.json") -
     token = tokenizer.token_to_id(text)
     if token is None:
         raise CheckpointError(
-            f"{checkpoint.folder / TOKENIZER}: the token {text} is missing, which {asked_by} asks for"
+            f"{tokenizer_file(checkpoint)}: the token {text} is missing, which {asked_by} asks for"
         )
     return int(token)

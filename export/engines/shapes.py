@@ -113,7 +113,7 @@ def decode_profile(model: SpeechModelSpec, audio_rows: int, options: EngineOptio
         sig.NUM_CANDIDATES: _candidates(model.decoder.dims, options),
     }
     ranges |= {sig.prefix_axis(layer): prefix for layer in range(model.decoder.dims.num_layers)}
-    return _profile(sig.decode_signature(model.decoder.dims, model.decoder.request_inputs), ranges)
+    return _profile(sig.decode_signature(model.decoder.dims, model.decoder.step_inputs), ranges)
 
 
 def check_positions(model: SpeechModelSpec, audio_rows: int, options: EngineOptions) -> None:

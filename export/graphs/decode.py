@@ -21,7 +21,7 @@ HIDDEN = -1e30  # added to the score of a pool row that a beam does not see
 def build_decode(spec: DecoderSpec, store: WeightStore, lowering: Lowering) -> onnx.ModelProto:
     """One step of all beams over any prefix: KV lengths are dynamic in every layer."""
     g = Graph("decode", store, lowering.precision)
-    signature = sig.decode_signature(spec.dims, spec.request_inputs)
+    signature = sig.decode_signature(spec.dims, spec.step_inputs)
     for tensor in signature.inputs:
         g.input(tensor)
     _Decode(g, spec, lowering).run()
@@ -54,8 +54,8 @@ class _Decode(DecoderLayers):
 
     def _attention(self, i: int, layer: DecoderLayer, normed: Value, bias: Value) -> Value:
         g, name, dims, rotate = self.g, f"/layers.{i}/attn", self.dims, self.rotary.rotate
-        angles = self._angles_here(i)
-        query = rotate(self.query(normed, layer, name), dims.num_heads, angles, f"{name}/q")
+        angles, log_n = self._angles_here(i), self._log_n_factors_here(i)
+        query = rotate(self.query(normed, layer, name, log_n), dims.num_heads, angles, f"{name}/q")
         key = rotate(self.key(normed, layer, name), dims.num_kv_heads, angles, f"{name}/k")
         value = self.value(normed, layer, name)
         pool = (
@@ -72,6 +72,15 @@ class _Decode(DecoderLayers):
         position = g.op("Add", g.dim(sig.prefix_key(i), ROWS_AXIS), sig.STEP)
         rows = g.op("Expand", g.op("Cast", position, to=FLOAT), g.dim(sig.TOKEN_IDS, 0))
         return self.rotary.angles(rows, f"/layers.{i}/attn/rope")
+
+    def _log_n_factors_here(self, i: int) -> Value | None:
+        """Each beam sees the rows of this layer, with those that were evicted from its cache, and itself."""
+        if self.log_n is None:
+            return None
+        g, name = self.g, f"/layers.{i}/attn/log_n"
+        before = g.op("Max", g.dim(sig.prefix_key(i), ROWS_AXIS), sig.ROWS_BEFORE_EVICTION)
+        keys = g.op("Add", g.op("Add", before, sig.STEP), g.ints(1))
+        return self.log_n.factors(g.op("Cast", keys, to=FLOAT), name)
 
     def _grow(self, pool: str, rows: Value) -> Value:
         return self.g.op("Concat", pool, rows, axis=ROWS_AXIS, outputs=[sig.grown(pool)])

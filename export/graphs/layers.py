@@ -8,7 +8,7 @@ from ..checkpoint.derived import Weight
 from ..model.spec import DecoderLayer, DecoderSpec, Linear
 from .graph import Graph
 from .lowering.lowering import Lowering
-from .positions import Rotary
+from .positions import LogN, Rotary
 
 
 class DecoderLayers:
@@ -16,8 +16,16 @@ class DecoderLayers:
 
     def __init__(self, g: Graph, spec: DecoderSpec, lowering: Lowering) -> None:
         self.g, self.spec, self.dims, self.lowering = g, spec, spec.dims, lowering
-        pairs = spec.rope_interleaved, lowering.sorts_pairs
-        self.rotary = Rotary(g, spec.dims.head_dim, spec.rope_theta, *pairs)
+        context = spec.long_context
+        self.rotary = Rotary(
+            g,
+            spec.dims.head_dim,
+            spec.rope_theta,
+            interleaved=spec.rope_interleaved,
+            sorts_pairs=lowering.sorts_pairs,
+            grows=context is not None and context.dynamic_ntk,
+        )
+        self.log_n = LogN(g, context.trained_rows) if context and context.log_n else None
 
     def linear(self, x: Value, linear: Linear, name: str) -> Value:
         """y = x W^T + b for rows x, and what a LoRA adds: x A (B * s)."""
@@ -29,12 +37,19 @@ class DecoderLayers:
         up = g.op("Mul", g.weight(linear.lora.up), sig.LORA_SCALE, name=f"{name}/lora_B")
         return g.op("Gemm", down, up, base, name=name)
 
-    def query(self, normed: Value, layer: DecoderLayer, name: str) -> Value:
-        """Query rows before their rotation, (rows, heads * head_dim), in the scale of the attention ops."""
+    def query(
+        self, normed: Value, layer: DecoderLayer, name: str, log_n_factors: Value | None = None
+    ) -> Value:
+        """Query rows before their rotation, (rows, heads * head_dim), in the scale of the attention ops.
+
+        The factors of log-n are (rows, 1), of a model that has them: no attention op knows of them.
+        """
         query = self.linear(normed, layer.query, f"{name}/q_proj")
-        if self.spec.query_scale == 1:
+        if self.spec.query_scale != 1:
+            query = self.g.op("Mul", query, self.g.number(self.spec.query_scale), name=f"{name}/q_scale")
+        if self.log_n is None or log_n_factors is None:
             return query
-        return self.g.op("Mul", query, self.g.number(self.spec.query_scale), name=f"{name}/q_scale")
+        return self.log_n.scale(query, log_n_factors, f"{name}/log_n")
 
     def key(self, normed: Value, layer: DecoderLayer, name: str) -> Value:
         """Key rows before their rotation: (rows, kv_heads * head_dim)."""

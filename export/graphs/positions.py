@@ -4,15 +4,22 @@ Positions are left aligned in every layer: row i of a layer has position i, and 
 from that layer's own cache length. So a layer's cache needs no record of what was merged before it. A cache
 that rows are evicted from holds its keys as many positions earlier, and so does a layer whose rows keep their
 positions while some are gone: distances are all that attention sees.
+
+The factors of log-n are no positions. They follow from how many keys a row sees in its own layer, and so from
+its place among the rows of this layer, wherever it stands: kept positions change nothing of them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from math import log
 
 import numpy as np
+import numpy.typing as npt
 
 from ...plugins.body import FLOAT, Value
+from ...profiles.signature import ROPE_ALPHA
 from .graph import Graph
 
 
@@ -33,15 +40,31 @@ class Rotary:
     theta: float
     interleaved: bool = False  # whether neighbours make pairs, not the halves of a head
     sorts_pairs: bool = False  # whether interleaved heads are brought into halves first
+    grows: bool = False  # whether a request gives the factor of the base
 
     def angles(self, positions: Value, name: str) -> Angles:
         """Angles at float32 positions, which reshape to (1, rows, 1)."""
         g = self.g
-        exponents = np.arange(0, self.head_dim, 2, dtype=np.float32) / np.float32(self.head_dim)
-        frequencies = 1.0 / np.float32(self.theta) ** exponents
-        angle = g.op("Mul", g.reshape(positions, 1, -1, 1), g.const(frequencies, np.float32), name=name)
+        rows = g.reshape(positions, 1, -1, 1)
+        frequencies = self._grown if self.grows else g.const(self._frequencies, np.float32)
+        angle = g.op("Mul", rows, frequencies, name=name)
         cos, sin = (g.op(function, angle, name=name) for function in ("Cos", "Sin"))
         return Angles(g.to_activation(cos), g.to_activation(sin))
+
+    @property
+    def _frequencies(self) -> npt.NDArray[np.float32]:
+        """Radians per position of each pair of numbers: (head_dim / 2,)."""
+        exponents = np.arange(0, self.head_dim, 2, dtype=np.float32) / np.float32(self.head_dim)
+        frequencies: npt.NDArray[np.float32] = 1.0 / np.float32(self.theta) ** exponents
+        return frequencies
+
+    @cached_property
+    def _grown(self) -> Value:
+        """The frequencies of the base times alpha^(hd / (hd - 2)): each times alpha^(-2k / (hd - 2))."""
+        g = self.g
+        exponents = np.arange(0, self.head_dim, 2) / (2 - self.head_dim)
+        factors = g.op("Pow", ROPE_ALPHA, g.const(exponents, np.float32), name="/rope/alpha")
+        return g.op("Mul", g.const(self._frequencies, np.float32), factors, name="/rope/frequencies")
 
     def rotate(self, x: Value, heads: int, angles: Angles, name: str) -> Value:
         """Rows (rows, heads * head_dim), rotated.
@@ -77,6 +100,26 @@ class Rotary:
         g = self.g
         cos, sin = (g.op("Gather", table, g.ints(-1), axis=1) for table in (angles.cos, angles.sin))
         return Angles(cos, sin)
+
+
+@dataclass(frozen=True)
+class LogN:
+    """Factors of queries, log_S of the number of keys that a row sees: 1 up to S of them."""
+
+    g: Graph
+    trained_rows: int  # S
+
+    def factors(self, keys: Value, name: str) -> Value:
+        """Float32, of as many keys each, float32 too: 1 + ln(max(keys / S, 1)) / ln S, exactly 1 up to S."""
+        g, one = self.g, self.g.const(1, np.float32)
+        beyond = g.op("Max", g.op("Div", keys, g.const(self.trained_rows, np.float32)), one)
+        share = g.op("Mul", g.op("Log", beyond, name=name), g.const(1 / log(self.trained_rows), np.float32))
+        return g.op("Add", share, one, name=name)
+
+    def scale(self, query: Value, factors: Value, name: str) -> Value:
+        """Query rows (rows, width) times factors (rows, 1), in float32."""
+        g = self.g
+        return g.to_activation(g.op("Mul", g.to_float(query), factors, name=name))
 
 
 def prompt_positions(g: Graph, rows: Value) -> Value:

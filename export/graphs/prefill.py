@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import onnx
 
 from ...plugins.body import FLOAT, Value
@@ -58,7 +59,8 @@ class _Prefill(DecoderLayers):
         prompt = self._prompt()
         span = self._span(front_end)
         positions = prompt_positions(self.g, prompt)
-        state = LayerState(prompt, None, span.length, positions, self.rotary.angles(positions, "/rope"))
+        angles, factors = self.rotary.angles(positions, "/rope"), self._log_n_factors(positions)
+        state = LayerState(prompt, None, span.length, positions, angles, factors)
         caches, reductions = self._caches(span, positions), self._reductions(span)
         for i in range(self.dims.num_layers - 1):
             state, attended = self._attention(i, state, caches[i])
@@ -83,6 +85,12 @@ class _Prefill(DecoderLayers):
         start = g.op("Add", g.dim(sig.PREFIX_IDS, 0), g.ints(before))
         length = g.op("Sub", g.dim(sig.AUDIO_EMBEDS, 0), g.ints(before + after))
         return SpanValues(start, length, before, after)
+
+    def _log_n_factors(self, places: Value) -> Value | None:
+        """Those of as many rows as the prompt has, (rows, 1): row i of any layer sees i + 1 keys."""
+        if self.log_n is None:
+            return None
+        return self.log_n.factors(self.g.op("Add", places, self.g.const(1, np.float32)), "/log_n")
 
     def _caches(self, span: SpanValues, positions: Value) -> list[Cache]:
         """One per layer."""
@@ -113,17 +121,22 @@ class _Prefill(DecoderLayers):
         layer = self.spec.layers[i]
         rows, normed = self.norm(state.rows, state.branch, layer.attn_norm, f"/layers.{i}/attn_norm")
         angles = self.rotary.first(state.angles, normed)
-        query = self._query(i, normed, angles)
+        query = self._query(i, normed, angles, self._first_factors(state, normed))
         kv = self._key_value(i, normed, angles, cache)
         attended = self._attend(i, query, kv)
         cache.keep(kv, attended)
         branch = self.output(attended.output, layer, f"/layers.{i}/attn")
         return replace(state, rows=rows, branch=branch), attended
 
-    def _query(self, i: int, normed: Value, angles: Angles) -> Value:
+    def _first_factors(self, state: LayerState, normed: Value) -> Value | None:
+        """The factors of log-n of these rows, (rows, 1)."""
+        g = self.g
+        return state.log_n and g.slice(state.log_n, g.ints(0), g.dim(normed, 0), 0)
+
+    def _query(self, i: int, normed: Value, angles: Angles, factors: Value | None) -> Value:
         """Rotated: (rows, heads * head_dim)."""
         name = f"/layers.{i}/attn"
-        query = self.query(normed, self.spec.layers[i], name)
+        query = self.query(normed, self.spec.layers[i], name, factors)
         return self.rotary.rotate(query, self.dims.num_heads, angles, f"{name}/q")
 
     def _key_value(self, i: int, normed: Value, angles: Angles, cache: Cache) -> KeyValue:
@@ -164,11 +177,13 @@ class _Prefill(DecoderLayers):
         name = f"/layers.{i}/attn"
         x, normed = self.norm(state.rows, state.branch, layer.attn_norm, f"/layers.{i}/attn_norm")
         angles = self.rotary.first(state.angles, normed)
+        factors = self._first_factors(state, normed)
         kv = self._key_value(i, normed, angles, cache)
         if cache.needs_attention:  # what all rows attend to decides
-            cache.keep(kv, self._attend(i, self._query(i, normed, angles), kv))
+            cache.keep(kv, self._attend(i, self._query(i, normed, angles, factors), kv))
         x, normed = (g.op("Gather", rows, g.ints(-1), axis=0) for rows in (x, normed))
-        query = self._query(i, normed, self.rotary.last(angles))
+        last = factors and g.op("Gather", factors, g.ints(-1), axis=0)
+        query = self._query(i, normed, self.rotary.last(angles), last)
         out = self.lowering.last_row_attention(g, name, self.dims, query, kv.key, kv.value)
         out = self.output(g.shaped(out, (1, self.dims.query_width)), layer, name)
         x, normed = self.norm(x, out, layer.mlp_norm, f"/layers.{i}/mlp_norm")

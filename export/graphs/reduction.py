@@ -145,6 +145,7 @@ class LayerState:
     length: Value  # rows of the span that are left, int64 of shape (1,)
     positions: Value  # float32 (rows, 1), of the rows where positions are kept, else of the whole prompt
     angles: Angles  # whose first ones are those of the rows
+    log_n: Value | None = None  # factors of the queries, (rows, 1), whose first ones are those of the rows
 
 
 class RowReduction(Protocol):

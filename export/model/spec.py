@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...profiles.flops import DecoderDims
+from ...profiles.long_context import LongContext
 from ...profiles.signature import TensorSpec, lora_scale
 from ...runtime.artifact.manifest import FoldedPrompt
 from ...runtime.artifact.prompt import Prompt
@@ -99,6 +100,7 @@ class DecoderSpec:
     layers: tuple[DecoderLayer, ...]
     final_norm: Weight
     head: Linear
+    long_context: LongContext | None = None
     rope_interleaved: bool = False  # whether 2i and 2i + 1 make a pair of a head, not i and i + head_dim / 2
     prompt_adapter: PromptAdapter | None = None
     folded_prompt: FoldedPrompt | None = None  # whose LoRA is part of the weights
@@ -118,7 +120,13 @@ class DecoderSpec:
     @property
     def request_inputs(self) -> tuple[TensorSpec, ...]:
         """What prefill and steps take alike, fixed for a request."""
-        return (lora_scale(self.dims),) if self.prompt_adapter else ()
+        lora = (lora_scale(self.dims),) if self.prompt_adapter else ()
+        return (*lora, *(self.long_context.request_inputs if self.long_context else ()))
+
+    @property
+    def step_inputs(self) -> tuple[TensorSpec, ...]:
+        """What steps take, fixed for a request."""
+        return (*self.request_inputs, *(self.long_context.step_inputs if self.long_context else ()))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 `layers.py` runs transformers' own layers and is what graphs are checked against. This one knows every
 family, attends without a matrix of scores where nobody looks at it, and has no cache. Row i stands at
-position i unless positions (rows,) are given, and all of it is float32. LoRA is off until `for_prompt`.
+position i unless positions (rows,) are given, and all of it is float32. LoRA is off until `for_prompt`. What
+a model does with prompts beyond its training follows from their length before any reduction: `for_rows`.
 """
 
 from __future__ import annotations
@@ -40,8 +41,22 @@ class SpecDecoder:
         self._strength: Torch | None = None
         tensors = {tensor.name: tensor for tensor in tensors_of(spec.layers)}
         self._weights = {name: torch.from_numpy(tensor.read()) for name, tensor in tensors.items()}
-        exponents = torch.arange(0, spec.dims.head_dim, 2) / spec.dims.head_dim
-        self._wavelengths = spec.rope_theta**exponents  # positions of one radian, (head_dim / 2,)
+        self._wavelengths = self._wavelengths_of(spec.rope_theta)
+
+    def for_rows(self, rows: int) -> SpecDecoder:
+        """The same decoder for a prompt of so many rows, before any of them is removed."""
+        context, width, other = self._spec.long_context, self._spec.dims.head_dim, copy(self)
+        if context is not None and context.dynamic_ntk:
+            growth = context.rope_alpha(rows) ** (width / (width - 2))
+            other._wavelengths = self._wavelengths_of(self._spec.rope_theta * growth)
+        return other
+
+    def _wavelengths_of(self, theta: float) -> Torch:
+        """Positions of one radian, (head_dim / 2,)."""
+        import torch
+
+        width = self._spec.dims.head_dim
+        return theta ** (torch.arange(0, width, 2) / width)
 
     @property
     def num_layers(self) -> int:
@@ -122,7 +137,17 @@ class SpecDecoder:
             self._linear(normed, linear).unflatten(1, (-1, dims.head_dim)).transpose(0, 1)
             for linear in (layer.query, layer.key, layer.value)
         )
-        return self._rotate(query, positions), self._rotate(key, positions), value
+        return self._sharpened(self._rotate(query, positions)), self._rotate(key, positions), value
+
+    def _sharpened(self, query: Torch) -> Torch:
+        """Times log_S of the keys that each row sees, whatever its position; at least times 1."""
+        import torch
+
+        context = self._spec.long_context
+        if context is None or not context.log_n:
+            return query
+        keys = torch.arange(1, query.shape[1] + 1)
+        return query * (keys.log() / torch.tensor(context.trained_rows).log()).clamp(min=1)[:, None]
 
     def _rotate(self, x: Torch, positions: Torch) -> Torch:
         """Rotary embedding; the halves of a head make pairs, or neighbours do."""

@@ -13,6 +13,7 @@ from ...profiles.errors import ArtifactError
 from ...profiles.faults import shown
 from ...profiles.flops import DecoderDims, ResolvedProfile
 from ...profiles.json_text import JsonError, read_object
+from ...profiles.long_context import LongContext
 from ...profiles.signature import TensorSpec, lora_scale
 from ..audio.front_end import FrontEnd
 from ..decoding.options import NOTHING_GIVEN, SearchOptions
@@ -41,11 +42,18 @@ class Decoder:
     has_prompt_adapter: bool = False  # a graph of its own makes the strength of LoRA of each prompt
     folded_prompt: FoldedPrompt | None = None
     trained_positions: int | None = None  # of the checkpoint, where the build was asked for more
+    long_context: LongContext | None = None  # None: no prompt is treated in another way than the others
 
     @property
     def request_inputs(self) -> tuple[TensorSpec, ...]:
         """What prefill and steps take alike, fixed for a request."""
-        return (lora_scale(self.dims),) if self.has_prompt_adapter else ()
+        lora = (lora_scale(self.dims),) if self.has_prompt_adapter else ()
+        return (*lora, *(self.long_context.request_inputs if self.long_context else ()))
+
+    @property
+    def step_inputs(self) -> tuple[TensorSpec, ...]:
+        """What steps take, fixed for a request."""
+        return (*self.request_inputs, *(self.long_context.step_inputs if self.long_context else ()))
 
 
 @dataclass(frozen=True)

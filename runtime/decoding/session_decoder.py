@@ -31,6 +31,7 @@ class SessionDecoder:
         prompt: Mapping[str, npt.NDArray[Any]],
         watch: Stopwatch,
         request_inputs: Mapping[str, npt.NDArray[Any]] = NOTHING,
+        step_inputs: Mapping[str, npt.NDArray[Any]] = NOTHING,
     ) -> None:
         """Set up a request.
 
@@ -41,14 +42,16 @@ class SessionDecoder:
             prompt: the prefill's inputs but for the number of candidates.
             watch: gets the time of the prefill and of the steps.
             request_inputs: what prefill and steps take alike.
+            step_inputs: what steps take beside it.
         """
         self._prefill, self._decode, self._dims = prefill, decode, dims
-        self._prompt, self._watch, self._fixed = prompt, watch, request_inputs
+        self._prompt, self._watch = {**prompt, **request_inputs}, watch
+        self._fixed = {**request_inputs, **step_inputs}
 
     def start(self, k: int) -> TopTokens:
         """Run the prefill, once for all beams."""
         with self._watch.stage("prefill"):
-            outputs = self._prefill.run({**self._prompt, **self._fixed, sig.NUM_CANDIDATES: np.array([k])})
+            outputs = self._prefill.run({**self._prompt, sig.NUM_CANDIDATES: np.array([k])})
             top = _top_tokens(self._prefill, outputs)
         self.cache = KVCache(self._decode, self._dims, outputs)
         self._watch.mark_first_token()

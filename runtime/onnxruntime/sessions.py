@@ -51,7 +51,7 @@ class OnnxRuntimeSessions:
         if wave and self.wave_encoder:
             self.wave_encoder.check(wave_encoder_signature(wave.window_width, width))
         self.decode = self._load(graphs.decode, self._decoder_weights, every_step=True)
-        self.decode.check(decode_signature(decoder.dims, decoder.request_inputs))
+        self.decode.check(decode_signature(decoder.dims, decoder.step_inputs))
         self._others: dict[str, OnnxRuntimeSession] = {}  # by file
         self._lock = threading.Lock()
 

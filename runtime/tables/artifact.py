@@ -42,6 +42,8 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     )
     longest = seconds(manifest.front_end.seconds_of(decoder.max_positions))
     yield "longest audio", f"{longest} s ({decoder.max_positions} positions), less prompt and new tokens"
+    if decoder.long_context:
+        yield "long prompts", decoder.long_context.in_words
     if trained := decoder.trained_positions:
         yield "positions", f"{decoder.max_positions}; beyond {trained}, the checkpoint's own, extrapolated"
     yield (

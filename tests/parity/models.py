@@ -9,7 +9,7 @@ from fastadasp.export.reference.model import ReferenceDecoder
 from fastadasp.runtime.artifact.artifact import TOKENIZER
 from fastadasp.runtime.decoding.drive import drive, new_search
 from fastadasp.runtime.latency import Stopwatch
-from fastadasp.runtime.prompt import PromptCodec, PromptIds
+from fastadasp.runtime.prompt import PromptCodec, PromptIds, tokenizer_of
 
 SAMPLE_RATE = 16000
 BEFORE = np.array([4, 60, 71, 82])  # <|audio_bos|> among some text
@@ -49,7 +49,7 @@ def our_rows(speech_lm, samples):
 
 def codec(speech_lm):
     """The tokenizer and template of an artifact."""
-    return PromptCodec(speech_lm.artifact.read(TOKENIZER), speech_lm.manifest.prompt, TOKENIZER)
+    return PromptCodec(tokenizer_of(speech_lm.artifact.read(TOKENIZER), TOKENIZER), speech_lm.manifest.prompt)
 
 
 def audio_rows(model, extractor, samples):

@@ -13,7 +13,7 @@ from fastadasp.export.pipeline import build
 from fastadasp.profiles.errors import CheckpointError, RequestError
 from fastadasp.runtime import RawPrompt, SpeechLM
 from fastadasp.runtime.artifact.artifact import TOKENIZER
-from fastadasp.runtime.prompt import PromptCodec
+from fastadasp.runtime.prompt import PromptCodec, tokenizer_of
 from golden_folder import CONFIG, _shapes
 
 from .conftest import FULL
@@ -79,7 +79,7 @@ CHAT = {"chat_format": "chatml", "eos_token_id": END, "max_window_size": 6144, "
 
 
 def codec(model):
-    return PromptCodec(model.artifact.read(TOKENIZER), model.manifest.prompt, TOKENIZER)
+    return PromptCodec(tokenizer_of(model.artifact.read(TOKENIZER), TOKENIZER), model.manifest.prompt)
 
 
 @pytest.mark.parametrize("between", ["", "assets/audio/1272-128104-0000.flac", "a b.wav"])

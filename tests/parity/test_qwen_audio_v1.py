@@ -35,7 +35,7 @@ from .models import (
 
 ATOL = 5e-4  # of logits whose scale is 10; the error of the audio rows is part of it
 WINDOW = 2 * SAMPLE_RATE  # samples
-SEQ_LENGTH = 160
+SEQ_LENGTH, MAX_POSITIONS = 160, 200
 TOKENS = [17, 91, 203, 150]
 BOS_EOS = torch.randn(2, 64, generator=torch.Generator().manual_seed(6))
 REDUCING = [name for name, method in METHODS.items() if method.reduces]
@@ -67,6 +67,7 @@ CONFIG = {
     "no_bias": True,
     "tie_word_embeddings": False,
     "seq_length": SEQ_LENGTH,
+    "max_position_embeddings": MAX_POSITIONS,
     "use_dynamic_ntk": True,
     "use_logn_attn": True,
     "audio": {
@@ -232,9 +233,9 @@ def test_answers_equal_the_reference(model, speech_lm, num_beams):
         assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=1e-4)
 
 
-def test_audio_beyond_the_positions_without_scaling_is_refused_in_seconds(speech_lm):
+def test_audio_beyond_the_training_is_answered_and_beyond_the_positions_refused_in_seconds(speech_lm):
     rows_of_text, new_tokens = len(BEFORE) + len(AFTER), 8
-    frames = SEQ_LENGTH - rows_of_text - new_tokens - 2
+    frames = MAX_POSITIONS - rows_of_text - new_tokens - 2
     longest = frames * SAMPLE_RATE // 25
     speech_lm.generate(sound(longest), prompt_ids(), max_new_tokens=new_tokens)
     with pytest.raises(AudioError, match=rf"at most {longest / SAMPLE_RATE:.1f} s"):

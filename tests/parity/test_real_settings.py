@@ -14,7 +14,7 @@ from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.artifact.artifact import TOKENIZER
-from fastadasp.runtime.prompt import PromptCodec
+from fastadasp.runtime.prompt import PromptCodec, tokenizer_of
 from shared_files import FAULTS, REAL_FILES
 
 from .conftest import FULL
@@ -61,7 +61,9 @@ def test_a_question_is_answered_as_transformers_answers_it_with_the_files_of_the
     processor = Qwen2AudioProcessor.from_pretrained(SAMPLE)
     model = Qwen2AudioForConditionalGeneration.from_pretrained(SAMPLE, dtype=torch.float32).eval()
     config = GenerationConfig.from_pretrained(SAMPLE)
-    codec = PromptCodec(speech_lm.artifact.read(TOKENIZER), speech_lm.manifest.prompt, TOKENIZER)
+    codec = PromptCodec(
+        tokenizer_of(speech_lm.artifact.read(TOKENIZER), TOKENIZER), speech_lm.manifest.prompt
+    )
     audio_id = json.loads((SAMPLE / "config.json").read_text())["audio_token_index"]
     for text, system in (("What is said?", None), ("hello {x}\n世界", "Be brief.")):
         user = [{"type": "audio", "audio_url": "x"}, {"type": "text", "text": text}]

@@ -35,7 +35,7 @@ def ids_of(tokenizer):
 @pytest.fixture
 def encode(tokenizer):
     def encode(prompt, *args):
-        found = PromptCodec(tokenizer.read_bytes(), prompt, "tokenizer.json").encode(*args)
+        found = PromptCodec(Tokenizer.from_file(str(tokenizer)), prompt).encode(*args)
         return found.before.tolist(), found.after.tolist()
 
     return encode
@@ -114,7 +114,7 @@ def test_ids_of_their_own_stand_before_all_after_the_audio_and_beside_the_prompt
         first_id_after_audio=3,
         adapter_template='"{prompt}"',
     )
-    found = PromptCodec(tokenizer.read_bytes(), own, "tokenizer.json").encode("the {prompt}")
+    found = PromptCodec(Tokenizer.from_file(str(tokenizer)), own).encode("the {prompt}")
     assert found.before.tolist() == [1, *ids_of("hello ")]
     assert found.after.tolist() == [3, *ids_of(" world the {prompt}")[1:]]
     assert found.adapter is not None

@@ -10,6 +10,7 @@ from ....profiles.errors import CheckpointError
 from ...checkpoint.checkpoint import Checkpoint
 from ...checkpoint.contents import refuse_quantized
 from ..spec import SpeechModelSpec
+from .facts import Facts
 from .reference import TransformersReference
 
 LOGGER = logging.getLogger(__name__)
@@ -22,6 +23,9 @@ class Family(Protocol):
 
     REFERENCE: TransformersReference | None
     """What it is compared with; None where transformers has no such model."""
+
+    FACTS: Facts
+    """What there is to say of it."""
 
     def load(self, checkpoint: Checkpoint) -> SpeechModelSpec:
         """Describe a checkpoint by role.
@@ -49,11 +53,16 @@ def family_of(checkpoint: Checkpoint) -> str:
     """
     model_type = checkpoint.config.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
+        known = ", ".join(f"{kind} ({it.name})" for kind, it in sorted(known_families().items()))
         raise CheckpointError(
-            f"{checkpoint.folder}/config.json: model_type {model_type!r} is not supported; "
-            f"known: {', '.join(sorted(FAMILIES))}"
+            f"{checkpoint.folder}/config.json: model_type {model_type!r} is not supported; known: {known}"
         )
     return FAMILIES[model_type]
+
+
+def known_families() -> dict[str, Facts]:
+    """What there is to say of each family, by `model_type`."""
+    return {model_type: _module(family).FACTS for model_type, family in FAMILIES.items()}
 
 
 def reference_of(family: str) -> TransformersReference | None:

@@ -11,6 +11,7 @@ from ...checkpoint.checkpoint import CONFIG, Checkpoint
 from ...checkpoint.contents import unused_tensors
 from ...checkpoint.tokenizer import token_id, token_text
 from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
+from .facts import Facts
 from .feature_extractor import EXTRACTOR_IRRELEVANT, PROCESSOR, log_mel_of, read_extractor, require_whisper
 from .generation import read_generation
 from .reference import LLAMA_LAYER, WHISPER_LAYER, Floats, Model, ModuleNames, TransformersReference
@@ -93,6 +94,17 @@ REFERENCE = TransformersReference(
     encoder=ModuleNames("model.audio_tower.layers.{i}", WHISPER_LAYER, "model.audio_tower.layer_norm"),
     decoder=ModuleNames("model.language_model.layers.{i}", LLAMA_LAYER, "model.language_model.norm"),
     encode_window=encode_window,
+)
+
+
+FACTS = Facts(
+    name="Qwen2-Audio",
+    state="tiny random weights: sequences and scores equal to transformers; settings of the real model read; "
+    "its weights never had",
+    token_rate="25",
+    limits="`max_position_embeddings`, 8192 in the 7B model: 327 s of audio, less prompt and answer",
+    prompts="the checkpoint's chat template, or `<|audio_bos|><|AUDIO|><|audio_eos|>` and the text",
+    notes="audio of more than 30 s becomes several windows in one span; transformers reads the first window",
 )
 
 

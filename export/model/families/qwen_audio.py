@@ -1,7 +1,7 @@
 """Qwen-Audio, version 1: its own weight layout, fused query/key/value, audio rows with a bos and an eos.
 
 The fused projection is cut into thirds by row, which are byte ranges of the same file. Dynamic NTK and
-log-n scaling change the model only beyond its training length, so longer prompts are refused instead.
+log-n scaling change the model beyond its training length, `seq_length`, up to `max_position_embeddings`.
 """
 
 from __future__ import annotations
@@ -11,27 +11,32 @@ from typing import Any
 
 from ....profiles.errors import CheckpointError
 from ....profiles.flops import DecoderDims
+from ....profiles.long_context import LONGEST_LOG_N, LongContext
 from ....runtime.artifact.prompt import SYSTEM, AudioPlace, Prompt
 from ....runtime.audio.front_end import FrontEnd
 from ....runtime.audio.log_mel import LogMelConfig
 from ...checkpoint.checkpoint import CONFIG, Checkpoint
 from ...checkpoint.contents import unused_tensors
-from ...checkpoint.tokenizer import token_id
+from ...checkpoint.tokenizer import token_id, tokenizer_file
 from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
+from .facts import Facts
 from .generation import GENERATION, Generation, read_generation
+from .qwen_tokens import AUDIO_BEGIN, AUDIO_END, NUM_RANKS, PAD, SPECIAL_TOKENS, TOKENIZER
 from .settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults
 from .whisper import Names, Sizes, pooled_head, read_encoder
 
-END_OF_TEXT = 151643  # the base model's end of sequence, where no generation config names another
+END_OF_TEXT = NUM_RANKS  # the base model's end of sequence, where no generation config names another
 CHAT_FORMAT = "chatml"  # of chat models; others have none, or "raw"
 CHAT_STOPS = {"<|im_end|>": END_OF_TEXT + 2, "<|im_start|>": END_OF_TEXT + 1}
 """What the official code stops at in a chat, beside the end of text: with the official tokenizer's ids."""
 CHAT = "<|im_start|>user\nAudio 1:{audio}\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
 SYSTEM_TURN, DEFAULT_SYSTEM = "<|im_start|>system\n{system}<|im_end|>\n", "You are a helpful assistant."
-AUDIO_PLACE = AudioPlace("<audio>", "</audio>")  # with the name of a file between them in official prompts
+AUDIO_PLACE = AudioPlace(AUDIO_BEGIN, AUDIO_END)  # with the name of a file between them in official prompts
 ROWS_PER_TOKEN = 2  # of the encoder: its average pooling
 ROWS_PER_SECOND = 50  # of the encoder, before its average pooling
-PAD_TOKEN_ID = 151851  # stands for the audio frames in the original token sequence
+PAD_TOKEN_ID = NUM_RANKS + SPECIAL_TOKENS.index(
+    PAD
+)  # stands for the audio frames in the original token sequence
 ENCODER = Names(
     conv1="transformer.audio.conv1",
     conv2="transformer.audio.conv2",
@@ -55,17 +60,34 @@ LAYER_COUNTS = {"transformer.audio.blocks.": "audio: n_layer", "transformer.h.":
 TEXT_IRRELEVANT = (
     *(*CONFIG_IRRELEVANT, "audio", "attn_dropout_prob", "emb_dropout_prob", "tokenizer_type", "onnx_safe"),
     *("fp16", "bf16", "fp32", "use_flash_attn"),  # how the original computes
-    *("use_dynamic_ntk", "use_logn_attn", "max_position_embeddings"),  # beyond `seq_length` only
 )
+TEXT_DEFAULTS = {
+    "rotary_emb_base": 10000,
+    "max_position_embeddings": 8192,
+    "use_dynamic_ntk": True,
+    "use_logn_attn": True,
+}
 AUDIO_IRRELEVANT = ("audio_start_id",)  # compared with the tokenizer, where there is one
 
 REFERENCE = None  # transformers has no such model, and code that comes with a checkpoint is never run
+FACTS = Facts(
+    name="Qwen-Audio",
+    state="tiny random weights: equal to recordings of the published code; settings and tokens of the real "
+    "model read; its weights never had",
+    token_rate="25, and a row before and after the audio",
+    limits="`max_position_embeddings`, 8192 in the 7B model: 327 s of audio, less prompt and answer; beyond "
+    "`seq_length`, 2048 rows or 81 s, with dynamic NTK and log-n, where the settings have them on",
+    prompts="`<audio>FILE</audio>` and the tags of a task; ChatML where the generation config asks for it",
+    notes="without `tokenizer.json`, the tokenizer is made of `qwen.tiktoken`; audio of more than 30 s "
+    "becomes several windows in one span; the published code reads the first window",
+)
 
 
 def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     """Describe a Qwen-Audio checkpoint."""
+    checkpoint.rank_tokenizer = TOKENIZER
     place = f"{checkpoint.folder}/config.json"
-    text = Settings(place, checkpoint.config, {"rotary_emb_base": 10000})
+    text = Settings(place, checkpoint.config, TEXT_DEFAULTS)
     text.require(no_bias=True, rotary_pct=1.0, tie_word_embeddings=False, scale_attn_weights=True)
     if not isinstance(checkpoint.config.get("audio"), dict):
         raise CheckpointError(
@@ -76,9 +98,12 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     generation = read_generation(checkpoint)
     dims, sizes = _dims(text), _encoder_sizes(audio, text.count("hidden_size"))
     norm_eps, rope_theta = text.number("layer_norm_epsilon"), text.number("rotary_emb_base")
-    text.count("seq_length")
+    context, max_positions = _long_context(text, dims.head_dim), text.count("max_position_embeddings")
+    _check_tokens(checkpoint, text)
     refuse_faults(text, audio)
-    decoder = _decoder(checkpoint, text, dims, norm_eps, rope_theta)
+    if context and context.log_n:
+        max_positions = min(max_positions, LONGEST_LOG_N)
+    decoder = _decoder(checkpoint, dims, norm_eps, rope_theta, max_positions, context)
     head = pooled_head(checkpoint, sizes, PROJECTOR, BOS_EOS_ROWS)
     encoder = read_encoder(checkpoint, ENCODER, sizes, head)
     log_mel = LogMelConfig(
@@ -94,11 +119,19 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
         generation=generation.search,
         notes=(
             *text.notes(TEXT_IRRELEVANT),
+            *_plain_beyond_training(text, max_positions, context),
             *audio.notes(AUDIO_IRRELEVANT),
             *generation.notes(*(("stop_words_ids",) if _stop_words(generation) else ())),
             *unused_tensors(checkpoint, LAYER_COUNTS),
         ),
     )
+
+
+def _check_tokens(checkpoint: Checkpoint, text: Settings) -> None:
+    """Refuse a vocabulary that lacks the last of the tokens whose ids follow from the file of ranks."""
+    path, size = tokenizer_file(checkpoint), text.count("vocab_size")
+    if path is not None and path.name == TOKENIZER.file and size < TOKENIZER.size:
+        text.faults.append(f"vocab_size {size} is less than the {TOKENIZER.size} tokens of {TOKENIZER.file}")
 
 
 def _eos(checkpoint: Checkpoint, generation: Generation, vocab_size: int) -> tuple[int, ...]:
@@ -140,7 +173,7 @@ def _prompt(checkpoint: Checkpoint, audio: dict[str, Any], generation: Generatio
     if start != audio.get("audio_start_id"):
         wanted = audio.get("audio_start_id")
         raise CheckpointError(
-            f"{checkpoint.folder}/tokenizer.json: <audio> is {start}, config.json says {wanted}"
+            f"{tokenizer_file(checkpoint)}: {AUDIO_BEGIN} is {start}, config.json says {wanted}"
         )
     if not _is_chat(generation):
         return Prompt("{audio}{prompt}", AUDIO_PLACE, (start, PAD_TOKEN_ID, start + 1))
@@ -168,8 +201,34 @@ def _encoder_sizes(audio: Settings, output_size: int) -> Sizes:
     )
 
 
+def _long_context(text: Settings, head_dim: int) -> LongContext | None:
+    """What goes on beyond `seq_length`; both switches are on where config.json has none."""
+    context = LongContext(
+        text.count("seq_length"), text.flag("use_dynamic_ntk"), log_n=text.flag("use_logn_attn")
+    )
+    if context.dynamic_ntk and head_dim == 2:
+        text.faults.append("kv_channels 2 is too small for use_dynamic_ntk")
+    if context.log_n and context.trained_rows == 1:
+        text.faults.append("seq_length 1 is too small for use_logn_attn")
+    return context if context.dynamic_ntk or context.log_n else None
+
+
+def _plain_beyond_training(text: Settings, max_positions: int, context: LongContext | None) -> Iterator[str]:
+    """A line where nothing helps a model at positions that it was not trained on, as in the original."""
+    if context is None and text.count("seq_length") < max_positions:
+        yield (
+            f"{text.place}: use_dynamic_ntk and use_logn_attn are off: prompts and answers of more rows than "
+            f"seq_length {text.count('seq_length')} run at positions that the model was not trained on"
+        )
+
+
 def _decoder(
-    checkpoint: Checkpoint, text: Settings, dims: DecoderDims, norm_eps: float, rope_theta: float
+    checkpoint: Checkpoint,
+    dims: DecoderDims,
+    norm_eps: float,
+    rope_theta: float,
+    max_positions: int,
+    context: LongContext | None,
 ) -> DecoderSpec:
     table = (dims.vocab_size, dims.hidden_size)
     return DecoderSpec(
@@ -177,11 +236,12 @@ def _decoder(
         norm_eps=norm_eps,
         rope_theta=rope_theta,
         attention_scale=dims.head_dim**-0.5,
-        max_positions=text.count("seq_length"),
+        max_positions=max_positions,
         embedding=checkpoint.tensor("transformer.wte.weight", table),
         layers=tuple(_layer(checkpoint, dims, f"transformer.h.{i}") for i in range(dims.num_layers)),
         final_norm=checkpoint.tensor("transformer.ln_f.weight", (dims.hidden_size,)),
         head=Linear(checkpoint.tensor("lm_head.weight", table)),
+        long_context=context,
     )
 
 

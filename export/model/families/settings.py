@@ -149,6 +149,13 @@ class Settings:
             return float(value)
         return self._fault(key, "a number above 0", most)
 
+    def flag(self, key: str) -> bool:
+        """A boolean; False where it is none."""
+        value = self.take(key)
+        if type(value) is not bool:
+            self.faults.append(f"{key} is {shown(value)}, true or false is expected")
+        return value is True
+
     def divides(self, divisor: str, key: str) -> None:
         """Refuse a count that another one does not divide."""
         parts, whole = self.count(divisor), self.count(key)

@@ -43,7 +43,7 @@ def layer_outputs(
 
     early: dict[int, Floats] = {}
     late: dict[int, Floats] = {}
-    last = decoder.num_layers - 1
+    decoder, last = decoder.for_rows(len(prompt)), decoder.num_layers - 1
     with torch.no_grad():
         for fork in _forks(decoder, prompt, span, {*candidates, last}):
             if fork.layer == last:

@@ -11,7 +11,7 @@ from fastadasp.export.checkpoint.chat_template import with_chat_template
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.profiles.errors import CheckpointError
 from fastadasp.runtime.artifact.prompt import AudioPlace, Prompt
-from fastadasp.runtime.prompt import PromptCodec
+from fastadasp.runtime.prompt import PromptCodec, tokenizer_of
 
 BASE = Prompt("<|audio_bos|>{audio}<|audio_eos|>{prompt}", AudioPlace("<|AUDIO|>"))
 AUDIO = "Audio {{ count.value }}: <|audio_bos|><|AUDIO|><|audio_eos|>\n"
@@ -88,7 +88,7 @@ def test_ids_equal_those_of_transformers(checkpoint, template):
     tokenizer.bos_token = "<|im_start|>"
     extractor = WhisperFeatureExtractor(feature_size=128)
     processor = Qwen2AudioProcessor(extractor, tokenizer, chat_template=template)
-    codec = PromptCodec((folder / "tokenizer.json").read_bytes(), prompt, "tokenizer.json")
+    codec = PromptCodec(tokenizer_of((folder / "tokenizer.json").read_bytes(), "tokenizer.json"), prompt)
     (audio,) = tokenizer.encode("<|AUDIO|>", add_special_tokens=False)
     for text in TEXTS:
         for system in (None, *(text for text in TEXTS if text and has_system)):

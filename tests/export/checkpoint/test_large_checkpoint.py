@@ -12,9 +12,10 @@ import pytest
 
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.model.families.family import load_model
-from shared_files import REAL_FILES
+from shared_files import REAL_FILES as REAL
 
 LAYERS, HIDDEN, FFN, VOCAB, SHARDS = 32, 4096, 11008, 156032, 5
+needs_real_files = pytest.mark.skipif(not REAL.is_dir(), reason="the real settings do not lie there")
 AUDIO_LAYERS, AUDIO_WIDTH, AUDIO_FFN = 32, 1280, 5120
 MAX_BYTES = 1_500_000_000
 PROFILES = ("full", "dense-constant-30", "dense-decay-50", "sparse-20")
@@ -130,15 +131,79 @@ def test_a_7b_checkpoint_is_exported_in_little_memory_and_on_no_disk(large_check
     assert {f"prefill.{name}.onnx" for name in PROFILES} <= {path.name for path in target.iterdir()}
 
 
-REAL = REAL_FILES / "qwen2_audio"
+def version_1_shapes(config):
+    """Every tensor of Qwen-Audio, version 1."""
+    audio, d, m = config["audio"], config["hidden_size"], config["intermediate_size"] // 2
+    a, base = audio["n_state"], "transformer.audio"
+    yield "transformer.wte.weight", (config["vocab_size"], d)
+    yield "transformer.ln_f.weight", (d,)
+    yield "lm_head.weight", (config["vocab_size"], d)
+    for i in range(config["num_hidden_layers"]):
+        layer = f"transformer.h.{i}"
+        yield f"{layer}.attn.c_attn.weight", (3 * d, d)
+        yield f"{layer}.attn.c_attn.bias", (3 * d,)
+        yield f"{layer}.attn.c_proj.weight", (d, d)
+        yield f"{layer}.mlp.c_proj.weight", (d, m)
+        for part in ("w1", "w2"):
+            yield f"{layer}.mlp.{part}.weight", (m, d)
+        for part in ("ln_1", "ln_2"):
+            yield f"{layer}.{part}.weight", (d,)
+    yield f"{base}.positional_embedding", (audio["n_ctx"], a)
+    yield f"{base}.audio_bos_eos_token.weight", (2, d)
+    sizes = {"conv1": (a, audio["n_mels"], 3), "conv2": (a, a, 3), "ln_post": (a,), "proj": (d, a)}
+    for i in range(audio["n_layer"]):
+        block = f"blocks.{i}"
+        sizes |= {f"{block}.attn.{part}": (a, a) for part in ("query", "key", "value", "out")}
+        sizes |= {f"{block}.{part}": (a,) for part in ("attn_ln", "mlp_ln")}
+        sizes |= {f"{block}.mlp.0": (4 * a, a), f"{block}.mlp.2": (a, 4 * a)}
+    for name, shape in sizes.items():
+        yield f"{base}.{name}.weight", shape
+        if not name.endswith("key"):
+            yield f"{base}.{name}.bias", shape[:1]
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real settings do not lie beside the clone")
-def test_the_settings_of_the_real_model_are_known_but_for_its_sampling(large_checkpoint):
-    for file in REAL.iterdir():
-        shutil.copy(file, large_checkpoint)
-    model = load_model(Checkpoint(large_checkpoint))
+@pytest.fixture
+def real_checkpoint(request, tmp_path, large_checkpoint):
+    """The files of a real checkpoint, over weights of its shapes that take no disk."""
+    files = REAL / request.param
+    if request.param == "qwen2_audio":
+        folder = large_checkpoint
+    else:
+        folder = tmp_path / "version-1"
+        folder.mkdir()
+        config = json.loads((files / "config.json").read_text("utf-8"))
+        write_sparse_shard(folder / "model.safetensors", version_1_shapes(config))
+        shutil.copy(files / "chat_generation_config.json", folder / "generation_config.json")
+    for file in files.iterdir():
+        shutil.copy(file, folder)
+    return folder
+
+
+@needs_real_files
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process's memory is read from /proc")
+@pytest.mark.parametrize("real_checkpoint", ["qwen_audio", "qwen2_audio"], indirect=True)
+def test_the_real_models_are_exported_in_little_memory(real_checkpoint, tmp_path):
+    target, profiles = tmp_path / "artifact", ("full", "dense-constant-50")
+    arguments = [sys.executable, "-c", BUILD, str(real_checkpoint), str(target), *profiles]
+    ran = subprocess.run(arguments, check=True, capture_output=True, text=True)
+    assert int(ran.stdout) < MAX_BYTES
+    has_tokenizer = (real_checkpoint / "qwen.tiktoken").is_file()
+    assert (target / "tokenizer.json").is_file() is has_tokenizer
+
+
+REAL_SEARCH = {
+    "qwen_audio": ("do_sample True, top_k 0, top_p 0.5", {"max_new_tokens": 512}, {151643, 151644, 151645}),
+    "qwen2_audio": ("do_sample True, temperature 0.7", {"repetition_penalty": 1.1}, {151645}),
+}
+
+
+@needs_real_files
+@pytest.mark.parametrize("real_checkpoint", REAL_SEARCH, indirect=True)
+def test_the_settings_of_the_real_models_are_known_but_for_their_sampling(real_checkpoint):
+    model = load_model(Checkpoint(real_checkpoint))
+    family = json.loads((real_checkpoint / "config.json").read_text("utf-8"))["model_type"]
+    sampling, search, stops = REAL_SEARCH["qwen_audio" if family == "qwen" else family]
     (note,) = model.notes
-    assert "generation_config.json: not taken from the checkpoint: do_sample True, temperature 0.7" in note
-    assert model.generation.given == {"repetition_penalty": 1.1}
-    assert model.eos_token_ids == (151645,)
+    assert f"generation_config.json: not taken from the checkpoint: {sampling}" in note
+    assert model.generation.given == search
+    assert set(model.eos_token_ids) == stops

@@ -25,8 +25,9 @@ from fastadasp.plugins.causal_attention.reference import causal_attention
 from fastadasp.plugins.evict_tokens.reference import evict_tokens
 from fastadasp.plugins.merge_tokens.reference import merge_edges, merge_tokens
 from fastadasp.profiles import Profile
+from fastadasp.profiles.long_context import LongContext
 from fastadasp.profiles.methods import VARIANTS
-from fastadasp.profiles.signature import cache_names
+from fastadasp.profiles.signature import ROPE_ALPHA, ROWS_BEFORE_EVICTION, cache_names
 
 AUDIO_ROWS = 37
 COMPACT = {
@@ -83,6 +84,16 @@ def scaled(tiny_checkpoint, tmp_path_factory):
     return model, written(model, {name: SITES[name] for name in SCORED}, tmp_path_factory)
 
 
+@pytest.fixture(scope="module")
+def long(tiny_checkpoint, tmp_path_factory):
+    """The same of a model that treats prompts of more than 8 rows in another way."""
+    model = load_model(Checkpoint(tiny_checkpoint))
+    context = LongContext(8, dynamic_ntk=True, log_n=True)
+    model = replace(model, decoder=replace(model.decoder, long_context=context))
+    sites = {name: SITES[name] for name in (*SCORED, "weighted_merge-kept")}
+    return model, written(model, sites, tmp_path_factory)
+
+
 def written(model, sites, tmp_path_factory):
     half = {"schedule": "constant", "start_layer": 0, "ratio": Fraction(1, 3)}
     profiles = [resolve_for(Profile(name, **site, **half), model) for name, site in sites.items()]
@@ -108,8 +119,37 @@ def test_another_attention_scale_reaches_the_prefill_of_both(graphs, scaled, nam
     assert np.abs(found[0] - usual[0]).max() > 1e-2
 
 
+@pytest.mark.parametrize("name", [*SCORED, "weighted_merge-kept"])
+def test_alpha_and_log_n_reach_the_prefill_of_both(graphs, long, name):
+    feeds = prompt(long[0], AUDIO_ROWS)
+    usual = compare(*graphs, prefill_file(name), feeds)
+    found, other = (compare(*long, prefill_file(name), feeds | alpha(value)) for value in (11, 1))
+    assert np.abs(found[0] - other[0]).max() > 1e-2
+    assert np.abs(other[0] - usual[0]).max() > 1e-2
+
+
+def test_alpha_and_log_n_reach_the_decode_step_of_both(graphs, long):
+    feeds = step(long[0])
+    usual = compare(*graphs, DECODE_FILE, feeds)
+    found = [
+        compare(*long, DECODE_FILE, feeds | alpha(value) | {ROWS_BEFORE_EVICTION: np.array([rows])})
+        for value, rows in ((11, 0), (1, 0), (11, 30))
+    ]
+    assert min(np.abs(found[0][0] - other[0]).max() for other in (*found[1:], usual)) > 1e-3
+
+
+def alpha(value):
+    return {ROPE_ALPHA: np.array([value], np.float32)}
+
+
 def test_another_attention_scale_reaches_the_decode_step_of_both(graphs, scaled):
-    dims, rng = scaled[0].decoder.dims, np.random.default_rng(0)
+    found, usual = (compare(*each, DECODE_FILE, step(scaled[0])) for each in (scaled, graphs))
+    assert np.abs(found[0] - usual[0]).max() > 1e-2
+
+
+def step(model):
+    """The second step of two beams, over a prefix of 9 rows."""
+    dims, rng = model.decoder.dims, np.random.default_rng(0)
     feeds = {
         "token_ids": rng.integers(0, 200, 2),
         "step": np.array([1]),
@@ -120,8 +160,7 @@ def test_another_attention_scale_reaches_the_decode_step_of_both(graphs, scaled)
         for name, rows in zip(cache_names(layer), (9, 9, 2, 2), strict=True):
             shape = dims.num_kv_heads, rows, dims.head_dim
             feeds[name] = rng.standard_normal(shape).astype(np.float32)
-    found, usual = (compare(*each, DECODE_FILE, feeds) for each in (scaled, graphs))
-    assert np.abs(found[0] - usual[0]).max() > 1e-2
+    return feeds
 
 
 def prompt(model, audio):

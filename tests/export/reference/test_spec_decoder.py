@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.reference.spec_decoder import SpecDecoder
-from golden_folder import AFTER, BEFORE, CONFIG, setting, write_golden
+from golden_folder import AFTER, BEFORE, CONFIG, LONG, edge, setting, write_golden
 
 ATOL = 1e-4  # of logits whose scale is 10
 
@@ -36,6 +36,23 @@ def test_a_qwen_audio_prompt_gives_the_recorded_logits(golden, with_scores):
     row = x[-1].double().numpy()
     row *= weights["transformer.ln_f.weight"] / np.sqrt((row**2).mean() + CONFIG["layer_norm_epsilon"])
     np.testing.assert_allclose(weights["lm_head.weight"] @ row, recorded["logits.0"][0], atol=ATOL, rtol=0)
+
+
+def test_a_prompt_beyond_the_training_gives_the_recorded_logits(tmp_path):
+    write_golden(tmp_path / "long", [setting("full")], config=LONG, edges=[edge(setting("full"))])
+    recorded = load_file(tmp_path / "long" / "golden.safetensors")
+    weights = load_file(tmp_path / "long" / "model.safetensors")
+    short = SpecDecoder(load_model(Checkpoint(tmp_path / "long")).decoder)
+    before, after = (short.embed(np.array(ids)) for ids in (BEFORE, AFTER))
+    prompt = torch.cat([before, torch.from_numpy(recorded["audio_embeds"]).float(), after])
+    for decoder, agrees in ((short.for_rows(len(prompt)), True), (short, False)):
+        x = prompt
+        for index in range(decoder.num_layers):
+            x = decoder.feed_forward(index, decoder.attend(index, x))
+        row = x[-1].double().numpy()
+        row *= weights["transformer.ln_f.weight"] / np.sqrt((row**2).mean() + LONG["layer_norm_epsilon"])
+        found = weights["lm_head.weight"] @ row
+        assert np.allclose(found, recorded["logits64.0"][0], atol=ATOL, rtol=0) is agrees
 
 
 def test_another_scale_multiplies_every_score(golden):
