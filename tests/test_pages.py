@@ -21,6 +21,7 @@ from fastadasp.export.cli import main
 from fastadasp.profiles import METHODS, SCHEDULES, parse_profile
 from fastadasp.profiles.keys import KEYS
 from test_layout import ORDER
+from training_files import write_training
 
 ROOT = Path(__file__).parent.parent
 README = "README.md"
@@ -96,11 +97,13 @@ def execute(program, names):
 
 
 def furnish(folder, page):
-    """What a page finds there: the demo of a fresh clone, its own profile, the artifact of the README."""
+    """What a page finds there: the demo of a clone, its own profile, a training, the artifact of the README."""
     (folder / "demo").symlink_to(ROOT / "demo")
     for block in blocks(page, "toml"):
         (folder / "mine.toml").write_text(block.text)
     typed = "\n".join(block.text for block in blocks(page, "sh", "python"))
+    if "final.pt" in typed:
+        write_training(folder)
     if re.search(r"\bART\b", typed) and "-o ART" not in typed:
         invoke(next(line for line in commands(README) if "-o ART" in line))
 

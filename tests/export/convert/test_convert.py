@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from fastadasp.profiles import Profile
 from fastadasp.profiles.errors import CheckpointError, OutputError
 from fastadasp.runtime import SpeechLM
 from torch_wavllm import CONFIG, TorchWavLLM
+from training_files import save, write_sentencepiece
 
 TOLD = (
     "whisper_config",
@@ -42,7 +42,6 @@ NOT_TOLD = {
     "whisper_config": {"encoder_attention_heads": CONFIG["whisper_config"]["encoder_attention_heads"]},
     "wavlm_config": {"max_bucket_distance": CONFIG["wavlm_config"]["max_bucket_distance"]},
 }
-WRAPPER = "_checkpoint_wrapped_module."
 SETTINGS: dict[str, Any] = {
     "dict": {"task": {"_name": "speechllm_task", "lr": [1e-4]}, "seed": 1},
     "Namespace": argparse.Namespace(arch="wavllm", lr=[1e-4]),
@@ -54,32 +53,10 @@ def model() -> TorchWavLLM:
     return TorchWavLLM(seed=2)
 
 
-def varint(value: int) -> bytes:
-    found = b""
-    while value >= 0x80:
-        found, value = found + bytes([value & 0x7F | 0x80]), value >> 7
-    return found + bytes([value])
-
-
-def field(number: int, value: bytes | int) -> bytes:
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    return varint(number << 3 | 2) + varint(len(value)) + value
-
-
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SentencePiece file as LLaMA has it, written by hand: control tokens, bytes, letters, a few words."""
-    letters = [*'\u2581abcdefghijklmnopqrstuvwxyzASTYNPECHI[]<>/,."!{}']
-    words = ["th", "the", "\u2581the", "he", "el", "lo", "hello"]
-    texts = [("<unk>", 2), ("<s>", 3), ("</s>", 3), *((f"<0x{i:02X}>", 6) for i in range(256))]
-    texts += [(text, 1) for text in dict.fromkeys((*words, *letters))]
-    pieces = b""
-    for i, (text, kind) in enumerate(texts):
-        score = varint(2 << 3 | 5) + struct.pack("<f", -float(i))
-        pieces += field(1, field(1, text.encode()) + score + field(3, kind))
     file = tmp_path_factory.mktemp("sentencepiece") / "tokenizer.model"
-    file.write_bytes(pieces + field(2, field(3, 2) + field(35, 1)) + field(3, field(3, 1) + field(4, 0)))
+    write_sentencepiece(file)
     return file
 
 
@@ -87,17 +64,6 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(tmp_path: Path) -> Path:
     path = tmp_path / "settings.json"
     path.write_text(json.dumps(NOT_TOLD), "utf-8")
-    return path
-
-
-def save(path: Path, trained: TorchWavLLM, dtype: torch.dtype = torch.float32, **content: Any) -> Path:
-    """As fairseq's trainer saves: weights beside settings and the state of the optimiser."""
-    tensors = {
-        name.replace("layers.1.", f"layers.1.{WRAPPER}"): each for name, each in trained.tensors().items()
-    }
-    state = {"args": None, "cfg": {}, "last_optimizer_state": None, "extra_state": {"epoch": 1}, **content}
-    state.setdefault("model", {name: each.to(dtype) for name, each in tensors.items()})
-    torch.save(state, path)
     return path
 
 
