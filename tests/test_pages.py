@@ -97,7 +97,7 @@ def execute(program, names):
 
 
 def furnish(folder, page):
-    """What a page finds there: the demo of a clone, its own profile, a training, the artifact of the README."""
+    """What a page finds: the demo of a clone, its own profile, a training, the artifact of the README."""
     (folder / "demo").symlink_to(ROOT / "demo")
     for block in blocks(page, "toml"):
         (folder / "mine.toml").write_text(block.text)

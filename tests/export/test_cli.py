@@ -27,6 +27,7 @@ from fastadasp.runtime.artifact.manifest import parse_manifest
 
 NOT_IN_THE_CORE = ("torch", "transformers", "onnx", "onnx_ir", "safetensors")
 COMMANDS = (
+    "convert",
     "build",
     "run",
     "eval",
