@@ -22,7 +22,7 @@ from .engines.request_limits import within_engines
 from .folder import Notice, check_output, temporary_folder
 from .graphs.sets import write_graph_sets
 from .manifest import manifest_of
-from .model.families.family import load_model
+from .model.families.family import load_model, say
 from .model.fit import resolve_for
 from .model.spec import SpeechModelSpec
 from .options import BuildOptions
@@ -57,8 +57,9 @@ def build(
     """
     check_output(output, options.force, notice)
     report("read checkpoint")
-    model = _as_asked(load_model(source := Checkpoint(checkpoint)), source, options)
-    model = adapted(model, source, options, report)
+    found = load_model(source := Checkpoint(checkpoint))
+    model = adapted(_as_asked(found, source, options), source, options, report)
+    say(model.notes[len(found.notes) :])
     in_bytes = partial(_in_bytes, progress)
     profiles = [resolve_for(profile, model) for profile in options.profiles]
     if options.engines:

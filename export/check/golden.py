@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...profiles.errors import CheckpointError, DependencyError
+from ...profiles.faults import shown
 from ...profiles.json_text import JsonError, read_object
 from ...profiles.methods import METHODS
 from ...profiles.profile import Profile
@@ -202,6 +203,8 @@ class _SettingReader:
 
     def read(self, kind: str, i: int, entry: Mapping[str, Any]) -> Setting:
         """One setting; `kind` begins the name of its logits."""
+        if not isinstance(entry, dict):
+            raise TypeError(f"setting {i} is {shown(entry)}, not an object")
         name, rows = f"{kind}setting {i}".replace("_", " "), entry.get("prompt_length", self.prompt_rows)
         widened = f"{kind}logits64.{i}" in self.arrays
         logits_name = f"{kind}logits{'64' if widened else ''}.{i}"

@@ -27,7 +27,7 @@ def families(ctx: click.Context, folder: Path | None, markdown: bool) -> None:
     Of weights only the headers are read. Exits with 1 if FOLDER cannot be built.
     """
     from ...runtime.tables.tables import console, show
-    from ..model.families.facts import as_markdown
+    from ..model.facts import as_markdown
     from ..model.families.family import known_families
 
     if folder is not None and markdown:
@@ -42,7 +42,7 @@ def families(ctx: click.Context, folder: Path | None, markdown: bool) -> None:
 
 def _sections() -> Iterator[Section]:
     from ...runtime.tables.tables import Section, columns
-    from ..model.families.facts import TITLES, values_of
+    from ..model.facts import TITLES, values_of
     from ..model.families.family import known_families
 
     for model_type, facts in known_families().items():

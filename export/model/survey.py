@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...profiles.errors import CheckpointError
 from ..checkpoint.checkpoint import Checkpoint, Tensor
-from .families.facts import Facts
+from .facts import Facts
 from .families.family import family_of, known_families, load_model
 from .spec import SpeechModelSpec
 

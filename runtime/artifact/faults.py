@@ -18,7 +18,16 @@ from ...profiles.faults import at, count_fault, shown
 from ...profiles.flops import ResolvedProfile
 from ...profiles.schedule import layer_ratios
 from ..decoding.options import SearchOptions
-from .engines import DECODE, ENCODER, EngineRecord, Engines, Shape, prefill_engine
+from .engines import (
+    DECODE,
+    ENCODER,
+    PROMPT_ADAPTER,
+    WAVE_ENCODER,
+    EngineRecord,
+    Engines,
+    Shape,
+    prefill_engine,
+)
 from .manifest import FILE_NAME, FileRecord, Graphs, Manifest, WeightPlace, Weights
 from .prompt import Prompt
 
@@ -102,8 +111,8 @@ def _ids_faults(place: str, ids: Iterable[int], vocab_size: int) -> Iterator[str
 def _prompt_faults(prompt: Prompt, vocab_size: int) -> Iterator[str]:
     """What the record cannot know by itself."""
     first_after = prompt.first_id_after_audio
-    for name in ("audio_token_ids", "first_ids"):
-        yield from _ids_faults(f"prompt.{name}", getattr(prompt, name), vocab_size)
+    yield from _ids_faults("prompt.first_ids", prompt.first_ids, vocab_size)
+    yield from _ids_faults("prompt.audio_token_ids", prompt.audio_token_ids, LARGEST_DIMS["vocab_size"])
     if first_after is not None:
         yield from _ids_faults("prompt.first_id_after_audio", (first_after,), vocab_size)
 
@@ -233,11 +242,16 @@ def _engines_faults(engines: Engines, manifest: Manifest) -> Iterator[str]:
         yield f"engines.max_audio_seconds is {engines.max_audio_seconds}: it must be above 0"
     if engines.plugin_library is not None:
         yield from _listed_fault("engines.plugin_library", engines.plugin_library, manifest)
-    wanted = ENCODER, DECODE, *map(prefill_engine, manifest.profiles)
+    optional = {
+        WAVE_ENCODER: manifest.front_end.wave is not None,
+        PROMPT_ADAPTER: manifest.decoder.has_prompt_adapter,
+    }
+    shared = ENCODER, DECODE, *(name for name, is_there in optional.items() if is_there)
+    wanted = *shared, *map(prefill_engine, manifest.profiles)
     yield from _keys_fault("engines.plans", engines.plans, wanted)
     for name, plan in engines.plans.items():
         yield from _plan_faults(at("engines.plans", name), plan, manifest)
-        layers = 0 if name in (ENCODER, DECODE) else manifest.decoder.dims.num_layers
+        layers = 0 if name in shared else manifest.decoder.dims.num_layers
         if (found := len(plan.layer_ratios)) != layers:
             yield f"{at('engines.plans', name)}.layer_ratios has {found} entries, not {layers}"
 

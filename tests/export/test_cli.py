@@ -39,6 +39,7 @@ COMMANDS = (
     "report",
     "inspect",
     "check",
+    "families",
     "plugins",
 )
 

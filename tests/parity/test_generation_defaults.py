@@ -34,16 +34,16 @@ def greedy_tokens(model, processor):
 
 
 @pytest.fixture
-def built(checkpoint, tmp_path):
+def built(checkpoint, tmp_path, caplog):
     """A function that builds the checkpoint with a generation config of its own."""
 
     def built(settings, **options):
         folder, artifact = tmp_path / "checkpoint", tmp_path / "artifact"
         shutil.copytree(checkpoint, folder)
         (folder / "generation_config.json").write_text(json.dumps({"pad_token_id": 0, **settings}))
-        notes = []
-        build(folder, artifact, BuildOptions((FULL,), **options), notice=notes.append)
-        return folder, SpeechLM.load(artifact, threads=1), notes
+        caplog.clear()
+        build(folder, artifact, BuildOptions((FULL,), **options))
+        return folder, SpeechLM.load(artifact, threads=1), list(caplog.messages)
 
     return built
 

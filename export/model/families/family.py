@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Protocol, cast
 
 from ....profiles.errors import CheckpointError
 from ...checkpoint.checkpoint import Checkpoint
 from ...checkpoint.contents import refuse_quantized
+from ..facts import Facts
 from ..spec import SpeechModelSpec
-from .facts import Facts
 from .reference import TransformersReference
 
 LOGGER = logging.getLogger(__name__)
@@ -40,9 +41,14 @@ def load_model(checkpoint: Checkpoint) -> SpeechModelSpec:
     family = _module(family_of(checkpoint))
     refuse_quantized(checkpoint)
     model = family.load(checkpoint)
-    for note in model.notes:
-        LOGGER.warning("warning: %s", note)
+    say(model.notes)
     return model
+
+
+def say(notes: Iterable[str]) -> None:
+    """Log what users of a checkpoint should know."""
+    for note in notes:
+        LOGGER.warning("warning: %s", note)
 
 
 def family_of(checkpoint: Checkpoint) -> str:

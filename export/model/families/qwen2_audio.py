@@ -10,8 +10,8 @@ from ...checkpoint.chat_template import TOKENIZER_SETTINGS, with_chat_template
 from ...checkpoint.checkpoint import CONFIG, Checkpoint
 from ...checkpoint.contents import unused_tensors
 from ...checkpoint.tokenizer import token_id, token_text
+from ..facts import Facts
 from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
-from .facts import Facts
 from .feature_extractor import EXTRACTOR_IRRELEVANT, PROCESSOR, log_mel_of, read_extractor, require_whisper
 from .generation import read_generation
 from .reference import LLAMA_LAYER, WHISPER_LAYER, Floats, Model, ModuleNames, TransformersReference

@@ -18,8 +18,8 @@ from ....runtime.audio.log_mel import LogMelConfig
 from ...checkpoint.checkpoint import CONFIG, Checkpoint
 from ...checkpoint.contents import unused_tensors
 from ...checkpoint.tokenizer import token_id, tokenizer_file
+from ..facts import Facts
 from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
-from .facts import Facts
 from .generation import GENERATION, Generation, read_generation
 from .qwen_tokens import AUDIO_BEGIN, AUDIO_END, NUM_RANKS, PAD, SPECIAL_TOKENS, TOKENIZER
 from .settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults

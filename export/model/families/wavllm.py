@@ -15,8 +15,8 @@ from ....runtime.decoding.options import SearchOptions
 from ...checkpoint.checkpoint import Checkpoint
 from ...checkpoint.contents import unused_tensors
 from ...checkpoint.tokenizer import prompt_codec, tokenizer_file
+from ..facts import Facts
 from ..spec import DecoderLayer, DecoderSpec, Linear, LoRA, PromptAdapter, SpeechModelSpec
-from .facts import Facts
 from .generation import TAKEN
 from .settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults, search_notes, shown
 from .wavllm_tower import LAYER_COUNTS as TOWER_LAYERS

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
 from fastadasp.export.cli import main
-from fastadasp.export.model.families.facts import TITLES, as_markdown, values_of
+from fastadasp.export.model.facts import TITLES, as_markdown, values_of
 from fastadasp.export.model.families.family import FAMILIES, known_families
 from shared_files import REAL_FILES
 
@@ -109,7 +109,7 @@ def test_missing_weights_hide_no_fault_of_the_settings(own):
     ("content", "message"),
     [
         (None, "config.json is missing"),
-        ("{", "not valid JSON"),
+        ("{", "is no JSON"),
         ('{"model_type": "parrot"}', "model_type 'parrot' is not supported; known: "),
         ("{}", "model_type None is not supported; known: "),
     ],

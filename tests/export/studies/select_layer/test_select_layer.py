@@ -218,10 +218,10 @@ def test_one_clip_has_ranks_and_no_spread(tiny_checkpoint, clips):
     assert sorted(row.rank for row in found.layers if row.rank) == [1, 2, 3]
 
 
-def test_progress_is_told_before_each_clip(tiny_checkpoint, clips):
+def test_progress_is_told_before_each_clip_and_at_the_end(tiny_checkpoint, clips):
     told = []
     select_layer(tiny_checkpoint, clip_set(clips), OPTIONS, lambda done, total: told.append((done, total)))
-    assert told == [(0, 3), (1, 3), (2, 3)]
+    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
 # Accuracy
