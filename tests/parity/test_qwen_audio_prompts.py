@@ -64,12 +64,12 @@ def save_checkpoint(folder, tokenizer, generation, answer):
 
 
 @pytest.fixture
-def built(tokenizer, tmp_path):
+def built(tokenizer, tmp_path, caplog):
     def built(generation, answer=(0, 1)):
         folder = save_checkpoint(tmp_path / "checkpoint", tokenizer, generation, answer)
-        notes = []
-        build(folder, tmp_path / "artifact", BuildOptions((FULL,)), notice=notes.append)
-        return SpeechLM.load(tmp_path / "artifact", threads=1), notes
+        caplog.clear()
+        build(folder, tmp_path / "artifact", BuildOptions((FULL,)))
+        return SpeechLM.load(tmp_path / "artifact", threads=1), list(caplog.messages)
 
     return built
 
