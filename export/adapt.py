@@ -12,6 +12,7 @@ from ..profiles.errors import CheckpointError
 from ..runtime.artifact.manifest import FoldedPrompt
 from .checkpoint.checkpoint import Checkpoint
 from .checkpoint.derived import Derived
+from .checkpoint.quantized import QuantizedWeight
 from .checkpoint.tokenizer import prompt_codec
 from .model.spec import Linear, SpeechModelSpec
 from .options import BuildOptions
@@ -73,6 +74,7 @@ def folded(linear: Linear, strength: Floats) -> Linear:
     """W + (A B diag(strength))^T in place of weight and LoRA, computed in float32 when it is written."""
     if linear.lora is None:
         return linear
+    assert not isinstance(linear.weight, QuantizedWeight), "a model is quantised after all else"
     sources = linear.weight, linear.lora.down, linear.lora.up
     weight = Derived(
         name=f"{linear.weight.name}.folded",

@@ -73,4 +73,7 @@ def _weights(model: SpeechModelSpec, store: WeightStore) -> Weights:
 def _places(spec: object, store: WeightStore) -> dict[str, WeightPlace]:
     """Where the runtime finds each initializer of a graph that was built from `spec`."""
     places = {tensor.name: (store.place(tensor), tensor.shape) for tensor in tensors_of(spec)}
-    return {name: WeightPlace(place.location, place.offset, shape) for name, (place, shape) in places.items()}
+    return {
+        name: WeightPlace(place.location, place.offset, shape, place.stored.name)
+        for name, (place, shape) in places.items()
+    }

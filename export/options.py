@@ -17,6 +17,7 @@ PRODUCTS = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 """What builds engines, and its Python module."""
 ENGINES = tuple(PRODUCTS)
 WEIGHT_MODES = ("link", "copy")
+QUANTIZED = ("int8", "int4")
 
 _LEAST = {"sm": 80, "max_beams": 1, "max_text_rows": 1, "max_new_tokens": 1}
 
@@ -57,6 +58,7 @@ class BuildOptions:
     prompt: str | None = None  # the default one of the artifact
     max_positions: int | None = None  # more than the checkpoint has; its own if None
     fold_prompt: str | None = None  # the only prompt, whose LoRA goes into the weights
+    quantize: str | None = None  # what the large matrices are stored in, one of QUANTIZED; None: as they are
 
     def __post_init__(self) -> None:
         names = [profile.name for profile in self.profiles]
@@ -70,6 +72,13 @@ class BuildOptions:
             raise OutputError(f"weights {self.weights!r} is unknown; choose {', '.join(WEIGHT_MODES)}")
         if self.prompt is not None and (faults := list(text_fault("prompt", self.prompt))):
             raise RequestError("; ".join(faults))
+        if self.quantize is not None and self.quantize not in QUANTIZED:
+            raise RequestError(f"quantize {self.quantize!r} is unknown; choose {', '.join(QUANTIZED)}")
+        if self.quantize and self.engines:
+            raise RequestError(
+                f"quantize {self.quantize}: engines of TensorRT are not built of quantised weights yet; "
+                "build them without it"
+            )
         if unknown := [repr(name) for name in self.targets if name not in TARGETS]:
             raise RequestError(f"target {', '.join(unknown)} is unknown; choose {', '.join(TARGETS)}")
         if self.max_positions is not None and not is_count(self.max_positions, 1):

@@ -24,6 +24,7 @@ from .graphs.sets import write_graph_sets
 from .manifest import manifest_of
 from .model.families.family import load_model, say
 from .model.fit import resolve_for
+from .model.quantize import quantized
 from .model.spec import SpeechModelSpec
 from .options import BuildOptions
 from .targets import TARGETS
@@ -59,6 +60,8 @@ def build(
     report("read checkpoint")
     found = load_model(source := Checkpoint(checkpoint))
     model = adapted(_as_asked(found, source, options), source, options, report)
+    if options.quantize:
+        model = quantized(model, options.quantize)
     say(model.notes[len(found.notes) :])
     in_bytes = partial(_in_bytes, progress)
     profiles = [resolve_for(profile, model) for profile in options.profiles]
@@ -69,7 +72,7 @@ def build(
     stores = {name: weight_store(model.tensors, options.weights, it) for name, it in precisions.items()}
     with temporary_folder(output, options.force) as folder:
         report("build graphs")
-        graphs = write_graph_sets(folder, model, profiles, stores, lowerings)
+        graphs = write_graph_sets(folder, model, profiles, stores, lowerings, options.quantize)
         files: dict[str, FileRecord | None] = {name: None for each in graphs.values() for name in each.files}
         for store in stores.values():
             report(f"write weights ({store.description})")

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 
 from ...runtime.artifact.artifact import Artifact
-from ...runtime.artifact.weights import Floats, map_weights
+from ...runtime.artifact.weights import Array, map_weights
 from ...runtime.backends import backend_named, open_sessions
 from ...runtime.session import Session
 from ...runtime.sessions import Sessions
@@ -16,11 +16,11 @@ from ..model.families.family import reference_of
 from .graphs import DECODE, ENCODER, GraphName, file_of
 from .places import Place, output_places, places_of
 
-OpenGraph = Callable[[Path, bytes, Mapping[str, Floats], bool], Session]
+OpenGraph = Callable[[Path, bytes, Mapping[str, Array], bool], Session]
 """Opens a graph in the place of a file, over mapped weights, for the decode step or for another."""
 
 
-def _onnxruntime(path: Path, graph: bytes, weights: Mapping[str, Floats], is_step: bool) -> Session:
+def _onnxruntime(path: Path, graph: bytes, weights: Mapping[str, Array], is_step: bool) -> Session:
     from ...runtime.onnxruntime.session import OnnxRuntimeSession
 
     return OnnxRuntimeSession(path, weights, graph=graph, prepack=is_step)
@@ -44,7 +44,8 @@ class CheckedBackend:
         backend = backend_named(name)
         self.name, self._artifact, self._target = name, artifact, backend.target
         self._sessions = open_sessions(artifact, name, backend.options())
-        self.precision = self._sessions.precision  # key of TOLERANCES
+        quantized = None if self._sessions.limits else artifact.graphs(self._target).quantized
+        self.precision = quantized or self._sessions.precision  # key of TOLERANCES
 
     def session(self, graph: GraphName) -> Session:
         """The session that production runs."""

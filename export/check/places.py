@@ -57,8 +57,18 @@ READ_BY = {"reduce": "mlp_norm"}
 TAPPED_OPS = {
     *("Gemm", "LayerNormalization", "RMSNormalization", "SkipSimplifiedLayerNormalization"),
     *("GatedMLP", *(reducer.op_type for reducer in REDUCERS.values())),
+    *("MatMulNBits", "QuantizeLinear"),  # of quantised matrices; the second reads the rows of a product
 }
 """Ops whose first output is the part that their name says."""
+QUANTIZED_ENDS = ("Mul", "Add")  # of a product by a quantised matrix: its scales, its bias
+LINEARS = {
+    *(
+        stem.rpartition("/")[2]
+        for _, stem, _ in (*ENCODER_PARTS, *DECODER_PARTS)
+        if "proj" in stem or "fc" in stem
+    ),
+    *("projector", "lm_head"),
+}
 CACHE_OPS = {REDUCERS[name].op_type for name, method in METHODS.items() if method.is_of_caches}
 
 
@@ -90,13 +100,17 @@ def places_of(
         reference: how the family names its modules.
     """
     nodes = {
-        node.name.removesuffix(f"/{node.op_type}"): node
-        for node in model.graph.node
-        if node.op_type in TAPPED_OPS or node.name == "/encoder/embed_positions/Add"
+        node.name.removesuffix(f"/{node.op_type}"): node for node in model.graph.node if _is_tapped(node)
     }
     if graph == ENCODER:
         return list(_encoder(nodes, dims, reference.encoder))
     return list(_decoder(nodes, graph, dims, reference.decoder))
+
+
+def _is_tapped(node: onnx.NodeProto) -> bool:
+    part = node.name.split("/")[-2:-1]
+    ends_product = node.op_type in QUANTIZED_ENDS and LINEARS.issuperset(part)
+    return node.op_type in TAPPED_OPS or ends_product or node.name == "/encoder/embed_positions/Add"
 
 
 def output_places(graph: GraphName, dims: DecoderDims) -> list[Place]:
@@ -112,7 +126,7 @@ def _encoder(nodes: Nodes, dims: DecoderDims, modules: ModuleNames) -> Iterator[
     yield Place("convolutions", embedded, None, modules.part("attn_norm", 0), "input", rows="first")
     while f"/encoder/layers.{i}/attn_norm" in nodes:
         for part, stem, side in ENCODER_PARTS:
-            value = _value(nodes[f"/encoder/layers.{i}/{stem}"], side)
+            value = _value(nodes, f"/encoder/layers.{i}/{stem}", side)
             yield Place(part, value, i, modules.part(stem, i), side, rows="first")
         i += 1
     final = nodes["/encoder/final_norm"].output[0]
@@ -129,10 +143,10 @@ def _decoder(nodes: Nodes, graph: GraphName, dims: DecoderDims, modules: ModuleN
                 yield from _keys_and_values(graph, i)
             elif part == REDUCTION and evicts:
                 yield from _keys_and_values(graph, i, KEPT)
-            elif node := nodes.get(f"/layers.{i}/{stem}"):
+            elif f"/layers.{i}/{stem}" in nodes:
                 rows = "last" if only_last and part not in ("attention norm", "k_proj", "v_proj") else "all"
                 module = modules.part(READ_BY.get(stem, stem), i)
-                yield Place(part, _value(node, side), i, module, side, rows)
+                yield Place(part, _value(nodes, f"/layers.{i}/{stem}", side), i, module, side, rows)
     yield Place("final norm", nodes["/norm"].output[0], None, modules.final_norm)
     yield Place("lm_head", nodes["/lm_head"].output[0], None, "lm_head")
     yield from _scores()
@@ -157,6 +171,12 @@ def _keys_and_values(graph: GraphName, i: int, parts: tuple[str, str] = CACHED) 
         yield Place(part, name, i)
 
 
-def _value(node: onnx.NodeProto, side: str) -> str:
+def _value(nodes: Nodes, stem: str, side: str) -> str:
     """The name of a node's first output; on the side of the input, that of the reduced or projected rows."""
-    return str(node.input[0] if side == "input" and node.op_type == "Gemm" else node.output[0])
+    node = nodes[stem]
+    if side == "output":
+        return str(node.output[0])
+    for name in (f"{stem}/product/rows", f"{stem}/rows", f"{stem}/product"):
+        if name in nodes:  # of a quantised matrix
+            return str(nodes[name].input[0])
+    return str(node.input[0] if node.op_type in ("Gemm", "MatMulNBits") else node.output[0])

@@ -10,11 +10,13 @@ from typing import Any
 from ...profiles.errors import ArtifactError, CheckpointError
 from ...profiles.json_text import JsonError, read_object
 from ...runtime.artifact.artifact import Artifact
-from ...runtime.artifact.manifest import WeightPlace
+from ...runtime.artifact.manifest import Graphs, WeightPlace
 from ..checkpoint.checkpoint import CONFIG, Checkpoint
 from ..model.families.family import families_with_reference, load_model, reference_of
 from ..model.families.reference import TransformersReference
+from ..model.quantize import quantized
 from ..model.spec import SpeechModelSpec
+from ..reference.dequantized import dequantized
 from ..reference.layers import Model
 
 
@@ -23,7 +25,8 @@ def load_for(artifact: Artifact, checkpoint: Path | None) -> Model:
 
     Args:
         artifact: what is to be checked.
-        checkpoint: the checkpoint that it was built from; None takes the weights in the artifact.
+        checkpoint: the checkpoint that it was built from; None takes the weights in the artifact. So do
+            quantised ones: what rounding did to them is not the fault of a graph (see `matrices.py`).
 
     Raises:
         ArtifactError: no reference can be made from it.
@@ -42,11 +45,12 @@ def load_for(artifact: Artifact, checkpoint: Path | None) -> Model:
     logging.disable_progress_bar()
     if checkpoint is None:
         return _from_artifact(artifact, reference)
-    if faults := list(_differences(artifact, load_model(Checkpoint(checkpoint)))):
+    form, model = _first_graphs(artifact).quantized, load_model(Checkpoint(checkpoint))
+    if faults := list(_differences(artifact, quantized(model, form) if form else model)):
         raise CheckpointError(
             f"checkpoint {checkpoint}: {'; '.join(faults)}; give the one that {artifact.folder} comes from"
         )
-    return reference.load(checkpoint)
+    return _from_artifact(artifact, reference) if form else reference.load(checkpoint)
 
 
 def _from_artifact(artifact: Artifact, reference: TransformersReference) -> Model:
@@ -66,7 +70,7 @@ def _from_artifact(artifact: Artifact, reference: TransformersReference) -> Mode
         raise ArtifactError(
             f"artifact {artifact.folder}: {', '.join(files)} have no tensor {missing[0]}; build it again"
         )
-    return reference.of_tensors(_config(artifact), tensors)
+    return reference.of_tensors(_config(artifact), dequantized(tensors))
 
 
 def _config(artifact: Artifact) -> dict[str, Any]:
@@ -76,9 +80,13 @@ def _config(artifact: Artifact) -> dict[str, Any]:
         raise ArtifactError(f"artifact {artifact.folder}: {CONFIG} {error}; build it again") from None
 
 
+def _first_graphs(artifact: Artifact) -> Graphs:
+    return next(iter(artifact.manifest.graphs.values()))
+
+
 def _places(artifact: Artifact) -> dict[str, WeightPlace]:
     """Of the first target: all are checked against the same numbers."""
-    weights = artifact.weights(next(iter(artifact.manifest.graphs.values())))
+    weights = artifact.weights(_first_graphs(artifact))
     return {**weights.encoder, **weights.decoder}
 
 

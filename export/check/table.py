@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 
 from ...runtime.tables.tables import Section, columns
 from .check import Verdict
+from .matrices import MatrixFinding
 
 LEGEND = "error: largest absolute difference in any output; output: where it is"
+MATRIX_LEGEND = "error: root mean square over the weights of one output, relative to theirs"
 
 
 def verdict_sections(verdicts: Sequence[Verdict], reference: str) -> Iterator[Section]:
@@ -21,6 +23,21 @@ def verdict_sections(verdicts: Sequence[Verdict], reference: str) -> Iterator[Se
             words = verdict.graph.kind, verdict.profile or "", verdict.case, finding.output
             table.add_row(*words, _error(finding.error), passed)
         yield Section(f"{backend} against {reference}, tolerance {mine[0].tolerance}", table, LEGEND)
+
+
+def matrix_sections(findings: Sequence[MatrixFinding]) -> Iterator[Section]:
+    """One table, one row for each form and every matrix that is too far from the checkpoint."""
+    if not findings:
+        return
+    table = columns("matrices", "farthest", "output", "error", "", left=2, gap=1)
+    for form in dict.fromkeys(found.form for found in findings):
+        mine = [found for found in findings if found.form == form]
+        worst = max(mine, key=lambda found: (not found.passed, found.error))
+        shown = [found for found in mine if not found.passed] or [worst]
+        for found in shown:
+            words = f"{len(mine)} of {form}", found.name, str(found.output), _error(found.error)
+            table.add_row(*words, "ok" if found.passed else "FAIL")
+    yield Section("quantised matrices against the checkpoint", table, MATRIX_LEGEND)
 
 
 def differences(verdicts: Sequence[Verdict]) -> list[str]:

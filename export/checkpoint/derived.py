@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .checkpoint import Tensor
+from .precision import Precision
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,21 @@ class Derived:
     compute: Callable[..., NDArray[Any]] = field(repr=False)
     """The values of the sources, float32, as arguments -> the numbers, of this shape."""
 
-    def read(self) -> NDArray[np.float32]:
-        """Compute the values as float32."""
-        found = np.ascontiguousarray(self.compute(*(tensor.read() for tensor in self.sources)), np.float32)
+    precision: Precision | None = None
+    """What it is stored in, whatever the graphs compute in; None: in that of the graphs."""
+
+    def read(self) -> NDArray[Any]:
+        """Compute the values, as float32 or in the precision of its own."""
+        stored = self.precision.numpy_type if self.precision else np.float32
+        found = np.ascontiguousarray(self.compute(*(tensor.read() for tensor in self.sources)), stored)
         assert found.shape == self.shape, f"{self.name} is {found.shape}, not {self.shape}"
         return found
+
+
+def stored_in(weight: Tensor | Derived, graphs: Precision) -> Precision:
+    """What a weight of graphs of some precision is stored in."""
+    own = weight.precision if isinstance(weight, Derived) else None
+    return own or graphs
 
 
 Weight = Tensor | Derived

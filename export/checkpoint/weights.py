@@ -6,7 +6,8 @@ import json
 import math
 import os
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from ...profiles.errors import CheckpointError, OutputError
 from ...runtime.artifact.hashing import CHUNK_BYTES
 from ...runtime.artifact.manifest import FileRecord
 from .checkpoint import Tensor
-from .derived import Derived, Weight
+from .derived import Derived, Weight, stored_in
 from .hashed_file import HashedFile, Tick, counted
 from .precision import FP32, Precision
 
@@ -33,6 +34,7 @@ class Place:
     location: str  # file, relative to the artifact
     offset: int
     length: int
+    stored: Precision
 
 
 class WeightStore(Protocol):
@@ -52,7 +54,7 @@ class WeightStore(Protocol):
 
 
 def weight_store(tensors: Iterable[Weight], mode: str, precision: Precision = FP32) -> WeightStore:
-    """The store for these tensors in one precision: in place where every stored one has it already.
+    """The store for these tensors: in place where every one of the checkpoint has the precision already.
 
     Args:
         tensors: every tensor that the graphs refer to.
@@ -73,7 +75,7 @@ class InPlace:
     def __init__(
         self, files: Iterable[Path], mode: str, derived: Iterable[Derived] = (), precision: Precision = FP32
     ) -> None:
-        self.files, self.mode = list(files), mode
+        self.files, self.mode, self.precision = list(files), mode, precision
         self.description = {"link": "linked", "copy": "copied"}[mode]
         self.derived = Converted(derived, precision, f"derived.{precision.name}")
 
@@ -81,7 +83,7 @@ class InPlace:
         """A stored tensor's own offset in its own file."""
         if isinstance(tensor, Derived):
             return self.derived.place(tensor)
-        return Place(f"{FOLDER}/{tensor.file.name}", tensor.offset, tensor.size_bytes)
+        return Place(f"{FOLDER}/{tensor.file.name}", tensor.offset, tensor.size_bytes, self.precision)
 
     def write(self, folder: Path, tick: Tick = lambda *_: None) -> dict[str, FileRecord | None]:
         """Link or copy each file, and write what is derived.
@@ -124,7 +126,10 @@ def _copy(source: Path, target: Path, told: Callable[[int], None]) -> FileRecord
 
 
 class Converted:
-    """One safetensors file with every tensor in one precision, written tensor by tensor."""
+    """Safetensors files with every tensor in the precision of the graphs or its own, one at a time.
+
+    There is a file for each precision: the format has no gaps, and a number starts at a multiple of its size.
+    """
 
     description = "converted"
 
@@ -132,12 +137,26 @@ class Converted:
         self, tensors: Iterable[Weight], precision: Precision = FP32, file_name: str | None = None
     ) -> None:
         self.tensors, self.precision = {tensor.name: tensor for tensor in tensors}, precision
-        self.file = f"{FOLDER}/{file_name or precision.name}.safetensors"
-        self.header, self.offsets = _layout(self.tensors, precision)
+        self._parts = {
+            stored: _Part(
+                f"{FOLDER}/{file_name if stored is precision and file_name else stored.name}.safetensors",
+                stored,
+                mine,
+            )
+            for stored, mine in self._by_precision().items()
+        }
+
+    def _by_precision(self) -> dict[Precision, list[Weight]]:
+        found: dict[Precision, list[Weight]] = {}
+        for tensor in self.tensors.values():
+            found.setdefault(stored_in(tensor, self.precision), []).append(tensor)
+        return found
 
     def place(self, tensor: Weight) -> Place:
         """The tensor's offset in the converted file."""
-        return Place(self.file, self.offsets[tensor.name], _num_bytes(tensor, self.precision))
+        stored = stored_in(tensor, self.precision)
+        part = self._parts[stored]
+        return Place(part.file, part.offsets[tensor.name], _num_bytes(tensor, stored), stored)
 
     def write(self, folder: Path, tick: Tick = lambda *_: None) -> dict[str, FileRecord | None]:
         """Convert and write; one tensor is in memory at a time.
@@ -146,12 +165,28 @@ class Converted:
             CheckpointError: a finite number that the precision cannot hold.
         """
         (folder / FOLDER).mkdir(exist_ok=True)
-        size = 8 + len(self.header) + sum(_num_bytes(it, self.precision) for it in self.tensors.values())
-        with HashedFile(folder / self.file, size, counted(tick, size)) as file:
-            file.write(struct.pack("<Q", len(self.header)) + self.header)
+        told = counted(tick, sum(part.size for part in self._parts.values()))
+        with ExitStack() as stack:
+            files = {
+                stored: stack.enter_context(HashedFile(folder / part.file, part.size, told))
+                for stored, part in self._parts.items()
+            }
+            for stored, file in files.items():
+                header = self._parts[stored].header
+                file.write(struct.pack("<Q", len(header)) + header)
             for tensor in self.tensors.values():
-                file.write(_converted(tensor, self.precision).tobytes())
-        return {self.file: file.record}
+                stored = stored_in(tensor, self.precision)
+                files[stored].write(_converted(tensor, stored).tobytes())
+        return {self._parts[stored].file: file.record for stored, file in files.items()}
+
+
+class _Part:
+    """One safetensors file of tensors in one precision, known before it is written."""
+
+    def __init__(self, file: str, stored: Precision, tensors: Sequence[Weight]) -> None:
+        self.file = file
+        self.header, self.offsets = _layout({tensor.name: tensor for tensor in tensors}, stored)
+        self.size = 8 + len(self.header) + sum(_num_bytes(tensor, stored) for tensor in tensors)
 
 
 def _converted(tensor: Weight, precision: Precision) -> NDArray[Any]:

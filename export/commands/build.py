@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...profiles.profile import load_profile
-from ..options import ENGINES, PRECISIONS, PRODUCTS, WEIGHT_MODES, BuildOptions, EngineOptions
+from ..options import ENGINES, PRECISIONS, PRODUCTS, QUANTIZED, WEIGHT_MODES, BuildOptions, EngineOptions
 from .command import Command, StrictCommand
 from .parameters import PATH, profile_options, require_all
 from .progress import Lines
@@ -59,6 +59,11 @@ def engine_limits(command: Command) -> Command:
     show_default=True,
     help="Hard links to the checkpoint's files, or copies. Weights of another precision are converted.",
 )
+@click.option(
+    "--quantize",
+    type=click.Choice(QUANTIZED),
+    help="Store the large matrices in fewer bits, and compute with them.",
+)
 @click.option("--prompt", metavar="TEXT", help="Default prompt of the artifact, for requests without one.")
 @click.option(
     "--max-positions",
@@ -95,6 +100,7 @@ def build(
     force: bool,
     max_positions: int | None,
     fold_prompt: str | None,
+    quantize: str | None,
     **engine: Any,
 ) -> None:
     """Build an artifact from CHECKPOINT.
@@ -117,12 +123,13 @@ def build(
             prompt=prompt,
             max_positions=max_positions,
             fold_prompt=fold_prompt,
+            quantize=quantize,
         )
         manifest = build_artifact(checkpoint, output, options, stages.begin, stages.step, stages.say)
     whole = sum(record.size for record in manifest.files.values())
     elapsed = time.perf_counter() - begin
-    origins = ", ".join(ORIGINS[origin] for origin in manifest.weight_origins)
-    click.echo(f"{output}: {size(whole)}, built in {elapsed:.1f} s; weights {origins}")
+    origins = [f"in {quantize}"] if quantize else [ORIGINS[origin] for origin in manifest.weight_origins]
+    click.echo(f"{output}: {size(whole)}, built in {elapsed:.1f} s; weights {', '.join(origins)}")
 
 
 def _engine_packages(engine: str | None) -> dict[str, tuple[str, ...]]:

@@ -28,7 +28,7 @@ DEFAULTS = CheckOptions()
     "--checkpoint",
     type=PATH,
     metavar="CHECKPOINT",
-    help="Compare with this, not with the weights in ARTIFACT.",
+    help="Compare with this, not with the weights in ARTIFACT; quantised matrices one by one.",
 )
 @list_option("--profile", "profiles", NAMES, "Profiles of ARTIFACT.", otherwise="all")
 @click.option(
@@ -88,7 +88,8 @@ def _check_artifact(folder: Path, options: CheckOptions) -> int:
     from ...runtime.artifact.artifact import open_artifact
     from ...runtime.tables.tables import console, show
     from ..check.check import check_artifact
-    from ..check.table import differences, verdict_sections
+    from ..check.matrices import check_matrices
+    from ..check.table import differences, matrix_sections, verdict_sections
 
     artifact = open_artifact(folder)
     clips = options.clips or demo_clips()
@@ -99,8 +100,11 @@ def _check_artifact(folder: Path, options: CheckOptions) -> int:
     show(console(), (*verdict_sections(verdicts, reference), *hint))
     for line in differences(verdicts):
         click.echo(line)
-    failed = sum(not verdict.finding.passed for verdict in verdicts)
-    click.echo(f"{len(verdicts) - failed} of {len(verdicts)} agree")
+    matrices = check_matrices(artifact, options.checkpoint) if options.checkpoint else []
+    show(console(), matrix_sections(matrices))
+    passed = [*(verdict.finding.passed for verdict in verdicts), *(each.passed for each in matrices)]
+    failed = passed.count(False)
+    click.echo(f"{len(passed) - failed} of {len(passed)} agree")
     return 1 if failed else 0
 
 

@@ -20,7 +20,7 @@ HIDDEN = -1e30  # added to the score of a pool row that a beam does not see
 
 def build_decode(spec: DecoderSpec, store: WeightStore, lowering: Lowering) -> onnx.ModelProto:
     """One step of all beams over any prefix: KV lengths are dynamic in every layer."""
-    g = Graph("decode", store, lowering.precision)
+    g = Graph("decode", store, lowering)
     signature = sig.decode_signature(spec.dims, spec.step_inputs)
     for tensor in signature.inputs:
         g.input(tensor)
@@ -36,8 +36,7 @@ class _Decode(DecoderLayers):
     def run(self) -> None:
         """Append the whole step."""
         g = self.g
-        table = g.weight(self.spec.embedding)
-        x, branch = g.op("Gather", table, sig.TOKEN_IDS, axis=0, name="/embed_tokens"), None
+        x, branch = g.table_rows(self.spec.embedding, sig.TOKEN_IDS, "/embed_tokens"), None
         bias = self._bias()
         for i, layer in enumerate(self.spec.layers):
             x, normed = self.norm(x, branch, layer.attn_norm, f"/layers.{i}/attn_norm")

@@ -21,7 +21,7 @@ from .lowering.lowering import Lowering
 def build_encoder(model: SpeechModelSpec, store: WeightStore, lowering: Lowering) -> onnx.ModelProto:
     """The encoder with its head, for any number of frames up to one window."""
     spec, front_end, head = model.encoder, model.front_end, model.encoder.head
-    g = Graph("encoder", store, lowering.precision)
+    g = Graph("encoder", store, lowering)
     width = front_end.window_width(model.decoder.dims.hidden_size)
     signature = encoder_signature(spec.num_mel_bins, width)
     for tensor in signature.inputs:
@@ -48,7 +48,6 @@ def _convolutions(g: Graph, spec: EncoderSpec, log_mel: LogMelConfig) -> str:
     """Log-mel frames to position-encoded rows (rows, hidden): those that carry audio, or a full window's."""
     x = g.op("Unsqueeze", g.to_activation(MEL), g.ints(0))
     for name, conv, stride in (("conv1", spec.conv1, 1), ("conv2", spec.conv2, log_mel.frames_per_row)):
-        assert conv.bias is not None
         weights = g.weight(conv.weight), g.weight(conv.bias)
         place = f"/encoder/{name}"
         x = g.op("Conv", x, *weights, name=place, kernel_shape=[3], pads=[1, 1], strides=[stride])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import onnx
 from onnx import TensorProto, helper
 
 from ...plugins.body import DOMAIN, DOMAIN_VERSION, IR_VERSION, OPSET, Body, Dim, Value, value
 from ...profiles.signature import ACTIVATION, TensorSpec
-from ..checkpoint.derived import Weight
+from ..checkpoint.derived import Weight, stored_in
 from ..checkpoint.precision import FP32, Precision
+from ..checkpoint.quantized import QuantizedWeight
 from ..checkpoint.weights import WeightStore
 from ..model.spec import LayerNorm, Linear
 
@@ -19,12 +20,23 @@ DTYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "bool": Tens
 PRODUCER = "fastadasp-export"
 
 
+class Numbers(Protocol):
+    """What a graph computes in, and how its backend multiplies by matrices in fewer bits."""
+
+    @property
+    def precision(self) -> Precision:
+        """Of the activations, and of all weights without one of their own."""
+
+    def quantized_product(self, g: Graph, x: str, weight: QuantizedWeight, name: str, **output: Any) -> Value:
+        """x W^T for rows x."""
+
+
 class Graph(Body):
     """Nodes named after the model, weights referenced by file and offset."""
 
-    def __init__(self, name: str, store: WeightStore, precision: Precision = FP32) -> None:
+    def __init__(self, name: str, store: WeightStore, numbers: Numbers) -> None:
         super().__init__()
-        self.name, self.store, self.precision = name, store, precision
+        self.name, self.store, self.precision, self._numbers = name, store, numbers.precision, numbers
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._shapes: list[onnx.ValueInfoProto] = []
@@ -62,13 +74,30 @@ class Graph(Body):
     def weight(self, tensor: Weight) -> Value:
         """The initializer of a checkpoint tensor."""
         if tensor.name not in self._weights:
-            self._weights[tensor.name] = _external(tensor, self.store, self.precision)
+            self._weights[tensor.name] = _external(tensor, self.store)
         return Value(tensor.name)
+
+    def table_rows(self, table: Weight, ids: str, name: str) -> Value:
+        """Rows of an embedding table, in the number format of the graph."""
+        rows = self.op("Gather", self.weight(table), ids, axis=0, name=name)
+        if stored_in(table, self.precision) is self.precision:
+            return rows
+        return self.op("Cast", rows, to=self.precision.onnx_type, name=name)
 
     def linear(self, x: str, linear: Linear, name: str, **output: Any) -> Value:
         """y = x W^T + b for rows x."""
+        if isinstance(linear.weight, QuantizedWeight):
+            return self._quantized(x, linear.weight, linear.bias, name, **output)
         bias = [self.weight(linear.bias)] if linear.bias else []
         return self.op("Gemm", x, self.weight(linear.weight), *bias, name=name, transB=1, **output)
+
+    def _quantized(
+        self, x: str, weight: QuantizedWeight, bias: Weight | None, name: str, **output: Any
+    ) -> Value:
+        if bias is None:
+            return self._numbers.quantized_product(self, x, weight, name, **output)
+        product = self._numbers.quantized_product(self, x, weight, f"{name}/product")
+        return self.op("Add", product, self.weight(bias), name=name, **output)
 
     def layer_norm(self, x: str, norm: LayerNorm, eps: float, name: str) -> Value:
         """Layer normalisation over the last axis."""
@@ -100,9 +129,9 @@ class Graph(Body):
         )
 
 
-def _external(tensor: Weight, store: WeightStore, precision: Precision) -> onnx.TensorProto:
+def _external(tensor: Weight, store: WeightStore) -> onnx.TensorProto:
     place = store.place(tensor)
-    proto = TensorProto(name=tensor.name, data_type=precision.onnx_type, dims=tensor.shape)
+    proto = TensorProto(name=tensor.name, data_type=place.stored.onnx_type, dims=tensor.shape)
     proto.data_location = TensorProto.EXTERNAL
     entries = {"location": place.location, "offset": place.offset, "length": place.length}
     for key, entry in entries.items():

@@ -7,7 +7,7 @@ from typing import Any
 from ...plugins.body import Value
 from ...profiles.signature import AUDIO_EMBEDS
 from ...runtime.audio.front_end import FrontEnd
-from ..model.spec import ConvolvedHead, Linear, PooledHead
+from ..model.spec import Convolution, ConvolvedHead, PooledHead
 from .graph import Graph
 
 
@@ -39,9 +39,8 @@ def convolve(g: Graph, head: ConvolvedHead, front_end: FrontEnd, x: str, name: s
     return g.linear(_adapt(g, head, x, f"{name}/adapter"), head.projector, f"{name}/projector", **output)
 
 
-def _gated(g: Graph, convolution: Linear, x: str, name: str) -> Value:
+def _gated(g: Graph, convolution: Convolution, x: str, name: str) -> Value:
     """A convolution whose first half of the channels is gated by the second."""
-    assert convolution.bias is not None
     weights = g.weight(convolution.weight), g.weight(convolution.bias)
     x = g.op("Conv", x, *weights, name=name, kernel_shape=[3], pads=[1, 1], strides=[2])
     kept, gate = g.ops("Split", x, axis=1, num_outputs=2, outputs=2)

@@ -12,6 +12,7 @@ from ...profiles import signature as sig
 from ...profiles.flops import ResolvedProfile
 from ...profiles.methods import Sums
 from ...runtime.audio.front_end import FrontEnd
+from ..checkpoint.quantized import QuantizedWeight
 from ..checkpoint.weights import WeightStore
 from ..model.spec import DecoderLayer, DecoderSpec
 from .caches import Cache, EvictedCache, KeyValue, WholeCache
@@ -35,7 +36,7 @@ def build_prefill(
     spec: DecoderSpec, front_end: FrontEnd, store: WeightStore, lowering: Lowering, resolved: ResolvedProfile
 ) -> onnx.ModelProto:
     """The whole prompt under one reduction profile."""
-    g = Graph(f"prefill.{resolved.name}", store, lowering.precision)
+    g = Graph(f"prefill.{resolved.name}", store, lowering)
     signature = sig.prefill_signature(spec.dims, spec.request_inputs)
     for tensor in signature.inputs:
         g.input(tensor)
@@ -70,9 +71,9 @@ class _Prefill(DecoderLayers):
 
     def _prompt(self) -> Value:
         """Embedded text, audio rows, embedded text: (rows, hidden)."""
-        g, table = self.g, self.g.weight(self.spec.embedding)
+        g = self.g
         before, after = (
-            g.op("Gather", table, ids, axis=0, name=f"/embed_tokens/{ids}")
+            g.table_rows(self.spec.embedding, ids, f"/embed_tokens/{ids}")
             for ids in (sig.PREFIX_IDS, sig.SUFFIX_IDS)
         )
         rows = g.op("Concat", before, sig.AUDIO_EMBEDS, after, axis=0, name="/prompt")
@@ -166,9 +167,11 @@ class _Prefill(DecoderLayers):
 
     def _wide_mlp(self, normed: Value, layer: DecoderLayer, name: str) -> Value:
         linears = (layer.gate, layer.up, layer.down)
+        weights = [linear.weight for linear in linears if not isinstance(linear.weight, QuantizedWeight)]
+        if len(weights) < len(linears):
+            return self.mlp(normed, layer, name)
         assert not any(linear.bias for linear in linears), "GatedMLP takes no bias"
-        weights = (self.g.weight(linear.weight) for linear in linears)
-        out = self.lowering.gated_mlp(self.g, name, normed, *weights)
+        out = self.lowering.gated_mlp(self.g, name, normed, *map(self.g.weight, weights))
         return self.g.shaped(out, (None, self.dims.hidden_size))
 
     def _last_layer(self, state: LayerState, cache: Cache) -> None:

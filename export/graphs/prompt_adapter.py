@@ -18,7 +18,7 @@ def build_prompt_adapter(
     spec: DecoderSpec, adapter: PromptAdapter, store: WeightStore, lowering: Lowering
 ) -> onnx.ModelProto:
     """All layers of the decoder without LoRA over a text of its own, then one vector of it."""
-    g = Graph("prompt_adapter", store, lowering.precision)
+    g = Graph("prompt_adapter", store, lowering)
     signature = sig.prompt_adapter_signature(spec.dims)
     for tensor in signature.inputs:
         g.input(tensor)

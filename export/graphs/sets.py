@@ -26,6 +26,7 @@ def write_graph_sets(
     profiles: Sequence[ResolvedProfile],
     stores: Mapping[str, WeightStore],
     lowerings: Mapping[str, Lowering],
+    quantized: str | None = None,
 ) -> dict[str, Graphs]:
     """Write encoders, decode step and one prefill a profile for each target.
 
@@ -38,6 +39,7 @@ def write_graph_sets(
         profiles: one prefill each.
         stores: where the weights are, by precision.
         lowerings: by target.
+        quantized: what the large matrices of the model are in, if they are quantised.
 
     Raises:
         ProfileError: a method that a target does not have.
@@ -57,6 +59,7 @@ def write_graph_sets(
             prefill=prefills,
             wave_encoder=files.get(WAVE_ENCODER_FILE),
             prompt_adapter=files.get(PROMPT_ADAPTER_FILE),
+            quantized=quantized,
         )
     return sets
 

@@ -34,7 +34,7 @@ def build_wave_encoder(
     """
     wave = front_end.wave
     assert wave is not None, "the front end counts the rows of the wave"
-    g = Graph("wave_encoder", store, lowering.precision)
+    g = Graph("wave_encoder", store, lowering)
     signature = wave_encoder_signature(wave.window_width, hidden_size)
     for tensor in signature.inputs:
         g.input(tensor)
@@ -50,7 +50,6 @@ def _embed(g: Graph, spec: WaveEncoderSpec, x: str) -> Value:
     """Feature rows to the first hidden state: (rows, hidden)."""
     x = g.layer_norm(x, spec.feature_norm, spec.norm_eps, "/wave/feature_norm")
     x = g.linear(x, spec.feature_projection, "/wave/feature_projection")
-    assert spec.positions.bias is not None
     weights, kernel = (g.weight(spec.positions.weight), g.weight(spec.positions.bias)), _kernel(spec)
     y = g.op(
         "Conv",

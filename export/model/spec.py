@@ -15,6 +15,7 @@ from ...runtime.artifact.prompt import Prompt
 from ...runtime.audio.front_end import FrontEnd
 from ...runtime.decoding.options import NOTHING_GIVEN, SearchOptions
 from ..checkpoint.derived import Weight
+from ..checkpoint.quantized import QuantizedWeight
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class LoRA:
 class Linear:
     """y = x W^T + b, the weight as (out, in)."""
 
-    weight: Weight
+    weight: Weight | QuantizedWeight
     bias: Weight | None = None
     lora: LoRA | None = None
 
@@ -37,6 +38,14 @@ class Linear:
     def plain(self) -> Linear:
         """The same without its LoRA."""
         return replace(self, lora=None)
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Over time: the weight as (out, in / groups, kernel)."""
+
+    weight: Weight
+    bias: Weight
 
 
 @dataclass(frozen=True)
@@ -155,7 +164,7 @@ class PooledHead:
 class ConvolvedHead:
     """Each convolution halves the rows; then x + norm(up(gelu(down(x)))), and the projector."""
 
-    convolutions: tuple[Linear, ...]  # (2 * out, in, 3), stride 2; a gated linear unit after each
+    convolutions: tuple[Convolution, ...]  # (2 * out, in, 3), stride 2; a gated linear unit after each
     down: Linear
     up: Linear
     norm: LayerNorm
@@ -175,8 +184,8 @@ class EncoderSpec:
     hidden_size: int
     num_mel_bins: int
     norm_eps: float
-    conv1: Linear  # kernel 3, stride 1
-    conv2: Linear  # kernel 3, stride `LogMelConfig.frames_per_row`
+    conv1: Convolution  # kernel 3, stride 1
+    conv2: Convolution  # kernel 3, stride `LogMelConfig.frames_per_row`
     positions: Weight
     layers: tuple[EncoderLayer, ...]
     final_norm: LayerNorm
@@ -222,7 +231,7 @@ class WaveEncoderSpec:
     channel_norm: LayerNorm  # after the first convolution: of each channel over all time
     feature_norm: LayerNorm
     feature_projection: Linear
-    positions: Linear  # convolution (hidden, hidden / groups, even kernel), GELU after it
+    positions: Convolution  # convolution (hidden, hidden / groups, even kernel), GELU after it
     position_groups: int
     embed_norm: LayerNorm  # of the rows with positions, which are the first hidden state
     bias_by_distance: Weight  # (heads, 2 * n + 1): keys from n before a query to n after it, and all beyond

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checkpoint.derived import Weight
+from ..checkpoint.quantized import QuantizedWeight
 from ..model.spec import DecoderSpec, Linear, PromptAdapter, tensors_of
 
 Torch = Any  # a torch.Tensor
@@ -173,6 +174,7 @@ class SpecDecoder:
         from torch.nn.functional import linear as multiply
 
         bias = None if linear.bias is None else self._weight(linear.bias)
+        assert not isinstance(linear.weight, QuantizedWeight), "studies read models as they are"
         y = multiply(x, self._weight(linear.weight), bias)
         if linear.lora is None or self._strength is None:
             return y

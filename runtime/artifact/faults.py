@@ -32,7 +32,12 @@ from .manifest import FILE_NAME, FileRecord, Graphs, Manifest, WeightPlace, Weig
 from .prompt import Prompt
 
 ITEM_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
-"""Precision -> bytes of one number."""
+"""Precision that graphs compute in -> bytes of one number."""
+
+STORED_BYTES = {**ITEM_BYTES, "int8": 1, "uint8": 1}
+"""The same of stored tensors."""
+
+QUANTIZED = ("int8", "int4")
 
 HEADER_BYTES = 8  # of a weight file, at least
 ORIGINS = ("linked", "copied", "converted")
@@ -154,6 +159,8 @@ def _optional_faults(place: str, file: str | None, is_asked_for: bool, manifest:
 
 def _graphs_faults(place: str, graphs: Graphs, manifest: Manifest) -> Iterator[str]:
     yield from _known_fault(f"{place}.precision", graphs.precision, ITEM_BYTES)
+    if graphs.quantized is not None:
+        yield from _known_fault(f"{place}.quantized", graphs.quantized, QUANTIZED)
     if graphs.weights not in manifest.weights:
         yield f"{place}.weights is {shown(graphs.weights)}, and there is no such table of weights"
     yield from _listed_fault(f"{place}.encoder", graphs.encoder, manifest)
@@ -171,39 +178,38 @@ def _graphs_faults(place: str, graphs: Graphs, manifest: Manifest) -> Iterator[s
 
 def _weights_faults(place: str, name: str, weights: Weights, manifest: Manifest) -> Iterator[str]:
     yield from _known_fault(f"{place}.origin", weights.origin, ORIGINS)
-    item_bytes = _item_bytes(name, manifest)
     for part, table in (("encoder", weights.encoder), ("decoder", weights.decoder)):
         for tensor, tensor_place in table.items():
-            yield from _tensor_faults(at(f"{place}.{part}", tensor), tensor_place, item_bytes, manifest)
+            yield from _tensor_faults(at(f"{place}.{part}", tensor), tensor_place, manifest)
 
 
-def _tensor_faults(place: str, tensor: WeightPlace, item_bytes: int, manifest: Manifest) -> Iterator[str]:
+def _tensor_faults(place: str, tensor: WeightPlace, manifest: Manifest) -> Iterator[str]:
     yield from _listed_fault(f"{place}.file", tensor.file, manifest)
+    yield from _known_fault(f"{place}.precision", tensor.precision, STORED_BYTES)
     if len(tensor.shape) > MOST_AXES or not all(1 <= size <= LARGEST for size in tensor.shape):
         yield f"{place}.shape is {shown(list(tensor.shape))}: it is no shape of a tensor"
     elif tensor.file in manifest.files:
-        end, size = tensor.offset + prod(tensor.shape) * item_bytes, manifest.files[tensor.file].size
+        end, size = tensor.offset + _num_bytes(tensor), manifest.files[tensor.file].size
         if not HEADER_BYTES <= tensor.offset <= end <= size:
             yield f"{place} is bytes {shown(tensor.offset)} to {shown(end)} of a file of {size}"
+
+
+def _num_bytes(tensor: WeightPlace) -> int:
+    """In its file; the least that it could be where its precision is unknown."""
+    return prod(tensor.shape) * STORED_BYTES.get(tensor.precision, 1)
 
 
 def _overlap_faults(manifest: Manifest) -> Iterator[str]:
     """Tensors that share a part of their bytes; all of them may be shared, as those of a tied head are."""
     found = {
-        (place.file, place.offset, place.offset + prod(place.shape) * _item_bytes(name, manifest)): tensor
-        for name, weights in manifest.weights.items()
+        (place.file, place.offset, place.offset + _num_bytes(place)): tensor
+        for weights in manifest.weights.values()
         for table in (weights.encoder, weights.decoder)
         for tensor, place in table.items()
     }
     for ((file, _, end), one), ((next_file, start, _), other) in pairwise(sorted(found.items())):
         if file == next_file and start < end:
             yield f"weights: {shown(one)} and {shown(other)} overlap in {shown(file)}"
-
-
-def _item_bytes(name: str, manifest: Manifest) -> int:
-    """Bytes of one number of a table of weights; of one that no graphs use, the least."""
-    users = [graphs.precision for graphs in manifest.graphs.values() if graphs.weights == name]
-    return max((ITEM_BYTES.get(precision, 1) for precision in users), default=1)
 
 
 def _names_faults(files: Mapping[str, FileRecord]) -> Iterator[str]:

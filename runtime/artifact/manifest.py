@@ -66,11 +66,14 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class WeightPlace:
-    """One float32 tensor inside a weight file of the artifact."""
+    """One tensor inside a weight file of the artifact."""
 
     file: str
     offset: int  # bytes from the start of the file
     shape: tuple[int, ...]
+    precision: str = (
+        "fp32"  # what it is stored in: fp32, fp16, bf16; int8, uint8 for parts of quantised matrices
+    )
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,12 @@ class Graphs:
     prefill: Mapping[str, str]  # profile name -> file
     wave_encoder: str | None = None  # of a tower that has one
     prompt_adapter: str | None = None  # where prompts decide the strength of LoRA
+    quantized: str | None = None  # what the large matrices are in, "int8" or "int4"; None: in the precision
+
+    @property
+    def arithmetic(self) -> str:
+        """What they compute in, for people."""
+        return self.precision + (f" with {self.quantized} weights" if self.quantized else "")
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -126,7 +135,7 @@ class Manifest:
     @property
     def precision(self) -> str:
         """What the graphs compute in."""
-        return ", ".join(dict.fromkeys(graphs.precision for graphs in self.graphs.values()))
+        return ", ".join(dict.fromkeys(graphs.arithmetic for graphs in self.graphs.values()))
 
     @property
     def weight_origins(self) -> tuple[str, ...]:

@@ -13,9 +13,10 @@ from ...profiles.errors import ArtifactError
 from .artifact import Artifact
 from .manifest import Graphs, WeightPlace
 
-Floats = npt.NDArray[np.float32]
-ITEM_BYTES = 4
-PRECISION = "fp32"  # of what is mapped
+Array = npt.NDArray[Any]
+PRECISION = "fp32"  # of what graphs compute in
+TYPES = {"fp32": "<f4", "fp16": "<f2", "bf16": "<u2", "int8": "i1", "uint8": "u1"}
+"""Precision of a stored tensor -> how it is viewed; NumPy has no bf16."""
 
 
 def check_precision(artifact: Artifact, graphs: Graphs) -> None:
@@ -31,8 +32,9 @@ def check_precision(artifact: Artifact, graphs: Graphs) -> None:
         )
 
 
-def map_weights(artifact: Artifact, places: Mapping[str, WeightPlace]) -> dict[str, Floats]:
-    """Views of the mapped files by initializer name; nothing is read before it is used.
+def map_weights(artifact: Artifact, places: Mapping[str, WeightPlace]) -> dict[str, Array]:
+    """Views of the mapped files by initializer name; nothing is read before it is used. Those of bf16 are
+    uint16, which no other weight is.
 
     Raises:
         ArtifactError: a place in a file that the manifest does not list, or outside its file; a file that has
@@ -43,15 +45,15 @@ def map_weights(artifact: Artifact, places: Mapping[str, WeightPlace]) -> dict[s
     return {name: _view(files[place.file], place, name) for name, place in places.items()}
 
 
-def _mapped(artifact: Artifact, name: str) -> npt.NDArray[Any]:
+def _mapped(artifact: Artifact, name: str) -> Array:
     """The very file that was verified, so that replacing the artifact afterwards changes nothing."""
     with artifact.opened(name) as stream:
         return np.memmap(stream, np.uint8, "r")
 
 
-def _view(file: npt.NDArray[Any], place: WeightPlace, name: str) -> Floats:
-    end = place.offset + prod(place.shape) * ITEM_BYTES
+def _view(file: Array, place: WeightPlace, name: str) -> Array:
+    stored = np.dtype(TYPES[place.precision])
+    end = place.offset + prod(place.shape) * stored.itemsize
     if not 0 <= place.offset <= end <= file.size:
         raise ArtifactError(f"{place.file}: weight {name} lies outside the file; build the artifact again")
-    view: Floats = file[place.offset : end].view("<f4").reshape(place.shape)
-    return view
+    return file[place.offset : end].view(stored).reshape(place.shape)

@@ -28,6 +28,7 @@ ERRORS = (  # they have no base of their own
     errors.RuntimeException,
 )
 ERRORS_ONLY = 3
+BFLOAT16 = 16  # number of the type in ONNX
 REMEDY = "build the artifact again"
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
@@ -40,7 +41,7 @@ class OnnxRuntimeSession:
     def __init__(
         self,
         path: Path,
-        weights: Mapping[str, npt.NDArray[np.float32]],
+        weights: Mapping[str, npt.NDArray[Any]],
         *,
         graph: bytes | None = None,
         threads: int = 0,
@@ -52,7 +53,7 @@ class OnnxRuntimeSession:
 
         Args:
             path: the .onnx file.
-            weights: its initializers; used where they lie, so they must outlive the session.
+            weights: its initializers, bf16 as uint16; used where they lie, so they must outlive the session.
             graph: the content of the file, where that was read already. ONNX Runtime still looks whether the
                 weight files that it names are beside `path`, but reads none of `weights` from there.
             threads: threads of one run; 0 takes one per core.
@@ -71,7 +72,7 @@ class OnnxRuntimeSession:
         options.log_severity_level = ERRORS_ONLY
         options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
         self._path = path
-        self._weights = {name: _ort_value(array) for name, array in weights.items()}
+        self._weights = {name: _initializer(array) for name, array in weights.items()}
         for name, tensor in self._weights.items():
             options.add_initializer(name, tensor)
         if graph is not None:
@@ -142,6 +143,12 @@ def _agree(shape: Sequence[object], axes: Sequence[int | str]) -> bool:
     return len(shape) == len(axes) and all(
         size == axis for size, axis in pairs if isinstance(size, int) and isinstance(axis, int)
     )
+
+
+def _initializer(array: npt.NDArray[Any]) -> Any:
+    if array.dtype == np.uint16:
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, BFLOAT16)
+    return _ort_value(array)
 
 
 def _line(error: Exception) -> str:

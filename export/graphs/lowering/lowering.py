@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
+from typing import Any, Protocol
 
 import onnx
 
@@ -14,6 +14,7 @@ from ....plugins.relative_attention.function import SkewedBias
 from ....profiles.flops import DecoderDims
 from ...checkpoint.derived import Weight
 from ...checkpoint.precision import Precision
+from ...checkpoint.quantized import QuantizedWeight
 from ..graph import Graph
 
 
@@ -62,6 +63,9 @@ class Lowering(Protocol):
 
     def decoder_functions(self, dims: DecoderDims, reduction: str | None = None) -> list[onnx.FunctionProto]:
         """Bodies of the ops that prefill and decode graphs use, the op type `reduction` among them."""
+
+    def quantized_product(self, g: Graph, x: str, weight: QuantizedWeight, name: str, **output: Any) -> Value:
+        """x W^T for rows x (rows, in)."""
 
     def full_attention(self, g: Graph, name: str, num_heads: int, query: str, key: str, value: str) -> str:
         """Bidirectional attention; all three are (rows, heads * head_dim)."""

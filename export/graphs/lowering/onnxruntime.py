@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import onnx
 
-from ....plugins.body import DOMAIN, Body
+from ....plugins.body import DOMAIN, Body, Value
 from ....plugins.causal_attention import function as causal
 from ....plugins.causal_attention.op import LAST_QUERY_MASS
 from ....plugins.decode_attention import function as decode
@@ -24,10 +25,13 @@ from ....plugins.relative_attention.function import SkewedBias, append_relative_
 from ....profiles.flops import DecoderDims
 from ...checkpoint.derived import Weight
 from ...checkpoint.precision import FP32, Precision
+from ...checkpoint.quantized import QuantizedBlocks, QuantizedRows, QuantizedWeight
 from ..graph import Graph
+from . import int8_rows
 from .lowering import Cut
 
 CONTRIB = "com.microsoft"
+INT8_ACTIVATIONS = 4  # the accuracy level of MatMulNBits that rounds each block of activations to int8
 RARE_BODIES: dict[str, Callable[[DecoderDims], onnx.FunctionProto]] = {
     EVICT_CACHE: lambda dims: cache_eviction.evict_cache(dims.num_kv_heads, dims.head_dim)
 }
@@ -65,6 +69,12 @@ class OnnxRuntimeLowering:
             mlp.gated_mlp(),
             *(body(dims) for op_type, body in RARE_BODIES.items() if op_type == reduction),
         ]
+
+    def quantized_product(self, g: Graph, x: str, weight: QuantizedWeight, name: str, **output: Any) -> Value:
+        """Integer kernels of ONNX Runtime's own domain."""
+        if isinstance(weight, QuantizedRows):
+            return int8_rows.product(g, x, weight, name, **output)
+        return _int4_product(g, x, weight, name, **output)
 
     def full_attention(self, g: Graph, name: str, num_heads: int, query: str, key: str, value: str) -> str:
         """A Loop over heads."""
@@ -162,6 +172,22 @@ class OnnxRuntimeLowering:
         """Every reduction op has a function body; lengths that depend on the data are no obstacle."""
         span = g.shape(cut.span.start, cut.length)
         return g.op(op_type, *inputs, span, cut.removed, name=name, domain=DOMAIN, outputs=outputs)
+
+
+def _int4_product(g: Graph, x: str, weight: QuantizedBlocks, name: str, **output: Any) -> Value:
+    outputs, inputs = weight.shape
+    return g.op(
+        "MatMulNBits",
+        *(x, g.weight(weight.values), g.weight(weight.scales), g.weight(weight.zero_points)),
+        name=name,
+        domain=CONTRIB,
+        K=inputs,
+        N=outputs,
+        bits=4,
+        block_size=weight.block,
+        accuracy_level=INT8_ACTIVATIONS,
+        **output,
+    )
 
 
 def _attention(

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
 
-from ....plugins.body import DOMAIN, Body
+from ....plugins.body import DOMAIN, Body, Value
 from ....plugins.causal_attention.function import append_last_query_mass
 from ....plugins.causal_attention.op import COLUMN_MASS
 from ....plugins.merge_tokens.reference import random_score
@@ -26,6 +27,7 @@ from ....profiles.kv_layout import ROWS_AXIS
 from ....profiles.signature import PREFIX_IDS, SUFFIX_IDS
 from ...checkpoint.derived import Weight
 from ...checkpoint.precision import FP32, Precision
+from ...checkpoint.quantized import QuantizedWeight
 from ..graph import Graph
 from .lowering import Cut
 
@@ -55,6 +57,10 @@ class TensorRTLowering:
     def decoder_functions(self, dims: DecoderDims, reduction: str | None = None) -> list[onnx.FunctionProto]:
         """None: they would win over plugins."""
         return []
+
+    def quantized_product(self, g: Graph, x: str, weight: QuantizedWeight, name: str, **output: Any) -> Value:
+        """Refused when options are checked."""
+        raise NotImplementedError
 
     def full_attention(self, g: Graph, name: str, num_heads: int, query: str, key: str, value: str) -> str:
         """Fused attention over (1, rows, heads * head_dim)."""

@@ -13,7 +13,7 @@ from typing import Any
 from ....runtime.audio.front_end import FrontEnd, WaveEncoder
 from ....runtime.audio.log_mel import LogMelConfig
 from ...checkpoint.checkpoint import Checkpoint
-from ..spec import ConvolvedHead, EncoderSpec, LayerNorm, Linear, WaveEncoderSpec
+from ..spec import Convolution, ConvolvedHead, EncoderSpec, LayerNorm, WaveEncoderSpec
 from .settings import CONFIG_IRRELEVANT, Settings
 from .wavlm import WaveSizes, read_wave_encoder, read_wave_sizes
 from .whisper import NORM_EPS, Reader, Sizes, read_encoder, transformers_names
@@ -215,8 +215,8 @@ def _head(checkpoint: Checkpoint, prefix: str, width: int, settings: TowerSettin
     read, sizes = Reader(checkpoint), settings.heads[prefix]
     shapes = (sizes.middle, width, 3), (2 * sizes.width, sizes.middle // 2, 3)
     norm: LayerNorm = read.norm(f"{prefix}adapter.layer_norm", sizes.width)
-    convolutions: tuple[Linear, ...] = tuple(
-        read.linear(f"{prefix}subsample.conv_layers.{i}", shape) for i, shape in enumerate(shapes)
+    convolutions: tuple[Convolution, ...] = tuple(
+        read.convolution(f"{prefix}subsample.conv_layers.{i}", shape) for i, shape in enumerate(shapes)
     )
     return ConvolvedHead(
         convolutions=convolutions,

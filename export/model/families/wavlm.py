@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ....profiles.errors import CheckpointError
 from ...checkpoint.checkpoint import Checkpoint, Tensor
 from ...checkpoint.derived import Derived
-from ..spec import ConvolvedHead, Linear, WaveConvolution, WaveEncoderSpec, WaveLayer
+from ..spec import Convolution, ConvolvedHead, Linear, WaveConvolution, WaveEncoderSpec, WaveLayer
 from .settings import Settings
 from .whisper import Reader
 
@@ -188,7 +188,7 @@ def _convolutions(checkpoint: Checkpoint, prefix: str, sizes: WaveSizes) -> list
     ]
 
 
-def _positions(checkpoint: Checkpoint, prefix: str, sizes: WaveSizes) -> Linear:
+def _positions(checkpoint: Checkpoint, prefix: str, sizes: WaveSizes) -> Convolution:
     """The positional convolution with its weight norm folded in: of each tap, over all channels."""
     d, kernel = sizes.hidden_size, sizes.position_kernel
     known = [names for names in WEIGHT_NORMS if prefix + names[1] in checkpoint.tensors]
@@ -196,7 +196,7 @@ def _positions(checkpoint: Checkpoint, prefix: str, sizes: WaveSizes) -> Linear:
     shape = (d, d // sizes.position_groups, kernel)
     gain, direction = checkpoint.tensor(gain_name, (1, 1, kernel)), checkpoint.tensor(direction_name, shape)
     weight = Derived(f"{prefix}conv.folded", shape, (gain, direction), folded_weight_norm)
-    return Linear(weight, checkpoint.tensor(f"{prefix}conv.bias", (d,)))
+    return Convolution(weight, checkpoint.tensor(f"{prefix}conv.bias", (d,)))
 
 
 def _bias(name: str, buckets: Tensor, sizes: WaveSizes) -> Derived:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...checkpoint.checkpoint import Checkpoint
-from ..spec import EncoderLayer, EncoderSpec, Head, LayerNorm, Linear, PooledHead
+from ..spec import Convolution, EncoderLayer, EncoderSpec, Head, LayerNorm, Linear, PooledHead
 
 NORM_EPS = 1e-5  # of every LayerNorm in Whisper
 
@@ -83,8 +83,8 @@ def read_encoder(checkpoint: Checkpoint, names: Names, sizes: Sizes, head: Head)
         hidden_size=d,
         num_mel_bins=mel,
         norm_eps=NORM_EPS,
-        conv1=read.linear(names.conv1, (d, mel, 3)),
-        conv2=read.linear(names.conv2, (d, d, 3)),
+        conv1=read.convolution(names.conv1, (d, mel, 3)),
+        conv2=read.convolution(names.conv2, (d, d, 3)),
         positions=checkpoint.tensor(names.positions, (sizes.max_positions, d)),
         layers=tuple(_layer(read, names, sizes, i) for i in range(sizes.num_layers)),
         final_norm=read.norm(names.final_norm, d),
@@ -111,6 +111,14 @@ class Reader:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
+
+    def convolution(self, name: str, shape: tuple[int, ...]) -> Convolution:
+        """A weight (out, in / groups, kernel) with one bias a channel."""
+        parts = (
+            self.checkpoint.tensor(f"{name}.weight", shape),
+            self.checkpoint.tensor(f"{name}.bias", shape[:1]),
+        )
+        return Convolution(*parts)
 
     def linear(self, name: str, shape: tuple[int, ...], bias: bool = True) -> Linear:
         """A weight of any rank with one bias a row."""

@@ -76,9 +76,10 @@ def run(graph, feeds):
 @pytest.mark.parametrize("count", [0, 1, 7, 101])
 def test_random_scores_for_tensorrt_are_those_of_every_backend(count):
     """A span may be one row longer than the audio: it may start at the row before."""
-    g = Graph("scores", None)
+    lowering = TensorRTLowering(FP32, max_audio_rows=100)
+    g = Graph("scores", None, lowering)
     g.input(TensorSpec("count", INT64, (1,)))
-    score = TensorRTLowering(FP32, max_audio_rows=100).random_score(g, "/score", "count", seed=2019)
+    score = lowering.random_score(g, "/score", "count", seed=2019)
     g.op("Identity", score, outputs=["score"])
     g.output(TensorSpec("score", FLOAT, ("n",)))
     assert run(g, {"count": np.array([count])}).tolist() == random_score(count, 2019).tolist()
@@ -92,10 +93,11 @@ def test_the_last_query_mass_for_tensorrt_is_float32_in_every_precision(precisio
         "query": (4 * rng.standard_normal((33, 64))).astype(precision.numpy_type),
         "key": (4 * rng.standard_normal((2, 33, 16))).astype(precision.numpy_type),
     }
-    g = Graph("scores", None, precision)
+    lowering = TensorRTLowering(precision, 100)
+    g = Graph("scores", None, lowering)
     g.input(TensorSpec("query", ACTIVATION, ("rows", 64)))
     g.input(TensorSpec("key", ACTIVATION, (2, "rows", 16)))
-    mass = TensorRTLowering(precision, 100).last_query_mass(g, "/score", dims, "query", "key")
+    mass = lowering.last_query_mass(g, "/score", dims, "query", "key")
     g.op("Identity", mass, outputs=["score"])
     g.output(TensorSpec("score", FLOAT, ("rows",)))
     expected = last_query_mass(*(feed.astype(np.float64) for feed in feeds.values()))

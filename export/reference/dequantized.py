@@ -1,0 +1,57 @@
+"""The numbers that quantised matrices stand for, one by one from their definition.
+
+Names of parts end with their form: `NAME.int8.values`, or `NAME.int4.BLOCK.values`; those of a table that
+stays in 16 bits end with its type.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Torch = Any  # a torch.Tensor
+Parts = Mapping[str, Torch]  # by what they are: values, scales, zero_points
+
+PART = re.compile(r"(?P<name>.+)\.(?P<form>int8|int4)(?:\.(?P<block>\d+))?\.(?P<part>[a-z_]+)")
+STORED = re.compile(r"(?P<name>.+)\.(?:BF16|F16)")
+LOW_BITS = 15
+
+
+def dequantized(tensors: Mapping[str, Torch]) -> dict[str, Torch]:
+    """Tensors by the names of a checkpoint, those that are quantised as float32."""
+    whole: dict[str, Torch] = {}
+    parts: dict[tuple[str, str, str], dict[str, Torch]] = {}
+    for name, tensor in tensors.items():
+        if found := PART.fullmatch(name):
+            key = found["name"], found["form"], found["block"] or ""
+            parts.setdefault(key, {})[found["part"]] = tensor
+        else:
+            stored = STORED.fullmatch(name)
+            whole[stored["name"] if stored else name] = tensor
+    for (name, form, _), each in parts.items():
+        whole[name] = FORMS[form](each)
+    return whole
+
+
+def _int8(parts: Parts) -> Torch:
+    """scale of the output * value: (out, in)."""
+    return parts["values"].float().T * parts["scales"][:, None]
+
+
+def _int4(parts: Parts) -> Torch:
+    """scale of the block * (value - zero point of the block): (out, blocks * block)."""
+    blocks = parts["scales"].shape[1]
+    values = _nibbles(parts["values"]).float()
+    zeros = _nibbles(parts["zero_points"])[:, :blocks].float()
+    return ((values - zeros[..., None]) * parts["scales"][..., None]).flatten(1)
+
+
+def _nibbles(packed: Torch) -> Torch:
+    """The 4-bit numbers of bytes along the last axis, the lower bits first."""
+    import torch
+
+    return torch.stack([packed & LOW_BITS, packed >> 4], -1).flatten(-2)
+
+
+FORMS: Mapping[str, Callable[[Parts], Torch]] = {"int8": _int8, "int4": _int4}

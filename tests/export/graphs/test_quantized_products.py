@@ -1,0 +1,67 @@
+"""Products by quantised matrices on ONNX Runtime, against the numbers that the matrices stand for."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from fastadasp.export.checkpoint.derived import Derived
+from fastadasp.export.checkpoint.quantized import blocks_of_int4, rows_of_int8
+from fastadasp.export.checkpoint.weights import Converted
+from fastadasp.export.graphs.graph import Graph
+from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
+from fastadasp.export.model.spec import Linear
+from fastadasp.export.reference.dequantized import dequantized
+from fastadasp.profiles.signature import FLOAT, TensorSpec
+
+RNG = np.random.default_rng(0)
+ACTIVATIONS = 1.5 / 127  # of the largest number of a row, or a block: one rounding, and what adds up of it
+FORMS = {
+    "int8": rows_of_int8,
+    "int4 in blocks of 32": lambda weight: blocks_of_int4(weight, 32),
+    "int4 in blocks of 128": lambda weight: blocks_of_int4(weight, 128),
+}
+
+
+def product(folder, quantize, matrix, bias, rows):
+    """x W^T + b on ONNX Runtime, and by the definition."""
+    weight = quantize(Derived("w", matrix.shape, (), lambda: matrix))
+    shift = None if bias is None else Derived("b", bias.shape, (), lambda: bias)
+    parts = [getattr(weight, name, None) for name in ("values", "scales", "zero_points")]
+    parts = [part for part in parts if part is not None]
+    store = Converted([*parts, *([shift] if shift else [])])
+    store.write(folder)
+    lowering = OnnxRuntimeLowering()
+    g = Graph("product", store, lowering)
+    g.input(TensorSpec("x", FLOAT, ("rows", matrix.shape[1])))
+    g.linear("x", Linear(weight, shift), "/y", outputs=["y"])
+    g.output(TensorSpec("y", FLOAT, ("rows", matrix.shape[0])))
+    path = folder / "product.onnx"
+    path.write_bytes(g.model(domains=lowering.domains).SerializeToString())
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    meant = dequantized({part.name: torch.from_numpy(part.read()) for part in parts})["w"].numpy()
+    expected = rows.astype(np.float64) @ meant[:, : matrix.shape[1]].T.astype(np.float64)
+    return session.run(None, {"x": rows})[0], expected if bias is None else expected + bias, meant
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("count", [1, 5, 70])
+@pytest.mark.parametrize("inputs", [32, 160, 200])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_a_product_is_within_the_rounding_of_its_activations(tmp_path, form, count, inputs, has_bias):
+    matrix = RNG.standard_normal((24, inputs)).astype(np.float32)
+    bias = RNG.standard_normal(24).astype(np.float32) if has_bias else None
+    rows = RNG.standard_normal((count, inputs)).astype(np.float32)
+    rows[0] *= 1000  # a row with large numbers costs no other row
+    found, expected, meant = product(tmp_path, FORMS[form], matrix, bias, rows)
+    step = ACTIVATIONS * np.abs(rows).max(1, keepdims=True) * np.sqrt(np.square(meant).sum(1))
+    assert (np.abs(found - expected) <= step + 1e-5).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_rows_of_zeros_give_the_bias(tmp_path, form):
+    matrix, bias = RNG.standard_normal((24, 64)).astype(np.float32), np.arange(24, dtype=np.float32)
+    found, _, _ = product(tmp_path, FORMS[form], matrix, bias, np.zeros((3, 64), np.float32))
+    assert (found == bias).all()
