@@ -16,7 +16,7 @@ from .parameters import PATH, require, require_all
 from .progress import progress_bar
 
 if TYPE_CHECKING:
-    from ..check.golden import GoldenResult
+    from ..check.recordings.golden import GoldenResult
     from ..check.recordings.whole_path import Agreement
 
 DEFAULTS = CheckOptions()
@@ -111,7 +111,7 @@ def _check_artifact(folder: Path, options: CheckOptions) -> int:
 def _check_golden(golden: Path, checkpoint: Path) -> int:
     """Print a line a setting; the exit code."""
     require("onnx", "safetensors")
-    from ..check.golden import check_golden
+    from ..check.recordings.golden import check_golden
     from ..check.recordings.whole_path import check_whole_path, is_whole_path
 
     if is_whole_path(golden):

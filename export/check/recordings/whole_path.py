@@ -27,7 +27,7 @@ from ....runtime.prompt import PromptIds
 from ....runtime.speech_lm import SpeechLM
 from ...options import BuildOptions
 from ...pipeline import build
-from ..golden import FILES
+from .golden import FILES
 
 Floats = npt.NDArray[np.floating[Any]]
 Report = Callable[["Agreement"], None]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastadasp.export.check.golden import read_golden
+from fastadasp.export.check.recordings.golden import read_golden
 from fastadasp.export.checkpoint.checkpoint import Checkpoint, read_header
 from fastadasp.export.model.families.family import load_model
 from fastadasp.profiles.errors import CheckpointError

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
-from fastadasp.export.check.golden import ATOL, RECORDED, check_golden
+from fastadasp.export.check.recordings.golden import ATOL, RECORDED, check_golden
 from fastadasp.export.cli import main
 from fastadasp.profiles.errors import DependencyError
 from golden_folder import CONFIG, SETTINGS, setting, write_golden

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load_file
 
-from fastadasp.export.check.golden import ATOL_OF_64, check_golden
+from fastadasp.export.check.recordings.golden import ATOL_OF_64, check_golden
 from fastadasp.export.cli import main
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build

@@ -21,19 +21,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...profiles.errors import CheckpointError, DependencyError
-from ...profiles.faults import shown
-from ...profiles.json_text import JsonError, read_object
-from ...profiles.methods import METHODS
-from ...profiles.profile import Profile
-from ...profiles.temporary import temporary_folder
-from ...runtime.audio.log_mel import LogMelConfig
-from ...runtime.speech_lm import SpeechLM
-from ..checkpoint.checkpoint import CONFIG, Checkpoint
-from ..model.families.family import load_model
-from ..model.spec import SpeechModelSpec
-from ..options import BuildOptions
-from ..pipeline import build
+from ....profiles.errors import CheckpointError, DependencyError
+from ....profiles.faults import shown
+from ....profiles.json_text import JsonError, read_object
+from ....profiles.methods import METHODS
+from ....profiles.profile import Profile
+from ....profiles.temporary import temporary_folder
+from ....runtime.audio.log_mel import LogMelConfig
+from ....runtime.speech_lm import SpeechLM
+from ...checkpoint.checkpoint import CONFIG, Checkpoint
+from ...model.families.family import load_model
+from ...model.spec import SpeechModelSpec
+from ...options import BuildOptions
+from ...pipeline import build
 
 ATOL = 5e-3  # of the logits, whose scale is about 30 in the recorded models
 ATOL_OF_64 = 1e-2  # of those without casts: float32 itself is up to 4e-3 away from them
