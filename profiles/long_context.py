@@ -15,7 +15,7 @@ LONGEST_LOG_N = 32767  # keys: the factors of the published code end there
 class LongContext:
     """What a decoder does beyond the rows that it was trained on."""
 
-    trained_rows: int  # S, at least 2 where `log_n` is on
+    trained_rows: int  # S, at least `least_trained_rows`
     dynamic_ntk: bool
     log_n: bool
 
@@ -27,6 +27,11 @@ class LongContext:
         """
         steps = -(-prompt_rows // self.trained_rows)  # the least number of S that hold the prompt
         return 2 * (1 << max(0, steps - 1).bit_length()) - 1 if self.dynamic_ntk else 1
+
+    @property
+    def least_trained_rows(self) -> int:
+        """Of log-n 2: there is no logarithm to the base 1."""
+        return 2 if self.log_n else 1
 
     @property
     def in_words(self) -> str:

@@ -28,7 +28,7 @@ from .engines import (
     Shape,
     prefill_engine,
 )
-from .manifest import FILE_NAME, FileRecord, Graphs, Manifest, WeightPlace, Weights
+from .manifest import FILE_NAME, Decoder, FileRecord, Graphs, Manifest, WeightPlace, Weights
 from .prompt import Prompt
 
 ITEM_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
@@ -63,7 +63,7 @@ def manifest_faults(manifest: Manifest) -> Iterator[str]:
     """Every fault, with its place in the JSON."""
     yield from _decoder_faults(manifest)
     if manifest.prompt:
-        yield from _prompt_faults(manifest.prompt, manifest.decoder.dims.vocab_size)
+        yield from _prompt_faults(manifest.prompt, manifest.decoder)
     yield from _generation_faults(manifest.generation, manifest.decoder.dims.vocab_size)
     for part in ("family", "profiles", "graphs"):
         if not getattr(manifest, part):
@@ -93,6 +93,9 @@ def _decoder_faults(manifest: Manifest) -> Iterator[str]:
     yield from count_fault("decoder.max_positions", decoder.max_positions, 1, LARGEST_POSITIONS)
     if decoder.trained_positions is not None:
         yield from count_fault("decoder.trained_positions", decoder.trained_positions, 1, LARGEST_POSITIONS)
+    if context := decoder.long_context:
+        place, least = "decoder.long_context.trained_rows", context.least_trained_rows
+        yield from count_fault(place, context.trained_rows, least, LARGEST_POSITIONS)
     if decoder.folded_prompt:
         yield from _ids_faults("decoder.folded_prompt", decoder.folded_prompt.adapter_ids, dims.vocab_size)
     if manifest.front_end.rows_around >= decoder.max_positions:
@@ -113,9 +116,11 @@ def _ids_faults(place: str, ids: Iterable[int], vocab_size: int) -> Iterator[str
         yield f"{place}: {shown(outside[0])} is not one of {vocab_size} tokens"
 
 
-def _prompt_faults(prompt: Prompt, vocab_size: int) -> Iterator[str]:
+def _prompt_faults(prompt: Prompt, decoder: Decoder) -> Iterator[str]:
     """What the record cannot know by itself."""
-    first_after = prompt.first_id_after_audio
+    first_after, vocab_size = prompt.first_id_after_audio, decoder.dims.vocab_size
+    if (prompt.adapter_template is not None) != (decoder.has_prompt_adapter or bool(decoder.folded_prompt)):
+        yield (f"prompt.adapter_template is {shown(prompt.adapter_template)}, which does not fit the decoder")
     yield from _ids_faults("prompt.first_ids", prompt.first_ids, vocab_size)
     yield from _ids_faults("prompt.audio_token_ids", prompt.audio_token_ids, LARGEST_DIMS["vocab_size"])
     if first_after is not None:

@@ -208,8 +208,8 @@ def _long_context(text: Settings, head_dim: int) -> LongContext | None:
     )
     if context.dynamic_ntk and head_dim == 2:
         text.faults.append("kv_channels 2 is too small for use_dynamic_ntk")
-    if context.log_n and context.trained_rows == 1:
-        text.faults.append("seq_length 1 is too small for use_logn_attn")
+    if context.trained_rows < context.least_trained_rows:
+        text.faults.append(f"seq_length {context.trained_rows} is too small for use_logn_attn")
     return context if context.dynamic_ntk or context.log_n else None
 
 

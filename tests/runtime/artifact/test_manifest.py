@@ -266,6 +266,16 @@ def write(folder: Path, content: dict[str, Any]) -> None:
         (("decoder", "dims", "vocab_size"), 2**40, "vocab_size is 1099511627776: give at most 16777216"),
         (("decoder", "dims", "num_kv_heads"), 3, "4 heads cannot share 3 KV heads"),
         (("decoder", "eos_token_ids"), [10**6], "eos_token_ids: 1000000 is not one of "),
+        (
+            ("decoder", "long_context"),
+            {"trained_rows": 0, "dynamic_ntk": True, "log_n": False},
+            "long_context.trained_rows is 0: give a whole number of at least 1",
+        ),
+        (
+            ("decoder", "long_context"),
+            {"trained_rows": 1, "dynamic_ntk": False, "log_n": True},
+            "long_context.trained_rows is 1: give a whole number of at least 2",
+        ),
         (("prompt", "template"), "{prompt}", "prompt: template holds {audio} 0 times, 1 expected"),
         (("prompt", "audio_place", "begin"), "", "prompt: audio_place.begin is empty"),
         (("front_end", "eos_rows"), 1023, "front_end: 1023 rows around the audio leave it no room in 1023"),
@@ -308,6 +318,15 @@ def test_what_cannot_be_is_named_with_its_place(
     assert words.startswith(f"{tmp_path / FILE_NAME}: ")
     assert fault in words
     assert words.endswith("build the artifact again")
+
+
+def test_a_text_for_a_prompt_adapter_is_there_where_something_reads_it(content: dict[str, Any]) -> None:
+    whole = changed(content, ("prompt", "audio_place"), set_to(None))
+    told = changed(whole, ("prompt", "adapter_template"), set_to("{prompt}"))
+    folded = ("decoder", "folded_prompt"), set_to({"text": "hi", "adapter_ids": [1]})
+    assert "adapter_template is '{prompt}', which does not fit the decoder" in (faults(told) or "")
+    assert "adapter_template is None, which does not fit" in (faults(changed(whole, *folded)) or "")
+    assert faults(whole) is faults(changed(told, *folded)) is None
 
 
 @pytest.mark.parametrize(
