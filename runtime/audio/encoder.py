@@ -55,7 +55,9 @@ class AudioEncoder(Uncopied):
     def encode_wave(self, samples: Floats, window_rows: Floats) -> Floats:
         """All samples (n,) and the rows of all windows (window rows, width) to those of the decoder."""
         inputs = {sig.WAVE: np.ascontiguousarray(samples, np.float32), sig.WINDOW_EMBEDS: window_rows}
-        return self._run(self._wave_session, inputs)
+        rows = self._run(self._wave_session, inputs)
+        _check_rows(rows, self._front_end.decoder_rows(len(samples)), f"a wave of {len(samples)} samples")
+        return rows
 
     def _encode_windows(self, samples: Floats, watch: Stopwatch) -> Floats:
         """The span that the windows give."""
@@ -74,11 +76,7 @@ class AudioEncoder(Uncopied):
         """Log-mel frames (bins, frames) of one window to rows: as many as the front end says."""
         rows = self._run(self._session, {sig.MEL: mel, sig.ENCODER_ROWS: np.array([encoder_rows])})
         expected = self._front_end.tokens_of(encoder_rows) + self._front_end.rows_around
-        if len(rows) != expected:
-            raise ArtifactError(
-                f"encoder: {len(rows)} rows came of a window of {encoder_rows}, where the front end of the "
-                f"manifest says {expected}; build the artifact again"
-            )
+        _check_rows(rows, expected, f"a window of {encoder_rows}")
         return rows
 
     def _run(self, session: Session | None, inputs: Mapping[str, npt.NDArray[Any]]) -> Floats:
@@ -92,3 +90,12 @@ class AudioEncoder(Uncopied):
         bos, eos, last = self._front_end.bos_rows, self._front_end.eos_rows, len(parts) - 1
         cut = [part[bos if i else 0 : len(part) - (eos if i < last else 0)] for i, part in enumerate(parts)]
         return np.concatenate(cut)
+
+
+def _check_rows(rows: Floats, expected: int, of: str) -> None:
+    """Refuse rows that are not as many as the front end counts."""
+    if len(rows) != expected:
+        raise ArtifactError(
+            f"encoder: {len(rows)} rows came of {of}, where the front end of the manifest says {expected}; "
+            "build the artifact again"
+        )

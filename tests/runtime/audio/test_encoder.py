@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastadasp.profiles.errors import RequestError
+from fastadasp.profiles.errors import ArtifactError, RequestError
 from fastadasp.runtime.audio.encoder import AudioEncoder
 from fastadasp.runtime.audio.front_end import FrontEnd, WaveEncoder
 from fastadasp.runtime.audio.log_mel import LogMelConfig
@@ -48,6 +48,11 @@ def test_a_window_that_is_alone_asks_for_the_rows_of_its_audio():
     (given,) = windows.given
     assert given["encoder_rows"].tolist() == [7]  # of 13 frames
     assert given["mel"].shape == (8, 100)
+
+
+def test_another_number_of_rows_than_the_front_end_counts_is_refused():
+    with pytest.raises(ArtifactError, match=r"30 rows came of a wave of 40000 samples, where .* says 31"):
+        AudioEncoder(Recorded(13, 3), TOWER, Recorded(30, 5)).encode(SAMPLES, Stopwatch())
 
 
 def test_a_closed_encoder_runs_neither():
