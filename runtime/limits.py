@@ -40,18 +40,23 @@ def check_ids(manifest: Manifest, ids: PromptIds, profile: str) -> None:
 def _check_adapter_ids(manifest: Manifest, ids: PromptIds) -> None:
     """Refuse a prompt without what decides the strength of LoRA, or with it where nothing reads it."""
     folded, positions = manifest.decoder.folded_prompt, manifest.decoder.max_positions
+    reads_adapter = manifest.decoder.has_prompt_adapter
     given = () if ids.adapter is None else tuple(ids.adapter.tolist())
     if folded and given != folded.adapter_ids:
         raise RequestError(
             f"prompt: this artifact answers {shown(folded.text)} alone, which was folded into its weights; "
             "give that prompt, or build without --fold-prompt"
         )
-    if manifest.decoder.has_prompt_adapter and not 1 <= len(given) <= positions:
+    if reads_adapter and not given:
         raise RequestError(
-            f"prompt ids: {len(given)} for the prompt adapter, which decides the strength of LoRA; give 1 to "
-            f"{positions}: PromptIds(before, after, adapter)"
+            "prompt ids: none for the prompt adapter, which decides the strength of LoRA; give them, too: "
+            "PromptIds(before, after, adapter)"
         )
-    if given and not (folded or manifest.decoder.has_prompt_adapter):
+    if reads_adapter and len(given) > positions:
+        raise RequestError(
+            f"prompt: {len(given)} tokens are more than this model's {positions} positions; shorten it"
+        )
+    if given and not (folded or reads_adapter):
         raise RequestError("prompt ids: this model has no prompt adapter; leave out those for it")
 
 

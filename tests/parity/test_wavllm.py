@@ -180,8 +180,12 @@ def test_texts_become_the_ids_of_the_template(speech_lm):
 
 
 def test_ids_without_those_for_the_adapter_are_refused(speech_lm):
-    with pytest.raises(RequestError, match="0 for the prompt adapter, which decides the strength of LoRA"):
+    with pytest.raises(RequestError, match="none for the prompt adapter, which decides the strength of"):
         speech_lm.generate(sound(9000), PromptIds([1, 5], [6]))
+    with pytest.raises(
+        RequestError, match=r"prompt: \d+ tokens are more than this model's 300 positions; sho"
+    ):
+        speech_lm.generate(sound(9000), "hello " * 300)
     with pytest.raises(RequestError, match="token 400 is not one of this model's 400 tokens"):
         speech_lm.generate(sound(9000), PromptIds([1, 5], [6], [400]))
     with pytest.raises(RequestError, match="those for the prompt adapter are missing"):
