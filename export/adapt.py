@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..profiles.errors import CheckpointError
+from ..profiles.long_context import LONGEST_LOG_N
+from ..runtime.artifact.faults import LARGEST_POSITIONS
 from ..runtime.artifact.manifest import FoldedPrompt
 from .checkpoint.checkpoint import Checkpoint
 from .checkpoint.derived import Derived
@@ -27,7 +29,8 @@ def adapted(
     """The model as it is to be built.
 
     Raises:
-        CheckpointError: more positions than it has are not asked for, or it has no prompt adapter to fold.
+        CheckpointError: the positions asked for are not more than it has or beyond the most that it can
+            have, or it has no prompt adapter to fold.
     """
     if options.max_positions is not None:
         model = with_positions(model, options.max_positions)
@@ -39,10 +42,16 @@ def adapted(
 
 def with_positions(model: SpeechModelSpec, positions: int) -> SpeechModelSpec:
     """The model with more positions than its checkpoint has. Rotary angles have no table that could end."""
-    trained = model.decoder.max_positions
+    trained, context = model.decoder.max_positions, model.decoder.long_context
+    most = LONGEST_LOG_N if context and context.log_n else LARGEST_POSITIONS
     if positions <= trained:
         raise CheckpointError(
             f"max_positions {positions}: the checkpoint has {trained} by itself; give more, or leave it out"
+        )
+    if positions > most:
+        raise CheckpointError(
+            f"max_positions {positions}: give at most {most}"
+            f"{', where the factors of log-n end' if most == LONGEST_LOG_N else ''}"
         )
     decoder = replace(model.decoder, max_positions=positions, trained_positions=trained)
     note = (

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
 
+from fastadasp.export.adapt import with_positions
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.cli import main
 from fastadasp.export.model.families.family import load_model
@@ -50,6 +52,15 @@ def test_absent_settings_are_those_of_the_published_code(loaded):
 def test_positions_end_where_the_factors_of_log_n_do(loaded, changes, positions):
     model = loaded(**{**OFF, **changes}, max_position_embeddings=100_000)
     assert model.decoder.max_positions == positions
+
+
+def test_no_build_goes_beyond_the_factors_of_log_n(loaded):
+    model = loaded()
+    assert with_positions(model, 32767).decoder.max_positions == 32767
+    with pytest.raises(CheckpointError, match=r"give at most 32767, where the factors of log-n end"):
+        with_positions(model, 32768)
+    without = replace(model.decoder, long_context=LongContext(64, dynamic_ntk=True, log_n=False))
+    assert with_positions(replace(model, decoder=without), 32768).decoder.max_positions == 32768
 
 
 def test_a_model_without_either_runs_on_and_says_so(loaded):
