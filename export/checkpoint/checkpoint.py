@@ -23,6 +23,7 @@ from .rank_tokenizer import RankTokenizer
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
+TRAINED = ".pt"  # how the name of what a training has left ends, mostly final.pt
 ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
 
@@ -208,7 +209,7 @@ def read_header(file: Path) -> dict[str, Tensor]:
 def _fault_of_place(folder: Path) -> str | None:
     """Why a path is no checkpoint, with the remedy; None where it may be one."""
     if folder.is_file():
-        return "is a file; give the folder with config.json and the weights"
+        return f"is a file; {_conversion(folder) or 'give the folder with config.json and the weights'}"
     if not folder.is_dir():
         return f"no such folder; {_download(folder) or 'give a folder with config.json'}"
     if adapter := next((name for name in ADAPTERS if (folder / name).is_file()), None):
@@ -216,6 +217,8 @@ def _fault_of_place(folder: Path) -> str | None:
             f"{adapter} is there: an adapter is not applied; merge it into its base model with peft "
             "(merge_and_unload, then save_pretrained), or remove it to build without it"
         )
+    if not (folder / CONFIG).is_file() and (trained := sorted(folder.glob(f"*{TRAINED}"))):
+        return f"{CONFIG} is missing; {_conversion(trained[0])}"
     if (folder / CONFIG).is_file() or not (folder / "snapshots").is_dir():
         has_weights = any((folder / name).is_file() for name in (WEIGHTS, WEIGHTS_INDEX))
         if (folder / MANIFEST).is_file() and not has_weights:
@@ -233,6 +236,12 @@ def _download(folder: Path) -> str | None:
         return None
     command = f"hf download {folder.as_posix()} --local-dir {folder.name}"
     return f"download a model of the Hugging Face Hub first: {command}, and give {folder.name}"
+
+
+def _conversion(file: Path) -> str:
+    """What makes a folder of a file that a training has left; empty where it is none by its name."""
+    command = f"fastadasp-export convert {file} -o DIR --tokenizer tokenizer.model"
+    return f"a training checkpoint is converted first: {command}" if file.suffix == TRAINED else ""
 
 
 def _other_weights(folder: Path) -> str:

@@ -67,9 +67,8 @@ def _look_at(folder: Path) -> int:
         click.echo(f"fault: {fault}")
     for note in found.model.notes if found.model else ():
         click.echo(f"note: {note}")
-    profile = "--profile full,dense-constant-50"
     if not found.faults:
-        click.echo(f"can be built: fastadasp-export build {folder} -o ART {profile}")
+        click.echo(f"can be built: fastadasp-export build {folder} -o ART --profile full")
         return 0
     click.echo(f"cannot be built: {len(found.faults)} fault{'s' * (len(found.faults) > 1)}")
     return 1

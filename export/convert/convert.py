@@ -12,7 +12,7 @@ from ...profiles.errors import CheckpointError, OutputError
 from ...runtime.artifact.artifact import TOKENIZER
 from ..checkpoint.checkpoint import CONFIG, Checkpoint, Tensor
 from ..folder import Notice, check_output, temporary_folder
-from ..model.families.family import load_model
+from ..model.families.family import describe, say
 from ..model.families.originals import config_for
 from .pickled import read_state
 from .sentencepiece import read_tokenizer
@@ -60,22 +60,27 @@ def convert(
     with temporary_folder(output, False) as folder:
         (folder / CONFIG).write_text(json.dumps(config, indent=1), "utf-8")
         words.save(str(folder / TOKENIZER))
-        _check(folder, source, state)
+        _check(folder, source, state, output)
         report("write weights")
         write_shards(folder, state, shard_bytes)
 
 
-def _check(folder: Path, source: Path, state: Mapping[str, Torch]) -> None:
-    """Refuse what is no model of its family, before its weights are written."""
+def _check(folder: Path, source: Path, state: Mapping[str, Torch], output: Path) -> None:
+    """Refuse what is no model of its family, before its weights are written; messages name the output."""
     described = Checkpoint(folder)
     described.tensors = {
         name: Tensor(name, source, FORMATS[str(tensor.dtype)], tuple(tensor.shape), 0)
         for name, tensor in state.items()
     }
     try:
-        load_model(described)
+        model = describe(described)
     except CheckpointError as error:
-        raise CheckpointError(str(error).replace(f"checkpoint {folder}", str(source))) from None
+        fault = str(error).replace(f"checkpoint {folder}", str(source))
+        remedy = (
+            "; what the tensors do not tell is given with --config" if str(folder / CONFIG) in fault else ""
+        )
+        raise CheckpointError(fault.replace(str(folder), str(output)) + remedy) from None
+    say(note.replace(str(folder), str(output)) for note in model.notes)
 
 
 def _settings(file: Path) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ...profiles.errors import CheckpointError
 from ..checkpoint.checkpoint import Checkpoint, Tensor
 from .facts import Facts
-from .families.family import family_of, known_families, load_model
+from .families.family import describe, family_of, known_families
 from .spec import SpeechModelSpec
 
 
@@ -35,7 +35,7 @@ def survey(folder: Path) -> Survey:
         faults = checkpoint.faults
         family_of(checkpoint)
         facts = known_families()[checkpoint.config["model_type"]]
-        model = load_model(checkpoint)
+        model = describe(checkpoint)
     except CheckpointError as error:
         faults.append(str(error))
     return Survey(facts, model, tuple(dict.fromkeys(faults)))

@@ -123,6 +123,12 @@ def test_a_setting_that_cannot_be_honoured_is_refused_with_its_file(built, setti
         built(settings)
 
 
+@pytest.mark.parametrize("name", ["eos_token_id", "suppress_tokens", "begin_suppress_tokens"])
+def test_a_token_that_the_model_lacks_is_refused_and_not_built_into_an_artifact(built, name):
+    with pytest.raises(CheckpointError, match=rf"{name}: 99999 is not one of \d+ tokens; correct its set"):
+        built({name: [2, 99999]})
+
+
 def test_a_default_prompt_is_that_of_requests_without_one(built):
     _, speech_lm, _ = built({"max_new_tokens": 5}, prompt="hello")
     answers = [speech_lm.generate(sound(9000), *given).hypotheses for given in ((), ("hello",), ("",))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Protocol, cast
 
@@ -38,11 +38,38 @@ class Family(Protocol):
 
 def load_model(checkpoint: Checkpoint) -> SpeechModelSpec:
     """Describe a checkpoint of any known family, and log what it holds and the description does not."""
+    model = describe(checkpoint)
+    say(model.notes)
+    return model
+
+
+def describe(checkpoint: Checkpoint) -> SpeechModelSpec:
+    """As `load_model`, and nothing is logged.
+
+    Raises:
+        CheckpointError: as `Family.load`, quantised weights, or a search with tokens that the model lacks.
+    """
     family = _module(family_of(checkpoint))
     refuse_quantized(checkpoint)
     model = family.load(checkpoint)
-    say(model.notes)
+    if faults := list(_token_faults(model)):
+        raise CheckpointError(
+            f"checkpoint {checkpoint.folder}: {'; '.join(faults)}; correct its settings of generation"
+        )
     return model
+
+
+def _token_faults(model: SpeechModelSpec) -> Iterator[str]:
+    """Tokens of a search that lie outside of the vocabulary."""
+    size = model.decoder.dims.vocab_size
+    given = {
+        "eos_token_id": model.eos_token_ids,
+        "suppress_tokens": model.generation.suppress_tokens,
+        "begin_suppress_tokens": model.generation.begin_suppress_tokens,
+    }
+    for name, ids in given.items():
+        if outside := [token for token in ids or () if token >= size]:
+            yield f"{name}: {outside[0]} is not one of {size} tokens"
 
 
 def say(notes: Iterable[str]) -> None:

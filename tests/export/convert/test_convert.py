@@ -186,6 +186,18 @@ def test_files_without_a_known_model_are_refused(model: TorchWavLLM, tokenizer: 
         assert message in refusal(tmp_path / name, tokenizer, tmp_path)
 
 
+def test_a_size_that_the_tensors_do_not_tell_is_asked_for_by_the_name_of_the_output(
+    model: TorchWavLLM, tokenizer: Path, settings: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = save(tmp_path / "final.pt", model)
+    message = refusal(source, tokenizer, tmp_path)
+    assert message.startswith(f"{tmp_path / 'refused'}/config.json: text_config: num_attention_heads is 0")
+    assert message.endswith("; what the tensors do not tell is given with --config")
+    convert(source, tmp_path / "checkpoint", tokenizer, settings)
+    (note,) = caplog.messages
+    assert f"{tmp_path / 'checkpoint'}/config.json: generation: not taken" in note
+
+
 def test_a_missing_tensor_is_found_before_anything_is_written(
     model: TorchWavLLM, tokenizer: Path, settings: Path, tmp_path: Path
 ) -> None:
