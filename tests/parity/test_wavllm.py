@@ -1,6 +1,7 @@
 """WavLLM under every method, its LoRA as an input and folded, against LLaMA of transformers, folded."""
 
 import json
+import shutil
 import threading
 from dataclasses import replace
 from fractions import Fraction
@@ -273,9 +274,10 @@ def test_more_positions_are_recorded_and_no_fewer_are_taken(checkpoint, speech_l
     with pytest.raises(Exception, match="this model's 300 positions hold at most"):
         speech_lm.generate(samples, "hello", max_new_tokens=2)
     assert long.generate(samples, "hello", max_new_tokens=2).audio_rows == 500
-    for positions in (300, 20):
-        with pytest.raises(CheckpointError, match="the checkpoint has 300 by itself"):
-            build(checkpoint, tmp_path / "fewer", replace(options, max_positions=positions))
+    fewer = "the checkpoint has 300 by itself"
+    for positions, message in ((300, fewer), (20, fewer), (2**24 + 1, "give at most 16777216")):
+        with pytest.raises(CheckpointError, match=message):
+            build(checkpoint, tmp_path / "others", replace(options, max_positions=positions))
 
 
 @pytest.mark.parametrize(
@@ -292,6 +294,7 @@ def test_more_positions_are_recorded_and_no_fewer_are_taken(checkpoint, speech_l
         ("prompt_template", "left_token_ids", [1, 2], "take the tokenizer of this checkpoint"),
         ("prompt_template", "left_add_bos", "yes", "left_add_bos is 'yes', true or false is expected"),
         ("generation", "num_beams", 0, "num_beams"),
+        ("generation", "begin_suppress_tokens", [5], "beside begin_suppress_tokens: give one of them"),
     ],
 )
 def test_settings_that_no_graph_can_follow_are_refused(checkpoint, tmp_path, section, key, value, message):
@@ -310,3 +313,11 @@ def test_settings_that_no_graph_can_follow_are_refused(checkpoint, tmp_path, sec
 def test_only_what_is_not_taken_is_named(checkpoint):
     (note,) = load_model(Checkpoint(checkpoint)).notes
     assert "not taken from the checkpoint: do_sample True, max_new_tokens_including_right_prompt 512" in note
+
+
+def test_the_file_that_other_families_read_is_named(checkpoint, tmp_path):
+    other = shutil.copytree(checkpoint, tmp_path / "other")
+    (other / "generation_config.json").write_text('{"num_beams": 4}')
+    model = load_model(Checkpoint(other))
+    assert model.generation.num_beams == 1
+    assert any("generation_config.json: not used: the search of this family" in it for it in model.notes)

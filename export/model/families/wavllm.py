@@ -17,7 +17,7 @@ from ...checkpoint.contents import unused_tensors
 from ...checkpoint.tokenizer import prompt_codec, tokenizer_file
 from ..facts import Facts
 from ..spec import DecoderLayer, DecoderSpec, Linear, LoRA, PromptAdapter, SpeechModelSpec
-from .generation import TAKEN
+from .generation import GENERATION, TAKEN
 from .settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults, search_notes, shown
 from .wavllm_tower import LAYER_COUNTS as TOWER_LAYERS
 from .wavllm_tower import SECTIONS, WRAPPER, read_settings, read_tower
@@ -31,7 +31,7 @@ OWN_SECTIONS = ("lora_config", "prompt_adapter", "prompt_template", "generation"
 WHOLE_IRRELEVANT = (*CONFIG_IRRELEVANT, *SECTIONS, "text_config", *OWN_SECTIONS)
 BOUNDS = ("clamp_min", "clamp_max")
 LEFT_IDS = "left_token_ids"
-FIRST_EOS = "suppress_eos_at_first_token"
+FIRST_EOS, FIRST_BANNED = "suppress_eos_at_first_token", "begin_suppress_tokens"
 
 REFERENCE = None  # transformers has no such model
 FACTS = Facts(
@@ -75,6 +75,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
             *tower.notes,
             *(note for section in (text, *own[:-1]) for note in section.notes(CONFIG_IRRELEVANT)),
             *_search_notes(generation),
+            *_other_search(checkpoint),
             *unused_tensors(weights, LAYER_COUNTS),
         ),
     )
@@ -247,11 +248,13 @@ def _flag(section: Settings, key: str) -> bool:
 def _search(generation: Settings, eos: tuple[int, ...]) -> SearchOptions:
     """What the generator of the original does without being asked."""
     given = {name: generation.take(name) for name in TAKEN if generation.take(name) is not None}
-    if FIRST_EOS in generation.given and _flag(generation, FIRST_EOS):
-        given["begin_suppress_tokens"] = list(eos)
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
     }
+    if FIRST_EOS in generation.given and _flag(generation, FIRST_EOS):
+        if FIRST_BANNED in values:
+            generation.faults.append(f"{FIRST_EOS} beside {FIRST_BANNED}: give one of them")
+        values[FIRST_BANNED] = eos
     try:
         search = SearchOptions(**values)
         search.resolved()
@@ -259,6 +262,12 @@ def _search(generation: Settings, eos: tuple[int, ...]) -> SearchOptions:
         generation.faults.append(str(error))
         return SearchOptions()
     return search
+
+
+def _other_search(checkpoint: Checkpoint) -> Iterator[str]:
+    """A line on the file that other families read: here a section of config.json has what it says."""
+    if (file := checkpoint.folder / GENERATION).is_file():
+        yield f"{file}: not used: the search of this family stands in config.json, section generation"
 
 
 def _search_notes(generation: Settings) -> Iterator[str]:
