@@ -33,6 +33,7 @@ from .limits import (
     check_ids,
     check_length,
     check_room,
+    check_search,
     length_limit,
 )
 from .prompt import PromptCodec, PromptIds, RawPrompt, tokenizer_of
@@ -223,7 +224,7 @@ class SpeechLM(Uncopied):
         """The search that a record asks for, or its fields by name; what is left out is the artifact's.
 
         Raises:
-            RequestError: a record beside fields, unknown fields, values out of range.
+            RequestError: a record beside fields, unknown fields, values or tokens out of range.
         """
         if search is not None and options:
             raise RequestError(
@@ -236,7 +237,9 @@ class SpeechLM(Uncopied):
         if search is not None and not isinstance(search, SearchOptions):
             raise RequestError(f"search is {shown(search)}: give a record of SearchOptions")
         own = replace(self.manifest.generation, eos_token_ids=self.manifest.decoder.eos_token_ids)
-        return (search or SearchOptions(**options)).resolved(own)
+        found = (search or SearchOptions(**options)).resolved(own)
+        check_search(self.manifest, found)
+        return found
 
     def decoder(
         self,

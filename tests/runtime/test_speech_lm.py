@@ -43,3 +43,13 @@ def test_a_record_and_fields_at_once_are_refused(model, clip, call):
         match="search and num_beams, max_new_tokens: give a record of SearchOptions or its fields, not both",
     ):
         getattr(model, call)(clip, search=SearchOptions(), num_beams=1, max_new_tokens=4)
+
+
+def test_tokens_of_a_search_that_the_model_does_not_have_are_refused_together(model):
+    size = model.manifest.decoder.dims.vocab_size
+    with pytest.raises(RequestError) as raised:
+        model.search_options(eos_token_ids=(1, size), suppress_tokens=(10**9,))
+    line = str(raised.value)
+    assert f"eos_token_ids: {size} is not one of this model's {size} tokens" in line
+    assert f"suppress_tokens: 1000000000 is not one of this model's {size} tokens" in line
+    assert model.search_options(eos_token_ids=(size - 1,)).eos_token_ids == (size - 1,)
