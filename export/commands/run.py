@@ -6,12 +6,14 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from ...profiles.errors import AudioError
 from .command import StrictCommand
 from .lists import NAMES, one_option
 from .parameters import PATH, load, runtime_options, search_of, search_options
@@ -45,10 +47,12 @@ STDIN = "-"
 @runtime_options
 @click.option("--stream", is_flag=True, help="Print the text as it is found (greedy search).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per clip instead.")
-def run(artifact: Path, clips: tuple[str, ...], **values: Any) -> None:
+@click.pass_context
+def run(ctx: click.Context, /, artifact: Path, clips: tuple[str, ...], **values: Any) -> None:
     """Transcribe each CLIP (wav, flac, ogg, mp3; - reads from a pipe) with ARTIFACT.
 
     Answers go to stdout, tables to stderr. With several clips every line is a clip, a tab and its answer.
+    One that cannot be read is named on stderr, and the others are answered; then the exit code is 1.
     The times are those of single requests, the first one cold; bench takes medians.
     """
     if values["stream"] and values["as_json"]:
@@ -57,11 +61,12 @@ def run(artifact: Path, clips: tuple[str, ...], **values: Any) -> None:
     model = load(artifact, **values)
     asked = Asked(prompt, values["system"], model.search_options(search))
     if values["stream"]:
-        _stream(model, clips, asked)
+        failures = _stream(model, clips, asked)
     else:
-        _answer(model, clips, asked, as_json=values["as_json"])
+        failures = _answer(model, clips, asked, as_json=values["as_json"])
     if prompt is None:
         _hint(model.manifest)
+    ctx.exit(1 if failures else 0)
 
 
 @dataclass(frozen=True)
@@ -112,14 +117,34 @@ def _hypothesis(found: TextHypothesis) -> dict[str, Any]:
     return {"text": found.text, **asdict(found), "finished": found.finished, "score": score}
 
 
-def _answer(model: SpeechLM, clips: tuple[str, ...], asked: Asked, *, as_json: bool) -> None:
-    """Answer clip by clip. If one is faulty, what was answered before it is not lost."""
+def _each(clips: tuple[str, ...], ask: Callable[[str], None]) -> int:
+    """Ask about clip by clip; among several, one that cannot be heard does not keep the others waiting.
+
+    Returns how many there were of those.
+    """
+    failures = 0
+    for clip in clips:
+        try:
+            ask(clip)
+        except AudioError as error:
+            if len(clips) == 1:
+                raise
+            failures += 1
+            click.echo(f"Error: {error}", err=True)
+    return failures
+
+
+def _answer(model: SpeechLM, clips: tuple[str, ...], asked: Asked, *, as_json: bool) -> int:
+    """Answer each clip; returns how many could not be heard. If a request fails, the answers are not lost."""
     answered: list[tuple[str, GenerationResult]] = []
+
+    def ask(clip: str) -> None:
+        result = model.generate(_source(clip), asked.prompt, system=asked.system, search=asked.search)
+        click.echo(_line(clip, result, len(clips), as_json=as_json))
+        answered.append((clip, result))
+
     try:
-        for clip in clips:
-            result = model.generate(_source(clip), asked.prompt, system=asked.system, search=asked.search)
-            click.echo(_line(clip, result, len(clips), as_json=as_json))
-            answered.append((clip, result))
+        return _each(clips, ask)
     finally:
         if answered and not as_json:
             _report(answered, asked.search.num_beams)
@@ -140,8 +165,10 @@ def _report(answered: list[tuple[str, GenerationResult]], num_beams: int) -> Non
     show(console(stderr=True), (*several, latency))
 
 
-def _stream(model: SpeechLM, clips: tuple[str, ...], asked: Asked) -> None:
-    for clip in clips:
+def _stream(model: SpeechLM, clips: tuple[str, ...], asked: Asked) -> int:
+    """As `_answer`, token by token."""
+
+    def ask(clip: str) -> None:
         begin, first = time.perf_counter(), None
         pieces = model.stream(_source(clip), asked.prompt, system=asked.system, search=asked.search)
         if len(clips) > 1:
@@ -151,6 +178,8 @@ def _stream(model: SpeechLM, clips: tuple[str, ...], asked: Asked) -> None:
             click.echo(piece, nl=False)
         click.echo()
         _stream_report(clip, first, time.perf_counter() - begin)
+
+    return _each(clips, ask)
 
 
 def _stream_report(clip: str, first: float | None, whole: float) -> None:
