@@ -65,9 +65,28 @@ def load_profile(name_or_path: str, folders: Sequence[Path] = ()) -> Profile:
         ProfileError: an unknown or ambiguous name, a file that cannot be read, or faults in it.
     """
     name_or_path = str(path_of("profile", name_or_path, "a name or the path of a .toml file", ProfileError))
-    is_path = name_or_path.endswith(".toml") or Path(name_or_path).name != name_or_path
-    path = Path(name_or_path) if is_path else _find(name_or_path, folders)
+    path = Path(name_or_path) if _is_path(name_or_path) else _find(name_or_path, _paths(folders))
     return parse_profile(_read(path), path.stem, str(path))
+
+
+def load_profiles(names_or_paths: Sequence[str], folders: Sequence[Path] = ()) -> tuple[Profile, ...]:
+    """Load several profiles as `load_profile` does.
+
+    Raises:
+        ProfileError: the faults of all of them in one message.
+    """
+    paths = _paths(folders)
+    stems = {path.stem for path in paths}
+    unknown = [name for name in names_or_paths if not _is_path(name) and name not in stems]
+    found, faults = list[Profile](), [_unknown(unknown, paths)] if unknown else []
+    for name in names_or_paths:
+        try:
+            found += [load_profile(name, folders)] if name not in unknown else []
+        except ProfileError as error:
+            faults.append(str(error))
+    if faults:
+        raise ProfileError("; ".join(faults))
+    return tuple(found)
 
 
 def parse_profile(text: str, name: str, place: str) -> Profile:
@@ -110,19 +129,33 @@ def _raise_faults(name: str, place: str, faults: Iterable[str]) -> None:
         raise ProfileError(f"profile {name!r}{place}: {'; '.join(found)}")
 
 
-def _find(name: str, folders: Sequence[Path]) -> Path:
-    """The file of the profile `name`, built in or in one of `folders`; a name must be in one place only."""
+def _is_path(name_or_path: str) -> bool:
+    return name_or_path.endswith(".toml") or Path(name_or_path).name != name_or_path
+
+
+def _paths(folders: Sequence[Path]) -> list[Path]:
+    """The files of all profiles that have a name, built in or in one of `folders`."""
     if isinstance(folders, str | bytes) or not isinstance(folders, Sequence):
         raise ProfileError(f"folders is {shown(folders)}: give a list of folders")
     folders = [path_of("folder of profiles", each, "the path of a folder", ProfileError) for each in folders]
-    places = dict.fromkeys(folder.resolve() for folder in (BUILTIN_FOLDER, *folders))
-    paths = [path for folder in places for path in sorted(folder.glob("*.toml"))]
+    try:
+        places = dict.fromkeys(folder.resolve() for folder in (BUILTIN_FOLDER, *folders))
+        return [path for folder in places for path in sorted(folder.glob("*.toml"))]
+    except OSError as error:
+        raise ProfileError(f"folder of profiles {error.filename} cannot be read: {error.strerror}") from error
+
+
+def _unknown(names: Sequence[str], paths: Sequence[Path]) -> str:
+    known = ", ".join(dict.fromkeys([*builtin_names(), *(path.stem for path in paths)]))
+    given = ", ".join(map(repr, names))
+    return f"profile {given} is unknown: give a path that ends with .toml, or one of {known}"
+
+
+def _find(name: str, paths: Sequence[Path]) -> Path:
+    """The file of the profile `name` among those of all; a name must be in one place only."""
     found = [path for path in paths if path.stem == name]
     if not found:
-        known = ", ".join(dict.fromkeys([*builtin_names(), *(path.stem for path in paths)]))
-        raise ProfileError(
-            f"profile {name!r} is unknown: give a path that ends with .toml, or one of {known}"
-        )
+        raise ProfileError(_unknown([name], paths))
     if len(found) > 1:
         raise ProfileError(
             f"profile {name!r} is ambiguous: rename or remove one of {', '.join(map(str, found))}"

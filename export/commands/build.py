@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...profiles.profile import load_profile
+from ...profiles.profile import load_profiles
 from ..options import ENGINES, PRECISIONS, PRODUCTS, QUANTIZED, WEIGHT_MODES, BuildOptions, EngineOptions
 from .command import Command, StrictCommand
 from .parameters import PATH, profile_options, require_all
@@ -110,7 +110,7 @@ def build(
     torch = () if fold_prompt is None else ("torch",)
     require_all({"export": ("onnx", *torch), **_engine_packages(engine["engine"])})
     begin = time.perf_counter()
-    chosen = tuple(load_profile(name, folders) for name in profiles)
+    chosen = load_profiles(profiles, folders)
     from ...runtime.tables.units import size
     from ..pipeline import build as build_artifact
 

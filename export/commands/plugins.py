@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ...profiles.profile import load_profile
+from ...profiles.profile import load_profiles
 from ..options import ENGINE_PRECISIONS, EngineOptions
 from .command import StrictCommand
 from .lists import ListOf, list_option
@@ -70,7 +70,7 @@ def graphs(
 ) -> None:
     """Write the ONNX graphs of CHECKPOINT that use the plugins, for trtexec and Polygraphy."""
     require("onnx")
-    chosen = [load_profile(name, folders) for name in profiles]
+    chosen = load_profiles(profiles, folders)
     from ...plugins.tensorrt_library import provide_parser_library
     from ..engines.graphs_only import write_tensorrt_graphs
 
