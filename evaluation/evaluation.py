@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -10,6 +11,7 @@ from typing import Any
 
 from ..profiles.errors import RequestError
 from ..runtime.artifact.artifact import Artifact, open_artifact
+from ..runtime.artifact.manifest import Manifest
 from ..runtime.artifact.verification import Verify
 from ..runtime.environment import Environment, environment
 from .answers.answers import ClipAnswers
@@ -23,6 +25,7 @@ from .options import EvalOptions
 
 LIBRARIES = ("jiwer", "sacrebleu", "scikit-learn", "pycocoevalcap", "whisper-normalizer")
 STEP = "answer clips"
+LOGGER = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, the clips done and the clips in all: at the start and after each clip."""
@@ -145,8 +148,10 @@ def evaluate(
 def answer(run: Run, progress: Progress = lambda *_: None) -> Answered:
     """The first half of `evaluate`: answer the clips. Errors are the same."""
     opened = open_artifact(run.artifact, verify=run.verify)
-    clips, options = run.clips, run.options.resolved(opened.manifest.generation)
+    manifest, clips = opened.manifest, run.clips
+    options = run.options.resolved(manifest.generation, manifest.decoder.dims.vocab_size)
     profiles = _profiles(opened, options)
+    _hint(manifest, clips)
     _load_metrics(clips, options)
     begun, digest = _environment(options), clips.digest()
     # What was hashed just now, for whatever reason, is not hashed again by each process.
@@ -164,6 +169,17 @@ def answer(run: Run, progress: Progress = lambda *_: None) -> Answered:
             progress(STEP, len(answers), len(clips.clips))
     in_order = tuple(answers[clip.id] for clip in clips.clips)
     return Answered(opened, profiles, digest, options, begun, in_order)
+
+
+def _hint(manifest: Manifest, clips: ClipSet) -> None:
+    """Say that nothing is asked, where that is so: the answers may be to another question than the user's."""
+    silent = sum(not clip.prompt for clip in clips.clips)
+    if silent and manifest.prompt is not None and manifest.prompt.default_prompt is None:
+        LOGGER.info(
+            "hint: %d of %d clips have no prompt, so the model hears audio and no question; give --prompt",
+            silent,
+            len(clips.clips),
+        )
 
 
 def _profiles(artifact: Artifact, options: EvalOptions) -> tuple[str, ...]:

@@ -15,7 +15,8 @@ from .metrics.tasks import TASKS
 
 DEFAULT_RUNTIME = RuntimeOptions()
 _LEAST = {"resamples": 1, "seed": 0, "workers": 1}
-_MOST = {"resamples": 10**6, "workers": MOST_THREADS}  # each worker has threads of its own
+MOST_RESAMPLES = 10**6
+_MOST = {"resamples": MOST_RESAMPLES, "workers": MOST_THREADS}  # each worker has threads of its own
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,13 @@ class EvalOptions:
         """The name of the normaliser that the texts of a task go through."""
         return self.normalizer or TASKS[task].normalizer
 
-    def resolved(self, generation: SearchOptions) -> EvalOptions:
-        """These options for an artifact, which decides with `generation` what the search leaves out."""
+    def resolved(self, generation: SearchOptions, vocab_size: int) -> EvalOptions:
+        """These options for an artifact, which decides with `generation` what the search leaves out.
+
+        Raises:
+            RequestError: ids that are none of its tokens.
+        """
+        self.search.check_vocabulary(vocab_size)
         return replace(self, search=self.search.resolved(generation))
 
     def __post_init__(self) -> None:

@@ -60,20 +60,6 @@ def _check_adapter_ids(manifest: Manifest, ids: PromptIds) -> None:
         raise RequestError("prompt ids: this model has no prompt adapter; leave out those for it")
 
 
-def check_search(manifest: Manifest, search: ResolvedSearch) -> None:
-    """Refuse end tokens and bans that no token of the model is.
-
-    Raises:
-        RequestError: with all of them.
-    """
-    size, faults = manifest.decoder.dims.vocab_size, []
-    for name in ("eos_token_ids", "suppress_tokens", "begin_suppress_tokens"):
-        if outside := [token for token in getattr(search, name) or () if token >= size]:
-            faults.append(f"{name}: {shown(outside[0])} is not one of this model's {size} tokens")
-    if faults:
-        raise RequestError("; ".join(faults))
-
-
 def check_characters(manifest: Manifest, prompt: str) -> None:
     """Refuse a text that is far too long, before it is made into tokens.
 

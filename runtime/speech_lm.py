@@ -33,7 +33,6 @@ from .limits import (
     check_ids,
     check_length,
     check_room,
-    check_search,
     length_limit,
 )
 from .prompt import PromptCodec, PromptIds, RawPrompt, tokenizer_of
@@ -237,9 +236,9 @@ class SpeechLM(Uncopied):
         if search is not None and not isinstance(search, SearchOptions):
             raise RequestError(f"search is {shown(search)}: give a record of SearchOptions")
         own = replace(self.manifest.generation, eos_token_ids=self.manifest.decoder.eos_token_ids)
-        found = (search or SearchOptions(**options)).resolved(own)
-        check_search(self.manifest, found)
-        return found
+        asked = search or SearchOptions(**options)
+        asked.check_vocabulary(self._dims.vocab_size)
+        return asked.resolved(own)
 
     def decoder(
         self,

@@ -67,6 +67,19 @@ class SearchOptions:
         """The options that are not left out."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
+    def check_vocabulary(self, vocab_size: int) -> None:
+        """Refuse ids that are no tokens of a model.
+
+        Raises:
+            RequestError: with each option that has some.
+        """
+        outside = {name: [i for i in self.given.get(name, ()) if i >= vocab_size] for name in _IDS}
+        faults = [
+            f"{name}: {ids[0]} is not one of {vocab_size} tokens" for name, ids in outside.items() if ids
+        ]
+        if faults:
+            raise RequestError(f"{'; '.join(faults)}; give ids of this model's tokens")
+
     def resolved(self, *defaults: SearchOptions) -> ResolvedSearch:
         """The search that is meant where the first of `defaults` that has an option decides what is left out.
 

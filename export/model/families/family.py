@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import replace
 from importlib import import_module
 from typing import Protocol, cast
 
-from ....profiles.errors import CheckpointError
+from ....profiles.errors import CheckpointError, RequestError
 from ...checkpoint.checkpoint import Checkpoint
 from ...checkpoint.contents import refuse_quantized
 from ..facts import Facts
@@ -52,24 +53,19 @@ def describe(checkpoint: Checkpoint) -> SpeechModelSpec:
     family = _module(family_of(checkpoint))
     refuse_quantized(checkpoint)
     model = family.load(checkpoint)
-    if faults := list(_token_faults(model)):
-        raise CheckpointError(
-            f"checkpoint {checkpoint.folder}: {'; '.join(faults)}; correct its settings of generation"
-        )
+    _check_vocabulary(checkpoint, model)
     return model
 
 
-def _token_faults(model: SpeechModelSpec) -> Iterator[str]:
-    """Tokens of a search that lie outside of the vocabulary."""
-    size = model.decoder.dims.vocab_size
-    given = {
-        "eos_token_id": model.eos_token_ids,
-        "suppress_tokens": model.generation.suppress_tokens,
-        "begin_suppress_tokens": model.generation.begin_suppress_tokens,
-    }
-    for name, ids in given.items():
-        if outside := [token for token in ids or () if token >= size]:
-            yield f"{name}: {outside[0]} is not one of {size} tokens"
+def _check_vocabulary(checkpoint: Checkpoint, model: SpeechModelSpec) -> None:
+    """Refuse ids of a search that are no tokens: no artifact can have them."""
+    search = replace(model.generation, eos_token_ids=model.eos_token_ids)
+    try:
+        search.check_vocabulary(model.decoder.dims.vocab_size)
+    except RequestError as error:
+        raise CheckpointError(
+            f"checkpoint {checkpoint.folder}: {error} in generation_config.json, or config.json"
+        ) from None
 
 
 def say(notes: Iterable[str]) -> None:

@@ -80,7 +80,9 @@ def compare(
         JournalError, WorkerError, ImportError: as `evaluate`.
     """
     model = load_model(source := Checkpoint(checkpoint))
-    options = replace(options, evaluation=options.evaluation.resolved(model.generation))
+    options = replace(
+        options, evaluation=options.evaluation.resolved(model.generation, model.decoder.dims.vocab_size)
+    )
     reference = mean_request(source, model, clips.clips, options.reference_seconds)
     rows = comparison_grid(model, options, reference)
     profiles = [profile for row in rows for cell in row.cells for profile in cell.profiles]

@@ -50,7 +50,9 @@ def tune(
     """
     halves = halves_of(clips, options.evaluation.seed)
     model = load_model(source := Checkpoint(checkpoint))
-    options = replace(options, evaluation=options.evaluation.resolved(model.generation))
+    options = replace(
+        options, evaluation=options.evaluation.resolved(model.generation, model.decoder.dims.vocab_size)
+    )
     reference = mean_request(source, model, halves.search.clips, options.reference_seconds)
     ladders = ladders_of(model, options, reference)
     profiles = [candidate.profile for candidate in all_candidates(ladders)]
