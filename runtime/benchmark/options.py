@@ -13,7 +13,8 @@ from ..backend_options import threads_fault
 from ..decoding.options import MOST_BEAMS, MOST_NEW_TOKENS
 
 _LEAST = {"new_tokens": 1, "runs": 1, "warmup": 0}
-_MOST = {"new_tokens": MOST_NEW_TOKENS}
+MOST_RUNS = 10**6  # counted runs, or runs of warm-up; far more than any percentile needs
+_MOST = {"new_tokens": MOST_NEW_TOKENS, "runs": MOST_RUNS, "warmup": MOST_RUNS}
 LONGEST_SECONDS = 1e6  # far more than any model's positions hold
 
 

@@ -28,6 +28,9 @@ MOST: Mapping[str, float] = {
 }
 """Key -> the largest number that any model could mean: far beyond those that exist, and still no danger."""
 
+LEAST: Mapping[str, float] = {"rope_theta": 1.0, "rotary_emb_base": 1.0}
+"""Key -> the least number that it can mean, where it is more than any above 0."""
+
 SEARCH: Mapping[str, Any] = {
     "do_sample": False,
     "num_beams": 1,
@@ -142,12 +145,12 @@ class Settings:
         return int(self._fault(key, "a whole number above 0", most))
 
     def number(self, key: str) -> float:
-        """A number above 0; 1 where it is none."""
-        value = self.take(key)
+        """A number above 0, or of at least what `LEAST` has; 1 where it is none."""
+        value, least = self.take(key), LEAST.get(key, 0.0)
         most = MOST.get(key, NUMBER_LIMIT)
-        if type(value) in (int, float) and 0 < value <= most and math.isfinite(value):
+        if type(value) in (int, float) and least <= value <= most and value > 0 and math.isfinite(value):
             return float(value)
-        return self._fault(key, "a number above 0", most)
+        return self._fault(key, f"a number of at least {least:g}" if least else "a number above 0", most)
 
     def flag(self, key: str) -> bool:
         """A boolean; False where it is none."""

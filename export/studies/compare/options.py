@@ -16,6 +16,8 @@ from ....profiles.schedule import SCHEDULES
 DEFAULT_LEVELS = tuple(Fraction(percent, 100) for percent in (10, 20, 30, 40, 50))
 DEFAULT_EVALUATION = EvalOptions()
 _LEAST = {"start_layer": 0, "seeds": 1}
+_MOST = {"seeds": 100}  # each adds a profile to every cell of a random method
+FULL = "full"  # the profile that all others are compared with
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,23 @@ class CompareOptions:
 
 def _faults(options: CompareOptions) -> Iterator[str]:
     unknown = [
-        *_unknown("method", options.methods, VARIANTS),
+        *_unknown("method", [name for name in options.methods if name != FULL], VARIANTS),
         *_unknown("schedule", options.schedules, SCHEDULES),
     ]
+    if FULL in options.methods:
+        yield "method full is always there, for every figure is compared with it: leave it out"
     yield from unknown
     methods = (VARIANTS[name] for name in options.methods if name in VARIANTS)
-    if not unknown and not {name for method in methods for name in method.schedules} & set(options.schedules):
+    if (
+        not unknown
+        and FULL not in options.methods
+        and not {name for method in methods for name in method.schedules} & set(options.schedules)
+    ):
         yield "no method has one of the schedules, so there is no row: name others"
     yield from _unknown("positions", (options.positions,), POSITIONS)
     if not options.levels or not all(0 < level < 1 for level in options.levels):
         yield "FLOPs reductions must lie between 0 and 100 %, both excluded: name one or more"
-    yield from count_faults(options, _LEAST)
+    yield from count_faults(options, _LEAST, _MOST)
     if options.reference_seconds is not None and options.reference_seconds <= 0:
         yield f"reference_seconds is {float(options.reference_seconds):g}: give a length above 0"
 

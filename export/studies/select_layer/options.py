@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from ....evaluation.options import MOST_RESAMPLES
 from ....profiles.errors import RequestError
 from ....profiles.faults import count_faults
 from ....profiles.keys import POSITIONS
@@ -12,6 +13,7 @@ from ....runtime.backend_options import MOST_THREADS
 
 ENOUGH_CLIPS = 32
 _LEAST = {"resamples": 1, "seed": 0, "threads": 0}
+_MOST = {"resamples": MOST_RESAMPLES, "threads": MOST_THREADS}
 
 
 @dataclass(frozen=True)
@@ -38,5 +40,5 @@ class SelectionOptions:
             raise RequestError(f"a FLOPs reduction of {percent:g} %: give one between 0 and 100")
         if self.positions not in POSITIONS:
             raise RequestError(f"positions {self.positions!r} are unknown: choose {' or '.join(POSITIONS)}")
-        if faults := list(count_faults(self, _LEAST, {"threads": MOST_THREADS})):
+        if faults := list(count_faults(self, _LEAST, _MOST)):
             raise RequestError("; ".join(faults))

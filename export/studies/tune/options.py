@@ -13,6 +13,7 @@ from ....profiles.faults import count_faults
 from ....profiles.keys import POSITIONS
 from ....profiles.methods import METHODS
 from ....profiles.schedule import SCHEDULES
+from ....runtime.benchmark.options import MOST_RUNS
 
 LATENCY = "latency"
 OBJECTIVES = ("flops", "kv", LATENCY)
@@ -20,6 +21,7 @@ TRIABLE = tuple(name for name, method in METHODS.items() if method.meets_targets
 """Methods that can meet a FLOPs level, whatever the audio holds."""
 DEFAULT_EVALUATION = EvalOptions()
 _LEAST = {"runs": 1, "warmup": 0}
+_MOST = dict.fromkeys(_LEAST, MOST_RUNS)
 
 
 @dataclass(frozen=True)
@@ -62,4 +64,4 @@ def _faults(options: TuneOptions) -> Iterator[str]:
             yield f"{name}: nothing to try; give at least one"
     if low := [layer for layer in options.start_layers if layer < 0]:
         yield f"start layer {low[0]}: layers count from 0"
-    yield from count_faults(options, _LEAST)
+    yield from count_faults(options, _LEAST, _MOST)
