@@ -16,6 +16,7 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -23,16 +24,20 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
+from fastadasp.evaluation.clips.read import read_clips
 from fastadasp.export import pipeline
 from fastadasp.export.cli import main
-from fastadasp.profiles.errors import ArtifactError
+from fastadasp.profiles.errors import ArtifactError, AudioError, ClipsError, ProfileError
+from fastadasp.profiles.profile import load_profile
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.artifact import verification
 from fastadasp.runtime.artifact.manifest import MANIFEST_FORMAT
+from fastadasp.runtime.audio.read import load_audio
 
 RATE = 16000
 SMALL, LARGE = 200_000, 20_000_000  # bytes; the tiny artifact lies in between
 MS_RDONLY, MNT_DETACH = 1, 2  # of Linux
+FAILS_TO_READ = Path("/proc/self/mem")  # a regular file that opens; nothing lies at its first address
 
 
 def call(*args: object) -> Result:
@@ -67,6 +72,18 @@ def own_artifact(tiny_artifact: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def own_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint"))
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """From now on the system refuses to open one file."""
+    opened = Path.open
+
+    def open_file(self: Path, *args: Any, **options: Any) -> Any:
+        if self == path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return opened(self, *args, **options)
+
+    monkeypatch.setattr(Path, "open", open_file)
 
 
 def flip(path: Path, offset: int) -> None:
@@ -137,14 +154,25 @@ def test_audio_that_is_too_long_for_the_positions(tiny_artifact: Path, tmp_path:
     assert "1024 positions hold at most 36.9 s: cut the audio or ask for fewer tokens" in line
 
 
-def test_a_faulty_clip_does_not_lose_the_answers_before_it(
-    tiny_artifact: Path, clip: Path, tmp_path: Path
+@pytest.mark.parametrize("how", [(), ("--stream",), ("--json",)])
+def test_a_faulty_clip_does_not_lose_the_answers_to_the_others(
+    tiny_artifact: Path, clip: Path, tmp_path: Path, how: tuple[str, ...]
 ) -> None:
-    result = call("run", tiny_artifact, clip, tmp_path / "none.wav", "--max-new-tokens", 3)
-    assert result.exit_code == 2
-    assert result.stdout.startswith(f"{clip}\t")
-    assert "request" in result.stderr
-    assert result.stderr.splitlines()[-1].startswith("Error: ")
+    clips = (clip, tmp_path / "none.wav", clip)
+    result = call("run", tiny_artifact, *clips, "--max-new-tokens", 3, "--prompt", "", *how)
+    assert result.exit_code == 1
+    first, second = result.stdout.splitlines()
+    assert first.startswith(f'{{"clip": "{clip}"' if "--json" in how else f"{clip}\t")
+    assert second.startswith(first.split("\t")[0][:20])
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1
+    assert f"{tmp_path}/none.wav does not exist" in errors[0]
+    assert ("request" in result.stderr) == (not how)
+
+
+def test_a_faulty_request_is_told_once_however_many_clips_there_are(tiny_artifact: Path, clip: Path) -> None:
+    line = fault("run", tiny_artifact, clip, clip, "--raw-prompt", "hello")
+    assert "<|AUDIO|> stands 0 times" in line
 
 
 # Requests
@@ -231,6 +259,12 @@ def test_unknown_profile(tiny_checkpoint: Path, empty: Path) -> None:
     line = build(tiny_checkpoint, empty, "dense-constant-51")
     assert "profile 'dense-constant-51' is unknown" in line
     assert "dense-constant-50" in line
+
+
+def test_all_profiles_that_are_unknown_are_told_at_once(tiny_checkpoint: Path, empty: Path) -> None:
+    line = build(tiny_checkpoint, empty, "nope,full,nope2,none.toml")
+    assert "profile 'nope', 'nope2' is unknown" in line
+    assert "profile file none.toml does not exist" in line
 
 
 def test_unknown_key_of_a_profile(
@@ -396,6 +430,7 @@ def test_sizes_that_do_not_fit_the_weights(own_checkpoint: Path, empty: Path) ->
         ("text_config", {"rms_norm_eps": 10**400}, "rms_norm_eps is 1000"),
         ("text_config", {"rope_parameters": {"rope_theta": float("nan")}}, "rope_theta is nan"),
         ("text_config", {"rope_parameters": {"rope_theta": -1}}, "rope: rope_theta is -1"),
+        ("text_config", {"rope_parameters": {"rope_theta": 1e-300}}, "a number of at least 1 is expected"),
         (
             "text_config",
             {"num_hidden_layers": 10**9},
@@ -423,6 +458,14 @@ def test_sizes_that_no_model_has(
     assert message in line
     assert line.endswith("take the settings of the original checkpoint")
     assert len(line) < 500
+
+
+@pytest.mark.parametrize("setting", ["eos_token_id", "suppress_tokens", "begin_suppress_tokens"])
+def test_ids_of_a_search_that_are_no_tokens(own_checkpoint: Path, empty: Path, setting: str) -> None:
+    """A build that takes them makes an artifact that no command opens."""
+    size = json.loads((own_checkpoint / "config.json").read_text())["text_config"]["vocab_size"]
+    edit(own_checkpoint / "generation_config.json", **{setting: [2, size]})
+    assert f"{size} is not one of {size} tokens" in build(own_checkpoint, empty)
 
 
 def test_all_faults_of_the_settings_are_told_at_once(own_checkpoint: Path, empty: Path) -> None:
@@ -535,6 +578,54 @@ def test_missing_files_of_an_artifact_are_all_named(own_artifact: Path, clip: Pa
     line = fault("run", own_artifact, clip)
     assert "decode.onnx is missing" in line
     assert "weights/model.safetensors is missing" in line
+
+
+@pytest.mark.skipif(not FAILS_TO_READ.exists(), reason="no file that opens and fails to be read")
+@pytest.mark.parametrize("name", ["manifest.json", "encoder.onnx", "weights/model.safetensors"])
+def test_a_file_of_an_artifact_that_cannot_be_read(own_artifact: Path, clip: Path, name: str) -> None:
+    (own_artifact / name).unlink()
+    (own_artifact / name).symlink_to(FAILS_TO_READ)
+    assert f"artifact {own_artifact}: {name} " in fault("run", own_artifact, clip)
+    with pytest.raises(ArtifactError, match=r"cannot be read \(Input/output error\)|has \d+ bytes"):
+        SpeechLM.load(own_artifact)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "encoder.onnx", "weights/model.safetensors"])
+def test_a_file_of_an_artifact_that_may_not_be_read(
+    own_artifact: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As the superuser may read every file, the system is made to say no."""
+    refused(monkeypatch, own_artifact / name)
+    expected = rf"artifact {own_artifact}: {name} cannot be read \(Permission denied\): check the path"
+    with pytest.raises(ArtifactError, match=expected):
+        SpeechLM.load(own_artifact)
+
+
+def test_a_graph_that_may_not_be_read_any_more(
+    own_artifact: Path, monkeypatch: pytest.MonkeyPatch, clip: Path
+) -> None:
+    model = SpeechLM.load(own_artifact, "full")
+    other = next(name for name in model.profiles if name != "full")
+    refused(monkeypatch, own_artifact / f"prefill.{other}.onnx")
+    with pytest.raises(ArtifactError, match=rf"prefill.{other}.onnx cannot be read \(Permission denied\)"):
+        model.generate(clip, "", profile=other, max_new_tokens=1)
+
+
+def test_names_that_are_too_long_for_the_system() -> None:
+    with pytest.raises(ArtifactError, match=r"cannot be read \(File name too long\)"):
+        SpeechLM.load("a" * 300)
+    with pytest.raises(ClipsError, match=r"cannot be read \(File name too long\)"):
+        read_clips("a" * 300)
+    with pytest.raises(ProfileError, match="cannot be read: File name too long"):
+        load_profile("mine", [Path("a" * 300)])
+
+
+@pytest.mark.skipif(not FAILS_TO_READ.exists(), reason="no file that opens and fails to be read")
+def test_clip_lists_and_audio_that_cannot_be_read() -> None:
+    with pytest.raises(ClipsError, match=r"clip list: /proc/self/mem cannot be read \(Input/output error\)"):
+        read_clips(FAILS_TO_READ)
+    with pytest.raises(AudioError, match="/proc/self/mem cannot be read: Invalid argument"):
+        load_audio(FAILS_TO_READ, RATE)
 
 
 @pytest.mark.parametrize("version", [3, 4, 99])

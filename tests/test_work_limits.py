@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +17,9 @@ from click.testing import CliRunner, Result
 from fastadasp.evaluation.clips.read import read_clips
 from fastadasp.evaluation.options import EvalOptions
 from fastadasp.export.cli import main
+from fastadasp.export.studies.compare.options import CompareOptions
+from fastadasp.export.studies.select_layer.options import SelectionOptions
+from fastadasp.export.studies.tune.options import TuneOptions
 from fastadasp.profiles.errors import MOST_FAULTS, AudioError, ClipsError, RequestError
 from fastadasp.profiles.faults import shown
 from fastadasp.runtime import PromptIds, SearchOptions, SpeechLM
@@ -52,6 +59,20 @@ def test_more_threads_than_the_machine_can_use(kind: type) -> None:
 def test_more_workers_and_resamples_than_make_sense() -> None:
     with pytest.raises(RequestError, match=r"resamples is 10000000: .*; workers is 999: give at most"):
         EvalOptions(resamples=10**7, workers=999)
+
+
+@pytest.mark.parametrize("name", ["runs", "warmup"])
+@pytest.mark.parametrize("kind", [BenchmarkOptions, partial(TuneOptions, max_loss=1.0)])
+def test_more_runs_than_anyone_waits_for(kind: Callable[..., Any], name: str) -> None:
+    with pytest.raises(RequestError, match=f"{name} is 1000000000000: give at most 1000000"):
+        kind(**{name: 10**12})
+
+
+def test_more_draws_of_a_study_than_anyone_waits_for() -> None:
+    with pytest.raises(RequestError, match="seeds is 1000000: give at most 100"):
+        CompareOptions(seeds=10**6)
+    with pytest.raises(RequestError, match="resamples is 1000000000000: give at most 1000000"):
+        SelectionOptions(Fraction(1, 2), resamples=10**12)
 
 
 @pytest.mark.parametrize("option", [("--beams", 10**9), ("--threads", 999)])

@@ -39,17 +39,24 @@ def read_clips(
         raise ClipsError(f"task is {shown(task)}: give one of {', '.join(TASKS)}")
     if faults := list(text_fault("prompt", prompt)):
         raise ClipsError("; ".join(faults))
-    if source.is_dir():
-        clips = read_transcripts(source)
-    elif source.is_file():
-        clips = read_lines(source, root or source.parent, task)
-    else:
+    try:
+        clips = _clips(source, root or source.parent, task)
+    except OSError as error:
+        place, why = source if error.filename is None else error.filename, error.strerror
         raise ClipsError(
-            f"clip list {source} is no file and no folder: give JSONL, or a folder of transcripts"
-        )
+            f"clip list: {place} cannot be read ({why}): check the path, its permissions and the disk"
+        ) from error
     chosen = _chosen(source, clips, task)
     mine = (replace(clip, prompt=clip.prompt or prompt) for clip in clips if clip.task == chosen)
     return ClipSet(source, chosen, tuple(mine))
+
+
+def _clips(source: Path, audio_root: Path, task: str | None) -> list[Clip]:
+    if source.is_dir():
+        return read_transcripts(source)
+    if source.is_file():
+        return read_lines(source, audio_root, task)
+    raise ClipsError(f"clip list {source} is no file and no folder: give JSONL, or a folder of transcripts")
 
 
 def _chosen(source: Path, clips: Sequence[Clip], task: str | None) -> str:

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
@@ -45,16 +45,18 @@ class Artifact:
         """One file, open for reading, and still what the manifest says: whoever reads on from it reads that.
 
         Raises:
-            ArtifactError: it has gone or changed since the artifact was opened.
+            ArtifactError: it has gone or changed since the artifact was opened, or cannot be read.
         """
         with self._open(name) as stream:
-            if fault := self.verifier.fault(stream, self.manifest.files[name]):
+            with _readable(self.folder, name):
+                fault = self.verifier.fault(stream, self.manifest.files[name])
+            if fault:
                 raise self._changed(name, fault)
             yield stream
 
     def read(self, name: str) -> bytes:
         """The content of one file, as the manifest knows it; errors are those of `opened`."""
-        with self._open(name) as stream:
+        with self._open(name) as stream, _readable(self.folder, name):
             content = stream.readall()
         record = self.manifest.files[name]
         if len(content) != record.size:
@@ -65,7 +67,9 @@ class Artifact:
 
     def _open(self, name: str) -> FileIO:
         path = self.path(name)
-        if (stream := _open_file(path)) is None:
+        with _readable(self.folder, name):
+            stream = _open_file(path)
+        if stream is None:
             raise ArtifactError(
                 f"artifact {self.folder}: {name} has gone since the model was loaded; "
                 "put the artifact back, or load it from where it is now"
@@ -122,17 +126,19 @@ def open_artifact(folder: Path, *, verify: Verify = "cached") -> Artifact:
             written; "always"; "never".
 
     Raises:
-        ArtifactError: missing or changed files (all of them in one message), another format version.
+        ArtifactError: missing, unreadable or changed files (all of them in one message), another format
+            version.
     """
     if not is_unicode(str(folder)):
         raise ArtifactError(f"artifact {shown(str(folder))}: its path is not UTF-8; move it to one that is")
     manifest_path = folder / FILE_NAME
-    if not manifest_path.is_file():
+    with _readable(folder, FILE_NAME):
+        content = manifest_path.read_bytes() if manifest_path.is_file() else None
+    if content is None:
         raise ArtifactError(f"artifact {folder}: no {FILE_NAME} there; make one with: fastadasp-export build")
-    content = manifest_path.read_bytes()
     opened = Artifact(folder, _manifest(content, manifest_path))
     if faults := list(_faults(opened, verify)):
-        if not manifest_path.is_file() or manifest_path.read_bytes() != content:
+        if _content(manifest_path) != content:
             raise ArtifactError(f"artifact {folder}: it was replaced while it was opened; open it again")
         raise ArtifactError(f"artifact {folder}: {'; '.join(faults)}; build or copy it again")
     return opened
@@ -157,12 +163,35 @@ def _faults(opened: Artifact, verify: Verify) -> Iterator[str]:
     """What is wrong with the files."""
     tick = _telling(opened)
     for name, record in opened.manifest.files.items():
-        if (stream := _open_file(opened.folder / name)) is None:
-            yield f"{name} is missing"
-        else:
-            with stream:
-                if fault := opened.verifier.first_fault(stream, record, verify, tick):
-                    yield f"{name} {fault}"
+        try:
+            stream = _open_file(opened.folder / name)
+            with stream or nullcontext():
+                fault = opened.verifier.first_fault(stream, record, verify, tick) if stream else "is missing"
+        except OSError as error:
+            fault = _unreadable(error)
+        if fault:
+            yield f"{name} {fault}"
+
+
+def _content(path: Path) -> bytes | None:
+    """The bytes of a file; None where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+@contextmanager
+def _readable(folder: Path, name: str) -> Iterator[None]:
+    """Errors of the system become those of this artifact."""
+    try:
+        yield
+    except OSError as error:
+        raise ArtifactError(f"artifact {folder}: {name} {_unreadable(error)}") from error
+
+
+def _unreadable(error: OSError) -> str:
+    return f"cannot be read ({error.strerror or error}): check the path, its permissions and the disk"
 
 
 def _open_file(path: Path) -> FileIO | None:

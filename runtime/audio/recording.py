@@ -28,7 +28,7 @@ class Recording:
     """Bytes that can be read at any place, with the name that messages give them."""
 
     def __init__(self, stream: BinaryIO, place: str, check_length: CheckLength | None = None) -> None:
-        self.place, self.size = place, stream.seek(0, io.SEEK_END)
+        self.place, self.size = place, _size(stream, place)
         self._stream, self._check_length = stream, check_length
         self._fault: OSError | None = None
         self._peeked, self._peeked_at = b"", 0
@@ -154,6 +154,13 @@ def _next_bytes(stream: Any, place: str) -> bytes:
             f"{place}: the stream gives {type(data).__name__}, not bytes; open it with mode 'rb'"
         )
     return data
+
+
+def _size(stream: BinaryIO, place: str) -> int:
+    try:
+        return stream.seek(0, io.SEEK_END)
+    except OSError as error:
+        raise _unreadable(place, error) from None
 
 
 def _unreadable(place: str, error: OSError) -> AudioError:

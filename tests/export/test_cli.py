@@ -512,3 +512,10 @@ def test_an_unknown_method_is_the_only_fault() -> None:
     assert result.exit_code == 2
     assert "method foo is unknown: choose all, or some of" in result.stderr
     assert "no method has one of the schedules" not in result.stderr
+
+
+def test_the_full_model_is_no_method_to_compare() -> None:
+    result = CliRunner().invoke(main, ["compare", "folder", "--manifest", "clips", "--methods", "full,foo"])
+    assert result.exit_code == 2
+    assert "method full is always there, for every figure is compared with it: leave it out" in result.stderr
+    assert "method foo is unknown" in result.stderr

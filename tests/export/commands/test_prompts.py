@@ -121,6 +121,30 @@ def test_a_request_without_a_question_gets_a_hint(tiny_artifact: Path, clip: Pat
         assert "hint" not in call("run", tiny_artifact, clip, *SHORT, *how, "--prompt", "").stderr
 
 
+@pytest.mark.parametrize("option", ["--eos", "--suppress-tokens", "--begin-suppress-tokens"])
+def test_ids_that_are_no_tokens_are_refused_before_any_work(
+    tiny_artifact: Path, clip: Path, own_clips: Path, option: str
+) -> None:
+    """An end token that is none lets an answer go on for ever; in an evaluation every clip would fail."""
+    fault = "99999 is not one of "
+    assert fault in call("run", tiny_artifact, clip, option, "2,99999", code=2).stderr
+    refused = call("eval", tiny_artifact, "--manifest", own_clips, option, "2,99999", code=2)
+    assert fault in refused.stderr
+    assert not refused.stdout
+
+
+def test_an_evaluation_without_questions_gets_a_hint(
+    tiny_artifact: Path, chat_artifact: Path, own_clips: Path
+) -> None:
+    lines = [json.loads(line) | {"prompt": ""} for line in own_clips.read_text("utf-8").splitlines()]
+    own_clips.write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    args = ("--manifest", own_clips, "--resamples", 9, *SHORT)
+    hint = "clips have no prompt, so the model hears audio and no question; give --prompt"
+    assert call("eval", tiny_artifact, *args).stderr.count(hint) == 1
+    assert hint not in call("eval", tiny_artifact, *args, "--prompt", "hello").stderr
+    assert hint not in call("eval", chat_artifact, *args).stderr
+
+
 def test_inspect_shows_prompts_and_search(chat_artifact: Path) -> None:
     shown = call("inspect", chat_artifact).stdout
     assert "<|im_start|>user\\n<|audio_bos|>{audio}<|audio_eos|>{prompt}<|im_end|>" in "".join(shown.split())
