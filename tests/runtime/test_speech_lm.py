@@ -50,6 +50,6 @@ def test_tokens_of_a_search_that_the_model_does_not_have_are_refused_together(mo
     with pytest.raises(RequestError) as raised:
         model.search_options(eos_token_ids=(1, size), suppress_tokens=(10**9,))
     line = str(raised.value)
-    assert f"eos_token_ids: {size} is not one of this model's {size} tokens" in line
-    assert f"suppress_tokens: 1000000000 is not one of this model's {size} tokens" in line
+    assert f"eos_token_ids: {size} is not one of {size} tokens" in line
+    assert f"suppress_tokens: 1000000000 is not one of {size} tokens" in line
     assert model.search_options(eos_token_ids=(size - 1,)).eos_token_ids == (size - 1,)
