@@ -125,7 +125,7 @@ def test_a_setting_that_cannot_be_honoured_is_refused_with_its_file(built, setti
 
 @pytest.mark.parametrize("name", ["eos_token_id", "suppress_tokens", "begin_suppress_tokens"])
 def test_a_token_that_the_model_lacks_is_refused_and_not_built_into_an_artifact(built, name):
-    with pytest.raises(CheckpointError, match=rf"{name}: 99999 is not one of \d+ tokens; correct its set"):
+    with pytest.raises(CheckpointError, match=rf"{name}s?: 99999 is not one of \d+ tokens; give ids of this"):
         built({name: [2, 99999]})
 
 
