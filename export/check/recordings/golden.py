@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ....profiles.errors import CheckpointError, DependencyError
+from ....profiles.errors import CheckpointError
 from ....profiles.faults import shown
-from ....profiles.json_text import JsonError, read_object
 from ....profiles.methods import METHODS
 from ....profiles.profile import Profile
 from ....profiles.temporary import temporary_folder
@@ -34,6 +33,7 @@ from ...model.families.family import load_model
 from ...model.spec import SpeechModelSpec
 from ...options import BuildOptions
 from ...pipeline import build
+from .files import read_recorded
 
 ATOL = 5e-3  # of the logits, whose scale is about 30 in the recorded models
 ATOL_OF_64 = 1e-2  # of those without casts: float32 itself is up to 4e-3 away from them
@@ -41,7 +41,6 @@ RECORDED = {method.recorded_as: method for method in METHODS.values() if method.
 """By the name in a recording."""
 SCHEDULES = {"none": "single", "constant": "constant", "decay": "decay"}
 MODEL_SETTINGS = ("seq_length", "use_dynamic_ntk", "use_logn_attn")  # of config.json, that an edge changes
-FILES = ("golden.json", "golden.safetensors")
 Floats = npt.NDArray[np.floating[Any]]
 Report = Callable[["GoldenResult"], None]
 
@@ -154,23 +153,7 @@ def _changed(checkpoint: Path, changes: Mapping[str, Any], folder: Path) -> Path
 
 def read_golden(folder: Path) -> Golden:
     """Read the recorded settings and arrays; errors as `check_golden`."""
-    try:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-    except ImportError:
-        raise DependencyError('safetensors is missing: pip install "fastadasp-export[export]"') from None
-    if missing := [f"{name} is missing" for name in FILES if not (folder / name).is_file()]:
-        raise CheckpointError(f"recorded outputs {folder}: {'; '.join(missing)}")
-    try:
-        content = read_object((folder / FILES[0]).read_bytes(), lenient=True)
-        return _golden(content, load_file(folder / FILES[1]))
-    except JsonError as error:
-        raise CheckpointError(
-            f"recorded outputs {folder}: {FILES[0]} {error}; copy or record them again"
-        ) from None
-    except (LookupError, TypeError, ValueError, SafetensorError) as error:
-        fault = f"no {error}" if isinstance(error, KeyError) else error
-        raise CheckpointError(f"recorded outputs {folder}: {fault}; copy or record them again") from None
+    return read_recorded(folder, _golden)
 
 
 def _golden(content: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Golden:

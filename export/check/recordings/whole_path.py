@@ -8,8 +8,6 @@ they are. Nothing in it needs a tokenizer.
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ....profiles import signature as sig
-from ....profiles.errors import CheckpointError, DependencyError
+from ....profiles.errors import CheckpointError
+from ....profiles.json_text import JsonError, read_object
 from ....profiles.profile import Profile
+from ....profiles.temporary import temporary_folder
 from ....runtime.audio.encoder import EncodedAudio
 from ....runtime.decoding.session_decoder import SessionDecoder
 from ....runtime.prompt import PromptIds
 from ....runtime.speech_lm import SpeechLM
 from ...options import BuildOptions
 from ...pipeline import build
-from .golden import FILES
+from .files import FILES, read_recorded
 
 Floats = npt.NDArray[np.floating[Any]]
 Report = Callable[["Agreement"], None]
@@ -79,10 +79,9 @@ class Recording:
 def is_whole_path(folder: Path) -> bool:
     """Whether a folder holds such a recording."""
     try:
-        content = json.loads((folder / FILES[0]).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return "waves" in read_object((folder / FILES[0]).read_bytes(), lenient=True)
+    except (OSError, JsonError):
         return False
-    return isinstance(content, dict) and "waves" in content
 
 
 def check_whole_path(
@@ -101,8 +100,8 @@ def check_whole_path(
         DependencyError: safetensors is not installed.
     """
     recording, found = read_recording(folder), list[Agreement]()
-    with tempfile.TemporaryDirectory() as scratch:
-        artifact = Path(scratch) / "artifact"
+    with temporary_folder() as scratch:
+        artifact = scratch / "artifact"
         build(checkpoint, artifact, BuildOptions((FULL,), weights="copy"))
         with SpeechLM.load(artifact, prepack=False) as model:
             if faults := list(_faults(recording, model)):
@@ -117,18 +116,7 @@ def check_whole_path(
 
 def read_recording(folder: Path) -> Recording:
     """Read all of it; errors as `check_whole_path`."""
-    try:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-    except ImportError:
-        raise DependencyError('safetensors is missing: pip install "fastadasp-export[export]"') from None
-    if missing := [f"{name} is missing" for name in FILES if not (folder / name).is_file()]:
-        raise CheckpointError(f"recorded outputs {folder}: {'; '.join(missing)}")
-    try:
-        return _recording(json.loads((folder / FILES[0]).read_text("utf-8")), load_file(folder / FILES[1]))
-    except (LookupError, TypeError, ValueError, AttributeError, SafetensorError) as error:
-        fault = f"no {error}" if isinstance(error, KeyError) else error
-        raise CheckpointError(f"recorded outputs {folder}: {fault}; copy or record them again") from None
+    return read_recorded(folder, _recording)
 
 
 def _recording(content: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Recording:
