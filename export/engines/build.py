@@ -30,10 +30,9 @@ from ..model.fit import longest_audio
 from ..model.spec import SpeechModelSpec
 from ..options import PRODUCTS, EngineOptions
 from .engine import Progress, build_engine, check_reproducible
-from .messages import EngineRequest, Expected
+from .messages import EngineRequest, Expected, OptimizationProfile
 from .plugin_nodes import check_ratios, graph_ratios, plugin_layers
 from .shapes import (
-    OptimizationProfile,
     check_positions,
     decode_profile,
     encoder_profile,

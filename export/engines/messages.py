@@ -9,7 +9,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .shapes import OptimizationProfile
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class OptimizationProfile:
+    """Least, usual and largest shapes of an engine's inputs; of inputs that shapes depend on, the values."""
+
+    shapes: Mapping[str, tuple[Shape, Shape, Shape]]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ...runtime.audio.log_mel import LogMelConfig
 from ..model.fit import longest_audio
 from ..model.spec import SpeechModelSpec
 from ..options import EngineOptions
+from .messages import OptimizationProfile
 
 LARGEST_TOP_K = 3840  # TensorRT's own limit
 
@@ -26,16 +27,6 @@ class Range:
     min: int
     opt: int
     max: int
-
-
-Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class OptimizationProfile:
-    """Least, usual and largest shapes of an engine's inputs; of inputs that shapes depend on, the values."""
-
-    shapes: Mapping[str, tuple[Shape, Shape, Shape]]
 
 
 def encoder_profile(model: SpeechModelSpec) -> OptimizationProfile:

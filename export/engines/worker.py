@@ -1,6 +1,7 @@
 """The process that builds one engine: request on stdin, progress and facts on stdout, the log on stderr.
 
-Its argument is the id of the process that started it, with which it ends.
+Its argument is the id of the process that started it, with which it ends. What it imports shares the heap of
+the library: an extension that allocates at random, as hash maps of Rust do, makes reproducible builds differ.
 """
 
 from __future__ import annotations

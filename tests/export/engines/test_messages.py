@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from fastadasp.export.engines.messages import EngineRequest, Expected, Outcome, Step, answer_from_json
-from fastadasp.export.engines.shapes import OptimizationProfile
+from fastadasp.export.engines.messages import (
+    EngineRequest,
+    Expected,
+    OptimizationProfile,
+    Outcome,
+    Step,
+    answer_from_json,
+)
 
 REQUEST = EngineRequest(
     product="tensorrt_rtx",
