@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from ....profiles.errors import CheckpointError, RequestError
+from ....runtime.decoding.options import ResolvedSearch, SearchOptions
 from ...checkpoint.checkpoint import Checkpoint
 from ...checkpoint.contents import refuse_quantized
 from ..facts import Facts
@@ -54,7 +55,24 @@ def describe(checkpoint: Checkpoint) -> SpeechModelSpec:
     refuse_quantized(checkpoint)
     model = family.load(checkpoint)
     _check_vocabulary(checkpoint, model)
-    return model
+    return _within_positions(model)
+
+
+def _within_positions(model: SpeechModelSpec) -> SpeechModelSpec:
+    """The model without a suggested length that leaves no position for a prompt and audio.
+
+    With it, no request that leaves the length out could be answered.
+    """
+    given, positions = model.generation.given, model.decoder.max_positions
+    asked = given.get("max_new_tokens", 0)
+    if asked < positions - model.front_end.rows_around - 1:
+        return model
+    kept = {name: value for name, value in given.items() if name != "max_new_tokens"}
+    note = (
+        f"max_new_tokens {asked} of the checkpoint leaves none of its {positions} positions for audio: "
+        f"left out; requests have {ResolvedSearch().max_new_tokens} unless they say otherwise"
+    )
+    return replace(model, generation=SearchOptions(**kept), notes=(*model.notes, note))
 
 
 def _check_vocabulary(checkpoint: Checkpoint, model: SpeechModelSpec) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -64,3 +65,17 @@ def test_a_family_without_a_model_in_transformers_has_no_reference(tmp_path):
 
 def test_an_unknown_family_has_no_reference():
     assert reference_of("os") is None
+
+
+@pytest.mark.parametrize(("beside", "kept"), [(1, False), (2, True)])
+def test_a_suggested_length_that_leaves_no_position_for_audio_is_left_out(
+    tiny_checkpoint, tmp_path, beside, kept
+):
+    positions = load_model(Checkpoint(tiny_checkpoint)).decoder.max_positions
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(tiny_checkpoint, folder)
+    asked = positions - beside
+    (folder / "generation_config.json").write_text(json.dumps({"max_new_tokens": asked}), "utf-8")
+    model = load_model(Checkpoint(folder))
+    assert model.generation.given == ({"max_new_tokens": asked} if kept else {})
+    assert any(f"max_new_tokens {asked}" in note for note in model.notes) is not kept
