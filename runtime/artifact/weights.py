@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import mmap
+from collections.abc import Iterable, Mapping
 from math import prod
 from typing import Any
 
@@ -32,23 +33,38 @@ def check_precision(artifact: Artifact, graphs: Graphs) -> None:
         )
 
 
-def map_weights(artifact: Artifact, places: Mapping[str, WeightPlace]) -> dict[str, Array]:
-    """Views of the mapped files by initializer name; nothing is read before it is used. Those of bf16 are
-    uint16, which no other weight is.
+class MappedWeights(dict[str, Array]):
+    """Views of mapped files by initializer name; those of bf16 are uint16, which no other weight is."""
+
+    def __init__(self, views: Mapping[str, Array], maps: Iterable[mmap.mmap]) -> None:
+        """Of views and the maps that they look at."""
+        super().__init__(views)
+        self._maps = tuple(maps)
+
+    def forget(self) -> None:
+        """Give the memory of all that was read back to the system: what is used again is read again."""
+        for each in self._maps:
+            if hasattr(each, "madvise"):  # Windows has none, and takes pages back by itself
+                each.madvise(mmap.MADV_DONTNEED)
+
+
+def map_weights(artifact: Artifact, places: Mapping[str, WeightPlace]) -> MappedWeights:
+    """Map the files; nothing is read before it is used.
 
     Raises:
         ArtifactError: a place in a file that the manifest does not list, or outside its file; a file that has
             gone or changed since the artifact was opened.
     """
-    names = {place.file for place in places.values()}
-    files = {name: _mapped(artifact, name) for name in names}
-    return {name: _view(files[place.file], place, name) for name, place in places.items()}
+    maps = {name: _mapped(artifact, name) for name in {place.file for place in places.values()}}
+    files = {name: np.frombuffer(content, np.uint8) for name, content in maps.items()}
+    views = {name: _view(files[place.file], place, name) for name, place in places.items()}
+    return MappedWeights(views, maps.values())
 
 
-def _mapped(artifact: Artifact, name: str) -> Array:
+def _mapped(artifact: Artifact, name: str) -> mmap.mmap:
     """The very file that was verified, so that replacing the artifact afterwards changes nothing."""
     with artifact.opened(name) as stream:
-        return np.memmap(stream, np.uint8, "r")
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _view(file: Array, place: WeightPlace, name: str) -> Array:

@@ -14,7 +14,7 @@ from ...profiles.signature import (
 )
 from ..artifact.artifact import Artifact
 from ..artifact.manifest import Decoder, Graphs
-from ..artifact.weights import Array, check_precision, map_weights
+from ..artifact.weights import MappedWeights, check_precision, map_weights
 from .options import OnnxRuntimeOptions
 from .session import OnnxRuntimeSession
 
@@ -89,16 +89,20 @@ class OnnxRuntimeSessions:
                 self._others[graph] = session
             return self._others[graph]
 
-    def _load(self, graph: str, weights: dict[str, Array], every_step: bool = False) -> OnnxRuntimeSession:
+    def _load(self, graph: str, weights: MappedWeights, every_step: bool = False) -> OnnxRuntimeSession:
         """Only the graph that runs at every step is worth packed weights; the others work on many rows. But
-        kernels of quantised weights want them packed, and leave the mapped ones alone.
+        kernels of quantised weights want them packed: then what was read to pack them is needed no more.
         """
-        return OnnxRuntimeSession(
+        quantized = bool(self._graphs.quantized)
+        session = OnnxRuntimeSession(
             self._artifact.path(graph),
             weights,
             graph=self._artifact.read(graph),
             threads=self._options.threads,
             providers=self._options.providers,
-            prepack=bool(self._graphs.quantized) or (self._options.prepack and every_step),
+            prepack=quantized or (self._options.prepack and every_step),
             shrink=not self._options.prepack and not every_step,
         )
+        if quantized:
+            weights.forget()
+        return session
