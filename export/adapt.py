@@ -1,4 +1,4 @@
-"""What a build changes in the model of a checkpoint when it is asked to: more positions, a folded prompt."""
+"""What a build changes in a model when it is asked to: an adapter, more positions, a folded prompt."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from .checkpoint.checkpoint import Checkpoint
 from .checkpoint.derived import Derived
 from .checkpoint.quantized import QuantizedWeight
 from .checkpoint.tokenizer import prompt_codec
+from .lora.adapter import read_adapter
+from .lora.fold import with_adapter
 from .model.spec import Linear, SpeechModelSpec
 from .options import BuildOptions
 from .reference.spec_decoder import strength_in_turn
@@ -29,9 +31,11 @@ def adapted(
     """The model as it is to be built.
 
     Raises:
-        CheckpointError: the positions asked for are not more than it has or beyond the most that it can
-            have, or it has no prompt adapter to fold.
+        CheckpointError: an adapter that cannot be folded; the positions asked for are not more than it has or
+            beyond the most that it can have; it has no prompt adapter to fold.
     """
+    if options.lora is not None:
+        model = with_adapter(model, checkpoint, read_adapter(options.lora))
     if options.max_positions is not None:
         model = with_positions(model, options.max_positions)
     if options.fold_prompt is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..profiles.errors import EngineError, OutputError, ProfileError, RequestError
 from ..profiles.faults import count_faults, is_count, shown, text_fault
@@ -58,6 +59,7 @@ class BuildOptions:
     prompt: str | None = None  # the default one of the artifact
     max_positions: int | None = None  # more than the checkpoint has; its own if None
     fold_prompt: str | None = None  # the only prompt, whose LoRA goes into the weights
+    lora: Path | None = None  # folder of an adapter of peft that is folded into the weights
     quantize: str | None = None  # what the large matrices are stored in, one of QUANTIZED; None: as they are
 
     def __post_init__(self) -> None:

@@ -214,8 +214,8 @@ def _fault_of_place(folder: Path) -> str | None:
         return f"no such folder; {_download(folder) or 'give a folder with config.json'}"
     if adapter := next((name for name in ADAPTERS if (folder / name).is_file()), None):
         return (
-            f"{adapter} is there: an adapter is not applied; merge it into its base model with peft "
-            "(merge_and_unload, then save_pretrained), or remove it to build without it"
+            f"{adapter} is there: this is an adapter; give the folder of its base model, and this one as "
+            "--lora (an adapter beside weights is moved to a folder of its own)"
         )
     if not (folder / CONFIG).is_file() and (trained := sorted(folder.glob(f"*{TRAINED}"))):
         return f"{CONFIG} is missing; {_conversion(trained[0])}"

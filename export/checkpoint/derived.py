@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from .checkpoint import Tensor
 from .precision import Precision
 
+ADAPTED = ".adapted"
+"""How the name of a tensor of the checkpoint ends where an adapter has changed it."""
+
 
 @dataclass(frozen=True)
 class Derived:

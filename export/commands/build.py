@@ -64,6 +64,9 @@ def engine_limits(command: Command) -> Command:
     type=click.Choice(QUANTIZED),
     help="Store the large matrices in fewer bits, and compute with them.",
 )
+@click.option(
+    "--lora", type=PATH, metavar="DIR", help="Adapter of peft (LoRA) that is folded into the weights."
+)
 @click.option("--prompt", metavar="TEXT", help="Default prompt of the artifact, for requests without one.")
 @click.option(
     "--max-positions",
@@ -101,6 +104,7 @@ def build(
     max_positions: int | None,
     fold_prompt: str | None,
     quantize: str | None,
+    lora: Path | None,
     **engine: Any,
 ) -> None:
     """Build an artifact from CHECKPOINT.
@@ -124,6 +128,7 @@ def build(
             max_positions=max_positions,
             fold_prompt=fold_prompt,
             quantize=quantize,
+            lora=lora,
         )
         manifest = build_artifact(checkpoint, output, options, stages.begin, stages.step, stages.say)
     whole = sum(record.size for record in manifest.files.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ...profiles.flops import DecoderDims
 from ...profiles.long_context import LongContext
@@ -16,6 +16,8 @@ from ...runtime.audio.front_end import FrontEnd
 from ...runtime.decoding.options import NOTHING_GIVEN, SearchOptions
 from ..checkpoint.derived import Weight
 from ..checkpoint.quantized import QuantizedWeight
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -282,3 +284,15 @@ def tensors_of(spec: object) -> Iterator[Weight]:
     elif is_dataclass(spec):
         for field in fields(spec):
             yield from tensors_of(getattr(spec, field.name))
+
+
+def with_weights(part: Part, change: Callable[[Weight], Weight]) -> Part:
+    """A spec with each of its tensors changed."""
+    found: Any = part
+    if isinstance(part, Weight):
+        found = change(part)
+    elif isinstance(part, tuple):
+        found = tuple(with_weights(item, change) for item in part)
+    elif is_dataclass(part):
+        found = replace(found, **{f.name: with_weights(getattr(part, f.name), change) for f in fields(part)})
+    return found  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""The numbers that quantised matrices stand for, one by one from their definition.
+"""The numbers that stored matrices stand for, one by one from their definition: quantised or changed ones.
 
 Names of parts end with their form: `NAME.int8.values`, or `NAME.int4.BLOCK.values`; those of a table that
 stays in 16 bits end with its type.
@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..checkpoint.derived import ADAPTED
+
 Torch = Any  # a torch.Tensor
 Parts = Mapping[str, Torch]  # by what they are: values, scales, zero_points
 
@@ -19,7 +21,7 @@ LOW_BITS = 15
 
 
 def dequantized(tensors: Mapping[str, Torch]) -> dict[str, Torch]:
-    """Tensors by the names of a checkpoint, those that are quantised as float32."""
+    """Tensors by the names of a checkpoint: quantised ones as float32, changed ones as they were changed."""
     whole: dict[str, Torch] = {}
     parts: dict[tuple[str, str, str], dict[str, Torch]] = {}
     for name, tensor in tensors.items():
@@ -31,7 +33,8 @@ def dequantized(tensors: Mapping[str, Torch]) -> dict[str, Torch]:
             whole[stored["name"] if stored else name] = tensor
     for (name, form, _), each in parts.items():
         whole[name] = FORMS[form](each)
-    return whole
+    changed = {name: tensor for name, tensor in whole.items() if name.endswith(ADAPTED)}
+    return whole | {name.removesuffix(ADAPTED): tensor for name, tensor in changed.items()}
 
 
 def _int8(parts: Parts) -> Torch:

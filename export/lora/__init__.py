@@ -1,0 +1,1 @@
+"""Adapters of peft, folded into the weights of their base model."""
