@@ -22,6 +22,7 @@ from .commands.eval import evaluate
 from .commands.families import families
 from .commands.inspect import inspect
 from .commands.output import WORDS
+from .commands.plan import plan
 from .commands.plugins import plugins
 from .commands.profiles import profiles
 from .commands.report import report
@@ -124,6 +125,7 @@ for command in (
     evaluate,
     compare,
     bench,
+    plan,
     profiles,
     select_layer,
     tune,

@@ -16,10 +16,11 @@ from ...profiles.json_text import JsonError, read_object
 from ...runtime.benchmark.records import BENCHMARK_FORMAT, Benchmark
 from .comparison import COMPARISON_FORMAT, ComparisonResult
 from .evaluation import EVALUATION_FORMAT, EvaluationResult
+from .plan import PLAN_FORMAT, PlanResult
 from .selection import SELECTION_FORMAT, SelectionResult
 from .tuning import TUNING_FORMAT, TuningResult
 
-Result = Benchmark | EvaluationResult | ComparisonResult | SelectionResult | TuningResult
+Result = Benchmark | EvaluationResult | ComparisonResult | SelectionResult | TuningResult | PlanResult
 Found = TypeVar("Found", bound=Result)
 PROGRAM = "fastadasp-export"
 OLD_BENCHMARK = {"artifact", "protocol", "environment", "results"}  # in files that name no kind
@@ -39,6 +40,7 @@ KINDS = {
     "compare": Kind(ComparisonResult, COMPARISON_FORMAT),
     "select-layer": Kind(SelectionResult, SELECTION_FORMAT),
     "tune": Kind(TuningResult, TUNING_FORMAT),
+    "plan": Kind(PlanResult, PLAN_FORMAT),
 }
 """By the command."""
 

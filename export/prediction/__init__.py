@@ -1,0 +1,1 @@
+"""What an answer will cost on a device that is not at hand, from counts of FLOPs and bytes."""

@@ -1,0 +1,183 @@
+"""A plan: every device, profile, number of beams and length of audio, predicted from counts and ceilings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from ...evaluation.results.files import ResultFile
+from ...evaluation.results.plan import (
+    BreakEven,
+    ComparedTime,
+    EfficiencyFigure,
+    PlanCase,
+    PlanProtocol,
+    PlanResult,
+)
+from ...profiles.flops import ResolvedProfile
+from ...profiles.profile import load_profile
+from ...runtime.benchmark.records import Benchmark
+from ...runtime.environment import environment
+from .bench_file import calibrated
+from .break_even import lengths, pays_in_words
+from .devices import MEMORY_SHARE, MEMORY_SHARE_SOURCE, UNITS, EfficiencyTable, Sourced
+from .model import PlannedModel, planned_model
+from .options import FULL, PlanOptions
+from .published import Published
+from .target import Target, target
+from .work import Request, held_kv_bytes
+
+Resolved = Mapping[str, ResolvedProfile]
+
+
+def plan(
+    checkpoint: Path,
+    options: PlanOptions,
+    calibrate: ResultFile[Benchmark] | None = None,
+    published: bool = False,
+) -> PlanResult:
+    """Predict every combination.
+
+    Args:
+        checkpoint: folder with config.json; weights are neither needed nor read.
+        options: the matrix.
+        calibrate: times of an artifact of this checkpoint, to which the device that ran it is fitted.
+        published: predict the published table of latencies as well.
+
+    Raises:
+        CheckpointError: the settings are not supported.
+        ProfileError: a profile does not fit the model.
+        RequestError: the file is of another model, device or number of threads.
+    """
+    model = planned_model(checkpoint, options.text_rows, options.max_positions)
+    resolved = {profile.name: model.resolve(profile) for profile in options.profiles}
+    targets = [target(name, model, options) for name in options.devices]
+    compared: tuple[ComparedTime, ...] = ()
+    if calibrate is not None:
+        targets, compared = calibrated(targets, model, with_full(model, resolved), options, calibrate)
+    table = Published() if published else None
+    return PlanResult(
+        checkpoint=model.spec.identity(checkpoint),
+        protocol=_protocol(options, calibrate),
+        devices=tuple(each.figures for each in targets),
+        efficiencies=tuple(figure for each in targets for figure in _efficiencies(each)),
+        cases=tuple(_cases(targets, model, resolved, options)),
+        break_even=tuple(_break_even(targets, model, with_full(model, resolved), options)),
+        calibration=compared,
+        published=tuple(table.times()) if table else (),
+        published_efficiencies=tuple(_published_efficiencies(table)) if table else (),
+        notes=tuple(_notes(model, options)),
+        environment=environment(options.threads),
+    )
+
+
+def with_full(model: PlannedModel, resolved: Resolved) -> Resolved:
+    """The profiles, and the full model, which others are compared with."""
+    return {FULL: model.resolve(load_profile(FULL)), **resolved}
+
+
+def _cases(
+    targets: list[Target], model: PlannedModel, resolved: Resolved, options: PlanOptions
+) -> Iterator[PlanCase]:
+    for each in targets:
+        for seconds in options.audio_seconds:
+            for beams in options.beams:
+                for profile in resolved.values():
+                    yield _case(each, model, model.request(profile, seconds, beams), seconds, options)
+
+
+def _case(
+    each: Target, model: PlannedModel, request: Request, seconds: float, options: PlanOptions
+) -> PlanCase:
+    case = PlanCase(each.name, request.resolved.name, request.beams, seconds)
+    needed = request.prompt_rows + options.new_tokens
+    if request.span_rows <= 0:
+        return replace(case, skipped=f"{seconds:g} s of audio give no row")
+    if needed > model.positions:
+        return replace(
+            case, skipped=f"{needed} rows with the answer, {model.positions} positions (--max-positions)"
+        )
+    step = each.step_ms(request, options.new_tokens)
+    held = held_kv_bytes(each.sizes, request, options.new_tokens, each.kernels)
+    return replace(
+        case,
+        prompt_rows=request.prompt_rows,
+        flops=each.prefill(request).flops,
+        prefill_ms=each.prefill_ms(request),
+        step_ms=step,
+        decode_ms=step * (options.new_tokens - 1),
+        kv_bytes=held,
+        largest_batch=largest_batch(each.figures.memory_bytes, each.sizes.held_bytes, held),
+    )
+
+
+def largest_batch(memory: float, weights: float, kv: float) -> int:
+    """Requests whose keys and values fit beside the weights; 0 where the weights alone do not."""
+    return max(0, int((MEMORY_SHARE * memory - weights) // kv))
+
+
+def _break_even(
+    targets: list[Target], model: PlannedModel, resolved: Resolved, options: PlanOptions
+) -> Iterator[BreakEven]:
+    longest = model.longest_seconds(options.new_tokens)
+    if longest <= 0:
+        return
+    grid = lengths(longest)
+    for each in targets:
+        for name in (name for name in resolved if name != FULL):
+            for beams in options.beams:
+
+                def speed_up(
+                    seconds: float, each: Target = each, name: str = name, beams: int = beams
+                ) -> float:
+                    full, reduced = (
+                        each.total_ms(model.request(resolved[it], seconds, beams), options.new_tokens)
+                        for it in (FULL, name)
+                    )
+                    return full / reduced
+
+                speedups = tuple(map(speed_up, grid))
+                yield BreakEven(each.name, name, beams, grid, speedups, pays_in_words(speed_up, grid))
+
+
+def _efficiencies(each: Target) -> Iterator[EfficiencyFigure]:
+    yield from _figures(each.name, each.table)
+    share = MEMORY_SHARE, "of the memory", MEMORY_SHARE_SOURCE
+    yield EfficiencyFigure(each.name, "memory_share", *share)
+
+
+def _figures(device: str, table: EfficiencyTable) -> Iterator[EfficiencyFigure]:
+    for name, number in table.items():
+        yield EfficiencyFigure(device, name, number.value, UNITS[name], number.source)
+
+
+def _published_efficiencies(table: Published) -> Iterator[EfficiencyFigure]:
+    source = "fitted to the published times of the full model"
+    numbers = {name: Sourced(value, source) for name, value in asdict(table.efficiency()).items()}
+    yield from _figures(table.device, numbers)
+
+
+def _protocol(options: PlanOptions, calibrate: ResultFile[Benchmark] | None) -> PlanProtocol:
+    return PlanProtocol(
+        profiles=tuple(profile.name for profile in options.profiles),
+        beams=options.beams,
+        audio_seconds=options.audio_seconds,
+        text_rows=options.text_rows,
+        new_tokens=options.new_tokens,
+        quantize=options.quantize,
+        calibrated_by=calibrate.name if calibrate else None,
+    )
+
+
+def _notes(model: PlannedModel, options: PlanOptions) -> Iterator[str]:
+    if not model.has_weights:
+        yield "The checkpoint folder has no weights: none are needed for a plan."
+    if model.positions > model.spec.decoder.max_positions:
+        yield f"Positions beyond {model.spec.decoder.max_positions} are extrapolated by the model."
+    if options.quantize:
+        yield (
+            f"On a GPU {options.quantize} matrices are widened as they are read: fewer bytes, products at "
+            "the rate of 16 bits (assumed)."
+        )
+    yield "The audio encoder is not part of the times."
