@@ -13,6 +13,7 @@ from ...runtime.benchmark.records import Benchmark
 from ..results.comparison import ComparisonResult
 from ..results.evaluation import EvaluationResult
 from ..results.files import Result, ResultFile, Results
+from ..results.plan import PlanResult
 from ..results.selection import SelectionResult
 from ..results.tuning import TuningResult
 from .comparison_parts import comparison_parts
@@ -21,6 +22,7 @@ from .sections.accuracy import accuracy_section, latency_section
 from .sections.closing import failures_section, reading_section, sources_section
 from .sections.latency_table import latency_table_section
 from .sections.layer_rows import layer_rows_section
+from .sections.plan import plan_section
 from .sections.profiles import profiles_section
 from .sections.selection import selection_section
 from .sections.tuning import tuning_section
@@ -28,7 +30,7 @@ from .series_style import COLOURS, styles
 
 ASSETS = Path(__file__).parent / "assets"
 TITLE = "Accuracy and speed of reduced profiles"
-ORDER = (ComparisonResult, SelectionResult, EvaluationResult, Benchmark, TuningResult)
+ORDER = (ComparisonResult, SelectionResult, EvaluationResult, Benchmark, TuningResult, PlanResult)
 INERT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 """Characters that could end a script element, as JSON may write them."""
 
@@ -72,6 +74,7 @@ def sections(results: Results) -> Iterator[Section]:
         profiles_section(results.of(EvaluationResult)),
         latency_table_section(results.of(Benchmark)),
         tuning_section(results.of(TuningResult)),
+        plan_section(results.of(PlanResult)),
         failures_section(sources(results)),
         reading_section(sources(results)),
         sources_section(sources(results)),

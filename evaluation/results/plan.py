@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...profiles.codec import RecordError
 from ...runtime.environment import Environment
 
 PLAN_FORMAT = 1
@@ -88,6 +89,14 @@ class BreakEven:
     speedups: tuple[float, ...]
     pays: str  # in words, as "from 12.3 s on"
 
+    def __post_init__(self) -> None:
+        if not self.audio_seconds or len(self.audio_seconds) != len(self.speedups):
+            raise RecordError(
+                f"audio_seconds has {len(self.audio_seconds)} entries, speedups {len(self.speedups)}"
+            )
+        if min(self.audio_seconds) <= 0:
+            raise RecordError("audio_seconds holds a number that is not above 0")
+
 
 @dataclass(frozen=True)
 class ComparedTime:
@@ -98,6 +107,10 @@ class ComparedTime:
     measured_ms: float
     before_ms: float  # predicted without the file
     predicted_ms: float  # with the efficiencies that were fitted to it
+
+    def __post_init__(self) -> None:
+        if self.measured_ms <= 0:
+            raise RecordError(f"measured_ms is {self.measured_ms:g}, not above 0")
 
     @property
     def error(self) -> float:

@@ -65,6 +65,9 @@ class Tensor:
 class Checkpoint:
     """A folder with config.json and safetensors, single or sharded."""
 
+    reads_tokenizer = True
+    """Whether its tokenizer counts, where it has one."""
+
     def __init__(self, folder: Path) -> None:
         if fault := _fault_of_place(folder):
             raise CheckpointError(f"checkpoint {folder}: {fault}")

@@ -10,7 +10,9 @@ from .checkpoint import WEIGHTS, WEIGHTS_INDEX, Checkpoint, Tensor
 
 
 class ConfigAlone(Checkpoint):
-    """A folder of which no file of weights is opened, whether it has one or not."""
+    """A folder whose weights and tokenizer are not opened, whether it has any or not."""
+
+    reads_tokenizer = False
 
     @cached_property
     def tensors(self) -> Mapping[str, Tensor]:

@@ -20,6 +20,8 @@ from .rank_tokenizer import made_tokenizer
 
 def tokenizer_file(checkpoint: Checkpoint) -> Path | None:
     """The checkpoint's tokenizer.json, or the file of ranks that its family reads; None without either."""
+    if not checkpoint.reads_tokenizer:
+        return None
     ranks = checkpoint.rank_tokenizer
     names = (TOKENIZER, *([ranks.file] if ranks else []))
     return next((path for name in names if (path := checkpoint.folder / name).is_file()), None)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...evaluation.results.files import ResultFile
     from ...runtime.benchmark.records import Benchmark
 
-DEFAULTS = PlanOptions.__dataclass_fields__
+DEFAULTS = PlanOptions(())
 
 
 @click.command(cls=StrictCommand)
@@ -30,23 +30,21 @@ DEFAULTS = PlanOptions.__dataclass_fields__
     "devices",
     NAMES,
     "GPUs, or cpu: this machine's, which is measured for 2 s.",
-    default=DEFAULTS["devices"].default,
+    default=DEFAULTS.devices,
     arrange=each_once,
 )
 @list_option(
     "--profile", "profiles", PROFILE_LIST, "Profiles, or .toml files.", default=PROFILES, arrange=each_once
 )
 @profile_folders
-@list_option(
-    "--beams", "beams", INTEGERS, "Numbers of beams.", metavar="N", default=DEFAULTS["beams"].default
-)
+@list_option("--beams", "beams", INTEGERS, "Numbers of beams.", metavar="N", default=DEFAULTS.beams)
 @list_option(
     "--audio-seconds",
     "audio_seconds",
     REALS,
     "Lengths of audio.",
     metavar="S",
-    default=DEFAULTS["audio_seconds"].default,
+    default=DEFAULTS.audio_seconds,
 )
 @click.option(
     "--precision",
@@ -57,7 +55,7 @@ DEFAULTS = PlanOptions.__dataclass_fields__
 @click.option(
     "--new-tokens",
     type=int,
-    default=DEFAULTS["new_tokens"].default,
+    default=DEFAULTS.new_tokens,
     show_default=True,
     help="Tokens of each answer.",
 )
@@ -65,7 +63,7 @@ DEFAULTS = PlanOptions.__dataclass_fields__
     "--text-tokens",
     "text_rows",
     type=int,
-    default=DEFAULTS["text_rows"].default,
+    default=DEFAULTS.text_rows,
     show_default=True,
     metavar="N",
     help="Rows of the prompt that are text.",

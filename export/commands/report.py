@@ -21,8 +21,8 @@ HTML = (".html", ".htm")
 def report(results: tuple[Path, ...], output: Path) -> None:
     """Put result files into one page of HTML, which needs no network.
 
-    RESULTS are JSON files of bench, eval, compare, select-layer and tune, in any order and number; what is in
-    a file is told by its content.
+    RESULTS are JSON files of bench, eval, compare, select-layer, tune and plan, in any order and number; what
+    is in a file is told by its content.
     """
     require("plotly", "jinja2", extra="report")
     check_output(output)

@@ -17,10 +17,11 @@ PRECISION = 1.01  # to this factor a length is found
 
 def lengths(longest: float) -> tuple[float, ...]:
     """Seconds of audio from the shortest to the longest, by a constant factor."""
-    shortest = min(SHORTEST, longest)
-    factor = (longest / shortest) ** (1 / (POINTS - 1))
-    inner = (float(f"{shortest * factor**i:.3g}") for i in range(1, POINTS - 1))
-    return (shortest, *(length for length in inner if shortest < length < longest), longest)
+    if longest <= SHORTEST:
+        return (longest,)
+    factor = (longest / SHORTEST) ** (1 / (POINTS - 1))
+    inner = (float(f"{SHORTEST * factor**i:.3g}") for i in range(1, POINTS - 1))
+    return (SHORTEST, *dict.fromkeys(length for length in inner if SHORTEST < length < longest), longest)
 
 
 def pays_in_words(speed_up: SpeedUp, grid: Sequence[float]) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .roofline import Ceilings, Efficiency, Work, compute_ms, fixed_ms, memory_ms
 
-PULL = 1e-3  # towards what was known before, beside the weight 1 of a measured time
+PULL = 1e-6  # towards what was known before, beside the weight 1 of a measured time
 LEAST = 1e-3  # of a factor: no time is negative
 SWEEPS = 5000
 

@@ -85,14 +85,14 @@ GPU_EFFICIENCY: EfficiencyTable = {
     "reduction_ms": Sourced(0.1, "assumed: 20 kernels of 5 us"),
     "beam_ms": Sourced(0.1, "assumed: the search on the host"),
 }
-FITTED = "measured: fitted to requests of two small models, fp32, one thread, AMD EPYC"
+FITTED = "measured: fitted to two small models, fp32, one thread (bench/plan_cpu.py)"
 CPU_EFFICIENCY: EfficiencyTable = {
-    "compute": Sourced(0.71, FITTED),
-    "memory": Sourced(0.81, FITTED),
-    "pass_ms": Sourced(0.2, FITTED),
-    "layer_ms": Sourced(0.12, FITTED),
-    "reduction_ms": Sourced(0.5, FITTED),
-    "beam_ms": Sourced(0.15, FITTED),
+    "compute": Sourced(0.78, FITTED),
+    "memory": Sourced(0.84, FITTED),
+    "pass_ms": Sourced(0.1, FITTED),
+    "layer_ms": Sourced(0.13, FITTED),
+    "reduction_ms": Sourced(0.4, FITTED),
+    "beam_ms": Sourced(0.16, FITTED),
 }
 
 

@@ -18,10 +18,10 @@ from ...evaluation.results.plan import (
 from ...profiles.flops import ResolvedProfile
 from ...profiles.profile import load_profile
 from ...runtime.benchmark.records import Benchmark
-from ...runtime.environment import environment
+from ...runtime.environment import Environment, environment
 from .bench_file import calibrated
 from .break_even import lengths, pays_in_words
-from .devices import MEMORY_SHARE, MEMORY_SHARE_SOURCE, UNITS, EfficiencyTable, Sourced
+from .devices import CPU, MEMORY_SHARE, MEMORY_SHARE_SOURCE, UNITS, EfficiencyTable, Sourced
 from .model import PlannedModel, planned_model
 from .options import FULL, PlanOptions
 from .published import Published
@@ -29,6 +29,7 @@ from .target import Target, target
 from .work import Request, held_kv_bytes
 
 Resolved = Mapping[str, ResolvedProfile]
+BUSY = 1.0  # load beyond which other work has taken a core
 
 
 def plan(
@@ -56,7 +57,7 @@ def plan(
     compared: tuple[ComparedTime, ...] = ()
     if calibrate is not None:
         targets, compared = calibrated(targets, model, with_full(model, resolved), options, calibrate)
-    table = Published() if published else None
+    table, machine = Published() if published else None, environment(options.threads)
     return PlanResult(
         checkpoint=model.spec.identity(checkpoint),
         protocol=_protocol(options, calibrate),
@@ -67,8 +68,8 @@ def plan(
         calibration=compared,
         published=tuple(table.times()) if table else (),
         published_efficiencies=tuple(_published_efficiencies(table)) if table else (),
-        notes=tuple(_notes(model, options)),
-        environment=environment(options.threads),
+        notes=tuple(_notes(model, options, machine)),
+        environment=machine,
     )
 
 
@@ -170,7 +171,7 @@ def _protocol(options: PlanOptions, calibrate: ResultFile[Benchmark] | None) -> 
     )
 
 
-def _notes(model: PlannedModel, options: PlanOptions) -> Iterator[str]:
+def _notes(model: PlannedModel, options: PlanOptions, machine: Environment) -> Iterator[str]:
     if not model.has_weights:
         yield "The checkpoint folder has no weights: none are needed for a plan."
     if model.positions > model.spec.decoder.max_positions:
@@ -180,4 +181,6 @@ def _notes(model: PlannedModel, options: PlanOptions) -> Iterator[str]:
             f"On a GPU {options.quantize} matrices are widened as they are read: fewer bytes, products at "
             "the rate of 16 bits (assumed)."
         )
+    if CPU in options.devices and (load := (machine.load_average or (0.0,))[0]) > BUSY:
+        yield f"The machine was busy (load {load:.1f}): the ceilings of its CPU may be higher than measured."
     yield "The audio encoder is not part of the times."

@@ -21,7 +21,7 @@ from ...profiles.flops import (
 )
 from .roofline import Work
 
-PACKING_PASSES = 2  # over weights beside reading them: kernels that pack them on each run write and read them
+PACKING_PASSES = 6  # kernels that pack weights on each run take as long as so many more passes over them
 
 
 @dataclass(frozen=True)

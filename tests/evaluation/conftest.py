@@ -44,6 +44,8 @@ def command_lines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ("compare", model, *small, *methods, "--flops", "20,99", "-o", folder / "compare.json"),
         ("tune", model, *small, "--max-loss", 5, *search, *timed, "--json", folder / "tune.json"),
     )
+    plan = ("plan", model, "--device", "a100,t4", "--audio-seconds", "30,600", "--published")
+    lines = (*lines, (*plan, "-o", folder / "plan.json"))
     return {str(words[0]): shlex.join(("fastadasp-export", *map(str, words))) for words in lines}
 
 

@@ -33,6 +33,7 @@ COMMANDS = (
     "eval",
     "compare",
     "bench",
+    "plan",
     "profiles",
     "select-layer",
     "tune",

@@ -10,6 +10,7 @@ from ....profiles.codec import to_json
 from ....runtime.benchmark.records import Benchmark
 from ...results.comparison import ComparisonResult
 from ...results.files import Result, ResultFile
+from ...results.plan import PlanResult
 from ...results.selection import SelectionResult
 from ...results.settings import Failure, Intervals
 from ..page_model import Facts, Section, Table
@@ -36,7 +37,7 @@ def failures_section(files: Files) -> Section | None:
 
 def _failures(found: Result) -> tuple[Failure, ...]:
     match found:
-        case Benchmark():
+        case Benchmark() | PlanResult():
             return ()
         case SelectionResult():
             return () if found.accuracy is None else found.accuracy.failures
@@ -55,7 +56,7 @@ def _meanings(files: Files) -> Iterator[str]:
         for what in _intervals(file.found):
             names.setdefault(what, []).append(file.name)
     yield from (f"{what} of {', '.join(found)}: {how}." for (what, how), found in names.items())
-    if any(not isinstance(file.found, Benchmark) for file in files):
+    if any(not isinstance(file.found, Benchmark | PlanResult) for file in files):
         yield (
             "An interval tells how far a figure may move with other clips of the same kind. It does not tell "
             "what other speakers, languages or machines would do. Where intervals of two profiles overlap, "
@@ -73,6 +74,8 @@ def _intervals(found: Result) -> Iterator[tuple[str, str]]:
     match found:
         case Benchmark():
             yield "Latencies", found.protocol.spreads
+            return
+        case PlanResult():
             return
         case SelectionResult():
             yield "Ranks over resamples", _made(found.intervals)

@@ -16,6 +16,16 @@ from fastadasp.evaluation.results.comparison import (
 )
 from fastadasp.evaluation.results.figures import Difference, Estimate, Measured, ProfileFigures
 from fastadasp.evaluation.results.files import Result, kind_of, result_text
+from fastadasp.evaluation.results.plan import (
+    BreakEven,
+    ComparedTime,
+    DeviceFigures,
+    EfficiencyFigure,
+    PlanCase,
+    PlanProtocol,
+    PlanResult,
+    PublishedTime,
+)
 from fastadasp.evaluation.results.selection import (
     AccuracyResult,
     LayerFigures,
@@ -170,6 +180,34 @@ def tuning() -> TuningResult:
             within_budget=True,
         ),
         failures=(Failure("silent.wav", 3, ("full",), "the audio is empty"),),
+        environment=ENVIRONMENT,
+    )
+
+
+def plan() -> PlanResult:
+    """One device that was fitted to a file, with a case that it has and one that is too long."""
+    return PlanResult(
+        checkpoint=CHECKPOINT,
+        protocol=PlanProtocol(("full", "half"), (1, 5), (30.0, 600.0), 20, 64, None, "bench.json"),
+        devices=(DeviceFigures("a100", "A GPU", "bf16", 8e10, 2e12, 3e14, 1.5e10, "a data sheet"),),
+        efficiencies=(EfficiencyFigure("a100", "compute", 0.6, "of the FLOPs a second", "fitted to x"),),
+        cases=(
+            PlanCase("a100", "half", 5, 30.0, None, 770, 1e13, 39.5, 10.8, 680.4, 2.4e8, 258),
+            PlanCase("a100", "half", 5, 600.0, skipped="7520 rows, 2048 positions"),
+        ),
+        break_even=(
+            BreakEven("a100", "half", 1, (1.0, 20.0, 150.0), (0.98, 1.01, 1.2), "from 15 s on"),
+            BreakEven("a100", "half", 5, (1.0, 20.0, 150.0), (0.99, 1.0, 1.1), "from 20 s on"),
+        ),
+        calibration=(ComparedTime("1 beam, 30 s, full", "prefill", 50.0, 39.5, 49.0),),
+        published=(
+            PublishedTime(
+                *(5, 240.0, "full", 6720.0, 23550.0, 322.6),
+                *(6800.0, 293.8, 8.2e9, 1400.0, 85.6, 1.8e9),
+            ),
+        ),
+        published_efficiencies=(),
+        notes=("The checkpoint folder has no weights.",),
         environment=ENVIRONMENT,
     )
 

@@ -61,6 +61,7 @@ MADE_UP: dict[str, Callable[[], Result]] = {
     "compare": examples.translation_comparison,
     "select-layer": examples.selection,
     "tune": examples.tuning,
+    "plan": examples.plan,
 }
 
 

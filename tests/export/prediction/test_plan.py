@@ -1,0 +1,227 @@
+"""The command `plan`: what it needs, what it refuses, and how a file of measured times changes it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from fastadasp.evaluation.results.files import read_results, result_text
+from fastadasp.evaluation.results.plan import PlanResult
+from fastadasp.export.cli import main
+from fastadasp.export.prediction import cpu
+from fastadasp.export.prediction.devices import DEVICES, GPU_EFFICIENCY, efficiency_of
+from fastadasp.export.prediction.model import planned_model
+from fastadasp.export.prediction.options import PlanOptions
+from fastadasp.export.prediction.plan import largest_batch
+from fastadasp.export.prediction.target import target
+from fastadasp.profiles.profile import load_profile
+from fastadasp.runtime.benchmark.records import Benchmark, BenchmarkProtocol, Case, Spread
+from fastadasp.runtime.environment import environment
+from shared_files import REAL_FILES
+
+TRUE = replace(efficiency_of(GPU_EFFICIENCY), compute=0.42, memory=0.66)
+
+
+def plan(*args):
+    result = CliRunner().invoke(main, ["plan", *map(str, args)], terminal_width=200)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def planned(tmp_path, *args) -> PlanResult:
+    result = plan(*args, "-o", tmp_path / "plan.json")
+    assert result.exit_code == 0, result.output
+    ((file),) = read_results([tmp_path / "plan.json"]).files
+    assert isinstance(file.found, PlanResult)
+    return file.found
+
+
+def refusal(*args) -> str:
+    result = plan(*args)
+    assert result.exit_code == 2, result.output
+    return result.stderr.splitlines()[-1]
+
+
+def test_the_settings_alone_are_enough(seven_billion, tmp_path):
+    found = planned(tmp_path, seven_billion, "--device", ",".join(DEVICES))
+    assert [each.name for each in found.devices] == list(DEVICES)
+    assert len(found.cases) == len(DEVICES) * 2 * 2 * 3
+    assert all(case.total_ms for case in found.cases)
+    assert "The checkpoint folder has no weights: none are needed for a plan." in found.notes
+
+
+def test_no_file_of_weights_is_opened(seven_billion, tmp_path):
+    (tmp_path / "config.json").write_text((seven_billion / "config.json").read_text("utf-8"), "utf-8")
+    (tmp_path / "model.safetensors").write_bytes(b"no header")
+    assert not any("no weights" in note for note in planned(tmp_path, tmp_path).notes)
+
+
+def test_weights_are_counted_as_they_would_be_stored(seven_billion):
+    model = planned_model(seven_billion, 20, None)
+    full, half = (model.sizes(precision, None) for precision in ("fp32", "bf16"))
+    assert full.held_bytes == 2 * half.held_bytes
+    assert half.read_bytes == pytest.approx(2 * (6.476e9 + 4096 * 156032), rel=0.001)
+    int8, int4 = (model.sizes("bf16", name) for name in ("int8", "int4"))
+    assert int8.read_bytes == pytest.approx(half.read_bytes / 2, rel=0.01)
+    assert int4.read_bytes < 0.75 * int8.read_bytes
+
+
+def test_every_number_that_times_rest_on_has_a_source(seven_billion, tmp_path):
+    found = planned(tmp_path, seven_billion, "--published")
+    figures = (*found.efficiencies, *found.published_efficiencies)
+    kinds = ("measured", "derived", "fitted", "assumed")
+    assert all(figure.source.startswith(kinds) for figure in figures)
+    said = " ".join(plan(seven_billion).output.split())
+    assert all(word in said for word in ("assumed:", "derived:", "NVIDIA A100"))
+
+
+def test_a_batch_is_what_fits_beside_the_weights():
+    assert largest_batch(100.0, 50.0, 10.0) == 4
+    assert largest_batch(100.0, 90.0, 10.0) == 0
+    assert largest_batch(100.0, 200.0, 10.0) == 0
+
+
+def test_what_the_positions_do_not_hold_is_skipped_with_the_reason(seven_billion, tmp_path):
+    found = planned(tmp_path, seven_billion, "--audio-seconds", "30,400")
+    skipped = [case for case in found.cases if case.skipped]
+    assert {case.audio_seconds for case in skipped} == {400.0}
+    assert skipped[0].skipped == "10084 rows with the answer, 8192 positions (--max-positions)"
+    longer = planned(tmp_path, seven_billion, "--audio-seconds", "400", "--max-positions", 16384)
+    assert not any(case.skipped for case in longer.cases)
+    assert "Positions beyond 8192 are extrapolated by the model." in longer.notes
+
+
+def test_a_profile_pays_from_some_length_on_where_reductions_cost_time(seven_billion, tmp_path):
+    found = planned(tmp_path, seven_billion, "--device", "a100", "--profile", "dense-constant-50")
+    for each in found.break_even:
+        assert each.speedups[0] < 1 < each.speedups[-1]
+        begin = float(each.pays.removeprefix("from ").removesuffix(" s on"))
+        for length, speedup in zip(each.audio_seconds, each.speedups, strict=True):
+            assert (speedup > 1) == (length >= begin)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--device", "a100,b200,x"), "device 'b200', 'x' is unknown; choose a100, h100, l40s, l4, t4, cpu"),
+        (("--device", "t4", "--precision", "bf16"), "the NVIDIA T4 has none; choose fp16 or fp32"),
+        (("--device", "cpu", "--precision", "fp16"), "ONNX Runtime computes in fp32 there; leave it out"),
+        (("--audio-seconds", "0"), "audio_seconds is 0: give a number above 0"),
+        (("--audio-seconds", "nan"), "audio_seconds is nan: give a number above 0"),
+        (("--beams", "0"), "beams is 0: give a whole number of at least 1"),
+        (("--new-tokens", "1"), "new_tokens is 1: give a whole number of at least 2"),
+        (("--max-positions", "8192"), "max_positions 8192: the checkpoint has 8192 by itself; give more"),
+        (("--profile", "sparse-51"), "sparse-51"),
+        (("--calibrate", "missing.json"), "missing.json: No such file"),
+    ],
+)
+def test_wrong_values_are_refused_with_the_remedy(seven_billion, args, words):
+    assert words in refusal(seven_billion, *args)
+
+
+def test_the_cpu_of_this_machine_is_measured(seven_billion, tmp_path, monkeypatch):
+    monkeypatch.setattr(cpu, "SECONDS", 0.0)
+    for quantize in ((), ("--quantize", "int8"), ("--quantize", "int4")):
+        found = planned(tmp_path, seven_billion, "--device", "cpu", *quantize)
+        (device,) = found.devices
+        assert device.precision == "fp32"
+        assert 1e9 < device.flops_a_second < 1e15
+        assert 1e8 < device.bytes_a_second < 1e13
+        assert device.source.startswith("measured")
+
+
+# Calibration
+
+
+@pytest.fixture
+def times(seven_billion):
+    """The times of a GPU that is not as the table says."""
+    profiles = tuple(map(load_profile, ("full", "dense-constant-50")))
+    options, model = PlanOptions(profiles), planned_model(seven_billion, 20, None)
+    gpu, cases = target("a100", model, options), list[Case]()
+    gpu = replace(
+        gpu, table={name: replace(gpu.table[name], value=value) for name, value in vars(TRUE).items()}
+    )
+    for profile in profiles:
+        resolved = model.resolve(profile)
+        for seconds in (30.0, 120.0, 240.0):
+            for beams in (1, 5):
+                asked = model.request(resolved, seconds, beams)
+                figures = {"prefill_ms": gpu.prefill_ms(asked), "step_ms": gpu.step_ms(asked, 64)}
+                spreads = {name: Spread(value) for name, value in figures.items()}
+                cases.append(Case(beams, seconds, profile.name, 1, None, spreads))
+    protocol = BenchmarkProtocol(
+        ("full", "dense-constant-50"), (1, 5), (30.0,), None, None, 64, 1, 1, 0, "noise", "run"
+    )
+    artifact = {
+        "family": model.spec.family,
+        "precision": "bf16",
+        "device": "CUDAExecutionProvider, CPUExecutionProvider",
+        "ratios": {profile.name: str(model.resolve(profile).ratio) for profile in profiles},
+    }
+    return Benchmark(artifact, protocol, environment(1), tuple(cases))
+
+
+def written(tmp_path, found) -> str:
+    (tmp_path / "bench.json").write_text(result_text(found), "utf-8")
+    return str(tmp_path / "bench.json")
+
+
+def test_a_file_of_bench_gives_back_the_efficiencies_that_made_it(seven_billion, times, tmp_path):
+    found = planned(tmp_path, seven_billion, "--calibrate", written(tmp_path, times))
+    values = {each.name: each for each in found.efficiencies}
+    assert values["compute"].value == pytest.approx(TRUE.compute, rel=0.02)
+    assert values["memory"].value == pytest.approx(TRUE.memory, rel=0.02)
+    assert values["compute"].source == "fitted to bench.json"
+    assert len(found.calibration) == 24
+    assert max(abs(each.error) for each in found.calibration) < 0.01
+    assert max(abs(each.error_before) for each in found.calibration) > 0.1
+    case = next(case for case in times.results if case.label == "5 beams, 120 s, full")
+    predicted = next(it for it in found.cases if (it.beams, it.audio_seconds, it.profile) == (5, 120, "full"))
+    assert predicted.prefill_ms == pytest.approx(case.median("prefill_ms"), rel=0.01)
+
+
+def test_the_error_against_the_file_is_printed(seven_billion, times, tmp_path):
+    said = " ".join(plan(seven_billion, "--calibrate", written(tmp_path, times)).output.split())
+    assert "before the fit: mean error" in said
+    assert "after it: mean error 0 %, largest" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "args", "words"),
+    [
+        ({"family": "other"}, (), "bench.json is of another model than the checkpoint: family 'other'"),
+        ({"ratios": {"full": "0", "dense-constant-50": "1/2"}}, (), "other ratios of dense-constant-50"),
+        ({"device": "CPUExecutionProvider"}, (), "measured on CPUExecutionProvider: plan for --device cpu"),
+        ({}, ("--device", "a100,h100"), "CPUExecutionProvider: plan for the one GPU that it is"),
+        ({"precision": "fp16"}, (), "bench.json is of fp16: plan with --precision fp16"),
+    ],
+)
+def test_times_of_something_else_are_refused(seven_billion, times, tmp_path, change, args, words):
+    other = replace(times, artifact={**times.artifact, **change})
+    assert words in refusal(seven_billion, "--calibrate", written(tmp_path, other), *args)
+
+
+def test_a_file_of_another_command_is_refused(seven_billion, tmp_path):
+    planned(tmp_path, seven_billion)
+    assert "is a file of plan" in refusal(seven_billion, "--calibrate", tmp_path / "plan.json")
+
+
+# Real settings
+
+
+@pytest.mark.skipif(not REAL_FILES.is_dir(), reason="real settings do not lie beside the clone")
+@pytest.mark.parametrize("name", ["qwen2_audio", "qwen_audio", "wavllm"])
+def test_the_real_models_of_7b_are_planned_from_their_settings(name, tmp_path):
+    folder = REAL_FILES / name
+    if name == "wavllm":
+        folder = tmp_path
+        config = json.loads((REAL_FILES.parent / "spec" / "wavllm_7b_config.json").read_text("utf-8"))
+        (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    found = planned(tmp_path, folder, "--audio-seconds", "30,120")
+    assert all(case.total_ms for case in found.cases)
+    assert found.devices[0].weight_bytes == pytest.approx(16e9, rel=0.07)
