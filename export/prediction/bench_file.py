@@ -53,19 +53,16 @@ def calibrated(
             f"{file.name}: it has no time of the profiles {', '.join(resolved)}; plan for its own"
         )
     efficiency = fitted([Measured(it.work, it.milliseconds) for it in passes], old.ceilings, old.efficiency)
-    source = f"fitted to {file.name}"
-    new = replace(old, table={name: Sourced(value, source) for name, value in asdict(efficiency).items()})
-    compared = tuple(
-        ComparedTime(
-            it.case,
-            it.what,
-            it.milliseconds,
-            before_ms=pass_ms(it.work, old.ceilings, old.efficiency),
-            predicted_ms=pass_ms(it.work, new.ceilings, new.efficiency),
-        )
-        for it in passes
-    )
+    numbers = asdict(efficiency).items()
+    new = replace(old, table={name: Sourced(value, f"fitted to {file.name}") for name, value in numbers})
+    compared = tuple(_compared(it, old, new) for it in passes)
     return [new if each is old else each for each in targets], compared
+
+
+def _compared(it: _Pass, old: Target, new: Target) -> ComparedTime:
+    """A pass as it was timed, and as it is predicted before and after the fit."""
+    before, after = (pass_ms(it.work, each.ceilings, each.efficiency) for each in (old, new))
+    return ComparedTime(it.case, it.what, it.milliseconds, before, after)
 
 
 def _passes(

@@ -22,7 +22,7 @@ class Device:
     title: str
     memory_bytes: float
     bytes_a_second: float
-    flops_a_second: Mapping[str, float]  # dense, by the number format; int8 is of integer products
+    flops_a_second: Mapping[str, float]  # dense, by the number format; int8: of integers, which no graph uses
     source: str
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 from ...evaluation.results.files import ResultFile
@@ -81,11 +83,9 @@ def with_full(model: PlannedModel, resolved: Resolved) -> Resolved:
 def _cases(
     targets: list[Target], model: PlannedModel, resolved: Resolved, options: PlanOptions
 ) -> Iterator[PlanCase]:
-    for each in targets:
-        for seconds in options.audio_seconds:
-            for beams in options.beams:
-                for profile in resolved.values():
-                    yield _case(each, model, model.request(profile, seconds, beams), seconds, options)
+    combinations = product(targets, options.audio_seconds, options.beams, resolved.values())
+    for each, seconds, beams, profile in combinations:
+        yield _case(each, model, model.request(profile, seconds, beams), seconds, options)
 
 
 def _case(
@@ -124,22 +124,25 @@ def _break_even(
     longest = model.longest_seconds(options.new_tokens)
     if longest <= 0:
         return
-    grid = lengths(longest)
-    for each in targets:
-        for name in (name for name in resolved if name != FULL):
-            for beams in options.beams:
+    grid, reduced = lengths(longest), [it for name, it in resolved.items() if name != FULL]
+    for each, profile, beams in product(targets, reduced, options.beams):
+        pair = resolved[FULL], profile
+        speed_up = partial(_speed_up, each, model, pair, beams, options.new_tokens)
+        speedups = tuple(map(speed_up, grid))
+        yield BreakEven(each.name, profile.name, beams, grid, speedups, pays_in_words(speed_up, grid))
 
-                def speed_up(
-                    seconds: float, each: Target = each, name: str = name, beams: int = beams
-                ) -> float:
-                    full, reduced = (
-                        each.total_ms(model.request(resolved[it], seconds, beams), options.new_tokens)
-                        for it in (FULL, name)
-                    )
-                    return full / reduced
 
-                speedups = tuple(map(speed_up, grid))
-                yield BreakEven(each.name, name, beams, grid, speedups, pays_in_words(speed_up, grid))
+def _speed_up(
+    each: Target,
+    model: PlannedModel,
+    pair: tuple[ResolvedProfile, ResolvedProfile],
+    beams: int,
+    new_tokens: int,
+    seconds: float,
+) -> float:
+    """Time of the first profile / time of the second."""
+    first, second = (each.total_ms(model.request(resolved, seconds, beams), new_tokens) for resolved in pair)
+    return first / second
 
 
 def _efficiencies(each: Target) -> Iterator[EfficiencyFigure]:

@@ -17,12 +17,12 @@ from ...profiles.flops import DecoderDims, decode_step_flops, resolve
 from ...profiles.profile import load_profile
 from .calibration import Measured, fitted
 from .devices import DEVICES, GPU_EFFICIENCY, efficiency_of
+from .options import FULL
 from .roofline import Ceilings, Efficiency, pass_ms
 from .work import GPU_KERNELS, Kernels, Request, Sizes, held_kv_bytes, prefill_work, step_work
 
 TABLE = Path(__file__).parent / "assets" / "published.toml"
 ITEM_BYTES = 2
-FULL = "full"
 PER_BEAM = Kernels(fused_attention=True, whole_last_layer=True, shared_prompt=False, copies_cache=True)
 
 
