@@ -88,11 +88,11 @@ GPU_EFFICIENCY: EfficiencyTable = {
 FITTED = "measured: fitted to two small models, fp32, one thread (bench/plan_cpu.py)"
 CPU_EFFICIENCY: EfficiencyTable = {
     "compute": Sourced(0.78, FITTED),
-    "memory": Sourced(0.84, FITTED),
-    "pass_ms": Sourced(0.1, FITTED),
-    "layer_ms": Sourced(0.13, FITTED),
-    "reduction_ms": Sourced(0.4, FITTED),
-    "beam_ms": Sourced(0.16, FITTED),
+    "memory": Sourced(0.78, FITTED),
+    "pass_ms": Sourced(0.02, FITTED),
+    "layer_ms": Sourced(0.08, FITTED),
+    "reduction_ms": Sourced(0.36, FITTED),
+    "beam_ms": Sourced(0.24, FITTED),
 }
 
 

@@ -179,7 +179,7 @@ def _notes(model: PlannedModel, options: PlanOptions, machine: Environment) -> I
         yield "The checkpoint folder has no weights: none are needed for a plan."
     if model.positions > model.spec.decoder.max_positions:
         yield f"Positions beyond {model.spec.decoder.max_positions} are extrapolated by the model."
-    if options.quantize:
+    if options.quantize and set(options.devices) - {CPU}:
         yield (
             f"On a GPU {options.quantize} matrices are widened as they are read: fewer bytes, products at "
             "the rate of 16 bits (assumed)."

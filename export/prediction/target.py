@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...evaluation.results.plan import DeviceFigures
 from ...runtime.environment import cpu_model
@@ -19,6 +19,8 @@ from .model import PlannedModel
 from .options import PlanOptions
 from .roofline import Ceilings, Efficiency, Work, pass_ms
 from .work import CPU_KERNELS, GPU_KERNELS, Kernels, Request, Sizes, prefill_work, step_work
+
+AS_FP32 = "assumed: as measured in fp32"
 
 
 @dataclass(frozen=True)
@@ -98,4 +100,11 @@ def _cpu(sizes: Sizes, options: PlanOptions) -> Target:
         weight_bytes=sizes.held_bytes,
         source="measured here: products and reading of ONNX Runtime",
     )
-    return Target(figures, ceilings, CPU_KERNELS, sizes, CPU_EFFICIENCY)
+    return Target(figures, ceilings, CPU_KERNELS, sizes, _cpu_table(options.quantize))
+
+
+def _cpu_table(quantize: str | None) -> EfficiencyTable:
+    """What was fitted to fp32, and is taken for other matrices as well."""
+    if quantize is None:
+        return CPU_EFFICIENCY
+    return {name: replace(number, source=AS_FP32) for name, number in CPU_EFFICIENCY.items()}

@@ -42,11 +42,12 @@ class Kernels:
     packs_weights: bool = False  # in every prefill; a step has them packed
     whole_last_layer: bool = False  # every row goes through all of it, as in code that keeps all logits
     shared_prompt: bool = True  # beams have one prompt, prefilled once
+    cache_passes: int = 1  # over keys and values in a step, by the time that its attention takes
     copies_cache: bool = False  # a step appends to it by a copy, and picks beams by another
 
 
 GPU_KERNELS = Kernels(fused_attention=True)
-CPU_KERNELS = Kernels(fused_attention=False, packs_weights=True)
+CPU_KERNELS = Kernels(fused_attention=False, packs_weights=True, cache_passes=3)
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,8 @@ def step_work(sizes: Sizes, request: Request, generated: float, kernels: Kernels
 
 
 def _cache_passes(request: Request, kernels: Kernels) -> int:
-    """How often a step goes over the cache: the attention reads it, and each copy reads and writes it."""
-    return 1 + 2 * (1 + (request.beams > 1)) * kernels.copies_cache
+    """How often a step goes over the cache: in its attention, and each copy reads and writes it."""
+    return kernels.cache_passes + 2 * (1 + (request.beams > 1)) * kernels.copies_cache
 
 
 def held_kv_bytes(sizes: Sizes, request: Request, generated: float, kernels: Kernels) -> float:

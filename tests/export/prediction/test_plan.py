@@ -132,6 +132,8 @@ def test_the_cpu_of_this_machine_is_measured(seven_billion, tmp_path, monkeypatc
         assert 1e9 < device.flops_a_second < 1e15
         assert 1e8 < device.bytes_a_second < 1e13
         assert device.source.startswith("measured")
+        fitted = "assumed: as" if quantize else "measured: fitted to"
+        assert all(it.source.startswith(fitted) for it in found.efficiencies if it.name != "memory_share")
 
 
 # Calibration
