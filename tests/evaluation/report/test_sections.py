@@ -183,7 +183,14 @@ def test_a_tuning_without_a_choice_gives_the_reason(tmp_path):
 
 def test_every_file_has_a_command_that_makes_it(by_title):
     commands = [facts.command[:2] for facts in by_title["Where the figures come from"].facts]
-    assert {command for _, command in commands} == {"eval", "bench", "select-layer", "compare", "tune"}
+    assert {command for _, command in commands} == {
+        "eval",
+        "bench",
+        "select-layer",
+        "compare",
+        "tune",
+        "plan",
+    }
 
 
 def test_series_are_told_apart_without_colour():
