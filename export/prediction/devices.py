@@ -90,7 +90,7 @@ CPU_EFFICIENCY: EfficiencyTable = {
     "compute": Sourced(0.78, FITTED),
     "memory": Sourced(0.78, FITTED),
     "pass_ms": Sourced(0.02, FITTED),
-    "layer_ms": Sourced(0.08, FITTED),
+    "layer_ms": Sourced(0.1, FITTED),
     "reduction_ms": Sourced(0.36, FITTED),
     "beam_ms": Sourced(0.24, FITTED),
 }

@@ -54,9 +54,10 @@ def test_the_settings_alone_are_enough(seven_billion, tmp_path):
     assert "The checkpoint folder has no weights: none are needed for a plan." in found.notes
 
 
-def test_no_file_of_weights_is_opened(seven_billion, tmp_path):
+def test_no_file_of_weights_or_of_a_tokenizer_is_opened(seven_billion, tmp_path):
     (tmp_path / "config.json").write_text((seven_billion / "config.json").read_text("utf-8"), "utf-8")
-    (tmp_path / "model.safetensors").write_bytes(b"no header")
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / name).write_bytes(b"no header")
     assert not any("no weights" in note for note in planned(tmp_path, tmp_path).notes)
 
 
