@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from .answers.answers import ClipAnswers
 from .clips.clip import Clip, ClipSet
-from .figures.bootstrap import Interval
+from .figures.bootstrap import Delta, Interval
 from .figures.loss import Loss
 from .figures.profile_scores import ProfileScores
 from .figures.scores import Figure
@@ -23,9 +23,13 @@ METHOD = (
 
 def measured(figure: Figure, seeds: tuple[float | None, ...] = ()) -> Measured:
     """A figure; of a random method with its value under each seed."""
-    change = figure.delta
-    delta = None if change is None else Difference(change.value, *ends(change.interval), change.p_value)
+    delta = None if figure.delta is None else difference(figure.delta)
     return Measured(figure.value, *ends(figure.interval), delta, seeds, figure.reason or None)
+
+
+def difference(change: Delta) -> Difference:
+    """A paired difference."""
+    return Difference(change.value, *ends(change.interval), change.p_value)
 
 
 def by_metric(figures: Iterable[Figure]) -> dict[str, Measured]:

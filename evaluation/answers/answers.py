@@ -30,6 +30,12 @@ class Cost:
     layer_rows: tuple[int, ...]  # audio rows in the KV cache of each layer
     prefill_ms: float
     decode_ms: float
+    steps: int  # decode steps that `decode_ms` is of
+
+    @property
+    def step_ms(self) -> float | None:
+        """One step; None where the first token was the last."""
+        return self.decode_ms / self.steps if self.steps else None
 
 
 @dataclass(frozen=True)
@@ -88,4 +94,5 @@ def _answer(
     best, latency = result.hypotheses[0], result.latency
     answer = Answer(best.text, latency.output_tokens, best.finished, result.kept_ratio)
     rows = tuple(length - result.text_rows for length in result.prefix_lengths)
-    return answer, Cost(rows, latency.prefill_ms, latency.decode_ms), result.text_rows
+    cost = Cost(rows, latency.prefill_ms, latency.decode_ms, latency.steps)
+    return answer, cost, result.text_rows

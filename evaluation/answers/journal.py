@@ -19,7 +19,7 @@ from ...profiles.json_text import read_object
 from .answers import ClipAnswers
 from .lock import lock
 
-JOURNAL_FORMAT = 2
+JOURNAL_FORMAT = 3
 KIND = "eval journal"
 RESTART = "go on with those, or start again with --restart"
 

@@ -67,9 +67,9 @@ def usable_cores() -> int:
 
 def _in_processes(job: Job, clips: Sequence[Clip], workers: int) -> Iterator[ClipAnswers]:
     # Processes are spawned, not forked: the threads of a loaded ONNX Runtime do not survive a fork.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start, (job,))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), start_worker, (job,))
     try:
-        futures = [pool.submit(_work, clip) for clip in clips]
+        futures = [pool.submit(answer_in_worker, clip) for clip in clips]
         yield from (future.result() for future in as_completed(futures))
     except BrokenProcessPool:
         raise WorkerError(
@@ -87,14 +87,14 @@ class _Worker:
     answer: Callable[[Clip], ClipAnswers] | None = None
 
 
-def _start(job: Job) -> None:
+def start_worker(job: Job) -> None:
     """Set up a worker: it ends with its parent, which alone minds Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _Worker.job = job
 
 
-def _work(clip: Clip) -> ClipAnswers:
+def answer_in_worker(clip: Clip) -> ClipAnswers:
     """Answer a clip. The first one loads the artifact: here an error reaches the parent as it is."""
     if _Worker.answer is None:
         _Worker.answer = _Worker.job.load()

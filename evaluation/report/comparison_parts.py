@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ..results.comparison import ComparisonResult, RowRecord
+from ..results.comparison import CellRecord, ComparisonResult, FormatRecord, RowRecord
 from ..results.files import ResultFile
 
 
 @dataclass(frozen=True)
 class ComparisonPart:
-    """Some rows of a file."""
+    """Some rows of a file, with weights of one format."""
 
     file: ResultFile[ComparisonResult]
-    rows: tuple[RowRecord, ...]
+    full: CellRecord  # in the format of the rows
+    rows: tuple[RowRecord, ...]  # whose labels do not name the format
     schedule: str = ""  # of all rows, whose labels do not name it; empty where they differ in it
+    weights: str = ""  # the format, where the file has several
 
     @property
     def found(self) -> ComparisonResult:
@@ -24,27 +26,35 @@ class ComparisonPart:
 
 
 def comparison_parts(files: Sequence[ResultFile[ComparisonResult]], most: int) -> tuple[ComparisonPart, ...]:
-    """One for each schedule of a file, whose labels name the method alone.
+    """One for each format and schedule of a file, whose labels name the method alone.
 
     Up to `most` rows of several schedules stay together.
     """
-    return tuple(part for file in files for part in _parts(file, most))
-
-
-def sorted_rows(found: ComparisonResult) -> tuple[RowRecord, ...]:
-    """The rows with their cells in the order of the levels."""
     return tuple(
-        replace(row, cells=tuple(sorted(row.cells, key=lambda cell: cell.level))) for row in found.rows
+        part for file in files for record in file.found.formats for part in _parts(file, record, most)
     )
 
 
-def _parts(file: ResultFile[ComparisonResult], most: int) -> Iterator[ComparisonPart]:
-    rows = sorted_rows(file.found)
+def sorted_rows(rows: Iterable[RowRecord]) -> tuple[RowRecord, ...]:
+    """The rows with their cells in the order of the levels."""
+    return tuple(replace(row, cells=tuple(sorted(row.cells, key=lambda cell: cell.level))) for row in rows)
+
+
+def _parts(file: ResultFile[ComparisonResult], record: FormatRecord, most: int) -> Iterator[ComparisonPart]:
+    full = file.found.full_in(record.quantized)
+    rows = tuple(map(_without_format, sorted_rows(file.found.reduced_in(record.quantized))))
     schedules = dict.fromkeys(row.schedule for row in rows)
+    weights = record.name if len(file.found.formats) > 1 else ""
+    if full is None:
+        return
     if len(schedules) > 1 and len(rows) <= most:
-        yield ComparisonPart(file, rows)
+        yield ComparisonPart(file, full, rows, "", weights)
         return
     for schedule in schedules:
         own = (row for row in rows if row.schedule == schedule)
         named = tuple(replace(row, label=row.label.removesuffix(f", {schedule}")) for row in own)
-        yield ComparisonPart(file, named, schedule)
+        yield ComparisonPart(file, full, named, schedule, weights)
+
+
+def _without_format(row: RowRecord) -> RowRecord:
+    return replace(row, label=row.label.removesuffix(f", {row.quantized}")) if row.quantized else row

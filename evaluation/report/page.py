@@ -26,6 +26,7 @@ from .sections.plan import plan_section
 from .sections.profiles import profiles_section
 from .sections.selection import selection_section
 from .sections.tuning import tuning_section
+from .sections.weights import weights_section
 from .series_style import COLOURS, styles
 
 ASSETS = Path(__file__).parent / "assets"
@@ -69,6 +70,7 @@ def sections(results: Results) -> Iterator[Section]:
     found: Iterable[Section | None] = (
         accuracy_section(parts, style),
         latency_section(parts, style),
+        weights_section(comparisons),
         layer_rows_section(comparisons),
         selection_section(results.of(SelectionResult)),
         profiles_section(results.of(EvaluationResult)),

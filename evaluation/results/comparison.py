@@ -9,10 +9,12 @@ from typing import Any
 
 from ...runtime.environment import Environment
 from ..metrics.metric import Metric
-from .figures import Measured
+from .figures import Difference, Measured
 from .settings import AnswerSettings, ClipList, Failure, Intervals
 
-COMPARISON_FORMAT = 3
+COMPARISON_FORMAT = 4
+FLOAT32 = "float32"
+FULL = "full"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class CellRecord:
     layer_rows: tuple[float, ...]  # audio rows in the cache of each layer, means over clips and seeds
     prefill_ms: float | None  # median over clips and seeds
     decode_ms: float | None
+    step_ms: float | None  # one decode step, median over clips and seeds
+    peak_bytes: int | None  # as `ComparisonResult.memory` says
+    from_float32: Mapping[str, Difference]  # by metric: less the same profiles with float32 weights
     unmet: str | None  # why the level is not met
 
     @property
@@ -62,18 +67,38 @@ class CellRecord:
 
 @dataclass(frozen=True)
 class RowRecord:
-    """A method with its schedule."""
+    """A method with its schedule, or the full model, with weights of one format."""
 
-    label: str  # ends with the schedule
+    label: str  # ends with the schedule, and behind it the format where that is not float32
     method: str
-    schedule: str
+    schedule: str  # of the full model empty
     start_layer: int
+    quantized: str | None  # what the weights are in; None: float32
     cells: tuple[CellRecord, ...]  # of rising levels
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is the full model, in a format that is not the first."""
+        return self.method == FULL
+
+
+@dataclass(frozen=True)
+class FormatRecord:
+    """The artifact of one weight format."""
+
+    quantized: str | None  # what the weights are in; None: float32
+    artifact: str  # its digest
+    weight_bytes: int  # of all files with weights
+
+    @property
+    def name(self) -> str:
+        """As people read it."""
+        return self.quantized or FLOAT32
 
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """Methods and schedules down, levels across; all cells are compared with the full model."""
+    """Methods and schedules down, levels across; cells are compared with the full model of their format."""
 
     task: str
     checkpoint: Mapping[str, Any]  # its identity
@@ -83,7 +108,20 @@ class ComparisonResult:
     intervals: Intervals
     metrics: tuple[Metric, ...]
     levels: tuple[Fraction, ...]
-    full: CellRecord
-    rows: tuple[RowRecord, ...]
+    formats: tuple[FormatRecord, ...]
+    memory: str | None  # what `peak_bytes` is of; None where it was not measured
+    full: CellRecord  # in the first format
+    rows: tuple[RowRecord, ...]  # of all formats; the full model is a row in those behind the first
     failures: tuple[Failure, ...]
     environment: Environment
+
+    def full_in(self, quantized: str | None) -> CellRecord | None:
+        """The full model in a format."""
+        if self.formats and self.formats[0].quantized == quantized:
+            return self.full
+        rows = (row for row in self.rows if row.is_full and row.quantized == quantized)
+        return next((row.cells[0] for row in rows if row.cells), None)
+
+    def reduced_in(self, quantized: str | None) -> tuple[RowRecord, ...]:
+        """The rows of methods in a format."""
+        return tuple(row for row in self.rows if not row.is_full and row.quantized == quantized)

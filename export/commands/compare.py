@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ...profiles.methods import VARIANTS
-from ..studies.compare.options import CompareOptions
+from ..studies.compare.options import FORMATS, CompareOptions
 from .command import StrictCommand
 from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
 from .lists import NAMES, PERCENTS, each_once, list_option, rising
@@ -57,6 +57,14 @@ ALL = "all"
     default=DEFAULTS.levels,
     arrange=rising,
 )
+@list_option(
+    "--quantize",
+    "quantize",
+    NAMES,
+    f"What weights are in, of {', '.join(FORMATS)}. All rows in each; --methods full: no other rows.",
+    default=DEFAULTS.quantize,
+    arrange=each_once,
+)
 @click.option(
     "--start-layer", type=int, default=DEFAULTS.start_layer, show_default=True, help="The first that reduces."
 )
@@ -90,8 +98,9 @@ def compare(
     """Compare reduction methods and schedules on CHECKPOINT, at equal cost.
 
     One row per method and schedule, one column per FLOPs reduction, one table per metric; * marks what
-    differs from the full model. With -o, artifact and answers are kept in FILE.work until FILE is written:
-    the same command goes on where it was stopped. Exits with 1 if a clip failed.
+    differs from the full model. Weight formats (--quantize) have tables of their own, where every profile is
+    compared with itself in float32. With -o, artifacts and answers are kept in FILE.work until FILE is
+    written: the same command goes on where it was stopped. Exits with 1 if a clip failed.
     """
     options = _options(values)
     if output is not None:
@@ -117,7 +126,8 @@ def compare(
 
 def _options(values: dict[str, Any]) -> CompareOptions:
     own = {
-        name: values[name] for name in ("levels", "start_layer", "positions", "seeds", "reference_seconds")
+        name: values[name]
+        for name in ("levels", "quantize", "start_layer", "positions", "seeds", "reference_seconds")
     }
     for name in ("methods", "schedules"):
         own[name] = getattr(DEFAULTS, name) if ALL in values[name] else values[name]

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ...evaluation.answering import Progress
 from ...evaluation.clips.clip import ClipSet
-from ...evaluation.evaluation import Evaluation, Progress, evaluate
+from ...evaluation.evaluation import Evaluation, evaluate
 from ...evaluation.options import EvalOptions
 from ...profiles.errors import RequestError
 from ...profiles.locked import remove
@@ -68,18 +69,22 @@ def build_trials(
     progress: Progress = lambda *_: None,
 ) -> Trials:
     """Build what may be tried, as `build_beside_full` does."""
-    build_beside_full(checkpoint, profiles, folder, progress)
+    build_beside_full(checkpoint, profiles, folder / ARTIFACT, progress)
     return Trials(folder, options)
 
 
 def build_beside_full(
-    checkpoint: Path, profiles: Sequence[Profile], folder: Path, progress: Progress
+    checkpoint: Path,
+    profiles: Sequence[Profile],
+    artifact: Path,
+    progress: Progress,
+    quantize: str | None = None,
 ) -> Manifest:
     """Build the artifact of `full` and the profiles, anew each time: equal bytes take the same journals.
 
     Raises:
         CheckpointError, ProfileError, OutputError: as `build`.
     """
-    options = BuildOptions((FULL, *profiles))
-    remove(folder / ARTIFACT)  # of an earlier run, which may have been killed while it was removed
-    return build(checkpoint, folder / ARTIFACT, options, lambda stage: progress(stage, 0, 1))
+    options = BuildOptions((FULL, *profiles), quantize=quantize)
+    remove(artifact)  # of an earlier run, which may have been killed while it was removed
+    return build(checkpoint, artifact, options, lambda stage: progress(stage, 0, 1))

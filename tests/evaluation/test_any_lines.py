@@ -24,7 +24,7 @@ DONE = ClipAnswers(
     text_rows=12,
     answers={"full": Answer("hello", 3, True, 1.0)},
     failures={"half": "too short"},
-    costs={"full": Cost((75, 75), 1.5, 2.5)},
+    costs={"full": Cost((75, 75), 1.5, 2.5, 2)},
 )
 
 

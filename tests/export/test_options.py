@@ -58,6 +58,21 @@ def test_a_build_is_for_known_targets(targets, message):
         BuildOptions((FULL,), targets=targets)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"quantize": "int3"}, "quantize 'int3' is unknown; choose int8, int4"),
+        (
+            {"quantize": "int8", "engines": EngineOptions()},
+            "quantize int8: engines of TensorRT are not built of",
+        ),
+    ],
+)
+def test_a_build_quantises_in_a_known_format_and_beside_no_engines(options, message):
+    with pytest.raises(RequestError, match=message):
+        BuildOptions((FULL,), **options)
+
+
 def test_a_check_is_of_known_backends():
     with pytest.raises(RequestError, match="backend 'magic', 'abacus' is unknown; known: onnxruntime, tenso"):
         CheckOptions(backends=("onnxruntime", "magic", "abacus"))

@@ -28,7 +28,7 @@ def accuracy_section(parts: Sequence[ComparisonPart], styles: Mapping[str, Style
         _accuracy_plot(part, metric, styles)
         for part in parts
         for metric in part.found.metrics
-        if figure_of(metric, part.found.full.figures).estimate is not None
+        if figure_of(metric, part.full.figures).estimate is not None
     )
     if not plots:
         return None
@@ -73,7 +73,8 @@ def series(label: str) -> str:
 def _context(part: ComparisonPart) -> str:
     found = part.found
     clips, positions = clips_text(found.clips.measured), f"positions {found.protocol.positions}"
-    return f"{found.task}, {clips}, {positions}, {part.file.name}"
+    weights = f"{part.weights} weights, " if part.weights else ""
+    return f"{found.task}, {clips}, {positions}, {weights}{part.file.name}"
 
 
 def _title(part: ComparisonPart, metric: Metric) -> str:
@@ -114,10 +115,10 @@ def _figure(
     traces = [
         trace for row in part.rows if (trace := _line(row, metric, styles[row.label], where)) is not None
     ]
-    full = figure_of(metric, part.found.full.figures).estimate
+    full = figure_of(metric, part.full.figures).estimate
     shapes = []
     if full is not None:
-        traces.append(_full_point(part.found.full, metric, full, where))
+        traces.append(_full_point(part.full, metric, full, where))
         shapes.append(reference("y", full.value))
     return plotly_figure(traces, x, _y_axis(part, metric), shapes=shapes)
 
@@ -162,7 +163,7 @@ def _full_point(full: CellRecord, metric: Metric, estimate: Estimate, where: Whe
 
 def _y_axis(part: ComparisonPart, metric: Metric) -> dict[str, Any]:
     """Logarithmic where linear steps would hide what the good methods do."""
-    cells = (part.found.full, *_cells(part))
+    cells = (part.full, *_cells(part))
     found = [estimate for cell in cells if (estimate := figure_of(metric, cell.figures).estimate)]
     low, high = min(one.value for one in found), max(one.value for one in found)
     return log_axis(low, high) if low > 0 and high > LOG_FROM * low else axis()
@@ -185,7 +186,7 @@ def _hover(label: str, cell: CellRecord, metric: Metric) -> str:
 
 def _table(part: ComparisonPart, metric: Metric) -> Table:
     levels = sorted({cell.level for cell in _cells(part)})
-    full = estimate_text(metric, figure_of(metric, part.found.full.figures))
+    full = estimate_text(metric, figure_of(metric, part.full.figures))
     rows = [(FULL, full, *[""] * len(levels))]
     for row in part.rows:
         cells = {cell.level: estimate_text(metric, figure_of(metric, cell.figures)) for cell in row.cells}
@@ -196,7 +197,7 @@ def _table(part: ComparisonPart, metric: Metric) -> Table:
 
 
 def _latency_table(part: ComparisonPart, metric: Metric) -> Table:
-    rows = [(FULL, "", *_latency_cells(part.found.full, metric))]
+    rows = [(FULL, "", *_latency_cells(part.full, metric))]
     for row in part.rows:
         rows += [(row.label, f"{cell.percent:g} %", *_latency_cells(cell, metric)) for cell in row.cells]
     columns = ("method", "level", "prefill ms", "decode ms", heading(metric), "95 %")

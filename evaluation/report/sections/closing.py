@@ -118,6 +118,8 @@ def _settings(found: Result) -> dict[str, Any]:
     for name in INNER_SETTINGS:
         if hasattr(found, name):
             content |= to_json(getattr(found, name))
+    if isinstance(found, ComparisonResult):
+        content["artifact"] = {each.name: each.artifact for each in found.formats}
     return content
 
 

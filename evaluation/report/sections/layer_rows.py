@@ -37,10 +37,11 @@ def layer_rows_section(comparisons: Sequence[ResultFile[ComparisonResult]]) -> S
 
 def _courses(comparison: ComparisonResult) -> dict[Course, list[str]]:
     found: dict[Course, list[str]] = {}
-    for row in sorted_rows(comparison):
+    for row in sorted_rows(row for row in comparison.rows if not row.is_full):
         course = tuple((cell.percent, cell.layer_rows) for cell in row.cells if cell.layer_rows)
-        if course:
-            found.setdefault(course, []).append(row.label)
+        labels = found.setdefault(course, []) if course else []
+        if row.label.removesuffix(f", {row.quantized}") not in labels:  # most formats keep the same rows
+            labels.append(row.label)
     return found
 
 

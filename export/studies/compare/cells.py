@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, median, stdev
 
 from ....evaluation.answers.answers import ClipAnswers
+from ....evaluation.figures.bootstrap import Delta
 from ....evaluation.figures.scores import Drawn, Figure, figure, mean_of
 from ....runtime.artifact.manifest import Manifest
 from .kept_rows import achieved_reduction, mean_layer_rows
@@ -18,6 +19,7 @@ class CellFigure:
 
     figure: Figure
     seeds: tuple[float | None, ...]  # of each
+    from_float32: Delta | None = None  # against the same profiles with float32 weights
 
     @property
     def spread(self) -> float | None:
@@ -36,6 +38,8 @@ class CellResult:
     layer_rows: tuple[float, ...] = ()  # audio rows in the cache of each layer, mean over clips and seeds
     prefill_ms: float | None = None  # median over clips and seeds
     decode_ms: float | None = None
+    step_ms: float | None = None
+    peak_bytes: int | None = None  # of a process that answers one clip
 
 
 def cell_result(
@@ -45,6 +49,7 @@ def cell_result(
     measured: Sequence[ClipAnswers],
     *,
     timed: bool,
+    float32: dict[str, tuple[Drawn, ...]] | None = None,
 ) -> CellResult:
     """Sum up a cell.
 
@@ -54,24 +59,40 @@ def cell_result(
         full: those of the unreduced model, which the cell is compared with.
         measured: the clips that every profile has answered.
         timed: whether times are worth telling.
+        float32: as `runs`, of the same profiles with float32 weights, where the cell has others.
     """
     if not runs or not measured:
         return CellResult()
     costs = [found.costs[profile] for found in measured for profile in runs]
     return CellResult(
-        figures=_figures(list(runs.values()), full),
+        figures=_figures(list(runs.values()), full, list((float32 or {}).values())),
         flops_reduction=achieved_reduction(manifest, list(runs), measured),
         kept_ratio=fmean(found.answers[profile].kept_ratio for found in measured for profile in runs),
         layer_rows=mean_layer_rows(list(runs), measured),
         prefill_ms=median(cost.prefill_ms for cost in costs) if timed else None,
         decode_ms=median(cost.decode_ms for cost in costs) if timed else None,
+        step_ms=_median([cost.step_ms for cost in costs if cost.step_ms is not None]) if timed else None,
     )
 
 
-def _figures(runs: Sequence[tuple[Drawn, ...]], full: tuple[Drawn, ...] | None) -> tuple[CellFigure, ...]:
+def _median(values: Sequence[float]) -> float | None:
+    return median(values) if values else None
+
+
+def _figures(
+    runs: Sequence[tuple[Drawn, ...]], full: tuple[Drawn, ...] | None, float32: Sequence[tuple[Drawn, ...]]
+) -> tuple[CellFigure, ...]:
     """One a metric."""
-    firsts = full or (None,) * len(runs[0])
+    means = _means(runs)
+    firsts = full or (None,) * len(means)
+    originals = _means(float32) if float32 else (None,) * len(means)
+    seeds = (tuple(sample.value for sample, _ in own) for own in zip(*runs, strict=True))
     return tuple(
-        CellFigure(figure(mean_of(own), first), tuple(sample.value for sample, _ in own))
-        for own, first in zip(zip(*runs, strict=True), firsts, strict=True)
+        CellFigure(figure(own, first), values, figure(own, original).delta)
+        for own, first, original, values in zip(means, firsts, originals, seeds, strict=True)
     )
+
+
+def _means(runs: Sequence[tuple[Drawn, ...]]) -> tuple[Drawn, ...]:
+    """Each metric over the seeds."""
+    return tuple(mean_of(own) for own in zip(*runs, strict=True))

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
+from ....evaluation.answering import Answered, Progress
 from ....evaluation.answers.answers import ClipAnswers
-from ....evaluation.clips.clip import ClipSet
-from ....evaluation.evaluation import Answered, Progress, Run, answer
-from ....evaluation.figures.scores import Measurement, draw
+from ....evaluation.clips.clip import Clip, ClipSet
+from ....evaluation.figures.scores import Drawn, Measurement, draw
 from ....evaluation.metrics.metric import Metric
 from ....evaluation.recorded import failures
+from ....evaluation.results.comparison import FormatRecord
 from ....evaluation.results.settings import Failure
 from ....profiles.profile import Profile
-from ....runtime.artifact.manifest import Manifest
 from ....runtime.environment import Environment
 from ...checkpoint.checkpoint import Checkpoint
 from ...model.families.family import load_model
 from ..reference_request import ReferenceRequest, mean_request
-from ..trials import ARTIFACT, FULL, build_beside_full
+from ..trials import FULL
 from .cells import CellResult, cell_result
-from .grid import Row, comparison_grid
+from .formats import Format, all_failures, answer_formats, build_formats
+from .grid import Row, comparison_grid, in_formats
 from .options import CompareOptions
-
-GROUP = 15  # profiles that are answered together, beside `full`: each holds a session open
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,19 @@ class Comparison:
     reference: ReferenceRequest
     measured: int  # clips
     failures: tuple[Failure, ...]
-    full: CellResult
-    rows: tuple[tuple[Row, tuple[CellResult, ...]], ...]
+    formats: tuple[FormatRecord, ...]
+    full: CellResult  # in the first format
+    rows: tuple[tuple[Row, tuple[CellResult, ...]], ...]  # of all formats, and the full model in the others
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """Those of the task; without a clip that was measured, none."""
         return tuple(entry.figure.metric for entry in self.full.figures)
+
+    @property
+    def reduced(self) -> tuple[tuple[Row, tuple[CellResult, ...]], ...]:
+        """The rows of methods."""
+        return tuple((row, results) for row, results in self.rows if not row.is_full)
 
     @property
     def normalizer(self) -> str:
@@ -61,15 +68,15 @@ def compare(
     work: Path,
     progress: Progress = lambda *_: None,
 ) -> Comparison:
-    """Build every profile of the grid, answer the clips under each, and measure the cells.
+    """Build every profile of the grid in each format, answer the clips under each, and measure the cells.
 
     Args:
         checkpoint: folder with config.json and safetensors.
         clips: of one task, as `read_clips` gives them.
         options: rows, columns, and how clips are answered.
-        work: a folder for the artifact and for what was answered. The same call over the same folder goes on
-            where an earlier one was stopped: the artifact is built again, and its digest tells whether
-            it is the same.
+        work: a folder for the artifacts and for what was answered. The same call over the same folder goes on
+            where an earlier one was stopped: the artifacts are built again, and their digests tell whether
+            they are the same.
         progress: told how far it is.
 
     Raises:
@@ -84,72 +91,95 @@ def compare(
         options, evaluation=options.evaluation.resolved(model.generation, model.decoder.dims.vocab_size)
     )
     reference = mean_request(source, model, clips.clips, options.reference_seconds)
-    rows = comparison_grid(model, options, reference)
-    profiles = [profile for row in rows for cell in row.cells for profile in cell.profiles]
-    manifest = build_beside_full(checkpoint, profiles, work, progress)
-    groups = list(_answer(work, [profile.name for profile in profiles], clips, options, progress))
-    answers = [_merged(parts) for parts in zip(*(group.answers for group in groups), strict=True)]
-    full, results = _results(manifest, rows, clips, answers, options)
+    grid = comparison_grid(model, options, reference)
+    profiles = [profile for row in grid for cell in row.cells for profile in cell.profiles]
+    formats = build_formats(checkpoint, profiles, options.quantize, work, progress)
+    names = [profile.name for profile in profiles]
+    answered = answer_formats(formats, names, clips, options.evaluation, work, progress)
+    failed = tuple(all_failures(formats, answered))
+    measuring = _Measuring(clips, options, formats, answered, tuple(each.is_complete for each in failed))
+    rows = tuple(in_formats(grid, options.quantize))
     return Comparison(
-        {**model.identity(checkpoint), "artifact": manifest.digest},
+        model.identity(checkpoint),
         clips,
-        groups[0].clips_digest,
+        answered[0].clips_digest,
         options,
-        groups[0].environment,
+        answered[0].environment,
         reference,
-        sum(found.is_complete for found in answers),
-        tuple(failures(zip(clips.clips, answers, strict=True))),
-        full,
-        tuple(zip(rows, results, strict=True)),
+        sum(each.is_complete for each in failed),
+        tuple(failures(zip(clips.clips, failed, strict=True))),
+        tuple(each.record for each in formats),
+        measuring.result(formats[0].quantized, (FULL,), progress),
+        tuple((row, measuring.row(row, progress)) for row in rows),
     )
 
 
-def _answer(
-    work: Path, profiles: Sequence[str], clips: ClipSet, options: CompareOptions, progress: Progress
-) -> Iterator[Answered]:
-    """Answer the clips under some profiles at a time; each group has a journal of its own."""
-    groups = [profiles[i : i + GROUP] for i in range(0, len(profiles), GROUP)] or [()]
-    for i, group in enumerate(groups):
+@dataclass(frozen=True)
+class _Measuring:
+    """Answers of all formats; all cells are over the clips that every profile has answered in each."""
 
-        def tick(step: str, done: int, total: int, before: int = i) -> None:
-            progress(step, before * total + done, len(groups) * total)
+    clips: ClipSet
+    options: CompareOptions
+    formats: tuple[Format, ...]
+    answered: tuple[Answered, ...]  # of each format
+    complete: tuple[bool, ...]  # clips
 
-        settings = replace(options.evaluation, profiles=(FULL.name, *group))
-        yield answer(Run(work / ARTIFACT, clips, settings, work / f"{i + 1}.journal.jsonl"), tick)
+    def row(self, row: Row, progress: Progress) -> tuple[CellResult, ...]:
+        """What all cells of a row hold."""
+        return tuple(self.result(row.quantized, cell.profiles, progress) for cell in row.cells)
 
-
-def _merged(parts: Sequence[ClipAnswers]) -> ClipAnswers:
-    """One clip under all profiles. What several groups have is that of the first."""
-    merged = parts[0]
-    for part in parts[1:]:
-        merged = replace(
-            merged,
-            answers={**part.answers, **merged.answers},
-            failures={**part.failures, **merged.failures},
-            costs={**part.costs, **merged.costs},
+    def result(self, quantized: str | None, profiles: Sequence[Profile], progress: Progress) -> CellResult:
+        """What some profiles of one cell hold."""
+        found, names = self.formats[self._place[quantized]], [profile.name for profile in profiles]
+        drawn, measured = self._drawn[quantized], self._measured[quantized]
+        original = self._drawn.get(None) if quantized else None
+        result = cell_result(
+            found.manifest,
+            {name: drawn[name] for name in names},
+            None if FULL in profiles else drawn[FULL.name],
+            measured,
+            timed=self.options.evaluation.workers == 1,
+            float32={name: original[name] for name in names} if original else None,
         )
-    return merged
+        if len(self.formats) == 1 or self._longest is None or not names:
+            return result
+        progress(f"measure memory ({', '.join(filter(None, (names[0], quantized)))})", 0, 1)
+        peak = found.peak_memory(names[0], self._longest, self.options.evaluation)
+        return replace(result, peak_bytes=peak)
 
+    @cached_property
+    def _place(self) -> dict[str | None, int]:
+        return {each.quantized: i for i, each in enumerate(self.formats)}
 
-def _results(
-    manifest: Manifest,
-    rows: Sequence[Row],
-    clips: ClipSet,
-    answers: Sequence[ClipAnswers],
-    options: CompareOptions,
-) -> tuple[CellResult, list[tuple[CellResult, ...]]]:
-    """The unreduced model, and every row. All cells are over the clips that all profiles have answered."""
-    pairs = [(clip, found) for clip, found in zip(clips.clips, answers, strict=True) if found.is_complete]
-    measured, settings = [found for _, found in pairs], options.evaluation
-    drawn = draw(
-        Measurement(clips.task, clips.languages, settings.normalizer, settings.bootstrap),
-        [clip.references for clip, _ in pairs],
-        {name: [found.answers[name].text for found in measured] for name in manifest.profiles},
-    )
+    @cached_property
+    def _measured(self) -> dict[str | None, list[ClipAnswers]]:
+        """The answers that count, by format."""
+        return {
+            each.quantized: list(compress(found.answers, self.complete))
+            for each, found in zip(self.formats, self.answered, strict=True)
+        }
 
-    def result(profiles: Sequence[Profile]) -> CellResult:
-        runs = {profile.name: drawn[profile.name] for profile in profiles}
-        against = None if FULL in profiles else drawn[FULL.name]
-        return cell_result(manifest, runs, against, measured, timed=settings.workers == 1)
+    @cached_property
+    def _drawn(self) -> dict[str | None, dict[str, tuple[Drawn, ...]]]:
+        """Figures of each profile over the same resamples, by format."""
+        settings, clips = self.options.evaluation, self.clips
+        measurement = Measurement(clips.task, clips.languages, settings.normalizer, settings.bootstrap)
+        references = [clip.references for clip in compress(clips.clips, self.complete)]
+        return {
+            each.quantized: draw(
+                measurement,
+                references,
+                {
+                    name: [found.answers[name].text for found in self._measured[each.quantized]]
+                    for name in each.manifest.profiles
+                },
+            )
+            for each in self.formats
+        }
 
-    return result([FULL]), [tuple(result(cell.profiles) for cell in row.cells) for row in rows]
+    @cached_property
+    def _longest(self) -> Clip | None:
+        """The clip with the most rows of audio; None where none counts."""
+        measured = self._measured[self.formats[0].quantized]
+        pairs = list(zip(compress(self.clips.clips, self.complete), measured, strict=True))
+        return max(pairs, key=lambda pair: pair[1].audio_rows or 0)[0] if pairs else None

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 from typing import Any
 
 from ....profiles.flops import LARGEST_RATIO, flops_reduction
-from ....profiles.methods import VARIANTS, Method
+from ....profiles.methods import METHODS, VARIANTS, Method
 from ....profiles.profile import Profile
 from ....profiles.schedule import layer_ratios
 from ...model.fit import resolve_for
 from ...model.spec import SpeechModelSpec
 from ..reference_request import ReferenceRequest
-from .options import CompareOptions
+from ..trials import FULL
+from .options import NONE, CompareOptions
 
 BUDGET_METHOD, BUDGET_SCHEDULE = "weighted_merge", "constant"
 """The caches of this row are the budget of the methods that shorten caches alone."""
+FULL_MODEL = "full model"
 
 
 @dataclass(frozen=True)
@@ -36,21 +39,28 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A method under a schedule."""
+    """A method under a schedule, or the full model, with weights of one format."""
 
-    name: str  # one of `VARIANTS`
-    schedule: str
+    name: str  # one of `VARIANTS`, or full
+    schedule: str  # of the full model empty
     cells: tuple[Cell, ...]  # one a level
+    quantized: str | None = None  # what the weights are in; None: float32
 
     @property
     def method(self) -> Method:
         """What all cells do."""
-        return VARIANTS[self.name]
+        return METHODS[FULL.name] if self.is_full else VARIANTS[self.name]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing is reduced."""
+        return self.name == FULL.name
 
     @property
     def label(self) -> str:
         """How people call it."""
-        return f"{self.method.title}, {self.schedule}"
+        title = FULL_MODEL if self.is_full else self.method.title
+        return ", ".join(part for part in (title, self.schedule, self.quantized) if part)
 
 
 def comparison_grid(
@@ -65,9 +75,19 @@ def comparison_grid(
     return tuple(
         Row(name, schedule, tuple(grid.cell(name, schedule, level) for level in options.levels))
         for name in options.methods
+        if name != FULL.name
         for schedule in VARIANTS[name].schedules
         if schedule in options.schedules
     )
+
+
+def in_formats(rows: tuple[Row, ...], quantize: tuple[str, ...]) -> Iterator[Row]:
+    """The rows in each format, behind the full model in that format, which for the first one is no row."""
+    for i, name in enumerate(quantize):
+        quantized = None if name == NONE else name
+        if i:
+            yield Row(FULL.name, "", (Cell(Fraction(0), (FULL,)),), quantized)
+        yield from (replace(row, quantized=quantized) for row in rows)
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,16 @@ from ....profiles.faults import count_faults
 from ....profiles.keys import POSITIONS
 from ....profiles.methods import VARIANTS
 from ....profiles.schedule import SCHEDULES
+from ...options import QUANTIZED
 
 DEFAULT_LEVELS = tuple(Fraction(percent, 100) for percent in (10, 20, 30, 40, 50))
 DEFAULT_EVALUATION = EvalOptions()
 _LEAST = {"start_layer": 0, "seeds": 1}
 _MOST = {"seeds": 100}  # each adds a profile to every cell of a random method
 FULL = "full"  # the profile that all others are compared with
+NONE = "none"  # weights as the graphs compute: float32
+FORMATS = (NONE, *QUANTIZED)
+"""What weights can be in."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class CompareOptions:
     schedules: tuple[str, ...] = SCHEDULES
     levels: tuple[Fraction, ...] = DEFAULT_LEVELS  # shares of the prefill FLOPs to remove, one per column
     start_layer: int = 2
+    quantize: tuple[str, ...] = (NONE,)  # what weights are in, of `FORMATS`: all rows in each
     positions: str = "compact"  # of the rows that a reduction leaves; methods of caches always keep theirs
     seeds: int = 3  # of the random methods; a cell is the mean over them
     reference_seconds: Fraction | None = (
@@ -45,7 +50,7 @@ def _faults(options: CompareOptions) -> Iterator[str]:
         *_unknown("method", [name for name in options.methods if name != FULL], VARIANTS),
         *_unknown("schedule", options.schedules, SCHEDULES),
     ]
-    if FULL in options.methods:
+    if FULL in options.methods and not _formats_alone(options):
         yield "method full is always there, for every figure is compared with it: leave it out"
     yield from unknown
     methods = (VARIANTS[name] for name in options.methods if name in VARIANTS)
@@ -55,12 +60,21 @@ def _faults(options: CompareOptions) -> Iterator[str]:
         and not {name for method in methods for name in method.schedules} & set(options.schedules)
     ):
         yield "no method has one of the schedules, so there is no row: name others"
+    if unknown := [name for name in options.quantize if name not in FORMATS]:
+        yield f"quantize {', '.join(unknown)} is unknown: choose some of {', '.join(FORMATS)}"
+    if not options.quantize or len(set(options.quantize)) < len(options.quantize):
+        yield f"quantize {', '.join(options.quantize) or 'nothing'}: give at least one format, and each once"
     yield from _unknown("positions", (options.positions,), POSITIONS)
     if not options.levels or not all(0 < level < 1 for level in options.levels):
         yield "FLOPs reductions must lie between 0 and 100 %, both excluded: name one or more"
     yield from count_faults(options, _LEAST, _MOST)
     if options.reference_seconds is not None and options.reference_seconds <= 0:
         yield f"reference_seconds is {float(options.reference_seconds):g}: give a length above 0"
+
+
+def _formats_alone(options: CompareOptions) -> bool:
+    """Whether the full model is compared with itself in other formats, and with nothing else."""
+    return options.methods == (FULL,) and options.quantize != (NONE,)
 
 
 def _unknown(kind: str, given: Collection[str], known: Collection[str]) -> Iterator[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from ....evaluation.recorded import METHOD, answer_settings, clip_list, intervals, measured
+from ....evaluation.answers.peak_memory import SCOPE
+from ....evaluation.recorded import METHOD, answer_settings, clip_list, difference, intervals, measured
 from ....evaluation.results.comparison import CellRecord, ComparisonProtocol, ComparisonResult, RowRecord
 from ..trials import BASELINE
 from .cells import CellResult
@@ -13,6 +14,7 @@ from .grid import Cell, Row
 from .unmet import unmet
 
 FULL = Cell(Fraction(0))
+FROM_FLOAT32 = "differences from float32 weights are of the same profile, on the same resamples of the clips"
 
 
 def comparison_result(comparison: Comparison) -> ComparisonResult:
@@ -24,14 +26,24 @@ def comparison_result(comparison: Comparison) -> ComparisonResult:
         clips=clip_list(clips, comparison.clips_digest, comparison.measured),
         protocol=_protocol(comparison),
         settings=answer_settings(options.evaluation, clips.task),
-        intervals=intervals(options.evaluation.bootstrap, f"{METHOD}; of several seeds, of their mean"),
+        intervals=intervals(options.evaluation.bootstrap, _method(comparison)),
         metrics=comparison.metrics,
-        levels=options.levels,
+        levels=options.levels if comparison.reduced else (),
+        formats=comparison.formats,
+        memory=SCOPE if len(comparison.formats) > 1 else None,
         full=_cell((BASELINE,), (), FULL, comparison.full, None),
         rows=tuple(_row(row, results, options.start_layer) for row, results in comparison.rows),
         failures=comparison.failures,
         environment=comparison.environment,
     )
+
+
+def _method(comparison: Comparison) -> str:
+    """How intervals were made; of differences between formats only where there are some."""
+    parts = [METHOD, "of several seeds, of their mean"]
+    if len(comparison.formats) > 1:
+        parts.append(FROM_FLOAT32)
+    return "; ".join(parts)
 
 
 def _protocol(comparison: Comparison) -> ComparisonProtocol:
@@ -57,7 +69,7 @@ def _row(row: Row, results: tuple[CellResult, ...], start_layer: int) -> RowReco
         )
         for cell, result in zip(row.cells, results, strict=True)
     )
-    return RowRecord(row.label, row.name, row.schedule, start_layer, cells)
+    return RowRecord(row.label, row.name, row.schedule, start_layer, row.quantized, cells)
 
 
 def _cell(
@@ -73,5 +85,12 @@ def _cell(
         layer_rows=result.layer_rows,
         prefill_ms=result.prefill_ms,
         decode_ms=result.decode_ms,
+        step_ms=result.step_ms,
+        peak_bytes=result.peak_bytes,
+        from_float32={
+            entry.figure.metric.name: difference(entry.from_float32)
+            for entry in result.figures
+            if entry.from_float32 is not None
+        },
         unmet=reason,
     )

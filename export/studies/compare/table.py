@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ....evaluation.figures.bootstrap import FEW_CLIPS, LEAST_CLIPS
+from ....evaluation.figures.scores import Figure
 from ....evaluation.table import interval, number, unit
 from ....profiles.methods import Method
 from ....runtime.tables.tables import Section, columns
 from ....runtime.tables.units import ABSENT, seconds
 from .cells import CellResult
 from .comparison import Comparison
-from .grid import Cell, Row
+from .grid import FULL_MODEL, Cell, Row
 from .unmet import LENGTHS, OF_CACHES, PAIRS, at_most, misses
+from .weights_table import weight_sections
 
 WIDTH = 7  # of a figure, so that the decimal points of a column stand below each other
 
@@ -24,8 +26,10 @@ def comparison_sections(comparison: Comparison, *, intervals: bool = False) -> I
         reason = comparison.full.figures[i].figure.reason
         if reason:
             yield f"\n{metric.title}: not computed: {reason}"
-        else:
+        elif comparison.reduced:
             yield _table(comparison, i, intervals=intervals)
+    if len(comparison.formats) > 1 or not comparison.reduced:
+        yield from weight_sections(comparison)
     if comparison.failures:
         yield _failures(comparison)
     yield ""
@@ -34,8 +38,11 @@ def comparison_sections(comparison: Comparison, *, intervals: bool = False) -> I
 
 def _heading(comparison: Comparison) -> str:
     reference, clips = comparison.reference, comparison.clips
+    of_clips = f"{clips.task}, {comparison.measured} of {len(clips.clips)} clips of {clips.source}"
+    if not comparison.reduced:
+        return f"{of_clips}; {FULL_MODEL}"
     return (
-        f"{clips.task}, {comparison.measured} of {len(clips.clips)} clips of {clips.source}; reductions are "
+        f"{of_clips}; reductions are "
         f"solved for {seconds(float(reference.audio_seconds))} s of audio, {reference.audio_rows} rows, "
         f"beside {reference.text_rows} rows of text, from layer {comparison.options.start_layer} on; "
         f"positions {comparison.options.positions}"
@@ -46,15 +53,21 @@ def _table(comparison: Comparison, index: int, *, intervals: bool) -> Section:
     metric, full = comparison.metrics[index], comparison.full.figures[index].figure
     levels = [f"{f'{float(100 * level):g} %':>{WIDTH}}" for level in comparison.options.levels]
     table = columns("FLOPs removed", *levels, left=1 + len(levels))
-    for row, results in comparison.rows:
+    for row, results in comparison.reduced:
         cells = zip(row.cells, results, strict=True)
         table.add_row(
             row.label, *("\n".join(_lines(row, *cell, index, intervals=intervals)) for cell in cells)
         )
-    between = f" ({interval(metric, full.interval)})" if full.interval else ""
-    full_value = f"full model {number(metric, full.value)}{between}"
-    title = f"{metric.title}{unit(metric)}, {metric.better}; {full_value}"
+    fulls = [(row.label, results[0].figures[index].figure) for row, results in comparison.rows if row.is_full]
+    values = "; ".join(f"{label} {_value(found)}" for label, found in [(FULL_MODEL, full), *fulls])
+    title = f"{metric.title}{unit(metric)}, {metric.better}; {values}"
     return Section(title, table, f"by {metric.made_by}")
+
+
+def _value(found: Figure) -> str:
+    """With its interval, where there is one."""
+    between = f" ({interval(found.metric, found.interval)})" if found.interval else ""
+    return f"{number(found.metric, found.value)}{between}"
 
 
 def _lines(row: Row, cell: Cell, result: CellResult, index: int, *, intervals: bool) -> Iterator[str]:
@@ -91,6 +104,7 @@ def _failures(comparison: Comparison) -> Section:
 def _notes(comparison: Comparison) -> Iterator[str]:
     """How far to trust the figures, and only those marks that are there."""
     options, measured = comparison.options.evaluation, comparison.measured
+    weights = "in the same weights " * (len(comparison.formats) > 1)
     yield f"Texts as normaliser {comparison.normalizer} leaves them."
     if not measured:
         yield "No clip was answered under every profile: there are no figures."
@@ -99,8 +113,9 @@ def _notes(comparison: Comparison) -> Iterator[str]:
         yield "One clip has no interval: give more."
     else:
         yield (
-            f"*: the 95 % interval of the difference from the full model excludes 0; {options.resamples} "
-            f"bootstrap resamples of the clips, seed {options.seed}, the same for all cells."
+            f"*: the 95 % interval of the difference from the full model {weights}excludes 0; "
+            f"{options.resamples} bootstrap resamples of the clips, seed {options.seed}, "
+            "the same for all cells."
         )
     if LEAST_CLIPS <= measured < FEW_CLIPS:
         yield f"{measured} clips are few: the intervals are rough."
@@ -111,11 +126,11 @@ def _marks(comparison: Comparison) -> Iterator[str]:
     seeds, start = comparison.options.seeds, comparison.options.start_layer
     cells = [
         (row, cell, result)
-        for row, results in comparison.rows
+        for row, results in comparison.reduced
         for cell, result in zip(row.cells, results, strict=True)
     ]
     missing = [row.method for row, cell, result in cells if misses(row, cell, result) is not None]
-    if seeds > 1 and any(row.method.is_random for row, _ in comparison.rows):
+    if seeds > 1 and any(row.method.is_random for row, _ in comparison.reduced):
         yield f"±: standard deviation over {seeds} seeds; the figure is their mean, as is what * is about."
     if any(cell.most is not None for _, cell, _ in cells):
         yield f"at most: all that the schedule can remove if it begins at layer {start}."
@@ -124,7 +139,7 @@ def _marks(comparison: Comparison) -> Iterator[str]:
     yield from (f"{title} {PAIRS}." for title in _titles(missing, lambda method: method.is_data_dependent))
     if not all(method.is_data_dependent for method in missing):
         yield f"Where no pairs are merged: {LENGTHS}."
-    methods = [row.method for row, _ in comparison.rows]
+    methods = [row.method for row, _ in comparison.reduced]
     yield from (f"{title} {OF_CACHES}." for title in _titles(methods, lambda method: method.is_of_caches))
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from ....evaluation.answering import Progress
 from ....evaluation.clips.clip import ClipSet
-from ....evaluation.evaluation import Evaluation, Progress
+from ....evaluation.evaluation import Evaluation
 from ....evaluation.figures.loss import badness
 from ....evaluation.figures.scores import Figure
 from ....evaluation.metrics.metric import Metric

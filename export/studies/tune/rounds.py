@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from ....evaluation.answering import Progress
 from ....evaluation.answers.answers import ClipAnswers
 from ....evaluation.clips.clip import ClipSet
-from ....evaluation.evaluation import Evaluation, Progress
+from ....evaluation.evaluation import Evaluation
 from ....evaluation.figures.loss import Loss, loss_of
 from ....evaluation.figures.profile_scores import ProfileScores
 from ....profiles.errors import RequestError

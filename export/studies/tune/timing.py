@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 
-from ....evaluation.evaluation import Evaluation, Progress
+from ....evaluation.answering import Progress
+from ....evaluation.evaluation import Evaluation
 from ....profiles.codec import from_json, to_json
 from ....profiles.errors import RequestError
 from ....profiles.json_text import read_object

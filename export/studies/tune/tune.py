@@ -7,8 +7,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from ....evaluation.answering import Progress
 from ....evaluation.clips.clip import ClipSet
-from ....evaluation.evaluation import Evaluation, Progress
+from ....evaluation.evaluation import Evaluation
 from ...checkpoint.checkpoint import Checkpoint
 from ...model.families.family import load_model
 from ..reference_request import mean_request

@@ -14,7 +14,7 @@ from fastadasp.profiles.errors import JournalError, OutputError
 
 SETTINGS = {"artifact": "a1", "profiles": ["full"], "search": {"num_beams": 1}}
 DONE = ClipAnswers(
-    "ö.wav", 12, 3, {"full": Answer("text ☂", 4, True, 1 / 3)}, costs={"full": Cost((12, 6), 1 / 3, 2.5)}
+    "ö.wav", 12, 3, {"full": Answer("text ☂", 4, True, 1 / 3)}, costs={"full": Cost((12, 6), 1 / 3, 2.5, 3)}
 )
 FAILED = ClipAnswers("b.wav", failures={"full": "audio b.wav is corrupt"})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fastadasp.evaluation.results.comparison import (
     CellRecord,
     ComparisonProtocol,
     ComparisonResult,
+    FormatRecord,
     RowRecord,
 )
 from fastadasp.evaluation.results.figures import Difference, Estimate, Measured, ProfileFigures
@@ -238,6 +240,30 @@ def _accuracy(value: float) -> dict[str, Measured]:
     return {"accuracy": Measured(value, value - 0.02, value + 0.02)}
 
 
+def quantized_comparison() -> ComparisonResult:
+    """BLEU of two methods, with float32 and with int8 weights, which cost a little."""
+    found = translation_comparison()
+    kept = tuple(row for row in found.rows if row.method in ("random evict", "FastAdaSP"))
+    kept = tuple(row for row in kept if row.schedule == "constant")
+    rows = tuple(
+        replace(
+            row,
+            label=f"{row.label}, int8",
+            quantized="int8",
+            cells=tuple(_in_int8(cell) for cell in row.cells),
+        )
+        for row in kept
+    )
+    full = RowRecord("full model, int8", "full", "", 2, "int8", (_in_int8(found.full),))
+    formats = (*found.formats, FormatRecord("int8", "d6", 8_300_000_000))
+    return replace(found, formats=formats, memory="peaks", rows=(*kept, full, *rows))
+
+
+def _in_int8(cell: CellRecord) -> CellRecord:
+    change = Difference(-0.12, -0.21, -0.02, 0.03)
+    return replace(cell, peak_bytes=9_100_000_000, from_float32={"bleu": change} if cell.figures else {})
+
+
 def _comparison(
     task: str, metric: Metric, full: float, figures: dict[str, tuple[float | None, ...]]
 ) -> ComparisonResult:
@@ -251,18 +277,9 @@ def _comparison(
         intervals=INTERVALS,
         metrics=(metric,),
         levels=tuple(Fraction(level, 100) for level in LEVELS),
-        full=CellRecord(
-            level=Fraction(0),
-            profiles=("full",),
-            seeds=(),
-            figures=_figures(full, metric, None),
-            flops_reduction=0.0,
-            kept_ratio=1.0,
-            layer_rows=(float(ROWS),) * LAYERS,
-            prefill_ms=790.0,
-            decode_ms=1150.0,
-            unmet=None,
-        ),
+        formats=(FormatRecord(None, "d5", 33_000_000_000),),
+        memory=None,
+        full=_full(full, metric),
         rows=tuple(_row(label, values, metric) for label, values in figures.items()),
         failures=(failure,),
         environment=ENVIRONMENT,
@@ -272,7 +289,25 @@ def _comparison(
 def _row(label: str, values: tuple[float | None, ...], metric: Metric) -> RowRecord:
     name, _, schedule = label.partition(", ")
     cells = (_cell(label, level, value, metric) for level, value in zip(LEVELS, values, strict=True))
-    return RowRecord(label, name, schedule, 2, tuple(cells))
+    return RowRecord(label, name, schedule, 2, None, tuple(cells))
+
+
+def _full(value: float, metric: Metric) -> CellRecord:
+    return CellRecord(
+        level=Fraction(0),
+        profiles=("full",),
+        seeds=(),
+        figures=_figures(value, metric, None),
+        flops_reduction=0.0,
+        kept_ratio=1.0,
+        layer_rows=(float(ROWS),) * LAYERS,
+        prefill_ms=790.0,
+        decode_ms=1150.0,
+        step_ms=23.0,
+        peak_bytes=None,
+        from_float32={},
+        unmet=None,
+    )
 
 
 def _cell(label: str, level: int, value: float | None, metric: Metric) -> CellRecord:
@@ -287,6 +322,9 @@ def _cell(label: str, level: int, value: float | None, metric: Metric) -> CellRe
         layer_rows=_layer_rows(label, level),
         prefill_ms=790.0 - 6.1 * level,
         decode_ms=1150.0 - (5 if "FastAdaSP" in label else 4) * level,
+        step_ms=23.0 - level / 20,
+        peak_bytes=None,
+        from_float32={},
         unmet="merges pairs only" if label.startswith("A-ToMe") and level > 40 else None,
     )
 

@@ -223,3 +223,48 @@ def test_a_plot_of_zeros_begins_at_zero():
     assert "range" not in plotly_figure([known], axis(), axis())["layout"]["yaxis"]
     named = plotly_figure([{"x": [0], "y": [0]}], axis(), names_axis(["only"]))["layout"]
     assert named["yaxis"]["range"] == [0.6, -0.6]
+
+
+# Weight formats
+
+
+@pytest.fixture
+def formats_page(tmp_path):
+    found = examples.quantized_comparison()
+    return found, list(sections(read_results([write(tmp_path / "compare.json", found)])))
+
+
+def test_weight_formats_stand_below_each_other_with_their_difference_from_float32(formats_page):
+    section = next(part for part in formats_page[1] if part.title == "Weight formats")
+    accuracy, costs = section.tables
+    assert [row[:2] for row in accuracy.rows][:4] == [
+        ("full model", "float32"),
+        ("full model", "int8"),
+        ("random evict, constant, 10 %", "float32"),
+        ("random evict, constant, 10 %", "int8"),
+    ]
+    assert len(accuracy.rows) == 2 * (1 + 2 * len(examples.LEVELS) - 1)  # a cell was not measured
+    assert {row[3] for row in accuracy.rows if row[1] == "float32"} == {""}
+    assert {row[3] for row in accuracy.rows if row[1] == "int8"} == {"-0.12 (-0.21 to -0.02)"}
+    assert costs.rows[0] == ("full model", "float32", "790.0", "23.0", "33.0 GB", "-")
+    assert costs.rows[1] == ("full model", "int8", "790.0", "23.0", "8.3 GB", "9.1 GB")
+    assert section.notes == ("Peak memory of compare.json: peaks.",)
+
+
+def test_every_format_has_a_plot_of_its_own_in_which_colours_are_methods(formats_page):
+    found, page = formats_page
+    accuracy = page[0]
+    assert [
+        ("int8 weights" in plot.context, "float32 weights" in plot.context) for plot in accuracy.plots
+    ] == [
+        (False, True),
+        (True, False),
+    ]
+    methods = [row.label.removesuffix(", constant") for row in found.reduced_in(None)]
+    assert [swatch.label for swatch in accuracy.legend] == [*methods, "full model"]
+    (rows,) = [part for part in page if part.title == "Audio rows in each layer"]
+    assert not any("int8" in plot.title for plot in rows.plots)
+
+
+def test_a_comparison_in_one_format_has_no_section_of_formats(by_title):
+    assert "Weight formats" not in by_title

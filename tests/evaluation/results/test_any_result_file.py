@@ -58,7 +58,7 @@ def benchmark() -> Benchmark:
 MADE_UP: dict[str, Callable[[], Result]] = {
     "bench": benchmark,
     "eval": evaluation,
-    "compare": examples.translation_comparison,
+    "compare": examples.quantized_comparison,
     "select-layer": examples.selection,
     "tune": examples.tuning,
     "plan": examples.plan,

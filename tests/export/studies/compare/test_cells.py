@@ -37,7 +37,7 @@ def manifest(*profiles, bos_rows=0):
 
 def answered(rows, **layer_rows):
     """A clip of so many audio rows; profile -> audio rows in each cache."""
-    costs = {name: Cost(tuple(kept), 2.0, 3.0) for name, kept in layer_rows.items()}
+    costs = {name: Cost(tuple(kept), 2.0, 3.0, 2) for name, kept in layer_rows.items()}
     answers = {name: Answer("", 1, True, sum(kept) / 4 / rows) for name, kept in layer_rows.items()}
     return ClipAnswers(f"{rows}.wav", rows, TEXT, answers, costs=costs)
 
@@ -129,8 +129,29 @@ def test_a_cell_has_its_seeds_its_spread_and_the_medians_of_its_times():
     values = [systems[name][0][0].value for name in SEEDS]
     assert cell.figures[0].seeds == tuple(values)
     assert cell.figures[0].spread == pytest.approx(np.std(values, ddof=1))
-    assert (cell.prefill_ms, cell.decode_ms) == (2, 3)
+    assert (cell.prefill_ms, cell.decode_ms, cell.step_ms) == (2, 3, 1.5)
     assert cell.layer_rows == counts(found, "a", 60)
     assert cell.kept_ratio == pytest.approx(sum(cell.layer_rows) / 240)
     untimed = cell_result(found, runs, systems["full"], measured, timed=False)
-    assert (untimed.prefill_ms, untimed.decode_ms) == (None, None)
+    assert (untimed.prefill_ms, untimed.decode_ms, untimed.step_ms) == (None, None, None)
+
+
+def test_a_difference_from_float32_weights_is_paired():
+    """Two systems that err on the same clips: each varies with the clips, their difference hardly does."""
+    references = [[f"a{i} b{i} c{i} d{i}"] for i in range(40)]
+    hard = [texts[0] if i % 2 else f"x{i} y{i} z{i} d{i}" for i, texts in enumerate(references)]
+    same = [*hard[:-1], "a39 b39 c39 x"]  # one more word is wrong
+    found = draw(Measurement("asr", bootstrap=Bootstrap(500)), references, {"full": same, "float32": hard})
+    counted = [answered(60, full=[60] * 4) for _ in references]
+    own, original = {"full": found["full"]}, {"full": found["float32"]}
+    cell = cell_result(manifest(Profile("full", "full")), own, None, counted, timed=True, float32=original)
+    entry = cell.figures[0]
+    assert entry.figure.delta is None
+    assert entry.from_float32.value == pytest.approx(1 / 160)
+    paired = entry.from_float32.interval
+    drawn = found["full"][0][1], found["float32"][0][1]
+    generator = np.random.default_rng(1)
+    unpaired = np.percentile(drawn[0] - generator.permutation(drawn[1]), [2.5, 97.5])
+    assert paired.low >= 0
+    assert unpaired[0] < -0.1
+    assert 5 * (paired.high - paired.low) < unpaired[1] - unpaired[0]

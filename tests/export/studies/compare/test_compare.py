@@ -55,7 +55,8 @@ def results(path: Path) -> dict:
     assert content.pop("command").startswith("fastadasp-export compare ")
     cells = [cell for row in content["rows"] for cell in row["cells"]]
     for entry in (content["full"], *cells):
-        del entry["prefill_ms"], entry["decode_ms"]
+        for name in ("prefill_ms", "decode_ms", "step_ms", "peak_bytes"):
+            del entry[name]
     return content
 
 
@@ -246,6 +247,118 @@ def test_workers_change_no_figure_and_have_no_latency(clips, compared, tmp_path)
             assert cell["figures"] == twin["figures"]
 
 
+# Weight formats
+
+
+@pytest.fixture(scope="module")
+def in_formats(clips, tmp_path_factory):
+    """Table and results of one method with three weight formats, and the artifact of each answer in turn."""
+    output, turns, encode = tmp_path_factory.mktemp("formats") / "compare.json", [], SpeechLM.encode
+
+    def noted(model, audio, **options):
+        turns.append(model.artifact.manifest.graphs["onnxruntime"].quantized)
+        return encode(model, audio, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SpeechLM, "encode", noted)
+        result = run_compare(clips, *SMALL, "--quantize", "none,int8", "--quantize", "int4", "-o", output)
+    assert result.exit_code == 0, result.output
+    return result.stdout, json.loads(output.read_text("utf-8")), turns
+
+
+def test_every_row_is_there_in_every_format(in_formats, tmp_path):
+    table, found, _ = in_formats
+    assert [(row["label"], row["quantized"]) for row in found["rows"]] == [
+        ("FastAdaSP, constant", None),
+        ("full model, int8", "int8"),
+        ("FastAdaSP, constant, int8", "int8"),
+        ("full model, int4", "int4"),
+        ("FastAdaSP, constant, int4", "int4"),
+    ]
+    assert [record["quantized"] for record in found["formats"]] == [None, "int8", "int4"]
+    sizes = [record["weight_bytes"] for record in found["formats"]]
+    assert sizes[0] > 2.5 * sizes[1] > 2.5 * sizes[2]
+    for row in found["rows"]:
+        assert row["label"] in table
+
+
+def test_the_artifact_of_a_format_is_what_build_makes(in_formats, clips, tmp_path):
+    _, found, _ = in_formats
+    model = load_model(checkpoint := Checkpoint(DEMO / "model"))
+    options = CompareOptions(("weighted_merge",), ("constant",), (Fraction(3, 10),))
+    reference = mean_request(checkpoint, model, read_clips(clips, "asr", prompt="<asr>").clips)
+    (row,) = comparison_grid(model, options, reference)
+    profiles = (load_profile("full"), *row.cells[0].profiles)
+    manifest = build(DEMO / "model", tmp_path / "int4", BuildOptions(profiles, quantize="int4"))
+    assert found["formats"][2]["artifact"] == manifest.digest
+
+
+def test_a_difference_from_float32_is_that_of_the_same_profile(in_formats):
+    table, found, _ = in_formats
+    cells = {row["label"]: row["cells"][0] for row in found["rows"]} | {"full model": found["full"]}
+    for label, cell in cells.items():
+        original = cells[label.removesuffix(", int8").removesuffix(", int4")]
+        if cell is original:
+            assert cell["from_float32"] == {}
+            continue
+        for name, figure in cell["figures"].items():
+            change = cell["from_float32"][name]
+            assert change["value"] == pytest.approx(figure["value"] - original["figures"][name]["value"])
+            assert change["low"] <= change["value"] <= change["high"]
+    assert "differences from float32 weights are of the same profile" in found["intervals"]["method"]
+    assert "delta: less that of float32 weights under the same profile" in " ".join(table.split())
+
+
+def test_formats_have_times_of_answers_in_turn_and_the_memory_of_a_request(in_formats):
+    table, found, turns = in_formats
+    assert turns == [None, "int8", "int4"] * 3
+    for cell in (found["full"], *(row["cells"][0] for row in found["rows"])):
+        assert cell["step_ms"] > 0
+        assert cell["peak_bytes"] > 10_000_000
+    assert found["memory"].startswith("resident memory at its largest of a process of its own")
+    assert "Weights: time and memory" in table
+
+
+def test_one_format_measures_no_memory_and_compares_no_formats(compared):
+    table, found = compared
+    assert found["memory"] is None
+    assert [record["quantized"] for record in found["formats"]] == [None]
+    assert {cell["peak_bytes"] for row in found["rows"] for cell in row["cells"]} == {None}
+    assert "Weights" not in table
+
+
+def test_the_full_model_may_be_compared_in_formats_alone(clips, tmp_path):
+    output = tmp_path / "compare.json"
+    options = ("--methods", "full", "--quantize", "int4,none", "-o", output)
+    table = run_compare(clips, *options).stdout
+    found = results(output)
+    assert [(row["label"], row["cells"][0]["level"]) for row in found["rows"]] == [("full model", "0")]
+    assert found["full"]["from_float32"]["wer"]["value"] == pytest.approx(
+        found["full"]["figures"]["wer"]["value"] - found["rows"][0]["cells"][0]["figures"]["wer"]["value"]
+    )
+    assert found["levels"] == []
+    assert "FLOPs removed" not in table
+    assert "full model  int4" in table
+
+
+def test_a_comparison_of_formats_that_is_killed_goes_on(clips, tmp_path, monkeypatch):
+    run = Run(clips, tmp_path / "compare.json", "--methods", "full", "--quantize", "none,int8")
+    assert run.kill_after(4, 0)
+    journals = [path.read_bytes().splitlines() for path in run.work.glob("*.jsonl")]
+    assert len(journals) == 2
+    kept = sum(max(0, len(lines) - 1) for lines in journals)
+    asked, encode = [], SpeechLM.encode
+
+    def counted(model, audio, **options):
+        asked.append(audio)
+        return encode(model, audio, **options)
+
+    monkeypatch.setattr(SpeechLM, "encode", counted)
+    assert CliRunner().invoke(main, run.command[3:]).exit_code == 0
+    assert len(asked) == 2 * 3 - kept < 2 * 3
+    assert not run.work.exists()
+
+
 # Failures
 
 
@@ -267,6 +380,10 @@ def test_a_clip_that_fails_is_listed_and_in_no_cell(clips, own_clips, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--quantize", "int8,int3"), "quantize int3 is unknown: choose some of none, int8, int4"),
+        (("--quantize", "int8", "--engine", "tensorrt-rtx"), "No such option '--engine'"),
+        (("--methods", "full"), "method full is always there, for every figure is compared with it: leave"),
+        (("--methods", "full,fastv", "--quantize", "none,int8"), "method full is always there"),
         (("--methods", "tome"), "method tome is unknown: choose all, or some of weighted_merge"),
         (("--methods", "h2o", "--schedules", "decay"), "no method has one of the schedules"),
         (("--flops", "ten"), "'ten' is no list of percentages"),
@@ -289,12 +406,13 @@ def test_bad_options_are_one_line(clips, tmp_path, options, message):
 
 
 class Run:
-    """`compare` in a process of its own: sixteen profiles beside `full`, which are two groups."""
+    """`compare` in a process of its own: by default sixteen profiles beside `full`, which are two groups."""
 
-    def __init__(self, manifest: Path, output: Path) -> None:
+    GRID = ("--methods", "random_merge", "--schedules", "constant", "--flops", "20,40", "--seeds", 8)
+
+    def __init__(self, manifest: Path, output: Path, *grid: object) -> None:
         self.output, self.work = output, work_folder_of(output)
-        grid = ("--methods", "random_merge", "--schedules", "constant", "--flops", "20,40", "--seeds", 8)
-        command = arguments(manifest, *grid, "-o", output)
+        command = arguments(manifest, *(grid or self.GRID), "-o", output)
         self.command = [sys.executable, "-m", "fastadasp.export", *command]
 
     def start(self) -> subprocess.Popen[str]:

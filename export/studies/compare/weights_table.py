@@ -1,0 +1,94 @@
+"""What each weight format costs, as tables: every profile in every format, against float32 weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ....evaluation.figures.bootstrap import Delta
+from ....evaluation.results.comparison import FLOAT32, FormatRecord
+from ....evaluation.table import interval, number, unit
+from ....runtime.tables.tables import Section, columns
+from ....runtime.tables.units import ABSENT, in_percent, milliseconds, size
+from .cells import CellResult
+from .comparison import Comparison
+from .grid import FULL_MODEL, Cell, Row
+
+TIMED = "Times: medians over the clips, which all formats answer in turn; step: one of the decoder"
+MEMORY = "of a process that loads one profile and answers the longest clip, libraries included"
+UNTIMED = "Times are not measured with several workers, which compete for the machine"
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One profile in one format."""
+
+    profile: str
+    format: FormatRecord
+    result: CellResult
+
+
+def weight_sections(comparison: Comparison) -> Iterator[Section]:
+    """A table per metric and one of costs."""
+    lines = list(_lines(comparison))
+    for i, entry in enumerate(comparison.full.figures):
+        if not entry.figure.reason:  # else it is told already
+            yield _accuracy(comparison, lines, i)
+    yield _costs(comparison, lines)
+
+
+def _lines(comparison: Comparison) -> Iterator[_Line]:
+    """The formats of a profile stand below each other."""
+    found = [
+        (_name(row, cell), row.quantized, result)
+        for row, results in comparison.rows
+        for cell, result in zip(row.cells, results, strict=True)
+        if cell.profiles
+    ]
+    found.insert(0, (FULL_MODEL, comparison.formats[0].quantized, comparison.full))
+    by_format = {each.quantized: each for each in comparison.formats}
+    for name in dict.fromkeys(name for name, _, _ in found):
+        for own, quantized, result in found:
+            if own == name:
+                yield _Line(name, by_format[quantized], result)
+
+
+def _name(row: Row, cell: Cell) -> str:
+    if row.is_full:
+        return FULL_MODEL
+    return f"{row.method.title}, {row.schedule}, {in_percent(cell.level)} %"
+
+
+def _accuracy(comparison: Comparison, lines: list[_Line], index: int) -> Section:
+    metric = comparison.metrics[index]
+    table = columns("profile", "weights", metric.title + unit(metric), "95 %", "delta", "95 %", "p", left=2)
+    for line in lines:
+        entry = line.result.figures[index]
+        own = number(metric, entry.figure.value), interval(metric, entry.figure.interval)
+        table.add_row(
+            line.profile, line.format.name, *own, *_difference(comparison, index, entry.from_float32)
+        )
+    legend = (
+        f"delta: less that of {FLOAT32} weights under the same profile, on the same resamples of the clips"
+    )
+    has_original = any(each.quantized is None for each in comparison.formats)
+    return Section(f"Weights: {metric.title}, {metric.better}", table, legend if has_original else "")
+
+
+def _difference(comparison: Comparison, index: int, change: Delta | None) -> tuple[str, str, str]:
+    metric = comparison.metrics[index]
+    if change is None:
+        return "", "", ""
+    p_value = ABSENT if change.p_value is None else f"{change.p_value:.3f}"
+    return number(metric, change.value, "+"), interval(metric, change.interval, "+"), p_value
+
+
+def _costs(comparison: Comparison, lines: list[_Line]) -> Section:
+    table = columns("profile", "weights", "prefill ms", "step ms", "weights", "peak memory", left=2)
+    for line in lines:
+        result = line.result
+        times = milliseconds(result.prefill_ms), milliseconds(result.step_ms)
+        memory = size(line.format.weight_bytes), size(result.peak_bytes)
+        table.add_row(line.profile, line.format.name, *times, *memory)
+    timed = TIMED if comparison.options.evaluation.workers == 1 else UNTIMED
+    return Section("Weights: time and memory", table, f"{timed}. Peak: {MEMORY}.")
