@@ -42,12 +42,12 @@ def build_plugins(folder: Path, sms: Sequence[int] = (80,)) -> PluginLibrary:
     Raises:
         DependencyError: g++, Triton or the headers of TensorRT are missing, or a tool of them fails.
     """
-    compiler, includes = _compiler(), _includes()
+    found, includes = compiler(), headers()
     folder.mkdir(parents=True, exist_ok=True)
     with temporary_folder(folder) as work:
         kernels = _compile(work, sms)
         (work / "kernels.inc").write_text(_table(kernels, work), "ascii")
-        _link(compiler, [*includes, work], work / LIBRARY)
+        _link(found, [*includes, work], work / LIBRARY)
         part = folder / f"{LIBRARY}.part"
         shutil.copyfile(work / LIBRARY, part)
         part.replace(folder / LIBRARY)
@@ -55,15 +55,24 @@ def build_plugins(folder: Path, sms: Sequence[int] = (80,)) -> PluginLibrary:
     return PluginLibrary(folder / LIBRARY, tuple(sorted(set(sms))), VERSION, cubins)
 
 
-def _compiler() -> str:
+def compiler() -> str:
+    """The C++ compiler.
+
+    Raises:
+        DependencyError: there is none.
+    """
     found = shutil.which("g++")
     if found is None:
         raise DependencyError("g++ is not installed; install it, for instance with `apt-get install g++`")
     return found
 
 
-def _includes() -> list[Path]:
-    """The folders of NvInferRuntime.h and of cuda.h."""
+def headers() -> list[Path]:
+    """The folders of NvInferRuntime.h and of cuda.h.
+
+    Raises:
+        DependencyError: one of them is not there.
+    """
     tensorrt = [place for place in _tensorrt_places() if (place / "NvInferRuntime.h").is_file()]
     if not tensorrt:
         raise DependencyError(
@@ -113,11 +122,11 @@ def _table(kernels: Sequence[CompiledKernel], work: Path) -> str:
     return "\n".join(["namespace fastadasp {", "namespace {", *images, *table, "}", "}", ""])
 
 
-def _link(compiler: str, includes: Sequence[Path], library: Path) -> None:
-    headers = [part for place in includes for part in ("-isystem", str(place))]
+def _link(program: str, includes: Sequence[Path], library: Path) -> None:
+    words = [part for place in includes for part in ("-isystem", str(place))]
     sources = [str(NATIVE / name) for name in SOURCES]
     environment = os.environ | {"TMPDIR": str(library.parent)}
-    _run([compiler, *FLAGS, *headers, *sources, "-o", str(library), *LINK_FLAGS], "g++", environment)
+    _run([program, *FLAGS, *words, *sources, "-o", str(library), *LINK_FLAGS], "g++", environment)
 
 
 def _run(command: Sequence[str], tool: str, environment: dict[str, str]) -> None:

@@ -1,0 +1,1 @@
+"""The stages of `make accept-gpu`, and what runs them."""
