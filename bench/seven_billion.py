@@ -98,14 +98,7 @@ def write_checkpoint(folder: Path, layers: int) -> None:
     if (folder / "model.safetensors").is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    config = {
-        "model_type": "qwen2_audio",
-        "architectures": ["Qwen2AudioForConditionalGeneration"],
-        "audio_token_index": json.loads((DEMO / "config.json").read_text())["audio_token_index"],
-        "audio_config": AUDIO,
-        "text_config": {**TEXT, "num_hidden_layers": layers},
-    }
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(settings(layers)))
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(DEMO / name, folder / name)
     noise = np.random.default_rng(0).standard_normal(NOISE, np.float32)
@@ -115,9 +108,20 @@ def write_checkpoint(folder: Path, layers: int) -> None:
     (folder / FOLDER).rmdir()
 
 
+def settings(layers: int) -> dict[str, Any]:
+    """The config.json of a checkpoint of so many layers."""
+    return {
+        "model_type": "qwen2_audio",
+        "architectures": ["Qwen2AudioForConditionalGeneration"],
+        "audio_token_index": json.loads((DEMO / "config.json").read_text())["audio_token_index"],
+        "audio_config": AUDIO,
+        "text_config": {**TEXT, "num_hidden_layers": layers},
+    }
+
+
 def _tensors(noise: np.ndarray, layers: int) -> Iterator[Derived]:
     """Norms of ones, everything else small and random."""
-    for i, (name, shape) in enumerate(_shapes(layers)):
+    for i, (name, shape) in enumerate(shapes(layers)):
         if "norm" in name and name.endswith("weight"):
             yield Derived(name, shape, (), partial(np.ones, shape, np.float32))
         else:
@@ -129,7 +133,7 @@ def _random(noise: np.ndarray, shape: tuple[int, ...], i: int) -> np.ndarray:
     return np.resize(noise[start:], shape) * np.float32(0.02)
 
 
-def _shapes(layers: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+def shapes(layers: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names on disk and shapes, from the model of transformers without its weights."""
     import torch
     from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration

@@ -117,7 +117,7 @@ def _variants() -> Iterator[tuple[str, str, int]]:
                 yield name, type_name, head_block
 
 
-def _launch(source: KernelSource, type_name: str) -> tuple[int, int]:
+def block_and_warps(source: KernelSource, type_name: str) -> tuple[int, int]:
     """BLOCK and the warps of a program."""
     if source.module == "causal_attention" and type_name == "fp32":
         return SMALL_BLOCK, SMALL_BLOCK_WARPS
@@ -134,7 +134,7 @@ def _compile(name: str, type_name: str, head_block: int, sm: int) -> Any:
     names = source.arguments.split()
     assert function.arg_names == names, f"{name} takes {function.arg_names}, native/ passes {names}"
     signature = {argument: ARGUMENTS.get(argument, "i32").replace("T", type_name) for argument in names}
-    block, warps = _launch(source, type_name)
+    block, warps = block_and_warps(source, type_name)
     values = {"BLOCK_D": head_block, "BLOCK": block}
     constants = {(i,): values[argument] for i, argument in enumerate(names) if argument in values}
     aligned = {
@@ -163,7 +163,7 @@ def _store(
         data.name,
         type_name,
         head_block,
-        _launch(KERNELS[name], type_name)[0],
+        block_and_warps(KERNELS[name], type_name)[0],
         sm,
         is_ptx,
         data.num_warps,

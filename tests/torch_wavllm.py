@@ -6,6 +6,7 @@ strength of LoRA comes from the prompt, and each step runs the whole sequence ag
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,47 @@ TEXT = {
     "attention_bias": False,
     "tie_word_embeddings": False,
 }
+SEVEN_BILLION: dict[str, dict[str, Any]] = {
+    "whisper_config": {
+        "d_model": 1280,
+        "encoder_layers": 32,
+        "encoder_attention_heads": 20,
+        "encoder_ffn_dim": 5120,
+        "num_mel_bins": 80,
+        "max_source_positions": 1500,
+    },
+    "wavlm_config": {
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "conv_dim": [512] * 7,
+        "num_conv_pos_embeddings": 128,
+        "num_conv_pos_embedding_groups": 16,
+        "num_buckets": 320,
+        "max_bucket_distance": 800,
+    },
+    "subsample": {
+        "whisper_mid_channels": 1280,
+        "whisper_out_channels": 1024,
+        "wavlm_mid_channels": 512,
+        "wavlm_out_channels": 1024,
+    },
+    "adapter": {"whisper_hidden_size": 512, "wavlm_hidden_size": 512},
+    "projector": {"whisper_dim": 2048, "wavlm_dim": 2048},
+    "text_config": {
+        "hidden_size": 4096,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "head_dim": 128,
+        "intermediate_size": 11008,
+        "vocab_size": 32000,
+    },
+    "lora_config": {"r": 32},
+    "prompt_adapter": {"hidden_size": 1024},
+}
+"""Sizes of the released model."""
 SYSTEM = "to the user"
 CONFIG: dict[str, Any] = {
     **TOWER,
@@ -70,6 +112,17 @@ PROMPTS = {
 WAVES = {"a": 9000, "b": 20161, "c": 45000}  # samples: a part of a window, a sample of a second, three
 TOKENS = 5
 BANNED, FIRST_BANNED = [0], [2]
+
+
+def seven_billion_shapes() -> dict[str, tuple[int, ...]]:
+    """Of every tensor of the released model, by the names of a converted checkpoint; nothing is allocated."""
+    config = copy.deepcopy(CONFIG)
+    for section, values in SEVEN_BILLION.items():
+        config[section].update(values)
+    with torch.device("meta"):
+        tower, llama = TorchTower({**config, "chunk_samples": 480000}), Llama(config)
+    own = {f"gpt_model.model_llama.{name}": each for name, each in llama.state_dict().items()}
+    return {name: tuple(each.shape) for name, each in {**tower.state_dict(), **own}.items()}
 
 
 class TorchWavLLM(nn.Module):

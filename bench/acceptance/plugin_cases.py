@@ -1,4 +1,4 @@
-"""What the plugins are run on, and what they must give: inputs in each type, results of the NumPy references."""
+"""What the plugins are run on, and what they must give: inputs of each type, results of the references."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TYPES = "fp32", "fp16", "bf16"
 ROUNDING = {"fp32": 1e-5, "fp16": 1e-3, "bf16": 8e-3}
 """Largest error of a merged row, relative to the largest number of the rows."""
 MASS_ERROR = 1e-4
-"""Largest relative error of a column sum: inputs are exact in any type, sums are float32 over fast exponentials."""
+"""Largest relative error of a column sum: inputs are exact in any type; sums of exponentials are float32."""
 SPAN_OFFSETS = 2, 1  # start_offset, end_offset
 LONG_ROWS, LONG_HEADS, HEAD_DIM = 6000, 32, 128
 LONG_TEXT = 21, 33  # rows before the audio, and after it
@@ -92,7 +92,13 @@ def long_cases() -> Iterator[Case]:
 
 
 def _reductions(
-    rows: int, before: int, after: int, removed: int, kind: str, sizes: tuple[int, int, int], is_long: bool = False
+    rows: int,
+    before: int,
+    after: int,
+    removed: int,
+    kind: str,
+    sizes: tuple[int, int, int],
+    is_long: bool = False,
 ) -> Iterator[Case]:
     span = rows, before, after, removed
     yield _merge_tokens(*span, (kind, kind), sizes, is_long)
@@ -139,7 +145,9 @@ def _merge_tokens(
         "key": Tensor(key_kind, (kv_heads, rows, dim), key),
         "weight": Tensor("fp32", (rows,), weight),
     }
-    return _reduction("MergeTokens", (rows, before, after, removed), inputs, expected, ROUNDING[kind], is_long)
+    return _reduction(
+        "MergeTokens", (rows, before, after, removed), inputs, expected, ROUNDING[kind], is_long
+    )
 
 
 def _merge_edges(
@@ -226,10 +234,10 @@ def weights(rows: int) -> Array:
 
 
 def spread_keys(shape: tuple[int, int, int], span: tuple[int, int, int], kind: str) -> Array:
-    """Keys (kv_heads, rows, dim) of which exactly `removed` neighbours in the span (start, length, removed) are alike.
+    """Keys (kv_heads, rows, dim); in a span (start, length, removed) `removed` neighbours are alike.
 
-    Cosines of thousands of random keys lie closer than float32 tells apart; here they are 0.98 or -0.86: a row
-    is turned by 0.2 or 2.6 radians from the one before it.
+    Cosines of thousands of random keys lie closer than float32 tells apart; here they are 0.98 or -0.86: each
+    row is turned by 0.2 or 2.6 radians from the one before it.
     """
     (kv_heads, rows, dim), (start, length, removed) = shape, span
     random = np.random.default_rng(shape)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -35,7 +33,7 @@ class Harness:
     why: str | None  # there is no device
 
     def check(self, case: Case) -> Check:
-        """Everything that this machine can call of a plugin; with a device, its result beside the reference."""
+        """All that this machine can call of a plugin; with a device, its result beside the reference."""
         with tempfile.TemporaryDirectory() as folder:
             _write(case, Path(folder), with_content=self.device is not None)
             said = _run(self.program, self.library, folder)[-1]
@@ -75,7 +73,10 @@ def _run(program: Path, library: Path, *cases: str) -> list[dict[str, Any]]:
 
 
 def _write(case: Case, folder: Path, with_content: bool) -> None:
-    lines = [f"plugin {case.plugin}", *(f"attribute {name} {value}" for name, value in (case.attributes or {}).items())]
+    lines = [
+        f"plugin {case.plugin}",
+        *(f"attribute {name} {value}" for name, value in (case.attributes or {}).items()),
+    ]
     for name, tensor in case.inputs.items():
         if with_content:
             tensor.content().tofile(folder / name)

@@ -1,7 +1,7 @@
-"""What an acceptance finds, and what becomes of it: a stage has passed only by checks that ran on the device.
+"""What an acceptance finds, and what becomes of it: only checks on the device pass a stage.
 
-A check carries the UUID of the GPU that the code under test ran on, told by that code (the harness, torch) or shown
-by the device's memory. A stage is judged from its checks; no stage says of itself that it passed.
+A check carries the UUID of the GPU that the code under test ran on: told by that code (the harness, torch) or
+shown by the device's memory. A stage is judged from its checks; no stage says of itself that it passed.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ def _verdict(
 ) -> tuple[str, str | None]:
     if stopped and stopped[0] == FAILED:
         return stopped
-    if faults := [f"{check.name}: {check.fault or 'it says no more'}" for check in checks if not check.passed]:
+    if faults := [
+        f"{check.name}: {check.fault or 'it says no more'}" for check in checks if not check.passed
+    ]:
         return FAILED, f"{len(faults)} of {len(checks)} checks; the first is {faults[0]}"
     of_device = [check for check in checks if check.ran_on != HOST]
     if elsewhere := [check for check in of_device if device is None or check.ran_on != device]:

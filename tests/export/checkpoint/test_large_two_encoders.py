@@ -2,78 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from fastadasp.export.model.families.wavllm_original import config_of
-from torch_wavllm import CONFIG, Llama, TorchTower
+from torch_wavllm import SEVEN_BILLION, seven_billion_shapes
 
 from .test_large_checkpoint import BUILD, SHARDS, write_sparse_shard
 
 REAL = Path(__file__).parents[4] / "shared/spec/wavllm_7b_config.json"  # data beside the clone
 MAX_BYTES = 2_000_000_000
 PROFILES = ("full", "dense-constant-50")
-SIZES = {
-    "whisper_config": {
-        "d_model": 1280,
-        "encoder_layers": 32,
-        "encoder_attention_heads": 20,
-        "encoder_ffn_dim": 5120,
-        "num_mel_bins": 80,
-        "max_source_positions": 1500,
-    },
-    "wavlm_config": {
-        "hidden_size": 768,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "intermediate_size": 3072,
-        "conv_dim": [512] * 7,
-        "num_conv_pos_embeddings": 128,
-        "num_conv_pos_embedding_groups": 16,
-        "num_buckets": 320,
-        "max_bucket_distance": 800,
-    },
-    "subsample": {
-        "whisper_mid_channels": 1280,
-        "whisper_out_channels": 1024,
-        "wavlm_mid_channels": 512,
-        "wavlm_out_channels": 1024,
-    },
-    "adapter": {"whisper_hidden_size": 512, "wavlm_hidden_size": 512},
-    "projector": {"whisper_dim": 2048, "wavlm_dim": 2048},
-    "text_config": {
-        "hidden_size": 4096,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 32,
-        "head_dim": 128,
-        "intermediate_size": 11008,
-        "vocab_size": 32000,
-    },
-    "lora_config": {"r": 32},
-    "prompt_adapter": {"hidden_size": 1024},
-}
 
 
 @pytest.fixture(scope="module")
 def shapes():
-    """Of every tensor of the released model, by name."""
-    config = copy.deepcopy(CONFIG)
-    for section, values in SIZES.items():
-        config[section].update(values)
-    with torch.device("meta"):
-        tower, llama = (
-            TorchTower({**config, "chunk_samples": 480000}).state_dict(),
-            Llama(config).state_dict(),
-        )
-    tensors = {**tower, **{f"gpt_model.model_llama.{name}": each for name, each in llama.items()}}
-    return {name: tuple(each.shape) for name, each in tensors.items()}
+    return seven_billion_shapes()
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +30,7 @@ def config(shapes):
 
 
 def test_the_tensors_tell_every_size_of_the_released_model(config):
-    for section, values in SIZES.items():
+    for section, values in SEVEN_BILLION.items():
         for key, value in values.items():
             assert config[section][key] == value, (section, key)
     assert config["chunk_samples"] == 480000

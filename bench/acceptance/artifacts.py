@@ -1,0 +1,61 @@
+"""Artifacts of a stage: built by the command line, and loaded with proof that the GPU holds them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .device import NoDeviceError, free_bytes
+
+if TYPE_CHECKING:
+    from fastadasp.runtime import SpeechLM
+
+COMMAND = sys.executable, "-P", "-m", "fastadasp.export"
+SHARE_ON_DEVICE = 0.4  # of the weights' bytes, at least; graphs share them, and 16 bits may be half of a file
+
+
+class BuildError(RuntimeError):
+    """`build` failed, and what it said."""
+
+
+def build_artifact(checkpoint: Path, artifact: Path, profiles: Sequence[str], *options: str) -> None:
+    """`fastadasp-export build`, in a process of its own, which gives its memory back.
+
+    Raises:
+        BuildError: it failed.
+    """
+    chosen = (word for name in profiles for word in ("--profile", name))
+    command = [*COMMAND, "build", str(checkpoint), "-o", str(artifact), "--force", *chosen, *options]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    print(ran.stdout)
+    if ran.returncode:
+        said = ran.stdout.strip().splitlines() or ["it said nothing"]
+        raise BuildError(f"build ended with {ran.returncode}: {said[-1]}")
+
+
+def load(artifact: Path, backend: str, device: str | None) -> tuple[SpeechLM, str | None]:
+    """An artifact on a backend, and the UUID of the GPU if its memory shows that it holds the weights.
+
+    Raises:
+        FastAdaSPError: it does not load.
+    """
+    from fastadasp.runtime import SpeechLM
+
+    weights = sum(path.stat().st_size for path in (artifact / "weights").iterdir())
+    return held(lambda: SpeechLM.load(artifact, backend=backend, verify="never"), weights, device)
+
+
+def held(
+    open_model: Callable[[], SpeechLM], weights: int, device: str | None, free: Callable[[], int] = free_bytes
+) -> tuple[SpeechLM, str | None]:
+    """The same for anything that opens a model. Nobody else may use the GPU meanwhile."""
+    try:
+        before = free()
+        model = open_model()
+        taken = before - free()
+    except NoDeviceError:
+        return open_model(), None
+    return model, device if taken >= SHARE_ON_DEVICE * weights else None

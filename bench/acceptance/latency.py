@@ -1,0 +1,117 @@
+"""The paper's latency table on a backend: random weights of three sizes, beside what the paper measured."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tomllib
+from collections.abc import Iterator, Mapping
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .artifacts import BuildError, build_artifact, load
+from .checkout import ROOT
+from .models import MODELS, Model
+from .records import Check, Skipped
+from .stages import Context, Finding
+
+if TYPE_CHECKING:
+    from fastadasp.runtime import SpeechLM
+
+PROFILES = "full", "dense-constant-50", "sparse-50"
+CASES = tuple(product((240.0, 120.0), (5, 1)))  # seconds of audio, beams: where most is to be seen first
+NEW_TOKENS, RUNS, WARM_UP = 64, 3, 1
+OF_A_CHECKPOINT = 60, 15  # seconds to build and load it, and of a case
+PAPER = ROOT / "bench/paper_tables.toml"
+
+
+def paper_row(seconds: float, beams: int, profile: str) -> Mapping[str, float] | None:
+    """The figures of the paper's Table 12: RTF, seconds of prefill and decode, tokens a second."""
+    table = tomllib.loads(PAPER.read_text("utf-8"))["latency"]
+    reduced = "full" if profile == "full" else "50"
+    rows: dict[str, list[float]] = table["rows"]
+    row = rows.get(f"{reduced} {seconds:g} s, beams {beams}")
+    return None if row is None else dict(zip(table["columns"], row, strict=True))
+
+
+def latency(
+    context: Context, backend: str, *options: str, models: tuple[Model, ...] = MODELS
+) -> Iterator[Finding]:
+    """Every model that there is time for, case after case.
+
+    Args:
+        context: of the stage.
+        backend: of the runtime.
+        options: of `build`, which choose the target or the engine.
+        models: in order of worth; a checkpoint of the context takes their place.
+    """
+    for model in _given(context.checkpoint) or models:
+        if not context.has(model.seconds + model.seconds_a_case):
+            yield Skipped(model.name, model.seconds + len(CASES) * model.seconds_a_case)
+            continue
+        folder = context.folder / "latency"
+        try:
+            yield from _of_model(context, model, folder, backend, options)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _given(checkpoint: Path | None) -> tuple[Model, ...]:
+    """The caller's own checkpoint, in place."""
+    if checkpoint is None:
+        return ()
+
+    def write(folder: Path) -> None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.symlink_to(checkpoint.resolve())
+
+    return (Model(str(checkpoint), write, *OF_A_CHECKPOINT),)
+
+
+def _of_model(
+    context: Context, model: Model, folder: Path, backend: str, options: tuple[str, ...]
+) -> Iterator[Finding]:
+    from fastadasp.profiles.errors import FastAdaSPError
+
+    try:
+        model.write(folder / "checkpoint")
+        build_artifact(folder / "checkpoint", folder / "artifact", PROFILES, *options, *model.options)
+        loaded, ran_on = load(folder / "artifact", backend, context.device)
+    except (BuildError, FastAdaSPError) as error:
+        yield Check(f"{model.name}: build and load", False, None, fault=str(error))
+        return
+    with loaded:
+        for seconds, beams in CASES:
+            if context.has(model.seconds_a_case):
+                yield from _measured(loaded, model, seconds, beams, ran_on)
+            else:
+                yield Skipped(f"{model.name}, {seconds:g} s, beams {beams}", model.seconds_a_case)
+
+
+def _measured(
+    loaded: SpeechLM, model: Model, seconds: float, beams: int, ran_on: str | None
+) -> Iterator[Check]:
+    """All profiles in turns. The record of `bench` goes along, so that its readers can read it."""
+    from fastadasp.evaluation.results.files import result_text
+    from fastadasp.runtime.benchmark.benchmark import run_benchmark
+    from fastadasp.runtime.benchmark.options import BenchmarkOptions
+
+    options = BenchmarkOptions(
+        PROFILES, (beams,), (seconds,), new_tokens=NEW_TOKENS, runs=RUNS, warmup=WARM_UP
+    )
+    found = run_benchmark(loaded, options)
+    for case in found.results:
+        figures: dict[str, Any] = {
+            "model": model.name,
+            "kept_ratio": case.kept_ratio,
+            "kv_bytes": case.kv_bytes,
+            **{name: case.median(name) for name in ("prefill_ms", "decode_ms", "rtf", "tokens_per_second")},
+        }
+        if model.is_of_the_paper:
+            figures["paper"] = paper_row(seconds, beams, case.profile)
+        name = f"{model.name}, {case.label}"
+        yield Check(name, case.skipped is None, ran_on, figures, case.skipped)
+    record = json.loads(result_text(found))
+    name = f"{model.name}, {seconds:g} s, beams {beams}: record of bench"
+    yield Check(name, True, ran_on, {"record": record})
