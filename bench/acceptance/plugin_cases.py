@@ -27,6 +27,7 @@ MASS_ERROR = 1e-4
 """Largest relative error of a column sum: inputs are exact in any type; sums of exponentials are float32."""
 SPAN_OFFSETS = 2, 1  # start_offset, end_offset
 LONG_ROWS, LONG_HEADS, HEAD_DIM = 6000, 32, 128
+MOST_AT_ONCE = 16  # heads of the reference, each in 1 GB at 6000 rows
 LONG_TEXT = 21, 33  # rows before the audio, and after it
 
 
@@ -259,7 +260,7 @@ def column_sums(rows: int, heads: int, kv_heads: int, dim: int, kind: str) -> Ar
         one, keys = _exact(query[:, head * dim : (head + 1) * dim]), _exact(key[kv : kv + 1])
         return causal_attention(one, keys, keys)[1]
 
-    at_once = max(1, min(heads, os.cpu_count() or 1))
+    at_once = min(heads, os.cpu_count() or 1, MOST_AT_ONCE)
     with ThreadPoolExecutor(at_once) as pool:
         found: Array = np.sum(list(pool.map(of_head, range(heads))), 0)
     return found
