@@ -37,7 +37,7 @@ def find_device() -> Device:
     name, uuid = ctypes.create_string_buffer(NAME_BYTES), (ctypes.c_ubyte * 16)()
     memory, version = ctypes.c_size_t(), ctypes.c_int()
     _call(cuda, "cuDeviceGetName", name, NAME_BYTES, device)
-    _call(cuda, "cuDeviceGetUuid", uuid, device)
+    _call(cuda, "cuDeviceGetUuid_v2", uuid, device)
     _call(cuda, "cuDeviceTotalMem_v2", ctypes.byref(memory), device)
     _call(cuda, "cuDriverGetVersion", ctypes.byref(version))
     sm = 10 * _attribute(cuda, device, MAJOR) + _attribute(cuda, device, MINOR)
@@ -75,6 +75,8 @@ def _driver() -> ctypes.CDLL:
 
 
 def _call(cuda: ctypes.CDLL, name: str, *arguments: object) -> None:
+    if not hasattr(cuda, name):
+        raise NoDeviceError(f"no device: the driver has no {name}")
     if error := getattr(cuda, name)(*arguments):
         raise NoDeviceError(f"no device: {name} gave CUDA error {error}")
 

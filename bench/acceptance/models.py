@@ -19,7 +19,7 @@ from .checkout import ROOT
 
 Shapes = Mapping[str, tuple[int, ...]]
 ONE, SPREAD = 0x3F80, 0.02  # 1.0 in bf16; the standard deviation of weights
-NOISE = 1 << 25  # random numbers that all matrices are cut from
+NOISE = 1 << 24  # random numbers that all matrices are cut from
 ITEM = 2  # bytes
 DEMO = ROOT / "demo/model"
 

@@ -1,0 +1,155 @@
+"""What the stages measure: kernels, parity and the latency table, run on a CPU, which passes none of them."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from acceptance import artifacts, kernels, latency, models, parity
+from acceptance.plugin_cases import small_cases
+from acceptance.records import FAILED, HOST, NOT_HERE, PASSED, Check, StageResult, judged
+from acceptance.stages import Context
+from acceptance.tables import show, summary
+
+from fastadasp.plugins.compile import KERNELS
+
+GPU = "aa" * 16
+SMALL = kernels.Sizes(rows=70, heads=2, kv_heads=1, head_dim=40, width=37)
+
+
+def context(folder: Path, **changes: object) -> Context:
+    return replace(Context(folder, folder / "kept", None, None, None), **changes)
+
+
+def test_the_tables_show_times_beside_ceilings_and_latency_beside_the_paper(capsys):
+    medians = {"prefill_ms": 100.0, "decode_ms": 500.0, "rtf": 0.004, "tokens_per_second": None}
+    paper = latency.paper_row(240.0, 5, "sparse-50")
+    assert paper == {"rtf": 0.077, "prefill_s": 6.48, "decode_s": 11.89, "tokens_per_second": 5.72}
+    timed = {
+        "microseconds": 50.0,
+        "bytes_per_second": 2e12,
+        "flops_per_second": 1e12,
+        "share_of_copy": 0.5,
+        "share_of_bf16_product": 0.01,
+    }
+    checks = (
+        Check("7B", True, GPU, {**medians, "paper": paper}),
+        Check("time of copy_rows fp16", True, GPU, timed),
+    )
+    show([StageResult("kernels", PASSED, None, 1.0, checks)])
+    text = capsys.readouterr().out
+    assert "0.1 (6.48)" in text
+    assert "50 %" in text
+    assert text.splitlines()[-1] == "nothing failed; 1 stage passed"
+
+
+def test_a_stage_that_failed_is_named_in_the_last_line():
+    results = [StageResult("kernels", FAILED, "x", 1.0), StageResult("plugins", NOT_HERE, "y", 1.0)]
+    assert summary(results) == "failed: kernels; 1 stage not here"
+
+
+def test_the_paper_has_a_row_for_every_case_and_profile():
+    rows = [latency.paper_row(*case, profile) for case in latency.CASES for profile in latency.PROFILES]
+    assert len({tuple(row.values()) for row in rows}) == 8  # both reduced profiles beside one row
+    assert latency.paper_row(30.0, 1, "full") is None
+
+
+@pytest.mark.parametrize(("taken", "shown"), [(0, None), (100, None), (500, GPU)])
+def test_a_model_that_took_no_memory_of_the_device_is_not_on_it(taken, shown):
+    free = iter([1000, 1000 - taken])
+    assert artifacts.held(lambda: "model", 1000, GPU, lambda: next(free)) == ("model", shown)
+
+
+def test_every_kernel_is_launched_as_the_library_launches_it():
+    """On the CPU, by Triton's interpreter: arguments and grid fit each other."""
+    pytest.importorskip("triton", reason="the kernels need the extra engines")
+    for name in KERNELS:
+        found = kernels.timed(
+            name, "fp16", SMALL, "cpu", HOST, {"copy_bytes_per_second": 1e9, "bf16_flops_per_second": 1e9}
+        )
+        assert found.passed
+        assert 0 < found.figures["share_of_copy"] < math.inf
+        assert kernels.work_of(name, "fp32", SMALL).bytes >= kernels.work_of(name, "fp16", SMALL).bytes
+
+
+def test_the_kernels_are_compared_with_the_references():
+    pytest.importorskip("triton", reason="the kernels need the extra engines")
+    cases = [each for each in small_cases() if next(iter(each.inputs.values())).shape[0] in (1, 33)]
+    found = [kernels.compared(each, "cpu", HOST) for each in cases]
+    assert len(found) == 12
+    assert not [each for each in found if not each.passed]
+
+
+def test_a_kernel_that_computes_something_else_fails(monkeypatch):
+    each = next(each for each in small_cases() if each.plugin == "EvictTokens")
+    monkeypatch.setitem(
+        kernels.LAUNCHES, "EvictTokens", lambda tensors, span: tensors["hidden"][: each.output.shape[0]]
+    )
+    assert not kernels.compared(each, "cpu", HOST).passed
+
+
+def test_random_weights_are_a_checkpoint_that_safetensors_reads(tmp_path):
+    from safetensors.numpy import load_file
+
+    shapes = {"a.weight": (3, 5), "input_norm.weight": (7,), "b.weight": (11,)}
+    models.write_checkpoint(tmp_path, {"model_type": "x"}, shapes)
+    found = load_file(tmp_path / "model.safetensors")
+    assert {name: tensor.shape for name, tensor in found.items()} == shapes
+    assert (found["input_norm.weight"].astype(np.float32) == 1).all()
+    values = found["a.weight"].astype(np.float32)
+    assert len(np.unique(values)) > 10
+    assert np.abs(values).max() < 0.2
+
+
+def small_model(folder):
+    from random_checkpoint import write_checkpoint
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 12, "num_attention_heads": 2, "num_key_value_heads": 1}
+    write_checkpoint(folder, {**sizes, "intermediate_size": 64, "vocab_size": 100})
+
+
+def test_the_latency_table_runs_and_a_cpu_does_not_pass_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(latency, "CASES", ((2.0, 2),))
+    monkeypatch.setattr(latency, "RUNS", 1)
+    monkeypatch.setattr(latency, "NEW_TOKENS", 3)
+    model = models.Model("small", small_model, 0, 0)
+    found = list(latency.latency(context(tmp_path, device=GPU), "onnxruntime", models=(model,)))
+    assert [each.name for each in found] == [
+        *(f"small, 2 beams, 2 s, {profile}" for profile in latency.PROFILES),
+        "small, 2 s, beams 2: record of bench",
+    ]
+    assert all(each.passed for each in found)
+    assert found[0].figures["prefill_ms"] > 0
+    assert judged("onnxruntime-cuda-latency", 1.0, found, [], GPU).status == FAILED
+
+
+def test_models_for_which_there_is_no_time_are_named(tmp_path):
+    short = context(tmp_path, deadline=time.monotonic() + 10)
+    assert [each.name for each in latency.latency(short, "onnxruntime")] == [
+        each.name for each in models.MODELS
+    ]
+
+
+def test_a_model_that_is_not_built_is_a_fault_and_not_the_end(tmp_path):
+    wrong = models.Model("wrong", lambda folder: folder.mkdir(parents=True), 0, 0)
+    (found,) = latency.latency(context(tmp_path), "onnxruntime", models=(wrong,))
+    assert not found.passed
+    assert "config.json" in found.fault
+
+
+def test_a_model_is_compared_graph_by_graph_and_by_its_answers(tmp_path, monkeypatch, tiny_checkpoint):
+    """On the CPU, whose graphs are fp32; a random model answers no clip of the demo."""
+    pytest.importorskip("polygraphy", reason="parity needs the extra check")
+    build = parity.build_artifact
+    monkeypatch.setattr(parity, "DEMO", tiny_checkpoint)
+    monkeypatch.setattr("fastadasp.export.check.options.demo_clips", lambda: ())
+    monkeypatch.setattr(parity, "build_artifact", lambda *words: build(*words[:2], ["full"]))
+    found = list(parity.parity(context(tmp_path, device=GPU), tmp_path / "artifact", "onnxruntime", "bf16"))
+    assert {each.name.split()[0] for each in found} == {"encoder", "prefill", "decode", "answers,"}
+    assert [each.name for each in found if not each.passed] == ["answers, bf16"]
+    assert {each.ran_on for each in found} == {None}
+    assert (found[-1].figures["right"], found[-1].figures["clips"]) == (0, 10)
