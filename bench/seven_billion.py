@@ -35,7 +35,7 @@ from fastadasp.runtime import PromptIds, SpeechLM
 from fastadasp.runtime.environment import environment
 
 DEMO = Path(__file__).parent.parent / "demo" / "model"
-TEXT = {
+TEXT: dict[str, Any] = {
     "model_type": "qwen2",
     "hidden_size": 4096,
     "intermediate_size": 11008,

@@ -268,7 +268,7 @@ def clock(launch: Callable[[], object], place: str) -> float:
         launch()
         return (time.perf_counter() - begin) * 1e6
     flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device=place)
-    times = []
+    times: list[float] = []
     for _ in range(WARM_UP + RUNS):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         flush.zero_()

@@ -247,7 +247,8 @@ def spread_keys(shape: tuple[int, int, int], span: tuple[int, int, int], kind: s
     angles = np.cumsum(turns)
     plane = np.linalg.qr(random.standard_normal((kv_heads * dim, 2)))[0]
     found = np.stack([np.cos(angles), np.sin(angles)], 1) @ plane.T * np.sqrt(kv_heads * dim)
-    return found.reshape(rows, kv_heads, dim).transpose(1, 0, 2).astype(DTYPES[kind])
+    keys: Array = found.reshape(rows, kv_heads, dim).transpose(1, 0, 2).astype(DTYPES[kind])
+    return keys
 
 
 @cache

@@ -13,6 +13,7 @@ from .stages import Context, Finding
 
 BACKEND = "tensorrt"
 PRECISIONS = "bf16", "fp16"
+UNSUPPORTED = "not supported by this TensorRT"  # what the product says of a GPU that it has no kernels for
 OF_LATENCY = MODELS[:1]  # a build of a 7B engine takes longer than the whole acceptance
 
 
@@ -44,6 +45,8 @@ def _run(context: Context, engine: str) -> Iterator[Finding]:
                 same = same and check.passed and check.ran_on is not None
                 yield check
         except (BuildError, FastAdaSPError) as error:
+            if UNSUPPORTED in str(error):
+                raise NotHereError(str(error)) from None
             same = False
             yield Check(f"build and load, {precision}", False, None, fault=str(error))
         if same:

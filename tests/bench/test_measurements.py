@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from acceptance import artifacts, kernels, latency, models, parity
+from acceptance import artifacts, kernels, latency, models, onnxruntime_cuda, parity, tensorrt
 from acceptance.plugin_cases import small_cases
-from acceptance.records import FAILED, HOST, NOT_HERE, PASSED, Check, StageResult, judged
+from acceptance.records import FAILED, HOST, NOT_HERE, PASSED, Check, NotHereError, StageResult, judged
 from acceptance.stages import Context
 from acceptance.tables import show, summary
 
+from fastadasp.export.checkpoint.checkpoint import Checkpoint
+from fastadasp.export.model.families.family import load_model
+from fastadasp.export.model.fit import audio_rows
 from fastadasp.plugins.compile import KERNELS
 
 GPU = "aa" * 16
@@ -153,3 +159,39 @@ def test_a_model_is_compared_graph_by_graph_and_by_its_answers(tmp_path, monkeyp
     assert [each.name for each in found if not each.passed] == ["answers, bf16"]
     assert {each.ran_on for each in found} == {None}
     assert (found[-1].figures["right"], found[-1].figures["clips"]) == (0, 10)
+
+
+@pytest.mark.parametrize("model", models.MODELS[1:], ids=lambda model: model.name)
+def test_the_seven_billion_models_are_described_and_hold_the_longest_audio(model, tmp_path, monkeypatch):
+    """Their weights are holes."""
+    monkeypatch.setattr(models, "_content", lambda *_: ())
+    model.write(tmp_path)
+    file = tmp_path / "model.safetensors"
+    size = int.from_bytes(file.read_bytes()[:8], "little")
+    header = json.loads(file.read_bytes()[8 : 8 + size])
+    os.truncate(file, 8 + size + max(each["data_offsets"][1] for each in header.values()))
+    described = load_model(Checkpoint(tmp_path))
+    assert 6.5e9 < sum(math.prod(each["shape"]) for each in header.values()) < 9e9
+    options = dict(zip(model.options[::2], model.options[1::2], strict=True))
+    positions = int(options.get("--max-positions", described.decoder.max_positions))
+    rows = audio_rows(described, max(seconds for seconds, _ in latency.CASES))
+    assert rows + 256 + latency.NEW_TOKENS < positions
+    assert described.decoder.dims.num_layers == 32
+
+
+def test_engines_for_a_gpu_that_the_product_does_not_know_are_not_here(tmp_path, monkeypatch):
+    pytest.importorskip("tensorrt_rtx", reason="needs the extra tensorrt-rtx")
+    from fastadasp.runtime.tensorrt import sessions
+
+    hopper = SimpleNamespace(device=SimpleNamespace(sm=90, name="H100"))
+    monkeypatch.setattr(sessions, "open_platform", lambda _: hopper)
+    build = parity.build_artifact  # of "full" alone, which needs no plugin library
+    monkeypatch.setattr(parity, "build_artifact", lambda *words: build(*words[:2], ["full"], *words[3:]))
+    with pytest.raises(NotHereError, match=r"SM90\) not supported by this TensorRT-RTX"):
+        list(tensorrt.run_rtx(context(tmp_path, artifacts=tmp_path)))
+
+
+def test_a_version_without_the_target_says_so(monkeypatch):
+    monkeypatch.setattr("fastadasp.export.targets.TARGETS", {"onnxruntime": None})
+    with pytest.raises(NotHereError, match="this version has no target onnxruntime-cuda"):
+        onnxruntime_cuda.require_provider()
