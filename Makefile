@@ -50,8 +50,8 @@ kill-test: $(READY)  ## kill commands at random moments and at every rename and 
 fuzz: $(READY)  ## the tests that try any input, with many examples each (FUZZ_EXAMPLES): docs/reliability.md
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-1000} $(BIN)/python -m pytest -m fuzz
 
-accept-gpu: $(READY)  ## on a GPU: build engines for it, compare them with the reference, measure the latency table
-	$(BIN)/python bench/accept_gpu.py -o bench/results/accept_gpu.json
+accept-gpu: $(READY)  ## what runs on this GPU, stage by stage; without one each stage says so: docs/accept_gpu.md
+	$(BIN)/python bench/accept_gpu.py -o build/accept_gpu.json
 
 $(READY): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)

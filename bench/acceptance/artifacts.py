@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .device import NoDeviceError, free_bytes
 
@@ -36,7 +36,7 @@ def build_artifact(checkpoint: Path, artifact: Path, profiles: Sequence[str], *o
         raise BuildError(f"build ended with {ran.returncode}: {said[-1]}")
 
 
-def load(artifact: Path, backend: str, device: str | None) -> tuple[SpeechLM, str | None]:
+def load(artifact: Path, backend: str, device: str | None, **options: Any) -> tuple[SpeechLM, str | None]:
     """An artifact on a backend, and the UUID of the GPU if its memory shows that it holds the weights.
 
     Raises:
@@ -45,7 +45,7 @@ def load(artifact: Path, backend: str, device: str | None) -> tuple[SpeechLM, st
     from fastadasp.runtime import SpeechLM
 
     weights = sum(path.stat().st_size for path in (artifact / "weights").iterdir())
-    return held(lambda: SpeechLM.load(artifact, backend=backend, verify="never"), weights, device)
+    return held(lambda: SpeechLM.load(artifact, backend=backend, verify="never", **options), weights, device)
 
 
 def held(

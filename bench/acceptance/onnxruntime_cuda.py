@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
-from .artifacts import BuildError
+import numpy as np
+
+from .artifacts import BuildError, load
 from .latency import latency
 from .parity import parity
 from .records import Check, NotHereError
@@ -12,6 +15,7 @@ from .stages import Context, Finding
 
 TARGET, PROVIDER = "onnxruntime-cuda", "CUDAExecutionProvider"
 PRECISIONS = "bf16", "fp16"
+SAMPLE_RATE = 16000
 
 
 def run_parity(context: Context) -> Iterator[Finding]:
@@ -27,8 +31,24 @@ def run_parity(context: Context) -> Iterator[Finding]:
         artifact = context.artifacts / f"{TARGET}-{precision}"
         try:
             yield from parity(context, artifact, TARGET, precision, "--target", TARGET)
+            yield _no_fallback(context, artifact, precision)
         except (BuildError, FastAdaSPError) as error:
             yield Check(f"build and load, {precision}", False, None, fault=str(error))
+
+
+def _no_fallback(context: Context, artifact: Path, precision: str) -> Check:
+    """No node of any graph runs on the CPU: what is loaded at once, and the prefill of every profile."""
+    from fastadasp.profiles.errors import EngineError
+
+    name = f"every node is on the device, {precision}"
+    try:
+        model, ran_on = load(artifact, TARGET, context.device, strict=True)
+        with model:
+            for profile in model.profiles:
+                model.generate(np.zeros(SAMPLE_RATE, np.float32), profile=profile, max_new_tokens=1)
+    except EngineError as error:
+        return Check(name, False, None, fault=str(error))
+    return Check(name, True, ran_on)
 
 
 def run_latency(context: Context) -> Iterator[Finding]:
