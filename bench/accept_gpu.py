@@ -79,6 +79,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--checkpoint", type=Path, help="of the latency table, if not random weights")
     parser.add_argument("--strict", action="store_true", help="exit code 3 unless every stage passed")
+    parser.add_argument("--commit", help="of the copy, where git does not tell it")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -86,7 +87,7 @@ def _arguments() -> argparse.Namespace:
 def accept(options: argparse.Namespace, folder: Path, begin: float) -> list[StageResult]:
     """Every stage in order of worth; the result file holds what is known so far."""
     device, no_device = device_or_reason()
-    header = _header(device, no_device)
+    header = _header(options, device, no_device)
     results: list[StageResult] = []
     for name in (name for name in STAGES if name in options.stages):
         work = folder / name
@@ -121,12 +122,12 @@ def device_or_reason() -> tuple[Device | None, str | None]:
         return None, str(error)
 
 
-def _header(device: Device | None, no_device: str | None) -> dict[str, Any]:
+def _header(options: argparse.Namespace, device: Device | None, no_device: str | None) -> dict[str, Any]:
     return {
         "kind": "accept-gpu",
         "format_version": FORMAT,
         "command": shlex.join(["python", "bench/accept_gpu.py", *sys.argv[1:]]),
-        "commit": commit(),
+        "commit": options.commit or commit(),
         "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": asdict(device) if device else None,
         "no_device": no_device,

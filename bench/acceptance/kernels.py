@@ -22,6 +22,7 @@ from .records import Check, NotHereError
 from .stages import Context
 
 Array = NDArray[Any]
+COMPARED_ROWS = 131, 333, 501  # of the small cases; each other length is compiled anew
 WARM_UP, RUNS = 3, 20
 COPY_BYTES, PRODUCT = 1 << 30, 8192
 FLUSH_BYTES = 256 << 20  # more than any cache holds: what a kernel reads comes from memory
@@ -68,7 +69,8 @@ def run(context: Context) -> Iterator[Check]:
         raise NotHereError(f"torch {torch.__version__} finds no GPU")
     device = uuid_of(torch.cuda.get_device_properties(0))
     for case in small_cases():
-        yield compared(case, "cuda", device)
+        if next(iter(case.inputs.values())).shape[0] in COMPARED_ROWS:
+            yield compared(case, "cuda", device)
     ceilings = measured_ceilings()
     yield Check("ceilings", True, device, ceilings)
     for kind in TYPES:

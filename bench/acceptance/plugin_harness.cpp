@@ -29,6 +29,7 @@ namespace {
 constexpr size_t kGuard = 4096;        // bytes behind every buffer that no kernel may touch
 constexpr unsigned char kUnset = 0xFF;  // NaN in each format: what was never written equals no reference
 constexpr int kTimedRuns = 10;
+constexpr int kFaulty = 3;  // exit code after a fault on a device, which may spoil its context for later cases
 
 struct Fault : std::runtime_error {
     using std::runtime_error::runtime_error;
@@ -503,9 +504,10 @@ std::string launched(Gpu const& gpu, Case const& each, IPluginV3& plugin, size_t
     return "{\"microseconds\": [" + times + "]}";
 }
 
-std::string answer(std::map<std::string, IPluginCreatorV3One*> const& creators, Gpu const* gpu, std::string const& folder)
+// Whether the case passed, and JSON of it.
+std::pair<bool, std::string> answer(std::map<std::string, IPluginCreatorV3One*> const& creators, Gpu const* gpu, std::string const& folder)
 {
-    std::string fault = "null", ran = "null";
+    std::string fault, ran = "null";
     size_t workspace = 0;
     gMessages.said.clear();
     try {
@@ -517,10 +519,10 @@ std::string answer(std::map<std::string, IPluginCreatorV3One*> const& creators, 
             ran = launched(*gpu, each, *plugin, bytes);
         }
     } catch (Fault const& found) {
-        fault = quoted(found.what());
+        fault = found.what();
     }
-    return "{\"case\": " + quoted(folder) + ", \"fault\": " + fault + ", \"workspace_bytes\": " + std::to_string(workspace)
-        + ", \"enqueue\": " + ran + "}";
+    return {fault.empty(), "{\"case\": " + quoted(folder) + ", \"fault\": " + (fault.empty() ? "null" : quoted(fault)) + ", \"workspace_bytes\": " + std::to_string(workspace)
+        + ", \"enqueue\": " + ran + "}"};
 }
 
 std::map<std::string, IPluginCreatorV3One*> creatorsOf(char const* path)
@@ -574,8 +576,12 @@ int main(int count, char** words)
         printf("{\"creators\": %s, \"device\": %s, \"why\": %s}\n", described(creators).c_str(),
             gpu ? gpu->description.c_str() : "null", why.c_str());
         for (int i = 2; i < count; ++i) {
-            printf("%s\n", answer(creators, gpu.get(), words[i]).c_str());
+            auto const [passed, text] = answer(creators, gpu.get(), words[i]);
+            printf("%s\n", text.c_str());
             fflush(stdout);
+            if (gpu && !passed) {
+                return kFaulty;
+            }
         }
     } catch (Fault const& found) {
         fprintf(stderr, "plugin_harness: %s\n", found.what());

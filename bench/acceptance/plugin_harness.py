@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -19,6 +20,8 @@ from .records import HOST, Check
 
 SOURCE = Path(__file__).parent / "plugin_harness.cpp"
 FLAGS = ("-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror")
+FAULTY = 3  # its exit code after a fault on a device
+OUTPUT = "output"
 UNTOUCHED = "-"  # the file of an input that is not read: without a device nothing is
 
 
@@ -32,15 +35,31 @@ class Harness:
     device: dict[str, Any] | None  # name, uuid, sm and cuda, as the harness asked the driver
     why: str | None  # there is no device
 
-    def check(self, case: Case) -> Check:
-        """All that this machine can call of a plugin; with a device, its result beside the reference."""
-        with tempfile.TemporaryDirectory() as folder:
-            _write(case, Path(folder), with_content=self.device is not None)
-            said = _run(self.program, self.library, folder)[-1]
-            if said["fault"] or not self.device:
-                ran_on = self.device["uuid"] if self.device and said["enqueue"] else HOST
-                return Check(case.name, not said["fault"], ran_on, fault=said["fault"])
-            return _judged(case, said, Path(folder) / "output", self.device["uuid"])
+    def checks(self, cases: Iterable[Case]) -> Iterator[Check]:
+        """All that this machine can call of a plugin; with a device, its results beside the references.
+
+        The cases share a process, up to one that has a fault.
+        """
+        left = list(cases)
+        while left:
+            with tempfile.TemporaryDirectory() as folder:
+                places = [Path(folder) / str(i) for i in range(len(left))]
+                for case, place in zip(left, places, strict=True):
+                    _write(case, place, with_content=self.device is not None)
+                said, end = _run(self.program, self.library, *places)
+                answers = said[1:]
+                for case, place, one in zip(left, places, answers, strict=False):
+                    yield self._check(case, one, place / OUTPUT)
+            if end and len(answers) < len(left):
+                yield Check(left[len(answers)].name, False, None, fault=f"the harness {end}")
+                answers.append({})
+            left = left[len(answers) :]
+
+    def _check(self, case: Case, said: dict[str, Any], output: Path) -> Check:
+        if said["fault"] or not self.device:
+            ran_on = self.device["uuid"] if self.device else HOST
+            return Check(case.name, not said["fault"], ran_on, fault=said["fault"])
+        return _judged(case, said, output, self.device["uuid"])
 
 
 def open_harness(library: Path, folder: Path) -> Harness:
@@ -56,23 +75,22 @@ def open_harness(library: Path, folder: Path) -> Harness:
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode:
         raise RuntimeError(f"the harness does not compile: {made.stderr[-2000:]}")
-    (first,) = _run(program, library)
-    return Harness(program, library, tuple(first["creators"]), first["device"], first["why"])
+    said, end = _run(program, library)
+    if end:
+        raise RuntimeError(f"the harness {end}")
+    return Harness(program, library, tuple(said[0]["creators"]), said[0]["device"], said[0]["why"])
 
 
-def _run(program: Path, library: Path, *cases: str) -> list[dict[str, Any]]:
-    """What it says, in a process that a fault of the library may end."""
+def _run(program: Path, library: Path, *cases: Path) -> tuple[list[dict[str, Any]], str | None]:
+    """What it says, in a process that a fault of the library may end; and how it ended, if not well."""
     ran = subprocess.run([program, library, *cases], capture_output=True, text=True, check=False)
     said = [json.loads(line) for line in ran.stdout.splitlines()]
-    if ran.returncode or len(said) != 1 + len(cases):
-        end = f"ended with {ran.returncode}: {ran.stderr[-500:].strip()}"
-        if not cases:
-            raise RuntimeError(f"the harness {end}")
-        said.append({"fault": f"the harness {end}", "enqueue": None})
-    return said
+    ended_well = ran.returncode in (0, FAULTY)
+    return said, None if ended_well else f"ended with {ran.returncode}: {ran.stderr[-500:].strip()}"
 
 
 def _write(case: Case, folder: Path, with_content: bool) -> None:
+    folder.mkdir()
     lines = [
         f"plugin {case.plugin}",
         *(f"attribute {name} {value}" for name, value in (case.attributes or {}).items()),
@@ -82,7 +100,7 @@ def _write(case: Case, folder: Path, with_content: bool) -> None:
             tensor.content().tofile(folder / name)
         file = name if with_content else UNTOUCHED
         lines.append(" ".join(["input", tensor.type, file, *map(str, tensor.shape)]))
-    lines.append(" ".join(["output", case.output.type, "output", *map(str, case.output.shape)]))
+    lines.append(" ".join(["output", case.output.type, OUTPUT, *map(str, case.output.shape)]))
     lines += ["timed"] if case.is_long else []
     (folder / "case.txt").write_text("\n".join(lines) + "\n", "utf-8")
 

@@ -81,7 +81,7 @@ STAGES = {
         "run",
         LIBRARY,
         60,
-        90,
+        100,
         works_without_device=True,
     ),
     "onnxruntime-cuda-parity": Stage(

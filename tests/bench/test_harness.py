@@ -11,7 +11,7 @@ import pytest
 from acceptance import plugins
 from acceptance.plugin_cases import Case, long_cases, small_cases
 from acceptance.plugin_harness import Harness, open_harness
-from acceptance.records import FAILED, HOST, NOT_HERE, NotHereError, judged
+from acceptance.records import FAILED, HOST, NOT_HERE, Check, NotHereError, judged
 from acceptance.stages import Context
 
 from fastadasp.plugins.tensorrt_library import PLUGINS
@@ -44,6 +44,11 @@ def case(plugin, kind="fp16", removed=None, rows=131):
     )
 
 
+def only(harness: Harness, each: Case) -> Check:
+    (found,) = harness.checks([each])
+    return found
+
+
 def with_input(each: Case, name: str, **changes) -> Case:
     return replace(each, inputs={**each.inputs, name: replace(each.inputs[name], **changes)})
 
@@ -58,7 +63,7 @@ def test_it_finds_every_creator_and_says_why_there_is_no_device(harness):
 
 @NO_DEVICE
 def test_every_case_passes_all_calls_that_need_no_device(harness):
-    checks = [harness.check(each) for each in (*small_cases(), *long_cases())]
+    checks = list(harness.checks([*small_cases(), *long_cases()]))
     assert not [check for check in checks if not check.passed]
     assert {check.ran_on for check in checks} == {HOST}
 
@@ -98,43 +103,59 @@ def promise(each: Case, rows: int) -> Case:
     ],
 )
 def test_what_does_not_fit_is_a_fault_in_the_library_s_own_words(harness, change, fault):
-    check = replace(harness, device=None).check(change(case("MergeTokens")))
+    check = only(replace(harness, device=None), change(case("MergeTokens")))
     assert not check.passed
     assert fault in check.fault
 
 
 def test_kernels_that_do_nothing_pass_nothing_that_they_should_have_written(faked):
     for plugin in PLUGINS:
-        check = faked.check(case(plugin, rows=131))
+        check = only(faked, case(plugin, rows=131))
         assert not check.passed
         assert check.ran_on == FAKE_UUID
         assert check.fault.startswith("error inf")
 
 
 def test_rows_that_all_stay_are_copied_without_a_kernel_and_equal_the_reference(faked):
-    check = faked.check(case("EvictTokens", removed=0, rows=64))
+    check = only(faked, case("EvictTokens", removed=0, rows=64))
     assert check.passed, check.fault
     assert check.figures["error"] == 0
 
 
 def test_a_kernel_that_writes_behind_its_memory_is_caught(faked, monkeypatch):
     monkeypatch.setenv("FAKE_OVERRUN", "1")
-    check = faked.check(case("MergeEdges"))
+    check = only(faked, case("MergeEdges"))
     assert check.fault == "enqueue wrote behind the end of a tensor or of its workspace"
 
 
 def test_scores_of_another_length_are_refused_on_the_device(faked):
     each = case("MergeEdges")
     other = with_input(each, "score", shape=(5,), make=partial(np.zeros, 5, np.float32))
-    assert "5 scores for 118 audio rows; 117 are needed" in faked.check(other).fault
+    assert "5 scores for 118 audio rows; 117 are needed" in only(faked, other).fault
+
+
+def test_a_fault_of_one_case_does_not_reach_the_others(faked):
+    """Each begins with a context of its own after a fault on the device."""
+    good, bad = case("EvictTokens", removed=0, rows=64), case("MergeEdges")
+    checks = list(faked.checks([good, bad, good, bad, bad, good]))
+    assert [check.passed for check in checks] == [True, False, True, False, False, True]
 
 
 def test_a_library_that_ends_the_process_is_a_fault(harness, tmp_path):
     program = tmp_path / "dies"
     program.write_text("#!/bin/sh\nkill -SEGV $$\n")
     program.chmod(0o755)
-    check = replace(harness, program=program).check(case("MergeEdges"))
+    check = only(replace(harness, program=program), case("MergeEdges"))
     assert "ended with -11" in check.fault
+
+
+def test_the_cases_after_one_that_ended_the_process_are_still_run(harness, tmp_path):
+    program = tmp_path / "dies"
+    dies_once = f"test -e {tmp_path}/once || {{ touch {tmp_path}/once; kill -SEGV $$; }}"
+    program.write_text(f'#!/bin/sh\n{dies_once}\nexec {harness.program} "$@"\n')
+    program.chmod(0o755)
+    checks = list(replace(harness, program=program).checks([case("MergeEdges"), case("MergeTokens")]))
+    assert [check.passed for check in checks] == [False, True]
 
 
 @pytest.fixture
@@ -181,4 +202,4 @@ def test_a_harness_that_does_not_compile_says_so(tmp_path, monkeypatch, empty_li
 
 def test_an_input_of_another_size_than_its_tensor_is_a_fault(faked):
     each = with_input(case("EvictTokens"), "score", make=partial(np.zeros, 3, np.float32))
-    assert "has 12 bytes" in faked.check(each).fault
+    assert "has 12 bytes" in only(faked, each).fault
