@@ -20,8 +20,9 @@ from acceptance.tables import show, summary
 
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.model.families.family import load_model
-from fastadasp.export.model.fit import audio_rows
+from fastadasp.export.model.fit import audio_rows, resolve_for
 from fastadasp.plugins.compile import KERNELS
+from fastadasp.profiles import load_profile
 
 GPU = "aa" * 16
 SMALL = kernels.Sizes(rows=70, heads=2, kv_heads=1, head_dim=40, width=37)
@@ -177,6 +178,7 @@ def test_the_seven_billion_models_are_described_and_hold_the_longest_audio(model
     rows = audio_rows(described, max(seconds for seconds, _ in latency.CASES))
     assert rows + 256 + latency.NEW_TOKENS < positions
     assert described.decoder.dims.num_layers == 32
+    assert all(resolve_for(load_profile(name), described) for name in latency.PROFILES)
 
 
 def test_engines_for_a_gpu_that_the_product_does_not_know_are_not_here(tmp_path, monkeypatch):
