@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,7 @@ def parity(context: Context, artifact: Path, backend: str, precision: str, *opti
             name = f"{verdict.graph.kind} {verdict.profile or ''} {verdict.case}, {precision}"
             figures = {
                 "output": finding.output,
-                "error": finding.error,
+                "error": finding.error if isfinite(finding.error or 0.0) else None,
                 "tolerance": str(verdict.tolerance),
                 "device": model.device,
             }

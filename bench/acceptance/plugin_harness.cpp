@@ -110,7 +110,7 @@ struct Gpu {
         CUDA(cuDeviceGetAttribute, &minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device);
         CUDA(cuDevicePrimaryCtxRetain, &context, device);
         CUDA(cuCtxSetCurrent, context);
-        CUDA(cuStreamCreate, &stream, CU_STREAM_NON_BLOCKING);
+        CUDA(cuStreamCreate, &stream, CU_STREAM_DEFAULT);  // waits for the copies, which name no stream
         std::string hex;
         for (char const byte : uuid.bytes) {
             char digits[3];
