@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +20,11 @@ from .stages import Context, Finding
 
 if TYPE_CHECKING:
     from fastadasp.runtime import SpeechLM
+    from fastadasp.runtime.benchmark.records import Benchmark, Case
 
 PROFILES = "full", "dense-constant-50", "sparse-50"
 CASES = tuple(product((240.0, 120.0), (5, 1)))  # seconds of audio, beams: where most is to be seen first
+FIGURES = "prefill_ms", "decode_ms", "rtf", "tokens_per_second"
 NEW_TOKENS, RUNS, WARM_UP = 64, 3, 1
 OF_A_CHECKPOINT = 60, 15  # seconds to build and load it, and of a case
 PAPER = ROOT / "bench/paper_tables.toml"
@@ -82,36 +86,53 @@ def _of_model(
         yield Check(f"{model.name}: build and load", False, None, fault=str(error))
         return
     with loaded:
+        measured: list[Benchmark] = []
         for seconds, beams in CASES:
             if context.has(model.seconds_a_case):
-                yield from _measured(loaded, model, seconds, beams, ran_on)
+                measured.append(_measured(loaded, seconds, beams))
+                yield from _checks(model, measured[-1].results, ran_on)
             else:
                 yield Skipped(f"{model.name}, {seconds:g} s, beams {beams}", model.seconds_a_case)
+    if measured:
+        yield _recorded(context, model, measured, backend, ran_on)
 
 
-def _measured(
-    loaded: SpeechLM, model: Model, seconds: float, beams: int, ran_on: str | None
-) -> Iterator[Check]:
-    """All profiles in turns. The record of `bench` goes along, so that its readers can read it."""
-    from fastadasp.evaluation.results.files import result_text
+def _measured(loaded: SpeechLM, seconds: float, beams: int) -> Benchmark:
+    """All profiles in turns."""
     from fastadasp.runtime.benchmark.benchmark import run_benchmark
     from fastadasp.runtime.benchmark.options import BenchmarkOptions
 
-    options = BenchmarkOptions(
-        PROFILES, (beams,), (seconds,), new_tokens=NEW_TOKENS, runs=RUNS, warmup=WARM_UP
-    )
-    found = run_benchmark(loaded, options)
-    for case in found.results:
+    numbers = {"new_tokens": NEW_TOKENS, "runs": RUNS, "warmup": WARM_UP}
+    return run_benchmark(loaded, BenchmarkOptions(PROFILES, (beams,), (seconds,), **numbers))
+
+
+def _checks(model: Model, cases: Iterable[Case], ran_on: str | None) -> Iterator[Check]:
+    for case in cases:
         figures: dict[str, Any] = {
             "model": model.name,
             "kept_ratio": case.kept_ratio,
             "kv_bytes": case.kv_bytes,
-            **{name: case.median(name) for name in ("prefill_ms", "decode_ms", "rtf", "tokens_per_second")},
+            **{name: case.median(name) for name in FIGURES},
         }
         if model.is_of_the_paper:
-            figures["paper"] = paper_row(seconds, beams, case.profile)
-        name = f"{model.name}, {case.label}"
-        yield Check(name, case.skipped is None, ran_on, figures, case.skipped)
-    record = json.loads(result_text(found))
-    name = f"{model.name}, {seconds:g} s, beams {beams}: record of bench"
-    yield Check(name, True, ran_on, {"record": record})
+            figures["paper"] = paper_row(case.audio_seconds, case.beams, case.profile)
+        yield Check(f"{model.name}, {case.label}", case.skipped is None, ran_on, figures, case.skipped)
+
+
+def _recorded(
+    context: Context, model: Model, measured: Sequence[Benchmark], backend: str, ran_on: str | None
+) -> Check:
+    """The whole as `bench` records it, also in a file of its own, which `report` and `plan` read."""
+    from fastadasp.evaluation.results.files import result_text
+
+    cases = tuple(case for each in measured for case in each.results)
+    protocol = replace(
+        measured[0].protocol,
+        beams=tuple(dict.fromkeys(case.beams for case in cases)),
+        audio_seconds=tuple(dict.fromkeys(case.audio_seconds for case in cases)),
+    )
+    text = result_text(replace(measured[0], protocol=protocol, results=cases))
+    context.artifacts.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"\W+", "-", f"{backend} {model.name}".lower())
+    (context.artifacts / f"bench-{name}.json").write_text(text, "utf-8")
+    return Check(f"{model.name}: record of bench", True, ran_on, {"record": json.loads(text)})

@@ -18,6 +18,7 @@ from acceptance.records import FAILED, HOST, NOT_HERE, PASSED, Check, NotHereErr
 from acceptance.stages import Context
 from acceptance.tables import show, summary
 
+from fastadasp.evaluation.results.files import read_results
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import audio_rows, resolve_for
@@ -120,17 +121,21 @@ def small_model(folder):
 
 
 def test_the_latency_table_runs_and_a_cpu_does_not_pass_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(latency, "CASES", ((2.0, 2),))
+    monkeypatch.setattr(latency, "CASES", ((2.0, 2), (1.0, 1)))
     monkeypatch.setattr(latency, "RUNS", 1)
     monkeypatch.setattr(latency, "NEW_TOKENS", 3)
     model = models.Model("small", small_model, 0, 0)
     found = list(latency.latency(context(tmp_path, device=GPU), "onnxruntime", models=(model,)))
     assert [each.name for each in found] == [
         *(f"small, 2 beams, 2 s, {profile}" for profile in latency.PROFILES),
-        "small, 2 s, beams 2: record of bench",
+        *(f"small, 1 beam, 1 s, {profile}" for profile in latency.PROFILES),
+        "small: record of bench",
     ]
     assert all(each.passed for each in found)
     assert found[0].figures["prefill_ms"] > 0
+    (file,) = read_results([tmp_path / "kept/bench-onnxruntime-small.json"]).files
+    assert len(file.found.results) == 6
+    assert file.found.protocol.audio_seconds == (2.0, 1.0)
     assert judged("onnxruntime-cuda-latency", 1.0, found, [], GPU).status == FAILED
 
 
