@@ -22,7 +22,8 @@ def _empty_kernels(work: Path, sms: tuple[int, ...]) -> list[CompiledKernel]:
         types = TYPES if any(ARGUMENTS.get(argument) == "*T" for argument in arguments) else ("",)
         for kind, head in product(types, HEAD_BLOCKS if "BLOCK_D" in arguments else (0,)):
             block, warps = block_and_warps(source, kind)
-            found.append(CompiledKernel(name, name, kind, head, block, sm, False, warps, 0, 0, 0, "empty"))
+            symbol = f"{name}:{kind}:{block}"  # as emulated_kernels.h takes it apart
+            found.append(CompiledKernel(name, symbol, kind, head, block, sm, False, warps, 0, 0, 0, "empty"))
     return found
 
 
@@ -48,6 +49,8 @@ def fake_driver(tmp_path_factory: pytest.TempPathFactory, empty_library: build.P
     source = Path(__file__).parent / "fake_driver.cpp"
     command = [
         build.compiler(),
+        "-O2",
+        "-mf16c",
         "-shared",
         "-fPIC",
         *includes,

@@ -1,10 +1,13 @@
 // A libcuda.so.1 that says yes to everything: it has one GPU, memory that is the host's, and kernels that do nothing.
 //
-// With FAKE_OVERRUN set, a kernel writes one byte behind the workspace, the first that is allocated for a call.
+// With FAKE_OVERRUN set, a kernel writes one byte behind the workspace, the first that is allocated for a call; with
+// FAKE_EMULATED, the CPU does what the kernel would.
 #include <cstdlib>
 #include <cstring>
 
 #include <cuda.h>
+
+#include "emulated_kernels.h"
 
 namespace {
 
@@ -66,13 +69,18 @@ CUresult cuEventSynchronize(CUevent) { return CUDA_SUCCESS; }
 CUresult cuEventElapsedTime(float* milliseconds, CUevent, CUevent) { return *milliseconds = 0.01F, CUDA_SUCCESS; }
 CUresult cuGetErrorString(CUresult, char const** text) { return *text = "none", CUDA_SUCCESS; }
 CUresult cuModuleLoadData(CUmodule* module, void const*) { return *module = nullptr, CUDA_SUCCESS; }
-CUresult cuModuleGetFunction(CUfunction* function, CUmodule, char const*)
+CUresult cuModuleGetFunction(CUfunction* function, CUmodule, char const* name)
 {
-    return *function = reinterpret_cast<CUfunction>(1), CUDA_SUCCESS;
+    return *function = reinterpret_cast<CUfunction>(strdup(name)), CUDA_SUCCESS;
 }
 CUresult cuFuncSetAttribute(CUfunction, CUfunction_attribute, int) { return CUDA_SUCCESS; }
-CUresult cuLaunchKernel(CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, void**, void**)
+CUresult cuLaunchKernel(CUfunction function, unsigned gridX, unsigned gridY, unsigned, unsigned, unsigned, unsigned, unsigned,
+    CUstream, void** arguments, void**)
 {
+    if (getenv("FAKE_EMULATED")) {
+        bool const right = emulated::launch(reinterpret_cast<char const*>(function), gridX, gridY, arguments);
+        return right ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    }
     if (getenv("FAKE_OVERRUN")) {
         gFirst[gFirstBytes - kGuard] = 0;
     }

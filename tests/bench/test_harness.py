@@ -122,6 +122,14 @@ def test_rows_that_all_stay_are_copied_without_a_kernel_and_equal_the_reference(
     assert check.figures["error"] == 0
 
 
+def test_the_plugins_hand_their_kernels_the_right_arguments_grid_and_memory(faked, monkeypatch):
+    """The CPU runs every program of every launch; what a GPU makes of the kernels, this does not tell."""
+    monkeypatch.setenv("FAKE_EMULATED", "1")
+    checks = list(faked.checks(small_cases()))
+    assert len(checks) > 60
+    assert not [check for check in checks if not check.passed]
+
+
 def test_a_kernel_that_writes_behind_its_memory_is_caught(faked, monkeypatch):
     monkeypatch.setenv("FAKE_OVERRUN", "1")
     check = only(faked, case("MergeEdges"))
