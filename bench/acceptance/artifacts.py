@@ -36,7 +36,7 @@ def build_artifact(checkpoint: Path, artifact: Path, profiles: Sequence[str], *o
         raise BuildError(f"build ended with {ran.returncode}: {said[-1]}")
 
 
-def load(artifact: Path, backend: str, device: str | None, **options: Any) -> tuple[SpeechLM, str | None]:
+def load(artifact: Path, backend: str, gpu: str | None, **options: Any) -> tuple[SpeechLM, str | None]:
     """An artifact on a backend, and the UUID of the GPU if its memory shows that it holds the weights.
 
     Raises:
@@ -45,11 +45,11 @@ def load(artifact: Path, backend: str, device: str | None, **options: Any) -> tu
     from fastadasp.runtime import SpeechLM
 
     weights = sum(path.stat().st_size for path in (artifact / "weights").iterdir())
-    return held(lambda: SpeechLM.load(artifact, backend=backend, verify="never", **options), weights, device)
+    return held(lambda: SpeechLM.load(artifact, backend=backend, verify="never", **options), weights, gpu)
 
 
 def held(
-    open_model: Callable[[], SpeechLM], weights: int, device: str | None, free: Callable[[], int] = free_bytes
+    open_model: Callable[[], SpeechLM], weights: int, gpu: str | None, free: Callable[[], int] = free_bytes
 ) -> tuple[SpeechLM, str | None]:
     """The same for anything that opens a model. Nobody else may use the GPU meanwhile."""
     try:
@@ -58,4 +58,4 @@ def held(
         taken = before - free()
     except NoDeviceError:
         return open_model(), None
-    return model, device if taken >= SHARE_ON_DEVICE * weights else None
+    return model, gpu if taken >= SHARE_ON_DEVICE * weights else None
