@@ -79,5 +79,5 @@ def _limits() -> dict[str, str]:
     """Distribution -> version specifier."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     lists = project["dependencies"], *project["optional-dependencies"].values()
-    found = (re.fullmatch(r"([\w.-]+)(.*)", text) for texts in lists for text in texts if "[" not in text)
+    found = (re.fullmatch(r"([\w.-]+)(?:\[.*\])?(.*)", text) for texts in lists for text in texts)
     return {match[1]: match[2] for match in found if match}
