@@ -110,5 +110,5 @@ def _row(cells: dict[str, Any]) -> PublishedRow:
         cells["profile"],
         1e3 * cells["prefill_s"],
         1e3 * cells["decode_s"],
-        cells["decode_s"] * cells["tokens_a_second"],
+        cells["decode_s"] * cells["tokens_per_second"],
     )
