@@ -76,11 +76,6 @@ class BuildOptions:
             raise RequestError("; ".join(faults))
         if self.quantize is not None and self.quantize not in QUANTIZED:
             raise RequestError(f"quantize {self.quantize!r} is unknown; choose {', '.join(QUANTIZED)}")
-        if self.quantize and self.engines:
-            raise RequestError(
-                f"quantize {self.quantize}: engines of TensorRT are not built of quantised weights yet; "
-                "build them without it"
-            )
         if unknown := [repr(name) for name in self.targets if name not in TARGETS]:
             raise RequestError(f"target {', '.join(unknown)} is unknown; choose {', '.join(TARGETS)}")
         if self.max_positions is not None and not is_count(self.max_positions, 1):

@@ -24,7 +24,7 @@ from .graphs.sets import write_graph_sets
 from .manifest import manifest_of
 from .model.families.family import load_model, say
 from .model.fit import resolve_for
-from .model.quantize import quantized
+from .model.quantize import engine_quantizers, quantized, quantizers_beside
 from .model.spec import SpeechModelSpec
 from .options import BuildOptions
 from .targets import TARGETS
@@ -60,8 +60,7 @@ def build(
     report("read checkpoint")
     found = load_model(source := Checkpoint(checkpoint))
     model = adapted(_as_asked(found, source, options), source, options, report)
-    if options.quantize:
-        model = quantized(model, options.quantize)
+    model, engine_model = _quantized(model, options)
     say(model.notes[len(found.notes) :])
     in_bytes = partial(_in_bytes, progress)
     profiles = [resolve_for(profile, model) for profile in options.profiles]
@@ -80,7 +79,7 @@ def build(
         files |= dict.fromkeys(_copy_settings(source, folder))
         engines = None
         if options.engines:
-            engines, plans = build_engines(folder, model, profiles, options.engines, report, progress)
+            engines, plans = build_engines(folder, engine_model, profiles, options.engines, report, progress)
             files |= dict.fromkeys(plans)
         report("hash files")
         large = large_files(folder, files)
@@ -105,6 +104,18 @@ def _as_asked(model: SpeechModelSpec, checkpoint: Checkpoint, options: BuildOpti
     assert model.prompt is not None, "a codec was made of it"
     codec.encode(options.prompt)
     return replace(model, prompt=replace(model.prompt, default_prompt=options.prompt))
+
+
+def _quantized(model: SpeechModelSpec, options: BuildOptions) -> tuple[SpeechModelSpec, SpeechModelSpec]:
+    """What graphs are built of, and what engines are: each has matrices in a form of its own."""
+    if options.quantize is None:
+        return model, model
+    if options.engines is None:
+        return quantized(model, options.quantize), model
+    precision = options.engines.precision
+    forms = quantizers_beside(precision), engine_quantizers(precision)
+    of_graphs, of_engines = (quantized(model, options.quantize, each) for each in forms)
+    return of_graphs, of_engines
 
 
 def _in_bytes(progress: Progress, done: int, total: int) -> None:

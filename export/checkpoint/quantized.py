@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, ClassVar
@@ -11,12 +12,17 @@ from numpy.typing import NDArray
 
 from .derived import Derived, Weight
 from .precision import FP32, INT8, UINT8, Precision
+from .weights import in_precision
 
 Floats = NDArray[np.float32]
 Parts = tuple[NDArray[Any], ...]
+Quantize = Callable[[Floats], Parts]
 
+SIGNED_INT4 = "signed int4"  # without zero points, however it is stored
 LARGEST_INT8 = 127
 LARGEST_UINT4 = 15
+LEAST_INT4, LARGEST_INT4 = -8, 7
+MIDDLE_OF_UINT4 = 8  # stands for 0 where blocks have no zero points
 
 
 @dataclass(frozen=True)
@@ -27,60 +33,116 @@ class QuantizedRows:
     name: str  # of the matrix
     shape: tuple[int, ...]  # (out, in)
     values: Derived  # (in, out) of int8, as MatMulIntegerToFloat reads them
-    scales: Derived  # (out,) of float32
+    scales: Derived  # (out,)
 
 
 @dataclass(frozen=True)
 class QuantizedBlocks:
-    """4 bits a number; each block of inputs has a scale and a zero point of its own.
+    """4 bits a number; each block of inputs has a scale and a zero point of its own, or `MIDDLE_OF_UINT4`.
 
     weight[o, i] = scales[o, b] * (values[o, i] - zero_points[o, b]) for input i in block b. Two numbers share
     a byte, the first in the lower bits, as MatMulNBits reads them; the last block is filled up.
     """
 
-    form: ClassVar[str] = "int4"
     name: str  # of the matrix
     shape: tuple[int, ...]  # (out, in)
     block: int  # inputs in one
     values: Derived  # (out, blocks, block / 2) of uint8
-    scales: Derived  # (out, blocks) of float32
-    zero_points: Derived  # (out, blocks / 2, rounded up) of uint8
+    scales: Derived  # (out, blocks)
+    zero_points: Derived | None  # (out, blocks / 2, rounded up) of uint8
+
+    @property
+    def form(self) -> str:
+        """What its numbers are."""
+        return "int4" if self.zero_points else SIGNED_INT4
 
 
-QuantizedWeight = QuantizedRows | QuantizedBlocks
+@dataclass(frozen=True)
+class SignedBlocks:
+    """4 bits a number with its sign; each block of inputs has a scale of its own.
+
+    weight[o, i] = scales[o, b] * values[o, i] for input i in block b. Two numbers share a byte, the first in
+    the lower bits, as ONNX stores int4. No block is filled up.
+    """
+
+    form: ClassVar[str] = SIGNED_INT4
+    name: str  # of the matrix
+    shape: tuple[int, ...]  # (out, in)
+    block: int  # inputs in one
+    values: Derived  # (out, in / 2) of uint8
+    scales: Derived  # (out, blocks)
 
 
-def rows_of_int8(weight: Weight) -> QuantizedRows:
-    """A matrix (out, in) with 255 steps for each output, up to its largest number and down as far."""
+QuantizedWeight = QuantizedRows | QuantizedBlocks | SignedBlocks
+"""Scales without a precision of their own are stored in that of the graphs."""
+
+
+def rows_of_int8(weight: Weight, scales_in: Precision = FP32) -> QuantizedRows:
+    """A matrix (out, in) with 255 steps for each output, up to its largest number and down as far.
+
+    Scales are numbers that `scales_in` holds, wherever they are stored.
+    """
     outputs, inputs = weight.shape
-    part = partial(_part, weight, int8_rows, "int8")
+    part = partial(_part, weight, partial(int8_rows, scales_in=scales_in), scales_in, "int8")
     return QuantizedRows(
         weight.name,
         weight.shape,
         values=part(0, "values", (inputs, outputs), INT8),
-        scales=part(1, "scales", (outputs,), FP32),
+        scales=part(1, "scales", (outputs,)),
     )
 
 
 def blocks_of_int4(weight: Weight, block: int) -> QuantizedBlocks:
     """A matrix (out, in) with 15 steps for each block of `block` inputs; `block` is even."""
     outputs, blocks = weight.shape[0], -(-weight.shape[1] // block)
-    part = partial(_part, weight, partial(int4_blocks, block=block), f"int4.{block}")
+    part = partial(_part, weight, partial(int4_blocks, block=block), FP32, f"int4.{block}")
     return QuantizedBlocks(
         weight.name,
         weight.shape,
         block,
         values=part(0, "values", (outputs, blocks, block // 2), UINT8),
-        scales=part(1, "scales", (outputs, blocks), FP32),
+        scales=part(1, "scales", (outputs, blocks)),
         zero_points=part(2, "zero_points", (outputs, -(-blocks // 2)), UINT8),
     )
 
 
-def int8_rows(matrix: Floats) -> Parts:
+def symmetric_blocks(weight: Weight, block: int, scales_in: Precision) -> QuantizedBlocks:
+    """The numbers of `signed_blocks`, without zero points; `block` divides the inputs."""
+    outputs, blocks = weight.shape[0], weight.shape[1] // block
+    quantize = partial(int4_symmetric, block=block, scales_in=scales_in, signed=False)
+    part = partial(_part, weight, quantize, scales_in, f"int4.{block}")
+    return QuantizedBlocks(
+        weight.name,
+        weight.shape,
+        block,
+        values=part(0, "values", (outputs, blocks, block // 2), UINT8),
+        scales=part(1, "scales", (outputs, blocks)),
+        zero_points=None,
+    )
+
+
+def signed_blocks(weight: Weight, block: int, scales_in: Precision) -> SignedBlocks:
+    """A matrix (out, in) with the steps from -8 to 7 for each block of `block` inputs, which divides them.
+
+    Scales are numbers that `scales_in` holds, wherever they are stored.
+    """
+    outputs, inputs = weight.shape
+    quantize = partial(int4_symmetric, block=block, scales_in=scales_in, signed=True)
+    part = partial(_part, weight, quantize, scales_in, f"int4.{block}")
+    return SignedBlocks(
+        weight.name,
+        weight.shape,
+        block,
+        values=part(0, "signed", (outputs, inputs // 2), UINT8),
+        scales=part(1, "scales", (outputs, inputs // block)),
+    )
+
+
+def int8_rows(matrix: Floats, scales_in: Precision = FP32) -> Parts:
     """Values and scales of `QuantizedRows`, rounded to the nearest step."""
-    scales = np.abs(matrix).max(1) / LARGEST_INT8
-    scales[scales == 0] = 1
-    return np.rint(matrix / scales[:, None]).astype(np.int8).T, scales
+    scales = _held(np.abs(matrix).max(1) / LARGEST_INT8, scales_in)
+    steps = np.rint(matrix / scales[:, None])
+    return steps.clip(-LARGEST_INT8, LARGEST_INT8).astype(np.int8).T, scales
 
 
 def int4_blocks(matrix: Floats, block: int) -> Parts:
@@ -97,6 +159,24 @@ def int4_blocks(matrix: Floats, block: int) -> Parts:
     return pack(steps.clip(0, LARGEST_UINT4).astype(np.uint8)), scales, pack(zeros.astype(np.uint8))
 
 
+def int4_symmetric(matrix: Floats, block: int, scales_in: Precision, signed: bool) -> Parts:
+    """Values and scales of `SignedBlocks` or of `QuantizedBlocks`, rounded to the nearest step."""
+    blocks = matrix.reshape(len(matrix), -1, block)
+    scales = np.maximum(blocks.max(2) / LARGEST_INT4, blocks.min(2) / LEAST_INT4)
+    scales = _held(scales, scales_in)
+    steps = np.rint(blocks / scales[..., None]).clip(LEAST_INT4, LARGEST_INT4).astype(np.int8)
+    if signed:
+        return pack(steps.view(np.uint8) & LARGEST_UINT4).reshape(len(matrix), -1), scales
+    return pack((steps + MIDDLE_OF_UINT4).astype(np.uint8)), scales
+
+
+def _held(scales: Floats, scales_in: Precision) -> Floats:
+    """Scales as a number format holds them. Where it has 0, all numbers are so small that they become 0."""
+    held: Floats = scales.astype(scales_in.numpy_type).astype(np.float32)
+    held[held == 0] = 1
+    return held
+
+
 def pack(nibbles: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Pairs of 4-bit numbers along the last axis as bytes, the first in the lower bits; an odd end gets 0."""
     even = np.pad(nibbles, [(0, 0)] * (nibbles.ndim - 1) + [(0, nibbles.shape[-1] % 2)])
@@ -105,12 +185,24 @@ def pack(nibbles: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _part(
-    weight: Weight, quantize: Any, form: str, index: int, name: str, shape: tuple[int, ...], stored: Precision
+    weight: Weight,
+    quantize: Quantize,
+    range_of: Precision,
+    form: str,
+    index: int,
+    name: str,
+    shape: tuple[int, ...],
+    stored: Precision | None = None,
 ) -> Derived:
-    return Derived(f"{weight.name}.{form}.{name}", shape, (), lambda: _parts(weight, quantize)[index], stored)
+    def compute() -> NDArray[Any]:
+        return _parts(weight, quantize, range_of)[index]
+
+    return Derived(f"{weight.name}.{form}.{name}", shape, (), compute, stored)
 
 
 @lru_cache(maxsize=1)  # the parts of one matrix are written one after the other
-def _parts(weight: Weight, quantize: Any) -> Parts:
-    parts: Parts = quantize(weight.read())
-    return parts
+def _parts(weight: Weight, quantize: Quantize, range_of: Precision) -> Parts:
+    """The parts of a matrix whose numbers a number format can hold, for they are multiplied in it."""
+    numbers = weight.read()
+    in_precision(weight, numbers, range_of)
+    return quantize(numbers)

@@ -21,7 +21,7 @@ from ...runtime.artifact.manifest import FileRecord
 from .checkpoint import Tensor
 from .derived import Derived, Weight, stored_in
 from .hashed_file import HashedFile, Tick, counted
-from .precision import FP32, Precision
+from .precision import FP32, INT8, UINT8, Precision
 
 FOLDER = "weights"
 ALIGNMENT = 64
@@ -56,6 +56,8 @@ class WeightStore(Protocol):
 def weight_store(tensors: Iterable[Weight], mode: str, precision: Precision = FP32) -> WeightStore:
     """The store for these tensors: in place where every one of the checkpoint has the precision already.
 
+    Of a quantised model most tensors of the checkpoint are not used, so what is left is written anew.
+
     Args:
         tensors: every tensor that the graphs refer to.
         mode: "link" for hard links to the checkpoint's files, "copy" for copies.
@@ -64,7 +66,8 @@ def weight_store(tensors: Iterable[Weight], mode: str, precision: Precision = FP
     tensors = list(tensors)
     stored = [tensor for tensor in tensors if isinstance(tensor, Tensor)]
     derived = [tensor for tensor in tensors if isinstance(tensor, Derived)]
-    if all(tensor.dtype == precision.safetensors_name for tensor in stored):
+    is_quantized = any(tensor.precision in (INT8, UINT8) for tensor in derived)  # and its originals unused
+    if not is_quantized and all(tensor.dtype == precision.safetensors_name for tensor in stored):
         return InPlace(sorted({tensor.file for tensor in stored}), mode, derived, precision)
     return Converted(tensors, precision)
 
@@ -176,7 +179,7 @@ class Converted:
                 file.write(struct.pack("<Q", len(header)) + header)
             for tensor in self.tensors.values():
                 stored = stored_in(tensor, self.precision)
-                files[stored].write(_converted(tensor, stored).tobytes())
+                files[stored].write(in_precision(tensor, tensor.read(), stored).tobytes())
         return {self._parts[stored].file: file.record for stored, file in files.items()}
 
 
@@ -189,9 +192,12 @@ class _Part:
         self.size = 8 + len(self.header) + sum(_num_bytes(tensor, stored) for tensor in tensors)
 
 
-def _converted(tensor: Weight, precision: Precision) -> NDArray[Any]:
-    """The numbers of a tensor in this precision. An overflow would become infinity without a word."""
-    numbers = tensor.read()
+def in_precision(tensor: Weight, numbers: NDArray[Any], precision: Precision) -> NDArray[Any]:
+    """The numbers of a tensor in this precision. An overflow would become infinity without a word.
+
+    Raises:
+        CheckpointError: a finite number that the precision cannot hold.
+    """
     with np.errstate(over="ignore"):
         converted: NDArray[Any] = numbers.astype(precision.numpy_type, copy=False)
     if converted is numbers:

@@ -30,6 +30,7 @@ from ..model.fit import longest_audio
 from ..model.spec import SpeechModelSpec
 from ..options import PRODUCTS, EngineOptions
 from .engine import Progress, build_engine, check_reproducible
+from .matrices import check_plan_size, matrices_by_form
 from .messages import EngineRequest, Expected, OptimizationProfile
 from .plugin_nodes import check_ratios, graph_ratios, plugin_layers
 from .shapes import (
@@ -128,6 +129,7 @@ class _Builder:
         digest = sha256(graph)
         request = self._request(name, graph, digest)
         facts = build_engine(request, request.plan.with_suffix(".log"), progress)
+        check_plan_size(graph, request.plan)
         record = EngineRecord(
             file=f"{FOLDER}/{request.plan.name}",
             graph_sha256=digest,
@@ -136,11 +138,18 @@ class _Builder:
             peak_bytes=facts.peak_bytes,
             plugin_layers=request.expected.plugin_layers,
             shapes=request.profile.shapes,
+            quantized=request.expected.quantized,
         )
         return Built(name, record, facts.version)
 
     def _request(self, name: str, graph: Path, digest: str) -> EngineRequest:
         layers = plugin_layers(graph)
+        expected = Expected(
+            layers,
+            self._attention_layers(name),
+            causal=name not in SHARED or name in CAUSAL,
+            quantized=matrices_by_form(graph),
+        )
         return EngineRequest(
             product=PRODUCTS[self.options.engine],
             name=plan_name(name, digest),
@@ -149,7 +158,7 @@ class _Builder:
             profile=self._profile(name),
             sm=self.options.sm,
             plugins=self.plugins if layers else None,
-            expected=Expected(layers, self._attention_layers(name), name not in SHARED or name in CAUSAL),
+            expected=expected,
             reproducible=self.options.reproducible,
         )
 

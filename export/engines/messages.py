@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Expected:
     plugin_layers: Mapping[str, int]  # op type -> how many
     attention_layers: int
     causal: bool  # whether every attention layer hides the rows that follow
+    quantized: Mapping[str, int] = field(default_factory=dict)  # "int8" or "int4" -> matrices in it
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ KNOWN_LAYERS = frozenset(
         *("ATTENTION_INPUT", "ATTENTION_OUTPUT", "PLUGIN_V3", "ROTARY_EMBEDDING", "NORMALIZATION", "SOFTMAX"),
         *("MATRIX_MULTIPLY", "CONVOLUTION", "ACTIVATION", "ELEMENTWISE", "UNARY", "REDUCE", "TOPK", "SELECT"),
         *("CONCATENATION", "GATHER", "SHAPE", "SHUFFLE", "SLICE", "SQUEEZE", "UNSQUEEZE"),
-        *("CAST", "CONSTANT", "FILL", "IDENTITY"),
+        *("CAST", "CONSTANT", "DEQUANTIZE", "FILL", "IDENTITY"),
     )
 )
 """What the lowering's ops become. A loop, a condition or NonZero would mean that an op was replaced."""
 
 
 def check_network(network: Any, trt: Any, expected: Expected) -> None:
-    """Check plugins, attention, inputs and the types of the layers.
+    """Check plugins, attention, quantised matrices, inputs and the types of the layers.
 
     Raises:
         EngineError: with the layers or inputs that are not as they should be.
@@ -29,6 +29,7 @@ def check_network(network: Any, trt: Any, expected: Expected) -> None:
     layers = [network.get_layer(i) for i in range(network.num_layers)]
     check_plugins(layers, trt, expected.plugin_layers)
     check_attention(layers, trt, expected.attention_layers, expected.causal)
+    check_quantized(layers, trt, expected.quantized)
     check_inputs(network, layers)
     check_types(layers)
 
@@ -64,6 +65,17 @@ def check_attention(layers: list[Any], trt: Any, expected: int, causal: bool) ->
             )
         if getattr(attention, "key_value_lengths", None) is not None:
             raise EngineError(f"{attention.name} takes key lengths, which TensorRT ignores: use a mask")
+
+
+def check_quantized(layers: list[Any], trt: Any, expected: Mapping[str, int]) -> None:
+    """Every quantised matrix is still one, in as few bits as the graph has it."""
+    forms = {trt.int8: "int8", trt.int4: "int4"}
+    types = (layer.get_input(0).dtype for layer in layers if layer.type == trt.LayerType.DEQUANTIZE)
+    found = Counter(forms.get(kind, str(kind)) for kind in types)
+    if dict(found) != dict(expected):
+        raise EngineError(
+            f"the network has the quantised matrices {dict(found)}, the graph asks for {dict(expected)}"
+        )
 
 
 def check_inputs(network: Any, layers: list[Any]) -> None:

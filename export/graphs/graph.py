@@ -77,6 +77,14 @@ class Graph(Body):
             self._weights[tensor.name] = _external(tensor, self.store)
         return Value(tensor.name)
 
+    def int4_weight(self, pairs: Weight) -> Value:
+        """The initializer of bytes that hold two signed numbers each, the first in the lower bits."""
+        name = self.weight(pairs)
+        proto = self._weights[name]
+        proto.data_type = TensorProto.INT4
+        proto.dims[:] = [*pairs.shape[:-1], 2 * pairs.shape[-1]]
+        return name
+
     def table_rows(self, table: Weight, ids: str, name: str) -> Value:
         """Rows of an embedding table, in the number format of the graph."""
         rows = self.op("Gather", self.weight(table), ids, axis=0, name=name)

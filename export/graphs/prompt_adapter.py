@@ -35,7 +35,7 @@ class _Text(DecoderLayers):
     def rows(self) -> Value:
         """What the last layer gives, without the final norm: (text, hidden_size)."""
         g = self.g
-        x = g.op("Gather", g.weight(self.spec.embedding), sig.ADAPTER_IDS, axis=0, name="/embed_tokens")
+        x = g.table_rows(self.spec.embedding, sig.ADAPTER_IDS, "/embed_tokens")
         angles = self.rotary.angles(prompt_positions(g, x), "/rope")
         branch: Value | None = None
         for i in range(self.dims.num_layers):

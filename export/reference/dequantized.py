@@ -1,7 +1,7 @@
 """The numbers that stored matrices stand for, one by one from their definition: quantised or changed ones.
 
-Names of parts end with their form: `NAME.int8.values`, or `NAME.int4.BLOCK.values`; those of a table that
-stays in 16 bits end with its type.
+Names of parts end with their form: `NAME.int8.values`, or `NAME.int4.BLOCK.values`, `signed` where
+values have a sign; those of a table that stays in 16 bits end with its type.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Any
 from ..checkpoint.derived import ADAPTED
 
 Torch = Any  # a torch.Tensor
-Parts = Mapping[str, Torch]  # by what they are: values, scales, zero_points
+Parts = Mapping[str, Torch]  # by what they are: values or signed, scales, zero_points
 
 PART = re.compile(r"(?P<name>.+)\.(?P<form>int8|int4)(?:\.(?P<block>\d+))?\.(?P<part>[a-z_]+)")
 STORED = re.compile(r"(?P<name>.+)\.(?:BF16|F16)")
-LOW_BITS = 15
+LOW_BITS, SIGN_BIT = 15, 8
+MIDDLE = 8  # the zero point of blocks that have none
 
 
 def dequantized(tensors: Mapping[str, Torch]) -> dict[str, Torch]:
@@ -39,15 +40,28 @@ def dequantized(tensors: Mapping[str, Torch]) -> dict[str, Torch]:
 
 def _int8(parts: Parts) -> Torch:
     """scale of the output * value: (out, in)."""
-    return parts["values"].float().T * parts["scales"][:, None]
+    return parts["values"].float().T * parts["scales"].float()[:, None]
 
 
 def _int4(parts: Parts) -> Torch:
     """scale of the block * (value - zero point of the block): (out, blocks * block)."""
-    blocks = parts["scales"].shape[1]
+    outputs, blocks = parts["scales"].shape
+    values = _signed(parts["signed"]) if "signed" in parts else _from_zero_points(parts, blocks)
+    return (values.reshape(outputs, blocks, -1) * parts["scales"].float()[..., None]).flatten(1)
+
+
+def _signed(packed: Torch) -> Torch:
+    """Numbers from -8 to 7 in two's complement."""
+    nibbles = _nibbles(packed).float()
+    return nibbles - 2 * SIGN_BIT * (nibbles >= SIGN_BIT)
+
+
+def _from_zero_points(parts: Parts, blocks: int) -> Torch:
+    """Values less the zero points of their blocks: (out, blocks, block)."""
     values = _nibbles(parts["values"]).float()
-    zeros = _nibbles(parts["zero_points"])[:, :blocks].float()
-    return ((values - zeros[..., None]) * parts["scales"][..., None]).flatten(1)
+    if "zero_points" not in parts:
+        return values - MIDDLE
+    return values - _nibbles(parts["zero_points"])[:, :blocks].float()[..., None]
 
 
 def _nibbles(packed: Torch) -> Torch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from ...profiles.flops import ResolvedProfile
@@ -37,6 +37,7 @@ class EngineRecord:
     peak_bytes: int | None  # resident memory of the build at its largest
     plugin_layers: Mapping[str, int]
     shapes: Mapping[str, tuple[Shape, Shape, Shape]]
+    quantized: Mapping[str, int] = field(default_factory=dict)  # "int8" or "int4" -> matrices in it
 
 
 @dataclass(frozen=True)

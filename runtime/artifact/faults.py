@@ -278,6 +278,9 @@ def _plan_faults(place: str, plan: EngineRecord, manifest: Manifest) -> Iterator
         yield from count_fault(f"{place}.peak_bytes", plan.peak_bytes, 0, LARGEST_FILE)
     for layer, count in plan.plugin_layers.items():
         yield from count_fault(at(f"{place}.plugin_layers", layer), count, 0, LARGEST)
+    for form, count in plan.quantized.items():
+        yield from _known_fault(f"{place}.quantized", form, QUANTIZED)
+        yield from count_fault(at(f"{place}.quantized", form), count, 1, LARGEST)
     for tensor, shapes in plan.shapes.items():
         if not _are_ordered(shapes):
             yield f"{at(f'{place}.shapes', tensor)} is {shown(shapes)}: least, usual and largest do not rise"

@@ -20,7 +20,7 @@ from ..decoding.options import NOTHING_GIVEN, SearchOptions
 from .engines import Engines
 from .prompt import Prompt
 
-MANIFEST_FORMAT = 5
+MANIFEST_FORMAT = 6
 FILE_NAME = "manifest.json"
 
 
@@ -136,6 +136,11 @@ class Manifest:
     def precision(self) -> str:
         """What the graphs compute in."""
         return ", ".join(dict.fromkeys(graphs.arithmetic for graphs in self.graphs.values()))
+
+    @property
+    def engine_precision(self) -> str | None:
+        """What the engines compute in, if there are any."""
+        return self.engines.precision if self.engines else None
 
     @property
     def weight_origins(self) -> tuple[str, ...]:

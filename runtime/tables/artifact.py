@@ -115,7 +115,7 @@ def _ratios(resolved: ResolvedProfile) -> str:
 
 
 def _engines(manifest: Manifest, engines: Engines) -> Section:
-    table = columns("engine", "plugin layers", "longest inputs", "size", "built in", left=3)
+    table = columns("engine", "plugin layers", "longest inputs", "matrices", "size", "built in", left=4)
     caches = {name for layer in range(manifest.decoder.dims.num_layers) for name in cache_names(layer)}
     for name, plan in engines.plans.items():
         layers = ", ".join(f"{count} {layer}" for layer, count in plan.plugin_layers.items())
@@ -126,7 +126,9 @@ def _engines(manifest: Manifest, engines: Engines) -> Section:
         )
         built_in = f"{plan.seconds:.1f} s"
         plan_size = size(manifest.files[plan.file].size)
-        table.add_row(name, layers or ABSENT, "\n".join(shapes), plan_size, built_in)
+        matrices = "\n".join(f"{count} {form}" for form, count in plan.quantized.items())
+        texts = layers or ABSENT, "\n".join(shapes), matrices or engines.precision
+        table.add_row(name, *texts, plan_size, built_in)
     return Section(f"engines: {engines_title(engines)}", table, _engine_limits(engines))
 
 

@@ -74,6 +74,7 @@ class OnnxRuntimeLowering:
         """Integer kernels of ONNX Runtime's own domain."""
         if isinstance(weight, QuantizedRows):
             return int8_rows.product(g, x, weight, name, **output)
+        assert isinstance(weight, QuantizedBlocks), "a model is quantised for its target"
         return _int4_product(g, x, weight, name, **output)
 
     def full_attention(self, g: Graph, name: str, num_heads: int, query: str, key: str, value: str) -> str:
@@ -176,9 +177,10 @@ class OnnxRuntimeLowering:
 
 def _int4_product(g: Graph, x: str, weight: QuantizedBlocks, name: str, **output: Any) -> Value:
     outputs, inputs = weight.shape
+    zero_points = [g.weight(weight.zero_points)] if weight.zero_points else []
     return g.op(
         "MatMulNBits",
-        *(x, g.weight(weight.values), g.weight(weight.scales), g.weight(weight.zero_points)),
+        *(x, g.weight(weight.values), g.weight(weight.scales), *zero_points),
         name=name,
         domain=CONTRIB,
         K=inputs,

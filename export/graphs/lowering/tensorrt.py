@@ -27,10 +27,11 @@ from ....profiles.kv_layout import ROWS_AXIS
 from ....profiles.signature import PREFIX_IDS, SUFFIX_IDS
 from ...checkpoint.derived import Weight
 from ...checkpoint.precision import FP32, Precision
-from ...checkpoint.quantized import QuantizedWeight
+from ...checkpoint.quantized import QuantizedRows, QuantizedWeight, SignedBlocks
 from ..graph import Graph
 from .lowering import Cut
 
+WHOLE_OUTPUTS = 0  # the block of matrices with one scale for each output
 LARGEST_ATTRIBUTE = 2**31 - 1
 SCORE_BYTES = 1 << 30  # of one chunk of queries: fewer chunks make a smaller graph, but memory is finite
 ENCODER_ROWS_PER_AUDIO_ROW = 4  # of a wave encoder, before its head
@@ -59,8 +60,18 @@ class TensorRTLowering:
         return []
 
     def quantized_product(self, g: Graph, x: str, weight: QuantizedWeight, name: str, **output: Any) -> Value:
-        """Refused when options are checked."""
-        raise NotImplementedError
+        """A plain product by what a node makes of the matrix: TensorRT fuses the two.
+
+        Matrices lie as its kernels read them, int8 as (in, out) and int4 as (out, in): it would turn others.
+        """
+        if is_int4 := isinstance(weight, SignedBlocks):
+            values, block = g.int4_weight(weight.values), weight.block
+        else:
+            assert isinstance(weight, QuantizedRows), "a model is quantised for its target"
+            values, block = g.weight(weight.values), WHOLE_OUTPUTS
+        scales = g.weight(weight.scales)
+        matrix = g.op("DequantizeLinear", values, scales, name=f"{name}/weight", axis=1, block_size=block)
+        return g.op("Gemm", x, matrix, name=name, transB=int(is_int4), **output)
 
     def full_attention(self, g: Graph, name: str, num_heads: int, query: str, key: str, value: str) -> str:
         """Fused attention over (1, rows, heads * head_dim)."""
