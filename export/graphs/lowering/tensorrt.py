@@ -62,7 +62,7 @@ class TensorRTLowering:
     def quantized_product(self, g: Graph, x: str, weight: QuantizedWeight, name: str, **output: Any) -> Value:
         """A plain product by what a node makes of the matrix: TensorRT fuses the two.
 
-        Matrices lie as its kernels read them, int8 as (in, out) and int4 as (out, in): it would turn others.
+        Large matrices lie as its kernels read them, int8 as (in, out) and int4 as (out, in).
         """
         if is_int4 := isinstance(weight, SignedBlocks):
             values, block = g.int4_weight(weight.values), weight.block

@@ -8,10 +8,22 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
+from onnx import TensorProto, helper, numpy_helper
 
 from fastadasp.export.checkpoint.derived import Derived
-from fastadasp.export.checkpoint.quantized import blocks_of_int4, int4_blocks, int8_rows, pack, rows_of_int8
+from fastadasp.export.checkpoint.precision import BF16, FP16, FP32
+from fastadasp.export.checkpoint.quantized import (
+    blocks_of_int4,
+    int4_blocks,
+    int4_symmetric,
+    int8_rows,
+    pack,
+    rows_of_int8,
+    signed_blocks,
+    symmetric_blocks,
+)
 from fastadasp.export.reference.dequantized import dequantized
+from fastadasp.profiles.errors import CheckpointError
 
 MATRICES = arrays.arrays(
     np.float32,
@@ -91,3 +103,56 @@ def test_the_parts_of_one_matrix_are_computed_once():
     weight = Derived("w", (4, 32), (), lambda: calls.append(1) or np.ones((4, 32), np.float32))
     parts_of(blocks_of_int4(weight, 32))
     assert calls == [1]
+
+
+WHOLE_BLOCKS = arrays.arrays(
+    np.float32,
+    st.tuples(st.integers(1, 4), st.sampled_from([16, 32, 48])),
+    elements=st.floats(-1e3, 1e3, width=32),
+)
+ROUNDING_OF_SCALES = 8 * 2**-9  # eight steps of a scale in bf16
+HELD_BY_ENGINES = st.sampled_from([BF16, FP16, FP32])
+
+
+@settings(deadline=None, max_examples=60)
+@given(matrix=WHOLE_BLOCKS, scales_in=HELD_BY_ENGINES)
+def test_numbers_for_engines_are_within_half_a_step_and_scales_are_theirs(matrix, scales_in):
+    weight = weight_of(matrix)
+    found = dequantized(parts_of(signed_blocks(weight, 16, scales_in)))["w"].numpy()
+    _, scales = int4_symmetric(matrix, 16, scales_in, signed=True)
+    assert (scales.astype(scales_in.numpy_type).astype(np.float32) == scales).all()
+    steps = np.repeat(scales, 16, 1)
+    assert (np.abs(found - matrix) <= (0.5 + ROUNDING_OF_SCALES) * steps + 1e-6).all()
+    assert (found[matrix == 0] == 0).all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(matrix=WHOLE_BLOCKS, scales_in=HELD_BY_ENGINES)
+def test_graphs_beside_engines_have_the_same_numbers(matrix, scales_in):
+    forms = signed_blocks, symmetric_blocks
+    engine, graph = (dequantized(parts_of(form(weight_of(matrix), 16, scales_in)))["w"] for form in forms)
+    assert torch.equal(engine, graph)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    arrays.arrays(
+        np.int8, st.tuples(st.integers(1, 4), st.sampled_from([2, 4, 6])), elements=st.integers(-8, 7)
+    )
+)
+def test_onnx_reads_pairs_of_signed_numbers_as_they_were(steps):
+    block = np.concatenate([np.full((len(steps), 2), [7, -8], np.int8), steps], 1)  # its scale is 1
+    packed, scales = int4_symmetric(block.astype(np.float32), block.shape[1], FP32, signed=True)
+    tensor = helper.make_tensor("w", TensorProto.INT4, block.shape, packed.tobytes(), raw=True)
+    assert (scales == 1).all()
+    assert (numpy_helper.to_array(tensor).astype(np.int8) == block).all()
+
+
+@pytest.mark.parametrize("form", [rows_of_int8, lambda w, precision: signed_blocks(w, 16, precision)])
+def test_numbers_beyond_the_range_of_an_engine_are_refused_by_name(form):
+    """Their scales are within it, but what they are multiplied with is not."""
+    matrix = np.ones((2, 16), np.float32)
+    matrix[1, 3] = 1e5
+    with pytest.raises(CheckpointError, match="tensor w holds 100000, which fp16 cannot"):
+        form(weight_of(matrix), FP16).values.read()
+    form(weight_of(matrix), BF16).values.read()

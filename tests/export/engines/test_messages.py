@@ -24,7 +24,7 @@ REQUEST = EngineRequest(
     profile=OptimizationProfile({"audio_embeds": ((1, 64), (100, 64), (200, 64)), "ids": ((1,), (2,), (3,))}),
     sm=80,
     plugins=Path("/artifact/engines/.scratch/plugins.so"),
-    expected=Expected({"AttentionMass": 2, "MergeTokens": 2}, 3, causal=True),
+    expected=Expected({"AttentionMass": 2, "MergeTokens": 2}, 3, causal=True, quantized={"int4": 7}),
     reproducible=True,
 )
 

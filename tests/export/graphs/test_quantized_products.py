@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 
 from fastadasp.export.checkpoint.derived import Derived
-from fastadasp.export.checkpoint.quantized import blocks_of_int4, rows_of_int8
+from fastadasp.export.checkpoint.precision import BF16
+from fastadasp.export.checkpoint.quantized import blocks_of_int4, rows_of_int8, symmetric_blocks
 from fastadasp.export.checkpoint.weights import Converted
 from fastadasp.export.graphs.graph import Graph
 from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
@@ -23,6 +26,7 @@ FORMS = {
     "int4 in blocks of 32": lambda weight: blocks_of_int4(weight, 32),
     "int4 in blocks of 128": lambda weight: blocks_of_int4(weight, 128),
 }
+BESIDE_ENGINES = partial(symmetric_blocks, block=32, scales_in=BF16)
 
 
 def product(folder, quantize, matrix, bias, rows):
@@ -56,6 +60,15 @@ def test_a_product_is_within_the_rounding_of_its_activations(tmp_path, form, cou
     rows = RNG.standard_normal((count, inputs)).astype(np.float32)
     rows[0] *= 1000  # a row with large numbers costs no other row
     found, expected, meant = product(tmp_path, FORMS[form], matrix, bias, rows)
+    step = ACTIVATIONS * np.abs(rows).max(1, keepdims=True) * np.sqrt(np.square(meant).sum(1))
+    assert (np.abs(found - expected) <= step + 1e-5).all()
+
+
+@pytest.mark.parametrize("count", [1, 5, 70])
+def test_a_product_without_zero_points_is_as_near(tmp_path, count):
+    matrix = RNG.standard_normal((24, 160)).astype(np.float32)
+    rows = RNG.standard_normal((count, 160)).astype(np.float32)
+    found, expected, meant = product(tmp_path, BESIDE_ENGINES, matrix, None, rows)
     step = ACTIVATIONS * np.abs(rows).max(1, keepdims=True) * np.sqrt(np.square(meant).sum(1))
     assert (np.abs(found - expected) <= step + 1e-5).all()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,15 +13,20 @@ import onnxruntime
 import pytest
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from safetensors.torch import load_file
 
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
+from fastadasp.export.checkpoint.derived import Derived
 from fastadasp.export.checkpoint.precision import FP32
 from fastadasp.export.checkpoint.weights import weight_store
 from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
 from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
-from fastadasp.export.graphs.write import DECODE_FILE, prefill_file, write_graphs
+from fastadasp.export.graphs.write import DECODE_FILE, ENCODER_FILE, prefill_file, write_graphs
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import resolve_for
+from fastadasp.export.model.quantize import engine_quantizers, quantized
+from fastadasp.export.options import QUANTIZED
+from fastadasp.export.reference.dequantized import dequantized
 from fastadasp.plugins.body import DOMAIN
 from fastadasp.plugins.causal_attention.reference import causal_attention
 from fastadasp.plugins.evict_tokens.reference import evict_tokens
@@ -37,6 +44,7 @@ COMPACT = {
 }
 SCORED = ("weighted_merge", "fastv", "fastv_last_query")
 OTHER_SCALE = 1 / 11  # that of a tiny model is 1 / 4
+DEQUANTIZED = "/layers.2/mlp/up_proj/weight"  # a node of the decode step
 SITES = COMPACT | {f"{name}-kept": {**method, "positions": "kept"} for name, method in COMPACT.items()}
 """Every method whose lengths a backend can tell from shapes, under any name."""
 
@@ -94,16 +102,42 @@ def long(tiny_checkpoint, tmp_path_factory):
     return model, written(model, sites, tmp_path_factory)
 
 
+@pytest.fixture(scope="module")
+def quantised(tiny_checkpoint, tmp_path_factory):
+    """For each format the model, graphs for TensorRT of its matrices, and others of what these stand for."""
+    model = load_model(Checkpoint(tiny_checkpoint))
+    sites = {name: SITES[name] for name in ("weighted_merge", "fastv")}
+    return {form: (model, written_quantised(model, form, sites, tmp_path_factory)) for form in QUANTIZED}
+
+
+def written_quantised(model, form, sites, tmp_path_factory):
+    lowering, folder = TensorRTLowering(FP32, AUDIO_ROWS), tmp_path_factory.mktemp("quantised")
+    stored = write(quantized(model, form, engine_quantizers("bf16")), sites, lowering, folder)
+    numbers = dequantized({name: part for file in stored for name, part in load_file(folder / file).items()})
+
+    def meant(weight):
+        return Derived(f"{weight.name}.meant", weight.shape, (), lambda: numbers[weight.name].numpy())
+
+    reference, whole = tmp_path_factory.mktemp("meant"), dict.fromkeys(QUANTIZED, meant)
+    write(quantized(model, form, whole), sites, OnnxRuntimeLowering(), reference)
+    return {"onnxruntime": reference, "tensorrt": folder}
+
+
 def written(model, sites, tmp_path_factory):
-    half = {"schedule": "constant", "start_layer": 0, "ratio": Fraction(1, 3)}
-    profiles = [resolve_for(Profile(name, **site, **half), model) for name, site in sites.items()]
-    store = weight_store(model.tensors, "copy")
     folders = {}
     for lowering in (OnnxRuntimeLowering(), TensorRTLowering(FP32, AUDIO_ROWS)):
         folders[lowering.name] = tmp_path_factory.mktemp(lowering.name)
-        write_graphs(folders[lowering.name], model, profiles, store, lowering)
-        store.write(folders[lowering.name])
+        write(model, sites, lowering, folders[lowering.name])
     return folders
+
+
+def write(model, sites, lowering, folder):
+    """Graphs and weights; the names of the files of the weights."""
+    half = {"schedule": "constant", "start_layer": 0, "ratio": Fraction(1, 3)}
+    profiles = [resolve_for(Profile(name, **site, **half), model) for name, site in sites.items()]
+    store = weight_store(model.tensors, "copy")
+    write_graphs(folder, model, profiles, store, lowering)
+    return list(store.write(folder))
 
 
 @pytest.mark.parametrize("name", SITES)
@@ -138,6 +172,42 @@ def test_alpha_and_log_n_reach_the_decode_step_of_both(graphs, long):
     assert min(np.abs(found[0][0] - other[0]).max() for other in (*found[1:], usual)) > 1e-3
 
 
+@pytest.mark.parametrize("form", QUANTIZED)
+@pytest.mark.parametrize("name", ["weighted_merge", "fastv"])
+def test_a_prefill_of_quantised_matrices_computes_what_these_stand_for(quantised, form, name):
+    compare(*quantised[form], prefill_file(name), prompt(quantised[form][0], AUDIO_ROWS))
+
+
+@pytest.mark.parametrize("form", QUANTIZED)
+def test_a_step_and_an_encoder_of_quantised_matrices_compute_what_these_stand_for(quantised, form):
+    compare(*quantised[form], DECODE_FILE, step(quantised[form][0]))
+    compare(*quantised[form], ENCODER_FILE, window(quantised[form][0]))
+
+
+@pytest.mark.parametrize("form", QUANTIZED)
+@pytest.mark.parametrize("part", ["values", "scales"])
+def test_a_step_over_another_part_of_a_matrix_differs(quantised, form, part, tmp_path):
+    model, folders = quantised[form]
+    own = {**folders, "tensorrt": Path(shutil.copytree(folders["tensorrt"], tmp_path / "graphs"))}
+    graph = onnx.load(own["tensorrt"] / DECODE_FILE, load_external_data=False)
+    (node,) = (node for node in graph.graph.node if node.name.startswith(f"{DEQUANTIZED}/"))
+    index = ["values", "scales"].index(part)
+    node.input[index] = node.input[index].replace("layers.2", "layers.1")
+    onnx.save(graph, own["tensorrt"] / DECODE_FILE)
+    with pytest.raises(AssertionError):
+        compare(model, own, DECODE_FILE, step(model))
+
+
+@pytest.mark.parametrize("form", QUANTIZED)
+def test_every_linear_layer_and_the_head_are_read_in_fewer_bits(quantised, form):
+    model, folders = quantised[form]
+    graph = onnx.load(folders["tensorrt"] / DECODE_FILE, load_external_data=False).graph
+    products = [node for node in graph.node if node.op_type == "Gemm"]
+    read = [node for node in graph.node if node.op_type == "DequantizeLinear"]
+    assert len(read) == len(products) == 7 * len(model.decoder.layers) + 1
+    assert {product.input[1] for product in products} == {node.output[0] for node in read}
+
+
 def alpha(value):
     return {ROPE_ALPHA: np.array([value], np.float32)}
 
@@ -161,6 +231,13 @@ def step(model):
             shape = dims.num_kv_heads, rows, dims.head_dim
             feeds[name] = rng.standard_normal(shape).astype(np.float32)
     return feeds
+
+
+def window(model):
+    """80 frames of one window: 40 rows of the encoder."""
+    mels, rng = model.front_end.log_mel.num_mel_bins, np.random.default_rng(0)
+    mel = rng.standard_normal((mels, 80)).astype(np.float32)
+    return {"mel": mel, "encoder_rows": np.array([40])}
 
 
 def prompt(model, audio):

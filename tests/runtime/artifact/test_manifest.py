@@ -55,7 +55,7 @@ def with_plans(tiny_artifact: Path, tmp_path_factory: pytest.TempPathFactory) ->
     artifact = with_engines(tiny_artifact, folder)
     engines = artifact.manifest.engines
     plan = replace(engines.plans["encoder"], peak_bytes=5, shapes={"mel": ((1, 2), (1, 3), (1, 4))})
-    plan = replace(plan, plugin_layers={"MergeTokens": 2})
+    plan = replace(plan, plugin_layers={"MergeTokens": 2}, quantized={"int4": 25})
     write(
         folder,
         json.loads(
@@ -98,6 +98,7 @@ MAPPINGS = (
     "plans",
     "plugin_layers",
     "shapes",
+    "quantized",
 )
 
 
@@ -138,6 +139,8 @@ SILENT = {
         "engines.plans.*.peak_bytes",
         "engines.plans.*.plugin_layers",
         "engines.plans.*.plugin_layers.*",
+        "engines.plans.*.quantized",
+        "engines.plans.*.quantized.*",
         "engines.reproducible",
         "engines.verified_on",
     },
