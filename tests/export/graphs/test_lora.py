@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,10 +12,12 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
-from fastadasp.export.checkpoint.precision import FP32
+from fastadasp.export.checkpoint.derived import Derived
+from fastadasp.export.checkpoint.precision import BF16, FP32
 from fastadasp.export.checkpoint.weights import weight_store
 from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
 from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
+from fastadasp.export.graphs.prompt_adapter import build_prompt_adapter
 from fastadasp.export.graphs.write import DECODE_FILE, PROMPT_ADAPTER_FILE, prefill_file, write_graphs
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import resolve_for
@@ -112,3 +115,16 @@ def test_a_step_is_the_same_over_keys_in_another_order(graphs):
     for name, array in expected.items():
         theirs = in_halves(array) if "key" in name else array
         np.testing.assert_allclose(found[name], theirs, rtol=0, atol=2e-4, err_msg=name)
+
+
+def test_a_prompt_adapter_widens_an_embedding_of_16_bits(graphs, tmp_path):
+    """That of a quantised model stays as its checkpoint has it."""
+    model, lowering = graphs[0], OnnxRuntimeLowering()
+    table = model.decoder.embedding
+    kept = Derived(f"{table.name}.BF16", table.shape, (table,), lambda rows: rows, BF16)
+    decoder = replace(model.decoder, embedding=kept)
+    store = weight_store([kept, *model.tensors], "copy")
+    graph = build_prompt_adapter(decoder, decoder.prompt_adapter, store, lowering)
+    (tmp_path / "adapter.onnx").write_bytes(graph.SerializeToString())
+    store.write(tmp_path)
+    onnxruntime.InferenceSession(tmp_path / "adapter.onnx", providers=["CPUExecutionProvider"])
