@@ -1,6 +1,7 @@
 """How long engines of a larger decoder take to build, and how much memory: 24 layers of width 1024.
 
 python bench/engine_build.py -o bench/results/engine_build.json
+python bench/engine_build.py --quantize int4 -o bench/results/engine_build_int4.json
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from random_checkpoint import write_checkpoint
 
-from fastadasp.export.options import BuildOptions, EngineOptions
+from fastadasp.export.options import QUANTIZED, BuildOptions, EngineOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles import load_profile
 from fastadasp.runtime.artifact.manifest import Manifest
@@ -36,30 +37,34 @@ def main() -> None:
     """Build, and say what it took."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("-o", "--output", type=Path, default=Path("build/engine_build.json"))
-    output: Path = parser.parse_args().output
+    parser.add_argument("--quantize", choices=QUANTIZED, help="what the large matrices are in; bf16 without")
+    arguments = parser.parse_args()
+    output: Path = arguments.output
     with tempfile.TemporaryDirectory() as scratch:
         write_checkpoint(Path(scratch) / "checkpoint", SIZES, "bfloat16")
         before = environment(0)
         begin = time.perf_counter()
-        options = BuildOptions(tuple(map(load_profile, PROFILES)), engines=EngineOptions())
+        profiles = tuple(map(load_profile, PROFILES))
+        options = BuildOptions(profiles, engines=EngineOptions(), quantize=arguments.quantize)
         manifest = build(Path(scratch) / "checkpoint", Path(scratch) / "artifact", options, print)
         whole = time.perf_counter() - begin
+        weights = sum(file.stat().st_size for file in (Path(scratch) / "checkpoint").glob("*.safetensors"))
     result = {
         "model": SIZES,
         "environment": asdict(before),
         "whole_build_s": round(whole, 1),
-        **figures(manifest),
+        "quantize": arguments.quantize,
+        **figures(manifest, weights),
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=1) + "\n")
     print_table(result)
 
 
-def figures(manifest: Manifest) -> dict[str, Any]:
+def figures(manifest: Manifest, weights: int) -> dict[str, Any]:
     """Of each engine: seconds, bytes of the plan, peak memory of its process, also in 16-bit weights."""
     engines = manifest.engines
     assert engines is not None
-    weights = manifest.files["weights/fp32.safetensors"].size // 2
     plans = {
         name: {
             "seconds": plan.seconds,
@@ -79,7 +84,8 @@ def print_table(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     weights = result["weight_bytes"] / 1e9
-    title = f"{result['product']}, sm_{result['sm']}, weights {weights:.2f} GB in 16 bits"
+    form = f", built in {result['quantize']}" if result["quantize"] else ""
+    title = f"{result['product']}, sm_{result['sm']}, weights {weights:.2f} GB in 16 bits{form}"
     table = Table("engine", "built in", "plan", "peak memory", "peak / weights", title=title)
     for name, plan in result["plans"].items():
         table.add_row(
