@@ -19,6 +19,7 @@ PRODUCTS = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 ENGINES = tuple(PRODUCTS)
 WEIGHT_MODES = ("link", "copy")
 QUANTIZED = ("int8", "int4")
+KV_PRECISIONS = ("fp16",)
 
 _LEAST = {"sm": 80, "max_beams": 1, "max_text_rows": 1, "max_new_tokens": 1}
 
@@ -61,6 +62,9 @@ class BuildOptions:
     fold_prompt: str | None = None  # the only prompt, whose LoRA goes into the weights
     lora: Path | None = None  # folder of an adapter of peft that is folded into the weights
     quantize: str | None = None  # what the large matrices are stored in, one of QUANTIZED; None: as they are
+    kv_precision: str | None = (
+        None  # of the prompt's keys and values, one of KV_PRECISIONS; None: as computed
+    )
 
     def __post_init__(self) -> None:
         names = [profile.name for profile in self.profiles]
@@ -76,6 +80,10 @@ class BuildOptions:
             raise RequestError("; ".join(faults))
         if self.quantize is not None and self.quantize not in QUANTIZED:
             raise RequestError(f"quantize {self.quantize!r} is unknown; choose {', '.join(QUANTIZED)}")
+        if self.kv_precision is not None and self.kv_precision not in KV_PRECISIONS:
+            raise RequestError(
+                f"kv_precision {self.kv_precision!r} is unknown; choose {', '.join(KV_PRECISIONS)}"
+            )
         if unknown := [repr(name) for name in self.targets if name not in TARGETS]:
             raise RequestError(f"target {', '.join(unknown)} is unknown; choose {', '.join(TARGETS)}")
         if self.max_positions is not None and not is_count(self.max_positions, 1):

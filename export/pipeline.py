@@ -71,7 +71,8 @@ def build(
     stores = {name: weight_store(model.tensors, options.weights, it) for name, it in precisions.items()}
     with temporary_folder(output, options.force) as folder:
         report("build graphs")
-        graphs = write_graph_sets(folder, model, profiles, stores, lowerings, options.quantize)
+        formats = options.quantize, options.kv_precision
+        graphs = write_graph_sets(folder, model, profiles, stores, lowerings, *formats)
         files: dict[str, FileRecord | None] = {name: None for each in graphs.values() for name in each.files}
         for store in stores.values():
             report(f"write weights ({store.description})")

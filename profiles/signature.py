@@ -43,7 +43,7 @@ POOL_GROWN = "pool_grown"
 TEXT = "text"
 """Dynamic axes, beside one of `prefix_axis` in each layer."""
 
-FLOAT, INT64, BOOL = "float32", "int64", "bool"
+FLOAT, HALF, INT64, BOOL = "float32", "float16", "int64", "bool"
 ACTIVATION = "activation"
 """The number format of the graph: float32, or what an engine was built in."""
 
@@ -132,13 +132,16 @@ def prompt_adapter_signature(dims: DecoderDims) -> Signature:
     return Signature(inputs=(TensorSpec(ADAPTER_IDS, INT64, (TEXT,)),), outputs=(lora_scale(dims),))
 
 
-def prefill_signature(dims: DecoderDims, request_inputs: Sequence[TensorSpec] = ()) -> Signature:
+def prefill_signature(
+    dims: DecoderDims, request_inputs: Sequence[TensorSpec] = (), prefix_type: str = ACTIVATION
+) -> Signature:
     """The whole prompt: scores of the first token and the prefix of every layer.
 
     `request_inputs` are those that a request has the same in its prefill and in all of its steps.
+    `prefix_type` is what keys and values of the prompt are kept in.
     """
     prefix = [
-        TensorSpec(name, ACTIVATION, kv_shape(dims, prefix_axis(layer)))
+        TensorSpec(name, prefix_type, kv_shape(dims, prefix_axis(layer)))
         for layer in range(dims.num_layers)
         for name in (prefix_key(layer), prefix_value(layer))
     ]
@@ -154,16 +157,19 @@ def prefill_signature(dims: DecoderDims, request_inputs: Sequence[TensorSpec] = 
     )
 
 
-def decode_signature(dims: DecoderDims, request_inputs: Sequence[TensorSpec] = ()) -> Signature:
+def decode_signature(
+    dims: DecoderDims, request_inputs: Sequence[TensorSpec] = (), prefix_type: str = ACTIVATION
+) -> Signature:
     """One step of all beams: scores of their next tokens and the pool with their rows appended.
 
     `pool_mask[i, j]` tells whether beam i sees row j of the grown pool: its ancestors and itself.
-    `request_inputs` are those of `prefill_signature`, and those that only steps take.
+    `request_inputs` are those of `prefill_signature`, and those that only steps take; `prefix_type` is that
+    of `prefill_signature`, and the pool is in the number format of the graph.
     """
     prefix, pool, pool_grown = [], [], []
     for layer in range(dims.num_layers):
         for name in (prefix_key(layer), prefix_value(layer)):
-            prefix.append(TensorSpec(name, ACTIVATION, kv_shape(dims, prefix_axis(layer))))
+            prefix.append(TensorSpec(name, prefix_type, kv_shape(dims, prefix_axis(layer))))
         for name in (pool_key(layer), pool_value(layer)):
             pool.append(TensorSpec(name, ACTIVATION, kv_shape(dims, POOL)))
             pool_grown.append(TensorSpec(grown(name), ACTIVATION, kv_shape(dims, POOL_GROWN)))

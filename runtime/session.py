@@ -17,7 +17,12 @@ class Session(Protocol):
 
     @property
     def number_bytes(self) -> int:
-        """Bytes of one number of a cache tensor."""
+        """Bytes of one number of the pool."""
+        ...
+
+    @property
+    def prefix_number_bytes(self) -> int:
+        """The same of the prompt's keys and values, of a session that takes or makes them."""
         ...
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -44,8 +44,10 @@ class CheckedBackend:
         backend = backend_named(name)
         self.name, self._artifact, self._target = name, artifact, backend.target
         self._sessions = open_sessions(artifact, name, backend.options())
-        quantized = None if self._sessions.limits else artifact.graphs(self._target).quantized
-        self.precision = quantized or self._sessions.precision  # key of TOLERANCES
+        self.precision = self._sessions.precision  # key of TOLERANCES
+        if not self._sessions.limits:
+            graphs = artifact.graphs(self._target)
+            self.precision = graphs.quantized or graphs.arithmetic
 
     def session(self, graph: GraphName) -> Session:
         """The session that production runs."""

@@ -34,13 +34,16 @@ class Tolerance:
 
 TOLERANCES = {
     "fp32": Tolerance(scores=1e-3, rows=1e-3, rounding=2e-4),
+    "fp32 with fp16 prompt KV": Tolerance(scores=6e-3, rows=1e-2, rounding=1e-3, audio_rows=1e-3),
     "fp16": Tolerance(scores=2e-2, rows=2e-1, rounding=2e-2),
     "bf16": Tolerance(scores=2e-1, rows=4.0, rounding=2e-1),
     "int8": Tolerance(scores=2.0, rows=12.0, rounding=5e-2, audio_rows=1.0),
     "int4": Tolerance(scores=1.0, rows=12.0, rounding=5e-2, audio_rows=0.5),
 }
-"""Precision of a backend -> its tolerance.
+"""Precision of a backend, or the arithmetic of its graphs -> its tolerance.
 
+With keys and values in 16 bits, those of the demo are off by up to 2e-3, half a step of fp16 at 8, and scores
+by as much; in bf16 they would be off by 1.6e-2.
 Those of 16 bits are for engines: about three times as far as torch in that format is from float32 on clips
 of the demo, whose keys reach 9. No engine has been measured with them. Those of quantised weights are against
 what these stand for, so activations alone are rounded; but then other rows may be the most similar ones, and

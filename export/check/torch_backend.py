@@ -38,6 +38,11 @@ class TorchSession:
         """Bytes of one number of a cache tensor."""
         return int(self.model.dtype.itemsize)
 
+    @property
+    def prefix_number_bytes(self) -> int:
+        """The same."""
+        return self.number_bytes
+
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """All outputs, and what was recorded at the places, by the names that the graph gives them."""
         with recording(self.model, self.places) as recorded:

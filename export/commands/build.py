@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...profiles.profile import load_profiles
-from ..options import ENGINES, PRECISIONS, PRODUCTS, QUANTIZED, WEIGHT_MODES, BuildOptions, EngineOptions
+from ..options import (
+    ENGINES,
+    KV_PRECISIONS,
+    PRECISIONS,
+    PRODUCTS,
+    QUANTIZED,
+    WEIGHT_MODES,
+    BuildOptions,
+    EngineOptions,
+)
 from .command import Command, StrictCommand
 from .parameters import PATH, profile_options, require_all
 from .progress import Lines
@@ -67,6 +76,11 @@ def engine_limits(command: Command) -> Command:
 @click.option(
     "--lora", type=PATH, metavar="DIR", help="Adapter of peft (LoRA) that is folded into the weights."
 )
+@click.option(
+    "--kv-precision",
+    type=click.Choice(KV_PRECISIONS),
+    help="Keep keys and values of prompts in 16 bits, on ONNX Runtime; engines have a format of their own.",
+)
 @click.option("--prompt", metavar="TEXT", help="Default prompt of the artifact, for requests without one.")
 @click.option(
     "--max-positions",
@@ -105,6 +119,7 @@ def build(
     fold_prompt: str | None,
     quantize: str | None,
     lora: Path | None,
+    kv_precision: str | None,
     **engine: Any,
 ) -> None:
     """Build an artifact from CHECKPOINT.
@@ -129,6 +144,7 @@ def build(
             fold_prompt=fold_prompt,
             quantize=quantize,
             lora=lora,
+            kv_precision=kv_precision,
         )
         manifest = build_artifact(checkpoint, output, options, stages.begin, stages.step, stages.say)
     whole = sum(record.size for record in manifest.files.values())

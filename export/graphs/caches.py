@@ -45,10 +45,18 @@ class WholeCache:
 
     def lay_out(self, key: Value, rotated: Value, value: Value) -> KeyValue:
         """Write both."""
-        layers, i, name = self.layers, self.layer, f"/layers.{self.layer}/attn"
-        rotated = layers.cache_layout(rotated, f"{name}/prefix_key", sig.prefix_key(i))
-        value = layers.cache_layout(value, f"{name}/prefix_value", sig.prefix_value(i))
+        i, name = self.layer, f"/layers.{self.layer}/attn"
+        rotated = self._kept(rotated, f"{name}/prefix_key", sig.prefix_key(i))
+        value = self._kept(value, f"{name}/prefix_value", sig.prefix_value(i))
         return KeyValue(key=rotated, value=value, cached_key=rotated)
+
+    def _kept(self, x: Value, name: str, output: str) -> Value:
+        """In KV layout, for the attention: what is written, or what it is narrowed from."""
+        if not self.layers.narrows_prefix:
+            return self.layers.cache_layout(x, name, output)
+        laid_out = self.layers.cache_layout(x, name)
+        self.layers.write_prefix(laid_out, output)
+        return laid_out
 
     def keep(self, kv: KeyValue, attended: Attended) -> None:
         """Nothing is left to write."""
@@ -79,5 +87,9 @@ class EvictedCache:
         """Evict."""
         layers, i = self.layers, self.layer
         site = SiteValues(layers.g, layers.lowering, self.profile, layers.dims, i, attended, self.cut)
-        outputs = [sig.prefix_key(i), sig.prefix_value(i)]
+        kept = [sig.prefix_key(i), sig.prefix_value(i)]
+        outputs = [f"{site.name}/{name}" for name in kept] if layers.narrows_prefix else kept
         REDUCERS[self.profile.method].choose(site).apply(site.name, kv.cached_key, kv.value, outputs=outputs)
+        if layers.narrows_prefix:
+            for whole, narrow in zip(outputs, kept, strict=True):
+                layers.write_prefix(whole, narrow)

@@ -21,7 +21,7 @@ HIDDEN = -1e30  # added to the score of a pool row that a beam does not see
 def build_decode(spec: DecoderSpec, store: WeightStore, lowering: Lowering) -> onnx.ModelProto:
     """One step of all beams over any prefix: KV lengths are dynamic in every layer."""
     g = Graph("decode", store, lowering)
-    signature = sig.decode_signature(spec.dims, spec.step_inputs)
+    signature = sig.decode_signature(spec.dims, spec.step_inputs, spec.prefix_type)
     for tensor in signature.inputs:
         g.input(tensor)
     _Decode(g, spec, lowering).run()
@@ -61,7 +61,7 @@ class _Decode(DecoderLayers):
             self._grow(sig.pool_key(i), self.cache_layout(key, f"{name}/new_key")),
             self._grow(sig.pool_value(i), self.cache_layout(value, f"{name}/new_value")),
         )
-        prefix = sig.prefix_key(i), sig.prefix_value(i)
+        prefix = self.read_prefix(sig.prefix_key(i)), self.read_prefix(sig.prefix_value(i))
         out = self.lowering.decode_attention(g, name, dims, query, prefix, pool, bias)
         return g.shaped(out, (sig.BEAMS, dims.query_width))
 

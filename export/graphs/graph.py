@@ -16,7 +16,12 @@ from ..checkpoint.quantized import QuantizedWeight
 from ..checkpoint.weights import WeightStore
 from ..model.spec import LayerNorm, Linear
 
-DTYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "bool": TensorProto.BOOL}
+DTYPES = {
+    "float32": TensorProto.FLOAT,
+    "float16": TensorProto.FLOAT16,
+    "int64": TensorProto.INT64,
+    "bool": TensorProto.BOOL,
+}
 PRODUCER = "fastadasp-export"
 
 

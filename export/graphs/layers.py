@@ -6,7 +6,7 @@ from ...plugins.body import Value
 from ...profiles import signature as sig
 from ..checkpoint.derived import Weight
 from ..model.spec import DecoderLayer, DecoderSpec, Linear
-from .graph import Graph
+from .graph import DTYPES, Graph
 from .lowering.lowering import Lowering
 from .positions import LogN, Rotary
 
@@ -68,6 +68,21 @@ class DecoderLayers:
         g = self.g
         split = g.reshape(x, -1, self.dims.num_kv_heads, self.dims.head_dim)
         return g.op("Transpose", split, name=name, perm=[1, 0, 2], outputs=[output] if output else 1)
+
+    @property
+    def narrows_prefix(self) -> bool:
+        """Whether keys and values of the prompt are kept in another format than that of the graph."""
+        return self.spec.prefix_type != sig.ACTIVATION
+
+    def write_prefix(self, x: str, output: str) -> None:
+        """Write keys or values of the prompt, in KV layout, in the format that they are kept in."""
+        self.g.op("Cast", x, to=DTYPES[self.spec.prefix_type], name=output, outputs=[output])
+
+    def read_prefix(self, prefix: str) -> Value:
+        """The same in the format of the graph: of one layer, so never of all layers at once."""
+        if not self.narrows_prefix:
+            return Value(prefix)
+        return self.g.op("Cast", prefix, to=self.g.precision.onnx_type, name=f"{prefix}/read")
 
     def norm(self, x: Value, branch: Value | None, weight: Weight, name: str) -> tuple[Value, Value]:
         """x + branch and its normalisation; without a branch, x itself."""

@@ -37,7 +37,7 @@ def build_prefill(
 ) -> onnx.ModelProto:
     """The whole prompt under one reduction profile."""
     g = Graph(f"prefill.{resolved.name}", store, lowering)
-    signature = sig.prefill_signature(spec.dims, spec.request_inputs)
+    signature = sig.prefill_signature(spec.dims, spec.request_inputs, spec.prefix_type)
     for tensor in signature.inputs:
         g.input(tensor)
     _Prefill(g, spec, lowering, resolved).run(front_end)

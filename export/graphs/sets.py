@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ...profiles.flops import ResolvedProfile
-from ...runtime.artifact.manifest import Graphs
+from ...runtime.artifact.manifest import PREFIX_TYPES, Graphs
 from ..checkpoint.weights import WeightStore
 from ..model.spec import SpeechModelSpec
 from .lowering.lowering import Lowering
@@ -27,6 +28,7 @@ def write_graph_sets(
     stores: Mapping[str, WeightStore],
     lowerings: Mapping[str, Lowering],
     quantized: str | None = None,
+    kv_precision: str | None = None,
 ) -> dict[str, Graphs]:
     """Write encoders, decode step and one prefill a profile for each target.
 
@@ -40,11 +42,15 @@ def write_graph_sets(
         stores: where the weights are, by precision.
         lowerings: by target.
         quantized: what the large matrices of the model are in, if they are quantised.
+        kv_precision: what keys and values of a prompt are kept in, if not in what the graphs compute in.
 
     Raises:
         ProfileError: a method that a target does not have.
     """
     sets: dict[str, Graphs] = {}
+    if kv_precision:
+        decoder = replace(model.decoder, prefix_type=PREFIX_TYPES[kv_precision])
+        model = replace(model, decoder=decoder)
     for target, lowering in lowerings.items():
         precision = lowering.precision.name
         built = build_graphs(model, profiles, stores[precision], lowering)
@@ -60,6 +66,7 @@ def write_graph_sets(
             wave_encoder=files.get(WAVE_ENCODER_FILE),
             prompt_adapter=files.get(PROMPT_ADAPTER_FILE),
             quantized=quantized,
+            kv_precision=kv_precision,
         )
     return sets
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ...profiles.flops import DecoderDims
 from ...profiles.long_context import LongContext
-from ...profiles.signature import TensorSpec, lora_scale
+from ...profiles.signature import ACTIVATION, TensorSpec, lora_scale
 from ...runtime.artifact.manifest import FoldedPrompt
 from ...runtime.artifact.prompt import Prompt
 from ...runtime.audio.front_end import FrontEnd
@@ -116,6 +116,7 @@ class DecoderSpec:
     prompt_adapter: PromptAdapter | None = None
     folded_prompt: FoldedPrompt | None = None  # whose LoRA is part of the weights
     trained_positions: int | None = None  # of the checkpoint, where a build is asked for more
+    prefix_type: str = ACTIVATION  # of the prompt's keys and values between prefill and steps
 
     @property
     def without_lora(self) -> DecoderSpec:

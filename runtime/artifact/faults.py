@@ -28,7 +28,7 @@ from .engines import (
     Shape,
     prefill_engine,
 )
-from .manifest import FILE_NAME, Decoder, FileRecord, Graphs, Manifest, WeightPlace, Weights
+from .manifest import FILE_NAME, PREFIX_TYPES, Decoder, FileRecord, Graphs, Manifest, WeightPlace, Weights
 from .prompt import Prompt
 
 ITEM_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
@@ -166,6 +166,8 @@ def _graphs_faults(place: str, graphs: Graphs, manifest: Manifest) -> Iterator[s
     yield from _known_fault(f"{place}.precision", graphs.precision, ITEM_BYTES)
     if graphs.quantized is not None:
         yield from _known_fault(f"{place}.quantized", graphs.quantized, QUANTIZED)
+    if graphs.kv_precision is not None:
+        yield from _known_fault(f"{place}.kv_precision", graphs.kv_precision, PREFIX_TYPES)
     if graphs.weights not in manifest.weights:
         yield f"{place}.weights is {shown(graphs.weights)}, and there is no such table of weights"
     yield from _listed_fault(f"{place}.encoder", graphs.encoder, manifest)

@@ -14,7 +14,7 @@ from ...profiles.faults import shown
 from ...profiles.flops import DecoderDims, ResolvedProfile
 from ...profiles.json_text import JsonError, read_object
 from ...profiles.long_context import LongContext
-from ...profiles.signature import TensorSpec, lora_scale
+from ...profiles.signature import ACTIVATION, HALF, TensorSpec, lora_scale
 from ..audio.front_end import FrontEnd
 from ..decoding.options import NOTHING_GIVEN, SearchOptions
 from .engines import Engines
@@ -22,6 +22,8 @@ from .prompt import Prompt
 
 MANIFEST_FORMAT = 6
 FILE_NAME = "manifest.json"
+PREFIX_TYPES = {"fp16": HALF}
+"""What keys and values of a prompt may be kept in, if not in the precision of the graphs -> their type."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,19 @@ class Graphs:
     wave_encoder: str | None = None  # of a tower that has one
     prompt_adapter: str | None = None  # where prompts decide the strength of LoRA
     quantized: str | None = None  # what the large matrices are in, "int8" or "int4"; None: in the precision
+    kv_precision: str | None = None  # of the prompt's keys and values, "fp16"; None: that of the graphs
 
     @property
     def arithmetic(self) -> str:
         """What they compute in, for people."""
-        return self.precision + (f" with {self.quantized} weights" if self.quantized else "")
+        named = {"weights": self.quantized, "prompt KV": self.kv_precision}
+        parts = [f"{precision} {what}" for what, precision in named.items() if precision]
+        return self.precision + (f" with {' and '.join(parts)}" if parts else "")
+
+    @property
+    def prefix_type(self) -> str:
+        """The same format as signatures name it."""
+        return ACTIVATION if self.kv_precision is None else PREFIX_TYPES[self.kv_precision]
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from ...profiles.flops import DecoderDims
+from ...profiles.flops import DecoderDims, kv_bytes
 from ...profiles.kv_layout import kv_shape
 from ...profiles.signature import grown, pool_key, pool_value, prefix_key, prefix_value
 from ..session import Session, Tensor
@@ -45,8 +45,9 @@ class KVCache:
     @property
     def size_bytes(self) -> int:
         """Bytes of the prefix and of the pool at its largest."""
-        rows = sum(self.prefix_lengths) + self.largest_pool * self._dims.num_layers
-        return 2 * self._session.number_bytes * self._dims.kv_width * rows
+        session, pool = self._session, [self.largest_pool] * self._dims.num_layers
+        prefix = kv_bytes(self._dims, self.prefix_lengths, session.prefix_number_bytes)
+        return prefix + kv_bytes(self._dims, pool, session.number_bytes)
 
     @property
     def tensors(self) -> dict[str, Tensor]:

@@ -28,6 +28,7 @@ ERRORS = (  # they have no base of their own
     errors.RuntimeException,
 )
 ERRORS_ONLY = 3
+HALF_TENSOR, HALF_BYTES = "tensor(float16)", 2
 BFLOAT16 = 16  # number of the type in ONNX
 REMEDY = "build the artifact again"
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
@@ -85,6 +86,7 @@ class OnnxRuntimeSession:
         if shrink:
             self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._outputs = [output.name for output in self._session.get_outputs()]
+        self._halves = {given.name for given in self._session.get_inputs() if given.type == HALF_TENSOR}
 
     def check(self, signature: Signature) -> None:
         """Refuse a graph of another model than the manifest describes.
@@ -105,19 +107,30 @@ class OnnxRuntimeSession:
             words = "; ".join(few(faults))
             raise ArtifactError(f"{self._path}: its tensors are not those of the manifest: {words}; {REMEDY}")
 
+    @property
+    def prefix_number_bytes(self) -> int:
+        """Bytes of one number of the prompt's keys and values: nothing else is ever in 16 bits."""
+        return HALF_BYTES if self._halves else self.number_bytes
+
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Run on NumPy arrays and OrtValues; the outputs are OrtValues.
+        """Run on NumPy arrays and OrtValues; the outputs are OrtValues. Arrays of float32 fit every input.
 
         Raises:
             EngineError: onnxruntime fails, mostly for want of memory; the message tells the inputs' shapes.
         """
-        feed = {name: _ort_value(tensor) for name, tensor in inputs.items()}
+        feed = {name: _ort_value(self._narrowed(name, tensor)) for name, tensor in inputs.items()}
         try:
             values = self._session.run_with_ort_values(self._outputs, feed, self._run_options)
         except ERRORS as error:
             shapes = ", ".join(f"{name} {tuple(tensor.shape())}" for name, tensor in feed.items())
             raise EngineError(f"{self._path}: onnxruntime failed on {shapes}: {_line(error)}") from error
         return dict(zip(self._outputs, values, strict=True))
+
+    def _narrowed(self, name: str, tensor: Any) -> Any:
+        """An array in 16 bits where the graph takes nothing else."""
+        if name in self._halves and isinstance(tensor, np.ndarray):
+            return tensor.astype(np.float16)
+        return tensor
 
     def read(self, tensor: Any) -> npt.NDArray[Any]:
         """An OrtValue as a NumPy array."""

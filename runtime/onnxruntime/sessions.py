@@ -51,7 +51,7 @@ class OnnxRuntimeSessions:
         if wave and self.wave_encoder:
             self.wave_encoder.check(wave_encoder_signature(wave.window_width, width))
         self.decode = self._load(graphs.decode, self._decoder_weights, every_step=True)
-        self.decode.check(decode_signature(decoder.dims, decoder.step_inputs))
+        self.decode.check(decode_signature(decoder.dims, decoder.step_inputs, graphs.prefix_type))
         self._others: dict[str, OnnxRuntimeSession] = {}  # by file
         self._lock = threading.Lock()
 
@@ -72,10 +72,9 @@ class OnnxRuntimeSessions:
 
     def prefill(self, profile: str) -> OnnxRuntimeSession:
         """The prefill session of a profile of the artifact."""
-        decoder = self._decoder
-        return self._other(
-            self._graphs.prefill[profile], prefill_signature(decoder.dims, decoder.request_inputs)
-        )
+        decoder, graphs = self._decoder, self._graphs
+        signature = prefill_signature(decoder.dims, decoder.request_inputs, graphs.prefix_type)
+        return self._other(graphs.prefill[profile], signature)
 
     @property
     def _decoder(self) -> Decoder:

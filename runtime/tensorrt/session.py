@@ -67,6 +67,11 @@ class TensorRTSession:
         """Bytes of one number of a cache tensor."""
         return self._types[prefix_key(0)].item_bytes
 
+    @property
+    def prefix_number_bytes(self) -> int:
+        """The same: engines have one format."""
+        return self.number_bytes
+
     def run(self, inputs: Mapping[str, Any]) -> dict[str, DeviceTensor]:
         """Run on arrays and device tensors; the outputs are device tensors, perhaps not computed yet.
 
