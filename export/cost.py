@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
+from math import prod
 from pathlib import Path
 
 from ..profiles.flops import (
@@ -15,11 +18,23 @@ from ..profiles.flops import (
     scoring_flops,
 )
 from ..profiles.profile import Profile
+from ..runtime.memory.bound import AnswerSizes, ModelSizes, RequestMemory, request_memory
 from .checkpoint.checkpoint import Checkpoint
 from .model.families.family import load_model
 from .model.fit import audio_rows, resolve_for
+from .model.spec import SpeechModelSpec
 
 FLOAT32_BYTES = 4
+REQUEST_SECONDS, REQUEST_BEAMS, REQUEST_TOKENS = (30, 120, 240), (1, 5), 64
+
+
+@dataclass(frozen=True)
+class RequestCost:
+    """What one request takes, for a usual length of audio and number of beams."""
+
+    audio_seconds: int
+    num_beams: int
+    memory: RequestMemory
 
 
 @dataclass(frozen=True)
@@ -33,6 +48,8 @@ class ProfileCost:
     text_rows: int  # and the rows that it leaves alone
     max_positions: int
     layers: tuple[LayerRow, ...]
+    weight_bytes: int  # as graphs of float32 read them
+    requests: tuple[RequestCost, ...]  # those that the positions hold
 
     @property
     def prompt_rows(self) -> int:
@@ -92,6 +109,7 @@ def profile_cost(
     frames, bos = audio_rows(model, seconds), int(profile.include_audio_bos)
     others = max(0, text + model.front_end.rows_around - bos)
     dims = model.decoder.dims
+    shapes = {tensor.name: tensor.shape for tensor in model.tensors}  # a tied head is there once
     return ProfileCost(
         resolved=resolved,
         dims=dims,
@@ -100,4 +118,16 @@ def profile_cost(
         text_rows=others,
         max_positions=model.decoder.max_positions,
         layers=tuple(profile_table(resolved, dims, frames + bos, others, FLOAT32_BYTES)),
+        weight_bytes=FLOAT32_BYTES * sum(prod(shape) for shape in shapes.values()),
+        requests=tuple(_requests(model, resolved, text)),
     )
+
+
+def _requests(model: SpeechModelSpec, resolved: ResolvedProfile, text_rows: int) -> Iterator[RequestCost]:
+    sizes = ModelSizes(model.decoder.dims, model.front_end, model.tower_dims)
+    for seconds, beams in product(REQUEST_SECONDS, REQUEST_BEAMS):
+        samples = seconds * model.front_end.log_mel.sample_rate
+        rows = model.front_end.decoder_rows(samples) + text_rows + REQUEST_TOKENS
+        if rows <= model.decoder.max_positions:
+            asked = AnswerSizes(text_rows, beams, REQUEST_TOKENS)
+            yield RequestCost(seconds, beams, request_memory(sizes, resolved, samples, asked))

@@ -55,6 +55,7 @@ def manifest_of(
             trained_positions=decoder.trained_positions,
         ),
         front_end=model.front_end,
+        tower=model.tower_dims,
         prompt=model.prompt,
         generation=model.generation,
         graphs=graphs,

@@ -27,6 +27,10 @@ class RequestError(FastAdaSPError, ValueError):
     """A request that the runtime cannot meet: options out of range, no tokenizer, and the like."""
 
 
+class RequestMemoryError(AudioError, RequestError, MemoryError):
+    """A request that would take more memory than it may; shorter audio, among others, would take less."""
+
+
 class OutputError(FastAdaSPError, OSError):
     """A place that cannot be written: it exists, or the disk is full."""
 

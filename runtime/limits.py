@@ -146,6 +146,16 @@ def _check_positions(
     )
 
 
+def limit_of(*checks: CheckLength) -> CheckLength:
+    """All of these limits at once, for `load_audio`."""
+
+    def check(place: str, seconds: float) -> None:
+        for each in checks:
+            each(place, seconds)
+
+    return check
+
+
 def check_engines(
     manifest: Manifest, limits: Engines, place: str, audio: Audio, ids: PromptIds, search: ResolvedSearch
 ) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TypedDict, Unpack
 
 from ..profiles.errors import RequestError
+from ..profiles.faults import is_count, shown
 from .backend_options import BackendOptions, CpuOptions
 from .backends import BACKENDS, backend_named
 from .onnxruntime.options import OnnxRuntimeOptions
@@ -24,8 +25,13 @@ class RuntimeOptions:
 
     backend: str = DEFAULT_BACKEND
     options: BackendOptions = DEFAULT_OPTIONS
+    max_request_bytes: int | None = None  # that one request may add to the loaded model; None: no limit
 
     def __post_init__(self) -> None:
+        if self.max_request_bytes is not None and not is_count(self.max_request_bytes, 1):
+            raise RequestError(
+                f"max_request_bytes is {shown(self.max_request_bytes)}: give a whole number above 0"
+            )
         kind = backend_named(self.backend).options
         if not isinstance(self.options, kind):
             raise RequestError(
@@ -45,15 +51,20 @@ class RuntimeOptions:
 
     def recorded(self) -> dict[str, Any]:
         """What an answer depends on, as result files keep it."""
-        return {"backend": self.backend, **self.options.recorded()}
+        limit = {} if self.max_request_bytes is None else {"max_request_bytes": self.max_request_bytes}
+        return {"backend": self.backend, **self.options.recorded(), **limit}
 
 
 class BackendKeywords(TypedDict, total=False):
-    """The options of all backends by keyword; the record of a backend says which ones it has."""
+    """The options of all backends by keyword; the record of a backend says which ones it has.
+
+    `max_request_bytes` is that of `RuntimeOptions`, whatever the backend.
+    """
 
     threads: int
     providers: Sequence[str]
     prepack: bool
+    max_request_bytes: int | None
 
 
 def runtime_options(backend: str = DEFAULT_BACKEND, **given: Unpack[BackendKeywords]) -> RuntimeOptions:
@@ -62,6 +73,7 @@ def runtime_options(backend: str = DEFAULT_BACKEND, **given: Unpack[BackendKeywo
     Raises:
         RequestError: an unknown backend, an option that it does not have, or a value out of range.
     """
+    limit = given.pop("max_request_bytes", None)
     kind = backend_named(backend).options
     known = {field.name for field in fields(kind)}
     if lacking := [name for name in given if name not in known]:
@@ -70,7 +82,7 @@ def runtime_options(backend: str = DEFAULT_BACKEND, **given: Unpack[BackendKeywo
             f"{_listed(lacking)}: no option of the backend {backend}, which has {has}; leave it out"
         )
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    return RuntimeOptions(backend, kind(**values))
+    return RuntimeOptions(backend, kind(**values), limit)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -34,7 +34,10 @@ from .limits import (
     check_length,
     check_room,
     length_limit,
+    limit_of,
 )
+from .memory.bound import AnswerSizes, RequestMemory
+from .memory.limit import MemoryLimit, sizes_of
 from .prompt import PromptCodec, PromptIds, RawPrompt, tokenizer_of
 from .request import Request
 from .results import GenerationResult, TextHypothesis
@@ -66,6 +69,7 @@ class SpeechLM(Uncopied):
         self._opened: Sessions | None = open_sessions(artifact, options.backend, options.options)
         encoders = self._sessions.encoder, self._sessions.wave_encoder
         self.audio_encoder = AudioEncoder(encoders[0], self.manifest.front_end, encoders[1])
+        self._memory = MemoryLimit(options.max_request_bytes, sizes_of(self.manifest, self._sessions))
         self._codec, self._prompt_adapter = self._load_codec(), PromptAdapter()
         self._sessions.prefill(self.profile)
         if self.manifest.decoder.has_prompt_adapter:
@@ -89,11 +93,13 @@ class SpeechLM(Uncopied):
             backend: "onnxruntime", or "tensorrt" for an artifact with engines on the GPU they were built for.
             verify: when files larger than 64 MiB are hashed. "cached" (or False): unless this machine has
                 done so since they were last written; "always" (or True); "never".
-            options: those of the backend. Of onnxruntime, fields of `OnnxRuntimeOptions`: `threads` of one
-                run, 0 takes one per core; `providers`, execution providers, the preferred one first;
-                `prepack`, keep a second copy of the decoder weights that makes beam steps faster. Without
-                it the memory-mapped weights, which all sessions share, are all there is, and working memory
-                is given back after each prefill. The backend tensorrt has none.
+            options: `max_request_bytes`, which refuses a request before any work if it might add more than
+                that to the loaded model; and those of the backend. Of onnxruntime, fields of
+                `OnnxRuntimeOptions`: `threads` of one run, 0 takes one per core; `providers`, execution
+                providers, the preferred one first; `prepack`, keep a second copy of the decoder weights that
+                makes beam steps faster. Without it the memory-mapped weights, which all sessions share, are
+                all there is, and working memory is given back after each prefill. The backend tensorrt has
+                none of its own.
 
         Raises:
             ArtifactError: missing, changed or of another version.
@@ -138,6 +144,31 @@ class SpeechLM(Uncopied):
         """The longest audio that the positions allow, with a prompt of no text."""
         return self.manifest.front_end.seconds_of(self.manifest.decoder.max_positions)
 
+    def request_memory(
+        self,
+        seconds: float,
+        profile: str | None = None,
+        *,
+        text_rows: int = 0,
+        search: SearchOptions | None = None,
+        **options: Any,
+    ) -> RequestMemory:
+        """Bytes that a request may add to the loaded model at most, stage by stage; nothing is run.
+
+        Args:
+            seconds: length of the audio.
+            profile: a profile of the artifact, if not the default.
+            text_rows: tokens of the prompt.
+            search: how to search, or its fields by name, as in `generate`.
+
+        Raises:
+            RequestError: unknown profile, or options out of range.
+        """
+        found = self.search_options(search, **options)
+        asked = AnswerSizes(text_rows, found.num_beams, found.max_new_tokens)
+        resolved = self.manifest.profiles[self._chosen_profile(profile)]
+        return self._memory.taken(resolved, seconds, asked)
+
     def encode(self, audio: Source, *, source_rate: int | None = None) -> EncodedAudio:
         """Read and encode audio once, for any number of requests about it, under any profile.
 
@@ -147,12 +178,15 @@ class SpeechLM(Uncopied):
 
         Raises:
             AudioError: audio that is missing, corrupt, too short, or too long for the positions of the model.
+            RequestMemoryError: more memory than `max_request_bytes` would be needed.
             EngineError: the encoder fails, mostly for want of memory.
         """
         self._check_open()
         watch, place = Stopwatch(), place_of(audio)
-        heard = self._read(audio, source_rate, watch, length_limit(self.manifest))
+        limit = limit_of(length_limit(self.manifest), self._memory.of_encoding)
+        heard = self._read(audio, source_rate, watch, limit)
         check_audio(self.manifest, place, heard)
+        self._memory.of_encoding(place, heard.seconds)
         rows = self.audio_encoder.encode(heard.samples, watch)
         stages = {name: watch.stages[name] for name in ("audio", "mel", "encoder")}
         return EncodedAudio(place, heard, rows, stages, self.audio_encoder)
@@ -184,6 +218,7 @@ class SpeechLM(Uncopied):
 
         Raises:
             AudioError: audio that is missing, corrupt, too short or too long.
+            RequestMemoryError: more memory than `max_request_bytes` would be needed.
             RequestError: options out of range, unknown profile, audio that another model has encoded, or a
                 prompt that the model cannot take.
             EngineError: a graph or an engine fails, mostly for want of memory.
@@ -323,9 +358,14 @@ class SpeechLM(Uncopied):
         sessions, name = self._sessions, self._chosen_profile(profile)
         check_ids(self.manifest, ids, name)
         check_room(self.manifest, ids, search.max_new_tokens)
-        limit = length_limit(self.manifest, ids, search.max_new_tokens)
+        asked = AnswerSizes(ids.num_text_rows, search.num_beams, search.max_new_tokens)
+        memory = self._memory.of_request(
+            self.manifest.profiles[name], asked, encoded=isinstance(source, EncodedAudio)
+        )
+        limit = limit_of(length_limit(self.manifest, ids, search.max_new_tokens), memory)
         place, audio, rows = self._heard(source, source_rate, watch, limit)
         check_length(self.manifest, place, audio, ids, search.max_new_tokens)
+        memory(place, audio.seconds)
         if sessions.limits:
             check_engines(self.manifest, sessions.limits, place, audio, ids, search)
         if rows is None:

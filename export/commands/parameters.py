@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from importlib.util import find_spec
@@ -163,7 +164,36 @@ def clips_of(values: dict[str, Any]) -> ClipSet:
 
 def runtime_options(command: Command) -> Command:
     """Add the options of how an artifact is run."""
-    return backend(onnxruntime_options(verify_option(command)))
+    return backend(onnxruntime_options(memory_limit(verify_option(command))))
+
+
+class Bytes(click.ParamType[int]):
+    """A number of bytes with a unit: 500MB, 2GB, 1.5GiB."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Bytes, a whole number."""
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMGT]?)(i?)B", value)
+        if not found or not (bytes_ := _bytes(*found.groups())):
+            self.fail(f"{value!r} is no size in bytes: give one such as 500MB, 2GB or 1.5GiB", param, ctx)
+        return bytes_
+
+
+def _bytes(number: str, prefix: str, binary: str) -> int:
+    return int(Fraction(number) * (1024 if binary else 1000) ** ("kMGT".index(prefix) + 1 if prefix else 0))
+
+
+def memory_limit(command: Command) -> Command:
+    """Add what a request may take beside the loaded model."""
+    return click.option(
+        "--max-request-memory",
+        type=Bytes(),
+        metavar="SIZE",
+        help="Refuse requests that might add more than SIZE (2GB) to the loaded model.  [default: no limit]",
+    )(command)
 
 
 def verify_option(command: Command) -> Command:
@@ -191,6 +221,8 @@ def backend_options_of(values: dict[str, Any]) -> BackendKeywords:
         given["providers"] = values["providers"]
     if values.get("lean"):
         given["prepack"] = False
+    if values.get("max_request_memory"):
+        given["max_request_bytes"] = values["max_request_memory"]
     return given
 
 

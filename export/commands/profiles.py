@@ -73,7 +73,8 @@ def show(
     from ..cost import profile_cost
 
     cost = profile_cost(checkpoint, profile, audio_seconds, text_tokens)
-    show_all(console(), (_cost_section(cost), "", *_cost_lines(cost)))
+    memory = (_memory_section(cost),) if cost.requests else ()
+    show_all(console(), (_cost_section(cost), "", *_cost_lines(cost), *memory))
 
 
 def _profiles_table(found: list[Profile]) -> Table:
@@ -117,6 +118,22 @@ def _cost_section(cost: ProfileCost) -> Section:
         )
     audio = f"{seconds(cost.audio_seconds)} s of audio in {cost.span_rows} rows"
     return Section(f"{cost.resolved.name}: {audio}, {cost.text_rows} rows of text", rows)
+
+
+def _memory_section(cost: ProfileCost) -> Section:
+    """What requests take beside the loaded model."""
+    from ...runtime.tables.tables import Section, columns
+    from ...runtime.tables.units import size
+    from ..cost import REQUEST_TOKENS
+
+    rows = columns("audio", "beams", "KV cache", "peak of a request, at most", left=0)
+    for request in cost.requests:
+        memory = request.memory
+        audio, beams = f"{request.audio_seconds} s", str(request.num_beams)
+        rows.add_row(audio, beams, size(memory.kv_cache), size(memory.peak))
+    return Section(
+        f"memory in float32: {size(cost.weight_bytes)} of weights; {REQUEST_TOKENS} new tokens", rows
+    )
 
 
 def _cost_lines(cost: ProfileCost) -> Iterator[str]:

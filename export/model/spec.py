@@ -13,6 +13,7 @@ from ...profiles.signature import ACTIVATION, TensorSpec, lora_scale
 from ...runtime.artifact.manifest import FoldedPrompt
 from ...runtime.artifact.prompt import Prompt
 from ...runtime.audio.front_end import FrontEnd
+from ...runtime.audio.tower_dims import EncoderDims, TowerDims
 from ...runtime.decoding.options import NOTHING_GIVEN, SearchOptions
 from ..checkpoint.derived import Weight
 from ..checkpoint.quantized import QuantizedWeight
@@ -266,6 +267,16 @@ class SpeechModelSpec:
         return (self.encoder, self.wave_encoder) if self.wave_encoder else (self.encoder,)
 
     @property
+    def tower_dims(self) -> TowerDims:
+        """The sizes of the encoders."""
+        wave = self.wave_encoder
+        return TowerDims(
+            window=_encoder_dims(self.encoder),
+            wave=_encoder_dims(wave) if wave else None,
+            wave_channels=wave.convolutions[-1].weight.shape[0] if wave else 0,
+        )
+
+    @property
     def tensors(self) -> tuple[Weight, ...]:
         """Every tensor of encoders and decoder, in the order of their fields."""
         return tuple(tensors_of((self.tower, self.decoder)))
@@ -273,6 +284,11 @@ class SpeechModelSpec:
     def identity(self, folder: Path) -> dict[str, Any]:
         """What a result file says of the checkpoint that was measured, as JSON takes it."""
         return {"folder": str(folder), "family": self.family, "dims": asdict(self.decoder.dims)}
+
+
+def _encoder_dims(spec: EncoderSpec | WaveEncoderSpec) -> EncoderDims:
+    wide = max((layer.fc1.weight.shape[0] for layer in spec.layers), default=spec.hidden_size)
+    return EncoderDims(spec.hidden_size, spec.num_heads, wide)
 
 
 def tensors_of(spec: object) -> Iterator[Weight]:

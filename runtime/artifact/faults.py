@@ -64,6 +64,7 @@ def manifest_faults(manifest: Manifest) -> Iterator[str]:
     yield from _decoder_faults(manifest)
     if manifest.prompt:
         yield from _prompt_faults(manifest.prompt, manifest.decoder)
+    yield from _tower_faults(manifest)
     yield from _generation_faults(manifest.generation, manifest.decoder.dims.vocab_size)
     for part in ("family", "profiles", "graphs"):
         if not getattr(manifest, part):
@@ -104,6 +105,18 @@ def _decoder_faults(manifest: Manifest) -> Iterator[str]:
             f"{decoder.max_positions} positions"
         )
     yield from _ids_faults("decoder.eos_token_ids", decoder.eos_token_ids, dims.vocab_size)
+
+
+def _tower_faults(manifest: Manifest) -> Iterator[str]:
+    tower = manifest.tower
+    for name, encoder in (("window", tower.window), ("wave", tower.wave)):
+        if encoder:
+            for field in ("hidden_size", "num_heads", "intermediate_size"):
+                size, most = getattr(encoder, field), LARGEST_DIMS[field]
+                yield from count_fault(f"tower.{name}.{field}", size, 1, most)
+    yield from count_fault("tower.wave_channels", tower.wave_channels, 0, LARGEST_DIMS["hidden_size"])
+    if (tower.wave is None) != (manifest.front_end.wave is None):
+        yield "tower.wave and front_end.wave: a tower has the sizes of both of its encoders, or of one"
 
 
 def _generation_faults(generation: SearchOptions, vocab_size: int) -> Iterator[str]:

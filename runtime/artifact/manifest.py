@@ -16,6 +16,7 @@ from ...profiles.json_text import JsonError, read_object
 from ...profiles.long_context import LongContext
 from ...profiles.signature import ACTIVATION, HALF, TensorSpec, lora_scale
 from ..audio.front_end import FrontEnd
+from ..audio.tower_dims import TowerDims
 from ..decoding.options import NOTHING_GIVEN, SearchOptions
 from .engines import Engines
 from .prompt import Prompt
@@ -128,6 +129,7 @@ class Manifest:
     family: str
     decoder: Decoder
     front_end: FrontEnd
+    tower: TowerDims
     prompt: Prompt | None
     graphs: Mapping[str, Graphs]  # by target, the one that was asked for first in front; they may share files
     profiles: Mapping[str, ResolvedProfile]

@@ -71,6 +71,7 @@ class OnnxRuntimeSession:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = ERRORS_ONLY
+        options.enable_mem_pattern = False  # a block is planned for each new shape, beside what is there
         options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
         self._path = path
         self._weights = {name: _initializer(array) for name, array in weights.items()}

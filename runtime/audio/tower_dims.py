@@ -1,0 +1,23 @@
+"""The sizes of the encoders of an audio tower, on which the memory of a request depends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EncoderDims:
+    """An encoder of transformer layers."""
+
+    hidden_size: int
+    num_heads: int
+    intermediate_size: int
+
+
+@dataclass(frozen=True)
+class TowerDims:
+    """The encoder of windows, and that of whole waves where the tower has one."""
+
+    window: EncoderDims
+    wave: EncoderDims | None = None
+    wave_channels: int = 0  # of the convolutions over the samples of a wave

@@ -1,0 +1,188 @@
+"""The memory of a request before it starts: an upper bound of what it adds to a loaded model.
+
+Each part counts the tensors that are in memory at once when it needs most, from what the graphs compute.
+Sessions keep the working memory of their largest run, so the parts add up. Weights are no part of it.
+`bench/request_memory.py` compares the bound with measured peaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...plugins.causal_attention.op import QUERY_CHUNK
+from ...plugins.gated_mlp.op import ROW_CHUNK
+from ...profiles.flops import DecoderDims, ResolvedProfile, kv_bytes
+from ..audio.front_end import FrontEnd
+from ..audio.log_mel import CHUNK_FRAMES, LogMelConfig, encoder_rows
+from ..audio.tower_dims import EncoderDims, TowerDims
+
+FLOAT, COMPLEX = 4, 8  # bytes
+SAMPLE_COPIES = 4  # decoded blocks, their sum, what the request holds, what a session takes
+ROW_COPIES = 3  # of audio rows: those of the windows, of the span, and what a session takes
+POOL_COPIES = 3  # the pool, the grown one, and a hole of its size that it no longer fits in
+OTHERS = 4 << 20  # bytes of Python objects, masks and small tensors
+WAVE_CHUNK = 256  # rows whose features are computed at once
+
+
+@dataclass(frozen=True)
+class ModelSizes:
+    """What of a model the memory of its requests depends on."""
+
+    decoder: DecoderDims
+    front_end: FrontEnd
+    tower: TowerDims
+    quantized: bool = False  # then the wide layers of a prefill are not computed in chunks
+    prefix_item: int = FLOAT  # bytes of one number of the prompt's keys and values
+    pool_item: int = FLOAT
+    planned: bool = False  # whether working memory was taken when the model was loaded, as engines do
+
+
+@dataclass(frozen=True)
+class RequestMemory:
+    """Bytes by stage; each is the most of it."""
+
+    audio: int = 0  # samples and log-mel frames
+    encoder: int = 0
+    prefill: int = 0  # but for the keys and values that it leaves
+    prefix: int = 0  # keys and values of the prompt
+    pool: int = 0  # of what is generated, without its copies
+    steps: int = 0  # the copies of the pool, scores and logits
+
+    @property
+    def kv_cache(self) -> int:
+        """Keys and values alone."""
+        return self.prefix + self.pool
+
+    @property
+    def peak(self) -> int:
+        """All of it."""
+        parts = self.audio, self.encoder, self.prefill, self.prefix, self.pool, self.steps
+        return sum(parts) + OTHERS
+
+
+@dataclass(frozen=True)
+class AnswerSizes:
+    """What is asked for beside the audio."""
+
+    text_rows: int
+    num_beams: int
+    max_new_tokens: int
+
+
+def encoding_memory(model: ModelSizes, samples: int) -> RequestMemory:
+    """What hearing so many samples takes, until their rows are there."""
+    config, rows = model.front_end.log_mel, model.front_end.decoder_rows(samples)
+    whole = FLOAT * ROW_COPIES * rows * model.front_end.window_width(model.decoder.hidden_size)
+    encoder = whole if model.planned else whole + _window_bytes(model.tower.window, config, samples)
+    if model.tower.wave and model.front_end.wave and not model.planned:
+        wave_rows = model.front_end.wave.rows_of(samples)
+        encoder += _wave_bytes(model.tower.wave, model.tower.wave_channels, samples, wave_rows)
+    return RequestMemory(audio=FLOAT * SAMPLE_COPIES * samples + _mel_bytes(config, samples), encoder=encoder)
+
+
+def request_memory(
+    model: ModelSizes, profile: ResolvedProfile, samples: int, asked: AnswerSizes, encoded: bool = False
+) -> RequestMemory:
+    """What a whole request takes.
+
+    Args:
+        model: its sizes.
+        profile: how it is reduced; where lengths depend on the data, as if nothing were.
+        samples: of the audio, at the rate of the model.
+        asked: text, beams and new tokens.
+        encoded: whether the audio was encoded before, which is then no part of the request.
+    """
+    heard = RequestMemory() if encoded else encoding_memory(model, samples)
+    layers = _layer_rows(model, profile, samples, asked.text_rows)
+    cached = [row.cached for row in layers]
+    pool_rows = [asked.num_beams * asked.max_new_tokens] * model.decoder.num_layers
+    pool = kv_bytes(model.decoder, pool_rows, model.pool_item)
+    return RequestMemory(
+        audio=heard.audio,
+        encoder=heard.encoder,
+        prefill=0 if model.planned else max(_prefill_bytes(model, row) for row in layers),
+        prefix=kv_bytes(model.decoder, cached, model.prefix_item),
+        pool=pool,
+        steps=(POOL_COPIES - 1) * pool + (0 if model.planned else _step_bytes(model, cached, asked)),
+    )
+
+
+@dataclass(frozen=True)
+class _LayerRows:
+    attention: int
+    mlp: int
+    cached: int
+
+
+def _layer_rows(
+    model: ModelSizes, profile: ResolvedProfile, samples: int, text_rows: int
+) -> list[_LayerRows]:
+    """Rows of the prompt, audio and text, in every layer."""
+    front_end, bos = model.front_end, int(profile.profile.include_audio_bos)
+    span = front_end.audio_tokens(samples) + bos
+    others = max(0, text_rows + front_end.rows_around - bos)
+    if not profile.has_static_lengths:
+        return [_LayerRows(*[span + others] * 3)] * model.decoder.num_layers
+    counts = profile.token_counts(span)
+    columns = zip(counts.attention, counts.mlp, counts.cached, strict=True)
+    return [_LayerRows(*(rows + others for rows in row)) for row in columns]
+
+
+def _mel_bytes(config: LogMelConfig, samples: int) -> int:
+    """Of one window: its samples padded, frames in the Fourier domain a chunk at a time, powers in stages."""
+    padded = min(samples, config.window_samples) + config.n_fft
+    bins = config.n_fft // 2 + 1
+    chunk = CHUNK_FRAMES * (2 * FLOAT * config.n_fft + (COMPLEX + 3 * FLOAT) * bins)
+    return FLOAT * padded + chunk + 5 * FLOAT * config.num_mel_bins * _frames(config, samples)
+
+
+def _rows(config: LogMelConfig, samples: int) -> int:
+    """Encoder rows of the longest window."""
+    if config.full_windows or samples >= config.window_samples:
+        return config.max_rows
+    return encoder_rows(samples, config)
+
+
+def _frames(config: LogMelConfig, samples: int) -> int:
+    return config.frames_of(_rows(config, samples))
+
+
+def _window_bytes(dims: EncoderDims, config: LogMelConfig, samples: int) -> int:
+    """Of one window: convolutions, then layers, one head's scores and probabilities at a time."""
+    rows, frames, width = _rows(config, samples), _frames(config, samples), dims.hidden_size
+    convolved = frames * (3 * config.num_mel_bins + 2 * width) + 5 * rows * width
+    attention = 7 * rows * width + 2 * rows * rows
+    mlp = rows * (3 * width + 3 * dims.intermediate_size)
+    return FLOAT * max(convolved, attention, mlp)
+
+
+def _wave_bytes(dims: EncoderDims, channels: int, samples: int, rows: int) -> int:
+    """Moments of the samples in float64, features a chunk at a time, layers over the whole wave at once."""
+    moments = 16 * FLOAT * samples
+    features = FLOAT * (2 * channels * 2 * WAVE_CHUNK * 64 + 2 * rows * channels)
+    bias = dims.num_heads * QUERY_CHUNK * 2 * rows * FLOAT + QUERY_CHUNK * 2 * rows * COMPLEX * 3
+    layers = FLOAT * rows * (9 * dims.hidden_size + 2 * dims.intermediate_size)
+    return moments + features + bias + layers
+
+
+def _prefill_bytes(model: ModelSizes, rows: _LayerRows) -> int:
+    """Of one layer: its attention, what is merged after it, or its MLP; and the scores of the last row."""
+    dims = model.decoder
+    hidden, queries, keys = dims.hidden_size, dims.query_width, dims.kv_width
+    chunk = 3 * dims.num_heads // dims.num_kv_heads * QUERY_CHUNK * (rows.attention + QUERY_CHUNK)
+    attention = rows.attention * (2 * hidden + 4 * queries + 4 * keys) + chunk
+    merging = rows.attention * (6 * hidden + 3 * keys)
+    wide = rows.mlp if model.quantized else ROW_CHUNK
+    mlp = 4 * rows.mlp * hidden + 5 * wide * dims.intermediate_size
+    return FLOAT * (max(attention, merging, mlp) + 5 * dims.vocab_size)
+
+
+def _step_bytes(model: ModelSizes, cached: Sequence[int], asked: AnswerSizes) -> int:
+    """Scores of all heads on prefix and pool, the wide layer, logits; a layer's prefix if widened."""
+    dims, beams = model.decoder, asked.num_beams
+    longest = max(cached)
+    keys = longest + beams * asked.max_new_tokens
+    rows = 3 * dims.num_heads * keys + 8 * dims.hidden_size + 6 * dims.intermediate_size + 5 * dims.vocab_size
+    widened = 2 * longest * dims.kv_width if model.prefix_item < model.pool_item else 0
+    return FLOAT * (beams * rows + widened)

@@ -1,0 +1,79 @@
+"""The limit of the memory of one request: checked with the length of its audio, before it is encoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...profiles.errors import RequestMemoryError
+from ...profiles.flops import ResolvedProfile
+from ..artifact.manifest import Manifest
+from ..audio.recording import CheckLength
+from ..sessions import Sessions
+from ..tables.units import seconds as in_seconds
+from ..tables.units import size
+from .bound import AnswerSizes, ModelSizes, RequestMemory, encoding_memory, request_memory
+
+
+@dataclass(frozen=True)
+class MemoryLimit:
+    """What a request may add to a loaded model."""
+
+    most: int | None  # bytes; None: there is no limit
+    model: ModelSizes
+
+    def of_encoding(self, place: str, seconds: float) -> None:
+        """Refuse audio that cannot be encoded within the limit.
+
+        Raises:
+            RequestMemoryError: it is too long; `place` says where it comes from.
+        """
+        if self.most is not None:
+            self._check(encoding_memory(self.model, self._samples(seconds)), f"{place}: {_s(seconds)}", "")
+
+    def of_request(self, profile: ResolvedProfile, asked: AnswerSizes, encoded: bool) -> CheckLength:
+        """What refuses audio that cannot be answered within the limit; `encoded`: it was heard before."""
+
+        def check(place: str, seconds: float) -> None:
+            if self.most is None:
+                return
+            taken = self.taken(profile, seconds, asked, encoded)
+            what = f"{asked.num_beams} beam{'s' * (asked.num_beams > 1)}, {asked.max_new_tokens} new tokens"
+            request = f"{place}: {_s(seconds)} under profile {profile.name} with {what}"
+            self._check(taken, request, ", ask for fewer beams or tokens, take a profile that reduces more")
+
+        return check
+
+    def taken(
+        self, profile: ResolvedProfile, seconds: float, asked: AnswerSizes, encoded: bool = False
+    ) -> RequestMemory:
+        """What a request may take."""
+        return request_memory(self.model, profile, self._samples(seconds), asked, encoded)
+
+    def _check(self, taken: RequestMemory, request: str, remedies: str) -> None:
+        if self.most is not None and taken.peak > self.most:
+            raise RequestMemoryError(
+                f"{request} may take {taken.peak} bytes ({size(taken.peak)}) beside the loaded model, and "
+                f"max_request_bytes allows {self.most} ({size(self.most)}): cut the audio{remedies}, or "
+                "raise the limit (--max-request-memory)"
+            )
+
+    def _samples(self, seconds: float) -> int:
+        return round(seconds * self.model.front_end.log_mel.sample_rate)
+
+
+def _s(seconds: float) -> str:
+    return f"{in_seconds(seconds)} s"
+
+
+def sizes_of(manifest: Manifest, sessions: Sessions) -> ModelSizes:
+    """Those of an artifact as a backend has loaded it."""
+    prefix, pool = sessions.decode.prefix_number_bytes, sessions.decode.number_bytes
+    return ModelSizes(
+        decoder=manifest.decoder.dims,
+        front_end=manifest.front_end,
+        tower=manifest.tower,
+        quantized=any(graphs.quantized for graphs in manifest.graphs.values()),
+        prefix_item=prefix,
+        pool_item=pool,
+        planned=sessions.limits is not None,
+    )
