@@ -56,18 +56,20 @@ class RuntimeOptions:
 
 
 class BackendKeywords(TypedDict, total=False):
-    """The options of all backends by keyword; the record of a backend says which ones it has.
-
-    `max_request_bytes` is that of `RuntimeOptions`, whatever the backend.
-    """
+    """The options of all backends by keyword; the record of a backend says which ones it has."""
 
     threads: int
     providers: Sequence[str]
     prepack: bool
-    max_request_bytes: int | None
 
 
-def runtime_options(backend: str = DEFAULT_BACKEND, **given: Unpack[BackendKeywords]) -> RuntimeOptions:
+class RuntimeKeywords(BackendKeywords, total=False):
+    """Those, and what every backend takes."""
+
+    max_request_bytes: int | None  # that of `RuntimeOptions`
+
+
+def runtime_options(backend: str = DEFAULT_BACKEND, **given: Unpack[RuntimeKeywords]) -> RuntimeOptions:
     """A backend with options by keyword; lists become tuples.
 
     Raises:

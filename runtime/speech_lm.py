@@ -41,7 +41,7 @@ from .memory.limit import MemoryLimit, sizes_of
 from .prompt import PromptCodec, PromptIds, RawPrompt, tokenizer_of
 from .request import Request
 from .results import GenerationResult, TextHypothesis
-from .runtime_options import DEFAULT_BACKEND, BackendKeywords, RuntimeOptions, runtime_options
+from .runtime_options import DEFAULT_BACKEND, RuntimeKeywords, RuntimeOptions, runtime_options
 from .sessions import Sessions
 from .stream import Stream
 from .uncopied import Uncopied
@@ -83,7 +83,7 @@ class SpeechLM(Uncopied):
         *,
         backend: str = DEFAULT_BACKEND,
         verify: Verify | bool = "cached",
-        **options: Unpack[BackendKeywords],
+        **options: Unpack[RuntimeKeywords],
     ) -> SpeechLM:
         """Load an artifact.
 

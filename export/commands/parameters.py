@@ -16,7 +16,7 @@ from ...profiles.errors import DependencyError
 from ...profiles.keys import POSITIONS
 from ...runtime.backends import BACKENDS
 from ...runtime.decoding.options import ResolvedSearch, SearchOptions
-from ...runtime.runtime_options import DEFAULT_BACKEND, BackendKeywords
+from ...runtime.runtime_options import DEFAULT_BACKEND, RuntimeKeywords
 from .command import Command
 from .lists import NAMES, PROFILES, ids_option, list_option
 
@@ -212,9 +212,9 @@ def verify_of(flag: bool | None) -> Verify:
     return "always" if flag else "never"
 
 
-def backend_options_of(values: dict[str, Any]) -> BackendKeywords:
+def backend_options_of(values: dict[str, Any]) -> RuntimeKeywords:
     """The options of a backend that a command was given, by the names that they have in Python."""
-    given: BackendKeywords = {}
+    given: RuntimeKeywords = {}
     if values.get("threads"):
         given["threads"] = values["threads"]
     if values.get("providers"):

@@ -115,6 +115,8 @@ def _tower_faults(manifest: Manifest) -> Iterator[str]:
                 size, most = getattr(encoder, field), LARGEST_DIMS[field]
                 yield from count_fault(f"tower.{name}.{field}", size, 1, most)
     yield from count_fault("tower.wave_channels", tower.wave_channels, 0, LARGEST_DIMS["hidden_size"])
+    if (tower.wave is None) != (not tower.wave_channels):
+        yield f"tower.wave_channels is {tower.wave_channels}, which does not fit tower.wave"
     if (tower.wave is None) != (manifest.front_end.wave is None):
         yield "tower.wave and front_end.wave: a tower has the sizes of both of its encoders, or of one"
 

@@ -74,7 +74,7 @@ def encoding_memory(model: ModelSizes, samples: int) -> RequestMemory:
     """What hearing so many samples takes, until their rows are there."""
     config, rows = model.front_end.log_mel, model.front_end.decoder_rows(samples)
     whole = FLOAT * ROW_COPIES * rows * model.front_end.window_width(model.decoder.hidden_size)
-    encoder = whole if model.planned else whole + _window_bytes(model.tower.window, config, samples)
+    encoder = whole if model.planned else whole + _window_bytes(model, config, samples)
     if model.tower.wave and model.front_end.wave and not model.planned:
         wave_rows = model.front_end.wave.rows_of(samples)
         encoder += _wave_bytes(model.tower.wave, model.tower.wave_channels, samples, wave_rows)
@@ -148,12 +148,13 @@ def _frames(config: LogMelConfig, samples: int) -> int:
     return config.frames_of(_rows(config, samples))
 
 
-def _window_bytes(dims: EncoderDims, config: LogMelConfig, samples: int) -> int:
+def _window_bytes(model: ModelSizes, config: LogMelConfig, samples: int) -> int:
     """Of one window: convolutions, then layers, one head's scores and probabilities at a time."""
+    dims, wide = model.tower.window, 5 if model.quantized else 3  # rounding takes magnitudes and integers
     rows, frames, width = _rows(config, samples), _frames(config, samples), dims.hidden_size
     convolved = frames * (3 * config.num_mel_bins + 2 * width) + 5 * rows * width
     attention = 7 * rows * width + 2 * rows * rows
-    mlp = rows * (3 * width + 3 * dims.intermediate_size)
+    mlp = rows * (3 * width + wide * dims.intermediate_size)
     return FLOAT * max(convolved, attention, mlp)
 
 

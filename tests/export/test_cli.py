@@ -24,6 +24,8 @@ from fastadasp.profiles.profile import builtin_names, load_profile, parse_profil
 from fastadasp.profiles.schedule import removed
 from fastadasp.runtime import SearchOptions, SpeechLM
 from fastadasp.runtime.artifact.manifest import parse_manifest
+from fastadasp.runtime.memory.bound import AnswerSizes, ModelSizes, request_memory
+from fastadasp.runtime.tables.units import size
 
 NOT_IN_THE_CORE = ("torch", "transformers", "onnx", "onnx_ir", "safetensors")
 COMMANDS = (
@@ -367,6 +369,20 @@ def test_profiles_show_counts_what_a_profile_costs_in_a_model(tiny_checkpoint: P
     assert "0.0 % saved" in full
     assert "scoring" not in full
     assert "The model has 1024 positions: it cannot run 2520 rows." in full
+
+
+def test_profiles_show_tells_the_memory_of_requests_that_the_positions_hold(tiny_checkpoint: Path) -> None:
+    text = call("profiles", "show", "dense-constant-20", "--checkpoint", tiny_checkpoint).stdout
+    model = load_model(Checkpoint(tiny_checkpoint))
+    resolved = resolve_for(load_profile("dense-constant-20"), model)
+    sizes = ModelSizes(model.decoder.dims, model.front_end, model.tower_dims)
+    samples = 30 * model.front_end.log_mel.sample_rate
+    for beams in (1, 5):
+        memory = request_memory(sizes, resolved, samples, AnswerSizes(20, beams, 64))
+        row = rf"^ *30 s +{beams} +{size(memory.kv_cache)} +{size(memory.peak)} *$"
+        assert re.search(row, text, re.MULTILINE), text
+    assert " of weights; 64 new tokens" in text
+    assert "120 s" not in text, "1024 positions do not hold it"
 
 
 def test_profiles_show_tells_cached_rows_from_rows_of_the_prefill(

@@ -144,6 +144,11 @@ SILENT = {
         "engines.reproducible",
         "engines.verified_on",
     },
+    "what the bound of the memory of a request is computed from": {
+        "tower.window.hidden_size",
+        "tower.window.num_heads",
+        "tower.window.intermediate_size",
+    },
     "other limits": {
         "decoder.max_positions",
         "decoder.trained_positions",

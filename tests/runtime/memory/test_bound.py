@@ -1,0 +1,82 @@
+"""The bound of a request's memory grows with what is asked for, and is above what is measured."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from demo_files import DEMO
+from fastadasp.export.options import BuildOptions
+from fastadasp.export.pipeline import build
+from fastadasp.profiles import load_profile
+from fastadasp.runtime import SpeechLM
+from fastadasp.runtime.prompt import PromptIds
+
+MEASURE = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from fastadasp.runtime import SpeechLM
+from fastadasp.runtime.prompt import PromptIds
+
+def status(key):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+def noise(seconds):
+    return 0.1 * np.random.default_rng(0).standard_normal(round(seconds * 16000), np.float32)
+
+model = SpeechLM.load(sys.argv[1], threads=1)
+text = PromptIds(np.arange(2, 6), np.arange(2, 10))
+model.generate(noise(0.5), text, max_new_tokens=2, min_new_tokens=2)
+before = status("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")
+options = dict(num_beams=5, max_new_tokens=16, min_new_tokens=16)
+for _ in range(2):
+    model.generate(noise(30), text, **options)
+peak, bound = status("VmHWM") - before, model.request_memory(30, text_rows=12, **options).peak
+print(json.dumps([peak, bound]))
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> SpeechLM:
+    folder = tmp_path_factory.mktemp("bound") / "artifact"
+    profiles = tuple(map(load_profile, ("full", "dense-constant-50")))
+    build(DEMO / "model", folder, BuildOptions(profiles))
+    return SpeechLM.load(folder, threads=1)
+
+
+def test_it_grows_with_audio_text_beams_and_tokens_and_falls_with_a_reduction(model: SpeechLM) -> None:
+    def peak(seconds: float = 30, profile: str = "full", text: int = 10, beams: int = 2, new: int = 9) -> int:
+        return model.request_memory(
+            seconds, profile, text_rows=text, num_beams=beams, max_new_tokens=new
+        ).peak
+
+    base = peak()
+    assert base < min(peak(seconds=60), peak(text=20), peak(beams=3), peak(new=10))
+    assert peak(profile="dense-constant-50") < base
+
+
+@pytest.mark.parametrize("profile", ["full", "dense-constant-50"])
+def test_its_prefix_is_exact_and_its_pool_a_bound(model: SpeechLM, profile: str) -> None:
+    ids = PromptIds(np.arange(2, 6), np.arange(2, 10))
+    samples = 0.1 * np.random.default_rng(0).standard_normal(48000, np.float32)
+    result = model.generate(samples, ids, profile=profile, num_beams=3, max_new_tokens=8, min_new_tokens=8)
+    bound = model.request_memory(3, profile, text_rows=12, num_beams=3, max_new_tokens=8)
+    dims = model.manifest.decoder.dims
+    assert bound.prefix == 2 * 4 * dims.kv_width * sum(result.prefix_lengths)
+    assert bound.prefix < result.kv_bytes <= bound.kv_cache
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the peak of a process")
+def test_a_measured_peak_is_below_it_and_not_far(model: SpeechLM) -> None:
+    command = [sys.executable, "-c", MEASURE, str(model.artifact.folder)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    peak, bound = json.loads(out)
+    assert peak <= bound <= 2 * peak
