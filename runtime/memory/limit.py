@@ -9,8 +9,6 @@ from ...profiles.flops import ResolvedProfile
 from ..artifact.manifest import Manifest
 from ..audio.recording import CheckLength
 from ..sessions import Sessions
-from ..tables.units import seconds as in_seconds
-from ..tables.units import size
 from .bound import AnswerSizes, ModelSizes, RequestMemory, encoding_memory, request_memory
 
 
@@ -52,9 +50,9 @@ class MemoryLimit:
     def _check(self, taken: RequestMemory, request: str, remedies: str) -> None:
         if self.most is not None and taken.peak > self.most:
             raise RequestMemoryError(
-                f"{request} may take {taken.peak} bytes ({size(taken.peak)}) beside the loaded model, and "
-                f"max_request_bytes allows {self.most} ({size(self.most)}): cut the audio{remedies}, or "
-                "raise the limit (--max-request-memory)"
+                f"{request} may take {taken.peak} bytes ({taken.peak / 1e6:.1f} MB) beside the loaded model, "
+                f"and max_request_bytes allows {self.most} ({self.most / 1e6:.1f} MB): "
+                f"cut the audio{remedies}, or raise the limit (--max-request-memory)"
             )
 
     def _samples(self, seconds: float) -> int:
@@ -62,7 +60,7 @@ class MemoryLimit:
 
 
 def _s(seconds: float) -> str:
-    return f"{in_seconds(seconds)} s"
+    return f"{seconds:.2f} s"
 
 
 def sizes_of(manifest: Manifest, sessions: Sessions) -> ModelSizes:

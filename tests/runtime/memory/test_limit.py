@@ -58,7 +58,7 @@ def test_a_request_above_the_limit_is_refused_before_any_session_runs(
     message = str(caught.value)
     assert f"{needed} bytes" in message
     assert f"allows {needed - 1} " in message
-    assert "audio array: 3 s under profile full with 5 beams, 8 new tokens" in message
+    assert "audio array: 3.00 s under profile full with 5 beams, 8 new tokens" in message
     assert (
         "cut the audio, ask for fewer beams or tokens, take a profile that reduces more, or raise" in message
     )
@@ -83,7 +83,7 @@ def test_a_stream_is_refused_by_the_call_itself(tiny_artifact: Path) -> None:
 
 @pytest.mark.usefixtures("no_session_runs")
 def test_audio_is_refused_when_it_is_encoded_for_later_requests(tiny_artifact: Path) -> None:
-    with pytest.raises(RequestMemoryError, match=r"audio array: 3 s may take \d+ bytes"):
+    with pytest.raises(RequestMemoryError, match=r"audio array: 3.00 s may take \d+ bytes"):
         load(tiny_artifact, 1 << 20).encode(noise(SECONDS))
 
 
@@ -111,7 +111,7 @@ def test_a_long_file_is_refused_before_it_is_decoded(
             mono_at()
 
         monkeypatch.setattr(read.table, "blocks", blocks)
-        with pytest.raises(RequestMemoryError, match="20 s under profile full"):
+        with pytest.raises(RequestMemoryError, match=r"20\.00 s under profile full"):
             model.generate(tmp_path / "long.wav", PROMPT)
 
 
@@ -122,7 +122,7 @@ def test_of_several_clips_the_others_are_answered(tiny_artifact: Path, needed: i
     options = ["--prompt", PROMPT, "--max-new-tokens", "4", "--max-request-memory", f"{needed}B"]
     result = CliRunner().invoke(main, ["run", str(tiny_artifact), *clips, *options])
     assert result.exit_code == 1, result.output
-    assert re.search(r"Error: audio \S+long.wav: 20 s under profile full .* may take", result.output)
+    assert re.search(r"Error: audio \S+long.wav: 20.00 s under profile full .* may take", result.output)
     assert re.search(r"short.wav\t", result.output)
 
 
