@@ -101,7 +101,7 @@ def request_memory(
     return RequestMemory(
         audio=heard.audio,
         encoder=heard.encoder,
-        prefill=0 if model.planned else max(_prefill_bytes(model, row) for row in layers),
+        prefill=0 if model.planned else _prefill_bytes(model, layers),
         prefix=kv_bytes(model.decoder, cached, model.prefix_item),
         pool=pool,
         steps=(POOL_COPIES - 1) * pool + (0 if model.planned else _step_bytes(model, cached, asked)),
@@ -167,7 +167,14 @@ def _wave_bytes(dims: EncoderDims, channels: int, samples: int, rows: int) -> in
     return moments + features + bias + layers
 
 
-def _prefill_bytes(model: ModelSizes, rows: _LayerRows) -> int:
+def _prefill_bytes(model: ModelSizes, layers: Sequence[_LayerRows]) -> int:
+    """Of the layer that takes most; and keys and values before they are narrowed, which may be at the end."""
+    narrowed = model.prefix_item < model.pool_item
+    wide = kv_bytes(model.decoder, [row.cached for row in layers], model.pool_item) if narrowed else 0
+    return wide + max(_layer_bytes(model, row) for row in layers)
+
+
+def _layer_bytes(model: ModelSizes, rows: _LayerRows) -> int:
     """Of one layer: its attention, what is merged after it, or its MLP; and the scores of the last row."""
     dims = model.decoder
     hidden, queries, keys = dims.hidden_size, dims.query_width, dims.kv_width
