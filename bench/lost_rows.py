@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any
 
 from fastadasp.evaluation import read_clips
+from fastadasp.export.calibration.clips import Calibration, audio_encoder, prompt_rows
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import resolve_for
@@ -28,7 +29,6 @@ from fastadasp.export.reference.spec_decoder import SpecDecoder
 from fastadasp.export.studies.compare.grid import comparison_grid
 from fastadasp.export.studies.compare.options import CompareOptions
 from fastadasp.export.studies.reference_request import mean_request
-from fastadasp.export.studies.select_layer.calibration import Calibration, audio_encoder, prompt_rows
 from fastadasp.profiles.flops import ResolvedProfile
 from fastadasp.profiles.methods import VARIANTS
 from fastadasp.profiles.schedule import removed

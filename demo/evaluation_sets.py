@@ -28,7 +28,7 @@ from asterisk_words import Array, fetch, load_words, splice
 from training.clips import Draw, Speech, compose, hidden_answer
 from training.tasks import ASKED_BY, Facts, Question, questions
 from training.vocabulary import ASR, DESCRIBE, QUESTION, STYLE, TO_FRENCH, TO_GERMAN, WORDS
-from training.voices import RATE, record
+from training.voices import RATE, is_for_tests, record
 
 SEED = 20
 LANGUAGES = {TO_FRENCH: "fr", TO_GERMAN: "de"}
@@ -91,7 +91,7 @@ def write(output: Path, sounds: Path, seed: int = SEED) -> None:
     """Write all sets."""
     output.mkdir(parents=True, exist_ok=True)
     if not (output / "speech.json").is_file():
-        record(output, held_out=True)
+        record(output, chosen=is_for_tests)
     words, speech = load_words(sounds), Speech(output)
     draws = {name: np.random.default_rng((seed, i)) for i, name in enumerate(PLANS)}
     sets = {
@@ -115,10 +115,11 @@ def _lines(name: str, clips: Set, output: Path, draw: Draw) -> Iterator[dict[str
         soundfile.write(output / audio, samples, RATE, subtype="PCM_16")
         for asked in questions(facts, draw):
             if asked.prompt.split()[0] in PLANS[name].prompts:
-                yield {"id": f"{name}/{number:03d} {asked.prompt}", "audio": audio, **_question(asked)}
+                yield {"id": f"{name}/{number:03d} {asked.prompt}", "audio": audio, **as_line(asked)}
 
 
-def _question(asked: Question) -> dict[str, Any]:
+def as_line(asked: Question) -> dict[str, Any]:
+    """What a line of a clip list says of a question."""
     first = asked.prompt.split()[0]
     task = ASKED_BY[first]
     content: dict[str, Any] = {"task": task, "prompt": asked.prompt, "text": asked.answer}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..evaluation.clips.clip import Clip
 from ..profiles.errors import EngineError, OutputError, ProfileError, RequestError
 from ..profiles.faults import count_faults, is_count, shown, text_fault
 from ..profiles.profile import Profile
@@ -65,6 +66,7 @@ class BuildOptions:
     kv_precision: str | None = (
         None  # of the prompt's keys and values, one of KV_PRECISIONS; None: as computed
     )
+    calibration: tuple[Clip, ...] | None = None  # by which int4 is quantised; None: by the matrices alone
 
     def __post_init__(self) -> None:
         names = [profile.name for profile in self.profiles]
@@ -84,6 +86,18 @@ class BuildOptions:
             raise RequestError(
                 f"kv_precision {self.kv_precision!r} is unknown; choose {', '.join(KV_PRECISIONS)}"
             )
+        if self.calibration is not None and self.quantize != "int4":
+            raise RequestError(
+                f"calibration beside quantize {self.quantize}: only int4 is quantised by clips; leave it "
+                "out, or give quantize int4"
+            )
+        if self.calibration is not None and self.engines:
+            raise RequestError(
+                "calibration beside engines: their int4 has no zero points and is rounded; build without one "
+                "of them"
+            )
+        if self.calibration == ():
+            raise RequestError("no clip to calibrate with: name some in the clip list")
         if unknown := [repr(name) for name in self.targets if name not in TARGETS]:
             raise RequestError(f"target {', '.join(unknown)} is unknown; choose {', '.join(TARGETS)}")
         if self.max_positions is not None and not is_count(self.max_positions, 1):

@@ -24,7 +24,7 @@ from .graphs.sets import write_graph_sets
 from .manifest import manifest_of
 from .model.families.family import load_model, say
 from .model.fit import resolve_for
-from .model.quantize import engine_quantizers, quantized, quantizers_beside
+from .model.quantize import Calibrated, beside_engines, of_engines, of_graphs, quantized
 from .model.spec import SpeechModelSpec
 from .options import BuildOptions
 from .targets import TARGETS
@@ -60,7 +60,8 @@ def build(
     report("read checkpoint")
     found = load_model(source := Checkpoint(checkpoint))
     model = adapted(_as_asked(found, source, options), source, options, report)
-    model, engine_model = _quantized(model, options)
+    calibrated = _calibrated(model, source, options, report, progress)
+    model, engine_model = _quantized(model, options, calibrated)
     say(model.notes[len(found.notes) :])
     in_bytes = partial(_in_bytes, progress)
     profiles = [resolve_for(profile, model) for profile in options.profiles]
@@ -107,16 +108,35 @@ def _as_asked(model: SpeechModelSpec, checkpoint: Checkpoint, options: BuildOpti
     return replace(model, prompt=replace(model.prompt, default_prompt=options.prompt))
 
 
-def _quantized(model: SpeechModelSpec, options: BuildOptions) -> tuple[SpeechModelSpec, SpeechModelSpec]:
+def _quantized(
+    model: SpeechModelSpec, options: BuildOptions, calibrated: Calibrated
+) -> tuple[SpeechModelSpec, SpeechModelSpec]:
     """What graphs are built of, and what engines are: each has matrices in a form of its own."""
     if options.quantize is None:
         return model, model
     if options.engines is None:
-        return quantized(model, options.quantize), model
+        return quantized(model, options.quantize, of_graphs(calibrated)), model
     precision = options.engines.precision
-    forms = quantizers_beside(precision), engine_quantizers(precision)
-    of_graphs, of_engines = (quantized(model, options.quantize, each) for each in forms)
-    return of_graphs, of_engines
+    forms = beside_engines(precision), of_engines(precision)
+    for_graphs, for_engines = (quantized(model, options.quantize, each) for each in forms)
+    return for_graphs, for_engines
+
+
+def _calibrated(
+    model: SpeechModelSpec, checkpoint: Checkpoint, options: BuildOptions, report: Report, progress: Progress
+) -> Calibrated:
+    """The matrices that clips quantise, if there are any clips."""
+    if options.calibration is None:
+        return {}
+    from .calibration.calibrate import calibrated
+
+    report("calibrate")
+    tick = partial(_in_matrices, progress)
+    return calibrated(model, checkpoint, options.calibration, tick=tick)
+
+
+def _in_matrices(progress: Progress, done: int, total: int) -> None:
+    progress(f"{done} of {total} matrices", done, total)
 
 
 def _in_bytes(progress: Progress, done: int, total: int) -> None:

@@ -166,6 +166,10 @@ class PromptCodec:
     def _tokens(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
+    def answer_ids(self, text: str) -> Ids:
+        """The ids (n,) of an answer by itself, as the model would give it."""
+        return np.array(self._tokens(text), np.int64)
+
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of generated tokens, special tokens left out."""
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()

@@ -91,13 +91,19 @@ def voices(seed: int = SEED) -> Iterator[Voice]:
         yield Voice(f"piper-joe-{scale}", None, _piper(scale))
 
 
-def record(folder: Path, *, held_out: bool = False, seed: int = SEED, threads: int = 2) -> None:
+def record(
+    folder: Path,
+    *,
+    chosen: Callable[[Voice, int], bool] = lambda voice, number: True,
+    seed: int = SEED,
+    threads: int = 2,
+) -> None:
     """Write what the voices say: `speech.npy` (samples, int16) and `speech.json` (where each utterance lies).
 
-    With `held_out` only the voices that training leaves alone speak; they say the same as among all others.
+    Only the chosen voices speak, by themselves and their numbers; they say the same as among all others.
     """
-    _require("espeak-ng", *(() if held_out else ("flite",)))
-    speakers = [(i, voice) for i, voice in enumerate(voices(seed)) if not held_out or is_for_tests(voice, i)]
+    speakers = [(i, voice) for i, voice in enumerate(voices(seed)) if chosen(voice, i)]
+    _require("espeak-ng", *(("flite",) if any(voice.style is None for _, voice in speakers) else ()))
     pieces, entries, at = [], [], 0
     with ThreadPoolExecutor(threads) as pool:
         spoken = pool.map(lambda item: list(_utterances(item[1], seed + item[0])), speakers)

@@ -33,25 +33,43 @@ def read_clips(
     Raises:
         ClipsError: with every fault of the source.
     """
-    source = path_of("manifest", source, "a path: JSONL, or a folder of transcripts", ClipsError)
+    source = _source(source)
     root = None if audio_root is None else path_of("audio_root", audio_root, "a folder", ClipsError)
     if task is not None and not isinstance(task, str):
         raise ClipsError(f"task is {shown(task)}: give one of {', '.join(TASKS)}")
     if faults := list(text_fault("prompt", prompt)):
         raise ClipsError("; ".join(faults))
-    try:
-        clips = _clips(source, root or source.parent, task)
-    except OSError as error:
-        place, why = source if error.filename is None else error.filename, error.strerror
-        raise ClipsError(
-            f"clip list: {place} cannot be read ({why}): check the path, its permissions and the disk"
-        ) from error
+    clips = _clips(source, root or source.parent, task)
     chosen = _chosen(source, clips, task)
     mine = (replace(clip, prompt=clip.prompt or prompt) for clip in clips if clip.task == chosen)
     return ClipSet(source, chosen, tuple(mine))
 
 
+def read_clips_of_any_task(source: str | os.PathLike[str]) -> tuple[Clip, ...]:
+    """Read all clips, whatever is asked about each; audio paths start from the folder of the clip list.
+
+    Raises:
+        ClipsError: with every fault of the source.
+    """
+    source = _source(source)
+    return tuple(_clips(source, source.parent, None))
+
+
+def _source(given: str | os.PathLike[str]) -> Path:
+    return path_of("manifest", given, "a path: JSONL, or a folder of transcripts", ClipsError)
+
+
 def _clips(source: Path, audio_root: Path, task: str | None) -> list[Clip]:
+    try:
+        return _read(source, audio_root, task)
+    except OSError as error:
+        place, why = source if error.filename is None else error.filename, error.strerror
+        raise ClipsError(
+            f"clip list: {place} cannot be read ({why}): check the path, its permissions and the disk"
+        ) from error
+
+
+def _read(source: Path, audio_root: Path, task: str | None) -> list[Clip]:
     if source.is_dir():
         return read_transcripts(source)
     if source.is_file():

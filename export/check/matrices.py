@@ -1,4 +1,4 @@
-"""The quantised matrices of an artifact against the checkpoint that it was built from, output by output."""
+"""The quantised matrices of an artifact against the checkpoint that it was built from, block by block."""
 
 from __future__ import annotations
 
@@ -13,32 +13,39 @@ import numpy.typing as npt
 from ...runtime.artifact.artifact import Artifact
 from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.derived import Weight
-from ..checkpoint.quantized import SIGNED_INT4, QuantizedWeight
+from ..checkpoint.int4 import MOST_MOVED, in_blocks, ranged
+from ..checkpoint.quantized import SIGNED_INT4, QuantizedRows, QuantizedWeight, int8_rows, signed_steps
 from ..model.families.family import load_model
-from ..model.quantize import quantized_matrices, quantizers_beside
+from ..model.quantize import as_stored, quantized_matrices
 from ..reference.dequantized import dequantized
 
-LARGEST_ERROR: Mapping[str, float] = {"int8": 0.15, "int4": 0.25, SIGNED_INT4: 0.4}
-"""Form -> error of an output, relative to its weights, that rounding explains. Rounding int8 costs normal
-numbers 1 %, int4 in blocks of 32 costs them 8 % and signed int4 in blocks of 64 costs them 10 %; outputs with
-outliers cost up to ten times as much, or three times in int4.
+Floats = npt.NDArray[Any]
+Stored = Mapping[str, Any]  # a torch.Tensor by the name of the part
+
+ROUNDING = 0.5
+"""Root mean square error of a block, in steps, that rounding explains: no number is more than half a step
+away.
 """
-Stored = Mapping[str, Any]  # a torch.Tensor by the name of the matrix, or of the part
+SLACK = 1.01
+"""Of numbers in float32."""
+SCALES_IN_16_BITS = 0.02
+"""Steps that scales of signed int4 in bf16 add: 8 steps times half of 2^-8."""
 
 
 @dataclass(frozen=True)
 class MatrixFinding:
-    """One matrix, at the output that is farthest from the checkpoint."""
+    """One matrix, at the block that is farthest from the checkpoint; in int8 an output is one block."""
 
     name: str
-    form: str  # key of `LARGEST_ERROR`
+    form: str  # int8 or int4
     output: int
-    error: float  # root mean square of the difference there, relative to that of the weights
+    error: float  # root mean square of the difference there, in steps that span the numbers of the checkpoint
+    bound: float  # of the error
 
     @property
     def passed(self) -> bool:
-        """Whether rounding explains it."""
-        return self.error <= LARGEST_ERROR[self.form]
+        """Whether what the build did explains it."""
+        return self.error <= self.bound
 
 
 def check_matrices(artifact: Artifact, checkpoint: Path) -> list[MatrixFinding]:
@@ -55,7 +62,7 @@ def check_matrices(artifact: Artifact, checkpoint: Path) -> list[MatrixFinding]:
     weights = artifact.weights(graphs)
     files = sorted({place.file for place in (*weights.encoder.values(), *weights.decoder.values())})
     stored = {name: tensor for file in files for name, tensor in load_file(artifact.path(file)).items()}
-    quantizers = quantizers_beside(artifact.manifest.engine_precision)
+    quantizers = as_stored(artifact.manifest.engine_precision, stored)
     pairs = quantized_matrices(load_model(Checkpoint(checkpoint)), graphs.quantized, quantizers)
     return compare_matrices(pairs, stored)
 
@@ -63,15 +70,32 @@ def check_matrices(artifact: Artifact, checkpoint: Path) -> list[MatrixFinding]:
 def compare_matrices(pairs: Iterable[tuple[Weight, QuantizedWeight]], stored: Stored) -> list[MatrixFinding]:
     """Matrices as they were, and what their stored parts stand for."""
     found = dequantized(stored)
-    return [
-        _finding(before.name, after.form, before.read(), found[before.name].numpy())
-        for before, after in pairs
-    ]
+    return [_finding(before, after, found[before.name].numpy(), stored) for before, after in pairs]
 
 
-def _finding(name: str, form: str, expected: npt.NDArray[Any], found: npt.NDArray[Any]) -> MatrixFinding:
+def _finding(before: Weight, after: QuantizedWeight, found: Floats, stored: Stored) -> MatrixFinding:
+    expected = before.read()
     difference = found[:, : expected.shape[1]] - expected
-    sizes = np.sqrt(np.square(expected).mean(1)) + np.finfo(np.float32).tiny
-    errors = np.sqrt(np.square(difference).mean(1)) / sizes
+    block = expected.shape[1] if isinstance(after, QuantizedRows) else after.block
+    expected, difference = in_blocks(expected, block), in_blocks(difference, block)
+    errors = np.sqrt(np.square(difference / _steps(after, expected)[..., None]).mean(-1)).max(1)
     worst = int(np.argmax(errors))  # the first NaN, if there is one
-    return MatrixFinding(name, form, worst, float(errors[worst]))
+    return MatrixFinding(before.name, after.form, worst, float(errors[worst]), SLACK * _bound(after, stored))
+
+
+def _steps(after: QuantizedWeight, blocks: Floats) -> Floats:
+    """The step by which the form of a matrix reaches all numbers of each block (out, blocks, block)."""
+    if isinstance(after, QuantizedRows):
+        return int8_rows(blocks[:, 0])[1][:, None]
+    if after.form == SIGNED_INT4:
+        return np.maximum(signed_steps(blocks), np.finfo(np.float32).tiny)
+    return ranged(blocks).scales
+
+
+def _bound(after: QuantizedWeight, stored: Stored) -> float:
+    """That of rounding, or how far calibration moved the matrix, as far as it may."""
+    if after.form == SIGNED_INT4:
+        return ROUNDING + SCALES_IN_16_BITS
+    moved = getattr(after, "moved", None)
+    found = None if moved is None else stored.get(moved.name)
+    return ROUNDING if found is None else max(ROUNDING, min(float(found[0]), MOST_MOVED))

@@ -14,7 +14,7 @@ from ...runtime.artifact.manifest import Graphs, WeightPlace
 from ..checkpoint.checkpoint import CONFIG, Checkpoint
 from ..model.families.family import families_with_reference, load_model, reference_of
 from ..model.families.reference import TransformersReference
-from ..model.quantize import quantized, quantizers_beside
+from ..model.quantize import as_stored, quantized
 from ..model.spec import SpeechModelSpec
 from ..reference.dequantized import dequantized
 from ..reference.layers import Model
@@ -47,7 +47,7 @@ def load_for(artifact: Artifact, checkpoint: Path | None) -> Model:
         return _from_artifact(artifact, reference)
     form, model = _first_graphs(artifact).quantized, load_model(Checkpoint(checkpoint))
     if form:
-        model = quantized(model, form, quantizers_beside(artifact.manifest.engine_precision))
+        model = quantized(model, form, as_stored(artifact.manifest.engine_precision, _places(artifact)))
     if faults := list(_differences(artifact, model)):
         raise CheckpointError(
             f"checkpoint {checkpoint}: {'; '.join(faults)}; give the one that {artifact.folder} comes from"

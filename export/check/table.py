@@ -10,7 +10,7 @@ from .check import Verdict
 from .matrices import MatrixFinding
 
 LEGEND = "error: largest absolute difference in any output; output: where it is"
-MATRIX_LEGEND = "error: root mean square over the weights of one output, relative to theirs"
+MATRIX_LEGEND = "error: root mean square over a block of weights of one output, in steps"
 
 
 def verdict_sections(verdicts: Sequence[Verdict], reference: str) -> Iterator[Section]:

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .derived import Derived, Weight
+from .int4 import LARGEST_STEP, Parts, in_blocks, pack, packed_parts, ranged
 from .precision import FP32, INT8, UINT8, Precision
 from .weights import in_precision
 
 Floats = NDArray[np.float32]
-Parts = tuple[NDArray[Any], ...]
 Quantize = Callable[[Floats], Parts]
 
 SIGNED_INT4 = "signed int4"  # without zero points, however it is stored
 LARGEST_INT8 = 127
-LARGEST_UINT4 = 15
 LEAST_INT4, LARGEST_INT4 = -8, 7
 MIDDLE_OF_UINT4 = 8  # stands for 0 where blocks have no zero points
 
@@ -50,6 +49,7 @@ class QuantizedBlocks:
     values: Derived  # (out, blocks, block / 2) of uint8
     scales: Derived  # (out, blocks)
     zero_points: Derived | None  # (out, blocks / 2, rounded up) of uint8
+    moved: Derived | None = None  # (1,) of float32: see `packed_parts`; no graph reads it, `check` does
 
     @property
     def form(self) -> str:
@@ -83,7 +83,8 @@ def rows_of_int8(weight: Weight, scales_in: Precision = FP32) -> QuantizedRows:
     Scales are numbers that `scales_in` holds, wherever they are stored.
     """
     outputs, inputs = weight.shape
-    part = partial(_part, weight, partial(int8_rows, scales_in=scales_in), scales_in, "int8")
+    quantize = partial(_of_numbers, weight, partial(int8_rows, scales_in=scales_in), scales_in)
+    part = partial(_part, weight, quantize, "int8")
     return QuantizedRows(
         weight.name,
         weight.shape,
@@ -92,10 +93,19 @@ def rows_of_int8(weight: Weight, scales_in: Precision = FP32) -> QuantizedRows:
     )
 
 
-def blocks_of_int4(weight: Weight, block: int) -> QuantizedBlocks:
-    """A matrix (out, in) with 15 steps for each block of `block` inputs; `block` is even."""
+def blocks_of_int4(
+    weight: Weight, block: int, quantize: Callable[[], Parts] | None = None
+) -> QuantizedBlocks:
+    """A matrix (out, in) with 15 steps for each block of `block` inputs; `block` is even.
+
+    Args:
+        weight: the matrix.
+        block: inputs that share a scale and a zero point.
+        quantize: its parts, if they are not to be made of its numbers alone.
+    """
     outputs, blocks = weight.shape[0], -(-weight.shape[1] // block)
-    part = partial(_part, weight, partial(int4_blocks, block=block), FP32, f"int4.{block}")
+    rounded = partial(_of_numbers, weight, partial(int4_blocks, block=block), FP32)
+    part = partial(_part, weight, quantize or rounded, f"int4.{block}")
     return QuantizedBlocks(
         weight.name,
         weight.shape,
@@ -103,14 +113,15 @@ def blocks_of_int4(weight: Weight, block: int) -> QuantizedBlocks:
         values=part(0, "values", (outputs, blocks, block // 2), UINT8),
         scales=part(1, "scales", (outputs, blocks)),
         zero_points=part(2, "zero_points", (outputs, -(-blocks // 2)), UINT8),
+        moved=part(3, "moved", (1,), FP32),
     )
 
 
 def symmetric_blocks(weight: Weight, block: int, scales_in: Precision) -> QuantizedBlocks:
     """The numbers of `signed_blocks`, without zero points; `block` divides the inputs."""
     outputs, blocks = weight.shape[0], weight.shape[1] // block
-    quantize = partial(int4_symmetric, block=block, scales_in=scales_in, signed=False)
-    part = partial(_part, weight, quantize, scales_in, f"int4.{block}")
+    rounded = partial(int4_symmetric, block=block, scales_in=scales_in, signed=False)
+    part = partial(_part, weight, partial(_of_numbers, weight, rounded, scales_in), f"int4.{block}")
     return QuantizedBlocks(
         weight.name,
         weight.shape,
@@ -127,8 +138,8 @@ def signed_blocks(weight: Weight, block: int, scales_in: Precision) -> SignedBlo
     Scales are numbers that `scales_in` holds, wherever they are stored.
     """
     outputs, inputs = weight.shape
-    quantize = partial(int4_symmetric, block=block, scales_in=scales_in, signed=True)
-    part = partial(_part, weight, quantize, scales_in, f"int4.{block}")
+    rounded = partial(int4_symmetric, block=block, scales_in=scales_in, signed=True)
+    part = partial(_part, weight, partial(_of_numbers, weight, rounded, scales_in), f"int4.{block}")
     return SignedBlocks(
         weight.name,
         weight.shape,
@@ -146,28 +157,30 @@ def int8_rows(matrix: Floats, scales_in: Precision = FP32) -> Parts:
 
 
 def int4_blocks(matrix: Floats, block: int) -> Parts:
-    """Values, scales and zero points of `QuantizedBlocks`, rounded to the nearest step.
+    """Parts of `QuantizedBlocks`: every number at the nearest step of the range of its block.
 
-    The steps of a block go from its least to its largest number, 0 among them, which stays exact.
+    A grid of less squared error (`searched`) is no better here: it clips the largest numbers, and the logits
+    of the demo are as far off (`bench/quantizers.py`).
     """
-    padded = np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % block))).reshape(len(matrix), -1, block)
-    least, largest = padded.min(2).clip(max=0), padded.max(2).clip(min=0)
-    scales = (largest - least) / LARGEST_UINT4
-    scales[scales == 0] = 1
-    zeros = np.rint(-least / scales)
-    steps = np.rint(padded / scales[..., None]) + zeros[..., None]
-    return pack(steps.clip(0, LARGEST_UINT4).astype(np.uint8)), scales, pack(zeros.astype(np.uint8))
+    blocks = in_blocks(matrix, block)
+    grid = ranged(blocks)
+    return packed_parts(blocks, grid.nearest(blocks), grid)
 
 
 def int4_symmetric(matrix: Floats, block: int, scales_in: Precision, signed: bool) -> Parts:
     """Values and scales of `SignedBlocks` or of `QuantizedBlocks`, rounded to the nearest step."""
     blocks = matrix.reshape(len(matrix), -1, block)
-    scales = np.maximum(blocks.max(2) / LARGEST_INT4, blocks.min(2) / LEAST_INT4)
-    scales = _held(scales, scales_in)
+    scales = _held(signed_steps(blocks), scales_in)
     steps = np.rint(blocks / scales[..., None]).clip(LEAST_INT4, LARGEST_INT4).astype(np.int8)
     if signed:
-        return pack(steps.view(np.uint8) & LARGEST_UINT4).reshape(len(matrix), -1), scales
+        return pack(steps.view(np.uint8) & LARGEST_STEP).reshape(len(matrix), -1), scales
     return pack((steps + MIDDLE_OF_UINT4).astype(np.uint8)), scales
+
+
+def signed_steps(blocks: Floats) -> Floats:
+    """The step of each block (..., block) by which -8 to 7 reach all of its numbers."""
+    steps: Floats = np.maximum(blocks.max(-1) / LARGEST_INT4, blocks.min(-1) / LEAST_INT4)
+    return steps
 
 
 def _held(scales: Floats, scales_in: Precision) -> Floats:
@@ -177,32 +190,25 @@ def _held(scales: Floats, scales_in: Precision) -> Floats:
     return held
 
 
-def pack(nibbles: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pairs of 4-bit numbers along the last axis as bytes, the first in the lower bits; an odd end gets 0."""
-    even = np.pad(nibbles, [(0, 0)] * (nibbles.ndim - 1) + [(0, nibbles.shape[-1] % 2)])
-    first, second = even[..., ::2], even[..., 1::2]
-    return (first | second << 4).astype(np.uint8)
+def _of_numbers(weight: Weight, quantize: Quantize, range_of: Precision) -> Parts:
+    """The parts of a matrix whose numbers a number format can hold, for they are multiplied in it."""
+    numbers = weight.read()
+    in_precision(weight, numbers, range_of)
+    return quantize(numbers)
 
 
 def _part(
     weight: Weight,
-    quantize: Quantize,
-    range_of: Precision,
+    quantize: Callable[[], Parts],
     form: str,
     index: int,
     name: str,
     shape: tuple[int, ...],
     stored: Precision | None = None,
 ) -> Derived:
-    def compute() -> NDArray[Any]:
-        return _parts(weight, quantize, range_of)[index]
-
-    return Derived(f"{weight.name}.{form}.{name}", shape, (), compute, stored)
+    return Derived(f"{weight.name}.{form}.{name}", shape, (), lambda: _parts(quantize)[index], stored)
 
 
 @lru_cache(maxsize=1)  # the parts of one matrix are written one after the other
-def _parts(weight: Weight, quantize: Quantize, range_of: Precision) -> Parts:
-    """The parts of a matrix whose numbers a number format can hold, for they are multiplied in it."""
-    numbers = weight.read()
-    in_precision(weight, numbers, range_of)
-    return quantize(numbers)
+def _parts(quantize: Callable[[], Parts]) -> Parts:
+    return quantize()

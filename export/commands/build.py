@@ -81,6 +81,12 @@ def engine_limits(command: Command) -> Command:
     type=click.Choice(KV_PRECISIONS),
     help="Keep keys and values of prompts in 16 bits, on ONNX Runtime; engines have a format of their own.",
 )
+@click.option(
+    "--calibration",
+    type=PATH,
+    metavar="FILE",
+    help="Clips with answers, a list as for eval: int4 is chosen by what the model multiplies with them.",
+)
 @click.option("--prompt", metavar="TEXT", help="Default prompt of the artifact, for requests without one.")
 @click.option(
     "--max-positions",
@@ -120,16 +126,18 @@ def build(
     quantize: str | None,
     lora: Path | None,
     kv_precision: str | None,
+    calibration: Path | None,
     **engine: Any,
 ) -> None:
     """Build an artifact from CHECKPOINT.
 
     All profiles share the weights and the decode graph.
     """
-    torch = () if fold_prompt is None else ("torch",)
+    torch = () if fold_prompt is None and calibration is None else ("torch",)
     require_all({"export": ("onnx", *torch), **_engine_packages(engine["engine"])})
     begin = time.perf_counter()
     chosen = load_profiles(profiles, folders)
+    from ...evaluation.clips.read import read_clips_of_any_task
     from ...runtime.tables.units import size
     from ..pipeline import build as build_artifact
 
@@ -145,6 +153,7 @@ def build(
             quantize=quantize,
             lora=lora,
             kv_precision=kv_precision,
+            calibration=None if calibration is None else read_clips_of_any_task(calibration),
         )
         manifest = build_artifact(checkpoint, output, options, stages.begin, stages.step, stages.say)
     whole = sum(record.size for record in manifest.files.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from ...profiles.errors import CheckpointError
 from ..checkpoint.checkpoint import Tensor
 from ..checkpoint.derived import Derived, Weight
+from ..checkpoint.int4 import Parts
 from ..checkpoint.precision import BF16, BY_NAME, FP16, Precision
 from ..checkpoint.quantized import (
     QuantizedWeight,
@@ -23,40 +24,62 @@ from .spec import Linear, SpeechModelSpec
 
 Part = TypeVar("Part")
 Quantize = Callable[[Weight], QuantizedWeight]
-
+Change = Callable[[Weight], Weight | QuantizedWeight]
 Quantizers = Mapping[str, Quantize]
 """Format -> how a matrix is quantised."""
 Blocks = Callable[[Weight, int, Precision], QuantizedWeight]
 
 INT4_BLOCK = 32
 ENGINE_BLOCK, LEAST_ENGINE_BLOCK = 64, 16
-QUANTIZERS: Quantizers = {
-    "int8": rows_of_int8,
-    "int4": partial(blocks_of_int4, block=INT4_BLOCK),
-}
-"""Of graphs for ONNX Runtime alone."""
+Calibrated = Mapping[str, Parts | None]
+"""Matrix -> its parts in 4 bits as clips found them; None for one that stays in 8 bits."""
 KEPT_TYPES = {BF16.safetensors_name: BF16, FP16.safetensors_name: FP16}
 """Types of a checkpoint in which an embedding table stays: its rows are widened as they are read."""
 
 
-def quantizers_beside(engine_precision: str | None) -> Quantizers:
-    """Of graphs for ONNX Runtime beside engines of a precision, if there are any.
+def _int4(weight: Weight, calibrated: Calibrated) -> QuantizedWeight:
+    if weight.name not in calibrated:
+        return blocks_of_int4(weight, INT4_BLOCK)
+    if (parts := calibrated[weight.name]) is None:
+        return rows_of_int8(weight)
+    return blocks_of_int4(weight, INT4_BLOCK, lambda: parts)
+
+
+def of_graphs(calibrated: Calibrated) -> Quantizers:
+    """Of graphs for ONNX Runtime alone; what was not calibrated is rounded when it is written."""
+    return {"int8": rows_of_int8, "int4": partial(_int4, calibrated=calibrated)}
+
+
+ROUNDING = of_graphs({})
+
+
+def beside_engines(precision: str) -> Quantizers:
+    """Of graphs for ONNX Runtime beside engines that compute in a precision.
 
     The matrices of both stand for the same numbers, so that what is found for one holds for the other.
     """
-    return QUANTIZERS if engine_precision is None else _for_engines(engine_precision, symmetric_blocks)
+    return _for_engines(precision, symmetric_blocks)
 
 
-def engine_quantizers(precision: str) -> Quantizers:
+def of_engines(precision: str) -> Quantizers:
     """Of engines that compute in a precision: without zero points, scales in that precision."""
     return _for_engines(precision, signed_blocks)
 
 
-def quantized(model: SpeechModelSpec, name: str, quantizers: Quantizers = QUANTIZERS) -> SpeechModelSpec:
+def as_stored(engine_precision: str | None, tensors: Iterable[str]) -> Quantizers:
+    """Of an artifact that is there, by its engines and the names of its tensors."""
+    end = ".int8.values"
+    in_8_bits = {name.removesuffix(end): None for name in tensors if name.endswith(end)}
+    return of_graphs(in_8_bits) if engine_precision is None else beside_engines(engine_precision)
+
+
+def quantized(model: SpeechModelSpec, name: str, quantizers: Quantizers = ROUNDING) -> SpeechModelSpec:
     """All linear layers of encoder and decoder in a format of `quantizers`.
 
-    The head is int8 in every format: each of its rows decides on a token by itself, so that an error there
-    is averaged by nothing behind it. Convolutions, norms, biases and the embedding stay as they are.
+    Encoder and head are int8 in every format. Each row of the head decides on a token by itself, so that an
+    error there is averaged by nothing behind it; the encoder is a small part of a model, all audio goes
+    through it, and most of what int4 costs a small one arises there. Convolutions, norms, biases and the
+    embedding stay as they are.
     """
     decoder = _replaced(model.decoder, quantizers[name])
     decoder = replace(
@@ -64,17 +87,28 @@ def quantized(model: SpeechModelSpec, name: str, quantizers: Quantizers = QUANTI
         head=_linear(model.decoder.head, quantizers["int8"]),
         embedding=_as_stored(model.decoder.embedding),
     )
-    return replace(model, encoder=_replaced(model.encoder, quantizers[name]), decoder=decoder)
+    return replace(model, encoder=_replaced(model.encoder, quantizers["int8"]), decoder=decoder)
+
+
+def with_matrices(model: SpeechModelSpec, change: Change) -> SpeechModelSpec:
+    """A model with the weight of every linear layer of encoder and decoder changed."""
+    encoder, decoder = _replaced(model.encoder, change), _replaced(model.decoder, change)
+    return replace(model, encoder=encoder, decoder=decoder)
 
 
 def quantized_matrices(
-    model: SpeechModelSpec, name: str, quantizers: Quantizers = QUANTIZERS
+    model: SpeechModelSpec, name: str, quantizers: Quantizers = ROUNDING
 ) -> Iterator[tuple[Weight, QuantizedWeight]]:
     """Every matrix that `quantized` replaces, as it was and as it is."""
     replaced = quantized(model, name, quantizers)
     for before, after in zip(_linears(model), _linears(replaced), strict=True):
         if isinstance(after.weight, QuantizedWeight) and not isinstance(before.weight, QuantizedWeight):
             yield before.weight, after.weight
+
+
+def int4_matrices(model: SpeechModelSpec) -> list[Weight]:
+    """Those that int4 stores in 4 bits."""
+    return [before for before, after in quantized_matrices(model, "int4") if after.form == "int4"]
 
 
 def _for_engines(precision: str, blocks: Blocks) -> Quantizers:
@@ -107,23 +141,23 @@ def _linears(part: object) -> Iterator[Linear]:
             yield from _linears(getattr(part, field.name))
 
 
-def _replaced(part: Part, quantize: Quantize) -> Part:
-    """A record or a tuple with every linear layer inside it quantised."""
+def _replaced(part: Part, change: Change) -> Part:
+    """A record or a tuple with the weight of every linear layer inside it changed."""
     found: Any = part
     if isinstance(part, Linear):
-        found = _linear(part, quantize)
+        found = _linear(part, change)
     elif isinstance(part, tuple):
-        found = tuple(_replaced(item, quantize) for item in part)
+        found = tuple(_replaced(item, change) for item in part)
     elif is_dataclass(part) and not isinstance(part, Weight):
-        found = replace(found, **{f.name: _replaced(getattr(part, f.name), quantize) for f in fields(part)})
+        found = replace(found, **{f.name: _replaced(getattr(part, f.name), change) for f in fields(part)})
     return found  # type: ignore[no-any-return]
 
 
-def _linear(linear: Linear, quantize: Quantize) -> Linear:
+def _linear(linear: Linear, change: Change) -> Linear:
     weight = linear.weight
     if isinstance(weight, QuantizedWeight):
         return linear
-    return replace(linear, weight=quantize(weight))
+    return replace(linear, weight=change(weight))
 
 
 def _as_stored(table: Weight) -> Weight:

@@ -73,11 +73,15 @@ class SpecDecoder:
         if (adapter := self._spec.prompt_adapter) is None:
             return self
         assert adapter_ids is not None, "the template of a model with a prompt adapter gives them"
-        other, x = copy(self), self.embed(adapter_ids)
-        other._strength = None
+        plain, x = self.with_strength(None), self.embed(adapter_ids)
         for index in range(self.num_layers):
-            x = other.block(index, x)
-        other._strength = strength_of(adapter, x)
+            x = plain.block(index, x)
+        return self.with_strength(strength_of(adapter, x))
+
+    def with_strength(self, strength: Torch | None) -> SpecDecoder:
+        """The same decoder with LoRA so strong, (hidden_size,), or without."""
+        other = copy(self)
+        other._strength = strength
         return other
 
     def embed(self, ids: npt.NDArray[np.int64]) -> Torch:
@@ -122,8 +126,8 @@ class SpecDecoder:
 
         layer = self._spec.layers[index]
         normed = self._norm(x, layer.mlp_norm)
-        gated = silu(self._linear(normed, layer.gate)) * self._linear(normed, layer.up)
-        return x + self._linear(gated, layer.down)
+        gated = silu(self.linear(normed, layer.gate)) * self.linear(normed, layer.up)
+        return x + self.linear(gated, layer.down)
 
     def _query_key_value(
         self, index: int, x: Torch, positions: Torch | None = None
@@ -135,7 +139,7 @@ class SpecDecoder:
         layer, dims = self._spec.layers[index], self._spec.dims
         normed = self._norm(x, layer.attn_norm)
         query, key, value = (
-            self._linear(normed, linear).unflatten(1, (-1, dims.head_dim)).transpose(0, 1)
+            self.linear(normed, linear).unflatten(1, (-1, dims.head_dim)).transpose(0, 1)
             for linear in (layer.query, layer.key, layer.value)
         )
         return self._sharpened(self._rotate(query, positions)), self._rotate(key, positions), value
@@ -163,14 +167,15 @@ class SpecDecoder:
 
     def _output(self, index: int, attended: Torch) -> Torch:
         """Heads (heads, rows, head_dim) to rows."""
-        return self._linear(attended.transpose(0, 1).flatten(1), self._spec.layers[index].output)
+        return self.linear(attended.transpose(0, 1).flatten(1), self._spec.layers[index].output)
 
     def _norm(self, x: Torch, weight: Weight) -> Torch:
         from torch.nn.functional import rms_norm
 
         return rms_norm(x, x.shape[1:], self._weight(weight), self._spec.norm_eps)
 
-    def _linear(self, x: Torch, linear: Linear) -> Torch:
+    def linear(self, x: Torch, linear: Linear) -> Torch:
+        """Rows times the matrix of a layer, with its bias and its LoRA."""
         from torch.nn.functional import linear as multiply
 
         bias = None if linear.bias is None else self._weight(linear.bias)

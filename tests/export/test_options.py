@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from fastadasp.evaluation.clips.clip import Clip
 from fastadasp.export.check.options import CheckOptions
 from fastadasp.export.options import BuildOptions, EngineOptions
 from fastadasp.profiles import Profile, ProfileError
 from fastadasp.profiles.errors import EngineError, OutputError, RequestError
 
 FULL = Profile("full", "full")
+CLIP = Clip("one", 1, "a.wav", Path("a.wav"), "asr", ("two",))
 
 
 @pytest.mark.parametrize(
@@ -35,6 +39,19 @@ def test_a_build_needs_profiles_of_different_names():
         BuildOptions(())
     with pytest.raises(ProfileError, match="profile full is given twice; names must differ"):
         BuildOptions((FULL, FULL))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"quantize": "int8", "calibration": (CLIP,)}, "calibration beside quantize int8: only int4"),
+        ({"calibration": (CLIP,)}, "calibration beside quantize None: only int4"),
+        ({"quantize": "int4", "calibration": ()}, "no clip to calibrate with"),
+    ],
+)
+def test_clips_quantise_int4_alone(given, message):
+    with pytest.raises(RequestError, match=message):
+        BuildOptions((FULL,), **given)
 
 
 def test_a_build_takes_its_weights_in_a_known_way():
@@ -63,12 +80,12 @@ def test_a_build_is_for_known_targets(targets, message):
     [
         ({"quantize": "int3"}, "quantize 'int3' is unknown; choose int8, int4"),
         (
-            {"quantize": "int8", "engines": EngineOptions()},
-            "quantize int8: engines of TensorRT are not built of",
+            {"quantize": "int4", "engines": EngineOptions(), "calibration": (CLIP,)},
+            "calibration beside engines",
         ),
     ],
 )
-def test_a_build_quantises_in_a_known_format_and_beside_no_engines(options, message):
+def test_a_build_quantises_in_a_known_format_and_by_clips_beside_no_engines(options, message):
     with pytest.raises(RequestError, match=message):
         BuildOptions((FULL,), **options)
 

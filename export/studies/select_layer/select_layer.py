@@ -16,12 +16,12 @@ from ....evaluation.results.selection import LayerFigures, SelectionProtocol
 from ....profiles.errors import AudioError, ProfileError, RequestError
 from ....profiles.flops import ResolvedProfile
 from ....runtime.environment import environment
+from ...calibration.clips import Calibration, audio_encoder, prompt_rows
 from ...checkpoint.checkpoint import Checkpoint
 from ...model.families.family import load_model
 from ...model.fit import profile_of
 from ...reference.spec_decoder import SpecDecoder
 from ..reference_request import ReferenceRequest, mean_request
-from .calibration import Calibration, audio_encoder, prompt_rows
 from .candidates import Candidate, candidate_layers
 from .entropy import LayerMoments, transfer_entropy
 from .moments import Moments

@@ -14,6 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 from demo_files import DEMO
+from fastadasp.evaluation.clips.read import read_clips_of_any_task
+from fastadasp.export.check.matrices import ROUNDING, SLACK, check_matrices
+from fastadasp.export.checkpoint.int4 import MOST_MOVED
 from fastadasp.export.cli import main
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
@@ -36,17 +39,31 @@ def check(*arguments: object) -> tuple[int, list[str]]:
     return result.exit_code, result.output.splitlines()
 
 
-@pytest.fixture(scope="module", params=["int8", "int4"])
-def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp(request.param) / "artifact"
-    build(DEMO / "model", folder, BuildOptions((load_profile("full"),), quantize=request.param))
-    return folder
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_demo(tmp_path_factory, quantize="int8")
 
 
 @pytest.fixture(scope="module")
 def int4(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("int4") / "artifact"
-    build(DEMO / "model", folder, BuildOptions((load_profile("full"),), quantize="int4"))
+    return build_demo(tmp_path_factory, quantize="int4")
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    clips = read_clips_of_any_task(DEMO / "clips/transcripts.jsonl")[:3]
+    return build_demo(tmp_path_factory, quantize="int4", calibration=clips)
+
+
+def build_demo(folders: pytest.TempPathFactory, **options: Any) -> Path:
+    folder = folders.mktemp("built") / "artifact"
+    build(DEMO / "model", folder, BuildOptions((load_profile("full"),), **options))
+    return folder
+
+
+@pytest.fixture(params=["int8", "int4", "calibrated"])
+def built(request: pytest.FixtureRequest) -> Path:
+    folder: Path = request.getfixturevalue(request.param)
     return folder
 
 
@@ -108,6 +125,37 @@ def test_a_matrix_that_was_quantised_wrong_is_named(fault: str, int4: Path, tmp_
     assert code == 1
     (found,) = [line for line in lines if line.endswith(" FAIL") and line.split()[1:2] == ["of"]]
     assert MATRIX in found
+
+
+@pytest.mark.parametrize("fault", WRONG)
+def test_a_calibrated_matrix_that_was_stored_wrong_is_named(
+    fault: str, calibrated: Path, tmp_path: Path
+) -> None:
+    file, name, change = WRONG[fault]
+    folder = with_file(calibrated, tmp_path / "wrong", f"weights/{file}.safetensors", part(name, change))
+    assert not [it.name for it in check_matrices(open_artifact(calibrated), DEMO / "model") if not it.passed]
+    found = check_matrices(open_artifact(folder), DEMO / "model")
+    assert [it.name for it in found if not it.passed] == [MATRIX]
+
+
+def test_rounding_is_allowed_no_more_than_half_a_step(int4: Path, calibrated: Path) -> None:
+    """What calibration moved farther does not widen what is allowed to others."""
+    plain, moved = (check_matrices(open_artifact(it), DEMO / "model") for it in (int4, calibrated))
+    assert {it.bound for it in plain} == {SLACK * ROUNDING}
+    assert max(it.bound for it in moved) <= SLACK * MOST_MOVED
+    sensitive = [it for it in moved if it.form == "int8"]
+    assert len(sensitive) > sum(it.form == "int8" for it in plain)  # more than the head
+    assert all(it.error <= ROUNDING * SLACK for it in sensitive)
+
+
+def test_a_matrix_may_not_say_that_it_moved_as_far_as_it_likes(calibrated: Path, tmp_path: Path) -> None:
+    def far(path: Path, artifact: Artifact) -> None:
+        part("moved", lambda _: np.float32(100))(path, artifact)
+        part("scales", lambda scales: scales * 2)(path, artifact)
+
+    folder = with_file(calibrated, tmp_path / "wrong", "weights/fp32.safetensors", far)
+    found = check_matrices(open_artifact(folder), DEMO / "model")
+    assert [it.name for it in found if not it.passed] == [MATRIX]
 
 
 def test_a_graph_that_reads_another_matrix_is_found(int4: Path, tmp_path: Path) -> None:

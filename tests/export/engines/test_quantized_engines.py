@@ -24,7 +24,7 @@ from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
 from fastadasp.export.graphs.write import write_graphs
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import resolve_for
-from fastadasp.export.model.quantize import engine_quantizers, quantized, quantized_matrices
+from fastadasp.export.model.quantize import of_engines, quantized, quantized_matrices
 from fastadasp.export.reference.dequantized import dequantized
 from fastadasp.profiles import load_profile
 from fastadasp.profiles.errors import CheckpointError, EngineError
@@ -50,7 +50,7 @@ def built(request, tiny_checkpoint, tmp_path_factory):
     root = tmp_path_factory.mktemp(form)
     words = "--profile", "full", "--quantize", form, "--engine", "tensorrt-rtx", "--precision", precision
     call("build", tiny_checkpoint, "-o", root / "artifact", *words, *SMALL)
-    model = quantized(load_model(Checkpoint(tiny_checkpoint)), form, engine_quantizers(precision))
+    model = quantized(load_model(Checkpoint(tiny_checkpoint)), form, of_engines(precision))
     store = weight_store(model.tensors, "copy", BY_NAME[precision])
     resolved = [resolve_for(load_profile("full"), model)]
     write_graphs(root, model, resolved, store, TensorRTLowering(BY_NAME[precision], 200))
@@ -92,9 +92,9 @@ def test_the_manifest_and_inspect_say_what_the_matrices_of_each_plan_are_in(buil
     of_decoder = {"int8": 7 * layers + 1} if form == "int8" else {"int4": 7 * layers, "int8": 1}
     plans = manifest.engines.plans
     assert plans["decode"].quantized == plans["prefill.full"].quantized == of_decoder
-    assert plans["encoder"].quantized == {form: 6 * 2 + 1}
+    assert plans["encoder"].quantized == {"int8": 6 * 2 + 1}
     assert manifest.graphs["onnxruntime"].quantized == form
-    assert f"{13} {form}" in call("inspect", artifact)
+    assert f"{13} int8" in call("inspect", artifact)
 
 
 def test_the_matrices_of_engines_and_of_graphs_are_the_same_numbers_near_those_of_the_checkpoint(
@@ -103,7 +103,7 @@ def test_the_matrices_of_engines_and_of_graphs_are_the_same_numbers_near_those_o
     form, artifact, folder = built
     for_engines, for_graphs = (stored_of(each) for each in (folder, artifact))
     pairs = list(
-        quantized_matrices(load_model(Checkpoint(tiny_checkpoint)), form, engine_quantizers(PRECISIONS[form]))
+        quantized_matrices(load_model(Checkpoint(tiny_checkpoint)), form, of_engines(PRECISIONS[form]))
     )
     assert all(finding.passed for finding in compare_matrices(pairs, for_engines))
     engine, graph = dequantized(for_engines), dequantized(for_graphs)
@@ -117,8 +117,8 @@ def test_check_compares_the_artifact_with_its_checkpoint(built, tiny_checkpoint)
 
 
 def test_a_matrix_that_lost_its_node_is_named(built):
-    form, _, folder = built
-    expected = Expected({}, 2, causal=False, quantized={form: 14})
+    _, _, folder = built
+    expected = Expected({}, 2, causal=False, quantized={"int8": 14})
     request = EngineRequest(
         product="tensorrt_rtx",
         name="encoder of a test",
@@ -130,7 +130,7 @@ def test_a_matrix_that_lost_its_node_is_named(built):
         expected=expected,
     )
     with pytest.raises(
-        EngineError, match=f"quantised matrices .*'{form}': 13.*, the graph asks for .*'{form}': 14"
+        EngineError, match=r"quantised matrices .*'int8': 13.*, the graph asks for .*'int8': 14"
     ):
         build_engine(request, folder / "log")
 
@@ -141,8 +141,8 @@ def test_inputs_that_no_block_divides_are_refused_by_name(tiny_checkpoint):
     layer = replace(model.decoder.layers[0], down=replace(model.decoder.head, weight=odd))
     model = replace(model, decoder=replace(model.decoder, layers=(layer,)))
     with pytest.raises(CheckpointError, match=r"has 40 inputs, which blocks of 16 .* give --quantize int8"):
-        quantized(model, "int4", engine_quantizers("bf16"))
-    quantized(model, "int8", engine_quantizers("bf16"))
+        quantized(model, "int4", of_engines("bf16"))
+    quantized(model, "int8", of_engines("bf16"))
 
 
 @pytest.mark.parametrize(("bits", "kind"), [(8, TensorProto.INT8), (4, TensorProto.INT4)])
@@ -186,7 +186,7 @@ def plan_of_one_matrix(folder: Path, form: str) -> int:
 
     matrix = np.random.default_rng(0).standard_normal((2048, 2048), np.float32)
     weight = Derived("w", matrix.shape, (), lambda: matrix)
-    linear = Linear(weight if form == "none" else engine_quantizers("bf16")[form](weight))
+    linear = Linear(weight if form == "none" else of_engines("bf16")[form](weight))
     (own := folder / form).mkdir()
     store = Converted(tensors_of(linear), BF16)
     store.write(own)

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from conftest import noise
+from fastadasp.export.calibration.clips import audio_encoder
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.reference.model import load_reference
-from fastadasp.export.studies.select_layer.calibration import audio_encoder
 from fastadasp.runtime.audio.log_mel import log_mel_windows
 from fastadasp.runtime.latency import Stopwatch
 

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_torch
 
-from fastadasp.export.studies.select_layer.calibration import audio_encoder
+from fastadasp.export.calibration.clips import audio_encoder
 from fastadasp.runtime.audio.log_mel import log_mel_windows
 from fastadasp.runtime.latency import Stopwatch
 from torch_tower import TorchTower

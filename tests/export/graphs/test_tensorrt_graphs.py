@@ -24,7 +24,7 @@ from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
 from fastadasp.export.graphs.write import DECODE_FILE, ENCODER_FILE, prefill_file, write_graphs
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import resolve_for
-from fastadasp.export.model.quantize import engine_quantizers, quantized
+from fastadasp.export.model.quantize import of_engines, quantized
 from fastadasp.export.options import QUANTIZED
 from fastadasp.export.reference.dequantized import dequantized
 from fastadasp.plugins.body import DOMAIN
@@ -112,7 +112,7 @@ def quantised(tiny_checkpoint, tmp_path_factory):
 
 def written_quantised(model, form, sites, tmp_path_factory):
     lowering, folder = TensorRTLowering(FP32, AUDIO_ROWS), tmp_path_factory.mktemp("quantised")
-    stored = write(quantized(model, form, engine_quantizers("bf16")), sites, lowering, folder)
+    stored = write(quantized(model, form, of_engines("bf16")), sites, lowering, folder)
     numbers = dequantized({name: part for file in stored for name, part in load_file(folder / file).items()})
 
     def meant(weight):

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from conftest import noise
+from fastadasp.export.calibration.clips import audio_encoder
 from fastadasp.export.checkpoint.precision import FP32
 from fastadasp.export.graphs import wave_features
 from fastadasp.export.graphs.lowering import tensorrt
 from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
 from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
-from fastadasp.export.studies.select_layer.calibration import audio_encoder
 from fastadasp.runtime.latency import Stopwatch
 from torch_tower import CONFIG, random_tower, save_tower
 from tower_files import load_tower

@@ -9,23 +9,23 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ....evaluation.clips.clip import Clip
-from ....profiles.errors import AudioError
-from ....profiles.temporary import temporary_folder
-from ....runtime.audio.encoder import AudioEncoder
-from ....runtime.audio.read import Audio, load_audio, place_of
-from ....runtime.latency import Stopwatch
-from ....runtime.onnxruntime.session import OnnxRuntimeSession
-from ....runtime.prompt import PromptIds
-from ...checkpoint.checkpoint import Checkpoint
-from ...checkpoint.tokenizer import prompt_codec
-from ...checkpoint.weights import Converted
-from ...graphs.lowering.lowering import Lowering
-from ...graphs.lowering.onnxruntime import OnnxRuntimeLowering
-from ...graphs.write import ENCODER_FILE, WAVE_ENCODER_FILE, build_tower
-from ...model.spec import SpeechModelSpec, tensors_of
-from ...reference.reduction import Span
-from ...reference.spec_decoder import SpecDecoder, Torch
+from ...evaluation.clips.clip import Clip
+from ...profiles.errors import AudioError
+from ...profiles.temporary import temporary_folder
+from ...runtime.audio.encoder import AudioEncoder
+from ...runtime.audio.read import Audio, load_audio, place_of
+from ...runtime.latency import Stopwatch
+from ...runtime.onnxruntime.session import OnnxRuntimeSession
+from ...runtime.prompt import PromptIds
+from ..checkpoint.checkpoint import Checkpoint
+from ..checkpoint.tokenizer import prompt_codec
+from ..checkpoint.weights import Converted
+from ..graphs.lowering.lowering import Lowering
+from ..graphs.lowering.onnxruntime import OnnxRuntimeLowering
+from ..graphs.write import ENCODER_FILE, WAVE_ENCODER_FILE, build_tower
+from ..model.spec import SpeechModelSpec, tensors_of
+from ..reference.reduction import Span
+from ..reference.spec_decoder import SpecDecoder, Torch
 
 Floats = npt.NDArray[np.float32]
 ONNX_RUNTIME = OnnxRuntimeLowering()
@@ -38,6 +38,7 @@ class ClipInput:
     prompt: PromptIds
     audio: Floats  # (audio rows, hidden_size)
     seconds: float
+    answer: npt.NDArray[np.int64]  # ids of the first reference, (answer,)
 
 
 class Calibration:
@@ -62,7 +63,8 @@ class Calibration:
         sample_rate = self.model.front_end.log_mel.sample_rate
         audio, prompt = load_audio(clip.path, sample_rate), self._codec.encode(clip.prompt or None)
         self._check(place_of(clip.path), audio, prompt)
-        return ClipInput(prompt, self._encoder.encode(audio.samples, Stopwatch()), audio.seconds)
+        rows = self._encoder.encode(audio.samples, Stopwatch())
+        return ClipInput(prompt, rows, audio.seconds, self._codec.answer_ids(clip.references[0]))
 
     def _check(self, place: str, audio: Audio, prompt: PromptIds) -> None:
         """Refuse audio that gives no row, or more rows than there are positions."""

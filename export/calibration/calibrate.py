@@ -1,0 +1,65 @@
+"""Matrices in 4 bits by what clips multiply them with: the table of contents of a calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from ...evaluation.clips.clip import Clip
+from ..checkpoint.checkpoint import Checkpoint
+from ..checkpoint.derived import Weight
+from ..checkpoint.int4 import MOST_MOVED, Parts
+from ..model.quantize import INT4_BLOCK, int4_matrices
+from ..model.spec import SpeechModelSpec
+from .clips import Calibration, audio_encoder
+from .gptq import gptq_blocks
+from .inputs import decoder_products
+
+Tick = Callable[[int, int], None]
+"""Told how many matrices are done, and how many there are in all."""
+
+
+def calibrated(
+    model: SpeechModelSpec,
+    checkpoint: Checkpoint,
+    clips: Sequence[Clip],
+    threads: int = 0,
+    tick: Tick = lambda *_: None,
+) -> dict[str, Parts | None]:
+    """Every matrix that the clips reach, by name; None for one that is to stay in 8 bits.
+
+    These are the sensitive ones: their products stay close only if some block moves so far that a check of
+    the artifact could take a fault for it. The head is none of them, nor is what only a prompt reaches.
+
+    Args:
+        model: as it is to be built, before it is quantised.
+        checkpoint: where it comes from.
+        clips: what it will hear, with what it is to answer; some dozens.
+        threads: of the encoder; 0 takes one per core.
+        tick: told how far it is.
+
+    Raises:
+        CheckpointError: it has no tokenizer.
+        AudioError, RequestError: a clip that the model cannot take.
+    """
+    weights = {weight.name: weight for weight in int4_matrices(model)}
+    found: dict[str, Parts | None] = {}
+    tick(0, len(weights))
+    for done, (name, parts) in enumerate(_quantized(model, checkpoint, clips, threads, weights), 1):
+        tick(done, len(weights))
+        found[name] = parts if parts[-1][0] <= MOST_MOVED else None
+    return found
+
+
+def _quantized(
+    model: SpeechModelSpec,
+    checkpoint: Checkpoint,
+    clips: Sequence[Clip],
+    threads: int,
+    weights: Mapping[str, Weight],
+) -> Iterator[tuple[str, Parts]]:
+    with audio_encoder(model, threads) as encoder:
+        calibration = Calibration(checkpoint, model, encoder)
+        read = [calibration.read(clip) for clip in clips]
+    for products in decoder_products(model, read, weights.keys()):
+        for name in list(products):  # let go of those of each matrix
+            yield name, gptq_blocks(weights[name].read(), products.pop(name), INT4_BLOCK)
