@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ..profiles.flops import ResolvedProfile
@@ -14,7 +15,8 @@ from .checkpoint.hashed_file import Tick, counted
 from .checkpoint.weights import WeightStore
 from .model.spec import SpeechModelSpec, tensors_of
 
-VERSIONS_OF = ("fastadasp-export", "onnx", "onnxruntime", "numpy")
+VERSIONS_OF = ("fastadasp-export", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy")
+"""As far as they are installed: the two of ONNX Runtime exclude each other."""
 
 
 def manifest_of(
@@ -61,10 +63,16 @@ def manifest_of(
         graphs=graphs,
         profiles={profile.name: profile for profile in profiles},
         weights={name: _weights(model, store) for name, store in stores.items()},
-        versions={name: version(name) for name in VERSIONS_OF},
+        versions=dict(_versions()),
         files=files,
         engines=engines,
     )
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in VERSIONS_OF:
+        with suppress(PackageNotFoundError):
+            yield name, version(name)
 
 
 def _weights(model: SpeechModelSpec, store: WeightStore) -> Weights:

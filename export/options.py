@@ -62,6 +62,7 @@ class BuildOptions:
     max_positions: int | None = None  # more than the checkpoint has; its own if None
     fold_prompt: str | None = None  # the only prompt, whose LoRA goes into the weights
     lora: Path | None = None  # folder of an adapter of peft that is folded into the weights
+    precision: str | None = None  # of graphs whose target has a choice; None: its default
     quantize: str | None = None  # what the large matrices are stored in, one of QUANTIZED; None: as they are
     kv_precision: str | None = (
         None  # of the prompt's keys and values, one of KV_PRECISIONS; None: as computed
@@ -100,6 +101,8 @@ class BuildOptions:
             raise RequestError("no clip to calibrate with: name some in the clip list")
         if unknown := [repr(name) for name in self.targets if name not in TARGETS]:
             raise RequestError(f"target {', '.join(unknown)} is unknown; choose {', '.join(TARGETS)}")
+        if faults := list(_target_faults(self)):
+            raise RequestError("; ".join(faults))
         if self.max_positions is not None and not is_count(self.max_positions, 1):
             raise RequestError(f"max_positions is {shown(self.max_positions)}: give a whole number above 0")
         if self.fold_prompt is not None and self.prompt not in (None, self.fold_prompt):
@@ -112,6 +115,29 @@ class BuildOptions:
         if not self.targets or len(set(self.targets)) < len(self.targets):
             raise RequestError(
                 f"targets {', '.join(self.targets) or 'none'}: give at least one, and each once"
+            )
+
+
+def _target_faults(options: BuildOptions) -> Iterator[str]:
+    """What the targets cannot give, or nothing that is built."""
+    targets = {name: TARGETS[name] for name in options.targets}
+    if options.precision is not None:
+        choice = {precision for target in targets.values() for precision in target.precisions}
+        if options.precision not in choice:
+            yield (
+                f"precision {options.precision}: graphs for {', '.join(targets)} are "
+                f"{', '.join(name for name in PRECISIONS if name in choice)}; give one of these"
+            )
+    for name, target in targets.items():
+        if options.quantize and not target.takes_quantized:
+            yield (
+                f"quantize {options.quantize}: graphs for {name} are not built of quantised weights yet; "
+                "build them without it"
+            )
+        if options.kv_precision and len(target.precisions) > 1:
+            yield (
+                f"kv_precision {options.kv_precision}: keys and values of graphs for {name} are in the "
+                "numbers that these compute in; give precision instead"
             )
 
 

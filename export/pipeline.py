@@ -67,7 +67,8 @@ def build(
     profiles = [resolve_for(profile, model) for profile in options.profiles]
     if options.engines:
         check_engines(model, options.engines)
-    lowerings = {target: TARGETS[target]() for target in options.targets}
+    targets = {name: TARGETS[name] for name in options.targets}
+    lowerings = {name: it.lowering(it.precision(options.precision), model) for name, it in targets.items()}
     precisions = {lowering.precision.name: lowering.precision for lowering in lowerings.values()}
     stores = {name: weight_store(model.tensors, options.weights, it) for name, it in precisions.items()}
     with temporary_folder(output, options.force) as folder:

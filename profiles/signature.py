@@ -20,6 +20,8 @@ NUM_CANDIDATES = "num_candidates"
 TOKEN_IDS = "token_ids"
 STEP = "step"
 POOL_MASK = "pool_mask"
+POOL_ROWS = "pool_rows"
+"""Rows of the pool that are in use, where a step writes its own behind them, in place."""
 TOP_LOGITS = "top_logits"
 TOP_IDS = "top_ids"
 LOG_SUM_EXP = "log_sum_exp"
@@ -158,26 +160,33 @@ def prefill_signature(
 
 
 def decode_signature(
-    dims: DecoderDims, request_inputs: Sequence[TensorSpec] = (), prefix_type: str = ACTIVATION
+    dims: DecoderDims,
+    request_inputs: Sequence[TensorSpec] = (),
+    prefix_type: str = ACTIVATION,
+    in_place: bool = False,
 ) -> Signature:
     """One step of all beams: scores of their next tokens and the pool with their rows appended.
 
     `pool_mask[i, j]` tells whether beam i sees row j of the grown pool: its ancestors and itself.
     `request_inputs` are those of `prefill_signature`, and those that only steps take; `prefix_type` is that
-    of `prefill_signature`, and the pool is in the number format of the graph.
+    of `prefill_signature`, and the pool is in the number format of the graph. With `in_place` the pool has
+    room for the new rows, which are written behind those in use, so that its size stays.
     """
+    grown_axis = POOL if in_place else POOL_GROWN
+    in_use = (TensorSpec(POOL_ROWS, INT64, (1,)),) if in_place else ()
     prefix, pool, pool_grown = [], [], []
     for layer in range(dims.num_layers):
         for name in (prefix_key(layer), prefix_value(layer)):
             prefix.append(TensorSpec(name, prefix_type, kv_shape(dims, prefix_axis(layer))))
         for name in (pool_key(layer), pool_value(layer)):
             pool.append(TensorSpec(name, ACTIVATION, kv_shape(dims, POOL)))
-            pool_grown.append(TensorSpec(grown(name), ACTIVATION, kv_shape(dims, POOL_GROWN)))
+            pool_grown.append(TensorSpec(grown(name), ACTIVATION, kv_shape(dims, grown_axis)))
     return Signature(
         inputs=(
             TensorSpec(TOKEN_IDS, INT64, (BEAMS,)),
             TensorSpec(STEP, INT64, (1,)),
-            TensorSpec(POOL_MASK, BOOL, (BEAMS, POOL_GROWN)),
+            TensorSpec(POOL_MASK, BOOL, (BEAMS, grown_axis)),
+            *in_use,
             TensorSpec(NUM_CANDIDATES, INT64, (1,)),
             *request_inputs,
             *prefix,

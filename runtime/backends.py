@@ -10,6 +10,7 @@ from ..profiles.errors import RequestError
 from ..profiles.faults import shown
 from .backend_options import BackendOptions
 from .onnxruntime.options import OnnxRuntimeOptions
+from .onnxruntime_cuda.options import OnnxRuntimeCudaOptions
 from .tensorrt.options import TensorRTOptions
 
 if TYPE_CHECKING:  # light to import: the command line takes its names from here
@@ -21,6 +22,12 @@ def _onnxruntime(artifact: Artifact, target: str, options: OnnxRuntimeOptions) -
     from .onnxruntime.sessions import OnnxRuntimeSessions
 
     return OnnxRuntimeSessions(artifact, artifact.graphs(target), options)
+
+
+def _onnxruntime_cuda(artifact: Artifact, target: str, options: OnnxRuntimeCudaOptions) -> Sessions:
+    from .onnxruntime_cuda.sessions import OnnxRuntimeCudaSessions
+
+    return OnnxRuntimeCudaSessions(artifact, artifact.graphs(target), options)
 
 
 def _tensorrt(artifact: Artifact, target: str, options: TensorRTOptions) -> Sessions:
@@ -40,6 +47,7 @@ class Backend:
 
 BACKENDS = {
     "onnxruntime": Backend("onnxruntime", OnnxRuntimeOptions, _onnxruntime),
+    "onnxruntime-cuda": Backend("onnxruntime-cuda", OnnxRuntimeCudaOptions, _onnxruntime_cuda),
     "tensorrt": Backend("tensorrt", TensorRTOptions, _tensorrt),
 }
 

@@ -61,6 +61,9 @@ class BackendKeywords(TypedDict, total=False):
     threads: int
     providers: Sequence[str]
     prepack: bool
+    device: str
+    strict: bool
+    cuda_graph: bool
 
 
 class RuntimeKeywords(BackendKeywords, total=False):

@@ -90,7 +90,8 @@ class SpeechLM(Uncopied):
         Args:
             artifact: the folder that `build` wrote.
             profile: default profile of the calls; the first of the artifact if None.
-            backend: "onnxruntime", or "tensorrt" for an artifact with engines on the GPU they were built for.
+            backend: "onnxruntime"; "onnxruntime-cuda" for an artifact with graphs for that target and a GPU;
+                "tensorrt" for one with engines, on the GPU they were built for.
             verify: when files larger than 64 MiB are hashed. "cached" (or False): unless this machine has
                 done so since they were last written; "always" (or True); "never".
             options: `max_request_bytes`, which refuses a request before any work if it might add more than
@@ -98,8 +99,10 @@ class SpeechLM(Uncopied):
                 `OnnxRuntimeOptions`: `threads` of one run, 0 takes one per core; `providers`, execution
                 providers, the preferred one first; `prepack`, keep a second copy of the decoder weights that
                 makes beam steps faster. Without it the memory-mapped weights, which all sessions share, are
-                all there is, and working memory is given back after each prefill. The backend tensorrt has
-                none of its own.
+                all there is, and working memory is given back after each prefill. Of onnxruntime-cuda, those
+                of `OnnxRuntimeCudaOptions`: `device`, "cuda", "cuda:1", or "cpu" for the same graphs there;
+                `strict`, refuse graphs of which a node falls back to the CPU; `cuda_graph`, capture steps,
+                which was never tried on a device. The backend tensorrt has none of its own.
 
         Raises:
             ArtifactError: missing, changed or of another version.

@@ -14,6 +14,7 @@ from ...runtime.session import Session
 from ...runtime.sessions import Sessions
 from ..model.families.family import reference_of
 from .graphs import DECODE, ENCODER, GraphName, file_of
+from .options import has_devices
 from .places import Place, output_places, places_of
 
 OpenGraph = Callable[[Path, bytes, Mapping[str, Array], bool], Session]
@@ -33,17 +34,19 @@ READ_INSIDE: dict[str, OpenGraph] = {"onnxruntime": _onnxruntime}
 class CheckedBackend:
     """The graphs of an artifact on one backend, whole or with the values inside them as further outputs."""
 
-    def __init__(self, name: str, artifact: Artifact) -> None:
-        """Open what production runs, with the backend's own defaults.
+    def __init__(self, name: str, artifact: Artifact, device: str | None = None) -> None:
+        """Open what production runs, with the backend's own defaults but for a device, if it has such.
 
         Raises:
-            RequestError: there is no such backend.
+            RequestError: there is no such backend or device.
+            DependencyError: a package that the backend needs is missing.
             ArtifactError: the artifact has no graphs for it.
             EngineError: this machine cannot run its engines.
         """
         backend = backend_named(name)
         self.name, self._artifact, self._target = name, artifact, backend.target
-        self._sessions = open_sessions(artifact, name, backend.options())
+        chosen = {"device": device} if device is not None and has_devices(name) else {}
+        self._sessions = open_sessions(artifact, name, backend.options(**chosen))
         self.precision = self._sessions.precision  # key of TOLERANCES
         if not self._sessions.limits:
             graphs = artifact.graphs(self._target)

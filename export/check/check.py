@@ -66,7 +66,7 @@ def check_artifact(
         AudioError: a clip that the model cannot take.
     """
     profiles = _known_profiles(artifact, options.profiles)
-    backends = [CheckedBackend(name, artifact) for name in options.backends]
+    backends = [CheckedBackend(name, artifact, options.device) for name in options.backends]
     reference = TorchBackend(load_for(artifact, options.checkpoint), artifact.manifest)
     cases = clip_cases(artifact, options.clips, reference.session(ENCODER))
     cases += random_cases(artifact.manifest, reference.embedding_scale)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ...profiles.errors import RequestError
@@ -20,10 +20,20 @@ class CheckOptions:
     backends: tuple[str, ...] = ("onnxruntime",)
     checkpoint: Path | None = None  # the weights in the artifact if None
     save: Path | None = None  # folder for inputs and reference outputs
+    device: str | None = None  # of the backends that have a choice; their default if None
 
     def __post_init__(self) -> None:
         if unknown := [repr(name) for name in self.backends if name not in BACKENDS]:
             raise RequestError(f"backend {', '.join(unknown)} is unknown; known: {', '.join(BACKENDS)}")
+        if self.device is not None and not any(map(has_devices, self.backends)):
+            raise RequestError(
+                f"device {self.device}: {', '.join(self.backends)} has no choice of devices; leave it out"
+            )
+
+
+def has_devices(backend: str) -> bool:
+    """Whether a backend has an option that says where it runs."""
+    return "device" in {field.name for field in fields(BACKENDS[backend].options)}
 
 
 def demo_clips() -> tuple[Path, ...]:

@@ -11,7 +11,7 @@ from ...runtime.benchmark.options import BenchmarkOptions
 from .command import StrictCommand
 from .lists import INTEGERS, NAMES, REALS, each_once, list_option
 from .output import check_output, write_result
-from .parameters import PATH, backend, load, memory_limit, onnxruntime_options
+from .parameters import PATH, backend, cuda_options, load, memory_limit, onnxruntime_options
 from .progress import progress_bar
 
 DEFAULTS = BenchmarkOptions()
@@ -52,6 +52,7 @@ DEFAULTS = BenchmarkOptions()
 @backend
 @onnxruntime_options
 @memory_limit
+@cuda_options
 @click.option(
     "-o", "--output", type=PATH, metavar="FILE", help="Write all figures as JSON, with the environment."
 )
@@ -65,6 +66,9 @@ def bench(
     providers: tuple[str, ...],
     lean: bool,
     max_request_memory: int | None,
+    device: str | None,
+    strict: bool,
+    cuda_graph: bool,
     **values: Any,
 ) -> None:
     """Time ARTIFACT for every number of beams, length of audio and profile.
@@ -75,6 +79,7 @@ def bench(
     if output is not None:
         check_output(output)
     runtime = {"backend": backend, "threads": options.threads, "providers": providers, "lean": lean}
+    runtime |= {"device": device, "strict": strict, "cuda_graph": cuda_graph}
     model = load(artifact, verify=None, max_request_memory=max_request_memory, **runtime)
     from ...runtime.benchmark.benchmark import run_benchmark
     from ...runtime.tables.benchmark import benchmark_sections

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,9 @@ from ..options import (
     BuildOptions,
     EngineOptions,
 )
+from ..targets import TARGETS
 from .command import Command, StrictCommand
+from .lists import NAMES, list_option
 from .parameters import PATH, profile_options, require_all
 from .progress import Lines
 
@@ -27,13 +30,16 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from ...runtime.artifact.manifest import Manifest
+
 ENGINE_DEFAULTS = EngineOptions()
 GRAPH_PRECISION = "fp32"
 ORIGINS = {
     "linked": "hard-linked to the checkpoint, no bytes copied",
     "copied": "copied from the checkpoint",
-    "converted": "converted to float32",
+    "converted": "converted to {precision}",
 }
+PRECISION_NAMES = {"fp32": "float32"}
 
 LIMITS = {
     "max_audio_seconds": (click.FloatRange(min=1), "Longest audio that the engines take."),
@@ -59,7 +65,14 @@ def engine_limits(command: Command) -> Command:
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
-    help="Numbers of the engines, bf16 by default. Graphs for ONNX Runtime are fp32.",
+    help="Numbers of engines and of graphs for CUDA, bf16 by default. Graphs for CPUs are fp32.",
+)
+@list_option(
+    "--target",
+    "targets",
+    NAMES,
+    f"What runs the graphs: {', '.join(TARGETS)}.",
+    default=BuildOptions.targets,
 )
 @click.option(
     "--weights",
@@ -127,6 +140,7 @@ def build(
     lora: Path | None,
     kv_precision: str | None,
     calibration: Path | None,
+    targets: tuple[str, ...],
     **engine: Any,
 ) -> None:
     """Build an artifact from CHECKPOINT.
@@ -136,6 +150,7 @@ def build(
     torch = () if fold_prompt is None and calibration is None else ("torch",)
     require_all({"export": ("onnx", *torch), **_engine_packages(engine["engine"])})
     begin = time.perf_counter()
+    has_choice = any(len(TARGETS[name].precisions) > 1 for name in targets if name in TARGETS)
     chosen = load_profiles(profiles, folders)
     from ...evaluation.clips.read import read_clips_of_any_task
     from ...runtime.tables.units import size
@@ -146,7 +161,8 @@ def build(
             chosen,
             weights,
             force,
-            _engine_options(**engine),
+            _engine_options(has_choice=has_choice, **engine),
+            targets=targets,
             prompt=prompt,
             max_positions=max_positions,
             fold_prompt=fold_prompt,
@@ -154,12 +170,19 @@ def build(
             lora=lora,
             kv_precision=kv_precision,
             calibration=None if calibration is None else read_clips_of_any_task(calibration),
+            precision=engine["precision"] if has_choice else None,
         )
         manifest = build_artifact(checkpoint, output, options, stages.begin, stages.step, stages.say)
     whole = sum(record.size for record in manifest.files.values())
     elapsed = time.perf_counter() - begin
-    origins = [f"in {quantize}"] if quantize else [ORIGINS[origin] for origin in manifest.weight_origins]
+    origins = [f"in {quantize}"] if quantize else list(dict.fromkeys(_origins(manifest)))
     click.echo(f"{output}: {size(whole)}, built in {elapsed:.1f} s; weights {', '.join(origins)}")
+
+
+def _origins(manifest: Manifest) -> Iterator[str]:
+    """How the weights of each precision got there."""
+    for precision, weights in manifest.weights.items():
+        yield ORIGINS[weights.origin].format(precision=PRECISION_NAMES.get(precision, precision))
 
 
 def _engine_packages(engine: str | None) -> dict[str, tuple[str, ...]]:
@@ -167,14 +190,21 @@ def _engine_packages(engine: str | None) -> dict[str, tuple[str, ...]]:
     return {} if engine is None else {engine: (PRODUCTS[engine],), "engines": ("polygraphy", "triton")}
 
 
-def _engine_options(engine: str | None, precision: str | None, **values: Any) -> EngineOptions | None:
-    """What the options of the command ask for; None without --engine."""
+def _engine_options(
+    engine: str | None, precision: str | None, has_choice: bool, **values: Any
+) -> EngineOptions | None:
+    """What the options of the command ask for; None without --engine.
+
+    The precision is one for engines unless a target has a choice, too.
+    """
     if engine is None:
-        given = {"precision": precision} if precision not in (None, GRAPH_PRECISION) else {}
+        for_engines = precision not in (None, GRAPH_PRECISION) and not has_choice
+        given = {"precision": precision} if for_engines else {}
         given |= {name: it for name, it in values.items() if it != getattr(ENGINE_DEFAULTS, name)}
         if given:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-            raise click.UsageError(f"{flags}: for engines; give --engine {ENGINES[0]} with it")
+            other = " or --target onnxruntime-cuda" if list(given) == ["precision"] else ""
+            raise click.UsageError(f"{flags}: for engines; give --engine {ENGINES[0]}{other} with it")
         return None
     return EngineOptions(engine, precision=precision or ENGINE_DEFAULTS.precision, **values)
 

@@ -12,7 +12,7 @@ from ...runtime.backends import BACKENDS
 from ..check.options import CheckOptions, demo_clips
 from .command import StrictCommand
 from .lists import NAMES, list_option
-from .parameters import PATH, require, require_all
+from .parameters import PATH, device_option, require, require_all
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ DEFAULTS = CheckOptions()
     f"What is checked: {', '.join(BACKENDS)}.",
     default=DEFAULTS.backends,
 )
+@device_option
 @click.option("--save", type=PATH, metavar="DIR", help="Keep inputs and reference outputs for Polygraphy.")
 @click.option(
     "--golden",
@@ -63,13 +64,14 @@ def check(
     clips: tuple[Path, ...],
     backends: tuple[str, ...],
     save: Path | None,
+    device: str | None,
 ) -> None:
     """Compare every graph of ARTIFACT with the reduced model in torch, on clips and random input.
 
     Where an output differs, the first layer that does is named. With --golden, a CHECKPOINT takes the
     place of ARTIFACT: it is built under each recorded setting. Exits with 1 if anything differs.
     """
-    options = CheckOptions(profiles, clips, backends, checkpoint, save)
+    options = CheckOptions(profiles, clips, backends, checkpoint, save, device)
     if golden is not None and options != DEFAULTS:
         raise click.UsageError(
             "--golden DIR takes a CHECKPOINT and no other option: its settings are recorded"

@@ -145,7 +145,7 @@ def backend(command: Command) -> Command:
         type=click.Choice(list(BACKENDS)),
         default=DEFAULT_BACKEND,
         show_default=True,
-        help="What runs the artifact; tensorrt needs engines and the GPU that they were built for.",
+        help="What runs the artifact: graphs for it, or engines, with a GPU for all but onnxruntime.",
     )(command)
 
 
@@ -164,7 +164,7 @@ def clips_of(values: dict[str, Any]) -> ClipSet:
 
 def runtime_options(command: Command) -> Command:
     """Add the options of how an artifact is run."""
-    return backend(onnxruntime_options(memory_limit(verify_option(command))))
+    return backend(onnxruntime_options(cuda_options(memory_limit(verify_option(command)))))
 
 
 class Bytes(click.ParamType[int]):
@@ -223,7 +223,34 @@ def backend_options_of(values: dict[str, Any]) -> RuntimeKeywords:
         given["prepack"] = False
     if values.get("max_request_memory"):
         given["max_request_bytes"] = values["max_request_memory"]
+    if values.get("device"):
+        given["device"] = values["device"]
+    if values.get("strict"):
+        given["strict"] = True
+    if values.get("cuda_graph"):
+        given["cuda_graph"] = True
     return given
+
+
+def cuda_options(command: Command) -> Command:
+    """Add those of ONNX Runtime on CUDA."""
+    options = (
+        device_option,
+        click.option("--strict", is_flag=True, help="Refuse graphs of which a node falls back to the CPU."),
+        click.option("--cuda-graph", is_flag=True, help="Capture decode steps and replay them; never tried."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def device_option(command: Command) -> Command:
+    """Add the device of the backend onnxruntime-cuda."""
+    return click.option(
+        "--device",
+        metavar="NAME",
+        help="Of onnxruntime-cuda: cuda, cuda:1, or cpu for the same graphs there.  [default: cuda]",
+    )(command)
 
 
 def onnxruntime_options(command: Command) -> Command:

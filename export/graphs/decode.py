@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import onnx
 
 from ...plugins.body import FLOAT, Value
 from ...profiles import signature as sig
-from ...profiles.kv_layout import ROWS_AXIS
+from ...profiles.kv_layout import KV_LAYOUT, ROWS_AXIS, kv_shape, with_rows
 from ..checkpoint.weights import WeightStore
 from ..model.spec import DecoderLayer, DecoderSpec
 from .graph import Graph
@@ -21,7 +23,9 @@ HIDDEN = -1e30  # added to the score of a pool row that a beam does not see
 def build_decode(spec: DecoderSpec, store: WeightStore, lowering: Lowering) -> onnx.ModelProto:
     """One step of all beams over any prefix: KV lengths are dynamic in every layer."""
     g = Graph("decode", store, lowering)
-    signature = sig.decode_signature(spec.dims, spec.step_inputs, spec.prefix_type)
+    signature = sig.decode_signature(
+        spec.dims, spec.step_inputs, spec.prefix_type, in_place=lowering.pools_in_place
+    )
     for tensor in signature.inputs:
         g.input(tensor)
     _Decode(g, spec, lowering).run()
@@ -68,7 +72,7 @@ class _Decode(DecoderLayers):
     def _angles_here(self, i: int) -> Angles:
         """Every beam stands at the same position: this layer's prefix length plus the step."""
         g = self.g
-        position = g.op("Add", g.dim(sig.prefix_key(i), ROWS_AXIS), sig.STEP)
+        position = g.op("Add", self._rows_of(sig.prefix_key(i)), sig.STEP)
         rows = g.op("Expand", g.op("Cast", position, to=FLOAT), g.dim(sig.TOKEN_IDS, 0))
         return self.rotary.angles(rows, f"/layers.{i}/attn/rope")
 
@@ -77,9 +81,34 @@ class _Decode(DecoderLayers):
         if self.log_n is None:
             return None
         g, name = self.g, f"/layers.{i}/attn/log_n"
-        before = g.op("Max", g.dim(sig.prefix_key(i), ROWS_AXIS), sig.ROWS_BEFORE_EVICTION)
+        before = g.op("Max", self._rows_of(sig.prefix_key(i)), sig.ROWS_BEFORE_EVICTION)
         keys = g.op("Add", g.op("Add", before, sig.STEP), g.ints(1))
         return self.log_n.factors(g.op("Cast", keys, to=FLOAT), name)
 
+    def _rows_of(self, prefix: str) -> Value:
+        """How many there are, int64 of shape (1,).
+
+        A shape is a number of the host. Where pools stay in place, so does everything that a step computes
+        with: there the rows are counted on the device, so that a step can be replayed without the host.
+        """
+        g, rows = self.g, self.g.dim(prefix, ROWS_AXIS)
+        if not self.lowering.pools_in_place:
+            return rows
+        counted = g.op(
+            "Range", g.const(1), g.op("Squeeze", g.op("Add", rows, g.ints(1)), g.ints(0)), g.const(1)
+        )
+        return g.op("Gather", counted, g.ints(-1), axis=0)
+
     def _grow(self, pool: str, rows: Value) -> Value:
-        return self.g.op("Concat", pool, rows, axis=ROWS_AXIS, outputs=[sig.grown(pool)])
+        g, outputs = self.g, [sig.grown(pool)]
+        if self.lowering.pools_in_place:
+            return g.op("ScatterElements", pool, self._places, rows, axis=ROWS_AXIS, outputs=outputs)
+        return g.op("Concat", pool, rows, axis=ROWS_AXIS, outputs=outputs)
+
+    @cached_property
+    def _places(self) -> Value:
+        """The row of the pool that each number of the new rows goes to, in KV layout."""
+        g, beams = self.g, self.g.dim(sig.TOKEN_IDS, 0)
+        row = g.op("Range", g.const(0), g.op("Squeeze", beams, g.ints(0)), g.const(1))
+        row = g.reshape(g.op("Add", row, sig.POOL_ROWS), *with_rows((1,) * len(KV_LAYOUT), -1))
+        return g.op("Expand", row, g.shape(*kv_shape(self.dims, str(beams))), name="/pool")

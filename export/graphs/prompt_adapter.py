@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 
 from ...plugins.body import Value
@@ -67,6 +68,7 @@ def _strength(g: Graph, adapter: PromptAdapter, rows: Value, hidden_size: int) -
     values = g.linear(wide, adapter.fc2, f"{name}/fc2")  # (text, hidden_size)
     shares = g.op("Softmax", g.linear(values, adapter.score, f"{name}/score"), axis=0, name=name)  # (text, 1)
     mean = g.op("Gemm", shares, values, name=f"{name}/mean", transA=1)  # (1, hidden_size)
-    bounds = g.number(adapter.least), g.number(adapter.most)
-    within = g.op("Clip", g.op("Reshape", mean, g.ints(hidden_size)), *bounds, name=name)
-    g.op("Identity", within, outputs=[sig.LORA_SCALE])
+    bounds = (g.const(bound, np.float32) for bound in (adapter.least, adapter.most))
+    mean = g.to_float(g.op("Reshape", mean, g.ints(hidden_size)))
+    within = g.op("Clip", mean, *bounds, name=name)  # in float32, as not every backend clips bf16
+    g.op("Identity", g.to_activation(within), outputs=[sig.LORA_SCALE])

@@ -38,7 +38,10 @@ def build_wave_encoder(
     signature = wave_encoder_signature(wave.window_width, hidden_size)
     for tensor in signature.inputs:
         g.input(tensor)
-    x = features_in_chunks(g, spec, wave) if lowering.has_loops else features(g, spec)
+    if lowering.has_loops:
+        x = features_in_chunks(g, spec, wave)
+    else:
+        x = features(g, spec, by_moments=not lowering.normalises_over_time)
     x = _states(g, spec, lowering, _embed(g, spec, x))
     _fuse(g, spec, convolve(g, spec.head, front_end, x, "/wave"))
     for tensor in signature.outputs:

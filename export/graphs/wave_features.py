@@ -25,13 +25,20 @@ CHANNEL_NORM_EPS = 1e-5  # no setting changes it
 CHUNK = 256  # rows at a time, 5 s of WavLM
 
 
-def features(g: Graph, spec: WaveEncoderSpec) -> Value:
-    """Samples to feature rows (rows, channels), all at once; in float32 up to the norm, as samples are."""
+def features(g: Graph, spec: WaveEncoderSpec, by_moments: bool = False) -> Value:
+    """Samples to feature rows (rows, channels), all at once; in float32 up to the norm, as samples are.
+
+    With `by_moments` the norm is in the taps, for backends that have none over time.
+    """
     first, *others = spec.convolutions
-    parts = first.weight, spec.channel_norm.weight, spec.channel_norm.bias
-    taps, *norm = (g.to_float(g.weight(part)) for part in parts)
-    x = _convolve(g, first, g.reshape(WAVE, 1, 1, -1), taps, name="/wave/conv.0")
-    x = g.op("InstanceNormalization", x, *norm, name="/wave/conv.0/norm", epsilon=CHANNEL_NORM_EPS)
+    wave = g.reshape(WAVE, 1, 1, -1)
+    if by_moments:
+        x = _convolve(g, first, wave, *_normalised(g, spec), name="/wave/conv.0")
+    else:
+        parts = first.weight, spec.channel_norm.weight, spec.channel_norm.bias
+        taps, *norm = (g.to_float(g.weight(part)) for part in parts)
+        x = _convolve(g, first, wave, taps, name="/wave/conv.0")
+        x = g.op("InstanceNormalization", x, *norm, name="/wave/conv.0/norm", epsilon=CHANNEL_NORM_EPS)
     x = g.op("Gelu", g.to_activation(x), name="/wave/conv.0")
     for i, convolution in enumerate(others, 1):
         name = f"/wave/conv.{i}"

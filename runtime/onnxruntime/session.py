@@ -82,7 +82,7 @@ class OnnxRuntimeSession:
         try:
             self._session = ort.InferenceSession(graph or str(path), options, providers=list(providers))
         except ERRORS as error:
-            raise ArtifactError(f"{path}: onnxruntime cannot load it: {_line(error)}") from error
+            raise ArtifactError(f"{path}: onnxruntime cannot load it: {one_line(error)}") from error
         self._run_options = ort.RunOptions()
         if shrink:
             self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
@@ -95,18 +95,7 @@ class OnnxRuntimeSession:
         Raises:
             ArtifactError: tensors of other names, or of other sizes where these are fixed.
         """
-        given = *self._session.get_inputs(), *self._session.get_outputs()
-        shapes = {tensor.name: tensor.shape for tensor in given}
-        wanted = {spec.name: spec.axes for spec in (*signature.inputs, *signature.outputs)}
-        faults = [f"{name} is in one of the two alone" for name in sorted(shapes.keys() ^ wanted.keys())]
-        faults += [
-            f"{name} is {shown(shape)} in it and {shown(list(wanted[name]))} in the manifest"
-            for name, shape in shapes.items()
-            if name in wanted and not _agree(shape, wanted[name])
-        ]
-        if faults:
-            words = "; ".join(few(faults))
-            raise ArtifactError(f"{self._path}: its tensors are not those of the manifest: {words}; {REMEDY}")
+        check_signature(self._path, self._session, signature)
 
     @property
     def prefix_number_bytes(self) -> int:
@@ -124,7 +113,7 @@ class OnnxRuntimeSession:
             values = self._session.run_with_ort_values(self._outputs, feed, self._run_options)
         except ERRORS as error:
             shapes = ", ".join(f"{name} {tuple(tensor.shape())}" for name, tensor in feed.items())
-            raise EngineError(f"{self._path}: onnxruntime failed on {shapes}: {_line(error)}") from error
+            raise EngineError(f"{self._path}: onnxruntime failed on {shapes}: {one_line(error)}") from error
         return dict(zip(self._outputs, values, strict=True))
 
     def _narrowed(self, name: str, tensor: Any) -> Any:
@@ -147,6 +136,26 @@ class OnnxRuntimeSession:
         return _ort_value(np.ascontiguousarray(take_rows(tensor.numpy(), rows)))
 
 
+def check_signature(path: Path, session: Any, signature: Signature) -> None:
+    """Refuse a loaded graph of another model than the manifest describes.
+
+    Raises:
+        ArtifactError: tensors of other names, or of other sizes where these are fixed.
+    """
+    given = *session.get_inputs(), *session.get_outputs()
+    shapes = {tensor.name: tensor.shape for tensor in given}
+    wanted = {spec.name: spec.axes for spec in (*signature.inputs, *signature.outputs)}
+    faults = [f"{name} is in one of the two alone" for name in sorted(shapes.keys() ^ wanted.keys())]
+    faults += [
+        f"{name} is {shown(shape)} in it and {shown(list(wanted[name]))} in the manifest"
+        for name, shape in shapes.items()
+        if name in wanted and not _agree(shape, wanted[name])
+    ]
+    if faults:
+        words = "; ".join(few(faults))
+        raise ArtifactError(f"{path}: its tensors are not those of the manifest: {words}; {REMEDY}")
+
+
 def _ort_value(tensor: Any) -> Any:
     return ort.OrtValue.ortvalue_from_numpy(tensor) if isinstance(tensor, np.ndarray) else tensor
 
@@ -165,7 +174,8 @@ def _initializer(array: npt.NDArray[Any]) -> Any:
     return _ort_value(array)
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """The message of an error without its line breaks."""
     return " ".join(str(error).split())
 
 

@@ -91,5 +91,5 @@ def test_a_build_quantises_in_a_known_format_and_by_clips_beside_no_engines(opti
 
 
 def test_a_check_is_of_known_backends():
-    with pytest.raises(RequestError, match="backend 'magic', 'abacus' is unknown; known: onnxruntime, tenso"):
+    with pytest.raises(RequestError, match="backend 'magic', 'abacus' is unknown; known: onnxruntime, onnx"):
         CheckOptions(backends=("onnxruntime", "magic", "abacus"))

@@ -17,7 +17,7 @@ from fastadasp.export.cli import main
 from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
-from fastadasp.export.targets import TARGETS
+from fastadasp.export.targets import TARGETS, Target
 from fastadasp.profiles import Profile, ProfileError, load_profile
 from fastadasp.profiles.errors import ArtifactError
 from fastadasp.runtime import SpeechLM
@@ -49,8 +49,8 @@ class HalfLowering(OnnxRuntimeLowering):
 def second_target():
     """What it takes: a lowering, sessions (here those of ONNX Runtime), a row on both sides."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(TARGETS, "plain", PlainLowering)
-        patch.setitem(TARGETS, "half", HalfLowering)
+        patch.setitem(TARGETS, "plain", Target(lambda *_: PlainLowering()))
+        patch.setitem(TARGETS, "half", Target(lambda *_: HalfLowering(), ("fp16",)))
         patch.setitem(BACKENDS, "plain", replace(BACKENDS["onnxruntime"], target="plain"))
         yield
 

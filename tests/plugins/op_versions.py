@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -19,7 +20,19 @@ from hypothesis import settings
 from numpy.typing import ArrayLike, NDArray
 from onnx import helper
 
-from fastadasp.plugins.body import DOMAIN, DOMAIN_VERSION, FLOAT, INT64, IR_VERSION, OPSET, value
+from fastadasp.export.graphs.lowering.fixed_lengths import FIXED_LENGTHS, append_reduction
+from fastadasp.export.graphs.lowering.lowering import Cut, SpanValues
+from fastadasp.plugins.body import (
+    DOMAIN,
+    DOMAIN_VERSION,
+    FLOAT,
+    INT64,
+    IR_VERSION,
+    OPSET,
+    Body,
+    Value,
+    value,
+)
 from fastadasp.plugins.causal_attention import function as causal
 from fastadasp.plugins.causal_attention import reference as causal_reference
 from fastadasp.plugins.causal_attention.op import (
@@ -302,11 +315,36 @@ def _onnx(optimised: bool) -> Run:
     return run
 
 
+def _fixed_lengths(
+    op_type: str, inputs: Sequence[Array], heads: Heads | None, attributes: Mapping[str, int]
+) -> Sequence[Array]:
+    if op_type not in FIXED_LENGTHS:
+        pytest.skip("no reduction, or one whose lengths depend on the data")
+    outputs: list[Array] = _fixed_session(op_type).run(
+        None, dict(zip(OPS[op_type].takes, inputs, strict=True))
+    )
+    return outputs
+
+
+@cache
+def _fixed_session(op_type: str) -> Any:
+    """What a device gets instead of the function, on ONNX Runtime's CPU provider."""
+    op, body = OPS[op_type], Body()
+    start, length = (body.op("Gather", "span", body.ints(i), axis=0) for i in (0, 1))
+    cut = Cut(SpanValues(start, length, 0, 0), length, Value("removed"), Fraction(0))
+    append_reduction(body, op_type, list(op.takes)[:-2], cut, list(op.gives), Value)
+    graph = helper.make_graph(body.nodes, op_type, _values(op.takes), _values(op.gives))
+    opsets = [helper.make_opsetid("", OPSET)]
+    built = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+    return onnxruntime.InferenceSession(built.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
 VERSIONS = {
     "reference-float64": Version(_reference, np.dtype(np.float64)),
     "reference-float32": Version(_reference, np.dtype(np.float32)),
     "onnx-float32": Version(_onnx(optimised=True), np.dtype(np.float32)),
     "onnx-unoptimised-float32": Version(_onnx(optimised=False), np.dtype(np.float32)),
+    "fixed-lengths-float32": Version(_fixed_lengths, np.dtype(np.float32)),
 }
 
 every_version = pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS)

@@ -41,7 +41,11 @@ def test_every_backend_runs_without_options_and_can_be_handed_to_a_process(backe
             r"thread: .*, which has threads, providers, prepack \(--lean\); leave",
         ),
         ("onnxruntime", {"threads": -1}, "threads is -1: give a whole number of at least 0"),
-        ("abacus", {"threads": 1}, "backend 'abacus' is unknown; choose onnxruntime, tensorrt"),
+        (
+            "abacus",
+            {"threads": 1},
+            "backend 'abacus' is unknown; choose onnxruntime, onnxruntime-cuda, tensorrt",
+        ),
     ],
 )
 def test_options_that_a_backend_lacks_are_refused_with_those_that_it_has(backend, options, message):

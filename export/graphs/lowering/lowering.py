@@ -54,8 +54,10 @@ class Lowering(Protocol):
     precision: Precision
     takes_data_dependent_lengths: bool  # whether a tensor may be as long as its data make it
     has_loops: bool  # whether it is good at repeating nodes, which keeps memory small
+    normalises_over_time: bool  # whether it has InstanceNormalization
     evicts_caches: bool  # whether each KV head of a cache may keep rows of its own
     sorts_pairs: bool  # whether heads whose neighbours make rotary pairs are brought into halves first
+    pools_in_place: bool  # whether a decode step writes its rows into a pool with room for them
     domains: tuple[str, ...]  # opset domains beside the standard one and the project's
 
     def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:

@@ -45,8 +45,10 @@ class OnnxRuntimeLowering:
     precision: Precision = FP32
     takes_data_dependent_lengths = True
     has_loops = True
+    normalises_over_time = True
     evicts_caches = True
     sorts_pairs = False
+    pools_in_place = False
     domains: tuple[str, ...] = (CONTRIB,)
 
     def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:
@@ -135,19 +137,8 @@ class OnnxRuntimeLowering:
     def add_norm(
         self, g: Graph, name: str, residual: str, branch: str, weight: Weight, eps: float
     ) -> tuple[str, str]:
-        """One fused kernel: it writes the normalised rows first, the sum fourth."""
-        stem = f"{name}/add_norm"
-        normed, _, _, total = g.ops(
-            "SkipSimplifiedLayerNormalization",
-            residual,
-            branch,
-            g.weight(weight),
-            name=name,
-            domain=CONTRIB,
-            outputs=[f"{stem}.normed", "", "", f"{stem}.sum"],
-            epsilon=eps,
-        )
-        return total, normed
+        """One fused kernel."""
+        return skip_norm(g, name, residual, branch, weight, eps)
 
     def gated_mlp(self, g: Graph, name: str, x: str, gate: str, up: str, down: str) -> str:
         """A Loop over row chunks: the wide layer of a long prompt never exists whole."""
@@ -173,6 +164,22 @@ class OnnxRuntimeLowering:
         """Every reduction op has a function body; lengths that depend on the data are no obstacle."""
         span = g.shape(cut.span.start, cut.length)
         return g.op(op_type, *inputs, span, cut.removed, name=name, domain=DOMAIN, outputs=outputs)
+
+
+def skip_norm(g: Graph, name: str, residual: str, branch: str, weight: Weight, eps: float) -> tuple[str, str]:
+    """The sum and its norm by one kernel, which writes the normalised rows first, the sum fourth."""
+    stem = f"{name}/add_norm"
+    normed, _, _, total = g.ops(
+        "SkipSimplifiedLayerNormalization",
+        residual,
+        branch,
+        g.weight(weight),
+        name=name,
+        domain=CONTRIB,
+        outputs=[f"{stem}.normed", "", "", f"{stem}.sum"],
+        epsilon=eps,
+    )
+    return total, normed
 
 
 def _int4_product(g: Graph, x: str, weight: QuantizedBlocks, name: str, **output: Any) -> Value:

@@ -40,11 +40,13 @@ ENCODER_ROWS_PER_AUDIO_ROW = 4  # of a wave encoder, before its head
 class TensorRTLowering:
     """Attention-23, plugin nodes, and a two-part decode attention from standard ops."""
 
-    name = "tensorrt"
+    name: str = "tensorrt"
     takes_data_dependent_lengths = False
     has_loops = False
+    normalises_over_time = True
     evicts_caches = False
     sorts_pairs = True  # TensorRT-RTX 1.7 fails to compile a decode step with interleaved pairs
+    pools_in_place = False
     domains: tuple[str, ...] = ()
 
     def __init__(self, precision: Precision, max_audio_rows: int) -> None:

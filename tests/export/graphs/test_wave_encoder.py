@@ -14,6 +14,7 @@ from fastadasp.export.checkpoint.precision import FP32
 from fastadasp.export.graphs import wave_features
 from fastadasp.export.graphs.lowering import tensorrt
 from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
+from fastadasp.export.graphs.lowering.onnxruntime_cuda import OnnxRuntimeCudaLowering
 from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
 from fastadasp.runtime.latency import Stopwatch
 from torch_tower import CONFIG, random_tower, save_tower
@@ -77,6 +78,16 @@ def test_the_graphs_for_tensorrt_are_the_same_function(folder, tower, chunks, mo
     monkeypatch.setattr(tensorrt, "SCORE_BYTES", heads * (4 * rows) ** 2 * 4 / chunks)
     assert lowering.relative_chunks(heads) == chunks
     check_rows(model, tower, LENGTHS, lowering)
+
+
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_the_graphs_for_cuda_are_the_same_function(folder, tower, chunks, monkeypatch):
+    """In float32, on ONNX Runtime."""
+    model = load_tower(folder)
+    rows = model.front_end.audio_tokens(4 * WINDOW + 777)
+    heads = model.wave_encoder.num_heads
+    monkeypatch.setattr(tensorrt, "SCORE_BYTES", heads * (4 * rows) ** 2 * 4 / chunks)
+    check_rows(model, tower, LENGTHS, OnnxRuntimeCudaLowering(FP32, rows, rows))
 
 
 @pytest.mark.parametrize("stored", [{"old_norm": True}, {"wrapped": True}], ids=str)

@@ -27,7 +27,16 @@ def test_no_device_id_is_kept(tiny_artifact: Path, tmp_path: Path) -> None:
     assert left_by_a_load(tiny_artifact, tmp_path / "home") == []
 
 
-def test_only_this_package_imports_onnxruntime() -> None:
+def test_the_sessions_on_cuda_import_it_no_sooner() -> None:
+    program = (
+        "import fastadasp.runtime.onnxruntime_cuda.values, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    )
+    kept = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    command = [sys.executable, "-P", "-c", program]
+    assert subprocess.run(command, env=kept, check=True, capture_output=True, text=True).stdout == "1\n"
+
+
+def test_only_sessions_import_onnxruntime() -> None:
     root = Path(__file__).parents[3]
     users = {
         path.relative_to(root).as_posix()
@@ -36,4 +45,7 @@ def test_only_this_package_imports_onnxruntime() -> None:
         for line in path.read_text("utf-8").splitlines()
         if line.split()[:2] in (["import", "onnxruntime"], ["from", "onnxruntime"])
     }
-    assert users == {"runtime/onnxruntime/session.py"}
+    of_cuda = {
+        f"runtime/onnxruntime_cuda/{name}.py" for name in ("captured", "provider", "session", "values")
+    }
+    assert users == {"runtime/onnxruntime/session.py", *of_cuda}

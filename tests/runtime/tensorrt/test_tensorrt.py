@@ -273,7 +273,7 @@ def test_options_of_onnxruntime_are_refused(artifact):
 
 
 def test_an_unknown_backend_lists_the_known(artifact):
-    with pytest.raises(RequestError, match="backend 'openvino' is unknown; choose onnxruntime, tensorrt"):
+    with pytest.raises(RequestError, match="backend 'openvino' is unknown; choose onnxruntime, onnx"):
         SpeechLM.load(artifact.folder, backend="openvino")
 
 

@@ -1,0 +1,81 @@
+"""Graphs for the CUDA provider against the reference in torch, on the CPU provider."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from click.testing import CliRunner
+
+from demo_files import CLIPS, DEMO
+from fastadasp.export.check.check import check_artifact
+from fastadasp.export.check.options import CheckOptions
+from fastadasp.export.cli import main
+from fastadasp.export.options import BuildOptions
+from fastadasp.export.pipeline import build
+from fastadasp.profiles import Profile, load_profile
+from fastadasp.profiles.errors import RequestError
+from fastadasp.profiles.methods import VARIANTS
+from fastadasp.runtime import SpeechLM
+from fastadasp.runtime.artifact.artifact import open_artifact
+
+CUDA = "onnxruntime-cuda"
+HALF = {"schedule": "constant", "start_layer": 1, "ratio": Fraction(1, 5)}
+METHODS = [
+    load_profile("full"),
+    *(Profile(name, m.name, **m.settings, **HALF) for name, m in VARIANTS.items() if not m.is_data_dependent),
+]
+
+
+@pytest.mark.parametrize(
+    ("precision", "methods"),
+    [("fp32", METHODS), ("fp16", [it for it in METHODS if it.name in ("weighted_merge", "h2o")])],
+    ids=["fp32", "fp16"],
+)
+def test_methods_are_as_far_from_the_reference_as_their_numbers_allow(
+    tiny_checkpoint, tmp_path, precision, methods
+):
+    options = BuildOptions(tuple(methods), weights="copy", targets=(CUDA,), precision=precision)
+    build(tiny_checkpoint, tmp_path / "art", options)
+    found = check_artifact(open_artifact(tmp_path / "art"), CheckOptions(backends=(CUDA,), device="cpu"))
+    assert {verdict.profile for verdict in found} == {None, *(profile.name for profile in methods)}
+    assert not [verdict for verdict in found if not verdict.finding.passed]
+    if precision == "fp32":
+        assert {str(verdict.tolerance) for verdict in found} == {"0.001"}
+
+
+def test_a_device_is_for_backends_that_have_one():
+    with pytest.raises(RequestError, match="device cpu: onnxruntime has no choice of devices; leave it out"):
+        CheckOptions(device="cpu")
+
+
+def test_the_demo_answers_the_same_in_fp16(tmp_path):
+    art, clip = tmp_path / "art", CLIPS.parent / "digits-01.flac"
+    command = ["build", str(DEMO / "model"), "-o", str(art), "--profile", "dense-constant-50"]
+    command += ["--target", f"onnxruntime,{CUDA}", "--precision", "fp16"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    assert "weights converted to float32, " in result.stdout
+    command = ["run", str(art), str(clip), "--backend", CUDA, "--device", "cpu"]
+    answer = CliRunner().invoke(main, command).stdout.strip()
+    with SpeechLM.load(art, threads=1) as model:
+        assert answer == model.generate(clip).text
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            ["--quantize", "int8"],
+            "quantize int8: graphs for onnxruntime-cuda are not built of quantised weig",
+        ),
+        (["--target", "onnxruntime", "--precision", "fp16"], "give --engine tensorrt-rtx or --target onnxr"),
+        (["--target", "abacus"], "target 'abacus' is unknown; choose onnxruntime, onnxruntime-cuda"),
+    ],
+)
+def test_what_a_target_cannot_give_is_refused(tiny_checkpoint, tmp_path, given, words):
+    target = [] if "--target" in given else ["--target", CUDA]
+    command = ["build", str(tiny_checkpoint), "-o", str(tmp_path / "ART"), "--profile", "full"]
+    result = CliRunner().invoke(main, [*command, *target, *given])
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.split())
