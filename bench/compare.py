@@ -1,9 +1,11 @@
 """Ours against transformers on one decoder with random weights: alternating, in one process, one thread.
 
-Both get the same rows of audio and the same text, and generate the same number of tokens. Times are medians;
-read the ratios, the milliseconds are this machine's. Memory is measured in processes of its own.
+Both get the same rows of audio and the same text, and generate the same number of tokens. Times are medians,
+by the clock and of CPU; read the ratios, which are of CPU time: other work on the machine changes it least.
+Memory is measured in processes of its own.
 
     python bench/compare.py -o bench/results/compare.json
+    python bench/compare.py -o bench/results/quantized.json --parts latency --quantize none int8 int4
 """
 
 from __future__ import annotations
@@ -41,12 +43,19 @@ SIZES = {
     "intermediate_size": 2048,
     "vocab_size": 16000,
 }
-TARGETS = {  # total latency of transformers fp32 / ours fp32
-    ("full", 1): 1.1,
-    ("full", 5): 5.0,
-    ("dense-constant-50", 1): 1.7,
-    ("dense-constant-50", 5): 8.0,
+TARGETS = {  # of a system and beams: total latency of a peer / ours
+    ("ours full", 1): ("fp32", 1.1),
+    ("ours full", 5): ("fp32", 5.0),
+    ("ours dense-constant-50", 1): ("fp32", 1.7),
+    ("ours dense-constant-50", 5): ("fp32", 8.0),
+    ("ours full, int8", 1): ("bf16", 1.25),
+    ("ours full, int8", 5): ("bf16", 4.0),
+    ("ours dense-constant-50, int8", 1): ("bf16", 2.1),
+    ("ours dense-constant-50, int8", 5): ("bf16", 7.0),
 }
+PROFILES = ("full", "dense-constant-50")
+FORMATS = ("none", "int8", "int4")  # of our large matrices; none: float32
+DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # of transformers
 PEERS = ("torch", "transformers")
 NOTHING = Fraction(1, 10**9)  # a ratio that scores and merges but removes no row
 
@@ -61,7 +70,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_checkpoint(folder / "checkpoint", SIZES)
-        build_artifact(folder)
+        for form in options.quantize:
+            build_artifact(folder, form)
         for part in options.parts:
             before = {**asdict(environment(THREADS)), "peers": {name: version(name) for name in PEERS}}
             records = PARTS[part](folder, options)
@@ -78,10 +88,23 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, nargs="+", default=[120, 240])
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--runs", type=int, default=5)
-    return parser.parse_args()
+    parser.add_argument(
+        "--quantize",
+        nargs="+",
+        choices=FORMATS,
+        default=FORMATS[:1],
+        help="formats of our latency; default: none",
+    )
+    parser.add_argument("--peers", nargs="+", choices=DTYPES, default=list(DTYPES), help="of transformers")
+    options = parser.parse_args()
+    if FORMATS[0] not in options.quantize and set(options.parts) != {"latency"}:
+        parser.error(
+            "overhead and memory are those of float32; give --quantize none as well, or --parts latency"
+        )
+    return options
 
 
-def build_artifact(folder: Path) -> None:
+def build_artifact(folder: Path, form: str) -> None:
     """The profiles of the comparison, and two that only score and merge."""
     from fastadasp.export.options import BuildOptions
     from fastadasp.export.pipeline import build
@@ -89,12 +112,12 @@ def build_artifact(folder: Path) -> None:
 
     score = {"method": "weighted_merge", "ratio": NOTHING, "start_layer": 2}
     profiles = (
-        load_profile("full"),
-        load_profile("dense-constant-50"),
+        *map(load_profile, PROFILES),
         Profile("score-constant", schedule="constant", **score),
         Profile("score-single", schedule="single", **score),
     )
-    build(folder / "checkpoint", folder / "artifact", BuildOptions(profiles))
+    quantize = None if form == FORMATS[0] else form
+    build(folder / "checkpoint", folder / f"artifact-{form}", BuildOptions(profiles, quantize=quantize))
 
 
 def prompt(seconds: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -105,6 +128,45 @@ def prompt(seconds: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return before, rows * 0.02, after
 
 
+def timed(run: Callable[[], Any]) -> tuple[Any, np.ndarray]:
+    """What it gives, and its milliseconds: of CPU, and by the clock."""
+    begin = _clocks()
+    found = run()
+    return found, _clocks() - begin
+
+
+def _clocks() -> np.ndarray:
+    return np.array([time.process_time(), time.perf_counter()]) * 1e3
+
+
+class Timed:
+    """A decoder that keeps the times of its prefill and of its steps."""
+
+    def __init__(self, decoder: Any) -> None:
+        self.decoder = decoder
+        self.steps: list[np.ndarray] = []
+
+    def start(self, k: int) -> Any:
+        """The prefill."""
+        self.first, self.prefill = timed(lambda: self.decoder.start(k))
+        return self.first
+
+    def step(self, *arguments: Any) -> Any:
+        """One step."""
+        found, took = timed(lambda: self.decoder.step(*arguments))
+        self.steps.append(took)
+        return found
+
+
+def record(total: np.ndarray, prefill: np.ndarray, tokens: list[int]) -> dict[str, Any]:
+    """Of one request."""
+    step = (total - prefill) / (NEW_TOKENS - 1)
+    found: dict[str, Any] = {"tokens": tokens}
+    for name, (cpu, wall) in {"total": total, "prefill": prefill, "step": step}.items():
+        found |= {name: wall, f"{name}_cpu": cpu}
+    return found
+
+
 class Ours:
     """The artifact under one profile."""
 
@@ -112,20 +174,14 @@ class Ours:
         self.model, self.profile = model, profile
 
     def run(self, seconds: int, beams: int) -> dict[str, Any]:
-        """One request; milliseconds of prefill, decode and both, and the tokens."""
+        """One request; milliseconds of prefill, one step and all, and the tokens."""
         from fastadasp.runtime.decoding.drive import drive, new_search
         from fastadasp.runtime.decoding.options import SearchOptions
-        from fastadasp.runtime.latency import Stopwatch
 
-        watch = Stopwatch()
-        decoder = self.model.decoder(self.profile, *prompt(seconds), watch)
-        begin = time.perf_counter()
+        decoder = Timed(self.model.decoder(self.profile, *prompt(seconds)))
         search = SearchOptions(num_beams=beams, max_new_tokens=NEW_TOKENS)
-        found = drive(new_search(search, SIZES["vocab_size"]), decoder)
-        total = (time.perf_counter() - begin) * 1e3
-        prefill = watch.stages["prefill"]
-        steps = (total - prefill) / watch.steps
-        return {"total": total, "prefill": prefill, "step": steps, "tokens": list(found[0].tokens)}
+        found, total = timed(lambda: drive(new_search(search, SIZES["vocab_size"]), decoder))
+        return record(total, decoder.prefill, list(found[0].tokens))
 
 
 class Transformers:
@@ -140,12 +196,11 @@ class Transformers:
 
     def run(self, seconds: int, beams: int) -> dict[str, Any]:
         """One request; the prefill is timed as a request for one token."""
-        total, tokens = self._generate(seconds, beams, NEW_TOKENS)
-        prefill, _ = self._generate(seconds, beams, 1)
-        step = (total - prefill) / (NEW_TOKENS - 1)
-        return {"total": total, "prefill": prefill, "step": step, "tokens": tokens}
+        tokens, total = self._generate(seconds, beams, NEW_TOKENS)
+        _, prefill = self._generate(seconds, beams, 1)
+        return record(total, prefill, tokens)
 
-    def _generate(self, seconds: int, beams: int, new_tokens: int) -> tuple[float, list[int]]:
+    def _generate(self, seconds: int, beams: int, new_tokens: int) -> tuple[list[int], np.ndarray]:
         import torch
 
         before, rows, after = prompt(seconds)
@@ -153,44 +208,51 @@ class Transformers:
         with torch.inference_mode():
             parts = embed(torch.from_numpy(before)), torch.from_numpy(rows), embed(torch.from_numpy(after))
             embeds = torch.cat([part.to(self.model.dtype) for part in parts])[None]
-            begin = time.perf_counter()
-            out = self.model.generate(
-                inputs_embeds=embeds,
-                attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long),
-                num_beams=beams,
-                do_sample=False,
-                max_new_tokens=new_tokens,
-                min_new_tokens=new_tokens,
-                pad_token_id=0,
+            out, took = timed(
+                lambda: self.model.generate(
+                    inputs_embeds=embeds,
+                    attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long),
+                    num_beams=beams,
+                    do_sample=False,
+                    max_new_tokens=new_tokens,
+                    min_new_tokens=new_tokens,
+                    pad_token_id=0,
+                )
             )
-            total = (time.perf_counter() - begin) * 1e3
-        return total, out[0].tolist()[-new_tokens:]
+        return out[0].tolist()[-new_tokens:], took
 
 
 def latency(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Every system in turn, `runs` times, after one warm-up."""
-    from fastadasp.runtime import SpeechLM
-
-    model = SpeechLM.load(folder / "artifact", threads=THREADS)
-    lean = SpeechLM.load(folder / "artifact", threads=THREADS, prepack=False)
-    systems = {
-        "ours full": Ours(model, "full"),
-        "ours dense-constant-50": Ours(model, "dense-constant-50"),
-        "ours full, lean": Ours(lean, "full"),
-        "transformers fp32": Transformers(folder / "checkpoint", "float32"),
-        "transformers bf16": Transformers(folder / "checkpoint", "bfloat16"),
+    systems = {name: system for form in options.quantize for name, system in _ours(folder, form).items()}
+    systems |= {
+        f"transformers {name}": Transformers(folder / "checkpoint", DTYPES[name]) for name in options.peers
     }
     table = []
     for length in options.seconds:
         for width in options.beams:
             runners = {name: _run(system, length, width) for name, system in systems.items()}
             records = alternate(runners, options.runs)
-            expected = records["transformers fp32"][0]["tokens"]
+            expected = records.get("transformers fp32", [{}])[0].get("tokens")
             for name, found in records.items():
                 case = {"system": name, "seconds": length, "beams": width}
-                table.append({**case, **_medians(found), "same_tokens": found[0]["tokens"] == expected})
+                table.append(
+                    {**case, **_medians(found), "same_tokens": expected and found[0]["tokens"] == expected}
+                )
             print(f"{length} s, {width} beams: done", file=sys.stderr, flush=True)
     return table
+
+
+def _ours(folder: Path, form: str) -> dict[str, Ours]:
+    """Both profiles of one format; packed copies of float32 can be left out as well."""
+    from fastadasp.runtime import SpeechLM
+
+    artifact, suffix = folder / f"artifact-{form}", "" if form == FORMATS[0] else f", {form}"
+    model = SpeechLM.load(artifact, threads=THREADS)
+    systems = {f"ours {profile}{suffix}": Ours(model, profile) for profile in PROFILES}
+    if not suffix:
+        systems["ours full, lean"] = Ours(SpeechLM.load(artifact, threads=THREADS, prepack=False), "full")
+    return systems
 
 
 def _run(system: Ours | Transformers, seconds: int, beams: int) -> Callable[[], dict[str, Any]]:
@@ -210,14 +272,14 @@ def alternate(systems: dict[str, Callable[[], dict[str, Any]]], runs: int) -> di
 
 
 def _medians(records: list[dict[str, Any]]) -> dict[str, float]:
-    return {key: statistics.median(r[key] for r in records) for key in ("total", "prefill", "step")}
+    return {key: statistics.median(r[key] for r in records) for key in records[0] if key != "tokens"}
 
 
 def overhead(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Scoring and merging with nothing removed, as a share of the full prefill; and what reduction saves."""
     from fastadasp.runtime import SpeechLM
 
-    model = SpeechLM.load(folder / "artifact", threads=THREADS)
+    model = SpeechLM.load(folder / f"artifact-{FORMATS[0]}", threads=THREADS)
     names = ("full", "score-constant", "score-single", "dense-constant-50")
     table = []
     for length in options.seconds:
@@ -235,17 +297,15 @@ def overhead(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
 def _prefill_only(model: Any, profile: str, seconds: int) -> Callable[[], dict[str, Any]]:
     def run() -> dict[str, Any]:
         decoder = model.decoder(profile, *prompt(seconds))
-        begin = time.perf_counter()
-        decoder.start(10)
-        return {"prefill": (time.perf_counter() - begin) * 1e3}
+        _, (_, wall) = timed(lambda: decoder.start(10))
+        return {"prefill": wall}
 
     return run
 
 
 def memory(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Every combination, each in a process of its own."""
-    profiles = ("full", "dense-constant-50")
-    cases = product(options.seconds, profiles, options.beams, (False, True))
+    cases = product(options.seconds, PROFILES, options.beams, (False, True))
     return [_memory(folder, profile, beams, seconds, lean) for seconds, profile, beams, lean in cases]
 
 
@@ -265,11 +325,12 @@ def memory_of(folder: str, profile: str, beams: str, seconds: str, lean: str) ->
 
     inputs = prompt(int(seconds))
     before = _status("VmRSS")
-    model = SpeechLM.load(Path(folder) / "artifact", profile, threads=THREADS, prepack=lean == "0")
+    artifact = Path(folder) / f"artifact-{FORMATS[0]}"
+    model = SpeechLM.load(artifact, profile, threads=THREADS, prepack=lean == "0")
     decoder = model.decoder(profile, *inputs)
     search = SearchOptions(num_beams=int(beams), max_new_tokens=NEW_TOKENS)
     drive(new_search(search, SIZES["vocab_size"]), decoder)
-    weights = sum(path.stat().st_size for path in (Path(folder) / "artifact" / "weights").iterdir())
+    weights = sum(path.stat().st_size for path in (artifact / "weights").iterdir())
     needed = weights + decoder.cache.size_bytes
     peak = _status("VmHWM") - before
     print(json.dumps({"peak_bytes": peak, "weights_and_kv_bytes": needed, "ratio": peak / needed}))
@@ -289,7 +350,7 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], list[dict[str, Any]]]] = {
 
 
 def print_tables(result: dict[str, Any]) -> None:
-    """Latency with the ratio to transformers fp32 and the target, overhead, memory."""
+    """Latency with the ratios to transformers and the targets, overhead, memory."""
     from rich.console import Console
 
     console = Console(width=110)
@@ -301,30 +362,34 @@ def print_tables(result: dict[str, Any]) -> None:
 def _latency_table(records: list[dict[str, Any]]) -> Any:
     from rich.table import Table
 
-    table = Table(title="Latency, ms; speed-up of the total over transformers fp32")
-    for column in (
+    table = Table(
+        title="Latency, ms by the clock; times of CPU over those of transformers, and of greedy steps"
+    )
+    heads = (
         "audio s",
         "beams",
         "system",
         "prefill",
         "step",
         "total",
-        "speed-up",
+        "fp32",
+        "bf16",
         "target",
         "step / greedy",
-    ):
-        table.add_column(column, justify="left" if column == "system" else "right")
-    peers = {(r["seconds"], r["beams"]): r for r in records if r["system"] == "transformers fp32"}
-    greedy = {(r["seconds"], r["system"]): r["step"] for r in records if r["beams"] == 1}
+    )
+    for head in heads:
+        table.add_column(head, justify="left" if head == "system" else "right")
+    totals = {(r["seconds"], r["beams"], r["system"]): r["total_cpu"] for r in records}
+    greedy = {(r["seconds"], r["system"]): r["step_cpu"] for r in records if r["beams"] == 1}
     for r in records:
-        peer = peers[r["seconds"], r["beams"]]
-        target = TARGETS.get((r["system"].removeprefix("ours "), r["beams"]))
+        peers = [totals.get((r["seconds"], r["beams"], f"transformers {name}")) for name in DTYPES]
+        peer, target = TARGETS.get((r["system"], r["beams"]), ("", 0))
         table.add_row(
             *(str(r["seconds"]), str(r["beams"]), r["system"]),
             *(f"{r[key]:.1f}" for key in ("prefill", "step", "total")),
-            f"{peer['total'] / r['total']:.2f}x",
-            f"{target}x" if target else "",
-            f"{r['step'] / greedy[r['seconds'], r['system']]:.2f}" if r["beams"] > 1 and greedy else "",
+            *(f"{total / r['total_cpu']:.2f}x" if total else "" for total in peers),
+            f"{target}x {peer}" if peer else "",
+            f"{r['step_cpu'] / greedy[r['seconds'], r['system']]:.2f}" if r["beams"] > 1 and greedy else "",
         )
     return table
 
