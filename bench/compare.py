@@ -57,6 +57,7 @@ PROFILES = ("full", "dense-constant-50")
 FORMATS = ("none", "int8", "int4")  # of our large matrices; none: float32
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # of transformers
 PEERS = ("torch", "transformers")
+INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 NOTHING = Fraction(1, 10**9)  # a ratio that scores and merges but removes no row
 
 
@@ -73,7 +74,7 @@ def main() -> None:
         for form in options.quantize:
             build_artifact(folder, form)
         for part in options.parts:
-            before = {**asdict(environment(THREADS)), "peers": {name: version(name) for name in PEERS}}
+            before = {**machine(), "peers": {name: version(name) for name in PEERS}}
             records = PARTS[part](folder, options)
             result[part] = {"environment": before, "runs": options.runs, "records": records}
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -102,6 +103,13 @@ def _arguments() -> argparse.Namespace:
             "overhead and memory are those of float32; give --quantize none as well, or --parts latency"
         )
     return options
+
+
+def machine() -> dict[str, Any]:
+    """What a measurement runs on, with the instructions of the CPU that decide on 8 and 16 bits."""
+    info = Path("/proc/cpuinfo")
+    flags = set(info.read_text().split()) if info.is_file() else set()
+    return {**asdict(environment(THREADS)), "instructions": [name for name in INSTRUCTIONS if name in flags]}
 
 
 def build_artifact(folder: Path, form: str) -> None:

@@ -27,18 +27,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare import Timed, alternate
+from compare import THREADS, Timed, alternate, machine
 from random_checkpoint import COMMON, write_checkpoint
 
-from fastadasp.runtime.environment import environment
-
-THREADS = 1
 SIZES = {
     "hidden_size": 4096,
     "num_hidden_layers": 3,
@@ -77,11 +73,11 @@ def main() -> None:
         folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         write_models(folder)
         program = compile_program(folder, options.source, options.build)
-        before = environment(THREADS, ["gguf"])
+        before = machine()
         systems = {**dict(ours(folder)), **dict(theirs(stack, folder, program))}
         records = measure(systems, options.runs)
     result = {
-        "environment": asdict(before),
+        "environment": before,
         "llama_cpp": built_with(options.build),
         "model": SIZES,
         "rows": TEXT_BEFORE + AUDIO + TEXT_AFTER,

@@ -28,3 +28,10 @@ def test_weights_are_measured(tmp_path: Path) -> None:
     found = run(BENCH / "weights.py", folder)
     assert found.returncode == 0, found.stderr
     assert found.stdout.count("loads, hashes match") == 2
+
+
+def test_the_page_has_the_tables_of_the_result_files(tmp_path: Path) -> None:
+    found = run(BENCH / "page.py", "-o", tmp_path / "page.md")
+    assert found.returncode == 0, found.stderr
+    page = BENCH.parent / "docs" / "benchmarks.md"
+    assert (tmp_path / "page.md").read_text("utf-8") == page.read_text("utf-8")
