@@ -19,9 +19,8 @@ def decode_attention(num_heads: int, num_kv_heads: int, head_dim: int) -> onnx.F
     """`DecodeAttention` for one head layout."""
     b, group = Body(), num_heads // num_kv_heads
     q = _folded(b, num_kv_heads, group, head_dim)
-    on_prefix, on_pool = (
-        b.op("MatMul", q, b.op("Transpose", key, perm=[0, 2, 1])) for key in ("prefix_key", "pool_key")
-    )
+    on_prefix = _scores_of_many_rows(b, "prefix_key", q)
+    on_pool = b.op("MatMul", q, b.op("Transpose", "pool_key", perm=[0, 2, 1]))
     bias = b.op("Tile", "pool_bias", b.ints(group, 1)) if group > 1 else "pool_bias"
     scores = b.op("Concat", on_prefix, b.op("Add", on_pool, bias), axis=-1)
     sizes = b.op("Concat", b.dim("prefix_key", 1), b.dim("pool_key", 1), axis=0)
@@ -39,6 +38,12 @@ def last_row_attention(num_heads: int, num_kv_heads: int, head_dim: int) -> onnx
     y = b.op("MatMul", b.op("Softmax", scores, axis=-1), "value")
     _unfold(b, y, num_kv_heads, group, head_dim)
     return function(LAST_ROW_ATTENTION, ["query", "key", "value"], ["output"], b)
+
+
+def _scores_of_many_rows(b: Body, key: str, q: str) -> str:
+    """(key q^T)^T: a kernel copies its second matrix into another layout, so it is the small one."""
+    scores = b.op("MatMul", key, b.op("Transpose", q, perm=[0, 2, 1]))
+    return b.op("Transpose", scores, perm=[0, 2, 1])
 
 
 def _folded(b: Body, kv_heads: int, group: int, head_dim: int) -> str:
