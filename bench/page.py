@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from compare import DTYPES, TARGETS
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
 RESULTS = ROOT / "bench" / "results"
+LINE = 120
 
 Result = dict[str, Any]
 
@@ -68,8 +70,8 @@ def quantized(result: Result) -> str:
             ]
         )
     heads = ["audio", "beams", "system", "prefill", "step", "total", *(f"against {peer}" for peer in peers)]
-    words = f"{where(part['environment'])} Medians of {part['runs']} runs after one of warm-up.\n\n"
-    return words + table([*heads, "target", "step / greedy step"], rows)
+    words = f"{where(part['environment'])} Medians of {part['runs']} runs after one of warm-up."
+    return filled(words) + table([*heads, "target", "step / greedy step"], rows)
 
 
 def llama_cpp(result: Result) -> str:
@@ -88,11 +90,16 @@ def llama_cpp(result: Result) -> str:
     ]
     built = result["llama_cpp"]
     words = f"{where(result['environment'])} llama.cpp was built by {built['compiler']}, native. "
-    words += f"Medians of {result['runs']} runs after one of warm-up.\n\n"
+    words += f"Medians of {result['runs']} runs after one of warm-up."
     targets = table(
         ["ours", "figure", "beams", "time of ours / of llama.cpp's better attention", "at most"], shares
     )
-    return f"{words}{table(heads, rows)}\n{targets}"
+    return f"{filled(words)}{table(heads, rows)}\n{targets}"
+
+
+def filled(words: str) -> str:
+    """A paragraph."""
+    return textwrap.fill(words, LINE) + "\n\n"
 
 
 def where(environment: Result) -> str:
