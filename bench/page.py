@@ -83,7 +83,7 @@ def llama_cpp(result: Result) -> str:
         [system, *(f"{records[system, b][f'{f}_cpu_ms']:.1f}" for f in ("prefill", "step") for b in beams)]
         for system in systems
     ]
-    heads = ["system", *(f"{figure}, {b} beams" for figure in ("prefill", "step") for b in beams)]
+    heads = ["system", *(f"{figure}, beams {b}" for figure in ("prefill", "step") for b in beams)]
     shares = [
         [t["format"], t["figure"], str(t["beams"]), f"{t['share']:.2f}", f"{t['most']:.2f}"]
         for t in result["targets"]
