@@ -39,9 +39,9 @@ from fastadasp.export.checkpoint.derived import Derived, Weight
 from fastadasp.export.checkpoint.int4 import Parts, in_blocks, packed_parts, searched
 from fastadasp.export.checkpoint.quantized import int4_blocks, int8_rows
 from fastadasp.export.model.families.family import load_model
-from fastadasp.export.model.quantize import INT4_BLOCK, int4_matrices, with_matrices
+from fastadasp.export.model.quantize import int4_matrices, with_matrices
 from fastadasp.export.model.spec import SpeechModelSpec
-from fastadasp.export.options import BuildOptions
+from fastadasp.export.options import INT4_BLOCKS, BuildOptions
 from fastadasp.export.reference.dequantized import dequantized
 from fastadasp.export.reference.spec_decoder import SpecDecoder
 from fastadasp.profiles import load_profile
@@ -96,9 +96,9 @@ def quantized_by(model: SpeechModelSpec, checkpoint: Checkpoint, clips: Sequence
     """All methods."""
     weights = int4_matrices(model)
     ways = {
-        "rounding": lambda: {weight.name: int4_blocks(weight.read(), INT4_BLOCK) for weight in weights},
+        "rounding": lambda: {weight.name: int4_blocks(weight.read(), INT4_BLOCKS[0]) for weight in weights},
         "search": lambda: {weight.name: by_search(weight) for weight in weights},
-        "calibration": lambda: calibrated(model, checkpoint, clips, THREADS),
+        "calibration": lambda: calibrated(model, checkpoint, clips, INT4_BLOCKS[0], THREADS),
     }
     found = {}
     for name, way in ways.items():
@@ -109,7 +109,7 @@ def quantized_by(model: SpeechModelSpec, checkpoint: Checkpoint, clips: Sequence
 
 def by_search(weight: Weight) -> Parts:
     """Every number at the nearest step of the grid of least squared error."""
-    blocks = in_blocks(weight.read(), INT4_BLOCK)
+    blocks = in_blocks(weight.read(), INT4_BLOCKS[0])
     grid = searched(blocks)
     return packed_parts(blocks, grid.nearest(blocks), grid)
 
@@ -150,7 +150,7 @@ def standing_for(model: SpeechModelSpec, parts: Mapping[str, Parts | None]) -> S
         if (mine := parts[weight.name]) is None:
             form, mine = "int8", int8_rows(weight.read())
         else:
-            form = f"int4.{INT4_BLOCK}"
+            form = f"int4.{INT4_BLOCKS[0]}"
         named = zip(NAMES[form[:4]], mine, strict=False)
         tensors = {f"w.{form}.{part}": torch.from_numpy(it) for part, it in named}
         numbers = dequantized(tensors)["w"].numpy()[:, : weight.shape[1]]

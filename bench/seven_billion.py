@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ AUDIO = {
     "max_source_positions": 1500,
 }
 PROFILES = "full", "dense-constant-50"
-FORMATS = "int4", "int8"
+FORMATS: dict[str, dict[str, Any]] = {
+    "int4": {"quantize": "int4", "int4_block": 128},
+    "int8": {"quantize": "int8"},
+}
 BEAMS = 1, 5
 SECONDS, NEW_TOKENS = 30, 64
 PROMPT = PromptIds(list(range(2, 12)), list(range(12, 32)))
@@ -69,17 +73,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("-o", "--output", type=Path, default=Path("build/seven_billion.json"))
     parser.add_argument("--folder", type=Path, required=True, help="with room for 40 GB")
-    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=tuple(FORMATS))
     parser.add_argument("--layers", type=int, default=TEXT["num_hidden_layers"], help="fewer for a trial")
     parser.add_argument("--part", nargs="+", help=argparse.SUPPRESS)  # what a process of its own does
     options = parser.parse_args()
     if options.part:
         print(json.dumps(PARTS[options.part[0]](options.folder, *options.part[1:])))
         return
+    machine = environment(0)
     write_checkpoint(options.folder / "checkpoint", options.layers)
     result = {"layers": options.layers, "seconds": SECONDS, "new_tokens": NEW_TOKENS, **measure(options)}
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps({**result, "environment": environment()}, indent=1) + "\n")
+    options.output.write_text(json.dumps({**result, "environment": asdict(machine)}, indent=1) + "\n")
     show(result)
 
 
@@ -150,7 +155,7 @@ def _build(folder: Path, form: str) -> dict[str, Any]:
     shutil.rmtree(artifact, ignore_errors=True)
     begin = time.perf_counter()
     profiles = tuple(load_profile(name) for name in PROFILES)
-    manifest = build(folder / "checkpoint", artifact, BuildOptions(profiles, quantize=form))
+    manifest = build(folder / "checkpoint", artifact, BuildOptions(profiles, **FORMATS[form]))
     seconds = time.perf_counter() - begin
     size = sum(record.size for record in manifest.files.values())
     return {"format": form, "seconds": seconds, "bytes": size, "peak_bytes": _peak()}
@@ -162,8 +167,9 @@ def _answer(folder: Path, form: str, profile: str, beams: str) -> dict[str, Any]
     loaded = time.perf_counter() - begin
     audio = np.random.default_rng(0).standard_normal(16000 * SECONDS).astype(np.float32) * 0.1
     tokens = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS, "num_beams": int(beams)}
+    busy = time.process_time()
     found = model.generate(audio, PROMPT, **tokens)
-    latency = found.latency
+    busy, latency = time.process_time() - busy, found.latency
     return {
         "format": form,
         "profile": profile,
@@ -173,6 +179,7 @@ def _answer(folder: Path, form: str, profile: str, beams: str) -> dict[str, Any]
         "prefill_ms": latency.prefill_ms,
         "step_ms": latency.step_ms,
         "rtf": latency.rtf,
+        "cpu_seconds": busy,
         "peak_bytes": _peak(),
     }
 

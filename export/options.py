@@ -20,6 +20,8 @@ PRODUCTS = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 ENGINES = tuple(PRODUCTS)
 WEIGHT_MODES = ("link", "copy")
 QUANTIZED = ("int8", "int4")
+INT4_BLOCKS = (32, 64, 128)
+"""The default first: larger blocks are smaller and faster, and less exact."""
 KV_PRECISIONS = ("fp16",)
 
 _LEAST = {"sm": 80, "max_beams": 1, "max_text_rows": 1, "max_new_tokens": 1}
@@ -63,6 +65,7 @@ class BuildOptions:
     fold_prompt: str | None = None  # the only prompt, whose LoRA goes into the weights
     lora: Path | None = None  # folder of an adapter of peft that is folded into the weights
     precision: str | None = None  # of graphs whose target has a choice; None: its default
+    int4_block: int = INT4_BLOCKS[0]  # inputs that share a scale in graphs for ONNX Runtime, of INT4_BLOCKS
     quantize: str | None = None  # what the large matrices are stored in, one of QUANTIZED; None: as they are
     kv_precision: str | None = (
         None  # of the prompt's keys and values, one of KV_PRECISIONS; None: as computed
@@ -83,6 +86,14 @@ class BuildOptions:
             raise RequestError("; ".join(faults))
         if self.quantize is not None and self.quantize not in QUANTIZED:
             raise RequestError(f"quantize {self.quantize!r} is unknown; choose {', '.join(QUANTIZED)}")
+        if self.int4_block not in INT4_BLOCKS:
+            known = ", ".join(map(str, INT4_BLOCKS))
+            raise RequestError(f"int4_block {shown(self.int4_block)} is unknown; choose {known}")
+        if self.int4_block != INT4_BLOCKS[0] and (self.quantize != "int4" or self.engines):
+            raise RequestError(
+                f"int4_block {self.int4_block}: only int4 has blocks, and beside engines those of the "
+                "engines; leave it out"
+            )
         if self.kv_precision is not None and self.kv_precision not in KV_PRECISIONS:
             raise RequestError(
                 f"kv_precision {self.kv_precision!r} is unknown; choose {', '.join(KV_PRECISIONS)}"

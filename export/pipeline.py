@@ -116,7 +116,7 @@ def _quantized(
     if options.quantize is None:
         return model, model
     if options.engines is None:
-        return quantized(model, options.quantize, of_graphs(calibrated)), model
+        return quantized(model, options.quantize, of_graphs(calibrated, options.int4_block)), model
     precision = options.engines.precision
     forms = beside_engines(precision), of_engines(precision)
     for_graphs, for_engines = (quantized(model, options.quantize, each) for each in forms)
@@ -133,7 +133,7 @@ def _calibrated(
 
     report("calibrate")
     tick = partial(_in_matrices, progress)
-    return calibrated(model, checkpoint, options.calibration, tick=tick)
+    return calibrated(model, checkpoint, options.calibration, options.int4_block, tick=tick)
 
 
 def _in_matrices(progress: Progress, done: int, total: int) -> None:

@@ -8,7 +8,7 @@ from ...evaluation.clips.clip import Clip
 from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.derived import Weight
 from ..checkpoint.int4 import MOST_MOVED, Parts
-from ..model.quantize import INT4_BLOCK, int4_matrices
+from ..model.quantize import block_of, int4_matrices
 from ..model.spec import SpeechModelSpec
 from .clips import Calibration, audio_encoder
 from .gptq import gptq_blocks
@@ -22,6 +22,7 @@ def calibrated(
     model: SpeechModelSpec,
     checkpoint: Checkpoint,
     clips: Sequence[Clip],
+    block: int,
     threads: int = 0,
     tick: Tick = lambda *_: None,
 ) -> dict[str, Parts | None]:
@@ -34,6 +35,7 @@ def calibrated(
         model: as it is to be built, before it is quantised.
         checkpoint: where it comes from.
         clips: what it will hear, with what it is to answer; some dozens.
+        block: inputs that share a scale.
         threads: of the encoder; 0 takes one per core.
         tick: told how far it is.
 
@@ -44,7 +46,7 @@ def calibrated(
     weights = {weight.name: weight for weight in int4_matrices(model)}
     found: dict[str, Parts | None] = {}
     tick(0, len(weights))
-    for done, (name, parts) in enumerate(_quantized(model, checkpoint, clips, threads, weights), 1):
+    for done, (name, parts) in enumerate(_quantized(model, checkpoint, clips, block, threads, weights), 1):
         tick(done, len(weights))
         found[name] = parts if parts[-1][0] <= MOST_MOVED else None
     return found
@@ -54,6 +56,7 @@ def _quantized(
     model: SpeechModelSpec,
     checkpoint: Checkpoint,
     clips: Sequence[Clip],
+    block: int,
     threads: int,
     weights: Mapping[str, Weight],
 ) -> Iterator[tuple[str, Parts]]:
@@ -62,4 +65,5 @@ def _quantized(
         read = [calibration.read(clip) for clip in clips]
     for products in decoder_products(model, read, weights.keys()):
         for name in list(products):  # let go of those of each matrix
-            yield name, gptq_blocks(weights[name].read(), products.pop(name), INT4_BLOCK)
+            weight = weights[name]
+            yield name, gptq_blocks(weight.read(), products.pop(name), block_of(weight, block))

@@ -20,6 +20,7 @@ Quantize = Callable[[Floats], Parts]
 
 SIGNED_INT4 = "signed int4"  # without zero points, however it is stored
 LARGEST_INT8 = 127
+MIDDLE_OF_UINT8 = 128  # stands for 0
 LEAST_INT4, LARGEST_INT4 = -8, 7
 MIDDLE_OF_UINT4 = 8  # stands for 0 where blocks have no zero points
 
@@ -73,7 +74,22 @@ class SignedBlocks:
     scales: Derived  # (out, blocks)
 
 
-QuantizedWeight = QuantizedRows | QuantizedBlocks | SignedBlocks
+@dataclass(frozen=True)
+class Int8Blocks:
+    """8 bits a number; each block of inputs has a scale of its own.
+
+    weight[o, i] = scales[o, b] * (values[o, i] - 128) for input i in block b; the last block is filled up.
+    """
+
+    form: ClassVar[str] = "int8"
+    name: str  # of the matrix
+    shape: tuple[int, ...]  # (out, in)
+    block: int  # inputs in one
+    values: Derived  # (out, blocks, block) of uint8
+    scales: Derived  # (out, blocks)
+
+
+QuantizedWeight = Int8Blocks | QuantizedRows | QuantizedBlocks | SignedBlocks
 """Scales without a precision of their own are stored in that of the graphs."""
 
 
@@ -90,6 +106,20 @@ def rows_of_int8(weight: Weight, scales_in: Precision = FP32) -> QuantizedRows:
         weight.shape,
         values=part(0, "values", (inputs, outputs), INT8),
         scales=part(1, "scales", (outputs,)),
+    )
+
+
+def blocks_of_int8(weight: Weight, block: int) -> Int8Blocks:
+    """A matrix (out, in) with 255 steps for each block of `block` inputs."""
+    outputs, blocks = weight.shape[0], -(-weight.shape[1] // block)
+    rounded = partial(_of_numbers, weight, partial(int8_blocks, block=block), FP32)
+    part = partial(_part, weight, rounded, f"int8.{block}")
+    return Int8Blocks(
+        weight.name,
+        weight.shape,
+        block,
+        values=part(0, "values", (outputs, blocks, block), UINT8),
+        scales=part(1, "scales", (outputs, blocks)),
     )
 
 
@@ -154,6 +184,18 @@ def int8_rows(matrix: Floats, scales_in: Precision = FP32) -> Parts:
     scales = _held(np.abs(matrix).max(1) / LARGEST_INT8, scales_in)
     steps = np.rint(matrix / scales[:, None])
     return steps.clip(-LARGEST_INT8, LARGEST_INT8).astype(np.int8).T, scales
+
+
+def int8_blocks(matrix: Floats, block: int) -> Parts:
+    """Values and scales of `Int8Blocks`, rounded to the nearest step."""
+    blocks = in_blocks(matrix, block)
+    scales = int8_steps(blocks)
+    return (np.rint(blocks / scales[..., None]) + MIDDLE_OF_UINT8).astype(np.uint8), scales
+
+
+def int8_steps(blocks: Floats) -> Floats:
+    """The step of each block (..., block) by which -127 to 127 reach all of its numbers."""
+    return _held(np.abs(blocks).max(-1) / LARGEST_INT8, FP32)
 
 
 def int4_blocks(matrix: Floats, block: int) -> Parts:

@@ -12,6 +12,7 @@ import click
 from ...profiles.profile import load_profiles
 from ..options import (
     ENGINES,
+    INT4_BLOCKS,
     KV_PRECISIONS,
     PRECISIONS,
     PRODUCTS,
@@ -87,6 +88,13 @@ def engine_limits(command: Command) -> Command:
     help="Store the large matrices in fewer bits, and compute with them.",
 )
 @click.option(
+    "--int4-block",
+    type=click.Choice([str(block) for block in INT4_BLOCKS]),
+    default=str(BuildOptions.int4_block),
+    show_default=True,
+    help="Inputs that share a scale in int4 on ONNX Runtime: more are smaller, faster and less exact.",
+)
+@click.option(
     "--lora", type=PATH, metavar="DIR", help="Adapter of peft (LoRA) that is folded into the weights."
 )
 @click.option(
@@ -137,6 +145,7 @@ def build(
     max_positions: int | None,
     fold_prompt: str | None,
     quantize: str | None,
+    int4_block: str,
     lora: Path | None,
     kv_precision: str | None,
     calibration: Path | None,
@@ -167,6 +176,7 @@ def build(
             max_positions=max_positions,
             fold_prompt=fold_prompt,
             quantize=quantize,
+            int4_block=int(int4_block),
             lora=lora,
             kv_precision=kv_precision,
             calibration=None if calibration is None else read_clips_of_any_task(calibration),

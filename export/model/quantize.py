@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
@@ -16,38 +17,55 @@ from ..checkpoint.precision import BF16, BY_NAME, FP16, Precision
 from ..checkpoint.quantized import (
     QuantizedWeight,
     blocks_of_int4,
+    blocks_of_int8,
     rows_of_int8,
     signed_blocks,
     symmetric_blocks,
 )
+from ..options import INT4_BLOCKS
 from .spec import Linear, SpeechModelSpec
 
 Part = TypeVar("Part")
 Quantize = Callable[[Weight], QuantizedWeight]
 Change = Callable[[Weight], Weight | QuantizedWeight]
 Quantizers = Mapping[str, Quantize]
-"""Format -> how a matrix is quantised."""
+"""Format, or `ENCODER` -> how a matrix is quantised."""
 Blocks = Callable[[Weight, int, Precision], QuantizedWeight]
 
-INT4_BLOCK = 32
+ENCODER = "encoder"
+"""Key of what its matrices are quantised by, whatever the format of the decoder."""
+ENCODER_BLOCK = 64
 ENGINE_BLOCK, LEAST_ENGINE_BLOCK = 64, 16
+STORED_VALUES = re.compile(r"(?P<name>.+)\.int(8|4\.(?P<block>\d+))\.values")
+"""How the values of a matrix are called in an artifact; the largest block is what was asked for."""
 Calibrated = Mapping[str, Parts | None]
 """Matrix -> its parts in 4 bits as clips found them; None for one that stays in 8 bits."""
 KEPT_TYPES = {BF16.safetensors_name: BF16, FP16.safetensors_name: FP16}
 """Types of a checkpoint in which an embedding table stays: its rows are widened as they are read."""
 
 
-def _int4(weight: Weight, calibrated: Calibrated) -> QuantizedWeight:
+def block_of(weight: Weight, most: int) -> int:
+    """Inputs of a block: of the sizes up to the one that is asked for, the largest that divides them all."""
+    sizes = [block for block in INT4_BLOCKS if block <= most and weight.shape[1] % block == 0]
+    return max(sizes, default=INT4_BLOCKS[0])
+
+
+def _int4(weight: Weight, calibrated: Calibrated, most: int) -> QuantizedWeight:
+    block = block_of(weight, most)
     if weight.name not in calibrated:
-        return blocks_of_int4(weight, INT4_BLOCK)
+        return blocks_of_int4(weight, block)
     if (parts := calibrated[weight.name]) is None:
         return rows_of_int8(weight)
-    return blocks_of_int4(weight, INT4_BLOCK, lambda: parts)
+    return blocks_of_int4(weight, block, lambda: parts)
 
 
-def of_graphs(calibrated: Calibrated) -> Quantizers:
+def of_graphs(calibrated: Calibrated, block: int = INT4_BLOCKS[0]) -> Quantizers:
     """Of graphs for ONNX Runtime alone; what was not calibrated is rounded when it is written."""
-    return {"int8": rows_of_int8, "int4": partial(_int4, calibrated=calibrated)}
+    return {
+        "int8": rows_of_int8,
+        "int4": partial(_int4, calibrated=calibrated, most=block),
+        ENCODER: lambda weight: blocks_of_int8(weight, block_of(weight, ENCODER_BLOCK)),
+    }
 
 
 ROUNDING = of_graphs({})
@@ -68,18 +86,21 @@ def of_engines(precision: str) -> Quantizers:
 
 def as_stored(engine_precision: str | None, tensors: Iterable[str]) -> Quantizers:
     """Of an artifact that is there, by its engines and the names of its tensors."""
-    end = ".int8.values"
-    in_8_bits = {name.removesuffix(end): None for name in tensors if name.endswith(end)}
-    return of_graphs(in_8_bits) if engine_precision is None else beside_engines(engine_precision)
+    if engine_precision is not None:
+        return beside_engines(engine_precision)
+    stored = [found for name in tensors if (found := STORED_VALUES.fullmatch(name))]
+    in_8_bits = {found["name"]: None for found in stored if not found["block"]}
+    blocks = {int(found["block"]) for found in stored if found["block"]}
+    return of_graphs(in_8_bits, max(blocks, default=INT4_BLOCKS[0]))
 
 
 def quantized(model: SpeechModelSpec, name: str, quantizers: Quantizers = ROUNDING) -> SpeechModelSpec:
     """All linear layers of encoder and decoder in a format of `quantizers`.
 
     Encoder and head are int8 in every format. Each row of the head decides on a token by itself, so that an
-    error there is averaged by nothing behind it; the encoder is a small part of a model, all audio goes
-    through it, and most of what int4 costs a small one arises there. Convolutions, norms, biases and the
-    embedding stay as they are.
+    error there is averaged by nothing behind it. The encoder is a small part of a model, all audio goes
+    through it, and its matrices have outliers: scales of whole outputs move its rows by 3.8 % on the demo,
+    scales of blocks by 1.6 %. Convolutions, norms, biases and the embedding stay as they are.
     """
     decoder = _replaced(model.decoder, quantizers[name])
     decoder = replace(
@@ -87,7 +108,7 @@ def quantized(model: SpeechModelSpec, name: str, quantizers: Quantizers = ROUNDI
         head=_linear(model.decoder.head, quantizers["int8"]),
         embedding=_as_stored(model.decoder.embedding),
     )
-    return replace(model, encoder=_replaced(model.encoder, quantizers["int8"]), decoder=decoder)
+    return replace(model, encoder=_replaced(model.encoder, quantizers[ENCODER]), decoder=decoder)
 
 
 def with_matrices(model: SpeechModelSpec, change: Change) -> SpeechModelSpec:
@@ -116,6 +137,7 @@ def _for_engines(precision: str, blocks: Blocks) -> Quantizers:
     return {
         "int8": partial(rows_of_int8, scales_in=scales_in),
         "int4": lambda weight: blocks(weight, _engine_block(weight), scales_in),
+        ENCODER: partial(rows_of_int8, scales_in=scales_in),
     }
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from ..options import INT4_BLOCKS
 from .roofline import Ceilings
 
 SECONDS = 0.6  # of each measurement; the fastest run counts, as other work on the machine only slows
 LEAST_RUNS = 3
 ROWS, WIDTH = 512, 1024  # of a product: many rows of a prefill, the width of a small model
 READ_ROWS, READ_COLUMNS = 4096, 8192  # of a matrix of 128 MiB, larger than the caches of most CPUs
-INT4_BLOCK = 32
 
 
 def measured_ceilings(threads: int, quantize: str | None) -> Ceilings:
@@ -95,9 +95,9 @@ def _int8_model() -> Any:
 def _int4_model() -> Any:
     from onnx import helper, numpy_helper
 
-    blocks = WIDTH // INT4_BLOCK
+    blocks = WIDTH // INT4_BLOCKS[0]
     parts = {
-        "w": np.ones((WIDTH, blocks, INT4_BLOCK // 2), np.uint8),
+        "w": np.ones((WIDTH, blocks, INT4_BLOCKS[0] // 2), np.uint8),
         "scales": np.ones((WIDTH, blocks), np.float32),
         "zeros": np.ones((WIDTH, blocks // 2), np.uint8),
     }
@@ -109,7 +109,7 @@ def _int4_model() -> Any:
         K=WIDTH,
         N=WIDTH,
         bits=4,
-        block_size=INT4_BLOCK,
+        block_size=INT4_BLOCKS[0],
         accuracy_level=4,
     )
     return _model([node], ("x",), [numpy_helper.from_array(array, name) for name, array in parts.items()])

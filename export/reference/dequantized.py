@@ -17,6 +17,8 @@ Parts = Mapping[str, Torch]  # by what they are: values or signed, scales, zero_
 
 PART = re.compile(r"(?P<name>.+)\.(?P<form>int8|int4)(?:\.(?P<block>\d+))?\.(?P<part>[a-z_]+)")
 STORED = re.compile(r"(?P<name>.+)\.(?:BF16|F16)")
+MIDDLE_OF_UINT8 = 128
+IN_BLOCKS = 3  # axes of values in blocks
 LOW_BITS, SIGN_BIT = 15, 8
 MIDDLE = 8  # the zero point of blocks that have none
 
@@ -39,7 +41,9 @@ def dequantized(tensors: Mapping[str, Torch]) -> dict[str, Torch]:
 
 
 def _int8(parts: Parts) -> Torch:
-    """scale of the output * value: (out, in)."""
+    """scale of the output * value: (out, in); in blocks, scale of the block * (value - 128)."""
+    if parts["values"].dim() == IN_BLOCKS:
+        return ((parts["values"].float() - MIDDLE_OF_UINT8) * parts["scales"][..., None]).flatten(1)
     return parts["values"].float().T * parts["scales"].float()[:, None]
 
 

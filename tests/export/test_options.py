@@ -79,6 +79,8 @@ def test_a_build_is_for_known_targets(targets, message):
     ("options", "message"),
     [
         ({"quantize": "int3"}, "quantize 'int3' is unknown; choose int8, int4"),
+        ({"quantize": "int4", "int4_block": 48}, "int4_block 48 is unknown; choose 32, 64, 128"),
+        ({"quantize": "int8", "int4_block": 64}, "int4_block 64: only int4 has blocks"),
         (
             {"quantize": "int4", "engines": EngineOptions(), "calibration": (CLIP,)},
             "calibration beside engines",

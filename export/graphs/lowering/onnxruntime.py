@@ -25,7 +25,7 @@ from ....plugins.relative_attention.function import SkewedBias, append_relative_
 from ....profiles.flops import DecoderDims
 from ...checkpoint.derived import Weight
 from ...checkpoint.precision import FP32, Precision
-from ...checkpoint.quantized import QuantizedBlocks, QuantizedRows, QuantizedWeight
+from ...checkpoint.quantized import Int8Blocks, QuantizedBlocks, QuantizedRows, QuantizedWeight
 from ..graph import Graph
 from . import int8_rows
 from .lowering import Cut
@@ -76,8 +76,8 @@ class OnnxRuntimeLowering:
         """Integer kernels of ONNX Runtime's own domain."""
         if isinstance(weight, QuantizedRows):
             return int8_rows.product(g, x, weight, name, **output)
-        assert isinstance(weight, QuantizedBlocks), "a model is quantised for its target"
-        return _int4_product(g, x, weight, name, **output)
+        assert isinstance(weight, QuantizedBlocks | Int8Blocks), "a model is quantised for its target"
+        return _product_in_blocks(g, x, weight, name, **output)
 
     def full_attention(self, g: Graph, name: str, num_heads: int, query: str, key: str, value: str) -> str:
         """A Loop over heads."""
@@ -182,9 +182,13 @@ def skip_norm(g: Graph, name: str, residual: str, branch: str, weight: Weight, e
     return total, normed
 
 
-def _int4_product(g: Graph, x: str, weight: QuantizedBlocks, name: str, **output: Any) -> Value:
+def _product_in_blocks(
+    g: Graph, x: str, weight: QuantizedBlocks | Int8Blocks, name: str, **output: Any
+) -> Value:
+    """Without zero points the kernel takes the middle of its numbers, 8 or 128."""
     outputs, inputs = weight.shape
-    zero_points = [g.weight(weight.zero_points)] if weight.zero_points else []
+    bits, zeros = (8, None) if isinstance(weight, Int8Blocks) else (4, weight.zero_points)
+    zero_points = [g.weight(zeros)] if zeros else []
     return g.op(
         "MatMulNBits",
         *(x, g.weight(weight.values), g.weight(weight.scales), *zero_points),
@@ -192,7 +196,7 @@ def _int4_product(g: Graph, x: str, weight: QuantizedBlocks, name: str, **output
         domain=CONTRIB,
         K=inputs,
         N=outputs,
-        bits=4,
+        bits=bits,
         block_size=weight.block,
         accuracy_level=INT8_ACTIVATIONS,
         **output,

@@ -50,6 +50,12 @@ def int4(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def large_blocks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 64 numbers where 128 do not divide a matrix."""
+    return build_demo(tmp_path_factory, quantize="int4", int4_block=128)
+
+
+@pytest.fixture(scope="module")
 def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clips = read_clips_of_any_task(DEMO / "clips/transcripts.jsonl")[:3]
     return build_demo(tmp_path_factory, quantize="int4", calibration=clips)
@@ -61,7 +67,7 @@ def build_demo(folders: pytest.TempPathFactory, **options: Any) -> Path:
     return folder
 
 
-@pytest.fixture(params=["int8", "int4", "calibrated"])
+@pytest.fixture(params=["int8", "int4", "large_blocks", "calibrated"])
 def built(request: pytest.FixtureRequest) -> Path:
     folder: Path = request.getfixturevalue(request.param)
     return folder
