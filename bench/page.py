@@ -1,4 +1,4 @@
-"""Write the tables of docs/benchmarks.md that stand between its markers, from the result files.
+"""Write the tables of benchmarks.md and performance.md that stand between markers, from the result files.
 
 python bench/page.py
 """
@@ -16,7 +16,7 @@ from typing import Any
 from compare import DTYPES, TARGETS
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "benchmarks.md"
+PAGES = ROOT / "docs"
 RESULTS = ROOT / "bench" / "results"
 LINE = 120
 
@@ -25,12 +25,13 @@ Result = dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("-o", "--output", type=Path, default=PAGE)
+    parser.add_argument("-o", "--output", type=Path, default=PAGES, help="the folder of the pages")
     options = parser.parse_args()
-    text = PAGE.read_text("utf-8")
-    for name, section in SECTIONS.items():
-        text = placed(text, name, section(json.loads((RESULTS / f"{name}.json").read_text("utf-8"))))
-    options.output.write_text(text, "utf-8")
+    for page, sections in SECTIONS.items():
+        text = (PAGES / page).read_text("utf-8")
+        for name, section in sections.items():
+            text = placed(text, name, section(json.loads((RESULTS / f"{name}.json").read_text("utf-8"))))
+        (options.output / page).write_text(text, "utf-8")
 
 
 def placed(text: str, name: str, content: str) -> str:
@@ -38,7 +39,7 @@ def placed(text: str, name: str, content: str) -> str:
     begin, end = f"<!-- from bench/results/{name}.json by bench/page.py -->\n", "\n<!-- end -->"
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     found, count = pattern.subn(lambda _: f"{begin}\n{content}{end}", text)
-    assert count == 1, f"{PAGE} has {count} places for {name}"
+    assert count == 1, f"there are {count} places for {name}"
     return found
 
 
@@ -97,6 +98,45 @@ def llama_cpp(result: Result) -> str:
     return f"{filled(words)}{table(heads, rows)}\n{targets}"
 
 
+def seven_billion(result: Result) -> str:
+    """What builds and requests took, each in a process of its own."""
+    builds = [
+        [
+            b["format"],
+            f"{b['seconds']:.0f} s",
+            f"{b['bytes'] / 1e9:.1f} GB",
+            f"{b['peak_bytes'] / 1e9:.1f} GB",
+        ]
+        for b in result["builds"]
+    ]
+    requests = [
+        [
+            *(r["format"], r["profile"], str(r["beams"]), f"{r['load_seconds']:.0f} s"),
+            *(f"{r[stage] / 1e3:.1f} s" for stage in ("encoder_ms", "prefill_ms")),
+            *(f"{r['step_ms']:.0f} ms", f"{r['rtf']:.2f}", f"{r['cpu_seconds']:.0f} s"),
+            f"{r['peak_bytes'] / 1e9:.1f} GB",
+        ]
+        for r in result["requests"]
+    ]
+    words = f"{where(result['environment'])} {result['seconds']} s of audio, {result['new_tokens']} tokens."
+    heads = [
+        "weights",
+        "profile",
+        "beams",
+        "load",
+        "encoder",
+        "prefill",
+        "step",
+        "RTF",
+        "CPU time",
+        "peak memory",
+    ]
+    return (
+        f"{filled(words)}{table(['weights', 'built in', 'artifact', 'peak memory'], builds)}\n"
+        f"{table(heads, requests)}"
+    )
+
+
 def filled(words: str) -> str:
     """A paragraph."""
     return textwrap.fill(words, LINE) + "\n\n"
@@ -115,7 +155,10 @@ def where(environment: Result) -> str:
     )
 
 
-SECTIONS: dict[str, Callable[[Result], str]] = {"quantized": quantized, "llama_cpp": llama_cpp}
+SECTIONS: dict[str, dict[str, Callable[[Result], str]]] = {
+    "benchmarks.md": {"quantized": quantized, "llama_cpp": llama_cpp},
+    "performance.md": {"seven_billion": seven_billion},
+}
 
 if __name__ == "__main__":
     main()

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..evaluation.clips.clip import Clip
 from ..profiles.errors import EngineError, OutputError, ProfileError, RequestError
 from ..profiles.faults import count_faults, is_count, shown, text_fault
 from ..profiles.profile import Profile
 from .targets import TARGETS
+
+if TYPE_CHECKING:  # quick to import: a clip comes with hashing
+    from ..evaluation.clips.clip import Clip
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 ENGINE_PRECISIONS = ("fp16", "bf16")

@@ -30,8 +30,8 @@ def test_weights_are_measured(tmp_path: Path) -> None:
     assert found.stdout.count("loads, hashes match") == 2
 
 
-def test_the_page_has_the_tables_of_the_result_files(tmp_path: Path) -> None:
-    found = run(BENCH / "page.py", "-o", tmp_path / "page.md")
+def test_the_pages_have_the_tables_of_the_result_files(tmp_path: Path) -> None:
+    found = run(BENCH / "page.py", "-o", tmp_path)
     assert found.returncode == 0, found.stderr
-    page = BENCH.parent / "docs" / "benchmarks.md"
-    assert (tmp_path / "page.md").read_text("utf-8") == page.read_text("utf-8")
+    for page in ("benchmarks.md", "performance.md"):
+        assert (tmp_path / page).read_text("utf-8") == (BENCH.parent / "docs" / page).read_text("utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,11 +44,11 @@ def _product_rate(session: Any, others: dict[str, Any]) -> float:
 
 def _fastest(session: Any, inputs: dict[str, Any]) -> float:
     """Seconds of the fastest run."""
-    session.run(None, inputs)
+    session.run(inputs)
     found, end = list[float](), time.perf_counter() + SECONDS
     while len(found) < LEAST_RUNS or time.perf_counter() < end:
         begin = time.perf_counter()
-        session.run(None, inputs)
+        session.run(inputs)
         found.append(time.perf_counter() - begin)
     return min(found)
 
@@ -57,13 +58,10 @@ def _numbers(*shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def _session(model: Any, threads: int) -> Any:
-    import onnxruntime
+    from ...runtime.onnxruntime.session import OnnxRuntimeSession
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    content = model.SerializeToString()
+    return OnnxRuntimeSession(Path("ceiling.onnx"), {}, graph=content, threads=threads, prepack=True)
 
 
 def _plain_model() -> Any:

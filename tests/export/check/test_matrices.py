@@ -9,11 +9,15 @@ import torch
 from fastadasp.export.check.matrices import compare_matrices
 from fastadasp.export.checkpoint.derived import Derived
 from fastadasp.export.checkpoint.precision import BF16
-from fastadasp.export.checkpoint.quantized import rows_of_int8, signed_blocks
+from fastadasp.export.checkpoint.quantized import blocks_of_int8, rows_of_int8, signed_blocks
 
 MATRIX = np.random.default_rng(0).standard_normal((6, 256)).astype(np.float32)
 WEIGHT = Derived("w", MATRIX.shape, (), lambda: MATRIX)
-FORMS = {"int4": signed_blocks(WEIGHT, 64, BF16), "int8": rows_of_int8(WEIGHT, BF16)}
+FORMS = {
+    "int4": signed_blocks(WEIGHT, 64, BF16),
+    "int8": rows_of_int8(WEIGHT, BF16),
+    "int8 in blocks": blocks_of_int8(WEIGHT, 64),
+}
 
 
 def found(form, changed=None, change=None):

@@ -15,6 +15,7 @@ from fastadasp.export.checkpoint.int4 import in_blocks, pack, ranged
 from fastadasp.export.checkpoint.precision import BF16, FP16, FP32
 from fastadasp.export.checkpoint.quantized import (
     blocks_of_int4,
+    blocks_of_int8,
     int4_blocks,
     int4_symmetric,
     int8_rows,
@@ -32,6 +33,7 @@ MATRICES = arrays.arrays(
 )
 FORMS = {
     "int8": rows_of_int8,
+    "int8.32": lambda w: blocks_of_int8(w, 32),
     "int4.16": lambda w: blocks_of_int4(w, 16),
     "int4.32": lambda w: blocks_of_int4(w, 32),
 }
@@ -61,13 +63,14 @@ def test_each_block_is_within_half_a_step_and_zeros_stay_zeros(matrix, form):
         assert (np.abs(found - matrix) <= 0.5 * steps * (1 + 1e-4) + 1e-6).all()
     else:
         blocks, moved = (in_blocks(it, int(form.partition(".")[2])) for it in (matrix, found - matrix))
-        steps = ranged(blocks).scales
+        steps = np.abs(blocks).max(2) / 127 if form.startswith("int8") else ranged(blocks).scales
         assert (np.sqrt(np.square(moved).mean(2)) <= 0.5 * steps * (1 + 1e-4) + 1e-6).all()
     assert (found[matrix == 0] == 0).all()
 
 
 @pytest.mark.parametrize(
-    ("form", "least", "largest"), [("int8", -127, 127), ("int4.16", -8, 7), ("int4.32", -3, 12)]
+    ("form", "least", "largest"),
+    [("int8", -127, 127), ("int8.32", -127, 127), ("int4.16", -8, 7), ("int4.32", -3, 12)],
 )
 def test_whole_steps_are_exact(form, least, largest):
     steps = np.random.default_rng(0).integers(least, largest + 1, (6, 64)).astype(np.float32)
@@ -80,6 +83,7 @@ def test_a_row_of_zeros_has_a_scale_that_can_be_divided_by():
     assert (int8_rows(matrix)[1] == 1).all()
     assert (int4_blocks(matrix, 32)[1] == 1).all()
     assert not numbers(matrix, "int8").any()
+    assert not numbers(matrix, "int8.32").any()
     assert not numbers(matrix, "int4.32").any()
 
 

@@ -11,7 +11,12 @@ import torch
 
 from fastadasp.export.checkpoint.derived import Derived
 from fastadasp.export.checkpoint.precision import BF16
-from fastadasp.export.checkpoint.quantized import blocks_of_int4, rows_of_int8, symmetric_blocks
+from fastadasp.export.checkpoint.quantized import (
+    blocks_of_int4,
+    blocks_of_int8,
+    rows_of_int8,
+    symmetric_blocks,
+)
 from fastadasp.export.checkpoint.weights import Converted
 from fastadasp.export.graphs.graph import Graph
 from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
@@ -23,6 +28,7 @@ RNG = np.random.default_rng(0)
 ACTIVATIONS = 1.5 / 127  # of the largest number of a row, or a block: one rounding, and what adds up of it
 FORMS = {
     "int8": rows_of_int8,
+    "int8 in blocks of 64": lambda weight: blocks_of_int8(weight, 64),
     "int4 in blocks of 32": lambda weight: blocks_of_int4(weight, 32),
     "int4 in blocks of 128": lambda weight: blocks_of_int4(weight, 128),
 }
