@@ -70,6 +70,7 @@ PARTS = (
     Part("human, questions", "human", "qa"),
     Part("synthetic, questions", "synthetic", "qa"),
     Part("human, to French and German", "human", "translate"),
+    Part("synthetic, to French and German", "synthetic", "translate"),
 )
 COSTS = PARTS[1]  # whose times and bytes are shown: the longest clips
 
