@@ -31,6 +31,14 @@ class RequestMemoryError(AudioError, RequestError, MemoryError):
     """A request that would take more memory than it may; shorter audio, among others, would take less."""
 
 
+class RequestCancelled(FastAdaSPError, RuntimeError):  # noqa: N818 - no fault, as in asyncio
+    """A request that ended before its answer because it was cancelled."""
+
+
+class DeadlineExceeded(RequestCancelled, TimeoutError):  # noqa: N818
+    """A request whose deadline passed before its answer."""
+
+
 class OutputError(FastAdaSPError, OSError):
     """A place that cannot be written: it exists, or the disk is full."""
 

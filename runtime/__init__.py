@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .audio.encoder import EncodedAudio
+    from .cancellation.cancellation import Cancellation
     from .decoding.options import SearchOptions
     from .prompt import PromptIds, RawPrompt
     from .results import GenerationResult, TextHypothesis
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from .stream import Stream
 
 __all__ = [
+    "Cancellation",
     "EncodedAudio",
     "GenerationResult",
     "PromptIds",
@@ -22,6 +24,7 @@ __all__ = [
     "TextHypothesis",
 ]
 _MODULES = {
+    "Cancellation": "cancellation.cancellation",
     "EncodedAudio": "audio.encoder",
     "SearchOptions": "decoding.options",
     **dict.fromkeys(("PromptIds", "RawPrompt"), "prompt"),

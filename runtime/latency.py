@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from .cancellation.guard import Guard
+
 STAGES = ("audio", "mel", "encoder", "prompt", "prefill", "step", "beam", "detokenize")
 
 
@@ -45,9 +47,11 @@ class Latency:
 
 
 class Stopwatch:
-    """Adds up the stages of one request."""
+    """Adds up the stages of one request, which may end early between them and within."""
 
-    def __init__(self) -> None:
+    def __init__(self, guard: Guard | None = None) -> None:
+        """Begin; a `guard` says when the request is to end."""
+        self.guard = guard
         self.start = time.perf_counter()
         self.stages = dict.fromkeys(STAGES, 0.0)
         self.first_token: float | None = None
@@ -56,11 +60,14 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage; stages of one name add up."""
+        """Time a stage; stages of one name add up. RequestCancelled: the request is to end."""
         begin = time.perf_counter()
+        entered = self.guard.enter(name) if self.guard else None
         try:
             yield
         finally:
+            if self.guard and entered:
+                self.guard.leave(entered)
             self.stages[name] += (time.perf_counter() - begin) * 1e3
 
     def mark_first_token(self) -> None:

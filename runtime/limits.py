@@ -11,6 +11,7 @@ from .artifact.engines import Engines
 from .artifact.manifest import Manifest
 from .audio.read import Audio
 from .audio.recording import CheckLength
+from .cancellation.guard import Guard
 from .decoding.options import ResolvedSearch
 from .prompt import Ids, PromptIds
 
@@ -152,6 +153,15 @@ def limit_of(*checks: CheckLength) -> CheckLength:
     def check(place: str, seconds: float) -> None:
         for each in checks:
             each(place, seconds)
+
+    return check
+
+
+def ended_by(guard: Guard) -> CheckLength:
+    """For `load_audio`, which then ends while it decodes if its request does; raises `RequestCancelled`."""
+
+    def check(place: str, seconds: float) -> None:
+        guard.check()
 
     return check
 

@@ -13,7 +13,10 @@ Tensor = Any
 
 
 class Session(Protocol):
-    """One loaded graph. Safe to run from several threads at once."""
+    """One loaded graph. Safe to run from several threads at once.
+
+    A run that can be stopped from another thread asks `cancellation.guard` whether it may have to be.
+    """
 
     @property
     def number_bytes(self) -> int:
@@ -26,7 +29,10 @@ class Session(Protocol):
         ...
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run the graph on tensors named as its inputs; return its outputs by name."""
+        """Run the graph on tensors named as its inputs; return its outputs by name.
+
+        RequestCancelled: the request for which it runs ended meanwhile, on a backend that can stop a run.
+        """
         ...
 
     def read(self, tensor: Tensor) -> npt.NDArray[Any]:

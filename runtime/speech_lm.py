@@ -20,6 +20,9 @@ from .audio.encoder import AudioEncoder, EncodedAudio
 from .audio.read import Audio, Source, load_audio, place_of
 from .audio.recording import CheckLength
 from .backends import open_sessions
+from .cancellation.cancellation import Cancellation
+from .cancellation.guard import guard_of
+from .cancellation.in_thread import in_thread
 from .decoding.drive import new_search
 from .decoding.options import ResolvedSearch, SearchOptions
 from .decoding.prompt_adapter import PromptAdapter
@@ -33,6 +36,7 @@ from .limits import (
     check_ids,
     check_length,
     check_room,
+    ended_by,
     length_limit,
     limit_of,
 )
@@ -172,20 +176,32 @@ class SpeechLM(Uncopied):
         resolved = self.manifest.profiles[self._chosen_profile(profile)]
         return self._memory.taken(resolved, seconds, asked)
 
-    def encode(self, audio: Source, *, source_rate: int | None = None) -> EncodedAudio:
+    def encode(
+        self,
+        audio: Source,
+        *,
+        source_rate: int | None = None,
+        cancellation: Cancellation | None = None,
+        deadline: float | None = None,
+    ) -> EncodedAudio:
         """Read and encode audio once, for any number of requests about it, under any profile.
 
         Args:
             audio: a path, bytes, a binary stream, or samples: an array, list or tensor, or (samples, rate).
             source_rate: Hz of samples that come without a rate, if not the model's.
+            cancellation: what the request is cancelled with from another thread.
+            deadline: seconds from the start, after which the request is cancelled.
 
         Raises:
             AudioError: audio that is missing, corrupt, too short, or too long for the positions of the model.
             RequestMemoryError: more memory than `max_request_bytes` would be needed.
+            RequestError: the model is closed, or a deadline that is no number of seconds.
             EngineError: the encoder fails, mostly for want of memory.
+            RequestCancelled: `cancellation` was cancelled.
+            DeadlineExceeded: the deadline passed.
         """
         self._check_open()
-        watch, place = Stopwatch(), place_of(audio)
+        watch, place = Stopwatch(guard_of(cancellation, deadline)), place_of(audio)
         limit = limit_of(length_limit(self.manifest), self._memory.of_encoding)
         heard = self._read(audio, source_rate, watch, limit)
         check_audio(self.manifest, place, heard)
@@ -203,6 +219,8 @@ class SpeechLM(Uncopied):
         profile: str | None = None,
         source_rate: int | None = None,
         search: SearchOptions | None = None,
+        cancellation: Cancellation | None = None,
+        deadline: float | None = None,
         **options: Any,
     ) -> GenerationResult:
         """Answer a request.
@@ -217,6 +235,8 @@ class SpeechLM(Uncopied):
             profile: a profile of the artifact, if not the default.
             source_rate: Hz of samples that come without a rate, if not the model's.
             search: how to search; what it leaves out is as the artifact has it.
+            cancellation: what the request is cancelled with from another thread.
+            deadline: seconds from the start, after which the request is cancelled.
             options: fields of `search` instead, by name: num_beams, max_new_tokens, length_penalty, …
 
         Raises:
@@ -225,11 +245,35 @@ class SpeechLM(Uncopied):
             RequestError: options out of range, unknown profile, audio that another model has encoded, or a
                 prompt that the model cannot take.
             EngineError: a graph or an engine fails, mostly for want of memory.
+            RequestCancelled: `cancellation` was cancelled.
+            DeadlineExceeded: the deadline passed.
         """
-        watch, search = Stopwatch(), self.search_options(search, **options)
-        request = self._begin(audio, self._encode(prompt, system), profile, source_rate, search, watch)
-        request.run()
-        return self._result(request)
+        watch, search = Stopwatch(guard_of(cancellation, deadline)), self.search_options(search, **options)
+        return self._answer(audio, prompt, system, profile, source_rate, search, watch)
+
+    async def agenerate(
+        self,
+        audio: Source | EncodedAudio,
+        prompt: str | RawPrompt | PromptIds | None = None,
+        *,
+        system: str | None = None,
+        profile: str | None = None,
+        source_rate: int | None = None,
+        search: SearchOptions | None = None,
+        cancellation: Cancellation | None = None,
+        deadline: float | None = None,
+        **options: Any,
+    ) -> GenerationResult:
+        """As `generate`, in a thread of the event loop's default executor, whose size limits how many run.
+
+        If the task is cancelled, the request ends first, and then the task. Time spent waiting for a thread
+        counts for the deadline and for the latency.
+        """
+        own = Cancellation()
+        watch = Stopwatch(guard_of(cancellation, deadline, own))
+        resolved = self.search_options(search, **options)
+        asked = audio, prompt, system, profile, source_rate, resolved, watch
+        return await in_thread(lambda: self._answer(*asked), own)
 
     def stream(
         self,
@@ -240,14 +284,19 @@ class SpeechLM(Uncopied):
         profile: str | None = None,
         source_rate: int | None = None,
         search: SearchOptions | None = None,
+        cancellation: Cancellation | None = None,
+        deadline: float | None = None,
         **options: Any,
     ) -> Stream:
         """Greedy search, token by token: each piece is the text that a token adds.
 
         Arguments and errors are those of `generate`, and the stream's `result` is what it returns. Faults of
-        the request are raised by this call, before the first piece is asked for.
+        the request are raised by this call, before the first piece is asked for. The deadline is that of the
+        last piece, so it counts what the reader takes in between.
         """
-        watch, search = Stopwatch(), self.search_options(search, **options)
+        own = Cancellation()
+        watch = Stopwatch(guard_of(cancellation, deadline, own))
+        search = self.search_options(search, **options)
         if search.num_beams != 1:
             raise RequestError(
                 f"num_beams is {search.num_beams}: tokens are streamed by greedy search, give 1"
@@ -255,7 +304,7 @@ class SpeechLM(Uncopied):
         if self._codec is None:
             raise RequestError(f"{self._place}: it has no tokenizer, so there is no text to stream")
         request = self._begin(audio, self._encode(prompt, system), profile, source_rate, search, watch)
-        return Stream(self._pieces(self._codec, request))
+        return Stream(self._pieces(self._codec, request), own)
 
     def search_options(self, search: SearchOptions | None = None, **options: Any) -> ResolvedSearch:
         """The search that a record asks for, or its fields by name; what is left out is the artifact's.
@@ -269,7 +318,8 @@ class SpeechLM(Uncopied):
             )
         known = SearchOptions.__dataclass_fields__
         if unknown := [name for name in options if name not in known]:
-            names = ", ".join((*known, "search", "system", "profile", "source_rate"))
+            others = "search", "system", "profile", "source_rate", "cancellation", "deadline"
+            names = ", ".join((*known, *others))
             raise RequestError(f"option {', '.join(unknown)} is unknown; known: {names}")
         if search is not None and not isinstance(search, SearchOptions):
             raise RequestError(f"search is {shown(search)}: give a record of SearchOptions")
@@ -348,6 +398,20 @@ class SpeechLM(Uncopied):
     def _place(self) -> str:
         return f"artifact {self.artifact.folder}"
 
+    def _answer(
+        self,
+        audio: Source | EncodedAudio,
+        prompt: str | RawPrompt | PromptIds | None,
+        system: str | None,
+        profile: str | None,
+        source_rate: int | None,
+        search: ResolvedSearch,
+        watch: Stopwatch,
+    ) -> GenerationResult:
+        request = self._begin(audio, self._encode(prompt, system), profile, source_rate, search, watch)
+        request.run()
+        return self._result(request)
+
     def _begin(
         self,
         source: Source | EncodedAudio,
@@ -396,6 +460,7 @@ class SpeechLM(Uncopied):
 
     def _read(self, source: Source, source_rate: int | None, watch: Stopwatch, limit: CheckLength) -> Audio:
         rate = self.manifest.front_end.log_mel.sample_rate
+        limit = limit_of(limit, ended_by(watch.guard)) if watch.guard else limit
         with watch.stage("audio"):
             return load_audio(source, rate, source_rate=source_rate, check_length=limit)
 

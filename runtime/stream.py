@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from inspect import GEN_CLOSED, getgeneratorstate
 
 from ..profiles.errors import RequestError
+from .cancellation.cancellation import Cancellation
 from .results import GenerationResult
 
 
 class Stream(Iterator[str]):
     """The pieces of an answer, each found when it is asked for; joined they are `result.text`."""
 
-    def __init__(self, pieces: Generator[str, None, GenerationResult]) -> None:
-        """Wrap a generator that yields the pieces and returns the result."""
-        self._pieces = pieces
+    def __init__(self, pieces: Generator[str, None, GenerationResult], cancellation: Cancellation) -> None:
+        """Wrap a generator that yields the pieces and returns the result, and what cancels it."""
+        self._pieces, self._cancellation = pieces, cancellation
         self._result: GenerationResult | None = None
 
     def __next__(self) -> str:
-        """The next piece; EngineError if a graph fails, RequestError if its scores are not finite."""
+        """The next piece.
+
+        Raises:
+            EngineError: a graph fails.
+            RequestError: its scores are not finite.
+            RequestCancelled: the request was cancelled, or the stream closed by another thread meanwhile.
+            DeadlineExceeded: its deadline has passed.
+        """
         try:
             return next(self._pieces)
         except StopIteration as end:
@@ -39,8 +48,13 @@ class Stream(Iterator[str]):
         return self._result
 
     def close(self) -> None:
-        """Find no more pieces; there will be no result if some are left."""
-        self._pieces.close()
+        """Find no more pieces; there will be no result if some are left.
+
+        It may be called while another thread waits for a piece: that ends with `RequestCancelled`.
+        """
+        self._cancellation.cancel()
+        with suppress(ValueError):  # a generator that another thread is in: there it sees the cancellation
+            self._pieces.close()
 
     def _fault(self) -> str:
         if getgeneratorstate(self._pieces) == GEN_CLOSED:

@@ -17,7 +17,7 @@ from fastadasp.evaluation.clips.read import read_clips
 from fastadasp.evaluation.options import EvalOptions
 from fastadasp.profiles import load_profile, parse_profile
 from fastadasp.profiles.errors import ArtifactError, AudioError, ClipsError, RequestError
-from fastadasp.runtime import PromptIds, RawPrompt, SearchOptions, SpeechLM
+from fastadasp.runtime import Cancellation, PromptIds, RawPrompt, SearchOptions, SpeechLM
 from fastadasp.runtime.audio.read import load_audio
 from fuzzing import answered
 from fuzzing import fuzz as many
@@ -91,6 +91,8 @@ def test_load_of_anything(artifact: Any) -> None:
     system=mostly(None),
     profile=mostly(None, "full"),
     source_rate=mostly(None, 16000),
+    cancellation=mostly(None, Cancellation()),
+    deadline=mostly(None, 100.0),
 )
 def test_requests(model: SpeechLM, method: str, **arguments: Any) -> None:
     def whole() -> object:

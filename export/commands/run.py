@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from ...profiles.errors import AudioError
+from ...profiles.errors import AudioError, DeadlineExceeded
 from .command import StrictCommand
 from .lists import NAMES, one_option
 from .parameters import PATH, load, runtime_options, search_of, search_options
@@ -45,6 +45,9 @@ STDIN = "-"
 @click.option("--system", metavar="TEXT", help="System text, where the model's template has a place for it.")
 @search_options
 @runtime_options
+@click.option(
+    "--deadline", type=float, metavar="SECONDS", help="Give up on a clip after so long.  [default: never]"
+)
 @click.option("--stream", is_flag=True, help="Print the text as it is found (greedy search).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per clip instead.")
 @click.pass_context
@@ -52,14 +55,15 @@ def run(ctx: click.Context, /, artifact: Path, clips: tuple[str, ...], **values:
     """Transcribe each CLIP (wav, flac, ogg, mp3; - reads from a pipe) with ARTIFACT.
 
     Answers go to stdout, tables to stderr. With several clips every line is a clip, a tab and its answer.
-    One that cannot be read is named on stderr, and the others are answered; then the exit code is 1.
+    One that cannot be read, or not be answered within its deadline, is named on stderr, and the others are
+    answered; then the exit code is 1.
     The times are those of single requests, the first one cold; bench takes medians.
     """
     if values["stream"] and values["as_json"]:
         raise click.UsageError("--stream and --json exclude each other")
     search, prompt = search_of(values), _prompt(values)
     model = load(artifact, **values)
-    asked = Asked(prompt, values["system"], model.search_options(search))
+    asked = Asked(prompt, values["system"], model.search_options(search), values["deadline"])
     if values["stream"]:
         failures = _stream(model, clips, asked)
     else:
@@ -76,6 +80,12 @@ class Asked:
     prompt: str | RawPrompt | None
     system: str | None
     search: ResolvedSearch
+    deadline: float | None  # seconds from the start of each request
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """What every request is given beside audio and prompt."""
+        return {"system": self.system, "search": self.search, "deadline": self.deadline}
 
 
 def _prompt(values: dict[str, Any]) -> str | RawPrompt | None:
@@ -118,7 +128,7 @@ def _hypothesis(found: TextHypothesis) -> dict[str, Any]:
 
 
 def _each(clips: tuple[str, ...], ask: Callable[[str], None]) -> int:
-    """Ask about clip by clip; among several, one that cannot be heard does not keep the others waiting.
+    """Ask about clip by clip; one of several that cannot be heard, or takes too long, stops no others.
 
     Returns how many there were of those.
     """
@@ -126,11 +136,12 @@ def _each(clips: tuple[str, ...], ask: Callable[[str], None]) -> int:
     for clip in clips:
         try:
             ask(clip)
-        except AudioError as error:
+        except (AudioError, DeadlineExceeded) as error:
             if len(clips) == 1:
                 raise
             failures += 1
-            click.echo(f"Error: {error}", err=True)
+            place = f"{clip}: " if isinstance(error, DeadlineExceeded) else ""
+            click.echo(f"Error: {place}{error}", err=True)
     return failures
 
 
@@ -139,7 +150,7 @@ def _answer(model: SpeechLM, clips: tuple[str, ...], asked: Asked, *, as_json: b
     answered: list[tuple[str, GenerationResult]] = []
 
     def ask(clip: str) -> None:
-        result = model.generate(_source(clip), asked.prompt, system=asked.system, search=asked.search)
+        result = model.generate(_source(clip), asked.prompt, **asked.keywords)
         click.echo(_line(clip, result, len(clips), as_json=as_json))
         answered.append((clip, result))
 
@@ -170,13 +181,15 @@ def _stream(model: SpeechLM, clips: tuple[str, ...], asked: Asked) -> int:
 
     def ask(clip: str) -> None:
         begin, first = time.perf_counter(), None
-        pieces = model.stream(_source(clip), asked.prompt, system=asked.system, search=asked.search)
+        pieces = model.stream(_source(clip), asked.prompt, **asked.keywords)
         if len(clips) > 1:
             click.echo(f"{clip}\t", nl=False)
-        for piece in pieces:
-            first = first or time.perf_counter() - begin
-            click.echo(piece, nl=False)
-        click.echo()
+        try:
+            for piece in pieces:
+                first = first or time.perf_counter() - begin
+                click.echo(piece, nl=False)
+        finally:
+            click.echo()  # ends the line of an answer that was given up, too
         _stream_report(clip, first, time.perf_counter() - begin)
 
     return _each(clips, ask)

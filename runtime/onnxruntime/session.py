@@ -9,28 +9,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
-from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from ...profiles.errors import ArtifactError, EngineError, RequestError
 from ...profiles.faults import few, shown
 from ...profiles.kv_layout import rows_of, take_rows
 from ...profiles.signature import Signature
 from .options import CPU
+from .run_options import ERRORS, new_run_options, stoppable
 
-ERRORS = (  # they have no base of their own
-    errors.EPFail,
-    errors.Fail,
-    errors.InvalidArgument,
-    errors.InvalidGraph,
-    errors.InvalidProtobuf,
-    errors.NoSuchFile,
-    errors.NotImplemented,
-    errors.RuntimeException,
-)
 ERRORS_ONLY = 3
 HALF_TENSOR, HALF_BYTES = "tensor(float16)", 2
 BFLOAT16 = 16  # number of the type in ONNX
 REMEDY = "build the artifact again"
+SHRINK = {"memory.enable_memory_arena_shrinkage": "cpu:0"}
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
@@ -83,9 +74,8 @@ class OnnxRuntimeSession:
             self._session = ort.InferenceSession(graph or str(path), options, providers=list(providers))
         except ERRORS as error:
             raise ArtifactError(f"{path}: onnxruntime cannot load it: {one_line(error)}") from error
-        self._run_options = ort.RunOptions()
-        if shrink:
-            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._run_entries = SHRINK if shrink else {}
+        self._run_options = new_run_options(self._run_entries)
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._halves = {given.name for given in self._session.get_inputs() if given.type == HALF_TENSOR}
 
@@ -107,10 +97,12 @@ class OnnxRuntimeSession:
 
         Raises:
             EngineError: onnxruntime fails, mostly for want of memory; the message tells the inputs' shapes.
+            RequestCancelled: the request for which it runs ended.
         """
         feed = {name: _ort_value(self._narrowed(name, tensor)) for name, tensor in inputs.items()}
         try:
-            values = self._session.run_with_ort_values(self._outputs, feed, self._run_options)
+            with stoppable(self._run_options, self._run_entries) as options:
+                values = self._session.run_with_ort_values(self._outputs, feed, options)
         except ERRORS as error:
             shapes = ", ".join(f"{name} {tuple(tensor.shape())}" for name, tensor in feed.items())
             raise EngineError(f"{self._path}: onnxruntime failed on {shapes}: {one_line(error)}") from error

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from ...profiles.errors import ArtifactError, EngineError
+from ...profiles.errors import ArtifactError, EngineError, RequestCancelled
 from ...profiles.kv_layout import rows_of, take_rows
 from ...profiles.signature import LOG_SUM_EXP, POOL_MASK, POOL_ROWS, TOP_IDS, TOP_LOGITS, Signature, grown
 from ..decoding.pool_buckets import capacity_for, in_use, widened, with_room
-from ..onnxruntime.session import ERRORS, ERRORS_ONLY, WEIGHTS_FOLDER, check_signature, one_line
+from ..onnxruntime.run_options import ERRORS, stoppable
+from ..onnxruntime.session import ERRORS_ONLY, WEIGHTS_FOLDER, check_signature, one_line
 from .captured import CapturedSteps
 from .options import CPU, OnnxRuntimeCudaOptions
 from .provider import RECORD, check_placement, providers
@@ -112,6 +113,7 @@ class OnnxRuntimeCudaSession:
 
         Raises:
             EngineError: onnxruntime fails, mostly for want of memory; the message tells the inputs' shapes.
+            RequestCancelled: the request for which it runs ended. A captured step runs to its end.
         """
         pools: dict[str, Pool] = {}
         if self._pools:
@@ -119,6 +121,8 @@ class OnnxRuntimeCudaSession:
         buffers = {name: pool.buffer for name, pool in pools.items()}
         try:
             outputs = self._captured.run(inputs, buffers) if self._captured else self._run(inputs, buffers)
+        except RequestCancelled:
+            raise
         except (*ERRORS, RuntimeError) as error:  # runs with a binding raise the latter
             shapes = ", ".join(f"{name} {_shape(tensor)}" for name, tensor in inputs.items())
             raise EngineError(f"{self._path}: onnxruntime failed on {shapes}: {one_line(error)}") from error
@@ -138,7 +142,8 @@ class OnnxRuntimeCudaSession:
                 binding.bind_output(name, CPU)
             else:
                 binding.bind_output(name, self._options.kind, self._options.number)
-        self._session.run_with_iobinding(binding)
+        with stoppable(None) as options:
+            self._session.run_with_iobinding(binding, options)
         binding.synchronize_outputs()
         return dict(zip(self._outputs, binding.get_outputs(), strict=True))
 

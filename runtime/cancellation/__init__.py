@@ -1,0 +1,1 @@
+"""How a request ends before its answer: by whoever holds its `Cancellation`, or by its deadline."""

@@ -1,0 +1,137 @@
+"""What may end one request early: it is looked at between the stages, and stops a run inside of one.
+
+Sessions find the guard of their request in a context variable, which is set while a stage runs. So the one
+method that every backend has, `Session.run(inputs)`, needs no argument that most sessions could only ignore,
+and a run for several requests at once, which none of them may stop, is simply one outside of their stages.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from numbers import Real
+
+from ...profiles.errors import DeadlineExceeded, RequestCancelled, RequestError
+from ...profiles.faults import shown
+from .cancellation import Cancellation, Stop
+
+BRIEF = "step"  # the stage whose runs are too short to be worth a timer each
+CLOCK = time.perf_counter
+
+_guard: ContextVar[Guard | None] = ContextVar("guard", default=None)
+Entered = Token["Guard | None"]
+
+
+def current_guard() -> Guard | None:
+    """That of the request for which this thread runs a stage."""
+    return _guard.get()
+
+
+def guard_of(
+    cancellation: Cancellation | None, deadline: float | None, own: Cancellation | None = None
+) -> Guard | None:
+    """The guard of a request that begins now; None if nothing may end it early.
+
+    Args:
+        cancellation: the caller's.
+        deadline: seconds from now.
+        own: one more, of whoever runs the request for the caller.
+
+    Raises:
+        RequestError: another object than a `Cancellation`, or no number of seconds.
+    """
+    if cancellation is not None and not isinstance(cancellation, Cancellation):
+        raise RequestError(f"cancellation is {shown(cancellation)}: give a Cancellation")
+    if deadline is not None and not _is_seconds(deadline):
+        raise RequestError(f"deadline is {shown(deadline)}: give seconds from the start, above 0")
+    sources = tuple(source for source in (cancellation, own) if source is not None)
+    return None if not sources and deadline is None else Guard(sources, deadline)
+
+
+class Guard:
+    """What may end one request: its cancellations and its deadline. Only one thread at a time runs it."""
+
+    def __init__(self, sources: tuple[Cancellation, ...], deadline: float | None) -> None:
+        """Begin the time of a deadline, in seconds."""
+        self._sources, self._deadline, self._begin = sources, deadline, CLOCK()
+        self._expired = False
+        self._stage, self._where = "", "before its first stage"
+
+    def enter(self, stage: str) -> Entered:
+        """Begin a stage, which this thread runs: until `leave`, sessions find the guard.
+
+        Raises:
+            RequestCancelled: the request is to end.
+        """
+        self.check()
+        self._stage, self._where = stage, f"in stage {stage}"
+        return _guard.set(self)
+
+    def leave(self, entered: Entered) -> None:
+        """End the stage."""
+        _guard.reset(entered)
+        self._where = f"after stage {self._stage}"
+
+    def check(self) -> None:
+        """Raise the error of a request that is to end."""
+        if error := self.error():
+            raise error
+
+    def error(self) -> RequestCancelled | None:
+        """Why the request is to end, if it is: `RequestCancelled`, or its kind `DeadlineExceeded`."""
+        seconds = CLOCK() - self._begin
+        if any(source.cancelled for source in self._sources):
+            return RequestCancelled(
+                f"the request was cancelled {self._where}, {seconds:.3f} s after it began; "
+                "make it again if it is still wanted"
+            )
+        if self._expired or (self._deadline is not None and seconds >= self._deadline):
+            return DeadlineExceeded(
+                f"the deadline of {self._deadline} s passed {self._where}, {seconds:.3f} s after the request "
+                "began; give it more time, shorter audio or fewer beams and tokens"
+            )
+        return None
+
+    @contextmanager
+    def stopping(self, stop: Stop) -> Iterator[None]:
+        """Call `stop` from another thread as soon as the request is to end, for a run that takes long.
+
+        The deadline does so by a timer, which is gone when the run ends; a decode step is left to its end.
+
+        Raises:
+            RequestCancelled: the request is to end before the run begins.
+        """
+        timer = self._timer(stop)
+        try:
+            for source in self._sources:
+                source.add(stop)
+            self.check()
+            yield
+        finally:
+            for source in self._sources:
+                source.discard(stop)
+            if timer:
+                timer.cancel()
+                timer.join()
+
+    def _timer(self, stop: Stop) -> threading.Timer | None:
+        if self._deadline is None or self._stage == BRIEF:
+            return None
+
+        def expire() -> None:
+            self._expired = True
+            stop()
+
+        left = max(0.0, self._begin + self._deadline - CLOCK())
+        timer = threading.Timer(left, expire)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+
+def _is_seconds(value: object) -> bool:
+    """Whether a value is a time that a thread can wait for."""
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < value <= threading.TIMEOUT_MAX
