@@ -7,6 +7,7 @@ and a run for several requests at once, which none of them may stop, is simply o
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -45,10 +46,9 @@ def guard_of(
     """
     if cancellation is not None and not isinstance(cancellation, Cancellation):
         raise RequestError(f"cancellation is {shown(cancellation)}: give a Cancellation")
-    if deadline is not None and not _is_seconds(deadline):
-        raise RequestError(f"deadline is {shown(deadline)}: give seconds from the start, above 0")
+    seconds = None if deadline is None else _seconds(deadline)
     sources = tuple(source for source in (cancellation, own) if source is not None)
-    return None if not sources and deadline is None else Guard(sources, deadline)
+    return None if not sources and seconds is None else Guard(sources, seconds)
 
 
 class Guard:
@@ -90,8 +90,8 @@ class Guard:
             )
         if self._expired or (self._deadline is not None and seconds >= self._deadline):
             return DeadlineExceeded(
-                f"the deadline of {self._deadline} s passed {self._where}, {seconds:.3f} s after the request "
-                "began; give it more time, shorter audio or fewer beams and tokens"
+                f"the deadline of {self._deadline:g} s passed {self._where}, {seconds:.3f} s after the "
+                "request began; give it more time, shorter audio or fewer beams and tokens"
             )
         return None
 
@@ -132,6 +132,12 @@ class Guard:
         return timer
 
 
-def _is_seconds(value: object) -> bool:
-    """Whether a value is a time that a thread can wait for."""
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 < value <= threading.TIMEOUT_MAX
+def _seconds(value: object) -> float:
+    """A time that a thread can wait for."""
+    try:
+        seconds = float(value) if isinstance(value, Real) and not isinstance(value, bool) else 0.0
+    except OverflowError:  # an integer beyond all floats
+        seconds = math.inf
+    if not 0 < seconds <= threading.TIMEOUT_MAX:
+        raise RequestError(f"deadline is {shown(value)}: give seconds from the start, above 0")
+    return seconds

@@ -340,7 +340,7 @@ def test_any_moment_leaves_nothing_and_spoils_nothing(model: SpeechLM, answer: A
     assert ended > MOMENTS // 4
     assert found(model.generate(SOUND, "hello", **ASKED)) == answer
     gc.collect()
-    assert not [it for it in gc.get_objects() if isinstance(it, Request | guard_module.Guard)]
+    assert not [it for it in gc.get_objects() if type(it) in (Request, guard_module.Guard)]
 
 
 def _cancelled_after(
