@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -136,6 +137,18 @@ def test_a_run_is_stopped_from_another_thread(
     assert "terminate flag" in str(caught.value.__cause__)
     assert not cancellation._stops
     assert found(model.generate(SOUND, "hello", **ASKED)) == answer
+
+
+def test_a_signal_handler_may_cancel() -> None:
+    """Even in the moment in which its own thread holds the lock."""
+    cancellation = Cancellation()
+    before = signal.signal(signal.SIGUSR1, lambda *_: cancellation.cancel())
+    try:
+        with cancellation._lock:
+            signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert cancellation.cancelled
 
 
 def test_a_long_prefill_ends_within(model: SpeechLM) -> None:
