@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import namedtuple
 from pathlib import Path
 
@@ -15,8 +16,14 @@ from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles import load_profile
 from fastadasp.profiles import signature as sig
-from fastadasp.profiles.errors import ArtifactError, DependencyError, EngineError, RequestError
-from fastadasp.runtime import SpeechLM
+from fastadasp.profiles.errors import (
+    ArtifactError,
+    DependencyError,
+    EngineError,
+    RequestCancelled,
+    RequestError,
+)
+from fastadasp.runtime import Cancellation, SpeechLM
 from fastadasp.runtime.artifact.artifact import open_artifact
 from fastadasp.runtime.onnxruntime_cuda.captured import CapturedSteps
 from fastadasp.runtime.onnxruntime_cuda.options import OnnxRuntimeCudaOptions
@@ -156,6 +163,29 @@ def test_a_failed_run_tells_the_shapes(sessions, artifacts):
     inputs[sig.prefix_key(0)] = inputs[sig.prefix_key(0)][:, :, :-1]
     with pytest.raises(EngineError, match=r"decode\.onnx: onnxruntime failed on token_ids \(2,\)"):
         sessions.decode.run(inputs)
+
+
+@pytest.mark.parametrize("stage", ["encoder", "prefill", "step"])
+def test_a_run_is_stopped_from_another_thread(artifacts, stage, monkeypatch):
+    with SpeechLM.load(artifacts["fp32"], backend="onnxruntime-cuda", device="cpu") as model:
+        request = {"max_new_tokens": 4, "eos_token_ids": ()}
+        before = model.generate(noise(3.0), "hello", **request)
+        opened, cancellation = model._sessions, Cancellation()
+        session = {"encoder": opened.encoder, "prefill": opened.prefill("full"), "step": opened.decode}[stage]
+        run = session._session.run_with_iobinding
+
+        def cancelled(binding, options):
+            thread = threading.Thread(target=cancellation.cancel)
+            thread.start()
+            thread.join()
+            return run(binding, options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(session._session, "run_with_iobinding", cancelled)
+            with pytest.raises(RequestCancelled, match=f"cancelled in stage {stage}") as caught:
+                model.generate(noise(3.0), "hello", cancellation=cancellation, **request)
+        assert "terminate flag" in str(caught.value.__cause__)
+        assert model.generate(noise(3.0), "hello", **request).hypotheses == before.hypotheses
 
 
 def test_numbers_of_16_bits_go_to_a_value_and_back():
