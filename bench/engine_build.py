@@ -16,7 +16,8 @@ from typing import Any
 
 from random_checkpoint import write_checkpoint
 
-from fastadasp.export.options import QUANTIZED, BuildOptions, EngineOptions
+from fastadasp.export.model.formats import QUANTIZED
+from fastadasp.export.options import BuildOptions, EngineOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles import load_profile
 from fastadasp.runtime.artifact.manifest import Manifest

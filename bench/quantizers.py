@@ -39,9 +39,10 @@ from fastadasp.export.checkpoint.derived import Derived, Weight
 from fastadasp.export.checkpoint.int4 import Parts, in_blocks, packed_parts, searched
 from fastadasp.export.checkpoint.quantized import int4_blocks, int8_rows
 from fastadasp.export.model.families.family import load_model
+from fastadasp.export.model.formats import INT4_BLOCKS
 from fastadasp.export.model.quantize import int4_matrices, with_matrices
 from fastadasp.export.model.spec import SpeechModelSpec
-from fastadasp.export.options import INT4_BLOCKS, BuildOptions
+from fastadasp.export.options import BuildOptions
 from fastadasp.export.reference.dequantized import dequantized
 from fastadasp.export.reference.spec_decoder import SpecDecoder
 from fastadasp.profiles import load_profile

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..profiles.errors import EngineError, OutputError, ProfileError, RequestError
 from ..profiles.faults import count_faults, is_count, shown, text_fault
 from ..profiles.profile import Profile
+from .model.formats import INT4_BLOCKS, QUANTIZED
 from .targets import TARGETS
 
 if TYPE_CHECKING:  # quick to import: a clip comes with hashing
@@ -22,9 +23,6 @@ PRODUCTS = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 """What builds engines, and its Python module."""
 ENGINES = tuple(PRODUCTS)
 WEIGHT_MODES = ("link", "copy")
-QUANTIZED = ("int8", "int4")
-INT4_BLOCKS = (32, 64, 128)
-"""The default first: larger blocks are smaller and faster, and less exact."""
 KV_PRECISIONS = ("fp16",)
 
 _LEAST = {"sm": 80, "max_beams": 1, "max_text_rows": 1, "max_new_tokens": 1}

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...profiles.profile import load_profiles
+from ..model.formats import INT4_BLOCKS, QUANTIZED
 from ..options import (
     ENGINES,
-    INT4_BLOCKS,
     KV_PRECISIONS,
     PRECISIONS,
     PRODUCTS,
-    QUANTIZED,
     WEIGHT_MODES,
     BuildOptions,
     EngineOptions,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...profiles.profile import load_profiles
-from ..options import PRECISIONS, QUANTIZED
+from ..model.formats import QUANTIZED
+from ..options import PRECISIONS
 from ..prediction.options import PROFILES, PlanOptions
 from .command import StrictCommand
 from .lists import INTEGERS, NAMES, REALS, each_once, list_option

@@ -22,7 +22,7 @@ from ..checkpoint.quantized import (
     signed_blocks,
     symmetric_blocks,
 )
-from ..options import INT4_BLOCKS
+from .formats import INT4_BLOCKS
 from .spec import Linear, SpeechModelSpec
 
 Part = TypeVar("Part")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..options import INT4_BLOCKS
+from ..model.formats import INT4_BLOCKS
 from .roofline import Ceilings
 
 SECONDS = 0.6  # of each measurement; the fastest run counts, as other work on the machine only slows

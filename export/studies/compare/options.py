@@ -12,7 +12,7 @@ from ....profiles.faults import count_faults
 from ....profiles.keys import POSITIONS
 from ....profiles.methods import VARIANTS
 from ....profiles.schedule import SCHEDULES
-from ...options import QUANTIZED
+from ...model.formats import QUANTIZED
 
 DEFAULT_LEVELS = tuple(Fraction(percent, 100) for percent in (10, 20, 30, 40, 50))
 DEFAULT_EVALUATION = EvalOptions()

@@ -24,8 +24,8 @@ from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
 from fastadasp.export.graphs.write import DECODE_FILE, ENCODER_FILE, prefill_file, write_graphs
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import resolve_for
+from fastadasp.export.model.formats import QUANTIZED
 from fastadasp.export.model.quantize import of_engines, quantized
-from fastadasp.export.options import QUANTIZED
 from fastadasp.export.reference.dequantized import dequantized
 from fastadasp.plugins.body import DOMAIN
 from fastadasp.plugins.causal_attention.reference import causal_attention
