@@ -92,8 +92,8 @@ class BuildOptions:
             raise RequestError(f"int4_block {shown(self.int4_block)} is unknown; choose {known}")
         if self.int4_block != INT4_BLOCKS[0] and (self.quantize != "int4" or self.engines):
             raise RequestError(
-                f"int4_block {self.int4_block}: only int4 has blocks, and beside engines those of the "
-                "engines; leave it out"
+                f"int4_block {self.int4_block}: it is for quantize int4 without engines, which have blocks "
+                "of their own; leave it out, or give quantize int4 and no engine"
             )
         if self.kv_precision is not None and self.kv_precision not in KV_PRECISIONS:
             raise RequestError(
@@ -101,8 +101,8 @@ class BuildOptions:
             )
         if self.calibration is not None and self.quantize != "int4":
             raise RequestError(
-                f"calibration beside quantize {self.quantize}: only int4 is quantised by clips; leave it "
-                "out, or give quantize int4"
+                f"calibration beside {self.quantize or 'no format'}: only int4 is quantised by clips; leave "
+                "it out, or give quantize int4"
             )
         if self.calibration is not None and self.engines:
             raise RequestError(

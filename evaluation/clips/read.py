@@ -45,14 +45,17 @@ def read_clips(
     return ClipSet(source, chosen, tuple(mine))
 
 
-def read_clips_of_any_task(source: str | os.PathLike[str]) -> tuple[Clip, ...]:
-    """Read all clips, whatever is asked about each; audio paths start from the folder of the clip list.
+def read_clips_of_any_task(
+    source: str | os.PathLike[str], audio_root: str | os.PathLike[str] | None = None
+) -> tuple[Clip, ...]:
+    """Read all clips, whatever is asked about each; `audio_root` as in `read_clips`.
 
     Raises:
         ClipsError: with every fault of the source.
     """
     source = _source(source)
-    return tuple(_clips(source, source.parent, None))
+    root = None if audio_root is None else path_of("audio_root", audio_root, "a folder", ClipsError)
+    return tuple(_clips(source, root or source.parent, None))
 
 
 def _source(given: str | os.PathLike[str]) -> Path:

@@ -19,7 +19,7 @@ from .localisation import first_difference
 from .options import CheckOptions
 from .reference import load_for
 from .saved import save_results
-from .tolerance import TOLERANCES, Tolerance
+from .tolerance import Tolerance, tolerance_of
 from .torch_backend import TorchBackend
 
 Progress = Callable[[str, int, int], None]
@@ -131,10 +131,14 @@ class _Checker:
         expected: list[Mapping[str, Any]] = [dict(result.items()) for result in results[0][1]]
         if self._save:
             save_results(self._save, str(graph), feeds, results)
-        tolerances = [TOLERANCES[backend.precision] for backend in self._backends]
+        tolerances = [self._tolerance(graph, backend) for backend in self._backends]
         for backend, findings in zip(self._backends, compare(results, tolerances), strict=True):
             self._judge(graph, backend, inputs, findings)
         return expected
+
+    def _tolerance(self, graph: GraphName, backend: CheckedBackend) -> Tolerance:
+        reduces = graph.profile is not None and any(self._manifest.profiles[graph.profile].ratios)
+        return tolerance_of(backend.precision, reduces)
 
     def _ran(self, graph: str) -> None:
         self._done += 1
@@ -155,7 +159,7 @@ class _Checker:
             if not worst.passed and not located:
                 where = first_difference(graph, self._reference, backend, each.feed)
                 located = True
-            tolerance = TOLERANCES[backend.precision]
+            tolerance = self._tolerance(graph, backend)
             verdict = Verdict(graph, backend.name, each.case, each.profile, worst, tolerance, where)
             self.verdicts.append(verdict)
 

@@ -12,6 +12,7 @@ from ...profiles.json_text import JsonError, read_object
 from ...runtime.artifact.artifact import Artifact
 from ...runtime.artifact.manifest import Graphs, WeightPlace
 from ..checkpoint.checkpoint import CONFIG, Checkpoint
+from ..checkpoint.derived import ADAPTED
 from ..model.families.family import families_with_reference, load_model, reference_of
 from ..model.families.reference import TransformersReference
 from ..model.quantize import as_stored, quantized
@@ -45,6 +46,11 @@ def load_for(artifact: Artifact, checkpoint: Path | None) -> Model:
     logging.disable_progress_bar()
     if checkpoint is None:
         return _from_artifact(artifact, reference)
+    if any(ADAPTED in name for name in _places(artifact)):
+        raise CheckpointError(
+            f"checkpoint {checkpoint}: an adapter is folded into {artifact.folder}, which its base model "
+            "alone does not have; check it without --checkpoint"
+        )
     form, model = _first_graphs(artifact).quantized, load_model(Checkpoint(checkpoint))
     if form:
         model = quantized(model, form, as_stored(artifact.manifest.engine_precision, _places(artifact)))

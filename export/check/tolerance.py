@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...profiles.signature import AUDIO_EMBEDS, LOG_SUM_EXP
 
@@ -46,6 +46,20 @@ With keys and values in 16 bits, those of the demo are off by up to 2e-3, half a
 by as much; in bf16 they would be off by 1.6e-2.
 Those of 16 bits are for engines: about three times as far as torch in that format is from float32 on clips
 of the demo, whose keys reach 9. No engine has been measured with them. Those of quantised weights are against
-what these stand for, so activations alone are rounded; but then other rows may be the most similar ones, and
-a merge of other rows leaves keys that are as far apart as any two. Scores hardly change with it.
+what these stand for, so activations alone are rounded.
 """
+OTHER_ROWS = Tolerance(scores=2.0, rows=12.0, rounding=0.0)
+"""What a reduction may do that chooses other rows than float32 would, as rounding makes it where similarities
+are close: keys are then as far apart as any two, and scores of the demo by up to 1.1, where they have a
+standard deviation of 2.9.
+"""
+
+
+def tolerance_of(precision: str, reduces: bool) -> Tolerance:
+    """That of a graph, by the key of its precision and whether it chooses rows by what it computes."""
+    own = TOLERANCES[precision]
+    if not reduces or own.rounding <= TOLERANCES["fp32"].rounding:
+        return own
+    audio_rows = own.rows if own.audio_rows is None else own.audio_rows
+    scores, rows = max(own.scores, OTHER_ROWS.scores), max(own.rows, OTHER_ROWS.rows)
+    return replace(own, scores=scores, rows=rows, audio_rows=audio_rows)

@@ -107,6 +107,12 @@ def engine_limits(command: Command) -> Command:
     metavar="FILE",
     help="Clips with answers, a list as for eval: int4 is chosen by what the model multiplies with them.",
 )
+@click.option(
+    "--audio-root",
+    type=PATH,
+    metavar="DIR",
+    help="Where audio paths of the calibration begin.  [default: the clip list's]",
+)
 @click.option("--prompt", metavar="TEXT", help="Default prompt of the artifact, for requests without one.")
 @click.option(
     "--max-positions",
@@ -148,6 +154,7 @@ def build(
     lora: Path | None,
     kv_precision: str | None,
     calibration: Path | None,
+    audio_root: Path | None,
     targets: tuple[str, ...],
     **engine: Any,
 ) -> None:
@@ -178,7 +185,7 @@ def build(
             int4_block=int(int4_block),
             lora=lora,
             kv_precision=kv_precision,
-            calibration=None if calibration is None else read_clips_of_any_task(calibration),
+            calibration=None if calibration is None else read_clips_of_any_task(calibration, audio_root),
             precision=engine["precision"] if has_choice else None,
         )
         manifest = build_artifact(checkpoint, output, options, stages.begin, stages.step, stages.say)

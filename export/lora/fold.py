@@ -89,13 +89,17 @@ def _changed(adapter: Adapter, name: str, tensor: Tensor) -> Weight:
                 "give the base model that it was trained on"
             )
         sources = found, pair.down, pair.up
-        found = Derived(f"{tensor.name}{ADAPTED}", tensor.shape, sources, partial(_sum, pair))
+        found = Derived(f"{tensor.name}{ADAPTED}", tensor.shape, sources, partial(_sum, pair, place))
     return found
 
 
-def _sum(pair: Pair, weight: Floats, down: Floats, up: Floats) -> Floats:
-    product = np.float32(pair.scale) * (up @ down)
-    return weight + (product.T if pair.of_table else product)
+def _sum(pair: Pair, place: str, weight: Floats, down: Floats, up: Floats) -> Floats:
+    with np.errstate(over="ignore", invalid="ignore"):
+        product = np.float32(pair.scale) * (up @ down)
+        whole: Floats = weight + (product.T if pair.of_table else product)
+    if not np.isfinite(whole).all():
+        raise CheckpointError(f"{place}: the sum with the base model is not finite; save the adapter again")
+    return whole
 
 
 def _read_by(part: object) -> set[str]:

@@ -69,7 +69,10 @@ def _times(title: str, cases: list[PlanCase]) -> Section:
         times = (case.prefill_ms, case.step_ms, case.decode_ms, case.total_ms)
         memory = size(case.kv_bytes), str(case.largest_batch)
         table.add_row(case.profile, str(case.beams), *map(milliseconds, times), *memory)
-    return Section(title, table, "Times in ms; batch: requests whose caches fit beside the weights.")
+    note = "Times in ms; batch: requests whose caches fit beside the weights."
+    if any(case.largest_batch == 0 for case in cases):
+        note += " Where it is 0 the model does not fit: times are those of a device with more memory."
+    return Section(title, table, note)
 
 
 def _break_even(device: str, found: list[BreakEven]) -> Section:

@@ -35,6 +35,9 @@ class OnnxRuntimeCudaOptions(BackendOptions):
             yield f"device is {shown(self.device)}: give cuda, cuda:N for the GPU of that number, or cpu"
         yield from flag_fault("strict", self.strict)
         yield from flag_fault("cuda_graph", self.cuda_graph)
+        if self.device == CPU and (self.strict is True or self.cuda_graph is True):
+            name = "strict" if self.strict is True else "cuda_graph"
+            yield f"{name} beside device cpu: it is about a GPU; leave it out, or give device cuda"
 
     @property
     def kind(self) -> str:

@@ -44,8 +44,8 @@ def test_a_build_needs_profiles_of_different_names():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"quantize": "int8", "calibration": (CLIP,)}, "calibration beside quantize int8: only int4"),
-        ({"calibration": (CLIP,)}, "calibration beside quantize None: only int4"),
+        ({"quantize": "int8", "calibration": (CLIP,)}, "calibration beside int8: only int4"),
+        ({"calibration": (CLIP,)}, "calibration beside no format: only int4"),
         ({"quantize": "int4", "calibration": ()}, "no clip to calibrate with"),
     ],
 )
@@ -80,7 +80,7 @@ def test_a_build_is_for_known_targets(targets, message):
     [
         ({"quantize": "int3"}, "quantize 'int3' is unknown; choose int8, int4"),
         ({"quantize": "int4", "int4_block": 48}, "int4_block 48 is unknown; choose 32, 64, 128"),
-        ({"quantize": "int8", "int4_block": 64}, "int4_block 64: only int4 has blocks"),
+        ({"quantize": "int8", "int4_block": 64}, "int4_block 64: it is for quantize int4 without engines"),
         (
             {"quantize": "int4", "engines": EngineOptions(), "calibration": (CLIP,)},
             "calibration beside engines",

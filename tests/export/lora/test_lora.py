@@ -234,3 +234,26 @@ def test_an_adapter_without_its_base_model_says_how_it_is_given(adapter: Path, t
         Checkpoint(adapter)
     with pytest.raises(CheckpointError, match="no such folder"):
         read_adapter(tmp_path / "none")
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e38])
+def test_a_sum_that_is_not_finite_is_refused(
+    tiny_checkpoint: Path, adapter: Path, tmp_path: Path, value: float
+) -> None:
+    folder = own(adapter, tmp_path / "own")
+    tensors = load_file(folder / "adapter_model.safetensors")
+    tensors = {name: torch.full_like(it, value) if "q_proj" in name else it for name, it in tensors.items()}
+    save_file(tensors, folder / "adapter_model.safetensors")
+    options = BuildOptions((load_profile("full"),), weights="copy", lora=folder)
+    with pytest.raises(CheckpointError, match=r"q_proj\.weight: the sum with the base model is not finite"):
+        build(tiny_checkpoint, tmp_path / "artifact", options)
+    assert not (tmp_path / "artifact").exists()
+
+
+def test_an_adapted_artifact_is_not_compared_with_its_base_model(
+    tiny_checkpoint: Path, adapter: Path, tmp_path: Path
+) -> None:
+    options = BuildOptions((load_profile("full"),), weights="copy", lora=adapter)
+    build(tiny_checkpoint, tmp_path / "artifact", options)
+    with pytest.raises(CheckpointError, match=r"an adapter is folded into .* without --checkpoint"):
+        load_for(open_artifact(tmp_path / "artifact"), tiny_checkpoint)
