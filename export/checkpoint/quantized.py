@@ -181,7 +181,7 @@ def signed_blocks(weight: Weight, block: int, scales_in: Precision) -> SignedBlo
 
 def int8_rows(matrix: Floats, scales_in: Precision = FP32) -> Parts:
     """Values and scales of `QuantizedRows`, rounded to the nearest step."""
-    scales = _held(np.abs(matrix).max(1) / LARGEST_INT8, scales_in)
+    scales = int8_steps(matrix, scales_in)
     steps = np.rint(matrix / scales[:, None])
     return steps.clip(-LARGEST_INT8, LARGEST_INT8).astype(np.int8).T, scales
 
@@ -193,9 +193,9 @@ def int8_blocks(matrix: Floats, block: int) -> Parts:
     return (np.rint(blocks / scales[..., None]) + MIDDLE_OF_UINT8).astype(np.uint8), scales
 
 
-def int8_steps(blocks: Floats) -> Floats:
-    """The step of each block (..., block) by which -127 to 127 reach all of its numbers."""
-    return _held(np.abs(blocks).max(-1) / LARGEST_INT8, FP32)
+def int8_steps(blocks: Floats, scales_in: Precision = FP32) -> Floats:
+    """The step of each block (..., block), as a format holds it, by which -127 to 127 reach its numbers."""
+    return _held(np.abs(blocks).max(-1) / LARGEST_INT8, scales_in)
 
 
 def int4_blocks(matrix: Floats, block: int) -> Parts:

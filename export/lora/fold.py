@@ -13,7 +13,7 @@ from ...profiles.errors import CheckpointError
 from ..checkpoint.checkpoint import Checkpoint, Tensor
 from ..checkpoint.contents import few
 from ..checkpoint.derived import ADAPTED, Derived, Weight
-from ..model.spec import SpeechModelSpec, tensors_of, with_weights
+from ..model.spec import SpeechModelSpec, tensors_of, with_parts
 from .adapter import Adapter, Pair
 
 Floats = npt.NDArray[np.float32]
@@ -39,7 +39,7 @@ def with_adapter(model: SpeechModelSpec, checkpoint: Checkpoint, adapter: Adapte
         )
     _refuse_tied(model, adapter, whole)
     change = partial(_replaced, whole=whole, checkpoint=checkpoint)
-    parts = {name: with_weights(getattr(model, name), change) for name in PARTS}
+    parts = {name: with_parts(getattr(model, name), Weight, change) for name in PARTS}
     return replace(model, notes=(*model.notes, *adapter.notes), **parts)
 
 

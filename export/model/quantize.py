@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ...profiles.errors import CheckpointError
 from ..checkpoint.checkpoint import Tensor
@@ -23,7 +23,7 @@ from ..checkpoint.quantized import (
     symmetric_blocks,
 )
 from .formats import INT4_BLOCKS
-from .spec import Linear, SpeechModelSpec
+from .spec import Linear, SpeechModelSpec, parts_of, with_parts
 
 Part = TypeVar("Part")
 Quantize = Callable[[Weight], QuantizedWeight]
@@ -122,7 +122,7 @@ def quantized_matrices(
 ) -> Iterator[tuple[Weight, QuantizedWeight]]:
     """Every matrix that `quantized` replaces, as it was and as it is."""
     replaced = quantized(model, name, quantizers)
-    for before, after in zip(_linears(model), _linears(replaced), strict=True):
+    for before, after in zip(parts_of(model, Linear), parts_of(replaced, Linear), strict=True):
         if isinstance(after.weight, QuantizedWeight) and not isinstance(before.weight, QuantizedWeight):
             yield before.weight, after.weight
 
@@ -152,27 +152,9 @@ def _engine_block(weight: Weight) -> int:
     return block
 
 
-def _linears(part: object) -> Iterator[Linear]:
-    if isinstance(part, Linear):
-        yield part
-    elif isinstance(part, tuple):
-        for item in part:
-            yield from _linears(item)
-    elif is_dataclass(part) and not isinstance(part, Weight):
-        for field in fields(part):
-            yield from _linears(getattr(part, field.name))
-
-
 def _replaced(part: Part, change: Change) -> Part:
-    """A record or a tuple with the weight of every linear layer inside it changed."""
-    found: Any = part
-    if isinstance(part, Linear):
-        found = _linear(part, change)
-    elif isinstance(part, tuple):
-        found = tuple(_replaced(item, change) for item in part)
-    elif is_dataclass(part) and not isinstance(part, Weight):
-        found = replace(found, **{f.name: _replaced(getattr(part, f.name), change) for f in fields(part)})
-    return found  # type: ignore[no-any-return]
+    """A record with the weight of every linear layer inside it changed."""
+    return with_parts(part, Linear, partial(_linear, change=change))
 
 
 def _linear(linear: Linear, change: Change) -> Linear:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeVar
 
 from ...profiles.flops import DecoderDims
@@ -19,6 +20,7 @@ from ..checkpoint.derived import Weight
 from ..checkpoint.quantized import QuantizedWeight
 
 Part = TypeVar("Part")
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -293,23 +295,29 @@ def _encoder_dims(spec: EncoderSpec | WaveEncoderSpec) -> EncoderDims:
 
 def tensors_of(spec: object) -> Iterator[Weight]:
     """Every tensor of a spec, in the order of its fields."""
-    if isinstance(spec, Weight):
+    return parts_of(spec, Weight)
+
+
+def parts_of(spec: object, kind: type[Kind] | UnionType) -> Iterator[Kind]:
+    """Everything of a kind in records and tuples, in the order of their fields. A tensor has no parts."""
+    if isinstance(spec, kind):
         yield spec
     elif isinstance(spec, tuple):
         for item in spec:
-            yield from tensors_of(item)
-    elif is_dataclass(spec):
+            yield from parts_of(item, kind)
+    elif is_dataclass(spec) and not isinstance(spec, Weight):
         for field in fields(spec):
-            yield from tensors_of(getattr(spec, field.name))
+            yield from parts_of(getattr(spec, field.name), kind)
 
 
-def with_weights(part: Part, change: Callable[[Weight], Weight]) -> Part:
-    """A spec with each of its tensors changed."""
-    found: Any = part
-    if isinstance(part, Weight):
-        found = change(part)
-    elif isinstance(part, tuple):
-        found = tuple(with_weights(item, change) for item in part)
-    elif is_dataclass(part):
-        found = replace(found, **{f.name: with_weights(getattr(part, f.name), change) for f in fields(part)})
+def with_parts(spec: Part, kind: type[Kind] | UnionType, change: Callable[[Kind], object]) -> Part:
+    """A spec in which everything that `parts_of` finds is changed."""
+    found: Any = spec
+    if isinstance(spec, kind):
+        found = change(spec)
+    elif isinstance(spec, tuple):
+        found = tuple(with_parts(item, kind, change) for item in spec)
+    elif is_dataclass(spec) and not isinstance(spec, Weight):
+        parts = {field.name: with_parts(getattr(spec, field.name), kind, change) for field in fields(spec)}
+        found = replace(found, **parts)
     return found  # type: ignore[no-any-return]

@@ -11,11 +11,10 @@ import numpy as np
 from onnx import numpy_helper
 
 from ....plugins.body import Value
-from ...checkpoint.quantized import LARGEST_INT8, QuantizedRows
+from ...checkpoint.quantized import LARGEST_INT8, MIDDLE_OF_UINT8, QuantizedRows
 from ..graph import Graph
 
 CONTRIB = "com.microsoft"
-MIDDLE = 128  # the uint8 that stands for 0
 SMALLEST_SCALE = 1e-12  # of a row of zeros
 
 
@@ -25,7 +24,7 @@ def product(g: Graph, x: str, weight: QuantizedRows, name: str, **output: Any) -
     values, steps = g.weight(weight.values), g.weight(weight.scales)
     whole = g.op(
         "MatMulIntegerToFloat",
-        *(rows, values, g.const(1, np.float32), steps, g.const(MIDDLE, np.uint8)),
+        *(rows, values, g.const(1, np.float32), steps, g.const(MIDDLE_OF_UINT8, np.uint8)),
         name=f"{name}/int8",
         domain=CONTRIB,
     )
@@ -37,6 +36,6 @@ def _quantized(g: Graph, x: str, name: str) -> tuple[Value, Value]:
     largest = g.op("ReduceMax", g.op("Abs", x), g.ints(1), keepdims=0)
     scales = g.op("Mul", largest, g.const(1 / LARGEST_INT8, np.float32))
     scales = g.op("Max", scales, g.const(SMALLEST_SCALE, np.float32))
-    middle = numpy_helper.from_array(np.array([MIDDLE], np.uint8))
+    middle = numpy_helper.from_array(np.array([MIDDLE_OF_UINT8], np.uint8))
     middles = g.op("ConstantOfShape", g.op("Shape", scales), value=middle)
     return g.op("QuantizeLinear", x, scales, middles, name=f"{name}/rows", axis=0), scales
