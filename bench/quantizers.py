@@ -3,10 +3,12 @@
     python demo/evaluation_sets.py && python demo/calibration_clips.py
     python bench/quantizers.py logits -o bench/results/quantizers_logits.json
     python bench/quantizers.py words -o bench/results/quantizers_words.json
+    python bench/quantizers.py encoder -o bench/results/quantizers_encoder.json
 
 The error of the logits is that of the stored numbers alone, without the rounding of activations: mean square
 of the difference from float32, over the answers of every few questions of all sets. Words are those that
-artifacts give under `full`.
+artifacts give under `full`. The error of the encoder is that of its audio rows, of the calibration clips,
+with activations rounded as well: root mean square, relative to that of the rows in float32.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -37,10 +39,17 @@ from fastadasp.export.calibration.clips import Calibration, audio_encoder, promp
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.checkpoint.derived import Derived, Weight
 from fastadasp.export.checkpoint.int4 import Parts, in_blocks, packed_parts, searched
-from fastadasp.export.checkpoint.quantized import int4_blocks, int8_rows
+from fastadasp.export.checkpoint.quantized import (
+    QuantizedWeight,
+    blocks_of_int4,
+    blocks_of_int8,
+    int4_blocks,
+    int8_rows,
+    rows_of_int8,
+)
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.formats import INT4_BLOCKS
-from fastadasp.export.model.quantize import int4_matrices, with_matrices
+from fastadasp.export.model.quantize import block_of, int4_matrices, with_matrices
 from fastadasp.export.model.spec import SpeechModelSpec
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.reference.dequantized import dequantized
@@ -59,7 +68,7 @@ THREADS = 1
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("part", choices=("logits", "words"))
+    parser.add_argument("part", choices=("logits", "words", "encoder"))
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "build" / "quantizers.json")
     parser.add_argument("--sets", type=Path, default=ROOT / "build" / "evaluation")
     parser.add_argument("--calibration", type=Path, default=ROOT / "build" / "calibration" / "clips.jsonl")
@@ -69,13 +78,14 @@ def main() -> None:
     checkpoint = Checkpoint(MODEL)
     model = load_model(checkpoint)
     clips = read_clips_of_any_task(options.calibration)
-    methods = quantized_by(model, checkpoint, clips)
-    if options.part == "words":
-        rows = list(words_of(methods, options.sets))
+    if options.part == "encoder":
+        rows = list(encoder_rows(model, checkpoint, clips))
+    elif options.part == "words":
+        rows = list(words_of(quantized_by(model, checkpoint, clips), options.sets))
     else:
         every = slice(None, None, options.every)
         heard = [c for s in SETS for c in read_clips_of_any_task(options.sets / f"{s}.jsonl")[every]]
-        rows = list(logits_of(model, checkpoint, methods, heard))
+        rows = list(logits_of(model, checkpoint, quantized_by(model, checkpoint, clips), heard))
     result = {"calibration_clips": len(clips), options.part: rows}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(
@@ -176,6 +186,29 @@ def logits(model: SpeechModelSpec, checkpoint: Checkpoint, clips: Sequence[Clip]
             )
             found.append((last @ head.T).numpy())
     return np.concatenate(found)
+
+
+def encoder_rows(
+    model: SpeechModelSpec, checkpoint: Checkpoint, clips: Sequence[Clip]
+) -> Iterator[dict[str, Any]]:
+    """A row for each form that the matrices of the encoder could have."""
+    exact = audio_rows(model, checkpoint, clips)
+    forms: dict[str, Callable[[Weight], QuantizedWeight]] = {
+        "int8, a scale for each output": rows_of_int8,
+        "int8 in blocks of 64": lambda weight: blocks_of_int8(weight, block_of(weight, 64)),
+        "int4 in blocks of 32": lambda weight: blocks_of_int4(weight, block_of(weight, 32)),
+    }
+    for name, form in forms.items():
+        found = audio_rows(replace(model, encoder=with_matrices(model, form).encoder), checkpoint, clips)
+        error = float(np.sqrt(np.square(found - exact).mean() / np.square(exact).mean()))
+        yield {"form": name, "error": error, "rows": len(exact)}
+
+
+def audio_rows(model: SpeechModelSpec, checkpoint: Checkpoint, clips: Sequence[Clip]) -> np.ndarray:
+    """Of all clips: (rows, hidden_size)."""
+    with audio_encoder(model, THREADS) as encoder:
+        calibration = Calibration(checkpoint, model, encoder)
+        return np.concatenate([calibration.read(clip).audio for clip in clips])
 
 
 def words_of(methods: Mapping[str, Method], sets: Path) -> Iterator[dict[str, Any]]:
