@@ -140,11 +140,16 @@ def _target_faults(options: BuildOptions) -> Iterator[str]:
                 f"precision {options.precision}: graphs for {', '.join(targets)} are "
                 f"{', '.join(name for name in PRECISIONS if name in choice)}; give one of these"
             )
+    if options.quantize and len(targets) > 1:
+        yield (
+            f"quantize {options.quantize}: each of {', '.join(targets)} has matrices in forms of its own; "
+            "build an artifact for each"
+        )
     for name, target in targets.items():
-        if options.quantize and not target.takes_quantized:
+        if options.quantize and options.engines and not target.rounds_rows:
             yield (
-                f"quantize {options.quantize}: graphs for {name} are not built of quantised weights yet; "
-                "build them without it"
+                f"quantize {options.quantize}: engines have matrices of other forms than graphs for {name}; "
+                "build an artifact for each"
             )
         if options.kv_precision and len(target.precisions) > 1:
             yield (

@@ -24,7 +24,7 @@ from .graphs.sets import write_graph_sets
 from .manifest import manifest_of
 from .model.families.family import load_model, say
 from .model.fit import resolve_for
-from .model.quantize import Calibrated, beside_engines, of_engines, of_graphs, quantized
+from .model.quantize import Calibrated, beside_engines, of_engines, quantized
 from .model.spec import SpeechModelSpec
 from .options import BuildOptions
 from .targets import TARGETS
@@ -116,7 +116,9 @@ def _quantized(
     if options.quantize is None:
         return model, model
     if options.engines is None:
-        return quantized(model, options.quantize, of_graphs(calibrated, options.int4_block)), model
+        (target,) = (TARGETS[name] for name in options.targets)  # the options hold that there is one
+        chosen = target.precision(options.precision), calibrated, options.int4_block
+        return quantized(model, options.quantize, target.quantizers(*chosen)), model
     precision = options.engines.precision
     forms = beside_engines(precision), of_engines(precision)
     for_graphs, for_engines = (quantized(model, options.quantize, each) for each in forms)
@@ -130,10 +132,12 @@ def _calibrated(
     if options.calibration is None:
         return {}
     from .calibration.calibrate import calibrated
+    from .checkpoint.precision import BY_NAME
 
     report("calibrate")
-    tick = partial(_in_matrices, progress)
-    return calibrated(model, checkpoint, options.calibration, options.int4_block, tick=tick)
+    (target,) = (TARGETS[name] for name in options.targets)
+    scales_in, tick = BY_NAME[target.precision(options.precision)], partial(_in_matrices, progress)
+    return calibrated(model, checkpoint, options.calibration, options.int4_block, scales_in, tick=tick)
 
 
 def _in_matrices(progress: Progress, done: int, total: int) -> None:

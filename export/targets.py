@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # light to import: options take their names from here
     from .graphs.lowering.lowering import Lowering
+    from .model.quantize import Calibrated, Quantizers
     from .model.spec import SpeechModelSpec
 
 FP32_ALONE = ("fp32",)
@@ -18,8 +19,11 @@ class Target:
     """One row of the table."""
 
     lowering: Callable[[str, SpeechModelSpec], Lowering]  # for graphs of a model, in one of the precisions
+    quantizers: Callable[[str, Calibrated, int], Quantizers]
+    """Of matrices for graphs in a precision: with what clips found, and the block of int4."""
+
     precisions: tuple[str, ...] = FP32_ALONE  # that its graphs may compute in, the default one first
-    takes_quantized: bool = True  # whether it has products with matrices in fewer bits
+    rounds_rows: bool = True  # to 8 bits, where they meet a matrix in fewer bits
 
     def precision(self, asked: str | None) -> str:
         """What its graphs compute in, where a build is asked for a precision or for none."""
@@ -40,8 +44,22 @@ def _onnxruntime_cuda(precision: str, model: SpeechModelSpec) -> Lowering:
     return OnnxRuntimeCudaLowering(BY_NAME[precision], longest, longest)
 
 
+def _of_graphs(precision: str, calibrated: Calibrated, block: int) -> Quantizers:
+    from .model.quantize import of_graphs
+
+    return of_graphs(calibrated, block)
+
+
+def _of_cuda_graphs(precision: str, calibrated: Calibrated, block: int) -> Quantizers:
+    from .model.quantize import of_cuda_graphs
+
+    return of_cuda_graphs(calibrated, block, precision)
+
+
 TARGETS: dict[str, Target] = {
-    "onnxruntime": Target(_onnxruntime),
-    "onnxruntime-cuda": Target(_onnxruntime_cuda, ("bf16", "fp16", "fp32"), takes_quantized=False),
+    "onnxruntime": Target(_onnxruntime, _of_graphs),
+    "onnxruntime-cuda": Target(
+        _onnxruntime_cuda, _of_cuda_graphs, ("bf16", "fp16", "fp32"), rounds_rows=False
+    ),
 }
 """By name. Engines have lowerings in `engines/`: graphs for them are thrown away."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
 
 from ...evaluation.clips.clip import Clip
 from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.derived import Weight
 from ..checkpoint.int4 import MOST_MOVED, Parts
+from ..checkpoint.precision import FP32, Precision
 from ..model.quantize import block_of, int4_matrices
 from ..model.spec import SpeechModelSpec
 from .clips import Calibration, audio_encoder
@@ -23,6 +27,7 @@ def calibrated(
     checkpoint: Checkpoint,
     clips: Sequence[Clip],
     block: int,
+    scales_in: Precision = FP32,
     threads: int = 0,
     tick: Tick = lambda *_: None,
 ) -> dict[str, Parts | None]:
@@ -36,6 +41,7 @@ def calibrated(
         checkpoint: where it comes from.
         clips: what it will hear, with what it is to answer; some dozens.
         block: inputs that share a scale.
+        scales_in: what holds the scales, wherever they are stored.
         threads: of the encoder; 0 takes one per core.
         tick: told how far it is.
 
@@ -46,24 +52,26 @@ def calibrated(
     weights = {weight.name: weight for weight in int4_matrices(model)}
     found: dict[str, Parts | None] = {}
     tick(0, len(weights))
-    for done, (name, parts) in enumerate(_quantized(model, checkpoint, clips, block, threads, weights), 1):
+    products = _products(model, checkpoint, clips, threads, weights)
+    for done, (name, product) in enumerate(products, 1):
+        weight = weights[name]
+        parts = gptq_blocks(weight.read(), product, block_of(weight, block), scales_in)
         tick(done, len(weights))
         found[name] = parts if parts[-1][0] <= MOST_MOVED else None
     return found
 
 
-def _quantized(
+def _products(
     model: SpeechModelSpec,
     checkpoint: Checkpoint,
     clips: Sequence[Clip],
-    block: int,
     threads: int,
     weights: Mapping[str, Weight],
-) -> Iterator[tuple[str, Parts]]:
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """X^T X (in, in) of the rows X that each matrix meets."""
     with audio_encoder(model, threads) as encoder:
         calibration = Calibration(checkpoint, model, encoder)
         read = [calibration.read(clip) for clip in clips]
     for products in decoder_products(model, read, weights.keys()):
         for name in list(products):  # let go of those of each matrix
-            weight = weights[name]
-            yield name, gptq_blocks(weight.read(), products.pop(name), block_of(weight, block))
+            yield name, products.pop(name)

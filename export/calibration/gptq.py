@@ -14,18 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checkpoint.int4 import Floats, Grid, Parts, in_blocks, packed_parts, searched
+from ..checkpoint.precision import FP32, Precision
 
 DAMPING = 0.01
 """Share of the mean square of all inputs that is added to that of each: a few clips do not tell all."""
 
 
-def gptq_blocks(matrix: Floats, products: npt.NDArray[Any], block: int) -> Parts:
+def gptq_blocks(matrix: Floats, products: npt.NDArray[Any], block: int, scales_in: Precision = FP32) -> Parts:
     """Parts of `QuantizedBlocks`.
 
     Args:
         matrix: (out, in).
         products: X^T X of calibration rows X that it is multiplied with, (in, in), in any scale.
         block: inputs that share a grid.
+        scales_in: what holds the scales, wherever they are stored.
     """
     blocks = in_blocks(matrix, block)
     left = blocks.reshape(len(matrix), -1).astype(np.float32)
@@ -33,7 +35,7 @@ def gptq_blocks(matrix: Floats, products: npt.NDArray[Any], block: int) -> Parts
     steps, grids = np.empty_like(left), []
     for start in range(0, left.shape[1], block):
         end = start + block
-        grid = searched(left[:, start:end])
+        grid = searched(left[:, start:end]).held(scales_in)
         steps[:, start:end], errors = _round_block(left[:, start:end], factor[start:end, start:end], grid)
         left[:, end:] -= errors @ factor[start:end, end:]
         grids.append(grid)

@@ -13,6 +13,7 @@ from ...runtime.backends import backend_named, open_sessions
 from ...runtime.session import Session
 from ...runtime.sessions import Sessions
 from ..model.families.family import reference_of
+from ..targets import TARGETS
 from .graphs import DECODE, ENCODER, GraphName, file_of
 from .options import has_devices
 from .places import Place, output_places, places_of
@@ -50,7 +51,8 @@ class CheckedBackend:
         self.precision = self._sessions.precision  # key of TOLERANCES
         if not self._sessions.limits:
             graphs = artifact.graphs(self._target)
-            self.precision = graphs.quantized or graphs.arithmetic
+            rounds = graphs.quantized if TARGETS[self._target].rounds_rows else graphs.precision
+            self.precision = rounds or graphs.arithmetic
 
     def session(self, graph: GraphName) -> Session:
         """The session that production runs."""

@@ -14,10 +14,20 @@ from ...runtime.artifact.artifact import Artifact
 from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.derived import Weight
 from ..checkpoint.int4 import MOST_MOVED, in_blocks, ranged
-from ..checkpoint.quantized import SIGNED_INT4, QuantizedRows, QuantizedWeight, int8_rows, signed_steps
+from ..checkpoint.precision import FP32
+from ..checkpoint.quantized import (
+    SIGNED_INT4,
+    Int8Blocks,
+    QuantizedRows,
+    QuantizedWeight,
+    int8_rows,
+    int8_steps,
+    signed_steps,
+)
 from ..model.families.family import load_model
-from ..model.quantize import as_stored, quantized_matrices
+from ..model.quantize import Quantizers, as_stored, beside_engines, quantized_matrices
 from ..reference.dequantized import dequantized
+from ..targets import TARGETS
 
 Floats = npt.NDArray[Any]
 Stored = Mapping[str, Any]  # a torch.Tensor by the name of the part
@@ -30,6 +40,8 @@ SLACK = 1.01
 """Of numbers in float32."""
 SCALES_IN_16_BITS = 0.02
 """Steps that scales of signed int4 in bf16 add: 8 steps times half of 2^-8."""
+INT8_SCALES_IN_16_BITS = 0.25
+"""The same of int8 in blocks: 127 steps times half of 2^-8."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +74,17 @@ def check_matrices(artifact: Artifact, checkpoint: Path) -> list[MatrixFinding]:
     weights = artifact.weights(graphs)
     files = sorted({place.file for place in (*weights.encoder.values(), *weights.decoder.values())})
     stored = {name: tensor for file in files for name, tensor in load_file(artifact.path(file)).items()}
-    quantizers = as_stored(artifact.manifest.engine_precision, stored)
+    quantizers = quantizers_of(artifact, stored)
     pairs = quantized_matrices(load_model(Checkpoint(checkpoint)), graphs.quantized, quantizers)
     return compare_matrices(pairs, stored)
+
+
+def quantizers_of(artifact: Artifact, tensors: Iterable[str]) -> Quantizers:
+    """What its matrices were quantised by, told by its engines, its target and the names of its tensors."""
+    if artifact.manifest.engine_precision is not None:
+        return beside_engines(artifact.manifest.engine_precision)
+    target, graphs = next(iter(artifact.manifest.graphs.items()))
+    return TARGETS[target].quantizers(graphs.precision, *as_stored(tensors))
 
 
 def compare_matrices(pairs: Iterable[tuple[Weight, QuantizedWeight]], stored: Stored) -> list[MatrixFinding]:
@@ -87,6 +107,8 @@ def _steps(after: QuantizedWeight, blocks: Floats) -> Floats:
     """The step by which the form of a matrix reaches all numbers of each block (out, blocks, block)."""
     if isinstance(after, QuantizedRows):
         return int8_rows(blocks[:, 0])[1][:, None]
+    if isinstance(after, Int8Blocks):
+        return int8_steps(blocks)
     if after.form == SIGNED_INT4:
         return np.maximum(signed_steps(blocks), np.finfo(np.float32).tiny)
     return ranged(blocks).scales
@@ -96,6 +118,8 @@ def _bound(after: QuantizedWeight, stored: Stored) -> float:
     """That of rounding, or how far calibration moved the matrix, as far as it may."""
     if after.form == SIGNED_INT4:
         return ROUNDING + SCALES_IN_16_BITS
+    if isinstance(after, Int8Blocks) and stored[after.scales.name].element_size() < FP32.item_bytes:
+        return ROUNDING + INT8_SCALES_IN_16_BITS
     moved = getattr(after, "moved", None)
     found = None if moved is None else stored.get(moved.name)
     return ROUNDING if found is None else max(ROUNDING, min(float(found[0]), MOST_MOVED))

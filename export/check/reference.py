@@ -15,10 +15,11 @@ from ..checkpoint.checkpoint import CONFIG, Checkpoint
 from ..checkpoint.derived import ADAPTED
 from ..model.families.family import families_with_reference, load_model, reference_of
 from ..model.families.reference import TransformersReference
-from ..model.quantize import as_stored, quantized
+from ..model.quantize import quantized
 from ..model.spec import SpeechModelSpec
 from ..reference.dequantized import dequantized
 from ..reference.layers import Model
+from .matrices import quantizers_of
 
 
 def load_for(artifact: Artifact, checkpoint: Path | None) -> Model:
@@ -53,7 +54,7 @@ def load_for(artifact: Artifact, checkpoint: Path | None) -> Model:
         )
     form, model = _first_graphs(artifact).quantized, load_model(Checkpoint(checkpoint))
     if form:
-        model = quantized(model, form, as_stored(artifact.manifest.engine_precision, _places(artifact)))
+        model = quantized(model, form, quantizers_of(artifact, _places(artifact)))
     if faults := list(_differences(artifact, model)):
         raise CheckpointError(
             f"checkpoint {checkpoint}: {'; '.join(faults)}; give the one that {artifact.folder} comes from"

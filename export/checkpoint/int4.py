@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .precision import Precision
+
 Floats = NDArray[np.floating[Any]]
 Parts = tuple[NDArray[Any], ...]
 
@@ -27,6 +29,10 @@ class Grid:
     scales: Floats  # (...)
     zeros: Floats  # (...), whole numbers from 0 to 15
 
+    def held(self, precision: Precision) -> Grid:
+        """With scales that a number format holds."""
+        return Grid(held(self.scales, precision), self.zeros)
+
     def nearest(self, blocks: Floats) -> Floats:
         """The step, 0 to 15, that is nearest to each number."""
         steps = np.rint(blocks / self.scales[..., None]) + self.zeros[..., None]
@@ -40,6 +46,13 @@ class Grid:
         """Of every block, when its numbers go to the nearest step."""
         error: Floats = np.square(self.numbers(self.nearest(blocks)) - blocks).sum(-1)
         return error
+
+
+def held(scales: Floats, precision: Precision) -> NDArray[np.float32]:
+    """Scales as a number format holds them. Where it has 0, all numbers are so small that they become 0."""
+    found: NDArray[np.float32] = scales.astype(precision.numpy_type).astype(np.float32)
+    found[found == 0] = 1
+    return found
 
 
 def ranged(blocks: Floats, share: float = 1.0) -> Grid:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .derived import Derived, Weight
-from .int4 import LARGEST_STEP, Parts, in_blocks, pack, packed_parts, ranged
+from .int4 import LARGEST_STEP, Parts, held, in_blocks, pack, packed_parts, ranged
 from .precision import FP32, INT8, UINT8, Precision
 from .weights import in_precision
 
@@ -109,10 +109,14 @@ def rows_of_int8(weight: Weight, scales_in: Precision = FP32) -> QuantizedRows:
     )
 
 
-def blocks_of_int8(weight: Weight, block: int) -> Int8Blocks:
-    """A matrix (out, in) with 255 steps for each block of `block` inputs."""
+def blocks_of_int8(weight: Weight, block: int, scales_in: Precision = FP32) -> Int8Blocks:
+    """A matrix (out, in) with 255 steps for each block of `block` inputs.
+
+    Scales are numbers that `scales_in` holds, wherever they are stored.
+    """
     outputs, blocks = weight.shape[0], -(-weight.shape[1] // block)
-    rounded = partial(_of_numbers, weight, partial(int8_blocks, block=block), FP32)
+    rounding = partial(int8_blocks, block=block, scales_in=scales_in)
+    rounded = partial(_of_numbers, weight, rounding, scales_in)
     part = partial(_part, weight, rounded, f"int8.{block}")
     return Int8Blocks(
         weight.name,
@@ -124,7 +128,7 @@ def blocks_of_int8(weight: Weight, block: int) -> Int8Blocks:
 
 
 def blocks_of_int4(
-    weight: Weight, block: int, quantize: Callable[[], Parts] | None = None
+    weight: Weight, block: int, quantize: Callable[[], Parts] | None = None, scales_in: Precision = FP32
 ) -> QuantizedBlocks:
     """A matrix (out, in) with 15 steps for each block of `block` inputs; `block` is even.
 
@@ -132,9 +136,11 @@ def blocks_of_int4(
         weight: the matrix.
         block: inputs that share a scale and a zero point.
         quantize: its parts, if they are not to be made of its numbers alone.
+        scales_in: what holds the scales that are made here, wherever they are stored.
     """
     outputs, blocks = weight.shape[0], -(-weight.shape[1] // block)
-    rounded = partial(_of_numbers, weight, partial(int4_blocks, block=block), FP32)
+    rounding = partial(int4_blocks, block=block, scales_in=scales_in)
+    rounded = partial(_of_numbers, weight, rounding, scales_in)
     part = partial(_part, weight, quantize or rounded, f"int4.{block}")
     return QuantizedBlocks(
         weight.name,
@@ -186,33 +192,34 @@ def int8_rows(matrix: Floats, scales_in: Precision = FP32) -> Parts:
     return steps.clip(-LARGEST_INT8, LARGEST_INT8).astype(np.int8).T, scales
 
 
-def int8_blocks(matrix: Floats, block: int) -> Parts:
+def int8_blocks(matrix: Floats, block: int, scales_in: Precision = FP32) -> Parts:
     """Values and scales of `Int8Blocks`, rounded to the nearest step."""
     blocks = in_blocks(matrix, block)
-    scales = int8_steps(blocks)
-    return (np.rint(blocks / scales[..., None]) + MIDDLE_OF_UINT8).astype(np.uint8), scales
+    scales = int8_steps(blocks, scales_in)
+    steps = np.rint(blocks / scales[..., None]).clip(-LARGEST_INT8, LARGEST_INT8)
+    return (steps + MIDDLE_OF_UINT8).astype(np.uint8), scales
 
 
 def int8_steps(blocks: Floats, scales_in: Precision = FP32) -> Floats:
     """The step of each block (..., block), as a format holds it, by which -127 to 127 reach its numbers."""
-    return _held(np.abs(blocks).max(-1) / LARGEST_INT8, scales_in)
+    return held(np.abs(blocks).max(-1) / LARGEST_INT8, scales_in)
 
 
-def int4_blocks(matrix: Floats, block: int) -> Parts:
+def int4_blocks(matrix: Floats, block: int, scales_in: Precision = FP32) -> Parts:
     """Parts of `QuantizedBlocks`: every number at the nearest step of the range of its block.
 
     A grid of less squared error (`searched`) is no better here: it clips the largest numbers, and the logits
     of the demo are as far off (`bench/quantizers.py`).
     """
     blocks = in_blocks(matrix, block)
-    grid = ranged(blocks)
+    grid = ranged(blocks).held(scales_in)
     return packed_parts(blocks, grid.nearest(blocks), grid)
 
 
 def int4_symmetric(matrix: Floats, block: int, scales_in: Precision, signed: bool) -> Parts:
     """Values and scales of `SignedBlocks` or of `QuantizedBlocks`, rounded to the nearest step."""
     blocks = matrix.reshape(len(matrix), -1, block)
-    scales = _held(signed_steps(blocks), scales_in)
+    scales = held(signed_steps(blocks), scales_in)
     steps = np.rint(blocks / scales[..., None]).clip(LEAST_INT4, LARGEST_INT4).astype(np.int8)
     if signed:
         return pack(steps.view(np.uint8) & LARGEST_STEP).reshape(len(matrix), -1), scales
@@ -223,13 +230,6 @@ def signed_steps(blocks: Floats) -> Floats:
     """The step of each block (..., block) by which -8 to 7 reach all of its numbers."""
     steps: Floats = np.maximum(blocks.max(-1) / LARGEST_INT4, blocks.min(-1) / LEAST_INT4)
     return steps
-
-
-def _held(scales: Floats, scales_in: Precision) -> Floats:
-    """Scales as a number format holds them. Where it has 0, all numbers are so small that they become 0."""
-    held: Floats = scales.astype(scales_in.numpy_type).astype(np.float32)
-    held[held == 0] = 1
-    return held
 
 
 def _of_numbers(weight: Weight, quantize: Quantize, range_of: Precision) -> Parts:

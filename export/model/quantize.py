@@ -13,7 +13,7 @@ from ...profiles.errors import CheckpointError
 from ..checkpoint.checkpoint import Tensor
 from ..checkpoint.derived import Derived, Weight
 from ..checkpoint.int4 import Parts
-from ..checkpoint.precision import BF16, BY_NAME, FP16, Precision
+from ..checkpoint.precision import BF16, BY_NAME, FP16, FP32, Precision
 from ..checkpoint.quantized import (
     QuantizedWeight,
     blocks_of_int4,
@@ -34,10 +34,10 @@ Blocks = Callable[[Weight, int, Precision], QuantizedWeight]
 
 ENCODER = "encoder"
 """Key of what its matrices are quantised by, whatever the format of the decoder."""
-ENCODER_BLOCK = 64
+INT8_BLOCK = 64
 ENGINE_BLOCK, LEAST_ENGINE_BLOCK = 64, 16
-STORED_VALUES = re.compile(r"(?P<name>.+)\.int(8|4\.(?P<block>\d+))\.values")
-"""How the values of a matrix are called in an artifact; the largest block is what was asked for."""
+STORED_VALUES = re.compile(r"(?P<name>.+)\.int(?P<bits>[48])(?:\.(?P<block>\d+))?\.values")
+"""How the values of a matrix are called in an artifact; the largest block of int4 is what was asked for."""
 Calibrated = Mapping[str, Parts | None]
 """Matrix -> its parts in 4 bits as clips found them; None for one that stays in 8 bits."""
 KEPT_TYPES = {BF16.safetensors_name: BF16, FP16.safetensors_name: FP16}
@@ -50,22 +50,39 @@ def block_of(weight: Weight, most: int) -> int:
     return max(sizes, default=INT4_BLOCKS[0])
 
 
-def _int4(weight: Weight, calibrated: Calibrated, most: int) -> QuantizedWeight:
+def _int4(
+    weight: Weight, calibrated: Calibrated, most: int, in_8_bits: Quantize, scales_in: Precision = FP32
+) -> QuantizedWeight:
     block = block_of(weight, most)
     if weight.name not in calibrated:
-        return blocks_of_int4(weight, block)
+        return blocks_of_int4(weight, block, scales_in=scales_in)
     if (parts := calibrated[weight.name]) is None:
-        return rows_of_int8(weight)
+        return in_8_bits(weight)
     return blocks_of_int4(weight, block, lambda: parts)
+
+
+def _int8_blocks(weight: Weight, scales_in: Precision = FP32) -> QuantizedWeight:
+    return blocks_of_int8(weight, block_of(weight, INT8_BLOCK), scales_in)
 
 
 def of_graphs(calibrated: Calibrated, block: int = INT4_BLOCKS[0]) -> Quantizers:
     """Of graphs for ONNX Runtime alone; what was not calibrated is rounded when it is written."""
     return {
         "int8": rows_of_int8,
-        "int4": partial(_int4, calibrated=calibrated, most=block),
-        ENCODER: lambda weight: blocks_of_int8(weight, block_of(weight, ENCODER_BLOCK)),
+        "int4": partial(_int4, calibrated=calibrated, most=block, in_8_bits=rows_of_int8),
+        ENCODER: _int8_blocks,
     }
+
+
+def of_cuda_graphs(calibrated: Calibrated, block: int, precision: str) -> Quantizers:
+    """Of graphs for the CUDA provider, which multiplies by blocks alone; scales in their precision.
+
+    A step is rounded to that format before numbers are rounded to steps, so that none is off by more.
+    """
+    scales_in = BY_NAME[precision]
+    int8 = partial(_int8_blocks, scales_in=scales_in)
+    int4 = partial(_int4, calibrated=calibrated, most=block, in_8_bits=int8, scales_in=scales_in)
+    return {"int8": int8, "int4": int4, ENCODER: int8}
 
 
 ROUNDING = of_graphs({})
@@ -84,14 +101,12 @@ def of_engines(precision: str) -> Quantizers:
     return _for_engines(precision, signed_blocks)
 
 
-def as_stored(engine_precision: str | None, tensors: Iterable[str]) -> Quantizers:
-    """Of an artifact that is there, by its engines and the names of its tensors."""
-    if engine_precision is not None:
-        return beside_engines(engine_precision)
+def as_stored(tensors: Iterable[str]) -> tuple[Calibrated, int]:
+    """What an artifact that is there was quantised by, by the names of its tensors: see `of_graphs`."""
     stored = [found for name in tensors if (found := STORED_VALUES.fullmatch(name))]
-    in_8_bits = {found["name"]: None for found in stored if not found["block"]}
-    blocks = {int(found["block"]) for found in stored if found["block"]}
-    return of_graphs(in_8_bits, max(blocks, default=INT4_BLOCKS[0]))
+    in_8_bits = {found["name"]: None for found in stored if found["bits"] == "8"}
+    blocks = {int(found["block"]) for found in stored if found["bits"] == "4"}
+    return in_8_bits, max(blocks, default=INT4_BLOCKS[0])
 
 
 def quantized(model: SpeechModelSpec, name: str, quantizers: Quantizers = ROUNDING) -> SpeechModelSpec:

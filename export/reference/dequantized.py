@@ -43,7 +43,7 @@ def dequantized(tensors: Mapping[str, Torch]) -> dict[str, Torch]:
 def _int8(parts: Parts) -> Torch:
     """scale of the output * value: (out, in); in blocks, scale of the block * (value - 128)."""
     if parts["values"].dim() == IN_BLOCKS:
-        return ((parts["values"].float() - MIDDLE_OF_UINT8) * parts["scales"][..., None]).flatten(1)
+        return ((parts["values"].float() - MIDDLE_OF_UINT8) * parts["scales"].float()[..., None]).flatten(1)
     return parts["values"].float().T * parts["scales"].float()[:, None]
 
 

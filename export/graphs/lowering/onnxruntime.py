@@ -77,7 +77,7 @@ class OnnxRuntimeLowering:
         if isinstance(weight, QuantizedRows):
             return int8_rows.product(g, x, weight, name, **output)
         assert isinstance(weight, QuantizedBlocks | Int8Blocks), "a model is quantised for its target"
-        return _product_in_blocks(g, x, weight, name, **output)
+        return product_in_blocks(g, x, weight, name, accuracy_level=INT8_ACTIVATIONS, **output)
 
     def full_attention(self, g: Graph, name: str, num_heads: int, query: str, key: str, value: str) -> str:
         """A Loop over heads."""
@@ -182,10 +182,10 @@ def skip_norm(g: Graph, name: str, residual: str, branch: str, weight: Weight, e
     return total, normed
 
 
-def _product_in_blocks(
-    g: Graph, x: str, weight: QuantizedBlocks | Int8Blocks, name: str, **output: Any
+def product_in_blocks(
+    g: Graph, x: str, weight: QuantizedBlocks | Int8Blocks, name: str, **attributes: Any
 ) -> Value:
-    """Without zero points the kernel takes the middle of its numbers, 8 or 128."""
+    """x W^T. Without zero points the kernel takes the middle of its numbers, 8 or 128."""
     outputs, inputs = weight.shape
     bits, zeros = (8, None) if isinstance(weight, Int8Blocks) else (4, weight.zero_points)
     zero_points = [g.weight(zeros)] if zeros else []
@@ -198,8 +198,7 @@ def _product_in_blocks(
         N=outputs,
         bits=bits,
         block_size=weight.block,
-        accuracy_level=INT8_ACTIVATIONS,
-        **output,
+        **attributes,
     )
 
 

@@ -18,11 +18,11 @@ from ....plugins.body import FLOAT, Body, Value
 from ....profiles.flops import DecoderDims
 from ...checkpoint.derived import Weight
 from ...checkpoint.precision import FP32, Precision
-from ...checkpoint.quantized import QuantizedWeight
+from ...checkpoint.quantized import Int8Blocks, QuantizedBlocks, QuantizedWeight
 from ..graph import Graph
 from .fixed_lengths import append_reduction
 from .lowering import Cut
-from .onnxruntime import CONTRIB, skip_norm
+from .onnxruntime import CONTRIB, product_in_blocks, skip_norm
 from .tensorrt import SCORE_BYTES, TensorRTLowering
 
 HIDDEN = -1e30  # added to the score of a key after its query
@@ -53,8 +53,9 @@ class OnnxRuntimeCudaLowering(TensorRTLowering):
         self.max_rows, self.score_bytes = max_rows, score_bytes
 
     def quantized_product(self, g: Graph, x: str, weight: QuantizedWeight, name: str, **output: Any) -> Value:
-        """Refused when options are checked."""
-        raise NotImplementedError
+        """The kernel widens a block as it reads it; rows keep the numbers of the graph."""
+        assert isinstance(weight, QuantizedBlocks | Int8Blocks), "a model is quantised for its target"
+        return product_in_blocks(g, x, weight, name, **output)
 
     def add_norm(
         self, g: Graph, name: str, residual: str, branch: str, weight: Weight, eps: float
