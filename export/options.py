@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..profiles.errors import EngineError, OutputError, ProfileError, RequestError
 from ..profiles.faults import count_faults, is_count, shown, text_fault
 from ..profiles.profile import Profile
-from .model.formats import INT4_BLOCKS, QUANTIZED
+from .model.formats import INT4_BLOCKS, QUANTIZED, int4_block_faults
 from .targets import TARGETS
 
 if TYPE_CHECKING:  # quick to import: a clip comes with hashing
@@ -87,13 +87,12 @@ class BuildOptions:
             raise RequestError("; ".join(faults))
         if self.quantize is not None and self.quantize not in QUANTIZED:
             raise RequestError(f"quantize {self.quantize!r} is unknown; choose {', '.join(QUANTIZED)}")
-        if self.int4_block not in INT4_BLOCKS:
-            known = ", ".join(map(str, INT4_BLOCKS))
-            raise RequestError(f"int4_block {shown(self.int4_block)} is unknown; choose {known}")
-        if self.int4_block != INT4_BLOCKS[0] and (self.quantize != "int4" or self.engines):
+        if faults := list(int4_block_faults(self.quantize, self.int4_block)):
+            raise RequestError("; ".join(faults))
+        if self.int4_block != INT4_BLOCKS[0] and self.engines:
             raise RequestError(
-                f"int4_block {self.int4_block}: it is for quantize int4 without engines, which have blocks "
-                "of their own; leave it out, or give quantize int4 and no engine"
+                f"int4_block {self.int4_block}: engines have blocks of their own; leave it out, or give no "
+                "engine"
             )
         if self.kv_precision is not None and self.kv_precision not in KV_PRECISIONS:
             raise RequestError(

@@ -12,7 +12,7 @@ from typing import Any
 from ...profiles.codec import RecordError
 from ...runtime.environment import Environment
 
-PLAN_FORMAT = 1
+PLAN_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class PlanProtocol:
     text_rows: int  # of the prompt
     new_tokens: int
     quantize: str | None
+    int4_block: int | None  # of int4
     calibrated_by: str | None  # the name of a result file
 
 
@@ -76,6 +77,13 @@ class PlanCase:
         if self.prefill_ms is None or self.decode_ms is None:
             return None
         return self.prefill_ms + self.decode_ms
+
+    @property
+    def shown_ms(self) -> tuple[float | None, ...]:
+        """Prefill, step, decode and total for a table: absent where the memory does not hold them."""
+        if self.largest_batch == 0:
+            return (None,) * 4
+        return self.prefill_ms, self.step_ms, self.decode_ms, self.total_ms
 
 
 @dataclass(frozen=True)

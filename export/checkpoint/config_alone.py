@@ -8,6 +8,11 @@ from pathlib import Path
 
 from .checkpoint import WEIGHTS, WEIGHTS_INDEX, Checkpoint, Tensor
 
+NAMED_BY = "dtype", "torch_dtype"
+STORED = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+"""What settings call a number format -> what safetensors calls it."""
+USUAL = "BF16"
+
 
 class ConfigAlone(Checkpoint):
     """A folder whose weights and tokenizer are not opened, whether it has any or not."""
@@ -21,7 +26,14 @@ class ConfigAlone(Checkpoint):
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """A tensor that may be counted and not read."""
-        return Tensor(name, self.folder, "F32", shape, 0)
+        return Tensor(name, self.folder, self._stored, shape, 0)
+
+    @cached_property
+    def _stored(self) -> str:
+        """The number format that the settings name, or the one that most checkpoints have."""
+        text = self.config.get("text_config")
+        named = [part.get(key) for part in (self.config, text) if isinstance(part, dict) for key in NAMED_BY]
+        return next((STORED[name] for name in named if name in STORED), USUAL)
 
 
 def has_weights(folder: Path) -> bool:

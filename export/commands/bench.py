@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from ...runtime.benchmark.options import BenchmarkOptions
+from .case_parameters import case_options
 from .command import StrictCommand
-from .lists import INTEGERS, NAMES, REALS, each_once, list_option
+from .lists import NAMES, each_once, list_option
 from .output import check_output, write_result
 from .parameters import PATH, backend, cuda_options, load, memory_limit, onnxruntime_options
 from .progress import progress_bar
@@ -27,15 +28,7 @@ DEFAULTS = BenchmarkOptions()
     otherwise="all of the artifact",
     arrange=each_once,
 )
-@list_option("--beams", "beams", INTEGERS, "Numbers of beams.", metavar="N", default=DEFAULTS.beams)
-@list_option(
-    "--audio-seconds",
-    "audio_seconds",
-    REALS,
-    "Lengths of audio.",
-    metavar="S",
-    default=DEFAULTS.audio_seconds,
-)
+@case_options(DEFAULTS.beams, DEFAULTS.audio_seconds)
 @click.option("--clip", type=PATH, metavar="FILE", help="Repeated to each length.  [default: seeded noise]")
 @click.option("--prompt", default=DEFAULTS.prompt, metavar="TEXT", help="Text of the requests.")
 @click.option(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...profiles.profile import load_profiles
-from ..model.formats import INT4_BLOCKS, QUANTIZED
+from ..model.formats import QUANTIZED
 from ..options import (
     ENGINES,
     KV_PRECISIONS,
@@ -21,6 +21,7 @@ from ..options import (
     EngineOptions,
 )
 from ..targets import TARGETS
+from .case_parameters import int4_block_option
 from .command import Command, StrictCommand
 from .lists import NAMES, list_option
 from .parameters import PATH, profile_options, require_all
@@ -86,13 +87,7 @@ def engine_limits(command: Command) -> Command:
     type=click.Choice(QUANTIZED),
     help="Store the large matrices in fewer bits, and compute with them.",
 )
-@click.option(
-    "--int4-block",
-    type=click.Choice([str(block) for block in INT4_BLOCKS]),
-    default=str(BuildOptions.int4_block),
-    show_default=True,
-    help="Inputs that share a scale in int4 on ONNX Runtime: more are smaller, faster and less exact.",
-)
+@int4_block_option
 @click.option(
     "--lora", type=PATH, metavar="DIR", help="Adapter of peft (LoRA) that is folded into the weights."
 )

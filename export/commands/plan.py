@@ -11,8 +11,9 @@ from ...profiles.profile import load_profiles
 from ..model.formats import QUANTIZED
 from ..options import PRECISIONS
 from ..prediction.options import PROFILES, PlanOptions
+from .case_parameters import case_options, int4_block_option
 from .command import StrictCommand
-from .lists import INTEGERS, NAMES, REALS, each_once, list_option
+from .lists import NAMES, each_once, list_option
 from .lists import PROFILES as PROFILE_LIST
 from .output import check_output, write_result
 from .parameters import PATH, profile_folders, require
@@ -38,21 +39,14 @@ DEFAULTS = PlanOptions(())
     "--profile", "profiles", PROFILE_LIST, "Profiles, or .toml files.", default=PROFILES, arrange=each_once
 )
 @profile_folders
-@list_option("--beams", "beams", INTEGERS, "Numbers of beams.", metavar="N", default=DEFAULTS.beams)
-@list_option(
-    "--audio-seconds",
-    "audio_seconds",
-    REALS,
-    "Lengths of audio.",
-    metavar="S",
-    default=DEFAULTS.audio_seconds,
-)
+@case_options(DEFAULTS.beams, DEFAULTS.audio_seconds)
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
     help="Of a GPU's numbers.  [default: bf16, or fp16 where there is none; fp32 on the CPU]",
 )
 @click.option("--quantize", type=click.Choice(QUANTIZED), help="The large matrices in fewer bits.")
+@int4_block_option
 @click.option(
     "--new-tokens",
     type=int,
@@ -85,6 +79,7 @@ def plan(
     calibrate: Path | None,
     published: bool,
     output: Path | None,
+    int4_block: str,
     **values: Any,
 ) -> None:
     """Predict latency, memory and where profiles pay, for CHECKPOINT on devices that need not be there.
@@ -92,7 +87,7 @@ def plan(
     Of CHECKPOINT the settings are enough: weights are neither needed nor read. Every number that a prediction
     rests on is printed with its source.
     """
-    options = PlanOptions(load_profiles(profiles, folders), **values)
+    options = PlanOptions(load_profiles(profiles, folders), int4_block=int(int4_block), **values)
     if output is not None:
         check_output(output)
     require("onnx", "safetensors")

@@ -9,11 +9,12 @@ from ...evaluation.results.files import ResultFile
 from ...evaluation.results.plan import ComparedTime
 from ...profiles.errors import RequestError
 from ...profiles.flops import ResolvedProfile
+from ...runtime.artifact.manifest import arithmetic
 from ...runtime.benchmark.records import Benchmark, Case
 from ...runtime.environment import environment
 from .calibration import Measured, fitted
 from .devices import CPU, Sourced
-from .model import PlannedModel
+from .model import GPU_GRAPHS, PlannedModel
 from .options import PlanOptions
 from .roofline import Work, pass_ms
 from .target import Target
@@ -95,17 +96,25 @@ def _check_model(file: ResultFile[Benchmark], model: PlannedModel, resolved: Res
 def _device_of(file: ResultFile[Benchmark], targets: list[Target], options: PlanOptions) -> Target:
     """The device of the plan that the file is of."""
     ran, precision = file.found.artifact.get("device"), file.found.artifact.get("precision")
+    if ran == CPU:
+        raise RequestError(
+            f"{file.name} was measured on {CPU}: graphs for {GPU_GRAPHS}, which no device of a plan runs; "
+            "give times of a GPU, or of the graphs for CPUs"
+        )
     fitting = [each for each in targets if (each.name == CPU) == (ran == CPU_PROVIDER)]
     if len(fitting) != 1:
         wanted = f"--device {CPU}" if ran == CPU_PROVIDER else "the one GPU that it is"
         raise RequestError(f"{file.name} was measured on {ran}: plan for {wanted}")
     (found,) = fitting
-    if found.figures.precision != precision:
-        raise RequestError(f"{file.name} is of {precision}: plan with --precision {precision}")
-    threads, planned = file.found.environment.threads, environment(options.threads).threads
-    if found.name == CPU and threads != planned:
+    planned = arithmetic(found.figures.precision, options.quantize)
+    if planned not in str(precision).split(", "):
         raise RequestError(
-            f"{file.name} was measured with {threads} threads, the plan is for {planned}: "
+            f"{file.name} is of {precision}, the plan for {planned}: give --precision and --quantize to fit"
+        )
+    threads, asked = file.found.environment.threads, environment(options.threads).threads
+    if found.name == CPU and threads != asked:
+        raise RequestError(
+            f"{file.name} was measured with {threads} threads, the plan is for {asked}: "
             f"give --threads {threads}"
         )
     return found

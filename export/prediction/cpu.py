@@ -18,16 +18,19 @@ ROWS, WIDTH = 512, 1024  # of a product: many rows of a prefill, the width of a 
 READ_ROWS, READ_COLUMNS = 4096, 8192  # of a matrix of 128 MiB, larger than the caches of most CPUs
 
 
-def measured_ceilings(threads: int, quantize: str | None) -> Ceilings:
+def measured_ceilings(threads: int, quantize: str | None, int4_block: int = INT4_BLOCKS[0]) -> Ceilings:
     """Ceilings of ONNX Runtime's CPU provider, in about 2 seconds.
 
     Args:
         threads: of a run; 0 for one per core.
         quantize: the format of matrices, as `build --quantize` takes it, or None for fp32.
+        int4_block: inputs that share a scale in int4.
     """
     plain = _session(_plain_model(), threads)
     attention = _product_rate(plain, {"w": _numbers(WIDTH, WIDTH)})
-    linear = attention if quantize is None else _product_rate(_session(_MODELS[quantize](), threads), {})
+    linear = (
+        attention if quantize is None else _product_rate(_session(_MODELS[quantize](int4_block), threads), {})
+    )
     row, matrix = _numbers(1, READ_ROWS), _numbers(READ_ROWS, READ_COLUMNS)
     return Ceilings(linear, attention, matrix.nbytes / _fastest(plain, {"x": row, "w": matrix}))
 
@@ -70,7 +73,7 @@ def _plain_model() -> Any:
     return _model([helper.make_node("MatMul", ["x", "w"], ["y"])], ("x", "w"))
 
 
-def _int8_model() -> Any:
+def _int8_model(_: int) -> Any:
     """The product of rows of uint8 around 128, as the graphs of int8 artifacts have it."""
     from onnx import TensorProto, helper, numpy_helper
 
@@ -90,12 +93,12 @@ def _int8_model() -> Any:
     return _model(nodes, ("x",), [weights, scales, one, middle])
 
 
-def _int4_model() -> Any:
+def _int4_model(block: int) -> Any:
     from onnx import helper, numpy_helper
 
-    blocks = WIDTH // INT4_BLOCKS[0]
+    blocks = WIDTH // block
     parts = {
-        "w": np.ones((WIDTH, blocks, INT4_BLOCKS[0] // 2), np.uint8),
+        "w": np.ones((WIDTH, blocks, block // 2), np.uint8),
         "scales": np.ones((WIDTH, blocks), np.float32),
         "zeros": np.ones((WIDTH, blocks // 2), np.uint8),
     }
@@ -107,7 +110,7 @@ def _int4_model() -> Any:
         K=WIDTH,
         N=WIDTH,
         bits=4,
-        block_size=INT4_BLOCKS[0],
+        block_size=block,
         accuracy_level=4,
     )
     return _model([node], ("x",), [numpy_helper.from_array(array, name) for name, array in parts.items()])

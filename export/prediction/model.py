@@ -15,8 +15,11 @@ from ..model.families.family import describe
 from ..model.fit import audio_rows, resolve_for
 from ..model.quantize import quantized
 from ..model.spec import SpeechModelSpec, tensors_of
+from ..targets import TARGETS
 from .work import Request, Sizes
 
+CPU_GRAPHS, GPU_GRAPHS = "onnxruntime", "onnxruntime-cuda"
+"""The targets of the exporter whose graphs are planned."""
 ITEM_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 
@@ -47,12 +50,25 @@ class PlannedModel:
         """The longest audio whose rows and answer the positions hold."""
         return self.spec.front_end.seconds_of(self.positions - self.text_rows - new_tokens)
 
-    def sizes(self, precision: str, quantize: str | None) -> Sizes:
-        """Bytes in a number format."""
-        spec = quantized(self.spec, quantize) if quantize else self.spec
+    def sizes(self, backend: str, precision: str, quantize: str | None, int4_block: int) -> Sizes:
+        """Bytes of graphs in a number format, as a backend holds them.
+
+        On a GPU all sessions read one copy. On a CPU quantised matrices are packed, by the encoder once, by
+        prefill and step each; while the last of them packs, the pages that it reads are there as well, and
+        are given back then. Of an embedding that stays in its file only the rows in use are read. Matrices of
+        float32 are read where they are mapped, and packed for the step.
+        """
+        spec = self.spec
+        if quantize:
+            spec = quantized(spec, quantize, TARGETS[backend].quantizers(precision, {}, int4_block))
         decoder, item = spec.decoder, ITEM_BYTES[precision]
-        read = (decoder.layers, decoder.final_norm, decoder.head)
-        return Sizes(decoder.dims, _bytes(read, item), _bytes((spec.tower, decoder), item), item)
+        read = _bytes((decoder.layers, decoder.final_norm, decoder.head), item)
+        tower, whole = _bytes(spec.tower, item), _bytes((spec.tower, decoder), item)
+        if backend != CPU_GRAPHS:
+            return Sizes(decoder.dims, read, whole, whole, item)
+        if quantize is None:
+            return Sizes(decoder.dims, read, whole + read, whole + read, item)
+        return Sizes(decoder.dims, read, tower + 2 * read, tower + 3 * read, item)
 
 
 def planned_model(folder: Path, text_rows: int, max_positions: int | None) -> PlannedModel:

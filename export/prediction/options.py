@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...profiles.errors import ProfileError, RequestError
-from ...profiles.faults import count_fault, count_faults
+from ...profiles.faults import count_fault, count_faults, shown
 from ...profiles.profile import Profile
 from ...runtime.backend_options import threads_fault
 from ...runtime.decoding.options import MOST_BEAMS, MOST_NEW_TOKENS
+from ..model.formats import INT4_BLOCKS, QUANTIZED, int4_block_faults
 from .devices import check_devices, precision_of
 
 PROFILES = ("full", "dense-constant-50")
@@ -35,6 +36,7 @@ class PlanOptions:
     audio_seconds: tuple[float, ...] = (30.0, 120.0, 240.0)
     precision: str | None = None  # of the GPUs; bf16 if None, or fp16 where there is none
     quantize: str | None = None  # what the large matrices are stored in
+    int4_block: int = INT4_BLOCKS[0]  # inputs that share a scale in int4, of INT4_BLOCKS
     new_tokens: int = 64  # of each beam
     text_rows: int = 20  # of the prompt
     max_positions: int | None = None  # more than the checkpoint has
@@ -54,6 +56,9 @@ class PlanOptions:
 def _faults(options: PlanOptions) -> Iterator[str]:
     yield from count_faults(options, LEAST, MOST)
     yield from threads_fault(options.threads)
+    if options.quantize is not None and options.quantize not in QUANTIZED:
+        yield f"quantize {shown(options.quantize)} is unknown; choose {', '.join(QUANTIZED)}"
+    yield from int4_block_faults(options.quantize, options.int4_block)
     for beams in options.beams:
         yield from count_fault("beams", beams, 1, MOST_BEAMS)
     for seconds in options.audio_seconds:

@@ -21,6 +21,7 @@ from ...profiles.flops import ResolvedProfile
 from ...profiles.profile import load_profile
 from ...runtime.benchmark.records import Benchmark
 from ...runtime.environment import Environment, environment
+from ...runtime.tables.units import size
 from .bench_file import calibrated
 from .break_even import lengths, pays_in_words
 from .devices import CPU, MEMORY_SHARE, MEMORY_SHARE_SOURCE, UNITS, EfficiencyTable, Sourced
@@ -28,7 +29,7 @@ from .model import PlannedModel, planned_model
 from .options import FULL, PlanOptions
 from .published import Published
 from .target import Target, target
-from .work import Request, held_kv_bytes
+from .work import Request, Sizes, held_kv_bytes
 
 Resolved = Mapping[str, ResolvedProfile]
 BUSY = 1.0  # load beyond which other work has taken a core
@@ -70,7 +71,7 @@ def plan(
         calibration=compared,
         published=tuple(table.times()) if table else (),
         published_efficiencies=tuple(_published_efficiencies(table)) if table else (),
-        notes=tuple(_notes(model, options, machine)),
+        notes=tuple(_notes(model, options, targets, machine)),
         environment=machine,
     )
 
@@ -109,13 +110,14 @@ def _case(
         step_ms=step,
         decode_ms=step * (options.new_tokens - 1),
         kv_bytes=held,
-        largest_batch=largest_batch(each.figures.memory_bytes, each.sizes.held_bytes, held),
+        largest_batch=largest_batch(each.figures.memory_bytes, each.sizes, held),
     )
 
 
-def largest_batch(memory: float, weights: float, kv: float) -> int:
-    """Requests whose keys and values fit beside the weights; 0 where the weights alone do not."""
-    return max(0, int((MEMORY_SHARE * memory - weights) // kv))
+def largest_batch(memory: float, sizes: Sizes, kv: float) -> int:
+    """Requests whose keys and values fit beside the weights; 0 where these cannot even be loaded."""
+    room = MEMORY_SHARE * memory
+    return 0 if sizes.loading_bytes > room else int((room - sizes.held_bytes) // kv)
 
 
 def _break_even(
@@ -170,20 +172,30 @@ def _protocol(options: PlanOptions, calibrate: ResultFile[Benchmark] | None) -> 
         text_rows=options.text_rows,
         new_tokens=options.new_tokens,
         quantize=options.quantize,
+        int4_block=options.int4_block if options.quantize == "int4" else None,
         calibrated_by=calibrate.name if calibrate else None,
     )
 
 
-def _notes(model: PlannedModel, options: PlanOptions, machine: Environment) -> Iterator[str]:
+def _notes(
+    model: PlannedModel, options: PlanOptions, targets: list[Target], machine: Environment
+) -> Iterator[str]:
     if not model.has_weights:
         yield "The checkpoint folder has no weights: none are needed for a plan."
     if model.positions > model.spec.decoder.max_positions:
         yield f"Positions beyond {model.spec.decoder.max_positions} are extrapolated by the model."
-    if options.quantize and set(options.devices) - {CPU}:
+    gpus = dict.fromkeys(each.figures.precision for each in targets if each.name != CPU)
+    if options.quantize and gpus:
         yield (
             f"On a GPU {options.quantize} matrices are widened as they are read: fewer bytes, products at "
-            "the rate of 16 bits (assumed)."
+            f"the rate of {' or '.join(gpus)} (assumed)."
         )
+    for each in targets:
+        if each.name == CPU and each.sizes.loading_bytes > each.sizes.held_bytes:
+            yield (
+                f"On the CPU prefill and step each pack their matrices: {size(each.sizes.loading_bytes)} "
+                f"while they are loaded, {size(each.sizes.held_bytes)} then."
+            )
     if CPU in options.devices and (load := (machine.load_average or (0.0,))[0]) > BUSY:
         yield f"The machine was busy (load {load:.1f}): the ceilings of its CPU may be higher than measured."
     yield "The audio encoder is not part of the times."

@@ -54,7 +54,7 @@ class Published:
         self._rows_a_second, self._text_rows = content["rows_a_second"], content["text_rows"]
         dims = DecoderDims(**content["dims"])
         weights = ITEM_BYTES * decode_step_flops(dims, [0] * dims.num_layers) / 2
-        self.sizes = Sizes(dims, weights, weights, ITEM_BYTES)
+        self.sizes = Sizes(dims, weights, weights, weights, ITEM_BYTES)
         self.device: str = content["device"]
         device = DEVICES[self.device]
         peak = device.flops_a_second[content["precision"]]

@@ -14,7 +14,7 @@ from ...evaluation.results.plan import (
     PlanResult,
 )
 from ...runtime.tables.tables import Section, columns
-from ...runtime.tables.units import milliseconds, seconds, size
+from ...runtime.tables.units import ABSENT, milliseconds, seconds, size
 
 SHOWN_POINTS = 4  # of a break-even map in a terminal; the result file has all of them
 PREDICTED = ("per beam", "error", "shared", "KV GB", "shared GB")
@@ -25,7 +25,8 @@ def plan_sections(plan: PlanResult) -> Iterator[Section | str]:
     yield _devices(plan.devices)
     for device in plan.devices:
         yield from _cases(device, [case for case in plan.cases if case.device == device.name], plan)
-    for device, found in groupby(plan.break_even, lambda each: each.device):
+    fits = {case.device for case in plan.cases if case.largest_batch}
+    for device, found in groupby((it for it in plan.break_even if it.device in fits), lambda it: it.device):
         yield _break_even(device, list(found))
     yield _efficiencies("What the times rest on", plan.efficiencies)
     if plan.calibration:
@@ -66,12 +67,11 @@ def _cases(device: DeviceFigures, cases: list[PlanCase], plan: PlanResult) -> It
 def _times(title: str, cases: list[PlanCase]) -> Section:
     table = columns("profile", "beams", "prefill", "step", "decode", "total", "KV", "batch", left=1)
     for case in cases:
-        times = (case.prefill_ms, case.step_ms, case.decode_ms, case.total_ms)
         memory = size(case.kv_bytes), str(case.largest_batch)
-        table.add_row(case.profile, str(case.beams), *map(milliseconds, times), *memory)
+        table.add_row(case.profile, str(case.beams), *map(milliseconds, case.shown_ms), *memory)
     note = "Times in ms; batch: requests whose caches fit beside the weights."
     if any(case.largest_batch == 0 for case in cases):
-        note += " Where it is 0 the model does not fit: times are those of a device with more memory."
+        note += f" {ABSENT} and 0: the model, or its request, does not fit into the memory."
     return Section(title, table, note)
 
 

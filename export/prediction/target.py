@@ -15,7 +15,7 @@ from .devices import (
     efficiency_of,
     precision_of,
 )
-from .model import PlannedModel
+from .model import CPU_GRAPHS, GPU_GRAPHS, PlannedModel
 from .options import PlanOptions
 from .roofline import Ceilings, Efficiency, Work, pass_ms
 from .work import CPU_KERNELS, GPU_KERNELS, Kernels, Request, Sizes, prefill_work, step_work
@@ -66,7 +66,9 @@ class Target:
 
 def target(name: str, model: PlannedModel, options: PlanOptions) -> Target:
     """A device of the table, or this machine's CPU, which is measured."""
-    sizes = model.sizes(precision_of(name, options.precision), options.quantize)
+    graphs = CPU_GRAPHS if name == CPU else GPU_GRAPHS
+    precision = precision_of(name, options.precision)
+    sizes = model.sizes(graphs, precision, options.quantize, options.int4_block)
     return _cpu(sizes, options) if name == CPU else _gpu(name, sizes, options)
 
 
@@ -80,7 +82,7 @@ def _gpu(name: str, sizes: Sizes, options: PlanOptions) -> Target:
         memory_bytes=device.memory_bytes,
         bytes_a_second=device.bytes_a_second,
         flops_a_second=peak,
-        weight_bytes=sizes.held_bytes,
+        weight_bytes=sizes.loading_bytes,
         source=device.source,
     )
     return Target(figures, Ceilings(peak, peak, device.bytes_a_second), GPU_KERNELS, sizes, GPU_EFFICIENCY)
@@ -89,7 +91,7 @@ def _gpu(name: str, sizes: Sizes, options: PlanOptions) -> Target:
 def _cpu(sizes: Sizes, options: PlanOptions) -> Target:
     from .cpu import measured_ceilings, memory_bytes
 
-    ceilings = measured_ceilings(options.threads, options.quantize)
+    ceilings = measured_ceilings(options.threads, options.quantize, options.int4_block)
     figures = DeviceFigures(
         name=CPU,
         title=cpu_model() or "this CPU",
@@ -97,7 +99,7 @@ def _cpu(sizes: Sizes, options: PlanOptions) -> Target:
         memory_bytes=memory_bytes(),
         bytes_a_second=ceilings.bytes,
         flops_a_second=ceilings.linear_flops,
-        weight_bytes=sizes.held_bytes,
+        weight_bytes=sizes.loading_bytes,
         source="measured here: products and reading of ONNX Runtime",
     )
     return Target(figures, ceilings, CPU_KERNELS, sizes, _cpu_table(options.quantize))

@@ -30,7 +30,8 @@ class Sizes:
 
     dims: DecoderDims
     read_bytes: float  # of weights that a pass reads: layers, last norm, head
-    held_bytes: float  # of all weights, encoders and embedding too
+    held_bytes: float  # of all weights as they are held between requests
+    loading_bytes: float  # the most that they take, which is while they are loaded
     item_bytes: int  # of a number of an activation or the KV cache
 
 

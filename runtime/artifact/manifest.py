@@ -105,9 +105,7 @@ class Graphs:
     @property
     def arithmetic(self) -> str:
         """What they compute in, for people."""
-        named = {"weights": self.quantized, "prompt KV": self.kv_precision}
-        parts = [f"{precision} {what}" for what, precision in named.items() if precision]
-        return self.precision + (f" with {' and '.join(parts)}" if parts else "")
+        return arithmetic(self.precision, self.quantized, self.kv_precision)
 
     @property
     def prefix_type(self) -> str:
@@ -120,6 +118,13 @@ class Graphs:
         optional = self.wave_encoder, self.prompt_adapter
         given = (name for name in optional if name is not None)
         return (self.encoder, self.decode, *given, *self.prefill.values())
+
+
+def arithmetic(precision: str, quantized: str | None = None, kv_precision: str | None = None) -> str:
+    """What graphs compute in, for people: fp32 with int8 weights."""
+    named = {"weights": quantized, "prompt KV": kv_precision}
+    parts = [f"{each} {what}" for what, each in named.items() if each]
+    return precision + (f" with {' and '.join(parts)}" if parts else "")
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,8 @@ def test_a_build_is_for_known_targets(targets, message):
     [
         ({"quantize": "int3"}, "quantize 'int3' is unknown; choose int8, int4"),
         ({"quantize": "int4", "int4_block": 48}, "int4_block 48 is unknown; choose 32, 64, 128"),
-        ({"quantize": "int8", "int4_block": 64}, "int4_block 64: it is for quantize int4 without engines"),
+        ({"quantize": "int8", "int4_block": 64}, "int4_block 64: it is for quantize int4; leave"),
+        ({"quantize": "int4", "int4_block": 64, "engines": EngineOptions()}, "int4_block 64: engines have"),
         (
             {"quantize": "int4", "engines": EngineOptions(), "calibration": (CLIP,)},
             "calibration beside engines",

@@ -96,7 +96,7 @@ def _tables(plan: File) -> Iterator[Table]:
     yield Table(
         ("device", "audio", "beams", "profile", *TIMES, "KV cache", "largest batch"),
         tuple(map(_case, found.cases)),
-        f"{name}: predicted, times in ms",
+        f"{name}: predicted, times in ms; absent where the model does not fit into the memory",
         texts=4,
     )
     yield Table(
@@ -124,8 +124,7 @@ def _case(case: PlanCase) -> tuple[str, ...]:
     place = case.device, f"{case.audio_seconds:g} s", str(case.beams), case.profile
     if case.skipped is not None:
         return (*place, f"skipped: {case.skipped}", *[""] * (len(TIMES) + 1))
-    times = (case.prefill_ms, case.step_ms, case.decode_ms, case.total_ms)
-    return (*place, *map(milliseconds, times), size(case.kv_bytes), str(case.largest_batch))
+    return (*place, *map(milliseconds, case.shown_ms), size(case.kv_bytes), str(case.largest_batch))
 
 
 def _compared(plan: File) -> Iterator[Table]:

@@ -190,7 +190,7 @@ def plan() -> PlanResult:
     """One device that was fitted to a file, with a case that it has and one that is too long."""
     return PlanResult(
         checkpoint=CHECKPOINT,
-        protocol=PlanProtocol(("full", "half"), (1, 5), (30.0, 600.0), 20, 64, None, "bench.json"),
+        protocol=PlanProtocol(("full", "half"), (1, 5), (30.0, 600.0), 20, 64, None, None, "bench.json"),
         devices=(DeviceFigures("a100", "A GPU", "bf16", 8e10, 2e12, 3e14, 1.5e10, "a data sheet"),),
         efficiencies=(EfficiencyFigure("a100", "compute", 0.6, "of the FLOPs a second", "fitted to x"),),
         cases=(

@@ -26,7 +26,7 @@ from fastadasp.profiles.profile import builtin_names, load_profile
 DIMS = DecoderDims(32, 4096, 32, 32, 128, 11008, 32000)
 LAYERS = 32 * (4 * 4096 * 4096 + 3 * 4096 * 11008)  # weights
 HEAD = 4096 * 32000
-FP16 = Sizes(DIMS, 2.0 * (LAYERS + HEAD), 2.0 * (LAYERS + 2 * HEAD), 2)
+FP16 = Sizes(DIMS, 2.0 * (LAYERS + HEAD), 2.0 * (LAYERS + 2 * HEAD), 2.0 * (LAYERS + 2 * HEAD), 2)
 A100 = Ceilings(312e12, 312e12, DEVICES["a100"].bytes_a_second)
 KV_ROW = 32 * 2 * 4096 * 2  # bytes of a row in all layers
 ALL_ROWS = Kernels(fused_attention=True, whole_last_layer=True)
