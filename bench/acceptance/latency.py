@@ -28,6 +28,7 @@ FIGURES = "prefill_ms", "decode_ms", "rtf", "tokens_per_second"
 NEW_TOKENS, RUNS, WARM_UP = 64, 3, 1
 OF_A_CHECKPOINT = 60, 15  # seconds to build and load it, and of a case
 PAPER = ROOT / "export/prediction/assets/published.toml"
+SETTINGS = "config.json", "preprocessor_config.json", "generation_config.json"
 HALF = {"sparse-50": "dense-constant-50"}  # the table has one row for half of the tokens
 
 
@@ -95,7 +96,7 @@ def _of_model(
             else:
                 yield Skipped(f"{model.name}, {seconds:g} s, beams {beams}", model.seconds_a_case)
     if measured:
-        yield _recorded(context, model, measured, backend, ran_on)
+        yield _recorded(context, model, folder / "checkpoint", measured, backend, ran_on)
 
 
 def _measured(loaded: SpeechLM, seconds: float, beams: int) -> Benchmark:
@@ -121,9 +122,17 @@ def _checks(model: Model, cases: Iterable[Case], ran_on: str | None) -> Iterator
 
 
 def _recorded(
-    context: Context, model: Model, measured: Sequence[Benchmark], backend: str, ran_on: str | None
+    context: Context,
+    model: Model,
+    checkpoint: Path,
+    measured: Sequence[Benchmark],
+    backend: str,
+    ran_on: str | None,
 ) -> Check:
-    """The whole as `bench` records it, also in a file of its own, which `report` and `plan` read."""
+    """The whole as `bench` records it, also in a file of its own, which `report` and `plan` read.
+
+    Beside it the settings of the model, which are all that `plan` needs of a checkpoint.
+    """
     from fastadasp.evaluation.results.files import result_text
 
     cases = tuple(case for each in measured for case in each.results)
@@ -136,4 +145,9 @@ def _recorded(
     context.artifacts.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"\W+", "-", f"{backend} {model.name}".lower())
     (context.artifacts / f"bench-{name}.json").write_text(text, "utf-8")
+    settings = context.artifacts / f"settings-{name}"
+    settings.mkdir(exist_ok=True)
+    for found in (checkpoint / file for file in SETTINGS):
+        if found.is_file():
+            shutil.copyfile(found, settings / found.name)
     return Check(f"{model.name}: record of bench", True, ran_on, {"record": json.loads(text)})
