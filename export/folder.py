@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..profiles.errors import FastAdaSPError, OutputError
 from ..profiles.locked import held, release, remove
-from .ownership import foreign_entries, listed_files
+from .ownership import DamagedManifestError, foreign_entries, listed_files
 from .scratch import new_folder, remove_leftovers
 from .swap import put, replace
 
@@ -82,7 +82,13 @@ def _place(folder: Path, place: Path, output: Path, force: bool) -> None:
 
 
 def _check_ours(place: Path, output: Path) -> None:
-    listed = listed_files(place)
+    try:
+        listed = listed_files(place)
+    except DamagedManifestError as error:
+        raise OutputError(
+            f"output {output}: {error}, so that what belongs to the artifact is not known; move it elsewhere, "
+            "or give another folder"
+        ) from None
     if listed is None:
         raise OutputError(f"output {output} is not an artifact; --force replaces artifacts only")
     if foreign := foreign_entries(place, listed):

@@ -7,19 +7,34 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..profiles.errors import OutputError
 from ..profiles.json_text import JsonError, read_object
-from ..runtime.artifact.manifest import FILE_NAME
+from ..runtime.artifact.manifest import FILE_NAME, digest_of
 
 HASHES = {"sha256", "blake3"}  # of files, one of them in each format
 
 
+class DamagedManifestError(OutputError):
+    """A manifest that does not tell what belongs to its artifact."""
+
+
 def listed_files(folder: Path) -> frozenset[str] | None:
-    """The files that an artifact consists of; None where the folder is none of ours."""
+    """The files that an artifact consists of; None where the folder is none of ours.
+
+    Raises:
+        DamagedManifestError: the manifest cannot be read, or was changed: it may list what is not ours.
+    """
     try:
         content = read_object((folder / FILE_NAME).read_bytes())
-    except (OSError, JsonError):
+    except OSError:
         return None
-    return frozenset({*content["files"], FILE_NAME}) if _is_ours(content) else None
+    except JsonError as error:
+        raise DamagedManifestError(f"{FILE_NAME} cannot be read ({error})") from None
+    if not _is_ours(content):
+        return None
+    if content.pop("digest", None) != digest_of(content):
+        raise DamagedManifestError(f"{FILE_NAME} was changed: its content does not match its digest")
+    return frozenset({*content["files"], FILE_NAME})
 
 
 def foreign_entries(folder: Path, listed: frozenset[str]) -> list[str]:

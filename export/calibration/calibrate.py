@@ -8,13 +8,15 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ...evaluation.clips.clip import Clip
+from ...profiles.errors import RequestError
+from ...runtime.audio.read import place_of
 from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.derived import Weight
 from ..checkpoint.int4 import MOST_MOVED, Parts
 from ..checkpoint.precision import FP32, Precision
 from ..model.quantize import block_of, int4_matrices
 from ..model.spec import SpeechModelSpec
-from .clips import Calibration, audio_encoder
+from .clips import Calibration, ClipInput, audio_encoder
 from .gptq import gptq_blocks
 from .inputs import decoder_products
 
@@ -72,6 +74,22 @@ def _products(
     with audio_encoder(model, threads) as encoder:
         calibration = Calibration(checkpoint, model, encoder)
         read = [calibration.read(clip) for clip in clips]
+    for clip, found in zip(clips, read, strict=True):
+        _check_answer(clip, found, model)
     for products in decoder_products(model, read, weights.keys()):
         for name in list(products):  # let go of those of each matrix
             yield name, products.pop(name)
+
+
+def _check_answer(clip: Clip, found: ClipInput, model: SpeechModelSpec) -> None:
+    """Refuse an answer that ends beyond the positions: no request could have it.
+
+    Raises:
+        RequestError: with the clip and the numbers.
+    """
+    before = found.prompt.num_text_rows + len(found.audio)
+    if before + len(found.answer) > model.decoder.max_positions:
+        raise RequestError(
+            f"{place_of(clip.path)}: its answer takes {len(found.answer)} positions after {before} of prompt "
+            f"and audio, and this model has {model.decoder.max_positions}: cut the answer or the audio"
+        )

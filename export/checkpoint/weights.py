@@ -24,6 +24,7 @@ from .hashed_file import HashedFile, Tick, counted
 from .precision import FP32, INT8, UINT8, Precision
 
 FOLDER = "weights"
+COMPUTED = "derived."  # how the file of what is computed begins, beside the checkpoint's own
 ALIGNMENT = 64
 
 
@@ -80,7 +81,7 @@ class InPlace:
     ) -> None:
         self.files, self.mode, self.precision = list(files), mode, precision
         self.description = {"link": "linked", "copy": "copied"}[mode]
-        self.derived = Converted(derived, precision, f"derived.{precision.name}")
+        self.derived = Converted(derived, precision, f"{COMPUTED}{precision.name}")
 
     def place(self, tensor: Weight) -> Place:
         """A stored tensor's own offset in its own file."""

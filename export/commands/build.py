@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...profiles.profile import load_profiles
+from ...runtime.tables.units import size
 from ..model.formats import QUANTIZED
 from ..options import (
     ENGINES,
@@ -157,13 +158,16 @@ def build(
 
     All profiles share the weights and the decode graph.
     """
+    if audio_root is not None and calibration is None:
+        raise click.UsageError(
+            "--audio-root: where the clips of --calibration are; give a clip list, or leave it out"
+        )
     torch = () if fold_prompt is None and calibration is None else ("torch",)
     require_all({"export": ("onnx", *torch), **_engine_packages(engine["engine"])})
     begin = time.perf_counter()
     has_choice = any(len(TARGETS[name].precisions) > 1 for name in targets if name in TARGETS)
     chosen = load_profiles(profiles, folders)
     from ...evaluation.clips.read import read_clips_of_any_task
-    from ...runtime.tables.units import size
     from ..pipeline import build as build_artifact
 
     with Stages() as stages:
@@ -191,9 +195,15 @@ def build(
 
 
 def _origins(manifest: Manifest) -> Iterator[str]:
-    """How the weights of each precision got there."""
+    """How the weights of each precision got there, and what an adapter or a folded prompt adds to them."""
+    from ..checkpoint.weights import COMPUTED, FOLDER
+
     for precision, weights in manifest.weights.items():
         yield ORIGINS[weights.origin].format(precision=PRECISION_NAMES.get(precision, precision))
+        files = {place.file for each in (weights.encoder, weights.decoder) for place in each.values()}
+        if computed := sorted(name for name in files if name.startswith(f"{FOLDER}/{COMPUTED}")):
+            whole = sum(manifest.files[name].size for name in computed)
+            yield f"{size(whole)} computed and written beside them"
 
 
 def _engine_packages(engine: str | None) -> dict[str, tuple[str, ...]]:

@@ -37,7 +37,8 @@ DEFAULTS = CheckOptions()
     multiple=True,
     type=PATH,
     metavar="FILE",
-    help="Audio to run on, repeatable; clips of the demo by default.",
+    help="Audio to run on, repeatable.  [default: in a clone of the repository two clips of demo/clips, "
+    "elsewhere none: random input alone]",
 )
 @list_option(
     "--backend",

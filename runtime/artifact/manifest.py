@@ -147,7 +147,7 @@ class Manifest:
     def to_json(self) -> str:
         """The manifest as text, with a digest of itself."""
         content = self._content()
-        return json.dumps({**content, "digest": _digest(content)}, indent=1, ensure_ascii=False) + "\n"
+        return json.dumps({**content, "digest": digest_of(content)}, indent=1, ensure_ascii=False) + "\n"
 
     @property
     def precision(self) -> str:
@@ -167,7 +167,7 @@ class Manifest:
     @property
     def digest(self) -> str:
         """Hash of the content, and so of every file: what tells two artifacts apart."""
-        return _digest(self._content())
+        return digest_of(self._content())
 
     def _content(self) -> dict[str, Any]:
         return {"format_version": MANIFEST_FORMAT, **to_json(self)}
@@ -192,7 +192,7 @@ def parse_manifest(text: str | bytes, place: str) -> Manifest:
             f"{place}: format version {shown(version)}, this version of fastadasp-export reads "
             f"{MANIFEST_FORMAT}; build the artifact again"
         )
-    if content.pop("digest", None) != _digest({"format_version": version, **content}):
+    if content.pop("digest", None) != digest_of({"format_version": version, **content}):
         raise ArtifactError(f"{place}: its content does not match its digest; build or copy it again")
     try:
         return from_json(Manifest, content, whole=True)
@@ -200,6 +200,7 @@ def parse_manifest(text: str | bytes, place: str) -> Manifest:
         raise ArtifactError(f"{place}: {error}; build the artifact again") from None
 
 
-def _digest(content: Mapping[str, Any]) -> str:
+def digest_of(content: Mapping[str, Any]) -> str:
+    """Of all that a manifest says but this, in every format the same."""
     canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -9,6 +9,7 @@ from ...profiles.flops import ResolvedProfile
 from ..artifact.manifest import Manifest
 from ..audio.recording import CheckLength
 from ..sessions import Sessions
+from ..tables.units import size
 from .bound import AnswerSizes, ModelSizes, RequestMemory, encoding_memory, request_memory
 
 
@@ -50,8 +51,8 @@ class MemoryLimit:
     def _check(self, taken: RequestMemory, request: str, remedies: str) -> None:
         if self.most is not None and taken.peak > self.most:
             raise RequestMemoryError(
-                f"{request} may take {taken.peak} bytes ({taken.peak / 1e6:.1f} MB) beside the loaded model, "
-                f"and max_request_bytes allows {self.most} ({self.most / 1e6:.1f} MB): "
+                f"{request} may take {taken.peak} bytes ({size(taken.peak)}) beside the loaded model, "
+                f"and max_request_bytes allows {self.most} ({size(self.most)}): "
                 f"cut the audio{remedies}, or raise the limit (--max-request-memory)"
             )
 

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-
-from ...profiles.signature import (
-    Signature,
-    decode_signature,
-    encoder_signature,
-    prefill_signature,
-    prompt_adapter_signature,
-    wave_encoder_signature,
-)
 from ..artifact.artifact import Artifact
-from ..artifact.manifest import Decoder, Graphs
+from ..artifact.manifest import Graphs
 from ..artifact.weights import MappedWeights, check_precision, map_weights
+from .graph_sessions import GraphSessions
 from .options import OnnxRuntimeOptions
 from .session import OnnxRuntimeSession
 
 
-class OnnxRuntimeSessions:
-    """Encoders and decode step at once, the other graphs when they are first asked for."""
-
-    limits = None  # only the model's positions limit what the graphs take
+class OnnxRuntimeSessions(GraphSessions[OnnxRuntimeSession, MappedWeights]):
+    """Those of the graphs for CPUs."""
 
     def __init__(self, artifact: Artifact, graphs: Graphs, options: OnnxRuntimeOptions) -> None:
         """Load the graphs.
@@ -36,59 +25,18 @@ class OnnxRuntimeSessions:
             RequestError: an execution provider that this build of onnxruntime lacks.
             ArtifactError: a graph that does not load, or whose weights are no float32.
         """
-        self._artifact, self._graphs, self._options = artifact, graphs, options
+        self._options = options
         check_precision(artifact, graphs)
         weights = artifact.weights(graphs)
-        self._decoder_weights = map_weights(artifact, weights.decoder)
-        front_end, decoder = artifact.manifest.front_end, artifact.manifest.decoder
-        wave, width = front_end.wave, decoder.dims.hidden_size
-        tower = map_weights(artifact, weights.encoder)
-        self.encoder = self._load(graphs.encoder, tower)
-        self.encoder.check(
-            encoder_signature(front_end.log_mel.num_mel_bins, wave.window_width if wave else width)
-        )
-        self.wave_encoder = self._load(graphs.wave_encoder, tower) if graphs.wave_encoder else None
-        if wave and self.wave_encoder:
-            self.wave_encoder.check(wave_encoder_signature(wave.window_width, width))
-        self.decode = self._load(graphs.decode, self._decoder_weights, every_step=True)
-        self.decode.check(decode_signature(decoder.dims, decoder.step_inputs, graphs.prefix_type))
-        self._others: dict[str, OnnxRuntimeSession] = {}  # by file
-        self._lock = threading.Lock()
-
-    @property
-    def precision(self) -> str:
-        """That of the graphs."""
-        return self._graphs.precision
+        mapped = (map_weights(artifact, places) for places in (weights.decoder, weights.encoder))
+        super().__init__(artifact, graphs, *mapped)
 
     @property
     def device(self) -> str:
         """The execution providers."""
         return ", ".join(self._options.providers)
 
-    def prompt_adapter(self) -> OnnxRuntimeSession:
-        """The session of the prompt adapter."""
-        assert self._graphs.prompt_adapter is not None, "the manifest has one"
-        return self._other(self._graphs.prompt_adapter, prompt_adapter_signature(self._decoder.dims))
-
-    def prefill(self, profile: str) -> OnnxRuntimeSession:
-        """The prefill session of a profile of the artifact."""
-        decoder, graphs = self._decoder, self._graphs
-        signature = prefill_signature(decoder.dims, decoder.request_inputs, graphs.prefix_type)
-        return self._other(graphs.prefill[profile], signature)
-
-    @property
-    def _decoder(self) -> Decoder:
-        return self._artifact.manifest.decoder
-
-    def _other(self, graph: str, signature: Signature) -> OnnxRuntimeSession:
-        with self._lock:
-            if graph not in self._others:
-                session = self._load(graph, self._decoder_weights)
-                session.check(signature)
-                self._others[graph] = session
-            return self._others[graph]
-
-    def _load(self, graph: str, weights: MappedWeights, every_step: bool = False) -> OnnxRuntimeSession:
+    def _load(self, graph: str, weights: MappedWeights, is_step: bool) -> OnnxRuntimeSession:
         """Only the graph that runs at every step is worth packed weights; the others work on many rows. But
         kernels of quantised weights want them packed: then what was read to pack them is needed no more.
         """
@@ -99,8 +47,8 @@ class OnnxRuntimeSessions:
             graph=self._artifact.read(graph),
             threads=self._options.threads,
             providers=self._options.providers,
-            prepack=quantized or (self._options.prepack and every_step),
-            shrink=not self._options.prepack and not every_step,
+            prepack=quantized or (self._options.prepack and is_step),
+            shrink=not self._options.prepack and not is_step,
         )
         if quantized:
             weights.forget()

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 
 ABSENT = "-"
+LEAST_TENTH = 0.05  # what is rounded to a tenth becomes 0.0 below it
 STEPS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -24,8 +25,12 @@ def factor(value: float | None) -> str:
 
 
 def rate(value: float | None) -> str:
-    """A number without needless decimals: 12.3, 461."""
-    return ABSENT if value is None else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+    """A number without needless decimals: 0.034, 12.3, 461."""
+    if value is None:
+        return ABSENT
+    if 0 < value < LEAST_TENTH:
+        return f"{value:.2g}"
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
 def percent(share: float | None) -> str:

@@ -50,7 +50,12 @@ def _faults(options: CompareOptions) -> Iterator[str]:
         *_unknown("method", [name for name in options.methods if name != FULL], VARIANTS),
         *_unknown("schedule", options.schedules, SCHEDULES),
     ]
-    if FULL in options.methods and not _formats_alone(options):
+    if options.methods == (FULL,) and options.quantize == (NONE,):
+        yield (
+            f"methods {FULL} compares the full model with itself in other formats, and quantize {NONE} names "
+            "none: name methods, or a format (--quantize none,int8)"
+        )
+    elif FULL in options.methods and not _formats_alone(options):
         yield "method full is always there, for every figure is compared with it: leave it out"
     yield from unknown
     methods = (VARIANTS[name] for name in options.methods if name in VARIANTS)

@@ -27,6 +27,7 @@ from fastadasp.export.pipeline import build
 from fastadasp.profiles.errors import CheckpointError
 from fastadasp.profiles.profile import load_profile
 from fastadasp.runtime.artifact.artifact import open_artifact
+from fastadasp.runtime.tables.units import size
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # peft asks transformers by an old name
@@ -257,3 +258,13 @@ def test_an_adapted_artifact_is_not_compared_with_its_base_model(
     build(tiny_checkpoint, tmp_path / "artifact", options)
     with pytest.raises(CheckpointError, match=r"an adapter is folded into .* without --checkpoint"):
         load_for(open_artifact(tmp_path / "artifact"), tiny_checkpoint)
+
+
+def test_a_build_says_how_much_it_computed_beside_weights_that_are_linked(tiny_checkpoint, adapter, tmp_path):
+    command = ["build", tiny_checkpoint, "-o", tmp_path / "ART", "--profile", "full", "--lora", adapter]
+    command += ["--target", "onnxruntime-cuda", "--precision", "fp32"]
+    result = CliRunner().invoke(main, list(map(str, command)))
+    assert result.exit_code == 0, result.output
+    (computed,) = (tmp_path / "ART/weights").glob("derived.*")
+    written = size(computed.stat().st_size)
+    assert f"no bytes copied, {written} computed and written beside them" in " ".join(result.output.split())

@@ -382,7 +382,14 @@ def test_a_clip_that_fails_is_listed_and_in_no_cell(clips, own_clips, tmp_path):
     [
         (("--quantize", "int8,int3"), "quantize int3 is unknown: choose some of none, int8, int4"),
         (("--quantize", "int8", "--engine", "tensorrt-rtx"), "No such option '--engine'"),
-        (("--methods", "full"), "method full is always there, for every figure is compared with it: leave"),
+        (
+            ("--methods", "full"),
+            "methods full compares the full model with itself in other formats, and quan",
+        ),
+        (
+            ("--methods", "full,fastv"),
+            "method full is always there, for every figure is compared with it",
+        ),
         (("--methods", "full,fastv", "--quantize", "none,int8"), "method full is always there"),
         (("--methods", "tome"), "method tome is unknown: choose all, or some of weighted_merge"),
         (("--methods", "h2o", "--schedules", "decay"), "no method has one of the schedules"),
