@@ -86,7 +86,7 @@ def _check_ours(place: Path, output: Path) -> None:
         listed = listed_files(place)
     except DamagedManifestError as error:
         raise OutputError(
-            f"output {output}: {error}, so that what belongs to the artifact is not known; move it elsewhere, "
+            f"output {output}: {error}, so what belongs to the artifact is not known; move it elsewhere, "
             "or give another folder"
         ) from None
     if listed is None:

@@ -1,5 +1,6 @@
 """Reductions from standard ops whose lengths follow from shapes, so that no device waits for the host.
 
+Of A-ToMe alone the length depends on the data; the host waits for one number at each of its layers.
 Rows are never listed by a search (NonZero) but counted: a running sum gives each row its place in the output,
 and rows that share a place add up there. So the output is as long as its input less what is removed, which
 the shapes tell. Rows are summed in float32; scores are compared in float64.
@@ -21,6 +22,7 @@ from ....plugins.evict_tokens.op import EVICT_TOKENS
 from ....plugins.merge_tokens.op import (
     LARGEST_WEIGHT,
     MERGE_EDGES,
+    MERGE_PAIRS,
     MERGE_TOKENS,
     SMALLEST_WEIGHT,
 )
@@ -42,7 +44,7 @@ def append_reduction(
 
     Args:
         b: where to; its prefix starts every name.
-        op_type: of `plugins/`, without those whose lengths depend on the data.
+        op_type: of `plugins/`.
         inputs: what is reduced, and what it is reduced by, as the op has them before `span` and `removed`.
         cut: where, and how many rows.
         outputs: names of the reduced tensors.
@@ -84,6 +86,25 @@ def _merge_edges(
     _merge(b, hidden, filled, weight, cut, outputs, like)
 
 
+def _merge_pairs(
+    b: Body, inputs: Sequence[str], cut: Cut, outputs: Outputs, like: Callable[[str], str]
+) -> None:
+    """Each run along the chosen edges is cut into pairs. How many rows that leaves depends on the data: the
+    host waits for that one number, and no operator lists rows.
+    """
+    hidden, key = inputs
+    rows = b.dim(hidden, 0)
+    starts_run = _run_heads(b, append_edge_similarity(b, key, cut), cut, rows)
+    run, index = _places(b, starts_run), _range(b, rows)
+    starts = b.op("Mul", index, starts_run)
+    first = b.op("ScatterElements", b.op("Expand", b.ints(0), rows), run, starts, axis=0, reduction="add")
+    within = b.op("Sub", index, b.op("Gather", first, run, axis=0))
+    place = _places(b, b.op("Sub", b.ints(1), b.op("Mod", within, b.ints(2))))
+    left = b.op("Add", b.op("Gather", place, b.ints(-1), axis=0), b.ints(1))
+    ones = b.op("Expand", b.const([1.0], np.float32), rows)
+    _write_means(b, hidden, ones, place, left, outputs, like)
+
+
 def _evict_tokens(
     b: Body, inputs: Sequence[str], cut: Cut, outputs: Outputs, like: Callable[[str], str]
 ) -> None:
@@ -109,6 +130,7 @@ _Append = Callable[[Body, Sequence[str], Cut, Outputs, Callable[[str], str]], No
 FIXED_LENGTHS: dict[str, _Append] = {
     MERGE_TOKENS: _merge_tokens,
     MERGE_EDGES: _merge_edges,
+    MERGE_PAIRS: _merge_pairs,
     EVICT_TOKENS: _evict_tokens,
     EVICT_CACHE: _evict_cache,
 }
@@ -119,11 +141,26 @@ def _merge(
 ) -> None:
     """Write the weighted mean of each run of rows along the edges of the largest score."""
     rows = b.dim(hidden, 0)
+    place = _places(b, _run_heads(b, score, cut, rows))
+    _write_means(b, hidden, weight, place, b.op("Sub", rows, cut.removed), outputs, like)
+
+
+def _run_heads(b: Body, score: str, cut: Cut, rows: str) -> Value:
+    """1 at the first row of each run along the edges of the largest score, 0 at the others: (rows,)."""
     chosen = _extreme(b, score, cut, largest=True, axis=0)  # edge i joins rows i and i + 1 of the span
     joined = b.slice(chosen, b.ints(0), b.op("Sub", cut.length, b.ints(1)), 0)
-    is_head = _around(b, b.op("Sub", b.ints(1), joined), cut, rows, before=1)
-    place = b.op("Sub", b.op("CumSum", is_head, b.const(0)), b.ints(1))
-    left = b.op("Sub", rows, cut.removed)
+    return _around(b, b.op("Sub", b.ints(1), joined), cut, rows, before=1)
+
+
+def _places(b: Body, is_head: str) -> Value:
+    """Which head each row belongs to, the last one before it or itself: (rows,)."""
+    return b.op("Sub", b.op("CumSum", is_head, b.const(0)), b.ints(1))
+
+
+def _write_means(
+    b: Body, hidden: str, weight: str, place: str, left: str, outputs: Outputs, like: Callable[[str], str]
+) -> None:
+    """Write the weighted mean of the rows of each place, `left` of them."""
     share = b.op("Unsqueeze", _shares(b, weight, place, left), b.ints(1))
     shared = b.op("Mul", b.op("Cast", hidden, to=FLOAT), share)
     index = b.op("Expand", b.op("Unsqueeze", place, b.ints(1)), b.op("Shape", hidden))

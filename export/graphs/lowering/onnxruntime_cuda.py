@@ -2,8 +2,8 @@
 
 A Loop would go back to the host at every round, so nodes are written out as for TensorRT, and what is large
 is cut into a number of parts that is fixed when the graph is built. Reductions are standard ops (there are no
-plugins), and so lengths follow from shapes. Which operators have kernels in which types is in
-`docs/gpu.md`; a test holds that no other one is used.
+plugins); lengths follow from shapes, for all methods but A-ToMe. Which operators have kernels in which types
+is in `docs/gpu.md`; a test holds that no other one is used.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class OnnxRuntimeCudaLowering(TensorRTLowering):
 
     name = "onnxruntime-cuda"
     normalises_over_time = False  # the provider has a kernel, and still leaves such nodes to the CPU
+    takes_data_dependent_lengths = True
     evicts_caches = True
     sorts_pairs = False
     pools_in_place = True

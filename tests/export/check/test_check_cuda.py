@@ -25,7 +25,7 @@ CUDA = "onnxruntime-cuda"
 HALF = {"schedule": "constant", "start_layer": 1, "ratio": Fraction(1, 5)}
 METHODS = [
     load_profile("full"),
-    *(Profile(name, m.name, **m.settings, **HALF) for name, m in VARIANTS.items() if not m.is_data_dependent),
+    *(Profile(name, m.name, **m.settings, **HALF) for name, m in VARIANTS.items()),
 ]
 TWO_METHODS = [it for it in METHODS if it.name in ("weighted_merge", "h2o")]
 

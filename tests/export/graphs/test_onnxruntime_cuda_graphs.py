@@ -20,6 +20,8 @@ from cuda_graphs import as_float32, without_kernel
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.checkpoint.precision import BF16, FP16, FP32
 from fastadasp.export.checkpoint.weights import weight_store
+from fastadasp.export.graphs.lowering.fixed_lengths import append_reduction
+from fastadasp.export.graphs.lowering.lowering import Cut, SpanValues
 from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
 from fastadasp.export.graphs.lowering.onnxruntime_cuda import OnnxRuntimeCudaLowering
 from fastadasp.export.graphs.write import (
@@ -33,7 +35,10 @@ from fastadasp.export.graphs.write import (
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import resolve_for
 from fastadasp.export.model.quantize import of_cuda_graphs, quantized
-from fastadasp.profiles import Profile, ProfileError
+from fastadasp.plugins.body import IR_VERSION, OPSET, Body
+from fastadasp.plugins.merge_tokens.op import MERGE_PAIRS
+from fastadasp.plugins.merge_tokens.reference import merge_pairs
+from fastadasp.profiles import Profile
 from fastadasp.profiles import signature as sig
 from fastadasp.profiles.long_context import LongContext
 from fastadasp.profiles.methods import VARIANTS
@@ -52,7 +57,6 @@ SITES = {
             "ratio": Fraction(1, 3),
         }
         for name, m in VARIANTS.items()
-        if not m.is_data_dependent
     },
 }
 SITES |= {
@@ -218,13 +222,44 @@ def test_nothing_waits_for_the_host_within_a_graph(model):
     assert not used & {"Loop", "If", "Scan", "NonZero", "Compress", "Unique", "NonMaxSuppression"}
 
 
-def test_a_method_whose_lengths_depend_on_the_data_is_refused_by_name(model):
-    profile = resolve_for(Profile("mine", "a_tome", "single", 1, ratio=Fraction(1, 4)), model)
-    store = weight_store(model.tensors, "copy", BF16)
-    with pytest.raises(
-        ProfileError, match=r"mine \(a_tome\): .* and onnxruntime-cuda must know every length"
-    ):
-        build_graphs(model, [profile], store, lowering(model, BF16))
+def test_pairs_are_cut_from_runs_of_any_length_where_the_definition_cuts_them(tmp_path):
+    """Keys that point one way join into runs; how many rows are left depends on them."""
+    rng, rows, before, after = np.random.default_rng(0), 40, 3, 2
+    start, length = before, rows - before - after
+    inputs = {"hidden": (rows, 8), "key": (2, rows, 4)}
+    left = set()
+    for removed in (0, 1, 12, 25, 34):
+        for joined in (0.0, 0.5, 0.95):
+            body = Body(f"r{removed}_")
+            cut = Cut(
+                SpanValues(body.ints(start), body.ints(length), before, after),
+                body.ints(length),
+                body.ints(removed),
+                Fraction(1, 2),
+            )
+            append_reduction(body, MERGE_PAIRS, ["hidden", "key"], cut, ["merged"], lambda x: x)
+            graph = onnx.helper.make_graph(
+                body.nodes,
+                "pairs",
+                [onnx.helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()],
+                [onnx.helper.make_tensor_value_info("merged", TensorProto.FLOAT, None)],
+            )
+            opsets = [onnx.helper.make_opsetid("", OPSET)]
+            model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+            feeds = {n: rng.standard_normal(s).astype(np.float32) for n, s in inputs.items()}
+            for i in range(1, rows):
+                if rng.random() < joined:
+                    feeds["key"][:, i] = feeds["key"][:, i - 1] + 0.01 * feeds["key"][:, i]
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = 4
+            session = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+            (found,) = session.run(None, feeds)
+            expected = merge_pairs(feeds["hidden"], feeds["key"], start, length, removed)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+            left.add(rows - len(found))
+    assert len(left) > 5
 
 
 @pytest.mark.parametrize("name", SITES)
