@@ -9,8 +9,9 @@ from ...profiles.flops import ResolvedProfile
 from ..artifact.manifest import Manifest
 from ..audio.recording import CheckLength
 from ..sessions import Sessions
-from ..tables.units import size
 from .bound import AnswerSizes, ModelSizes, RequestMemory, encoding_memory, request_memory
+
+MEGABYTES = 1e5  # bytes from which a size is told in them: fewer would be 0.0
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,17 @@ class MemoryLimit:
     def _check(self, taken: RequestMemory, request: str, remedies: str) -> None:
         if self.most is not None and taken.peak > self.most:
             raise RequestMemoryError(
-                f"{request} may take {taken.peak} bytes ({size(taken.peak)}) beside the loaded model, "
-                f"and max_request_bytes allows {self.most} ({size(self.most)}): "
+                f"{request} may take {taken.peak} bytes ({_size(taken.peak)}) beside the loaded model, "
+                f"and max_request_bytes allows {self.most} ({_size(self.most)}): "
                 f"cut the audio{remedies}, or raise the limit (--max-request-memory)"
             )
 
     def _samples(self, seconds: float) -> int:
         return round(seconds * self.model.front_end.log_mel.sample_rate)
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= MEGABYTES else f"{num_bytes / 1e3:.1f} kB"
 
 
 def _s(seconds: float) -> str:
