@@ -14,15 +14,21 @@ if TYPE_CHECKING:  # light to import: options take their names from here
 FP32_ALONE = ("fp32",)
 
 
+def _of_graphs(precision: str, calibrated: Calibrated, block: int) -> Quantizers:
+    from .model.quantize import of_graphs
+
+    return of_graphs(calibrated, block)
+
+
 @dataclass(frozen=True)
 class Target:
     """One row of the table."""
 
     lowering: Callable[[str, SpeechModelSpec], Lowering]  # for graphs of a model, in one of the precisions
-    quantizers: Callable[[str, Calibrated, int], Quantizers]
+    precisions: tuple[str, ...] = FP32_ALONE  # that its graphs may compute in, the default one first
+    quantizers: Callable[[str, Calibrated, int], Quantizers] = _of_graphs
     """Of matrices for graphs in a precision: with what clips found, and the block of int4."""
 
-    precisions: tuple[str, ...] = FP32_ALONE  # that its graphs may compute in, the default one first
     rounds_rows: bool = True  # to 8 bits, where they meet a matrix in fewer bits
 
     def precision(self, asked: str | None) -> str:
@@ -44,12 +50,6 @@ def _onnxruntime_cuda(precision: str, model: SpeechModelSpec) -> Lowering:
     return OnnxRuntimeCudaLowering(BY_NAME[precision], longest, longest)
 
 
-def _of_graphs(precision: str, calibrated: Calibrated, block: int) -> Quantizers:
-    from .model.quantize import of_graphs
-
-    return of_graphs(calibrated, block)
-
-
 def _of_cuda_graphs(precision: str, calibrated: Calibrated, block: int) -> Quantizers:
     from .model.quantize import of_cuda_graphs
 
@@ -57,9 +57,9 @@ def _of_cuda_graphs(precision: str, calibrated: Calibrated, block: int) -> Quant
 
 
 TARGETS: dict[str, Target] = {
-    "onnxruntime": Target(_onnxruntime, _of_graphs),
+    "onnxruntime": Target(_onnxruntime),
     "onnxruntime-cuda": Target(
-        _onnxruntime_cuda, _of_cuda_graphs, ("bf16", "fp16", "fp32"), rounds_rows=False
+        _onnxruntime_cuda, ("bf16", "fp16", "fp32"), _of_cuda_graphs, rounds_rows=False
     ),
 }
 """By name. Engines have lowerings in `engines/`: graphs for them are thrown away."""
