@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
-from fastadasp.export.model.families import wavllm_tower as family
-from fastadasp.export.model.families.settings import refuse_faults
+from fastadasp.export.model.families.parts import wavllm_tower as family
+from fastadasp.export.model.families.parts.settings import refuse_faults
 from fastadasp.export.model.spec import DecoderSpec, Linear, SpeechModelSpec
 from fastadasp.profiles.flops import DecoderDims
 

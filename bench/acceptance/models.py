@@ -47,7 +47,7 @@ def _write_small(folder: Path) -> None:
 def _write_wavllm(folder: Path) -> None:
     """Names and shapes are those of the definition in torch that the tests have."""
     sys.path.insert(0, str(ROOT / "tests"))
-    from fastadasp.export.model.families.wavllm_original import config_of
+    from fastadasp.export.model.families.parts.wavllm_original import config_of
     from torch_wavllm import seven_billion_shapes
 
     shapes = seven_billion_shapes()

@@ -14,7 +14,7 @@ from ...profiles import signature as sig
 from ...profiles.flops import DecoderDims
 from ...profiles.methods import METHODS
 from ..graphs.reduction import REDUCERS
-from ..model.families.reference import ModuleNames, TransformersReference
+from ..model.families.parts.reference import ModuleNames, TransformersReference
 from .graphs import DECODE, ENCODER, GraphName
 
 Nodes = dict[str, onnx.NodeProto]  # by name

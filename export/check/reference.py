@@ -14,7 +14,7 @@ from ...runtime.artifact.manifest import Graphs, WeightPlace
 from ..checkpoint.checkpoint import CONFIG, Checkpoint
 from ..checkpoint.derived import ADAPTED
 from ..model.families.family import families_with_reference, load_model, reference_of
-from ..model.families.reference import TransformersReference
+from ..model.families.parts.reference import TransformersReference
 from ..model.quantize import quantized
 from ..model.spec import SpeechModelSpec
 from ..reference.dequantized import dequantized

@@ -13,7 +13,7 @@ from ...runtime.artifact.artifact import TOKENIZER
 from ..checkpoint.checkpoint import CONFIG, Checkpoint, Tensor
 from ..folder import Notice, check_output, temporary_folder
 from ..model.families.family import describe, say
-from ..model.families.originals import config_for
+from ..model.families.parts.originals import config_for
 from .pickled import read_state
 from .sentencepiece import read_tokenizer
 from .shards import FORMATS, SHARD_BYTES, write_shards

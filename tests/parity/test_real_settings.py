@@ -9,7 +9,7 @@ from transformers import GenerationConfig, Qwen2AudioForConditionalGeneration, Q
 
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.model.families import qwen_audio
-from fastadasp.export.model.families.generation import read_generation
+from fastadasp.export.model.families.parts.generation import read_generation
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.runtime import SpeechLM

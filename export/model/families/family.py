@@ -14,7 +14,7 @@ from ...checkpoint.checkpoint import Checkpoint
 from ...checkpoint.contents import refuse_quantized
 from ..facts import Facts
 from ..spec import SpeechModelSpec
-from .reference import TransformersReference
+from .parts.reference import TransformersReference
 
 LOGGER = logging.getLogger(__name__)
 FAMILIES = {"qwen2_audio": "qwen2_audio", "qwen": "qwen_audio", "wavllm": "wavllm"}

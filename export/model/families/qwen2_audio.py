@@ -12,11 +12,17 @@ from ...checkpoint.contents import unused_tensors
 from ...checkpoint.tokenizer import token_id, token_text
 from ..facts import Facts
 from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
-from .feature_extractor import EXTRACTOR_IRRELEVANT, PROCESSOR, log_mel_of, read_extractor, require_whisper
-from .generation import read_generation
-from .reference import LLAMA_LAYER, WHISPER_LAYER, Floats, Model, ModuleNames, TransformersReference
-from .settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults, shown
-from .whisper import Sizes, pooled_head, read_encoder, transformers_names
+from .parts.feature_extractor import (
+    EXTRACTOR_IRRELEVANT,
+    PROCESSOR,
+    log_mel_of,
+    read_extractor,
+    require_whisper,
+)
+from .parts.generation import read_generation
+from .parts.reference import LLAMA_LAYER, WHISPER_LAYER, Floats, Model, ModuleNames, TransformersReference
+from .parts.settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults, shown
+from .parts.whisper import Sizes, pooled_head, read_encoder, transformers_names
 
 TEXT_DEFAULTS = {
     "hidden_size": 4096,

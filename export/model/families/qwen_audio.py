@@ -20,10 +20,10 @@ from ...checkpoint.contents import unused_tensors
 from ...checkpoint.tokenizer import token_id, tokenizer_file
 from ..facts import Facts
 from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
-from .generation import GENERATION, Generation, read_generation
-from .qwen_tokens import AUDIO_BEGIN, AUDIO_END, NUM_RANKS, PAD, SPECIAL_TOKENS, TOKENIZER
-from .settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults
-from .whisper import Names, Sizes, pooled_head, read_encoder
+from .parts.generation import GENERATION, Generation, read_generation
+from .parts.qwen_tokens import AUDIO_BEGIN, AUDIO_END, NUM_RANKS, PAD, SPECIAL_TOKENS, TOKENIZER
+from .parts.settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults
+from .parts.whisper import Names, Sizes, pooled_head, read_encoder
 
 END_OF_TEXT = NUM_RANKS  # the base model's end of sequence, where no generation config names another
 CHAT_FORMAT = "chatml"  # of chat models; others have none, or "raw"

@@ -17,11 +17,11 @@ from ...checkpoint.contents import unused_tensors
 from ...checkpoint.tokenizer import prompt_codec, tokenizer_file
 from ..facts import Facts
 from ..spec import DecoderLayer, DecoderSpec, Linear, LoRA, PromptAdapter, SpeechModelSpec
-from .generation import GENERATION, TAKEN
-from .settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults, search_notes, shown
-from .wavllm_tower import LAYER_COUNTS as TOWER_LAYERS
-from .wavllm_tower import SECTIONS, WRAPPER, read_settings, read_tower
-from .whisper import Reader
+from .parts.generation import GENERATION, TAKEN
+from .parts.settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults, search_notes, shown
+from .parts.wavllm_tower import LAYER_COUNTS as TOWER_LAYERS
+from .parts.wavllm_tower import SECTIONS, WRAPPER, read_settings, read_tower
+from .parts.whisper import Reader
 
 BASE = "gpt_model.model_llama"
 LAYER_COUNTS = {f"{BASE}.layers.": "text_config: num_hidden_layers", **TOWER_LAYERS}

@@ -12,9 +12,10 @@ import pytest
 from transformers import WhisperFeatureExtractor
 
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
-from fastadasp.export.model.families import feature_extractor, qwen2_audio
+from fastadasp.export.model.families import qwen2_audio
 from fastadasp.export.model.families.family import load_model
-from fastadasp.export.model.families.settings import SAMPLING, SEARCH_IRRELEVANT
+from fastadasp.export.model.families.parts import feature_extractor
+from fastadasp.export.model.families.parts.settings import SAMPLING, SEARCH_IRRELEVANT
 from fastadasp.profiles.errors import CheckpointError
 
 FILES = ("config.json", "generation_config.json", "processor_config.json")

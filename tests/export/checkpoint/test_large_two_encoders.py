@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fastadasp.export.model.families.wavllm_original import config_of
+from fastadasp.export.model.families.parts.wavllm_original import config_of
 from torch_wavllm import SEVEN_BILLION, seven_billion_shapes
 
 from .test_large_checkpoint import BUILD, SHARDS, write_sparse_shard

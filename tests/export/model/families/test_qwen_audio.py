@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from fastadasp.export.checkpoint.rank_tokenizer import made_tokenizer
 from fastadasp.export.cli import main
-from fastadasp.export.model.families.qwen_tokens import NUM_RANKS, PATTERN, SPECIAL_TOKENS, TOKENIZER
+from fastadasp.export.model.families.parts.qwen_tokens import NUM_RANKS, PATTERN, SPECIAL_TOKENS, TOKENIZER
 from fastadasp.runtime.artifact.artifact import open_artifact
 from fastadasp.runtime.prompt import PromptCodec, tokenizer_of
 from golden_folder import CONFIG, _draw, _shapes

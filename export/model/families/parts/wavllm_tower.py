@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ....runtime.audio.front_end import FrontEnd, WaveEncoder
-from ....runtime.audio.log_mel import LogMelConfig
-from ...checkpoint.checkpoint import Checkpoint
-from ..spec import Convolution, ConvolvedHead, EncoderSpec, LayerNorm, WaveEncoderSpec
+from .....runtime.audio.front_end import FrontEnd, WaveEncoder
+from .....runtime.audio.log_mel import LogMelConfig
+from ....checkpoint.checkpoint import Checkpoint
+from ...spec import Convolution, ConvolvedHead, EncoderSpec, LayerNorm, WaveEncoderSpec
 from .settings import CONFIG_IRRELEVANT, Settings
 from .wavlm import WaveSizes, read_wave_encoder, read_wave_sizes
 from .whisper import NORM_EPS, Reader, Sizes, read_encoder, transformers_names

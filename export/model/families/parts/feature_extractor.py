@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ....runtime.audio.log_mel import LogMelConfig
-from ...checkpoint.checkpoint import Checkpoint
+from .....runtime.audio.log_mel import LogMelConfig
+from ....checkpoint.checkpoint import Checkpoint
 from .settings import Settings, refuse_faults, shown
 from .whisper import Sizes
 

@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from ....profiles.errors import CheckpointError
+from .....profiles.errors import CheckpointError
 
 LIMIT = 2**31 - 1  # of a count that has none of its own
 NUMBER_LIMIT = 1e12

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...checkpoint.checkpoint import Checkpoint
-from ..spec import Convolution, EncoderLayer, EncoderSpec, Head, LayerNorm, Linear, PooledHead
+from ....checkpoint.checkpoint import Checkpoint
+from ...spec import Convolution, EncoderLayer, EncoderSpec, Head, LayerNorm, Linear, PooledHead
 
 NORM_EPS = 1e-5  # of every LayerNorm in Whisper
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fastadasp.export.model.families.wavlm import distance_buckets, folded_weight_norm
+from fastadasp.export.model.families.parts.wavlm import distance_buckets, folded_weight_norm
 from fastadasp.profiles.errors import CheckpointError
 from torch_tower import CONFIG, random_tower, save_tower
 from tower_files import load_tower
@@ -82,7 +82,7 @@ def test_every_tensor_is_used_or_known_not_to_be(folder):
     from fastadasp.export.checkpoint.checkpoint import Checkpoint
 
     checkpoint = Checkpoint(folder)
-    import fastadasp.export.model.families.wavllm_tower as family
+    import fastadasp.export.model.families.parts.wavllm_tower as family
 
     config = checkpoint.config
     settings = family.read_settings("config.json", config, 16000, config["chunk_samples"])
@@ -166,8 +166,8 @@ def test_a_missing_weight_norm_is_named_as_it_was_spelled_first(folder):
 
 def test_real_sizes_are_read_without_their_weights(tmp_path):
     """12.5 rows a second and 30 s windows, from settings alone."""
-    import fastadasp.export.model.families.wavllm_tower as family
-    from fastadasp.export.model.families.settings import refuse_faults
+    import fastadasp.export.model.families.parts.wavllm_tower as family
+    from fastadasp.export.model.families.parts.settings import refuse_faults
 
     config = json.loads(json.dumps(CONFIG)) | {"chunk_samples": 480000}
     config["whisper_config"] |= {"d_model": 1280, "encoder_attention_heads": 20, "max_source_positions": 1500}

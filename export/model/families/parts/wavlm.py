@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ....profiles.errors import CheckpointError
-from ...checkpoint.checkpoint import Checkpoint, Tensor
-from ...checkpoint.derived import Derived
-from ..spec import Convolution, ConvolvedHead, Linear, WaveConvolution, WaveEncoderSpec, WaveLayer
+from .....profiles.errors import CheckpointError
+from ....checkpoint.checkpoint import Checkpoint, Tensor
+from ....checkpoint.derived import Derived
+from ...spec import Convolution, ConvolvedHead, Linear, WaveConvolution, WaveEncoderSpec, WaveLayer
 from .settings import Settings
 from .whisper import Reader
 

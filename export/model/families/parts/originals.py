@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Protocol, cast
 
-from ....profiles.errors import CheckpointError
+from .....profiles.errors import CheckpointError
 
 Shapes = Mapping[str, tuple[int, ...]]
 Encode = Callable[[str], Sequence[int]]

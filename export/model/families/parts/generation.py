@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ....profiles.errors import CheckpointError, RequestError
-from ....runtime.decoding.options import SearchOptions
-from ...checkpoint.checkpoint import Checkpoint
+from .....profiles.errors import CheckpointError, RequestError
+from .....runtime.decoding.options import SearchOptions
+from ....checkpoint.checkpoint import Checkpoint
 from .settings import search_notes
 
 GENERATION = "generation_config.json"

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ....profiles.errors import CheckpointError
+from .....profiles.errors import CheckpointError
 from .originals import Encode, Shapes
 
 LLAMA, WHISPER, WAVLM = "gpt_model.model_llama", "audio_encoder.model", "wavlm_encoder.model"
