@@ -85,7 +85,7 @@ def prompt_rows(decoder: SpecDecoder, model: SpeechModelSpec, clip: ClipInput) -
 
     before, after = decoder.embed(clip.prompt.before), decoder.embed(clip.prompt.after)
     front_end = model.front_end
-    rows = torch.cat([before, torch.as_tensor(clip.audio), after])
+    rows = torch.cat([before, decoder.entering(torch.as_tensor(clip.audio)), after])
     return rows, Span(len(before) + front_end.bos_rows, len(clip.audio) - front_end.rows_around)
 
 

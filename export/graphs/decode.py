@@ -40,7 +40,8 @@ class _Decode(DecoderLayers):
     def run(self) -> None:
         """Append the whole step."""
         g = self.g
-        x, branch = g.table_rows(self.spec.embedding, sig.TOKEN_IDS, "/embed_tokens"), None
+        rows = g.table_rows(self.spec.embedding, sig.TOKEN_IDS, "/embed_tokens")
+        x, branch = self.entering(rows, "/embed_tokens/scale"), None
         bias = self._bias()
         for i, layer in enumerate(self.spec.layers):
             x, normed = self.norm(x, branch, layer.attn_norm, f"/layers.{i}/attn_norm")

@@ -12,9 +12,9 @@ import onnx
 from ...profiles.signature import AUDIO_EMBEDS, ENCODER_ROWS, MEL, encoder_signature
 from ...runtime.audio.log_mel import LogMelConfig
 from ..checkpoint.weights import WeightStore
-from ..model.spec import EncoderLayer, EncoderSpec, PooledHead, SpeechModelSpec
+from ..model.spec import EncoderLayer, EncoderSpec, PooledHead, SpeechModelSpec, StackedHead
 from .graph import Graph
-from .heads import convolve, pool, project
+from .heads import convolve, pool, project, stack
 from .lowering.lowering import Lowering
 
 
@@ -36,6 +36,10 @@ def build_encoder(model: SpeechModelSpec, store: WeightStore, lowering: Lowering
         x = pool(g, x, front_end.rows_per_token, spec.hidden_size)
         x = g.layer_norm(x, spec.final_norm, spec.norm_eps, "/encoder/final_norm")
         project(g, head, x)
+    elif isinstance(head, StackedHead):
+        assert front_end.token_rule == "pooled", "this head takes whole groups of rows"
+        x = g.layer_norm(x, spec.final_norm, spec.norm_eps, "/encoder/final_norm")
+        stack(g, head, x, front_end.rows_per_token, spec.hidden_size)
     else:
         x = g.layer_norm(x, spec.final_norm, spec.norm_eps, "/encoder/final_norm")
         convolve(g, head, front_end, x, "/encoder", outputs=[AUDIO_EMBEDS])

@@ -7,19 +7,34 @@ from typing import Any
 from ...plugins.body import Value
 from ...profiles.signature import AUDIO_EMBEDS
 from ...runtime.audio.front_end import FrontEnd
-from ..model.spec import Convolution, ConvolvedHead, PooledHead
+from ..model.spec import Convolution, ConvolvedHead, Linear, PooledHead, StackedHead
 from .graph import Graph
 
 
 def pool(g: Graph, x: str, size: int, width: int) -> Value:
     """The mean of each `size` rows in turn; what is left at the end is dropped, as AvgPool1d drops it."""
+    return g.op("ReduceMean", g.reshape(_whole_groups(g, x, size), -1, size, width), g.ints(1), keepdims=0)
+
+
+def stack(g: Graph, head: StackedHead, x: str, size: int, width: int) -> None:
+    """Write the audio rows of each `size` rows in turn, side by side; what is left at the end is dropped."""
+    stacked = g.reshape(_whole_groups(g, x, size), -1, size * width)
+    g.linear(_hidden(g, stacked, head.hidden), head.projector, "/projector", outputs=[AUDIO_EMBEDS])
+
+
+def _whole_groups(g: Graph, x: str, size: int) -> Value:
     tokens = g.op("Div", g.dim(x, 0), g.ints(size))
-    x = g.slice(x, g.ints(0), g.op("Mul", tokens, g.ints(size)), 0)
-    return g.op("ReduceMean", g.reshape(x, -1, size, width), g.ints(1), keepdims=0)
+    return g.slice(x, g.ints(0), g.op("Mul", tokens, g.ints(size)), 0)
+
+
+def _hidden(g: Graph, x: str, linear: Linear) -> Value:
+    return g.op("Gelu", g.linear(x, linear, "/projector/hidden"), name="/projector/hidden")
 
 
 def project(g: Graph, head: PooledHead, x: str) -> None:
     """Write the audio rows, with the rows before and after them where the model has such."""
+    if head.hidden is not None:
+        x = _hidden(g, x, head.hidden)
     if head.bos_eos_rows is None:
         g.linear(x, head.projector, "/projector", outputs=[AUDIO_EMBEDS])
         return

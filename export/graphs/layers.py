@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ...plugins.body import Value
 from ...profiles import signature as sig
 from ..checkpoint.derived import Weight
@@ -37,6 +39,10 @@ class DecoderLayers:
         up = g.op("Mul", g.weight(linear.lora.up), sig.LORA_SCALE, name=f"{name}/lora_B")
         return g.op("Gemm", down, up, base, name=name)
 
+    def entering(self, rows: Value, name: str) -> Value:
+        """Rows (rows, hidden_size) of text or audio as they enter the first layer."""
+        return self._times(rows, self.spec.embedding_multiplier, name)
+
     def query(
         self, normed: Value, layer: DecoderLayer, name: str, log_n_factors: Value | None = None
     ) -> Value:
@@ -45,15 +51,16 @@ class DecoderLayers:
         The factors of log-n are (rows, 1), of a model that has them: no attention op knows of them.
         """
         query = self.linear(normed, layer.query, f"{name}/q_proj")
-        if self.spec.query_scale != 1:
-            query = self.g.op("Mul", query, self.g.number(self.spec.query_scale), name=f"{name}/q_scale")
+        query = self._normed_heads(query, self.dims.query_width, layer.query_norm, f"{name}/q_norm")
+        query = self._times(query, self.spec.query_scale, f"{name}/q_scale")
         if self.log_n is None or log_n_factors is None:
             return query
         return self.log_n.scale(query, log_n_factors, f"{name}/log_n")
 
     def key(self, normed: Value, layer: DecoderLayer, name: str) -> Value:
         """Key rows before their rotation: (rows, kv_heads * head_dim)."""
-        return self.linear(normed, layer.key, f"{name}/k_proj")
+        key = self.linear(normed, layer.key, f"{name}/k_proj")
+        return self._normed_heads(key, self.dims.kv_width, layer.key_norm, f"{name}/k_norm")
 
     def value(self, normed: Value, layer: DecoderLayer, name: str) -> Value:
         """Value rows: (rows, kv_heads * head_dim)."""
@@ -61,7 +68,22 @@ class DecoderLayers:
 
     def output(self, attended: Value, layer: DecoderLayer, name: str) -> Value:
         """The branch that the attention adds: (rows, hidden_size)."""
-        return self.linear(attended, layer.output, f"{name}/o_proj")
+        return self.branch(self.linear(attended, layer.output, f"{name}/o_proj"), name)
+
+    def branch(self, x: Value, name: str) -> Value:
+        """What a half of a layer puts out, as it is added to the rows."""
+        return self._times(x, self.spec.residual_multiplier, f"{name}/residual")
+
+    def _normed_heads(self, x: Value, width: int, weight: Weight | None, name: str) -> Value:
+        """Rows (rows, width) whose heads are normalised, each for itself."""
+        if weight is None:
+            return x
+        g = self.g
+        heads = g.reshape(x, -1, self.dims.head_dim)
+        return g.reshape(g.rms_norm(heads, weight, self.spec.norm_eps, name), -1, width)
+
+    def _times(self, x: Value, factor: float, name: str) -> Value:
+        return x if factor == 1 else self.g.op("Mul", x, self.g.number(factor), name=name)
 
     def cache_layout(self, x: Value, name: str, output: str | None = None) -> Value:
         """Rows (rows, kv_heads * head_dim) in KV layout."""
@@ -99,13 +121,16 @@ class DecoderLayers:
         gate = g.linear(x, layer.gate, f"{name}/gate_proj")
         up = g.linear(x, layer.up, f"{name}/up_proj")
         gate = g.op("Mul", gate, g.op("Sigmoid", gate, name=name), name=name)
-        return g.linear(g.op("Mul", gate, up, name=f"{name}/gated"), layer.down, f"{name}/down_proj")
+        down = g.linear(g.op("Mul", gate, up, name=f"{name}/gated"), layer.down, f"{name}/down_proj")
+        return self.branch(down, name)
 
     def scores(self, x: Value, branch: Value) -> None:
         """Final norm and head; write the best logits, their ids and the log of the normaliser."""
         g = self.g
         _, normed = self.norm(x, branch, self.spec.final_norm, "/norm")
         logits = g.to_float(g.linear(normed, self.spec.head, "/lm_head"))
+        if (divisor := self.spec.logits_divisor) != 1:
+            logits = g.op("Div", logits, g.const(divisor, np.float32), name="/logits")
         g.ops("TopK", logits, sig.NUM_CANDIDATES, axis=-1, outputs=[sig.TOP_LOGITS, sig.TOP_IDS])
         self._log_sum_exp(logits)
 

@@ -77,7 +77,7 @@ class _Prefill(DecoderLayers):
             for ids in (sig.PREFIX_IDS, sig.SUFFIX_IDS)
         )
         rows = g.op("Concat", before, sig.AUDIO_EMBEDS, after, axis=0, name="/prompt")
-        return g.shaped(rows, ("rows", self.dims.hidden_size))
+        return self.entering(g.shaped(rows, ("rows", self.dims.hidden_size)), "/prompt/scale")
 
     def _span(self, front_end: FrontEnd) -> SpanValues:
         """The reduced span: the audio frames, with the row before them if asked."""
@@ -172,7 +172,7 @@ class _Prefill(DecoderLayers):
             return self.mlp(normed, layer, name)
         assert not any(linear.bias for linear in linears), "GatedMLP takes no bias"
         out = self.lowering.gated_mlp(self.g, name, normed, *map(self.g.weight, weights))
-        return self.g.shaped(out, (None, self.dims.hidden_size))
+        return self.branch(self.g.shaped(out, (None, self.dims.hidden_size)), name)
 
     def _last_layer(self, state: LayerState, cache: Cache) -> None:
         """Only the last row goes on: it alone predicts, and no reduction touches text rows."""

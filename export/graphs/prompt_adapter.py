@@ -36,7 +36,9 @@ class _Text(DecoderLayers):
     def rows(self) -> Value:
         """What the last layer gives, without the final norm: (text, hidden_size)."""
         g = self.g
-        x = g.table_rows(self.spec.embedding, sig.ADAPTER_IDS, "/embed_tokens")
+        x = self.entering(
+            g.table_rows(self.spec.embedding, sig.ADAPTER_IDS, "/embed_tokens"), "/embed_tokens/scale"
+        )
         angles = self.rotary.angles(prompt_positions(g, x), "/rope")
         branch: Value | None = None
         for i in range(self.dims.num_layers):

@@ -63,7 +63,10 @@ class LayerNorm:
 
 @dataclass(frozen=True)
 class DecoderLayer:
-    """One pre-norm layer: grouped attention with rotary positions, SwiGLU MLP."""
+    """One pre-norm layer: grouped attention with rotary positions, SwiGLU MLP.
+
+    Norms of queries and keys are RMS norms of each head before its rotation, with one weight (head_dim,).
+    """
 
     attn_norm: Weight
     query: Linear
@@ -74,6 +77,8 @@ class DecoderLayer:
     gate: Linear
     up: Linear
     down: Linear
+    query_norm: Weight | None = None
+    key_norm: Weight | None = None
 
     def with_attention(self, change: Callable[[Linear], Linear]) -> DecoderLayer:
         """The same with its four projections changed, which alone may have a LoRA."""
@@ -120,6 +125,9 @@ class DecoderSpec:
     folded_prompt: FoldedPrompt | None = None  # whose LoRA is part of the weights
     trained_positions: int | None = None  # of the checkpoint, where a build is asked for more
     prefix_type: str = ACTIVATION  # of the prompt's keys and values between prefill and steps
+    embedding_multiplier: float = 1.0  # of every row that enters the first layer, of text and of audio
+    residual_multiplier: float = 1.0  # of what attention and MLP add to the rows
+    logits_divisor: float = 1.0
 
     @property
     def without_lora(self) -> DecoderSpec:
@@ -164,6 +172,15 @@ class PooledHead:
 
     projector: Linear
     bos_eos_rows: Weight | None = None  # (2, decoder hidden size), set around the audio rows
+    hidden: Linear | None = None  # of a projection in two layers: projector(gelu(hidden(x)))
+
+
+@dataclass(frozen=True)
+class StackedHead:
+    """Each `FrontEnd.rows_per_token` rows stand side by side as one: projector(gelu(hidden(x)))."""
+
+    hidden: Linear  # (its size, rows_per_token * hidden_size of the encoder)
+    projector: Linear
 
 
 @dataclass(frozen=True)
@@ -178,7 +195,7 @@ class ConvolvedHead:
     projector: Linear
 
 
-Head = PooledHead | ConvolvedHead
+Head = PooledHead | StackedHead | ConvolvedHead
 """What makes audio tokens of the rows of an encoder."""
 
 

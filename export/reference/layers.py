@@ -40,6 +40,8 @@ class TorchLayers:
         from transformers import DynamicCache
 
         self._model, self._decoder = model, model.get_decoder()
+        self._embedding_multiplier = getattr(self._decoder, "embedding_multiplier", 1.0)
+        self._logits_divisor = getattr(self._decoder.config, "logits_scaling", 1.0)
         self._cache = DynamicCache()
         for index, (keys, values) in enumerate(cached):
             self._cache.update(keys, values, index)
@@ -61,7 +63,7 @@ class TorchLayers:
         return [self._kept(index, *pair) for index, pair in enumerate(self.cached)]
 
     def embed(self, ids: Ids) -> Torch:
-        """Token ids to rows: (..., hidden_size)."""
+        """Token ids to rows (..., hidden_size), as those of audio are: before any multiplier."""
         import torch
 
         return self._decoder.embed_tokens(torch.as_tensor(ids))
@@ -70,7 +72,7 @@ class TorchLayers:
         """A prompt (1, rows, hidden_size) through all layers, reducing its span on the way."""
         import torch
 
-        places = torch.arange(x.shape[1], dtype=x.dtype)
+        x, places = x * self._embedding_multiplier, torch.arange(x.shape[1], dtype=x.dtype)
         for index in range(len(self._decoder.layers)):
             x, probabilities = self._attend(index, x, places - (places[-1] + 1 - len(places)))
             x, places, span = self._reduce(index, x, places, probabilities, resolved, span)
@@ -79,7 +81,7 @@ class TorchLayers:
 
     def step(self, tokens: Ids) -> Torch:
         """Append one row to each beam: tokens (beams,) to rows (beams, 1, hidden_size)."""
-        x = self.embed(tokens[:, None])
+        x = self.embed(tokens[:, None]) * self._embedding_multiplier
         for index in range(len(self._decoder.layers)):
             x, _ = self._attend(index, x)
             x = self._feed_forward(index, x)
@@ -93,7 +95,7 @@ class TorchLayers:
 
     def top_tokens(self, x: Torch, k: int) -> TopTokens:
         """The k best tokens after rows (beams, hidden_size); on a tie the lower id first."""
-        logits = self._model.get_output_embeddings()(self._decoder.norm(x))
+        logits = self._model.get_output_embeddings()(self._decoder.norm(x)) / self._logits_divisor
         ids = logits.argsort(dim=-1, descending=True, stable=True)[:, :k]
         chosen, total = logits.gather(1, ids), logits.logsumexp(-1)
         return TopTokens(chosen.float().numpy(), ids.numpy(), total.float().numpy())
@@ -119,7 +121,11 @@ class TorchLayers:
             past_key_values=self._cache,
         )
         assert probabilities is not None, "the model must be loaded with attn_implementation='eager'"
-        return x + output, probabilities
+        return x + self._branch(layer, output), probabilities
+
+    def _branch(self, layer: Model, output: Torch) -> Torch:
+        """What a half of a layer puts out, as it is added to the rows."""
+        return output * getattr(layer, "residual_multiplier", 1.0)
 
     def _mask_of_evicted(self, index: int, dtype: Any) -> Torch | None:
         """What a step adds to its scores: (1, heads, 1, cached rows and its own)."""
@@ -156,7 +162,7 @@ class TorchLayers:
     def _feed_forward(self, index: int, x: Torch) -> Torch:
         """The MLP half of a layer."""
         layer = self._decoder.layers[index]
-        return x + layer.mlp(layer.post_attention_layernorm(x))
+        return x + self._branch(layer, layer.mlp(layer.post_attention_layernorm(x)))
 
     def _reduce(
         self,

@@ -85,10 +85,14 @@ class SpecDecoder:
         return other
 
     def embed(self, ids: npt.NDArray[np.int64]) -> Torch:
-        """Token ids (n,) to rows."""
+        """Token ids (n,) to rows, as they enter the first layer."""
         import torch
 
-        return self._table[torch.from_numpy(ids)]
+        return self.entering(self._table[torch.from_numpy(ids)])
+
+    def entering(self, rows: Torch) -> Torch:
+        """Rows of the embedding or of audio as they enter the first layer."""
+        return rows * self._spec.embedding_multiplier
 
     def block(self, index: int, x: Torch) -> Torch:
         """A whole layer."""
@@ -127,7 +131,7 @@ class SpecDecoder:
         layer = self._spec.layers[index]
         normed = self._norm(x, layer.mlp_norm)
         gated = silu(self.linear(normed, layer.gate)) * self.linear(normed, layer.up)
-        return x + self.linear(gated, layer.down)
+        return x + self.linear(gated, layer.down) * self._spec.residual_multiplier
 
     def _query_key_value(
         self, index: int, x: Torch, positions: Torch | None = None
@@ -142,6 +146,8 @@ class SpecDecoder:
             self.linear(normed, linear).unflatten(1, (-1, dims.head_dim)).transpose(0, 1)
             for linear in (layer.query, layer.key, layer.value)
         )
+        query = query if layer.query_norm is None else self._norm(query, layer.query_norm)
+        key = key if layer.key_norm is None else self._norm(key, layer.key_norm)
         return self._sharpened(self._rotate(query, positions)), self._rotate(key, positions), value
 
     def _sharpened(self, query: Torch) -> Torch:
@@ -167,12 +173,14 @@ class SpecDecoder:
 
     def _output(self, index: int, attended: Torch) -> Torch:
         """Heads (heads, rows, head_dim) to rows."""
-        return self.linear(attended.transpose(0, 1).flatten(1), self._spec.layers[index].output)
+        rows = attended.transpose(0, 1).flatten(1)
+        return self.linear(rows, self._spec.layers[index].output) * self._spec.residual_multiplier
 
     def _norm(self, x: Torch, weight: Weight) -> Torch:
+        """Over the last axis: of rows, or of heads."""
         from torch.nn.functional import rms_norm
 
-        return rms_norm(x, x.shape[1:], self._weight(weight), self._spec.norm_eps)
+        return rms_norm(x, x.shape[-1:], self._weight(weight), self._spec.norm_eps)
 
     def linear(self, x: Torch, linear: Linear) -> Torch:
         """Rows times the matrix of a layer, with its bias and its LoRA."""

@@ -14,7 +14,7 @@ from transformers import WhisperFeatureExtractor
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.model.families import qwen2_audio
 from fastadasp.export.model.families.family import load_model
-from fastadasp.export.model.families.parts import feature_extractor
+from fastadasp.export.model.families.parts import decoder, feature_extractor
 from fastadasp.export.model.families.parts.settings import SAMPLING, SEARCH_IRRELEVANT
 from fastadasp.profiles.errors import CheckpointError
 
@@ -39,7 +39,7 @@ NONSENSE = (
 )
 IRRELEVANT = {
     *(*SEARCH_IRRELEVANT, *SAMPLING),
-    *(*qwen2_audio.WHOLE_IRRELEVANT, *qwen2_audio.TEXT_IRRELEVANT, *qwen2_audio.AUDIO_IRRELEVANT),
+    *(*qwen2_audio.WHOLE_IRRELEVANT, *decoder.IRRELEVANT, *qwen2_audio.AUDIO_IRRELEVANT),
     *(*feature_extractor.EXTRACTOR_IRRELEVANT, *qwen2_audio.PROCESSOR_IRRELEVANT),
     "tie_word_embeddings",  # where a head is stored
 }
