@@ -134,7 +134,11 @@ def check_length(manifest: Manifest, place: str, audio: Audio, ids: PromptIds, m
 def _check_positions(
     manifest: Manifest, place: str, samples: int, ids: PromptIds | None = None, max_new_tokens: int = 0
 ) -> None:
-    """Refuse more rows than the positions hold: all of them, or those beside a prompt and its answer."""
+    """Refuse more rows than the positions hold: all of them, or those beside a prompt and its answer.
+
+    And audio of which a model's own processor would drop the end.
+    """
+    _check_clip(manifest, place, samples)
     rows, positions = manifest.front_end.decoder_rows(samples), manifest.decoder.max_positions
     free = positions - (ids.num_text_rows + max_new_tokens if ids else 0)
     if rows <= free:
@@ -145,6 +149,16 @@ def _check_positions(
         f"{place}: {seconds:.1f} s take {rows} rows; {beside}this model's {positions} positions hold at most "
         f"{longest:.1f} s: cut the audio{' or ask for fewer tokens' if ids else ''}"
     )
+
+
+def _check_clip(manifest: Manifest, place: str, samples: int) -> None:
+    """Refuse audio that is longer than the model hears, whatever its positions."""
+    longest, rate = manifest.front_end.longest_samples, manifest.front_end.log_mel.sample_rate
+    if longest is not None and samples > longest:
+        raise AudioError(
+            f"{place}: {samples / rate:.1f} s are more than this model hears at once, "
+            f"{longest / rate:.1f} s: cut the audio"
+        )
 
 
 def limit_of(*checks: CheckLength) -> CheckLength:

@@ -18,7 +18,8 @@ from ...profiles.faults import at, shown
 from ...profiles.json_text import JsonError, read_object
 from ...runtime.artifact.manifest import FILE_NAME as MANIFEST
 from .header import read_offsets
-from .rank_tokenizer import RankTokenizer
+from .ranks.rank_tokenizer import RankTokenizer
+from .ranks.tekken import Tekken
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -73,7 +74,7 @@ class Checkpoint:
             raise CheckpointError(f"checkpoint {folder}: {fault}")
         self.folder = folder
         self.config = self.json(CONFIG)
-        self.rank_tokenizer: RankTokenizer | None = None  # of its family, for a folder without tokenizer.json
+        self.rank_tokenizer: RankTokenizer | Tekken | None = None  # what makes a tokenizer.json
         self._taken: set[str] = set()  # names of the tensors that were asked for
 
     def json(self, name: str) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from ...runtime.artifact.artifact import TOKENIZER
 from ...runtime.artifact.prompt import Prompt
 from ...runtime.prompt import PromptCodec, tokenizer_of
 from .checkpoint import Checkpoint
-from .rank_tokenizer import made_tokenizer
 
 
 def tokenizer_file(checkpoint: Checkpoint) -> Path | None:
@@ -40,7 +39,7 @@ def tokenizer_json(checkpoint: Checkpoint) -> bytes | None:
     if path.name == TOKENIZER:
         return path.read_bytes()
     assert checkpoint.rank_tokenizer is not None, "its file was found"
-    return made_tokenizer(path, checkpoint.rank_tokenizer).encode()
+    return checkpoint.rank_tokenizer.made(path).encode()
 
 
 def prompt_codec(checkpoint: Checkpoint, prompt: Prompt | None) -> PromptCodec:

@@ -43,6 +43,7 @@ class FrontEnd:
     bos_rows: int = 0  # rows that the encoder graph sets before the audio tokens
     eos_rows: int = 0  # and after them
     wave: WaveEncoder | None = None
+    most_windows: int | None = None  # that the model hears; None: as many as its decoder has positions for
 
     def __post_init__(self) -> None:
         if faults := list(_faults(self)):
@@ -89,6 +90,11 @@ class FrontEnd:
         return self.audio_tokens(num_samples) + self.rows_around
 
     @property
+    def longest_samples(self) -> int | None:
+        """The most samples that the model hears; None: as many as its decoder has positions for."""
+        return None if self.most_windows is None else self.most_windows * self.log_mel.window_samples
+
+    @property
     def shortest_samples(self) -> int:
         """The fewest samples that give a decoder row."""
         return bisect_left(range(self.log_mel.window_samples), 1, key=self.audio_tokens)
@@ -103,7 +109,7 @@ class FrontEnd:
         samples = self._samples_of_windows(tokens)
         if self.wave:
             samples = max(samples, tokens * self.rows_per_token * self.wave.step_samples)
-        return samples / self.log_mel.sample_rate
+        return min(samples, self.longest_samples or samples) / self.log_mel.sample_rate
 
     def _samples_of_windows(self, tokens: int) -> int:
         """The most samples whose windows give at most so many tokens, as `seconds_of` counts them."""
@@ -131,6 +137,8 @@ def _faults(front_end: FrontEnd) -> Iterator[str]:
     if front_end.wave:
         sizes = dict.fromkeys(("first_samples", "step_samples", "window_width"), 1)
         wrong += [f"wave: {fault}" for fault in count_faults(front_end.wave, sizes)]
+    if front_end.most_windows is not None:
+        wrong += count_faults(front_end, {"most_windows": 1}, {"most_windows": MOST_ROWS})
     yield from wrong
     if front_end.token_rule not in TOKEN_RULES:
         yield f"token_rule {shown(front_end.token_rule)} is unknown (known: {', '.join(TOKEN_RULES)})"

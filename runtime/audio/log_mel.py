@@ -51,6 +51,7 @@ class LogMelConfig:
     frames_per_row: int = 2  # of the encoder: the stride of its convolutions
     full_windows: bool = False  # whether the silence that fills up a window is encoded, too
     cut_alone: bool = False  # whether of a full window without others just the rows of its audio are kept
+    joined: bool = False  # whether windows, full ones, are cut from the frames of the whole clip
 
     def __post_init__(self) -> None:
         faults = list(count_faults(self, dict.fromkeys(LARGEST, 1), LARGEST))
@@ -63,6 +64,8 @@ class LogMelConfig:
             faults.append(f"n_fft {self.n_fft} must be even and at least hop_length {self.hop_length}")
         if self.window_samples <= self.n_fft:
             faults.append(f"a window of {self.window_samples} samples must exceed n_fft {self.n_fft}")
+        if self.joined and (self.cut_alone or not self.full_windows):
+            faults.append("joined windows are full ones, of which none is cut")
         if not faults and self.num_mel_bins * self.max_frames > LARGEST_WINDOW:
             faults.append(
                 f"a window of {self.max_frames} frames of {self.num_mel_bins} mel bins takes more than "
@@ -129,7 +132,8 @@ def log_mel_windows(samples: npt.ArrayLike, config: LogMelConfig) -> Iterator[Me
     extractor gives for that piece of audio alone, filled up with silence. Of those frames the first
     `config.frames_of(encoder_rows)` are returned, all that the encoder's two convolutions (kernel 3, strides
     1 and `frames_per_row`) read for its first `encoder_rows` rows; or all, where windows are full. Cost and
-    memory follow the length of the audio, unless windows are full.
+    memory follow the length of the audio, unless windows are full. Joined windows are pieces of what the
+    extractor gives for the whole audio, filled up with silence to whole windows.
 
     Raises `AudioError` for a waveform that is empty or not one-dimensional.
     """
@@ -137,6 +141,8 @@ def log_mel_windows(samples: npt.ArrayLike, config: LogMelConfig) -> Iterator[Me
     if wave.ndim != 1 or not len(wave):
         raise AudioError(f"log-mel: a waveform of shape {wave.shape} must be (n,) with at least one sample")
     size = config.window_samples
+    if config.joined:
+        return _joined_windows(wave, config)
     alone = len(wave) <= size
     return (_window(wave[at : at + size], config, alone) for at in range(0, len(wave), size))
 
@@ -181,13 +187,26 @@ def _window(piece: Array, config: LogMelConfig, alone: bool) -> MelWindow:
     return MelWindow((mel + np.float32(4.0)) / np.float32(4.0), rows)
 
 
-def _log_mel_power(piece: Array, config: LogMelConfig) -> Array:
+def _joined_windows(wave: Array, config: LogMelConfig) -> Iterator[MelWindow]:
+    """All frames of one window after the other; what is loudest in the whole clip bounds all of them."""
+    windows, frames = -(-len(wave) // config.window_samples), config.max_frames
+    power = _log_mel_power(wave, config, windows)
+    floor = max(power.max() - np.float32(DYNAMIC_RANGE), np.float32(SILENCE))
+    for at in range(0, windows * frames, frames):
+        heard = power[:, at : at + frames]
+        mel = np.full((config.num_mel_bins, frames), floor, dtype=np.float32)
+        np.maximum(heard, floor, out=mel[:, : heard.shape[1]])
+        yield MelWindow((mel + np.float32(4.0)) / np.float32(4.0), config.max_rows)
+
+
+def _log_mel_power(piece: Array, config: LogMelConfig, windows: int = 1) -> Array:
     """log10 of the mel power of every frame that touches the audio: (num_mel_bins, touched).
 
-    All later frames of the window are SILENCE, so they cannot raise its maximum.
+    The audio is filled up with silence to so many windows, which are one. All later frames are SILENCE, so
+    they cannot raise the maximum.
     """
-    touched = min(config.max_frames, -(-(len(piece) + config.n_fft // 2) // config.hop_length))
-    padded = _reflect(piece, touched, config)
+    touched = min(windows * config.max_frames, -(-(len(piece) + config.n_fft // 2) // config.hop_length))
+    padded = _reflect(piece, touched, config, windows)
     frames = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft)[:: config.hop_length]
     hann, filters = _hann(config.n_fft), mel_filters(config).T
     power = np.empty((config.num_mel_bins, touched), dtype=np.float32)
@@ -198,12 +217,12 @@ def _log_mel_power(piece: Array, config: LogMelConfig) -> Array:
     return np.log10(np.maximum(power, np.float32(10.0**SILENCE)))
 
 
-def _reflect(piece: Array, frames: int, config: LogMelConfig) -> Array:
-    """The samples under the first `frames` centred frames of the window that `piece` opens.
+def _reflect(piece: Array, frames: int, config: LogMelConfig, windows: int) -> Array:
+    """The samples under the first `frames` centred frames of the windows, as one, that `piece` opens.
 
-    The window is mirrored at both ends without repeating the end sample, as `torch.stft` does.
+    They are mirrored at both ends without repeating the end sample, as `torch.stft` does.
     """
-    half, window = config.n_fft // 2, config.window_samples
+    half, window = config.n_fft // 2, windows * config.window_samples
     padded = np.zeros((frames - 1) * config.hop_length + config.n_fft, dtype=np.float32)
     body = piece[: len(padded) - half]
     padded[half : half + len(body)] = body

@@ -130,11 +130,15 @@ def _layer_rows(
 
 
 def _mel_bytes(config: LogMelConfig, samples: int) -> int:
-    """Of one window: its samples padded, frames in the Fourier domain a chunk at a time, powers in stages."""
-    padded = min(samples, config.window_samples) + config.n_fft
+    """Samples padded, frames in the Fourier domain a chunk at a time, powers in stages: of one window.
+
+    Or of all of them, where they are joined.
+    """
+    windows = -(-samples // config.window_samples) if config.joined else 1
+    padded = min(samples, windows * config.window_samples) + config.n_fft
     bins = config.n_fft // 2 + 1
     chunk = CHUNK_FRAMES * (2 * FLOAT * config.n_fft + (COMPLEX + 3 * FLOAT) * bins)
-    return FLOAT * padded + chunk + 5 * FLOAT * config.num_mel_bins * _frames(config, samples)
+    return FLOAT * padded + chunk + 5 * FLOAT * config.num_mel_bins * windows * _frames(config, samples)
 
 
 def _rows(config: LogMelConfig, samples: int) -> int:

@@ -204,6 +204,7 @@ SILENT = {
         "front_end.bos_rows",
         "front_end.eos_rows",
     },
+    "how much audio the model hears": {"front_end.most_windows"},
     "what the plans and the machine are compared with": {
         "engines",
         "engines.machine.version",

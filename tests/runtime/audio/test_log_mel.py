@@ -252,3 +252,21 @@ def test_all_bad_parameters_are_named_together() -> None:
 def test_a_window_shorter_than_a_frame_is_refused() -> None:
     with pytest.raises(ArtifactError, match="a window of 300 samples"):
         LogMelConfig(sample_rate=300, window_seconds=1)
+
+
+@pytest.mark.parametrize("samples", [1, 500, 31999, 32000, 32001, 70000, 96000])
+def test_joined_windows_are_pieces_of_the_mel_of_the_whole_audio(samples: int) -> None:
+    joined = replace(SMALL, full_windows=True, joined=True)
+    wave = speech_like(samples)
+    wave[: samples // 2] *= 0.01  # what is loudest in the whole audio is not in every window
+    options = {"sampling_rate": RATE, "truncation": False, "padding": True, "return_tensors": "np"}
+    padded = extractor(SMALL)(wave, pad_to_multiple_of=SMALL.window_samples, **options)["input_features"][0]
+    expected = padded.reshape(SMALL.num_mel_bins, -1, SMALL.max_frames).transpose(1, 0, 2)
+    found = list(log_mel_windows(wave, joined))
+    assert [window.encoder_rows for window in found] == [SMALL.max_rows] * len(expected)
+    np.testing.assert_allclose([window.mel for window in found], expected, atol=ATOL)
+
+
+def test_joined_windows_that_are_not_full_are_refused() -> None:
+    with pytest.raises(ArtifactError, match="joined windows are full ones"):
+        replace(SMALL, joined=True)

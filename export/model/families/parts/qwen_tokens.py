@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ....checkpoint.rank_tokenizer import RankTokenizer
+from ....checkpoint.ranks.rank_tokenizer import RankTokenizer
 
 NUM_RANKS = 151643
 PATTERN = (

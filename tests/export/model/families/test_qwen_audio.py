@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
-from fastadasp.export.checkpoint.rank_tokenizer import made_tokenizer
+from fastadasp.export.checkpoint.ranks.rank_tokenizer import made_tokenizer
 from fastadasp.export.cli import main
 from fastadasp.export.model.families.parts.qwen_tokens import NUM_RANKS, PATTERN, SPECIAL_TOKENS, TOKENIZER
 from fastadasp.runtime.artifact.artifact import open_artifact

@@ -12,7 +12,7 @@ from itertools import pairwise
 import pytest
 from tokenizers import Tokenizer
 
-from fastadasp.export.checkpoint.rank_tokenizer import RankTokenizer, made_tokenizer
+from fastadasp.export.checkpoint.ranks.rank_tokenizer import RankTokenizer, made_tokenizer
 from fastadasp.profiles.errors import CheckpointError
 
 tiktoken = pytest.importorskip("tiktoken", reason="compares with tiktoken, of the extra dev")

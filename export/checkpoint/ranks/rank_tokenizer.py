@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from ...profiles.errors import CheckpointError
+from ....profiles.errors import CheckpointError
 
 SHOWN_FAULTS = 5
 Ranks = Mapping[bytes, int]
@@ -36,6 +36,10 @@ class RankTokenizer:
         """How many tokens there are."""
         return self.num_ranks + len(self.special_tokens)
 
+    def made(self, path: Path) -> str:
+        """As `made_tokenizer`."""
+        return made_tokenizer(path, self)
+
 
 def made_tokenizer(path: Path, scheme: RankTokenizer) -> str:
     """The tokenizer as tokenizer.json has it.
@@ -43,27 +47,45 @@ def made_tokenizer(path: Path, scheme: RankTokenizer) -> str:
     Raises:
         CheckpointError: with the lines of the file that are wrong.
     """
-    ranks = _read(path, scheme.num_ranks)
+    tokenizer = tokenizer_of_ranks(path, _read(path, scheme.num_ranks), scheme.pattern)
+    tokenizer.normalizer = normalizers.NFC()
+    # They are looked for in the normalised text: a mark that joins their last character unmakes them.
+    tokenizer.add_special_tokens([AddedToken(text, normalized=True) for text in scheme.special_tokens])
+    assert tokenizer.get_vocab_size() == scheme.size, "a special token is spelt as one of the ranks"
+    return str(tokenizer.to_str())
+
+
+def tokenizer_of_ranks(path: Path, ranks: Ranks, pattern: str, first_tokens: Sequence[str] = ()) -> Tokenizer:
+    """A tokenizer without a normal form.
+
+    Args:
+        path: of the file that has the ranks, for messages.
+        ranks: of each token, the bytes among them.
+        pattern: of the pieces that a text is cut into.
+        first_tokens: special tokens whose ids come before those of the ranks.
+
+    Raises:
+        CheckpointError: a byte has no rank, or a token is not made of two others of lower ranks.
+    """
+    refuse(path, [f"byte {byte} has no rank" for byte in range(256) if bytes([byte]) not in ranks])
     spelling = _spelling()
 
     def spelt(token: bytes) -> str:
         return "".join(map(spelling.__getitem__, token))
 
     merges = [(spelt(first), spelt(second)) for first, second in _merges(path, ranks)]
-    vocabulary = {spelt(token): rank for token, rank in ranks.items()}
+    vocabulary = {token: number for number, token in enumerate(first_tokens)}
+    vocabulary |= {spelt(token): len(first_tokens) + rank for token, rank in ranks.items()}
+    assert len(vocabulary) == len(first_tokens) + len(ranks), "a special token is spelt as one of the ranks"
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(scheme.pattern), "isolated"),
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    # They are looked for in the normalised text: a mark that joins their last character unmakes them.
-    tokenizer.add_special_tokens([AddedToken(text, normalized=True) for text in scheme.special_tokens])
-    assert tokenizer.get_vocab_size() == scheme.size, "a special token is spelt as one of the ranks"
-    return str(tokenizer.to_str())
+    return tokenizer
 
 
 def _read(path: Path, count: int) -> Ranks:
@@ -92,7 +114,7 @@ def _read(path: Path, count: int) -> Ranks:
             places[rank], lines[token] = (number, token), number
     if not faults and len(places) != count:
         faults.append(f"it has {len(places)} ranks, {count} are expected")
-    _refuse(path, faults or [f"byte {byte} has no rank" for byte in range(256) if bytes([byte]) not in lines])
+    refuse(path, faults)
     return {places[rank][1]: rank for rank in range(count)}
 
 
@@ -107,7 +129,7 @@ def _merges(path: Path, ranks: Ranks) -> Iterator[tuple[bytes, bytes]]:
             yield parts[0], parts[1]
         else:
             faults.append(f"the token of rank {rank} is not made of two tokens of lower ranks")
-    _refuse(path, faults)
+    refuse(path, faults)
 
 
 def _parts(token: bytes, limit: int, rank_of: Callable[[bytes, int], int]) -> list[bytes]:
@@ -122,7 +144,8 @@ def _parts(token: bytes, limit: int, rank_of: Callable[[bytes, int], int]) -> li
     return parts
 
 
-def _refuse(path: Path, faults: list[str]) -> None:
+def refuse(path: Path, faults: Sequence[str]) -> None:
+    """Raise the first faults of a file, if there are any."""
     if faults:
         more = len(faults) - SHOWN_FAULTS
         shown = [*faults[:SHOWN_FAULTS], *([f"and {more} more faults"] if more > 0 else [])]
