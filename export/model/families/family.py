@@ -17,7 +17,13 @@ from ..spec import SpeechModelSpec
 from .parts.reference import TransformersReference
 
 LOGGER = logging.getLogger(__name__)
-FAMILIES = {"qwen2_audio": "qwen2_audio", "qwen": "qwen_audio", "wavllm": "wavllm"}
+FAMILIES = {
+    "qwen2_audio": "qwen2_audio",
+    "qwen": "qwen_audio",
+    "wavllm": "wavllm",
+    "voxtral": "voxtral",
+    "audioflamingo3": "audioflamingo3",
+}
 """`model_type` of config.json -> family: a module of this package, by whose name manifests call it."""
 
 

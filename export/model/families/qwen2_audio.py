@@ -11,6 +11,7 @@ from ...checkpoint.contents import unused_tensors
 from ...checkpoint.tokenizer import token_id, token_text
 from ..facts import Facts
 from ..spec import SpeechModelSpec
+from .parts.audio_lm import DECODER, ENCODER, PREFIXES
 from .parts.decoder import read_decoder, read_decoder_settings
 from .parts.feature_extractor import (
     EXTRACTOR_IRRELEVANT,
@@ -20,7 +21,7 @@ from .parts.feature_extractor import (
     require_whisper,
 )
 from .parts.generation import read_generation
-from .parts.reference import LLAMA_LAYER, WHISPER_LAYER, Floats, Model, ModuleNames, TransformersReference
+from .parts.reference import Floats, Model, TransformersReference
 from .parts.settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults, shown
 from .parts.whisper import Sizes, pooled_head, read_encoder, transformers_names
 
@@ -32,18 +33,6 @@ AUDIO_DEFAULTS = {
     "num_mel_bins": 128,
     "max_source_positions": 1500,
 }
-PREFIXES = {
-    "model.language_model.model.": "language_model.model.",
-    "model.language_model.": "language_model.model.",
-    "model.audio_tower.": "audio_tower.",
-    "model.multi_modal_projector.": "multi_modal_projector.",
-    "lm_head.": "language_model.lm_head.",
-    "language_model.model.": "language_model.model.",
-    "language_model.lm_head.": "language_model.lm_head.",
-    "language_model.": "language_model.model.",
-}
-"""How names of tensors begin in the layouts that transformers loads -> in the one that it has saved first."""
-
 LAYER_COUNTS = {
     "audio_tower.layers.": "audio_config: encoder_layers",
     "language_model.model.layers.": "text_config: num_hidden_layers",
@@ -83,8 +72,8 @@ def encode_window(model: Model, features: Floats, frames: int) -> Floats:
 REFERENCE = TransformersReference(
     config_class="Qwen2AudioConfig",
     model_class="Qwen2AudioForConditionalGeneration",
-    encoder=ModuleNames("model.audio_tower.layers.{i}", WHISPER_LAYER, "model.audio_tower.layer_norm"),
-    decoder=ModuleNames("model.language_model.layers.{i}", LLAMA_LAYER, "model.language_model.norm"),
+    encoder=ENCODER,
+    decoder=DECODER,
     encode_window=encode_window,
 )
 

@@ -1,0 +1,162 @@
+"""A tiny random checkpoint of every family that transformers has, and its inputs as its processor makes them.
+
+Each folder holds what a real one does: config, weights, front end and tokenizer. Windows are 2 s.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from conftest import tiny_tokenizer
+from parity.models import roughen
+
+RATE = 16000
+WINDOW = 2 * RATE
+TEXT = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 1024,
+}
+ENCODER = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_mel_bins": 128,
+    "max_source_positions": 100,
+}
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}"
+    "{% else %}{% for part in m['content'] %}{% if part['type'] == 'audio' %}MARK{% else %}"
+    "{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""MARK is where the audio stands."""
+
+Inputs = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TinyFamily:
+    """How one is written, and how transformers asks it."""
+
+    save: Callable[[Path], None]
+    inputs: Callable[[Any, Path, np.ndarray, str], Inputs]
+    """The model, its folder, samples and the text of a request -> what `generate` takes."""
+
+
+def extractor() -> Any:
+    """The Whisper front end for windows of 2 s."""
+    return transformers.WhisperFeatureExtractor(feature_size=128, chunk_length=2, return_attention_mask=True)
+
+
+def save_model(name: str, config: Mapping[str, Any], folder: Path) -> None:
+    """Random weights that all matter."""
+    torch.manual_seed(0)
+    settings = getattr(transformers, f"{name}Config")(**config)
+    model = getattr(transformers, f"{name}ForConditionalGeneration")(settings).eval()
+    roughen(model)
+    model.save_pretrained(folder)
+
+
+def save_voxtral(folder: Path) -> None:
+    """With tekken.json alone, as a real folder."""
+    control = {1: "<s>", 2: "</s>", 3: "[INST]", 4: "[/INST]", 11: "<pad>", 17: "[SYSTEM_PROMPT]"}
+    control |= {18: "[/SYSTEM_PROMPT]", 24: "[AUDIO]", 25: "[BEGIN_AUDIO]", 34: "[TRANSCRIBE]"}
+    config = {
+        "pattern": r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+",
+        "default_vocab_size": 296,
+        "default_num_special_tokens": 40,
+        "version": "v7",
+    }
+    content = {
+        "config": config,
+        "vocab": [
+            {"rank": i, "token_bytes": base64.b64encode(bytes([i])).decode(), "token_str": None}
+            for i in range(256)
+        ],
+        "special_tokens": [
+            {"rank": i, "token_str": control.get(i, f"<SPECIAL_{i}>"), "is_control": True} for i in range(40)
+        ],
+    }
+    text = {"model_type": "llama", "vocab_size": 296, "head_dim": 16, "rope_theta": 1e8, **TEXT}
+    text |= {"pad_token_id": 11, "bos_token_id": 1, "eos_token_id": 2}
+    audio = {**ENCODER, "intermediate_size": 128}
+    save_model("Voxtral", {"audio_config": audio, "text_config": text, "audio_token_id": 24}, folder)
+    (folder / "tekken.json").write_text(json.dumps(content))
+    extractor().save_pretrained(folder)
+
+
+def voxtral_inputs(model: Any, folder: Path, samples: np.ndarray, prompt: str) -> Inputs:
+    """As its processor, whose numbers are those of windows of 30 s, has mistral-common make them."""
+    features = transformers.WhisperFeatureExtractor.from_pretrained(folder)(
+        samples,
+        sampling_rate=RATE,
+        truncation=False,
+        padding=True,
+        pad_to_multiple_of=WINDOW,
+        return_tensors="pt",
+    )["input_features"]
+    windows = features.reshape(128, -1, 200).transpose(0, 1)
+    text = [40 + byte for byte in prompt.encode()]
+    ids = [1, 3, 25, *[24] * (25 * len(windows)), *text, 4]
+    return {
+        "input_ids": torch.tensor([ids]),
+        "attention_mask": torch.ones(1, len(ids), dtype=torch.long),
+        "input_features": windows,
+    }
+
+
+def save_audioflamingo3(folder: Path) -> None:
+    """With its processor, which keeps the template; at most 6 s are heard."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<sound>"]})
+    text = {"model_type": "qwen2", "vocab_size": len(tokenizer), **TEXT}
+    text |= {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    token = tokenizer.convert_tokens_to_ids("<sound>")
+    audio = {**ENCODER, "intermediate_size": 64}
+    save_model(
+        "AudioFlamingo3", {"audio_config": audio, "text_config": text, "audio_token_id": token}, folder
+    )
+    transformers.AudioFlamingo3Processor(
+        extractor(), tokenizer, chat_template=TEMPLATE.replace("MARK", "<sound>"), max_audio_len=6
+    ).save_pretrained(folder)
+
+
+def audioflamingo3_inputs(model: Any, folder: Path, samples: np.ndarray, prompt: str) -> Inputs:
+    """Those of its processor."""
+    processor = transformers.AudioFlamingo3Processor.from_pretrained(folder)
+    heard = [{"type": "audio", "audio": "clip.wav"}, {"type": "text", "text": prompt}]
+    text = processor.apply_chat_template(
+        [{"role": "user", "content": heard}], add_generation_prompt=True, tokenize=False
+    )
+    found: Inputs = processor(text=[text], audio=[samples], sampling_rate=RATE)
+    return {name: value for name, value in found.items() if name != "num_audio_tokens"}
+
+
+def embedded(model: Any, inputs: Inputs) -> Inputs:
+    """The same inputs as rows. `generate` mixes the windows of a clip up where it has several beams."""
+    heard = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        rows = model.get_input_embeddings()(inputs["input_ids"]).clone()
+        places = inputs["input_ids"] == model.config.audio_token_id
+        rows[places] = model.get_audio_features(**heard).pooler_output
+    return {"inputs_embeds": rows, "attention_mask": inputs["attention_mask"]}
+
+
+TINY: Mapping[str, TinyFamily] = {
+    "voxtral": TinyFamily(save_voxtral, voxtral_inputs),
+    "audioflamingo3": TinyFamily(save_audioflamingo3, audioflamingo3_inputs),
+}
+"""By family."""
