@@ -60,10 +60,10 @@ class Tekken:
 def _config(path: Path, config: object) -> tuple[str, int, int]:
     """The pattern of pieces, the size of the vocabulary, and how many of it are control tokens."""
     found: Mapping[str, Any] = config if isinstance(config, dict) else {}
-    pattern = found.get("pattern")
-    size, control = found.get("default_vocab_size"), found.get("default_num_special_tokens")
+    keys = ("pattern", "default_vocab_size", "default_num_special_tokens")
+    pattern, size, control = (found.get(key, "") for key in keys)
     if not (isinstance(pattern, str) and is_count(size) and is_count(control)):
-        refuse(path, ["config: pattern, default_vocab_size and default_num_special_tokens are expected"])
+        refuse(path, [f"config: a text and two numbers are expected, {', '.join(keys)}"])
     if not control < size <= LARGEST_VOCABULARY:
         refuse(path, [f"config: {control} control tokens of {shown(size)} tokens"])
     return str(pattern), int(size), int(control)

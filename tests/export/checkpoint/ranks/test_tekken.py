@@ -81,8 +81,8 @@ def test_an_older_file_lists_no_control_tokens(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"config": []}, "config: pattern, default_vocab_size and default_num_special_tokens are expected"),
-        ({"config__pattern": 3}, "config: pattern, default_vocab_size and"),
+        ({"config": []}, "config: a text and two numbers are expected, pattern, default_vocab_size"),
+        ({"config__pattern": 3}, "config: a text and two numbers"),
         ({"config__default_vocab_size": 10}, "config: 30 control tokens of 10 tokens"),
         ({"config__default_vocab_size": 400}, "vocab: it has 346 tokens, 370 are expected"),
         ({"vocab": [{"rank": 0, "token_bytes": "?"}]}, "vocab[0]: a token of its own in base64"),

@@ -1,0 +1,43 @@
+"""The path of the README for every family, on its tiny checkpoint: build, show, run, bench, eval, check."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from conftest import OWN_PROFILE, noise
+from fastadasp.export.cli import main
+from tiny_families import TINY
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def call(*args):
+    """Run a command that must succeed; what it prints."""
+    result = CliRunner().invoke(main, [str(arg) for arg in args], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_every_command_of_the_readme_takes_the_family(family, tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    checkpoint, artifact, clip = tmp_path / "checkpoint", tmp_path / "artifact", tmp_path / "clip.wav"
+    TINY[family].save(checkpoint)
+    soundfile.write(clip, noise(3.0), 16000)
+    (tmp_path / "own.toml").write_text(OWN_PROFILE)
+    clips = tmp_path / "clips.jsonl"
+    clips.write_text(json.dumps({"audio": clip.name, "text": "hello world", "task": "asr"}) + "\n")
+    assert "can be built" in call("families", checkpoint)
+    own = tmp_path / "own.toml"
+    shown = call("profiles", "show", "own", "--profiles-folder", tmp_path, "--checkpoint", checkpoint, "--audio-seconds", 3)
+    assert "attention" in shown
+    call("build", checkpoint, "-o", artifact, "--profile", "full", "--profile", own)
+    call("run", artifact, clip, "--profile", "own", "--max-new-tokens", 3)
+    call("run", artifact, clip, "--prompt", "what is said?", "--beams", 2, "--max-new-tokens", 3)
+    short = ("--new-tokens", 2, "--runs", 1, "--warmup", 0)
+    call("bench", artifact, "--profile", "own", "--beams", 1, "--audio-seconds", 3, *short)
+    call("eval", artifact, "--manifest", clips, "-o", tmp_path / "eval.json", "--max-new-tokens", 3)
+    assert "disagree" not in call("check", artifact, "--clip", clip)
