@@ -32,7 +32,17 @@ def test_every_command_of_the_readme_takes_the_family(family, tmp_path):
     clips.write_text(json.dumps({"audio": clip.name, "text": "hello world", "task": "asr"}) + "\n")
     assert "can be built" in call("families", checkpoint)
     own = tmp_path / "own.toml"
-    shown = call("profiles", "show", "own", "--profiles-folder", tmp_path, "--checkpoint", checkpoint, "--audio-seconds", 3)
+    shown = call(
+        "profiles",
+        "show",
+        "own",
+        "--profiles-folder",
+        tmp_path,
+        "--checkpoint",
+        checkpoint,
+        "--audio-seconds",
+        3,
+    )
     assert "attention" in shown
     call("build", checkpoint, "-o", artifact, "--profile", "full", "--profile", own)
     call("run", artifact, clip, "--profile", "own", "--max-new-tokens", 3)

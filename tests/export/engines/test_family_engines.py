@@ -1,0 +1,26 @@
+"""Engines of every family, for an A100 on any machine: encoder, decode step and prefill."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastadasp.export.options import BuildOptions, EngineOptions
+from fastadasp.export.pipeline import build
+from fastadasp.profiles import Profile
+from fastadasp.runtime.artifact.artifact import open_artifact
+from tiny_families import TINY
+
+LIMITS = EngineOptions(max_audio_seconds=6, max_beams=2, max_text_rows=64, max_new_tokens=16, sm=80)
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_every_graph_of_the_family_becomes_a_plan(family, tmp_path):
+    pytest.importorskip("tensorrt_rtx", reason="engines need the extra tensorrt-rtx")
+    TINY[family].save(tmp_path / "checkpoint")
+    options = BuildOptions((Profile("full", "full"),), engines=LIMITS)
+    build(tmp_path / "checkpoint", tmp_path / "artifact", options)
+    manifest = open_artifact(tmp_path / "artifact").manifest
+    engines = manifest.engines
+    assert engines is not None
+    assert engines.plans.keys() == {"encoder", "decode", "prefill.full"}
+    assert engines.max_audio_rows == manifest.front_end.decoder_rows(6 * 16000)
