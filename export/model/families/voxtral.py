@@ -28,10 +28,9 @@ TEXT_DEFAULTS = {
     "head_dim": 128,
 }
 QUESTION = "[INST][BEGIN_AUDIO]{audio}{prompt}[/INST]"
-SYSTEM = "[SYSTEM_PROMPT]{system}[/SYSTEM_PROMPT]"
 BOS, TRANSCRIBE = "<s>", "[TRANSCRIBE]"
-TOKENS = (BOS, "[INST]", "[/INST]", "[BEGIN_AUDIO]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", TRANSCRIBE)
-"""What the templates of mistral-common write."""
+TOKENS = (BOS, "[INST]", "[/INST]", "[BEGIN_AUDIO]", TRANSCRIBE)
+"""What they write."""
 
 
 def encode_window(model: Model, features: Floats, frames: int) -> Floats:
@@ -91,7 +90,10 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
 
 
 def _prompt(found: AudioLM) -> Prompt | None:
-    """The templates of mistral-common; a request without a text is a transcription."""
+    """The templates of mistral-common, which takes no system text beside audio.
+
+    A request without a text is a transcription.
+    """
     audio = found.audio_token
     if audio is None:
         return None
@@ -101,6 +103,5 @@ def _prompt(found: AudioLM) -> Prompt | None:
         template=BOS + QUESTION,
         audio_place=AudioPlace(audio),
         audio_token_ids=(found.whole.count("audio_token_id"),),
-        system_template=BOS + SYSTEM + QUESTION,
         default_prompt=f"{BOS}[INST][BEGIN_AUDIO]{audio}[/INST]{TRANSCRIBE}",
     )

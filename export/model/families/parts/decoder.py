@@ -22,7 +22,8 @@ ROPE_THETA = 10000.0
 POSITION_SECTIONS = ("mrope_section", "mrope_interleaved")
 FULL = "full_attention"
 IRRELEVANT = (
-    *(*CONFIG_IRRELEVANT, "attention_dropout", "sliding_window", "max_window_layers", "pretraining_tp"),
+    *(*CONFIG_IRRELEVANT, "attention_dropout", "sliding_window", "max_window_layers"),
+    *("pretraining_tp", "model_max_length"),
 )
 MULTIPLIERS = ("embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling")
 BASE, HEAD = "language_model.model", "language_model.lm_head"
