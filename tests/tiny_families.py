@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
-from conftest import tiny_tokenizer
+from conftest import save_tiny_checkpoint, tiny_tokenizer
+from fastadasp.export.model.families.qwen2_audio import encode_window
 from parity.models import roughen
 
 RATE = 16000
@@ -43,6 +45,8 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """MARK is where the audio stands."""
+TEXT_AROUND = "<|im_start|>user\nMARKPROMPT<|im_end|>\n<|im_start|>assistant\n"
+"""What it makes of a question."""
 
 Inputs = Mapping[str, Any]
 
@@ -145,18 +149,69 @@ def audioflamingo3_inputs(model: Any, folder: Path, samples: np.ndarray, prompt:
     return {name: value for name, value in found.items() if name != "num_audio_tokens"}
 
 
+def save_aero(folder: Path) -> None:
+    """A Qwen2-Audio whose projector has another name."""
+    save_tiny_checkpoint(folder)
+    model = transformers.Qwen2AudioForConditionalGeneration.from_pretrained(folder)
+    roughen(model)
+    model.save_pretrained(folder)
+    tensors = load_file(folder / "model.safetensors")
+    save_file(
+        {name.replace("multi_modal", "audio_modal"): each for name, each in tensors.items()},
+        folder / "model.safetensors",
+    )
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "aero", "architectures": ["AeroForConditionalGeneration"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "chat_template.jinja").write_text(TEMPLATE.replace("MARK", "<|AUDIO|>"))
+
+
+def aero_inputs(model: Any, folder: Path, samples: np.ndarray, prompt: str) -> Inputs:
+    """Windows of 2 s, each by itself, and a placeholder for each of their tokens."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    pieces = [samples[at : at + WINDOW] for at in range(0, len(samples), WINDOW)]
+    features = extractor()(
+        pieces, sampling_rate=RATE, padding="max_length", return_attention_mask=True, return_tensors="pt"
+    )
+    frames = features["attention_mask"].sum(-1)
+    tokens = int((((frames - 1) // 2 + 1 - 2) // 2 + 1).sum())
+    before, after = TEXT_AROUND.split("MARK")
+    ids = [
+        *tokenizer.encode(before, add_special_tokens=False),
+        *[tokenizer.convert_tokens_to_ids("<|AUDIO|>")] * tokens,
+        *tokenizer.encode(after.replace("PROMPT", prompt), add_special_tokens=False),
+    ]
+    return {
+        "input_ids": torch.tensor([ids]),
+        "attention_mask": torch.ones(1, len(ids), dtype=torch.long),
+        "input_features": features["input_features"],
+        "feature_attention_mask": features["attention_mask"],
+    }
+
+
 def embedded(model: Any, inputs: Inputs) -> Inputs:
     """The same inputs as rows. `generate` mixes the windows of a clip up where it has several beams."""
     heard = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
     with torch.no_grad():
         rows = model.get_input_embeddings()(inputs["input_ids"]).clone()
         places = inputs["input_ids"] == model.config.audio_token_id
-        rows[places] = model.get_audio_features(**heard).pooler_output
+        rows[places] = _audio_rows(model, heard)
     return {"inputs_embeds": rows, "attention_mask": inputs["attention_mask"]}
+
+
+def _audio_rows(model: Any, heard: Inputs) -> torch.Tensor:
+    if hasattr(model, "get_audio_features"):
+        rows: torch.Tensor = model.get_audio_features(**heard).pooler_output
+        return rows
+    windows = zip(heard["input_features"], heard["feature_attention_mask"], strict=True)
+    return torch.cat(
+        [torch.from_numpy(encode_window(model, mel.numpy(), int(mask.sum()))) for mel, mask in windows]
+    )
 
 
 TINY: Mapping[str, TinyFamily] = {
     "voxtral": TinyFamily(save_voxtral, voxtral_inputs),
     "audioflamingo3": TinyFamily(save_audioflamingo3, audioflamingo3_inputs),
+    "aero": TinyFamily(save_aero, aero_inputs),
 }
 """By family."""

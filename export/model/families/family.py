@@ -23,6 +23,7 @@ FAMILIES = {
     "wavllm": "wavllm",
     "voxtral": "voxtral",
     "audioflamingo3": "audioflamingo3",
+    "aero": "aero",
 }
 """`model_type` of config.json -> family: a module of this package, by whose name manifests call it."""
 

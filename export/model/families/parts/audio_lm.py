@@ -79,11 +79,12 @@ class AudioLM:
     generation: Generation
     sizes: Sizes
     log_mel: LogMelConfig
+    prefixes: Mapping[str, str]
 
     @cached_property
     def weights(self) -> Checkpoint:
         """The tensors by the names that transformers saved first."""
-        return self.checkpoint.renamed(PREFIXES)
+        return self.checkpoint.renamed(self.prefixes)
 
     @property
     def audio_token(self) -> str | None:
@@ -131,6 +132,7 @@ def read_audio_lm(
     text_type: str,
     defaults: Mapping[str, Any],
     text_defaults: Mapping[str, Any] | None = None,
+    prefixes: Mapping[str, str] = PREFIXES,
 ) -> AudioLM:
     """Read the settings.
 
@@ -140,6 +142,7 @@ def read_audio_lm(
         text_type: and that of the decoder.
         defaults: of the whole config.
         text_defaults: of its text section, where they are not those of the decoder's own class.
+        prefixes: how names of tensors begin -> how they begin in the layout that transformers saved first.
 
     Raises:
         CheckpointError: a setting that is not supported.
@@ -153,13 +156,14 @@ def read_audio_lm(
     )
     extractor, generation = read_extractor(checkpoint), read_generation(checkpoint)
     whole.require(projector_hidden_act="gelu")
+    whole.alias("audio_token_id", "audio_token_index")
     whole.count("audio_token_id")
     audio.require(model_type=audio_type, activation_function="gelu", scale_embedding=False)
     require_whisper(extractor)
     sizes = _sizes(audio, decoder.dims.hidden_size)
     refuse_faults(whole, audio, *decoder.sections)
     log_mel = log_mel_of(extractor, sizes)
-    return AudioLM(checkpoint, whole, audio, decoder, extractor, generation, sizes, log_mel)
+    return AudioLM(checkpoint, whole, audio, decoder, extractor, generation, sizes, log_mel, prefixes)
 
 
 def _sizes(audio: Settings, output_size: int) -> Sizes:

@@ -6,12 +6,14 @@ torch and transformers are imported when a model is loaded, not before.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from ....checkpoint.checkpoint import Checkpoint
 
 Floats = npt.NDArray[np.floating[Any]]
 Model = Any  # a transformers model for generation
@@ -70,6 +72,8 @@ class TransformersReference:
     """The model, the mel frames of a window filled up with silence (mel bins, frames), and how many of them
     carry audio -> the audio tokens (tokens, hidden_size of the decoder).
     """
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    """How names of tensors begin on disk -> how they begin in the class, if it is another model's."""
 
     def load(self, checkpoint: Path, dtype: str = "float32") -> Model:
         """Load a checkpoint, with eager attention.
@@ -78,14 +82,28 @@ class TransformersReference:
             checkpoint: folder with config.json and safetensors.
             dtype: "float32" or "float64"; 16-bit weights are widened.
         """
-        return self._load(checkpoint, dtype)
+        if not self.prefixes:
+            return self._load(checkpoint, dtype)
+        from safetensors.torch import load_file
 
-    def of_tensors(self, config: Mapping[str, Any], tensors: Mapping[str, Torch]) -> Model:
-        """As `load`, in float32, from the content of a config.json and tensors by their names on disk."""
+        stored = Checkpoint(checkpoint)
+        tensors = {name: tensor for file in stored.files for name, tensor in load_file(file).items()}
+        return self.of_tensors(stored.config, tensors, dtype)
+
+    def of_tensors(
+        self, config: Mapping[str, Any], tensors: Mapping[str, Torch], dtype: str = "float32"
+    ) -> Model:
+        """As `load`, from the content of a config.json and tensors by their names on disk."""
         import transformers
 
-        settings = getattr(transformers, self.config_class).from_dict(dict(config))
-        return self._load(None, "float32", config=settings, state_dict=dict(tensors))
+        values = {key: value for key, value in config.items() if key != "model_type" or not self.prefixes}
+        settings = getattr(transformers, self.config_class).from_dict(values)
+        named = {self._in_class(name): tensor for name, tensor in tensors.items()}
+        return self._load(None, dtype, config=settings, state_dict=named)
+
+    def _in_class(self, name: str) -> str:
+        old = next((prefix for prefix in self.prefixes if name.startswith(prefix)), "")
+        return self.prefixes.get(old, "") + name.removeprefix(old)
 
     def _load(self, checkpoint: Path | None, dtype: str, **source: Any) -> Model:
         import torch
