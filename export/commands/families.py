@@ -85,13 +85,12 @@ def _rows(found: Survey) -> Iterator[tuple[str, str]]:
 
 
 def _model_rows(model: SpeechModelSpec) -> Iterator[tuple[str, str]]:
-    from ...runtime.tables.units import seconds
+    from ...runtime.tables.artifact import longest_audio
 
     decoder, dims, mel = model.decoder, model.decoder.dims, model.front_end.log_mel
-    longest = seconds(model.front_end.seconds_of(decoder.max_positions))
     yield "decoder", f"{dims.num_layers} layers, hidden {dims.hidden_size}, FFN {dims.intermediate_size}"
     yield "vocabulary", f"{dims.vocab_size}, end tokens {', '.join(map(str, model.eos_token_ids)) or 'none'}"
-    yield "longest audio", f"{longest} s ({decoder.max_positions} positions), less prompt and new tokens"
+    yield "longest audio", longest_audio(model.front_end, decoder.max_positions)
     if context := decoder.long_context:
         yield "long prompts", context.in_words
     yield (

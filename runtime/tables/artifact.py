@@ -11,6 +11,7 @@ from ..artifact.artifact import Artifact
 from ..artifact.engines import Engines
 from ..artifact.manifest import MANIFEST_FORMAT, Manifest
 from ..artifact.prompt import Prompt
+from ..audio.front_end import FrontEnd
 from ..decoding.options import SearchOptions
 from .tables import Section, columns
 from .units import ABSENT, ranges, seconds, size
@@ -40,8 +41,7 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
         "vocabulary",
         f"{dims.vocab_size}, end tokens {', '.join(map(str, decoder.eos_token_ids)) or 'none'}",
     )
-    longest = seconds(manifest.front_end.seconds_of(decoder.max_positions))
-    yield "longest audio", f"{longest} s ({decoder.max_positions} positions), less prompt and new tokens"
+    yield "longest audio", longest_audio(manifest.front_end, decoder.max_positions)
     if decoder.long_context:
         yield "long prompts", decoder.long_context.in_words
     if trained := decoder.trained_positions:
@@ -60,6 +60,14 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "weights", f"{', '.join(manifest.weight_origins)}, {size(_weight_bytes(manifest))}"
     yield "built with", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     yield "digest", manifest.digest
+
+
+def longest_audio(front_end: FrontEnd, positions: int) -> str:
+    """What ends it: the positions of the decoder, or how much the model hears at once."""
+    found, hears = front_end.seconds_of(positions), front_end.longest_samples
+    if hears is not None and found == hears / front_end.log_mel.sample_rate:
+        return f"{seconds(found)} s, all that the model hears at once ({positions} positions)"
+    return f"{seconds(found)} s ({positions} positions), less prompt and new tokens"
 
 
 def _prompt(prompt: Prompt | None) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from fastadasp.export.checkpoint.config_alone import ConfigAlone
 from fastadasp.export.checkpoint.tokenizer import prompt_codec
 from fastadasp.export.model.families.family import load_model
 from fastadasp.profiles.errors import CheckpointError
+from fastadasp.runtime.tables.artifact import longest_audio
 from tiny_families import TINY
 
 RATE = 16000
@@ -147,6 +148,8 @@ def test_the_settings_of_audio_flamingo_are_read(tmp_path):
     assert model.eos_token_ids == (151645,)
     assert [front_end.audio_tokens(round(s * RATE)) for s in (0.1, 30, 45, 600)] == [2, 750, 1125, 15000]
     assert front_end.seconds_of(32768) == 600.0  # its positions would hold 1310 s
+    assert longest_audio(front_end, 32768) == "600 s, all that the model hears at once (32768 positions)"
+    assert longest_audio(front_end, 8192).endswith("(8192 positions), less prompt and new tokens")
 
 
 def test_settings_by_the_names_of_whisper_are_the_same(tmp_path):
