@@ -88,6 +88,10 @@ class Place:
         return self.part if self.layer is None else f"layer {self.layer}, {self.part}"
 
 
+EMBEDDED = ("/encoder/embed_positions/Add", "/encoder/embed_positions/Slice")
+"""What may give the first rows of an encoder; a node of another name gives those without added positions."""
+
+
 def places_of(
     graph: GraphName, model: onnx.ModelProto, dims: DecoderDims, reference: TransformersReference
 ) -> list[Place]:
@@ -110,7 +114,7 @@ def places_of(
 def _is_tapped(node: onnx.NodeProto) -> bool:
     part = node.name.split("/")[-2:-1]
     ends_product = node.op_type in QUANTIZED_ENDS and LINEARS.issuperset(part)
-    return node.op_type in TAPPED_OPS or ends_product or node.name == "/encoder/embed_positions/Add"
+    return node.op_type in TAPPED_OPS or ends_product or node.name in EMBEDDED
 
 
 def output_places(graph: GraphName, dims: DecoderDims) -> list[Place]:
@@ -122,8 +126,10 @@ def output_places(graph: GraphName, dims: DecoderDims) -> list[Place]:
 
 
 def _encoder(nodes: Nodes, dims: DecoderDims, modules: ModuleNames) -> Iterator[Place]:
-    i, embedded = 0, nodes["/encoder/embed_positions"].output[0]
-    yield Place("convolutions", embedded, None, modules.part("attn_norm", 0), "input", rows="first")
+    i, embedded = 0, nodes.get("/encoder/embed_positions")
+    if embedded:
+        first = modules.part("attn_norm", 0)
+        yield Place("convolutions", embedded.output[0], None, first, "input", rows="first")
     while f"/encoder/layers.{i}/attn_norm" in nodes:
         for part, stem, side in ENCODER_PARTS:
             value = _value(nodes, f"/encoder/layers.{i}/{stem}", side)

@@ -2,20 +2,26 @@
 
 Only the rows that carry audio are computed, where the rows of a padded window attend to nothing else and are
 dropped later: leaving them out changes no number, and a short clip costs what it is long. Where a model
-attends to the silence of a full window, too, rows are dropped after the layers.
+attends to the silence of a full window, too, rows are dropped after the layers. Where rows attend to those of
+their own block alone, a window may hold many blocks, which are a batch.
 """
 
 from __future__ import annotations
 
 import onnx
 
-from ...profiles.signature import AUDIO_EMBEDS, ENCODER_ROWS, MEL, encoder_signature
+from ...plugins.body import Value
+from ...profiles.signature import AUDIO_EMBEDS, ENCODER_ROWS, encoder_signature
 from ...runtime.audio.log_mel import LogMelConfig
 from ..checkpoint.weights import WeightStore
-from ..model.spec import EncoderLayer, EncoderSpec, PooledHead, SpeechModelSpec, StackedHead
+from ..model.spec import EncoderLayer, EncoderSpec, ImageStem, PooledHead, SpeechModelSpec, StackedHead
+from .encoders.block_attention import append_block_attention, blocks_of
+from .encoders.image_stem import image_rows
+from .encoders.time_stem import chunk_rows, window_rows
 from .graph import Graph
 from .heads import convolve, pool, project, stack
 from .lowering.lowering import Lowering
+from .positions import Rotary, prompt_positions
 
 
 def build_encoder(model: SpeechModelSpec, store: WeightStore, lowering: Lowering) -> onnx.ModelProto:
@@ -26,9 +32,10 @@ def build_encoder(model: SpeechModelSpec, store: WeightStore, lowering: Lowering
     signature = encoder_signature(spec.num_mel_bins, width)
     for tensor in signature.inputs:
         g.input(tensor)
-    x = _convolutions(g, spec, front_end.log_mel)
+    x = _rows(g, spec, front_end.log_mel)
+    attention = _Attention(g, lowering, spec, x)
     for i, layer in enumerate(spec.layers):
-        x = _layer(g, lowering, spec, layer, x, f"/encoder/layers.{i}")
+        x = _layer(g, attention, spec, layer, x, f"/encoder/layers.{i}")
     if front_end.log_mel.full_windows:
         x = g.slice(x, g.ints(0), ENCODER_ROWS, 0)
     if isinstance(head, PooledHead):
@@ -48,28 +55,57 @@ def build_encoder(model: SpeechModelSpec, store: WeightStore, lowering: Lowering
     return g.model(lowering.encoder_functions(spec.num_heads, spec.hidden_size), lowering.domains)
 
 
-def _convolutions(g: Graph, spec: EncoderSpec, log_mel: LogMelConfig) -> str:
+def _rows(g: Graph, spec: EncoderSpec, log_mel: LogMelConfig) -> Value:
     """Log-mel frames to position-encoded rows (rows, hidden): those that carry audio, or a full window's."""
-    x = g.op("Unsqueeze", g.to_activation(MEL), g.ints(0))
-    for name, conv, stride in (("conv1", spec.conv1, 1), ("conv2", spec.conv2, log_mel.frames_per_row)):
-        weights = g.weight(conv.weight), g.weight(conv.bias)
-        place = f"/encoder/{name}"
-        x = g.op("Conv", x, *weights, name=place, kernel_shape=[3], pads=[1, 1], strides=[stride])
-        x = g.op("Gelu", x, name=place)
-    x = g.op("Transpose", g.op("Squeeze", x, g.ints(0)), perm=[1, 0])
-    positions = g.weight(spec.positions)
+    positions = None if spec.positions is None else g.weight(spec.positions)
+    if log_mel.chunk_frames:
+        assert positions is not None, "rows of a chunk have positions in it"
+        if isinstance(spec.stem, ImageStem):
+            return image_rows(g, spec.stem, log_mel, positions)
+        return chunk_rows(g, spec.stem, log_mel, positions)
+    assert not isinstance(spec.stem, ImageStem), "such convolutions are over chunks"
+    x = window_rows(g, spec.stem, log_mel)
     if not log_mel.full_windows:
-        x, positions = (g.slice(t, g.ints(0), ENCODER_ROWS, 0) for t in (x, positions))
-    return g.op("Add", x, positions, name="/encoder/embed_positions")
+        x = g.slice(x, g.ints(0), ENCODER_ROWS, 0)
+        positions = positions and g.slice(positions, g.ints(0), ENCODER_ROWS, 0)
+    return x if positions is None else g.op("Add", x, positions, name="/encoder/embed_positions")
 
 
-def _layer(g: Graph, lowering: Lowering, spec: EncoderSpec, layer: EncoderLayer, x: str, name: str) -> str:
+class _Attention:
+    """The attention of all layers of an encoder, over the rows `x`, (rows, hidden)."""
+
+    def __init__(self, g: Graph, lowering: Lowering, spec: EncoderSpec, x: Value) -> None:
+        self.g, self.lowering = g, lowering
+        self.heads = spec.num_heads, spec.hidden_size // spec.num_heads
+        self.blocks = blocks_of(g, x, spec.attention_rows) if spec.attention_rows else None
+        self.rotary = None
+        if spec.rotary:
+            self.rotary = Rotary(g, self.heads[1], spec.rotary.theta, rotated=spec.rotary.rotated)
+            self.angles = self.rotary.angles(prompt_positions(g, x), "/encoder/rope")
+
+    def append(self, name: str, query: Value, key: Value, value: Value) -> Value:
+        """All three are (rows, heads * head_dim), and so is the result."""
+        g, (num_heads, head_dim) = self.g, self.heads
+        if self.rotary:
+            query, key = (
+                self.rotary.rotate(x, num_heads, self.angles, f"{name}/{part}")
+                for x, part in ((query, "rope_q"), (key, "rope_k"))
+            )
+        if self.blocks:
+            attended = append_block_attention(g, name, self.heads, self.blocks, query, key, value)
+        else:
+            attended = Value(self.lowering.full_attention(g, name, num_heads, query, key, value))
+        return g.shaped(attended, (None, num_heads * head_dim))
+
+
+def _layer(
+    g: Graph, attention: _Attention, spec: EncoderSpec, layer: EncoderLayer, x: Value, name: str
+) -> Value:
     y = g.layer_norm(x, layer.attn_norm, spec.norm_eps, f"{name}/attn_norm")
     parts = {"q_proj": layer.query, "k_proj": layer.key, "v_proj": layer.value}
     q, k, v = (g.linear(y, linear, f"{name}/attn/{part}") for part, linear in parts.items())
-    attended = lowering.full_attention(g, f"{name}/attn", spec.num_heads, q, k, v)
-    y = g.linear(g.shaped(attended, (None, spec.hidden_size)), layer.output, f"{name}/attn/out_proj")
-    x = g.op("Add", x, y, name=f"{name}/attn")
+    attended = attention.append(f"{name}/attn", q, k, v)
+    x = g.op("Add", x, g.linear(attended, layer.output, f"{name}/attn/out_proj"), name=f"{name}/attn")
     y = g.layer_norm(x, layer.mlp_norm, spec.norm_eps, f"{name}/mlp_norm")
     y = g.op("Gelu", g.linear(y, layer.fc1, f"{name}/mlp/fc1"), name=f"{name}/mlp")
     return g.op("Add", x, g.linear(y, layer.fc2, f"{name}/mlp/fc2"), name=f"{name}/mlp")

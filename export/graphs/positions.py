@@ -41,9 +41,10 @@ class Rotary:
     interleaved: bool = False  # whether neighbours make pairs, not the halves of a head
     sorts_pairs: bool = False  # whether interleaved heads are brought into halves first
     grows: bool = False  # whether a request gives the factor of the base
+    rotated: int | None = None  # the first numbers of a head, whose halves make the pairs; None: all
 
     def angles(self, positions: Value, name: str) -> Angles:
-        """Angles at float32 positions, which reshape to (1, rows, 1)."""
+        """Angles at float32 positions, which reshape to (1, rows, 1), of each pair that is rotated."""
         g = self.g
         rows = g.reshape(positions, 1, -1, 1)
         frequencies = self._grown if self.grows else g.const(self._frequencies, np.float32)
@@ -53,8 +54,9 @@ class Rotary:
 
     @property
     def _frequencies(self) -> npt.NDArray[np.float32]:
-        """Radians per position of each pair of numbers: (head_dim / 2,)."""
-        exponents = np.arange(0, self.head_dim, 2, dtype=np.float32) / np.float32(self.head_dim)
+        """Radians per position of each pair of numbers: (rotated / 2,)."""
+        width = self.rotated or self.head_dim
+        exponents = np.arange(0, width, 2, dtype=np.float32) / np.float32(width)
         frequencies: npt.NDArray[np.float32] = 1.0 / np.float32(self.theta) ** exponents
         return frequencies
 
@@ -86,6 +88,7 @@ class Rotary:
             name=name,
             num_heads=heads,
             interleaved=int(self.interleaved and not sorted_),
+            **({"rotary_embedding_dim": self.rotated} if self.rotated else {}),
         )
         return g.reshape(rotated, -1, heads * self.head_dim)
 

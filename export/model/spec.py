@@ -47,7 +47,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Convolution:
-    """Over time: the weight as (out, in / groups, kernel)."""
+    """Over time, or over mel bins and time: the weight as (out, in / groups, kernel or kernels)."""
 
     weight: Weight
     bias: Weight
@@ -200,6 +200,37 @@ Head = PooledHead | StackedHead | ConvolvedHead
 
 
 @dataclass(frozen=True)
+class TimeStem:
+    """Convolutions of kernel 3 over time, GELU after each: the usual beginning of a Whisper-like encoder."""
+
+    conv1: Convolution  # stride 1
+    conv2: Convolution  # stride `LogMelConfig.frames_per_row`
+
+
+@dataclass(frozen=True)
+class ImageStem:
+    """Convolutions of kernel 3 and stride 2 over mel bins and time, GELU after each; then a projection.
+
+    Its input are the channels of a row, side by side, each with all bins that are left.
+    """
+
+    convolutions: tuple[Convolution, ...]
+    projection: Linear
+
+
+Stem = TimeStem | ImageStem
+"""What makes rows of log-mel frames: of a window, or of each chunk where `LogMelConfig` has chunks."""
+
+
+@dataclass(frozen=True)
+class EncoderRotary:
+    """Rotary positions of an encoder; pairs are halves of the first `rotated` numbers of a head."""
+
+    theta: float
+    rotated: int
+
+
+@dataclass(frozen=True)
 class EncoderSpec:
     """A Whisper-like encoder of windows of log-mel frames, with its head."""
 
@@ -207,12 +238,13 @@ class EncoderSpec:
     hidden_size: int
     num_mel_bins: int
     norm_eps: float
-    conv1: Convolution  # kernel 3, stride 1
-    conv2: Convolution  # kernel 3, stride `LogMelConfig.frames_per_row`
-    positions: Weight
+    stem: Stem
+    positions: Weight | None  # added to the rows of a window, or of a chunk; None: rotary ones
     layers: tuple[EncoderLayer, ...]
     final_norm: LayerNorm
     head: Head
+    rotary: EncoderRotary | None = None
+    attention_rows: int | None = None  # rows that attend to one another; None: those of a window
 
 
 @dataclass(frozen=True)
@@ -307,7 +339,11 @@ class SpeechModelSpec:
 
 def _encoder_dims(spec: EncoderSpec | WaveEncoderSpec) -> EncoderDims:
     wide = max((layer.fc1.weight.shape[0] for layer in spec.layers), default=spec.hidden_size)
-    return EncoderDims(spec.hidden_size, spec.num_heads, wide)
+    dims = EncoderDims(spec.hidden_size, spec.num_heads, wide)
+    if isinstance(spec, WaveEncoderSpec):
+        return dims
+    channels = spec.stem.convolutions[0].weight.shape[0] if isinstance(spec.stem, ImageStem) else 0
+    return replace(dims, attention_rows=spec.attention_rows, image_channels=channels)
 
 
 def tensors_of(spec: object) -> Iterator[Weight]:

@@ -58,7 +58,7 @@ class FrontEnd:
     def least_encoder_rows(self) -> int:
         """The fewest rows that the encoder is asked for: those of one audio token, or of a full window."""
         most = self.log_mel.max_rows
-        if self.log_mel.full_windows and not self.log_mel.cut_alone:
+        if self.log_mel.full_windows and self.log_mel.cuts == "never":
             return most
         return bisect_left(range(most), 1, key=self.tokens_of)
 
@@ -78,7 +78,7 @@ class FrontEnd:
     def window_tokens(self, num_samples: int) -> int:
         """Those that the windows of so many samples give: whole ones and the rest."""
         config = self.log_mel
-        windows, rest = divmod(num_samples, config.window_samples)
+        windows, rest = divmod(config.heard_samples(num_samples), config.window_samples)
         tokens = windows * self.tokens_of(config.max_rows)
         return tokens + (self.tokens_of(encoder_rows(rest, config, alone=not windows)) if rest else 0)
 
@@ -92,7 +92,9 @@ class FrontEnd:
     @property
     def longest_samples(self) -> int | None:
         """The most samples that the model hears; None: as many as its decoder has positions for."""
-        return None if self.most_windows is None else self.most_windows * self.log_mel.window_samples
+        if self.most_windows is None:
+            return self.log_mel.filled_samples
+        return self.most_windows * self.log_mel.window_samples
 
     @property
     def shortest_samples(self) -> int:
@@ -100,7 +102,7 @@ class FrontEnd:
         return bisect_left(range(self.log_mel.window_samples), 1, key=self.audio_tokens)
 
     def seconds_of(self, rows: int) -> float:
-        """The longest audio, in seconds, that gives at most so many rows of the decoder.
+        """The longest audio, in seconds, that the model hears and that gives at most so many decoder rows.
 
         A last piece too short for a token of its own is not counted: rows stand for the seconds that they
         stand for in a whole window.

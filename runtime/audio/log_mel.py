@@ -19,12 +19,20 @@ LARGEST = {
     "hop_length": 2**16,
     "num_mel_bins": 2**12,
     "frames_per_row": 2**10,
+    "chunk_frames": 2**16,
+    "least_samples": 2**24,
 }
 """Field -> the largest number that any front end could mean."""
 
+MAY_BE_ZERO = ("chunk_frames", "least_samples")
+
 LONGEST_WINDOW = 3600  # seconds
+LONGEST_CLIP = 10**6  # seconds
 LARGEST_WINDOW = 2**28  # numbers of its log-mel frames: a gigabyte
 EDGES = ("padded", "zero")
+CUTS = ("never", "alone", "always")
+WINDOW, JOINED, CLIP, FILLED = "window", "joined windows", "clip", "filled clip"
+EXTENTS = (WINDOW, JOINED, CLIP, FILLED)
 MAX_FREQUENCY = 8000.0  # Hz; Whisper's filters end here at every sample rate
 SILENCE = -10.0  # log10 of the smallest mel power that is told apart from nothing
 DYNAMIC_RANGE = 8.0  # log10 units kept below the loudest value of a window
@@ -39,6 +47,11 @@ class LogMelConfig:
     `edge` says what the encoder's convolution meets after the last frame of the audio: "padded", the frames
     of a window filled up with silence, as Whisper does; or "zero", nothing but zeros.
 
+    `extent` says of what the frames are computed, and so what is mirrored at its ends and whose loudest value
+    counts: "window", each window alone, filled up with silence; "joined windows", all of them as one; "clip",
+    the clip as it is, and a rest of less than `hop_length` samples has no frame; "filled clip", the clip filled
+    up with silence to `filled_seconds`. Windows of the last two hold the frames of audio and no others.
+
     Raises `ArtifactError` when a parameter is out of range.
     """
 
@@ -50,22 +63,25 @@ class LogMelConfig:
     edge: str = "padded"
     frames_per_row: int = 2  # of the encoder: the stride of its convolutions
     full_windows: bool = False  # whether the silence that fills up a window is encoded, too
-    cut_alone: bool = False  # whether of a full window without others just the rows of its audio are kept
-    joined: bool = False  # whether windows, full ones, are cut from the frames of the whole clip
+    cuts: str = "never"  # of which full windows just the rows of their audio are kept: one of CUTS
+    extent: str = WINDOW  # one of EXTENTS
+    chunk_frames: int = 0  # after so many frames convolutions and positions begin anew; 0: in each window
+    least_samples: int = 0  # a shorter clip is filled up with silence, which counts as audio
+    filled_seconds: float | None = None  # of a filled clip; no longer one is heard
 
     def __post_init__(self) -> None:
-        faults = list(count_faults(self, dict.fromkeys(LARGEST, 1), LARGEST))
+        least = {name: int(name not in MAY_BE_ZERO) for name in LARGEST}
+        faults = list(count_faults(self, least, LARGEST))
         if not 0 < self.window_seconds <= LONGEST_WINDOW:
             faults.append(f"window_seconds is {shown(self.window_seconds)}: give at most {LONGEST_WINDOW}")
             raise _error(faults)
         if self.edge not in EDGES:
             faults.append(f"edge {shown(self.edge)} is unknown (known: {', '.join(EDGES)})")
+        faults += _extent_faults(self)
         if self.n_fft % 2 or self.n_fft < self.hop_length:
             faults.append(f"n_fft {self.n_fft} must be even and at least hop_length {self.hop_length}")
         if self.window_samples <= self.n_fft:
             faults.append(f"a window of {self.window_samples} samples must exceed n_fft {self.n_fft}")
-        if self.joined and (self.cut_alone or not self.full_windows):
-            faults.append("joined windows are full ones, of which none is cut")
         if not faults and self.num_mel_bins * self.max_frames > LARGEST_WINDOW:
             faults.append(
                 f"a window of {self.max_frames} frames of {self.num_mel_bins} mel bins takes more than "
@@ -75,9 +91,19 @@ class LogMelConfig:
             raise _error(faults)
 
     @property
+    def has_audio_alone(self) -> bool:
+        """Whether windows hold the frames of audio and no others."""
+        return self.extent in (CLIP, FILLED)
+
+    @property
     def window_samples(self) -> int:
         """Samples of one full encoder window."""
         return round(self.window_seconds * self.sample_rate)
+
+    @property
+    def filled_samples(self) -> int | None:
+        """Samples of a filled clip."""
+        return None if self.filled_seconds is None else round(self.filled_seconds * self.sample_rate)
 
     @property
     def max_frames(self) -> int:
@@ -90,17 +116,57 @@ class LogMelConfig:
         return self.rows_of(self.max_frames)
 
     def rows_of(self, frames: int) -> int:
-        """Encoder rows that carry so many mel frames, at least 1."""
-        return (frames - 1) // self.frames_per_row + 1
+        """Encoder rows that carry so many mel frames."""
+        if not self.chunk_frames:
+            return -(-frames // self.frames_per_row)
+        chunks, rest = divmod(frames, self.chunk_frames)
+        return chunks * self.chunk_rows - (-rest // self.frames_per_row)
+
+    @property
+    def chunk_rows(self) -> int:
+        """Encoder rows of a whole chunk."""
+        return -(-self.chunk_frames // self.frames_per_row)
 
     def least_frames_of(self, rows: int) -> int:
         """The fewest mel frames that give so many encoder rows, at least 1."""
-        return (rows - 1) * self.frames_per_row + 1
+        chunks, rest = divmod(rows - 1, self.chunk_rows) if self.chunk_frames else (0, rows - 1)
+        return chunks * self.chunk_frames + rest * self.frames_per_row + 1
 
     def frames_of(self, rows: int) -> int:
-        """Mel frames that the encoder reads for its first `rows` rows."""
+        """The most mel frames that the encoder reads for its first `rows` rows."""
+        if self.chunk_frames:
+            return min(self.max_frames, self.least_frames_of(rows + 1) - 1)
         beyond = EDGE_FRAMES if self.edge == "padded" else 0
         return min(self.max_frames, self.frames_per_row * rows + beyond)
+
+    def audio_frames(self, num_samples: int) -> int:
+        """Mel frames that carry so many samples of audio."""
+        return num_samples // self.hop_length if self.extent == CLIP else -(-num_samples // self.hop_length)
+
+    def heard_samples(self, num_samples: int) -> int:
+        """Samples of a clip with the silence that counts as audio; none of an empty one."""
+        return max(num_samples, self.least_samples) if num_samples else 0
+
+
+def _extent_faults(config: LogMelConfig) -> Iterator[str]:
+    """What is wrong with the fields that say which frames there are."""
+    for name, known in (("cuts", CUTS), ("extent", EXTENTS)):
+        if (value := getattr(config, name)) not in known:
+            yield f"{name} {shown(value)} is unknown (known: {', '.join(known)})"
+    if (config.extent == FILLED) != (config.filled_seconds is not None):
+        yield f"filled_seconds is {shown(config.filled_seconds)}, which extent {shown(config.extent)} does not fit"
+    if config.filled_seconds is not None and not 0 < config.filled_seconds <= LONGEST_CLIP:
+        yield f"filled_seconds is {shown(config.filled_seconds)}: give at most {LONGEST_CLIP}"
+    if config.extent == JOINED and (config.cuts != "never" or not config.full_windows):
+        yield "joined windows are full ones, of which none is cut"
+    if not config.has_audio_alone:
+        return
+    if config.full_windows or config.edge != "zero":
+        yield f"extent {config.extent!r} takes edge 'zero' and no full windows"
+    if config.hop_length and config.window_samples % (config.hop_length * max(1, config.chunk_frames)):
+        yield f"a window of {config.window_samples} samples is no whole number of chunks of frames"
+    if config.extent == CLIP and config.least_samples <= config.n_fft // 2:
+        yield f"least_samples {config.least_samples} must exceed half of n_fft, which is mirrored at the ends"
 
 
 def _error(faults: list[str]) -> ArtifactError:
@@ -120,9 +186,10 @@ def encoder_rows(num_samples: int, config: LogMelConfig, alone: bool = True) -> 
 
     `alone` says whether it is the only window of its clip.
     """
-    if config.full_windows and not (config.cut_alone and alone):
+    cut = config.cuts == "always" or (config.cuts == "alone" and alone)
+    if config.full_windows and not cut:
         return config.max_rows
-    return config.rows_of(min(-(-num_samples // config.hop_length), config.max_frames))
+    return config.rows_of(min(config.audio_frames(num_samples), config.max_frames))
 
 
 def log_mel_windows(samples: npt.ArrayLike, config: LogMelConfig) -> Iterator[MelWindow]:
@@ -132,17 +199,17 @@ def log_mel_windows(samples: npt.ArrayLike, config: LogMelConfig) -> Iterator[Me
     extractor gives for that piece of audio alone, filled up with silence. Of those frames the first
     `config.frames_of(encoder_rows)` are returned, all that the encoder's two convolutions (kernel 3, strides
     1 and `frames_per_row`) read for its first `encoder_rows` rows; or all, where windows are full. Cost and
-    memory follow the length of the audio, unless windows are full. Joined windows are pieces of what the
-    extractor gives for the whole audio, filled up with silence to whole windows.
+    memory follow the length of the audio, unless windows are full. Windows of another extent are pieces of its
+    frames.
 
     Raises `AudioError` for a waveform that is empty or not one-dimensional.
     """
     wave = np.asarray(samples, dtype=np.float32)
     if wave.ndim != 1 or not len(wave):
         raise AudioError(f"log-mel: a waveform of shape {wave.shape} must be (n,) with at least one sample")
+    if config.extent != WINDOW:
+        return _pieces(wave, config)
     size = config.window_samples
-    if config.joined:
-        return _joined_windows(wave, config)
     alone = len(wave) <= size
     return (_window(wave[at : at + size], config, alone) for at in range(0, len(wave), size))
 
@@ -175,6 +242,23 @@ def _mel_to_hertz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.where(mel < 15.0, mel * 200.0 / 3.0, 1000.0 * 6.4 ** ((mel - 15.0) / 27.0))
 
 
+def _pieces(wave: Array, config: LogMelConfig) -> Iterator[MelWindow]:
+    """The frames of a whole clip, window by window; what is loudest in it bounds all of them."""
+    heard = np.zeros(config.heard_samples(len(wave)), dtype=np.float32)
+    heard[: len(wave)] = wave
+    power = _log_mel_power(heard, config)
+    floor = max(power.max() - np.float32(DYNAMIC_RANGE), np.float32(SILENCE))
+    frames = config.audio_frames(len(heard))
+    if config.extent == JOINED:
+        frames = _whole_samples(heard, config) // config.hop_length
+    for at in range(0, frames, config.max_frames):
+        end = min(at + config.max_frames, frames)
+        mel = np.full((config.num_mel_bins, end - at), floor, dtype=np.float32)
+        loud = power[:, at:end]
+        np.maximum(loud, floor, out=mel[:, : loud.shape[1]])
+        yield MelWindow((mel + np.float32(4.0)) / np.float32(4.0), config.rows_of(end - at))
+
+
 def _window(piece: Array, config: LogMelConfig, alone: bool) -> MelWindow:
     """The returned frames of one piece of at most `window_samples` samples."""
     rows = encoder_rows(len(piece), config, alone)
@@ -187,26 +271,14 @@ def _window(piece: Array, config: LogMelConfig, alone: bool) -> MelWindow:
     return MelWindow((mel + np.float32(4.0)) / np.float32(4.0), rows)
 
 
-def _joined_windows(wave: Array, config: LogMelConfig) -> Iterator[MelWindow]:
-    """All frames of one window after the other; what is loudest in the whole clip bounds all of them."""
-    windows, frames = -(-len(wave) // config.window_samples), config.max_frames
-    power = _log_mel_power(wave, config, windows)
-    floor = max(power.max() - np.float32(DYNAMIC_RANGE), np.float32(SILENCE))
-    for at in range(0, windows * frames, frames):
-        heard = power[:, at : at + frames]
-        mel = np.full((config.num_mel_bins, frames), floor, dtype=np.float32)
-        np.maximum(heard, floor, out=mel[:, : heard.shape[1]])
-        yield MelWindow((mel + np.float32(4.0)) / np.float32(4.0), config.max_rows)
-
-
-def _log_mel_power(piece: Array, config: LogMelConfig, windows: int = 1) -> Array:
+def _log_mel_power(piece: Array, config: LogMelConfig) -> Array:
     """log10 of the mel power of every frame that touches the audio: (num_mel_bins, touched).
 
-    The audio is filled up with silence to so many windows, which are one. All later frames are SILENCE, so
-    they cannot raise the maximum.
+    All later frames of the window or clip are SILENCE, so they cannot raise its maximum.
     """
-    touched = min(windows * config.max_frames, -(-(len(piece) + config.n_fft // 2) // config.hop_length))
-    padded = _reflect(piece, touched, config, windows)
+    whole = _whole_samples(piece, config)
+    touched = min(whole // config.hop_length, -(-(len(piece) + config.n_fft // 2) // config.hop_length))
+    padded = _reflect(piece, touched, whole, config)
     frames = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft)[:: config.hop_length]
     hann, filters = _hann(config.n_fft), mel_filters(config).T
     power = np.empty((config.num_mel_bins, touched), dtype=np.float32)
@@ -217,19 +289,29 @@ def _log_mel_power(piece: Array, config: LogMelConfig, windows: int = 1) -> Arra
     return np.log10(np.maximum(power, np.float32(10.0**SILENCE)))
 
 
-def _reflect(piece: Array, frames: int, config: LogMelConfig, windows: int) -> Array:
-    """The samples under the first `frames` centred frames of the windows, as one, that `piece` opens.
+def _whole_samples(piece: Array, config: LogMelConfig) -> int:
+    """Samples of the signal that is filled up with silence after `piece`, and then mirrored at its end."""
+    if config.extent == CLIP:
+        return len(piece)
+    if config.filled_samples is not None:
+        return max(config.filled_samples, len(piece))
+    windows = -(-len(piece) // config.window_samples) if config.extent == JOINED else 1
+    return windows * config.window_samples
 
-    They are mirrored at both ends without repeating the end sample, as `torch.stft` does.
+
+def _reflect(piece: Array, frames: int, whole: int, config: LogMelConfig) -> Array:
+    """The samples under the first `frames` centred frames of the `whole` signal that `piece` opens.
+
+    It is mirrored at both ends without repeating the end sample, as `torch.stft` does.
     """
-    half, window = config.n_fft // 2, windows * config.window_samples
+    half = config.n_fft // 2
     padded = np.zeros((frames - 1) * config.hop_length + config.n_fft, dtype=np.float32)
     body = piece[: len(padded) - half]
     padded[half : half + len(body)] = body
     mirrored = piece[half:0:-1]
     padded[half - len(mirrored) : half] = mirrored
-    if (beyond := len(padded) - half - window) > 0:
-        last = half + window - 1
+    if (beyond := len(padded) - half - whole) > 0:
+        last = half + whole - 1
         padded[last + 1 :] = padded[last - beyond : last][::-1]
     return padded
 

@@ -12,6 +12,8 @@ class EncoderDims:
     hidden_size: int
     num_heads: int
     intermediate_size: int
+    attention_rows: int | None = None  # that attend to one another; None: all
+    image_channels: int = 0  # of the convolutions over mel bins and time, where it begins with such
 
 
 @dataclass(frozen=True)

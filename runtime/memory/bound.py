@@ -14,7 +14,7 @@ from ...plugins.causal_attention.op import QUERY_CHUNK
 from ...plugins.gated_mlp.op import ROW_CHUNK
 from ...profiles.flops import DecoderDims, ResolvedProfile, kv_bytes
 from ..audio.front_end import FrontEnd
-from ..audio.log_mel import CHUNK_FRAMES, LogMelConfig, encoder_rows
+from ..audio.log_mel import CHUNK_FRAMES, WINDOW, LogMelConfig, encoder_rows
 from ..audio.tower_dims import EncoderDims, TowerDims
 
 FLOAT, COMPLEX = 4, 8  # bytes
@@ -132,20 +132,23 @@ def _layer_rows(
 def _mel_bytes(config: LogMelConfig, samples: int) -> int:
     """Samples padded, frames in the Fourier domain a chunk at a time, powers in stages: of one window.
 
-    Or of all of them, where they are joined.
+    Or of all of them, where their frames are those of the clip.
     """
-    windows = -(-samples // config.window_samples) if config.joined else 1
-    padded = min(samples, windows * config.window_samples) + config.n_fft
+    heard = config.heard_samples(samples)
+    windows = 1 if config.extent == WINDOW else -(-heard // config.window_samples)
+    copies = 1 if config.extent == WINDOW else 2  # with the silence that counts as audio
+    padded = copies * min(heard, windows * config.window_samples) + config.n_fft
     bins = config.n_fft // 2 + 1
     chunk = CHUNK_FRAMES * (2 * FLOAT * config.n_fft + (COMPLEX + 3 * FLOAT) * bins)
-    return FLOAT * padded + chunk + 5 * FLOAT * config.num_mel_bins * windows * _frames(config, samples)
+    return FLOAT * padded + chunk + 5 * FLOAT * config.num_mel_bins * windows * _frames(config, heard)
 
 
 def _rows(config: LogMelConfig, samples: int) -> int:
     """Encoder rows of the longest window."""
-    if config.full_windows or samples >= config.window_samples:
+    heard = config.heard_samples(samples)
+    if config.full_windows or heard >= config.window_samples:
         return config.max_rows
-    return encoder_rows(samples, config)
+    return encoder_rows(heard, config)
 
 
 def _frames(config: LogMelConfig, samples: int) -> int:
@@ -153,11 +156,17 @@ def _frames(config: LogMelConfig, samples: int) -> int:
 
 
 def _window_bytes(model: ModelSizes, config: LogMelConfig, samples: int) -> int:
-    """Of one window: convolutions, then layers, one head's scores and probabilities at a time."""
+    """Of one window: convolutions, then layers, scores and probabilities of one head or of all blocks."""
     dims, wide = model.tower.window, 5 if model.quantized else 3  # rounding takes magnitudes and integers
     rows, frames, width = _rows(config, samples), _frames(config, samples), dims.hidden_size
     convolved = frames * (3 * config.num_mel_bins + 2 * width) + 5 * rows * width
+    if dims.image_channels:  # the first convolution halves bins and frames, in and out of its GELU
+        chunks = -(-frames // config.chunk_frames)
+        convolved += chunks * dims.image_channels * config.num_mel_bins * config.chunk_frames * 3 // 4
     attention = 7 * rows * width + 2 * rows * rows
+    if block := dims.attention_rows:
+        filled = -(-rows // block) * block
+        attention = (7 * rows + 5 * filled) * width + 3 * dims.num_heads * filled * block
     mlp = rows * (3 * width + wide * dims.intermediate_size)
     return FLOAT * max(convolved, attention, mlp)
 

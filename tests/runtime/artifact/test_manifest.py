@@ -199,7 +199,7 @@ SILENT = {
         "front_end.log_mel.window_seconds",
         "front_end.log_mel.frames_per_row",
         "front_end.log_mel.full_windows",
-        "front_end.log_mel.cut_alone",
+        "front_end.log_mel.cuts",
         "front_end.rows_per_token",
         "front_end.bos_rows",
         "front_end.eos_rows",

@@ -11,7 +11,7 @@ from fastadasp.runtime.audio.front_end import FrontEnd, WaveEncoder
 from fastadasp.runtime.audio.log_mel import LogMelConfig
 from fastadasp.runtime.latency import Stopwatch
 
-LOG_MEL = LogMelConfig(num_mel_bins=8, window_seconds=1, full_windows=True, cut_alone=True)
+LOG_MEL = LogMelConfig(num_mel_bins=8, window_seconds=1, full_windows=True, cuts="alone")
 TOWER = FrontEnd(LOG_MEL, 4, "begun", wave=WaveEncoder(400, 320, 3))
 SAMPLES = np.linspace(-0.5, 0.5, 40_000, dtype=np.float32)
 

@@ -34,15 +34,15 @@ FRONT_ENDS = {
         {"rows_per_token": 5, "token_rule": "3 per 15 begun"},
     ),
     "two encoders": (
-        LogMelConfig(num_mel_bins=80, window_seconds=3, full_windows=True, cut_alone=True),
+        LogMelConfig(num_mel_bins=80, window_seconds=3, full_windows=True, cuts="alone"),
         {"rows_per_token": 4, "token_rule": "begun", "wave": WaveEncoder(400, 320, 24)},
     ),
     "windows of no whole token": (
-        LogMelConfig(num_mel_bins=80, window_seconds=48959 / 16000, full_windows=True, cut_alone=True),
+        LogMelConfig(num_mel_bins=80, window_seconds=48959 / 16000, full_windows=True, cuts="alone"),
         {"rows_per_token": 4, "token_rule": "begun", "wave": WaveEncoder(400, 320, 24)},
     ),
     "a wave with more rows than the windows": (
-        LogMelConfig(num_mel_bins=80, window_seconds=2, full_windows=True, cut_alone=True),
+        LogMelConfig(num_mel_bins=80, window_seconds=2, full_windows=True, cuts="alone"),
         {"rows_per_token": 4, "token_rule": "begun", "wave": WaveEncoder(40, 250, 24)},
     ),
 }
@@ -102,7 +102,7 @@ def rows_by_loop(front_end, n):
 @pytest.mark.parametrize("window", [48000, 480000, 48959, 47841, 40001, 3333])
 def test_two_encoders_give_the_tokens_of_the_shorter(window):
     """Windows are full but for one that is alone; the second encoder hears all samples."""
-    config = LogMelConfig(window_seconds=window / 16000, full_windows=True, cut_alone=True)
+    config = LogMelConfig(window_seconds=window / 16000, full_windows=True, cuts="alone")
     front_end = FrontEnd(config, 4, "begun", wave=WaveEncoder(400, 320, 24))
     assert config.window_samples == window
     edges = {i * window for i in range(12)} | set(range(0, 3 * 1280, 80)) | {40 * window, 317 * window}
@@ -115,7 +115,7 @@ def test_two_encoders_give_the_tokens_of_the_shorter(window):
 
 def test_whole_tokens_of_two_encoders_are_as_long_as_published():
     """12.5 a second: ((n - 80) // 320 + 3) // 4."""
-    config = LogMelConfig(full_windows=True, cut_alone=True)
+    config = LogMelConfig(full_windows=True, cuts="alone")
     front_end = FrontEnd(config, 4, "begun", wave=WaveEncoder(400, 320, 2048))
     for seconds, tokens in ((30, 375), (60, 750), (120, 1500), (240, 3000)):
         assert front_end.audio_tokens(seconds * 16000) == tokens

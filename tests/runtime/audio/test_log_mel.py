@@ -10,7 +10,7 @@ import pytest
 
 from demo_files import CLIPS
 from fastadasp.profiles.errors import ArtifactError, AudioError
-from fastadasp.runtime.audio.log_mel import LogMelConfig, encoder_rows, log_mel_windows, mel_filters
+from fastadasp.runtime.audio.log_mel import JOINED, LogMelConfig, encoder_rows, log_mel_windows, mel_filters
 from fastadasp.runtime.audio.read import load_audio
 
 # The extractor runs in float32 too; it differs from its own float64 path by up to 6e-5 on speech.
@@ -256,7 +256,7 @@ def test_a_window_shorter_than_a_frame_is_refused() -> None:
 
 @pytest.mark.parametrize("samples", [1, 500, 31999, 32000, 32001, 70000, 96000])
 def test_joined_windows_are_pieces_of_the_mel_of_the_whole_audio(samples: int) -> None:
-    joined = replace(SMALL, full_windows=True, joined=True)
+    joined = replace(SMALL, full_windows=True, extent=JOINED)
     wave = speech_like(samples)
     wave[: samples // 2] *= 0.01  # what is loudest in the whole audio is not in every window
     options = {"sampling_rate": RATE, "truncation": False, "padding": True, "return_tensors": "np"}
@@ -269,4 +269,4 @@ def test_joined_windows_are_pieces_of_the_mel_of_the_whole_audio(samples: int) -
 
 def test_joined_windows_that_are_not_full_are_refused() -> None:
     with pytest.raises(ArtifactError, match="joined windows are full ones"):
-        replace(SMALL, joined=True)
+        replace(SMALL, extent=JOINED)

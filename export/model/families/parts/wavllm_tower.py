@@ -200,7 +200,7 @@ def _log_mel(values: Settings, sizes: Sizes, sample_rate: int, window: int) -> L
         num_mel_bins=sizes.num_mel_bins,
         window_seconds=window / sample_rate,
         full_windows=True,
-        cut_alone=True,
+        cuts="alone",
     )
 
 

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from ....checkpoint.checkpoint import Checkpoint
-from ...spec import Convolution, EncoderLayer, EncoderSpec, Head, LayerNorm, Linear, PooledHead
+from ....checkpoint.derived import Derived, Weight
+from ...spec import (
+    Convolution,
+    EncoderLayer,
+    EncoderRotary,
+    EncoderSpec,
+    Head,
+    LayerNorm,
+    Linear,
+    PooledHead,
+    Stem,
+    TimeStem,
+)
 
 NORM_EPS = 1e-5  # of every LayerNorm in Whisper
+LONGEST_WAVE = 10000.0  # radians of the slowest sinusoid, its length over 2 pi
 
 
 @dataclass(frozen=True)
@@ -16,7 +32,7 @@ class Names:
 
     conv1: str
     conv2: str
-    positions: str  # whole tensor name
+    positions: str | None  # whole tensor name; None: there is no such tensor
     layer: str
     query: str
     key: str
@@ -74,30 +90,68 @@ def pooled_head(
     return PooledHead(Reader(checkpoint).linear(projector, (sizes.output_size, sizes.hidden_size)), edge_rows)
 
 
-def read_encoder(checkpoint: Checkpoint, names: Names, sizes: Sizes, head: Head) -> EncoderSpec:
+@dataclass(frozen=True)
+class Unlike:
+    """What an encoder has in another way than Whisper; None and False are Whisper's own."""
+
+    stem: Stem | None = None
+    key_bias: bool = False
+    positions: Weight | None = None  # computed, where no tensor has them
+    rotary: EncoderRotary | None = None
+    attention_rows: int | None = None
+
+
+def read_encoder(
+    checkpoint: Checkpoint, names: Names, sizes: Sizes, head: Head, unlike: Unlike = Unlike()
+) -> EncoderSpec:
     """Collect the encoder's tensors, checking every shape."""
-    read = Reader(checkpoint)
-    d, mel = sizes.hidden_size, sizes.num_mel_bins
+    read, d = Reader(checkpoint), sizes.hidden_size
+    positions = unlike.positions
+    if names.positions is not None:
+        positions = checkpoint.tensor(names.positions, (sizes.max_positions, d))
     return EncoderSpec(
         num_heads=sizes.num_heads,
         hidden_size=d,
-        num_mel_bins=mel,
+        num_mel_bins=sizes.num_mel_bins,
         norm_eps=NORM_EPS,
-        conv1=read.convolution(names.conv1, (d, mel, 3)),
-        conv2=read.convolution(names.conv2, (d, d, 3)),
-        positions=checkpoint.tensor(names.positions, (sizes.max_positions, d)),
-        layers=tuple(_layer(read, names, sizes, i) for i in range(sizes.num_layers)),
+        stem=unlike.stem or _stem(read, names, sizes),
+        positions=positions,
+        layers=tuple(_layer(read, names, sizes, i, unlike.key_bias) for i in range(sizes.num_layers)),
         final_norm=read.norm(names.final_norm, d),
         head=head,
+        rotary=unlike.rotary,
+        attention_rows=unlike.attention_rows,
     )
 
 
-def _layer(read: Reader, names: Names, sizes: Sizes, i: int) -> EncoderLayer:
+def sinusoids(name: str, rows: int, width: int) -> Derived:
+    """Whisper's table of positions, where a checkpoint leaves it out: (rows, width), sines before cosines.
+
+    Formula: `sinusoids` of openai-whisper, in float32.
+    """
+    return Derived(name, (rows, width), (), lambda: _sinusoids(rows, width))
+
+
+def _sinusoids(rows: int, width: int) -> npt.NDArray[np.float32]:
+    half = width // 2
+    step = np.float32(np.log(LONGEST_WAVE) / (half - 1))
+    speeds = np.exp(-step * np.arange(half, dtype=np.float32))
+    angles = np.arange(rows, dtype=np.float32)[:, None] * speeds
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+
+
+def _stem(read: Reader, names: Names, sizes: Sizes) -> TimeStem:
+    d = sizes.hidden_size
+    conv1 = read.convolution(names.conv1, (d, sizes.num_mel_bins, 3))
+    return TimeStem(conv1, read.convolution(names.conv2, (d, d, 3)))
+
+
+def _layer(read: Reader, names: Names, sizes: Sizes, i: int, key_bias: bool) -> EncoderLayer:
     d, base = sizes.hidden_size, names.layer.format(i=i)
     return EncoderLayer(
         attn_norm=read.norm(base + names.attn_norm, d),
         query=read.linear(base + names.query, (d, d)),
-        key=read.linear(base + names.key, (d, d), bias=False),
+        key=read.linear(base + names.key, (d, d), bias=key_bias),
         value=read.linear(base + names.value, (d, d)),
         output=read.linear(base + names.output, (d, d)),
         mlp_norm=read.norm(base + names.mlp_norm, d),
@@ -113,7 +167,7 @@ class Reader:
         self.checkpoint = checkpoint
 
     def convolution(self, name: str, shape: tuple[int, ...]) -> Convolution:
-        """A weight (out, in / groups, kernel) with one bias a channel."""
+        """A weight (out, in / groups, kernel or kernels) with one bias a channel."""
         parts = (
             self.checkpoint.tensor(f"{name}.weight", shape),
             self.checkpoint.tensor(f"{name}.bias", shape[:1]),

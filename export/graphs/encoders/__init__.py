@@ -1,0 +1,1 @@
+"""Parts of encoders: how they begin, and attention within blocks of rows."""
