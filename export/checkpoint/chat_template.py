@@ -57,12 +57,15 @@ class _UnfitError(Exception):
     """Why a template cannot be a text with places."""
 
 
-def with_chat_template(checkpoint: Checkpoint, base: Prompt) -> tuple[Prompt, tuple[str, ...]]:
+def with_chat_template(
+    checkpoint: Checkpoint, base: Prompt, prompt_is_answer: bool = False
+) -> tuple[Prompt, tuple[str, ...]]:
     """The prompt of a checkpoint with the chat template of its own, and notes on what of it is not used.
 
     Args:
         checkpoint: whose files are looked at.
         base: the form without a conversation, for checkpoints without a template; names the audio's place.
+        prompt_is_answer: whether the text of a request is no part of the question, but how its answer begins.
 
     Raises:
         CheckpointError: a template that is no template, reaches out of its sandbox, or does not end.
@@ -73,7 +76,7 @@ def with_chat_template(checkpoint: Checkpoint, base: Prompt) -> tuple[Prompt, tu
         return base, ()
     place = base.audio_place
     assert place is not None, "a model with a chat template names the place of the audio"
-    rendered = _render(source, _special_tokens(checkpoint))
+    rendered = _render(source, _special_tokens(checkpoint), prompt_is_answer)
     try:
         template = _cut([rendered[(None, i)] for i in range(len(PROBES))], place, has_system=False)
     except _UnfitError as error:
@@ -103,16 +106,19 @@ FORMS = ("text", "parts")
 """How a conversation may hold a system text: as it is, or as a list with one part."""
 
 
-def _conversation(form: str | None, system: str, prompt: str) -> list[Message]:
+def _conversation(form: str | None, system: str, prompt: str | None) -> list[Message]:
     heard = {"type": "audio", "audio": "clip.wav", "audio_url": "clip.wav"}
-    user: Message = {"role": "user", "content": [heard, {"type": "text", "text": prompt}]}
+    asked = [] if prompt is None else [{"type": "text", "text": prompt}]
+    user: Message = {"role": "user", "content": [heard, *asked]}
     if form is None:
         return [user]
     content = system if form == FORMS[0] else [{"type": "text", "text": system}]
     return [{"role": "system", "content": content}, user]
 
 
-def _render(source: Source, variables: Mapping[str, Any]) -> dict[tuple[str | None, int], Rendered]:
+def _render(
+    source: Source, variables: Mapping[str, Any], prompt_is_answer: bool
+) -> dict[tuple[str | None, int], Rendered]:
     """What the template makes of each probe, without a system text and with both forms of one.
 
     Raises:
@@ -126,9 +132,19 @@ def _render(source: Source, variables: Mapping[str, Any]) -> dict[tuple[str | No
     job = {
         "template": source.text,
         "variables": {**variables, "add_generation_prompt": True, "tools": None, "documents": None},
-        "conversations": [_conversation(form, *PROBES[i]) for form, i in keys],
+        "conversations": [
+            _conversation(form, PROBES[i][0], None if prompt_is_answer else PROBES[i][1]) for form, i in keys
+        ],
     }
-    return dict(zip(keys, _run(source, json.dumps(job)), strict=True))
+    rendered = dict(zip(keys, _run(source, json.dumps(job)), strict=True))
+    if prompt_is_answer:
+        rendered = {key: _answered(text, PROBES[key[1]][1]) for key, text in rendered.items()}
+    return rendered
+
+
+def _answered(rendered: Rendered, prompt: str) -> Rendered:
+    """With the beginning of an answer, which stands behind all that a template writes."""
+    return {**rendered, "text": rendered["text"] + prompt} if "text" in rendered else rendered
 
 
 def _run(source: Source, job: str) -> Sequence[Rendered]:

@@ -51,17 +51,24 @@ def refuse_quantized(checkpoint: Checkpoint) -> None:
         )
 
 
-def unused_tensors(checkpoint: Checkpoint, layer_counts: Mapping[str, str]) -> Iterator[str]:
+def unused_tensors(
+    checkpoint: Checkpoint, layer_counts: Mapping[str, str], others: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """A line on the tensors that no part of the model has taken, once all its parts are read.
 
     Args:
         checkpoint: by the names of its family.
         layer_counts: how the names of layers begin, up to their number -> the setting that counts them.
+        others: how the names of parts begin that are never read -> what they are.
 
     Raises:
         CheckpointError: some belong to layers beyond those that the config counts.
     """
     unused = [name for name in checkpoint.unused if not IRRELEVANT.search(name)]
+    for prefix, part in (others or {}).items():
+        if count := sum(name.startswith(prefix) for name in unused):
+            yield f"checkpoint {checkpoint.folder}: not read: {part} ({count} tensors {prefix}*)"
+        unused = [name for name in unused if not name.startswith(prefix)]
     taken = checkpoint.tensors.keys() - unused
     for prefix, key in layer_counts.items():
         number = re.compile(re.escape(prefix) + r"(\d+)\.")

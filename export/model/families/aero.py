@@ -12,12 +12,14 @@ from ..facts import Facts
 from ..spec import SpeechModelSpec
 from . import qwen2_audio
 from .parts.audio_lm import PREFIXES, read_audio_lm
+from .parts.reference import Layout, of_another_model, renamed
 from .parts.whisper import pooled_head
 
 ROWS_PER_TOKEN = 2  # of the encoder: its average pooling
 OWN_PREFIXES = {"audio_modal_projector.": "multi_modal_projector."}
 
-REFERENCE = replace(qwen2_audio.REFERENCE, prefixes=OWN_PREFIXES)  # the same but for the names
+LAYOUT = Layout(of_another_model, renamed(OWN_PREFIXES))
+REFERENCE = replace(qwen2_audio.REFERENCE, layout=LAYOUT)  # the same but for the names
 FACTS = Facts(
     name="Aero",
     state="tiny random weights: sequences and scores equal to the Qwen2-Audio of transformers under other "

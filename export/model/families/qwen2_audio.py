@@ -23,7 +23,7 @@ from .parts.feature_extractor import (
 from .parts.generation import read_generation
 from .parts.reference import Floats, Model, TransformersReference
 from .parts.settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults, shown
-from .parts.whisper import Sizes, pooled_head, read_encoder, transformers_names
+from .parts.whisper import AUDIO_IRRELEVANT, encoder_sizes, pooled_head, read_encoder, transformers_names
 
 AUDIO_DEFAULTS = {
     "d_model": 1280,
@@ -38,10 +38,6 @@ LAYER_COUNTS = {
     "language_model.model.layers.": "text_config: num_hidden_layers",
 }
 WHOLE_IRRELEVANT = (*CONFIG_IRRELEVANT, "text_config", "audio_config", "ignore_index", "vocab_size")
-AUDIO_IRRELEVANT = (
-    *(*CONFIG_IRRELEVANT, "dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop"),
-    *("num_hidden_layers", "layerdrop"),  # the first is another name of encoder_layers in older versions
-)
 PROCESSOR_IRRELEVANT = (
     *("feature_extractor", "audio_processor", "processor_class", "auto_map", "transformers_version"),
     "chat_template",  # read with the other files that may have one
@@ -100,7 +96,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     extractor, processor = read_extractor(checkpoint), _processor(checkpoint)
     audio.require(model_type="qwen2_audio_encoder", activation_function="gelu", scale_embedding=False)
     require_whisper(extractor)
-    sizes = _encoder_sizes(audio, settings.dims.hidden_size)
+    sizes = encoder_sizes(audio, settings.dims.hidden_size)
     whole.alias("audio_token_index", "audio_token_id")
     audio_token_id = whole.count("audio_token_index")
     refuse_faults(whole, audio, *settings.sections)
@@ -137,19 +133,6 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
 
 def _processor(checkpoint: Checkpoint) -> Settings:
     return Settings(f"{checkpoint.folder}/{PROCESSOR}", checkpoint.optional_json(PROCESSOR), {})
-
-
-def _encoder_sizes(audio: Settings, output_size: int) -> Sizes:
-    audio.divides("encoder_attention_heads", "d_model")
-    return Sizes(
-        num_layers=audio.count("encoder_layers"),
-        num_heads=audio.count("encoder_attention_heads"),
-        hidden_size=audio.count("d_model"),
-        intermediate_size=audio.count("encoder_ffn_dim"),
-        num_mel_bins=audio.count("num_mel_bins"),
-        max_positions=audio.count("max_source_positions"),
-        output_size=output_size,
-    )
 
 
 def _prompt(checkpoint: Checkpoint, audio_token_id: int, processor: Settings) -> Prompt | None:

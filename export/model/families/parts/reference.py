@@ -6,7 +6,7 @@ torch and transformers are imported when a model is loaded, not before.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from ....checkpoint.checkpoint import Checkpoint
 Floats = npt.NDArray[np.floating[Any]]
 Model = Any  # a transformers model for generation
 Torch = Any  # a torch.Tensor
+Config = Mapping[str, Any]  # the content of a config.json
+Tensors = Mapping[str, Torch]  # by name
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,14 @@ LLAMA_LAYER = {
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How a class of transformers has what a checkpoint has in another way."""
+
+    config: Callable[[Config], Config]  # of the content of config.json
+    name: Callable[[str], str | None]  # of the name of a tensor; None: it has no such part
+
+
+@dataclass(frozen=True)
 class TransformersReference:
     """A class of transformers, and what of it only its family knows."""
 
@@ -72,8 +82,7 @@ class TransformersReference:
     """The model, the mel frames of a window filled up with silence (mel bins, frames), and how many of them
     carry audio -> the audio tokens (tokens, hidden_size of the decoder).
     """
-    prefixes: Mapping[str, str] = field(default_factory=dict)
-    """How names of tensors begin on disk -> how they begin in the class, if it is another model's."""
+    layout: Layout | None = None  # None: the class loads checkpoints as they are
 
     def load(self, checkpoint: Path, dtype: str = "float32") -> Model:
         """Load a checkpoint, with eager attention.
@@ -82,28 +91,21 @@ class TransformersReference:
             checkpoint: folder with config.json and safetensors.
             dtype: "float32" or "float64"; 16-bit weights are widened.
         """
-        if not self.prefixes:
+        if self.layout is None:
             return self._load(checkpoint, dtype)
-        from safetensors.torch import load_file
-
         stored = Checkpoint(checkpoint)
-        tensors = {name: tensor for file in stored.files for name, tensor in load_file(file).items()}
-        return self.of_tensors(stored.config, tensors, dtype)
+        return self.of_tensors(stored.config, _tensors_of(stored, self.layout), dtype)
 
-    def of_tensors(
-        self, config: Mapping[str, Any], tensors: Mapping[str, Torch], dtype: str = "float32"
-    ) -> Model:
+    def of_tensors(self, config: Config, tensors: Tensors, dtype: str = "float32") -> Model:
         """As `load`, from the content of a config.json and tensors by their names on disk."""
         import transformers
 
-        values = {key: value for key, value in config.items() if key != "model_type" or not self.prefixes}
-        settings = getattr(transformers, self.config_class).from_dict(values)
-        named = {self._in_class(name): tensor for name, tensor in tensors.items()}
-        return self._load(None, dtype, config=settings, state_dict=named)
-
-    def _in_class(self, name: str) -> str:
-        old = next((prefix for prefix in self.prefixes if name.startswith(prefix)), "")
-        return self.prefixes.get(old, "") + name.removeprefix(old)
+        if self.layout is not None:
+            config = self.layout.config(config)
+            named = ((self.layout.name(name), tensor) for name, tensor in tensors.items())
+            tensors = {name: tensor for name, tensor in named if name is not None}
+        settings = getattr(transformers, self.config_class).from_dict(dict(config))
+        return self._load(None, dtype, config=settings, state_dict=dict(tensors))
 
     def _load(self, checkpoint: Path | None, dtype: str, **source: Any) -> Model:
         import torch
@@ -120,3 +122,30 @@ class TransformersReference:
         if "lm_head.weight" in report["missing_keys"]:  # stored as tied, which not every class knows
             model.get_output_embeddings().weight = model.get_input_embeddings().weight
         return model.eval()
+
+
+def renamed(prefixes: Mapping[str, str]) -> Callable[[str], str]:
+    """The name of a tensor on disk -> that in a class, by how names begin; the first that fits is taken."""
+
+    def name_in_class(name: str) -> str:
+        old = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
+        return prefixes.get(old, "") + name.removeprefix(old)
+
+    return name_in_class
+
+
+def of_another_model(config: Config) -> Config:
+    """The settings for a class of another `model_type`."""
+    return {key: value for key, value in config.items() if key != "model_type"}
+
+
+def _tensors_of(checkpoint: Checkpoint, layout: Layout) -> Tensors:
+    """Those that are parts of the class, by their names on disk."""
+    from safetensors import safe_open
+
+    found: dict[str, Torch] = {}
+    for file in checkpoint.files:
+        with safe_open(file, "pt") as tensors:
+            names = tensors.keys()
+            found |= {name: tensors.get_tensor(name) for name in names if layout.name(name)}
+    return found

@@ -24,6 +24,9 @@ MOST: Mapping[str, float] = {
     "n_fft": 2**16,
     **dict.fromkeys(("num_buckets", "max_bucket_distance"), 2**16),
     "chunk_length": 3600,
+    **dict.fromkeys(("n_window", "n_window_infer"), 2**15),
+    "downsample_hidden_size": 2**14,
+    **dict.fromkeys(("min_length", "max_audio_len"), 2**24),
     **dict.fromkeys(("rms_norm_eps", "layer_norm_epsilon"), 1),
 }
 """Key -> the largest number that any model could mean: far beyond those that exist, and still no danger."""

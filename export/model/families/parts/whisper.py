@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +22,16 @@ from ...spec import (
     Stem,
     TimeStem,
 )
+from .settings import CONFIG_IRRELEVANT, Settings
 
 NORM_EPS = 1e-5  # of every LayerNorm in Whisper
 LONGEST_WAVE = 10000.0  # radians of the slowest sinusoid, its length over 2 pi
+
+
+AUDIO_IRRELEVANT = (
+    *(*CONFIG_IRRELEVANT, "dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop"),
+    *("num_hidden_layers", "layerdrop"),  # the first is another name of encoder_layers in older versions
+)
 
 
 @dataclass(frozen=True)
@@ -63,10 +71,11 @@ WHISPER_NAMES = {
 """As transformers names them."""
 
 
-def transformers_names(prefix: str) -> Names:
-    """Those of an encoder of transformers, whose tensors all begin with `prefix`."""
+def transformers_names(prefix: str, **others: str | None) -> Names:
+    """Those of an encoder of transformers, whose tensors all begin with `prefix`; `others` count instead."""
     whole = ("conv1", "conv2", "positions", "layer", "final_norm")
-    return Names(**{part: prefix * (part in whole) + name for part, name in WHISPER_NAMES.items()})
+    names: dict[str, Any] = {**WHISPER_NAMES, **others}
+    return Names(**{part: name and prefix * (part in whole) + name for part, name in names.items()})
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,20 @@ class Sizes:
     num_mel_bins: int
     max_positions: int
     output_size: int  # of its head
+
+
+def encoder_sizes(audio: Settings, output_size: int, max_positions: int | None = None) -> Sizes:
+    """The sizes of an encoder, by the names of the settings that transformers gave them first."""
+    audio.divides("encoder_attention_heads", "d_model")
+    return Sizes(
+        num_layers=audio.count("encoder_layers"),
+        num_heads=audio.count("encoder_attention_heads"),
+        hidden_size=audio.count("d_model"),
+        intermediate_size=audio.count("encoder_ffn_dim"),
+        num_mel_bins=audio.count("num_mel_bins"),
+        max_positions=max_positions or audio.count("max_source_positions"),
+        output_size=output_size,
+    )
 
 
 def pooled_head(
