@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from math import log
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +81,7 @@ class Rotary:
             halves = g.op("Transpose", pairs, name=f"{name}/halves", perm=[0, 1, 3, 2])
             x = g.reshape(halves, -1, heads * self.head_dim)
         batched = g.op("Unsqueeze", x, g.ints(0))
+        part: dict[str, Any] = {"rotary_embedding_dim": self.rotated} if self.rotated else {}
         rotated = g.op(
             "RotaryEmbedding",
             batched,
@@ -88,7 +90,7 @@ class Rotary:
             name=name,
             num_heads=heads,
             interleaved=int(self.interleaved and not sorted_),
-            **({"rotary_embedding_dim": self.rotated} if self.rotated else {}),
+            **part,
         )
         return g.reshape(rotated, -1, heads * self.head_dim)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from ....profiles.errors import CheckpointError
 from ....runtime.artifact.prompt import AudioPlace, Prompt
@@ -46,7 +47,7 @@ TEXT_DEFAULTS = {
     "rms_norm_eps": 1e-5,
     "eos_token_id": [59246, 59253, 59255],
 }
-AUDIO_DEFAULTS = {
+AUDIO_DEFAULTS: Mapping[str, Any] = {
     "hidden_size": 1280,
     "intermediate_size": 5120,
     "num_hidden_layers": 32,
