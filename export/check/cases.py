@@ -125,7 +125,7 @@ def _random_prompt(manifest: Manifest, rng: np.random.Generator) -> PromptIds:
 def _random_window(manifest: Manifest, rng: np.random.Generator) -> Feed:
     config, samples = manifest.front_end.log_mel, _samples(manifest)
     rows, frames = encoder_rows(samples, config), samples // config.hop_length
-    length = frames if config.is_of_clips else config.frames_of(rows)
+    length = frames if config.has_audio_alone else config.frames_of(rows)
     mel = np.zeros((config.num_mel_bins, length), np.float32)
     mel[:, :frames] = _normal(rng, config.num_mel_bins, frames)
     return {sig.MEL: mel, sig.ENCODER_ROWS: np.array([rows])}

@@ -93,7 +93,7 @@ class TorchBackend:
         window[:, : mel.shape[1]] = mel
         reference = reference_of(self.manifest.family)
         assert reference is not None, "the model was loaded through it"
-        frames = mel.shape[1] if log_mel.is_of_clips else log_mel.frames_per_row * rows
+        frames = mel.shape[1] if log_mel.has_audio_alone else log_mel.frames_per_row * rows
         return {sig.AUDIO_EMBEDS: reference.encode_window(self.model, window, frames)}
 
     def _prefill(self, profile: str | None) -> Run:

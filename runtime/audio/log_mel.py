@@ -49,8 +49,8 @@ class LogMelConfig:
 
     `extent` says of what the frames are computed, and so what is mirrored at its ends and whose loudest value
     counts: "window", each window alone, filled up with silence; "joined windows", all of them as one; "clip",
-    the clip as it is, and a rest of less than `hop_length` samples has no frame; "filled clip", the clip filled
-    up with silence to `filled_seconds`. Windows of the last two hold the frames of audio and no others.
+    the clip as it is, of which less than `hop_length` samples at the end have no frame; "filled clip", the clip
+    filled up with silence to `filled_seconds`. Windows of the last two hold the frames of audio alone.
 
     Raises `ArtifactError` when a parameter is out of range.
     """
@@ -154,7 +154,7 @@ def _extent_faults(config: LogMelConfig) -> Iterator[str]:
         if (value := getattr(config, name)) not in known:
             yield f"{name} {shown(value)} is unknown (known: {', '.join(known)})"
     if (config.extent == FILLED) != (config.filled_seconds is not None):
-        yield f"filled_seconds is {shown(config.filled_seconds)}, which extent {shown(config.extent)} does not fit"
+        yield f"filled_seconds {shown(config.filled_seconds)} does not fit extent {shown(config.extent)}"
     if config.filled_seconds is not None and not 0 < config.filled_seconds <= LONGEST_CLIP:
         yield f"filled_seconds is {shown(config.filled_seconds)}: give at most {LONGEST_CLIP}"
     if config.extent == JOINED and (config.cuts != "never" or not config.full_windows):
@@ -199,8 +199,8 @@ def log_mel_windows(samples: npt.ArrayLike, config: LogMelConfig) -> Iterator[Me
     extractor gives for that piece of audio alone, filled up with silence. Of those frames the first
     `config.frames_of(encoder_rows)` are returned, all that the encoder's two convolutions (kernel 3, strides
     1 and `frames_per_row`) read for its first `encoder_rows` rows; or all, where windows are full. Cost and
-    memory follow the length of the audio, unless windows are full. Windows of another extent are pieces of its
-    frames.
+    memory follow the length of the audio, unless windows are full. Where frames are not those of each window
+    alone, windows are pieces of them.
 
     Raises `AudioError` for a waveform that is empty or not one-dimensional.
     """

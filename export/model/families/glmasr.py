@@ -162,9 +162,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     if not windows:
         processor.faults.append(f"max_audio_len is below a window of {log_mel.window_seconds:g} s")
     refuse_faults(processor)
-    log_mel = replace(
-        log_mel, full_windows=True, cuts="always", longest_seconds=windows * log_mel.window_seconds
-    )
+    log_mel = replace(log_mel, full_windows=True, cuts="always")
     weights = checkpoint.renamed(PREFIXES)
     decoder, encoder = read_decoder(weights, settings, whole), _encoder(weights, sizes, rotary)
     base = _prompt(checkpoint, audio_token_id, text)
@@ -173,7 +171,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
         family="glmasr",
         decoder=decoder,
         encoder=encoder,
-        front_end=FrontEnd(log_mel, ROWS_PER_TOKEN),
+        front_end=FrontEnd(log_mel, ROWS_PER_TOKEN, most_windows=windows),
         prompt=prompt,
         eos_token_ids=eos_ids(
             (generation.place, generation.values),

@@ -11,7 +11,7 @@ from typing import Any
 
 from ....runtime.artifact.prompt import AudioPlace, Prompt
 from ....runtime.audio.front_end import FrontEnd
-from ....runtime.audio.log_mel import FILLED_CLIP
+from ....runtime.audio.log_mel import FILLED
 from ...checkpoint.chat_template import with_chat_template
 from ...checkpoint.checkpoint import Checkpoint
 from ...checkpoint.contents import unused_tensors
@@ -183,7 +183,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     longest = extractor.count("chunk_length") if "chunk_length" in extractor.given else LONGEST
     refuse_faults(whole, thinker, audio, *settings.sections)
     log_mel = clip_log_mel_of(
-        extractor, sizes.num_mel_bins, chunks, extent=FILLED_CLIP, longest_seconds=float(longest)
+        extractor, sizes.num_mel_bins, chunks, extent=FILLED, filled_seconds=float(longest)
     )
     weights = checkpoint.renamed(PREFIXES)
     decoder, encoder = read_decoder(weights, settings, thinker), _encoder(weights, sizes, chunks)
