@@ -114,6 +114,10 @@ def _tower_faults(manifest: Manifest) -> Iterator[str]:
             for field in ("hidden_size", "num_heads", "intermediate_size"):
                 size, most = getattr(encoder, field), LARGEST_DIMS[field]
                 yield from count_fault(f"tower.{name}.{field}", size, 1, most)
+            most = LARGEST_DIMS["hidden_size"]
+            if encoder.attention_rows is not None:
+                yield from count_fault(f"tower.{name}.attention_rows", encoder.attention_rows, 1, most)
+            yield from count_fault(f"tower.{name}.image_channels", encoder.image_channels, 0, most)
     yield from count_fault("tower.wave_channels", tower.wave_channels, 0, LARGEST_DIMS["hidden_size"])
     if (tower.wave is None) != (not tower.wave_channels):
         yield f"tower.wave_channels is {tower.wave_channels}, which does not fit tower.wave"

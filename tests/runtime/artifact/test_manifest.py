@@ -148,6 +148,8 @@ SILENT = {
         "tower.window.hidden_size",
         "tower.window.num_heads",
         "tower.window.intermediate_size",
+        "tower.window.attention_rows",
+        "tower.window.image_channels",
     },
     "other limits": {
         "decoder.max_positions",
@@ -199,6 +201,8 @@ SILENT = {
         "front_end.log_mel.window_seconds",
         "front_end.log_mel.frames_per_row",
         "front_end.log_mel.full_windows",
+        "front_end.log_mel.chunk_frames",
+        "front_end.log_mel.least_samples",
         "front_end.log_mel.cuts",
         "front_end.rows_per_token",
         "front_end.bos_rows",
