@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
+RATE = 16000
+Inputs = Mapping[str, Any]
 TEXT = {
     "hidden_size": 64,
     "intermediate_size": 128,
@@ -82,6 +84,7 @@ def tokenizer_of(family: str) -> Any:
     names = dict(zip(("audio_token", "audio_bos_token", "audio_eos_token"), TOKENS[family], strict=False))
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
+        chat_template=template_of(family),
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         extra_special_tokens=names,
@@ -229,6 +232,62 @@ def save_glmasr(folder: Path) -> None:
         "audio_token": "<|pad|>",
     }
     (folder / "processor_config.json").write_text(json.dumps(processor), "utf-8")
+
+
+def omni_inputs(model: Any, folder: Path, samples: Any, prompt: str) -> Inputs:
+    """What its processor, which would need one of images as well, makes of template and features."""
+    from transformers import AutoFeatureExtractor, AutoTokenizer
+
+    found = AutoFeatureExtractor.from_pretrained(folder)(
+        samples, sampling_rate=RATE, padding="max_length", return_attention_mask=True, return_tensors="pt"
+    )
+    features, mask = found["input_features"], found["attention_mask"]
+    tokenizer, audio = AutoTokenizer.from_pretrained(folder), TOKENS["qwen2_5_omni"][0]
+    heard = [{"type": "audio", "audio": "clip.wav"}, {"type": "text", "text": prompt}]
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": heard}], add_generation_prompt=True, tokenize=False
+    )
+    count = ((int(mask.sum()) - 1) // 2 + 1 - 2) // 2 + 1
+    ids = tokenizer(text.replace(audio, audio * count), return_tensors="pt")["input_ids"]
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "input_features": features,
+        "feature_attention_mask": mask,
+    }
+
+
+def qwen3_asr_inputs(model: Any, folder: Path, samples: Any, prompt: str) -> Inputs:
+    """Those of its processor, which has the answer begin with the text."""
+    from transformers import AutoTokenizer, Qwen3ASRFeatureExtractor, Qwen3ASRProcessor
+
+    processor = Qwen3ASRProcessor(
+        Qwen3ASRFeatureExtractor.from_pretrained(folder),
+        AutoTokenizer.from_pretrained(folder),
+        chat_template=template_of("qwen3_asr"),
+    )
+    question = [{"role": "user", "content": [{"type": "audio", "audio": "clip.wav"}]}]
+    text = processor.apply_chat_template(question, add_generation_prompt=True, tokenize=False)
+    found: Inputs = processor(text=[text + prompt], audio=[samples], sampling_rate=RATE)
+    return {name: value for name, value in found.items() if name != "num_audio_tokens"}
+
+
+def glmasr_inputs(model: Any, folder: Path, samples: Any, prompt: str) -> Inputs:
+    """Those of its processor."""
+    from transformers import AutoTokenizer, GlmAsrProcessor, WhisperFeatureExtractor
+
+    processor = GlmAsrProcessor(
+        WhisperFeatureExtractor.from_pretrained(folder),
+        AutoTokenizer.from_pretrained(folder),
+        chat_template=template_of("glmasr"),
+        max_audio_len=7,
+    )
+    heard = [{"type": "audio", "audio": "clip.wav"}, {"type": "text", "text": prompt}]
+    text = processor.apply_chat_template(
+        [{"role": "user", "content": heard}], add_generation_prompt=True, tokenize=False
+    )
+    found: Inputs = processor(text=[text], audio=[samples], sampling_rate=RATE)
+    return {name: value for name, value in found.items() if name != "num_audio_tokens"}
 
 
 SAVE: dict[str, Callable[[Path], None]] = {

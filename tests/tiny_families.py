@@ -17,6 +17,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+import chunk_checkpoints as chunks
 from conftest import save_tiny_checkpoint, tiny_tokenizer
 from fastadasp.export.model.families.qwen2_audio import encode_window
 from parity.models import roughen
@@ -213,5 +214,8 @@ TINY: Mapping[str, TinyFamily] = {
     "voxtral": TinyFamily(save_voxtral, voxtral_inputs),
     "audioflamingo3": TinyFamily(save_audioflamingo3, audioflamingo3_inputs),
     "aero": TinyFamily(save_aero, aero_inputs),
+    "qwen2_5_omni": TinyFamily(chunks.save_omni, chunks.omni_inputs),
+    "qwen3_asr": TinyFamily(chunks.save_qwen3_asr, chunks.qwen3_asr_inputs),
+    "glmasr": TinyFamily(chunks.save_glmasr, chunks.glmasr_inputs),
 }
 """By family."""

@@ -50,7 +50,7 @@ class LogMelConfig:
     `extent` says of what the frames are computed, and so what is mirrored at its ends and whose loudest value
     counts: "window", each window alone, filled up with silence; "joined windows", all of them as one; "clip",
     the clip as it is, whose last samples have no frame where they are fewer than `hop_length`; "filled clip",
-    the clip filled up with silence to `filled_seconds`. Windows of the last two hold the frames of audio alone.
+    the clip filled up with silence to `filled_seconds`. Of the last two, windows hold frames of audio alone.
 
     Raises `ArtifactError` when a parameter is out of range.
     """

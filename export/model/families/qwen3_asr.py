@@ -30,6 +30,7 @@ from .parts.reference import (
     Model,
     ModuleNames,
     TransformersReference,
+    renamed,
 )
 from .parts.settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults, shown
 from .parts.whisper import (
@@ -125,18 +126,13 @@ def _in_transformers(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**thinker, "audio_config": audio, "text_config": text, "model_type": "qwen3_asr"}
 
 
-def _name_in_transformers(name: str) -> str:
-    old = next((prefix for prefix in IN_TRANSFORMERS if name.startswith(prefix)), "")
-    return IN_TRANSFORMERS.get(old, "") + name.removeprefix(old)
-
-
 REFERENCE = TransformersReference(
     config_class="Qwen3ASRConfig",
     model_class="Qwen3ASRForConditionalGeneration",
     encoder=ModuleNames("model.audio_tower.layers.{i}", WHISPER_LAYER, "model.audio_tower.ln_post"),
     decoder=ModuleNames("model.language_model.layers.{i}", LLAMA_LAYER, "model.language_model.norm"),
     encode_window=encode_window,
-    layout=Layout(_in_transformers, _name_in_transformers),
+    layout=Layout(_in_transformers, renamed(IN_TRANSFORMERS)),
 )
 FACTS = Facts(
     name="Qwen3-ASR",

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ....runtime.artifact.prompt import AudioPlace, Prompt
 from ....runtime.audio.front_end import FrontEnd
+from ....runtime.audio.log_mel import JOINED
 from ...checkpoint.checkpoint import Checkpoint
 from ...checkpoint.ranks.tekken import Tekken
 from ...checkpoint.tokenizer import token_id
@@ -83,7 +84,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
         )
         refuse_faults(found.audio)
     hidden, projector = found.projection(sizes.intermediate_size, bias=False)
-    log_mel = replace(found.log_mel, full_windows=True, joined=True)
+    log_mel = replace(found.log_mel, full_windows=True, extent=JOINED)
     return found.model(
         "voxtral", StackedHead(hidden, projector), FrontEnd(log_mel, stacked), _prompt(found), ()
     )
