@@ -178,9 +178,9 @@ class _Builder:
         return profile(self.model, self.audio_rows, self.options)
 
     def _attention_layers(self, name: str) -> int:
-        """Fused attention layers: those of the encoder, all but the last (one query row) of a prefill."""
+        """Fused attention layers: those of an encoder without blocks, all but the last of a prefill."""
         if name == ENCODER:
-            return len(self.model.encoder.layers)
+            return 0 if self.model.encoder.attention_rows else len(self.model.encoder.layers)
         layers = self.model.decoder.dims.num_layers
         return {WAVE_ENCODER: 0, DECODE: 0, PROMPT_ADAPTER: layers}.get(name, layers - 1)
 

@@ -67,6 +67,8 @@ def _least_frames(log_mel: LogMelConfig, least_rows: int) -> int:
     """The fewest frames that the encoder is given."""
     if log_mel.full_windows:
         return log_mel.max_frames
+    if log_mel.has_audio_alone:
+        return log_mel.least_frames_of(least_rows)
     return min(least_rows * log_mel.frames_per_row, log_mel.max_frames)
 
 

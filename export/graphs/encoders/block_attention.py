@@ -8,7 +8,7 @@ import numpy as np
 
 from ....plugins.body import Value
 from ..graph import Graph
-from .chunks import filled, is_real
+from .chunks import places_of
 
 HIDDEN = -1e30  # added to the scores of rows that fill up the last block
 
@@ -18,14 +18,17 @@ class Blocks:
     """Into which blocks rows are cut; the last one may have fewer."""
 
     size: int
+    places: Value  # of all rows, the last one again and again to fill up its block: (blocks * size,)
     mask: Value  # what hides the places after the last row: (blocks, 1, 1, size), float32
 
 
 def blocks_of(g: Graph, x: str, size: int) -> Blocks:
     """Those of rows (rows, width)."""
-    real = is_real(g, x, size, 0)
+    places, rows = places_of(g, x, size, 0), g.dim(x, 0)
+    held = g.op("Min", places, g.op("Sub", rows, g.ints(1)))
+    real = g.op("Less", places, rows)
     mask = g.op("Where", real, g.const(0, np.float32), g.const(HIDDEN, np.float32))
-    return Blocks(size, g.reshape(mask, -1, 1, 1, size))
+    return Blocks(size, held, g.reshape(mask, -1, 1, 1, size))
 
 
 def append_block_attention(
@@ -45,7 +48,7 @@ def append_block_attention(
     num_heads, head_dim = heads
     scaled = g.op("Mul", query, g.number(head_dim**-0.5), name=f"{name}/scale")
     q, k, v = (
-        g.reshape(filled(g, x, blocks.size, 0), -1, blocks.size, num_heads, head_dim)
+        g.reshape(g.op("Gather", x, blocks.places, axis=0), -1, blocks.size, num_heads, head_dim)
         for x in (scaled, key, value)
     )
     q, v = (g.op("Transpose", x, perm=[0, 2, 1, 3]) for x in (q, v))

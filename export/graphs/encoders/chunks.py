@@ -7,24 +7,21 @@ from ....profiles.signature import ENCODER_ROWS, MEL
 from ..graph import Graph
 
 
-def filled(g: Graph, x: str, size: int, axis: int) -> Value:
-    """A tensor of two axes with zeros behind it along one of them, to whole pieces of this size."""
-    missing = g.op("Sub", _whole(g, x, size, axis), g.dim(x, axis))
-    ends: list[int | str] = [0, 0, 0, 0]
-    ends[2 + axis] = missing
-    return g.op("Pad", x, g.shape(*ends))
-
-
-def is_real(g: Graph, x: str, size: int, axis: int) -> Value:
-    """Of each place along that axis of the filled tensor, whether it is one of `x`: bool, (places,)."""
-    places = g.op("Squeeze", _whole(g, x, size, axis), g.ints(0))
-    return g.op("Less", g.op("Range", g.const(0), places, g.const(1)), g.dim(x, axis))
+def places_of(g: Graph, x: str, size: int, axis: int) -> Value:
+    """Places along an axis, and those that fill up the last piece of this size: int64, (places,)."""
+    whole = g.op("Squeeze", _whole(g, x, size, axis), g.ints(0))
+    return g.op("Range", g.const(0), whole, g.const(1))
 
 
 def chunks_of(g: Graph, size: int) -> Value:
-    """The frames of a window in chunks, the last one filled up with zeros: (chunks, mel bins, size)."""
-    frames = g.op("Transpose", filled(g, g.to_activation(MEL), size, 1), perm=[1, 0])
-    return g.op("Transpose", g.reshape(frames, -1, size, g.dim(MEL, 0)), perm=[0, 2, 1])
+    """The frames of a window in chunks, the last one filled up with zeros: (chunks, mel bins, size).
+
+    They are filled up in float32: the CUDA provider pads no bf16.
+    """
+    missing = g.op("Sub", _whole(g, MEL, size, 1), g.dim(MEL, 1))
+    filled = g.to_activation(g.op("Pad", MEL, g.shape(0, 0, 0, missing)))
+    frames = g.reshape(g.op("Transpose", filled, perm=[1, 0]), -1, size, g.dim(MEL, 0))
+    return g.op("Transpose", frames, perm=[0, 2, 1])
 
 
 def rows_of_chunks(g: Graph, x: Value, positions: Value, width: int) -> Value:

@@ -7,7 +7,7 @@ from ....profiles.signature import MEL
 from ....runtime.audio.log_mel import LogMelConfig
 from ...model.spec import Convolution, TimeStem
 from ..graph import Graph
-from .chunks import chunks_of, is_real, rows_of_chunks
+from .chunks import chunks_of, places_of, rows_of_chunks
 
 
 def window_rows(g: Graph, stem: TimeStem, log_mel: LogMelConfig) -> Value:
@@ -26,7 +26,7 @@ def chunk_rows(g: Graph, stem: TimeStem, log_mel: LogMelConfig, positions: Value
     """
     size = log_mel.chunk_frames
     x = _convolution(g, stem.conv1, 1, chunks_of(g, size), "/encoder/conv1")
-    is_audio = g.op("CastLike", is_real(g, MEL, size, 1), x)
+    is_audio = g.op("CastLike", g.op("Less", places_of(g, MEL, size, 1), g.dim(MEL, 1)), x)
     x = g.op("Mul", x, g.reshape(is_audio, -1, 1, size), name="/encoder/audio")
     x = _convolution(g, stem.conv2, log_mel.frames_per_row, x, "/encoder/conv2")
     width = stem.conv2.weight.shape[0]
