@@ -26,14 +26,14 @@ PAUSE = (400, 3000)  # samples after every word
 NOISE = 3e-4  # standard deviation
 
 
-def fetch(folder: Path) -> Path:
-    """Download the package and unpack it into `folder`, unless it is there."""
+def fetch(folder: Path, package: str = PACKAGE) -> Path:
+    """Download a Debian package and unpack it into `folder`, unless it is there."""
     if not folder.is_dir():
         if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-            raise SystemExit(f"apt-get or dpkg-deb is missing: unpack {PACKAGE} and give its folder")
+            raise SystemExit(f"apt-get or dpkg-deb is missing: unpack {package} into {folder}")
         scratch = folder.with_name(f".{folder.name}")
         scratch.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["apt-get", "download", "--quiet", PACKAGE], cwd=scratch, check=True)
+        subprocess.run(["apt-get", "download", "--quiet", package], cwd=scratch, check=True)
         archive = next(scratch.glob("*.deb"))
         subprocess.run(["dpkg-deb", "-x", str(archive), str(scratch)], check=True)
         archive.unlink()

@@ -85,12 +85,12 @@ def compose(
     low, high = NEUTRAL_SPEED if keep_speed else ANY_SPEED
     speed = draw.uniform(low, high)
     pieces, words = _speak(speech, voice, topic, wanted * speed, draw)
-    samples = _at_speed(pieces, speed)
+    samples = at_speed(pieces, speed)
     if len(samples) > LONGEST * RATE:  # the last piece was too long
         return compose(speech, voice, draw, longest, shortest)
     room = "noisy" if draw.random() < 0.4 else "quiet"
     style = speech.styles[voice] if keep_speed else None
-    return Clip(_acoustics(samples, room, draw), Facts(tuple(words), topic, room, style), voice)
+    return Clip(acoustics(samples, room, draw), Facts(tuple(words), topic, room, style), voice)
 
 
 def hidden_answer(draw: Draw) -> list[str]:
@@ -106,7 +106,7 @@ def _speak(speech: Speech, voice: int, topic: str, seconds: float, draw: Draw) -
     """Sentences of a topic with pauses, until `seconds` are filled: the last one ends at or before them."""
     short, long = (0.02, 0.2) if draw.random() < 0.7 else (0.1, 0.8)
     whole = draw.uniform(0.0, 1.0)  # share of the sentences that are said as one
-    pieces = [_silence(draw.uniform(0.0, 0.3))]
+    pieces = [silence(draw.uniform(0.0, 0.3))]
     words: list[str] = []
     filled = len(pieces[0])
     while True:
@@ -117,7 +117,7 @@ def _speak(speech: Speech, voice: int, topic: str, seconds: float, draw: Draw) -
         pieces, words, filled = pieces + parts, words + said, filled + length
         if filled > 0.85 * seconds * RATE:
             break
-    return np.concatenate([*pieces, _silence(draw.uniform(0.02, 0.3))]), words
+    return np.concatenate([*pieces, silence(draw.uniform(0.02, 0.3))]), words
 
 
 def _sentence(
@@ -125,24 +125,25 @@ def _sentence(
 ) -> tuple[list[str], list[Array]]:
     """One sentence with the pauses after its parts."""
     if draw.random() < whole and (found := speech.sentence(voice, topic, draw)):
-        return list(found[0]), [found[1], _silence(draw.uniform(*pauses))]
+        return list(found[0]), [found[1], silence(draw.uniform(*pauses))]
     words = hidden_answer(draw) if topic == "words" and draw.random() < 0.5 else sentence(topic, draw)
     spoken = [(word, samples) for word in words if (samples := speech.word(voice, word)) is not None]
-    parts = [part for _, samples in spoken for part in (samples, _silence(draw.uniform(*pauses)))]
+    parts = [part for _, samples in spoken for part in (samples, silence(draw.uniform(*pauses)))]
     return [word for word, _ in spoken], parts
 
 
-def _silence(seconds: float) -> Array:
+def silence(seconds: float) -> Array:
+    """So many seconds of nothing."""
     return np.zeros(round(seconds * RATE), np.float32)
 
 
-def _at_speed(samples: Array, speed: float) -> Array:
+def at_speed(samples: Array, speed: float) -> Array:
     """Played faster or slower, pitch and all."""
     at = np.arange(0, len(samples) - 1, speed, np.float32)
     return np.interp(at, np.arange(len(samples)), samples).astype(np.float32)
 
 
-def _acoustics(samples: Array, room: str, draw: Draw) -> Array:
+def acoustics(samples: Array, room: str, draw: Draw) -> Array:
     """Reverberation, a coloured channel, a telephone line, noise."""
     if draw.random() < 0.35:
         tail = draw.uniform(0.05, 0.4)

