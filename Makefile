@@ -7,8 +7,10 @@ PIP_FLAGS ?= --quiet --disable-pip-version-check
 TYPING := build/typing/fastadasp
 # glibc gives no memory back between two steps of training: a sixth of the time
 KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=32000000000
+# threads that wait for others beside other work are a burden: without it a step takes four times as much
+SLEEP_WHEN_IDLE := GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=passive
 
-.PHONY: demo test check browser bench accuracy train kill-test fuzz accept-gpu clean
+.PHONY: demo test check browser bench accuracy train train-pretrained kill-test fuzz accept-gpu clean
 
 demo: $(READY)  ## build the demo model under two profiles, transcribe its clips, print the latency table
 	$(BIN)/python demo/run_demo.py
@@ -38,6 +40,10 @@ accuracy: $(READY) synthesisers  ## what token reduction costs the demo model: d
 train: $(READY) synthesisers  ## the demo model from packages alone (about two hours)
 	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e ".[train]"
 	$(KEEP_MEMORY) $(BIN)/python demo/train.py
+
+train-pretrained: $(READY) synthesisers  ## a second model with a pretrained language model: docs/pretrained_model.md
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e ".[train]"
+	$(KEEP_MEMORY) $(SLEEP_WHEN_IDLE) $(BIN)/python demo/train_pretrained.py $(TRAINING)
 
 .PHONY: synthesisers
 synthesisers:

@@ -10,8 +10,8 @@ writes a folder of FLAC files a set, and beside it `SET.jsonl`, a clip list of t
     synthetic      sentences and voices that training left out            1 to 9 s
     synthetic-15, synthetic-30, synthetic-120    sentences of one voice joined, of several at 120 s
 
-All is drawn from one seed before a model hears it. The recordings of `human` sets are in Debian packages; they
-are for evaluation alone. Synthetic clips need `make train-pretrained` to have recorded its test sentences.
+All is drawn from one seed before a model hears it. The human recordings are in Debian packages and for
+evaluation alone. Synthetic clips need `make train-pretrained` to have recorded its test sentences.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def prompts(sounds: Path, texts: Path) -> list[Said]:
     file = next(texts.rglob("core-sounds-en.txt.gz"))
     voice = next(path.parent for path in sorted(sounds.rglob("all-circuits-busy-now.wav")))
     found = []
-    for line in gzip.open(file, "rt", encoding="utf-8", errors="replace"):
+    for line in gzip.decompress(file.read_bytes()).decode("utf-8", errors="replace").splitlines():
         name, _, text = line.strip().partition(":")
         path, words = voice / f"{name}.wav", normalised(text).split()
         spelled = any(len(word) == 1 and word not in "ai" for word in words)

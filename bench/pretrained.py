@@ -1,0 +1,163 @@
+"""Measure the second model without token reduction, and write the figures of docs/pretrained_model.md.
+
+    python bench/pretrained.py              # what has no result yet; a run that was stopped goes on
+    python bench/pretrained.py --page-only  # the figures again, from results that are there
+
+Models are those that `make train-pretrained` has left in the work folder, clips those of
+`demo/pretrained_sets.py`, which are made where they are missing. Results lie in bench/results/pretrained, the
+log of the training's losses beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from fastadasp.evaluation.report.shown import estimate_text, figure_of
+from fastadasp.evaluation.results.evaluation import EvaluationResult
+from fastadasp.evaluation.results.files import read_results
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "bench/results/pretrained"
+PAGE = ROOT / "docs/pretrained_model.md"
+BEGIN, END = "<!-- written by bench/pretrained.py -->", "<!-- end -->"
+LOG = "log.jsonl"
+SETS = {
+    "human": "human prompts, 1 to 6 s",
+    "human-read": "human, a book and playing cards, 1 to 10 s",
+    "human-15": "human prompts joined, to 15 s",
+    "human-30": "the same, to 30 s",
+    "human-120": "the same, to 120 s",
+    "synthetic": "held-out voices and sentences, 1 to 9 s",
+    "synthetic-15": "the same joined, to 15 s",
+    "synthetic-30": "the same, to 30 s",
+    "synthetic-120": "the same, to 120 s",
+}
+SHOWN = 12  # lines of the log in the page, for each stage
+LONGEST_PAUSE = 600.0  # seconds: a step that took longer was a run that had been stopped
+
+
+def measure(work: Path) -> None:
+    """Build every model that is there, and evaluate it on every set."""
+    sets = work / "sets"
+    if not all((sets / f"{name}.jsonl").is_file() for name in SETS):
+        _run([str(ROOT / "demo/pretrained_sets.py"), "--work", str(work)])
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    shutil.copy(work / LOG, RESULTS / LOG)
+    for model in sorted(work.glob("model-*")):
+        name = model.name.removeprefix("model-")
+        artifact = work / f"artifact-{name}"
+        if not artifact.is_dir():
+            _fastadasp("build", str(model), "-o", str(artifact), "--profile", "full")
+        for clips in SETS:
+            output = RESULTS / f"{name}.{clips}.json"
+            if not output.is_file():
+                _fastadasp(
+                    *("eval", str(artifact), "--manifest", str(sets / f"{clips}.jsonl"), "--task", "asr"),
+                    *("--normalizer", "english", "--threads", "2", "-o", str(output)),
+                )
+
+
+def write_page() -> None:
+    """Put what is known where the page has its marks."""
+    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    assert after, f"{PAGE} lacks its marks {BEGIN} and {END}"
+    text = "\n".join([*accuracy(), "", *training()])
+    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", "utf-8")
+
+
+def accuracy() -> Iterator[str]:
+    """Word error rates of all models, or that there are none."""
+    names = sorted({path.name.split(".")[0] for path in RESULTS.glob("*.*.json")})
+    if not names:
+        yield "**Not measured yet**: no model of this recipe has been trained to its end."
+        return
+    yield "Word error rate in %, greedy search, without token reduction; brackets hold 95 % intervals:"
+    yield ""
+    yield _line("set", "clips", *names)
+    yield _line(*["---"] * (2 + len(names)))
+    for clips, title in SETS.items():
+        found = [_result(name, clips) for name in names]
+        count = next((str(len(result.records)) for result in found if result), "")
+        yield _line(title, count, *(_wer(result) if result else "not measured" for result in found))
+
+
+def training() -> Iterator[str]:
+    """The losses of every stage, some lines of each."""
+    file = RESULTS / LOG
+    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.is_file() else []
+    if not lines:
+        yield "**No log yet.**"
+        return
+    yield "Losses, each a mean over five steps; the whole log is `bench/results/pretrained/log.jsonl`:"
+    yield ""
+    columns = ("stage", "seed", "step", "hours", "answers", "ctc", "held_out", "size")
+    yield _line("stage", "seed", "step", "hours", "cross entropy", "CTC", "held out", "size of audio rows")
+    yield _line(*["---"] * len(columns))
+    hours, shown = 0.0, []
+    for before, line in pairwise([lines[0], *lines]):
+        hours += min(LONGEST_PAUSE, max(0.0, line["time"] - before["time"])) / 3600
+        shown.append({**line, "hours": round(hours, 2)})
+    for line in _some(shown):
+        yield _line(*(str(line.get(column, "")) for column in columns))
+
+
+def _some(lines: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The first line of every stage, its last one, and those at even distances between."""
+    stages = list(dict.fromkeys((line["stage"], line["seed"]) for line in lines))
+    for stage in stages:
+        of_stage = [line for line in lines if (line["stage"], line["seed"]) == stage]
+        places = {round(i * (len(of_stage) - 1) / (SHOWN - 1)) for i in range(SHOWN)}
+        yield from (of_stage[place] for place in sorted(places))
+
+
+def _result(name: str, clips: str) -> EvaluationResult | None:
+    path = RESULTS / f"{name}.{clips}.json"
+    if not path.is_file():
+        return None
+    (file,) = read_results([path]).of(EvaluationResult)
+    return file.found
+
+
+def _wer(result: EvaluationResult) -> str:
+    metric = result.metrics[0]
+    return estimate_text(metric, figure_of(metric, result.profiles[0].figures))
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _fastadasp(*words: str) -> None:
+    _run(["-P", "-m", "fastadasp.export", *words])
+
+
+def _run(words: list[str]) -> None:
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, check=False)
+    if done.returncode not in (0, 1):  # 1: some clips failed, which the result lists
+        raise SystemExit(done.returncode)
+
+
+def main() -> None:
+    """Measure, then write the figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, default=ROOT / "build/pretrained")
+    parser.add_argument("--page-only", action="store_true", help="from results that are there")
+    options = parser.parse_args()
+    if not options.page_only:
+        measure(options.work.resolve())
+    write_page()
+
+
+if __name__ == "__main__":
+    main()
