@@ -27,7 +27,7 @@ from pretrained import checkpoint, decoder
 from pretrained.batches import Clip, make_batch, read_clips
 from pretrained.encoder import CONFIG, whisper_base
 from pretrained.features import cache
-from pretrained.language_model import AUDIO, END, TOKENIZER, Language, Sizes, read_weights, unpack
+from pretrained.language_model import TOKENIZER, Language, Sizes, read_weights, unpack
 from pretrained.loop import STOP, Stage, StoppedError, Trainer, asked_to_stop
 from pretrained.model import Model
 from pretrained.packages import Sources, install
@@ -109,7 +109,7 @@ def train(sources: Sources, run: Run, threads: int) -> None:
     encoder = whisper_base(*sources.whisper)
     model = Model(encoder, read_weights(work / "language_model"), Sizes(), spoken)
     if shutil.which("g++"):
-        decoder.Layer.forward = torch.compile(decoder.Layer.forward, dynamic=True)
+        decoder.Layer.forward = torch.compile(decoder.Layer.forward, dynamic=True)  # type: ignore[method-assign]
     held_out = clips_of(sources, language, "test", TEST_SEED)
     first = make_batch(held_out[:HELD_OUT], language, CONFIG["d_model"])
     model.fit_size(first.rows, first.row_lengths)
@@ -124,7 +124,7 @@ def train(sources: Sources, run: Run, threads: int) -> None:
                 continue
             trainer.run(path, work / "log.jsonl", stop)
     tokenizer = Tokenizer.from_file(str(work / "language_model" / TOKENIZER))
-    special = {"audio": tokenizer.token_to_id(AUDIO), "end": tokenizer.token_to_id(END)}
+    special = {"audio": language.audio, "end": language.end}
     before = read_weights(work / "language_model")
     whole = checkpoint.whole_model(model, encoder, before, Sizes(), special)
     checkpoint.save(whole, tokenizer, work / f"model-{run.name}")

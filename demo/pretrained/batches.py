@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
@@ -170,7 +171,7 @@ def _wiped(rows: torch.Tensor, draw: Draw) -> torch.Tensor:
     return rows
 
 
-def _skipped(rows: int, gaps: float, draw: Draw) -> np.ndarray:
+def _skipped(rows: int, gaps: float, draw: Draw) -> npt.NDArray[np.int64]:
     """Positions left out before each audio row: up to three after a random share of them."""
     share = draw.uniform(0.0, gaps)
     steps = np.where(draw.random(rows) < share, draw.integers(1, 4, rows), 0)

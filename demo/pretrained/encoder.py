@@ -15,7 +15,7 @@ from fastadasp.runtime.audio.log_mel import LogMelConfig
 from training.whisper_weights import encoder_weights
 
 LOG_MEL = LogMelConfig(num_mel_bins=80)
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "d_model": 512,
     "encoder_layers": 6,
     "encoder_attention_heads": 8,

@@ -67,7 +67,8 @@ def compose(blocks: list[list[Entry]], recorded: npt.NDArray[np.int16], draw: Dr
 
 def _several(block: list[Entry], draw: Draw) -> list[Entry]:
     """Sentences in a random order, as many as a random length holds."""
-    wanted, chosen, filled = draw.uniform(*LONG) * RATE, [], 0.0
+    wanted, filled = draw.uniform(*LONG) * RATE, 0.0
+    chosen: list[Entry] = []
     for i in draw.permutation(len(block)):
         filled += block[i]["n"] + RATE
         if chosen and filled > wanted:
@@ -77,10 +78,10 @@ def _several(block: list[Entry], draw: Draw) -> list[Entry]:
 
 
 def _clip(entries: list[Entry], recorded: npt.NDArray[np.int16], draw: Draw) -> Clip:
-    pieces = [silence(draw.uniform(0.02, 0.3))]
+    pieces: list[Array] = [silence(draw.uniform(0.02, 0.3))]
     for entry in entries:
-        samples = recorded[entry["at"] : entry["at"] + entry["n"]].astype(np.float32) / 32768
-        pieces += [samples, silence(draw.uniform(0.1, 0.7))]
+        spoken = recorded[entry["at"] : entry["at"] + entry["n"]].astype(np.float32) / 32768
+        pieces += [spoken, silence(draw.uniform(0.1, 0.7))]
     pieces[-1] = silence(draw.uniform(0.05, 0.4))
     samples = at_speed(np.concatenate(pieces), draw.uniform(*SPEED))
     room = "noisy" if draw.random() < NOISY_SHARE else "quiet"

@@ -71,7 +71,7 @@ class Language:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.before, self.after = self._ids(BEFORE), self._ids(AFTER)
-        (self.end,) = self._ids(END)
+        (self.end,), (self.audio,) = self._ids(END), self._ids(AUDIO)
 
     @classmethod
     def of(cls, folder: Path) -> Language:

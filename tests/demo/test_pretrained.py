@@ -16,7 +16,7 @@ from pretrained import checkpoint, features, packages, speech, text
 from pretrained.batches import IGNORED, Clip, Order, make_batch, read_clips
 from pretrained.decoder import Decoder, folded
 from pretrained.encoder import CONFIG, LOG_MEL, Upper, lower_rows, untrained_encoder
-from pretrained.language_model import AUDIO, END, PROMPT, RENAMED, START, Language, Sizes, renamed
+from pretrained.language_model import END, PROMPT, RENAMED, START, Language, Sizes, renamed
 from pretrained.loop import STOP, Stage, StoppedError, Trainer, asked_to_stop, input_rows
 from pretrained.model import Model
 
@@ -262,7 +262,7 @@ def test_upper_and_lower_layers_are_the_encoder_under_its_mask():
 def test_what_is_folded_in_computes_what_was_trained(clips, language):
     """The decoder of the checkpoint gives the hidden states of the trained one, in float32."""
     model = trained_model(language, clips)
-    special = {"audio": language._ids(AUDIO)[0], "end": language.end}
+    special = {"audio": language.audio, "end": language.end}
     whole = checkpoint.whole_model(model, untrained_encoder(ENCODER), language_weights(), SIZES, special)
     batch = make_batch(clips, language, WIDTH)
     with torch.inference_mode():
@@ -287,7 +287,7 @@ def test_the_checkpoint_is_built_and_answers_as_transformers_does(clips, languag
     from fastadasp.runtime import SpeechLM
 
     model = trained_model(language, clips)
-    special = {"audio": language._ids(AUDIO)[0], "end": language.end}
+    special = {"audio": language.audio, "end": language.end}
     whole = checkpoint.whole_model(model, untrained_encoder(ENCODER), language_weights(), SIZES, special)
     checkpoint.save(whole, tokenizer, tmp_path / "model")
     build(tmp_path / "model", tmp_path / "artifact", BuildOptions((load_profile("full", ()),)))
