@@ -9,6 +9,8 @@ TYPING := build/typing/fastadasp
 KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=32000000000
 # threads that wait for others beside other work are a burden: without it a step takes four times as much
 SLEEP_WHEN_IDLE := GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=passive
+# buffers of a hundred megabytes would leave gaps in a heap that keeps all: they come in huge pages, and go back
+HUGE_PAGES := GLIBC_TUNABLES=glibc.malloc.hugetlb=1 MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=32000000000
 
 .PHONY: demo test check browser bench accuracy train train-pretrained kill-test fuzz accept-gpu clean
 
@@ -43,7 +45,7 @@ train: $(READY) synthesisers  ## the demo model from packages alone (about two h
 
 train-pretrained: $(READY) synthesisers  ## a second model with a pretrained language model: docs/pretrained_model.md
 	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e ".[train]"
-	$(KEEP_MEMORY) $(SLEEP_WHEN_IDLE) $(BIN)/python demo/train_pretrained.py $(TRAINING)
+	$(HUGE_PAGES) $(SLEEP_WHEN_IDLE) $(BIN)/python demo/train_pretrained.py $(TRAINING)
 
 .PHONY: synthesisers
 synthesisers:

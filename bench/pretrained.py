@@ -93,8 +93,7 @@ def accuracy() -> Iterator[str]:
 def training() -> Iterator[str]:
     """The losses of every stage, some lines of each."""
     file = RESULTS / LOG
-    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.is_file() else []
-    if not lines:
+    if not file.is_file():
         yield "**No log yet.**"
         return
     yield "Losses, each a mean over five steps; the whole log is `bench/results/pretrained/log.jsonl`:"
@@ -102,12 +101,19 @@ def training() -> Iterator[str]:
     columns = ("stage", "seed", "step", "hours", "answers", "ctc", "held_out", "size")
     yield _line("stage", "seed", "step", "hours", "cross entropy", "CTC", "held out", "size of audio rows")
     yield _line(*["---"] * len(columns))
+    lines = _steps(file.read_text("utf-8").splitlines())
     hours, shown = 0.0, []
     for before, line in pairwise([lines[0], *lines]):
         hours += min(LONGEST_PAUSE, max(0.0, line["time"] - before["time"])) / 3600
         shown.append({**line, "hours": round(hours, 2)})
     for line in _some(shown):
         yield _line(*(str(line.get(column, "")) for column in columns))
+
+
+def _steps(written: list[str]) -> list[dict[str, Any]]:
+    """The lines of the log: of a step that was done again after a kill, the last one."""
+    lines = [json.loads(line) for line in written]
+    return list({(line["stage"], line["seed"], line["step"]): line for line in lines}.values())
 
 
 def _some(lines: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -14,9 +14,12 @@ goes on. A file `stop` there, or SIGTERM, ends it after a step. `log.jsonl` has 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,7 +56,7 @@ STEADY = Stage(
     {"encoder": 1e-4, "projector": 1e-3, "ctc": 1e-3, "lora": 1e-3, "norms": 1e-4},
     ctc=(0.3, 0.3, 0.7),
 )
-COOLING = replace(STEADY, name="cooling", steps=850, ctc=(0.0, 0.0, 0.0), flat=0.0)
+COOLING = replace(STEADY, steps=850, ctc=(0.0, 0.0, 0.0), flat=0.0)
 OWN_GAPS = 0.5  # with --gaps: largest share of audio rows after which positions are left out
 
 
@@ -67,13 +70,13 @@ class Run:
     cool_now: bool = False  # whether the middle stage ends where it is
 
     @property
-    def stages(self) -> dict[str, Stage]:
-        """Name of the checkpoint -> stage, in their order."""
-        kind = "" if self.with_ctc else "-without-ctc"
-        last = replace(COOLING, seed=self.seed, gaps=OWN_GAPS if self.with_gaps else 0.0)
-        steady = STEADY if self.with_ctc else replace(STEADY, ctc=(0.0, 0.0, 0.0))
-        first = {"ctc": CTC} if self.with_ctc else {}
-        return {**first, f"steady{kind}": steady, self.name: last}
+    def stages(self) -> tuple[Stage, ...]:
+        """In their order, each of a name that no stage of other settings has."""
+        gaps = OWN_GAPS if self.with_gaps else 0.0
+        last = replace(COOLING, name=self.name, seed=self.seed, gaps=gaps)
+        if self.with_ctc:
+            return CTC, STEADY, last
+        return replace(STEADY, name=f"{STEADY.name}-without-ctc", ctc=(0.0, 0.0, 0.0)), last
 
     @property
     def name(self) -> str:
@@ -85,7 +88,6 @@ class Run:
 def prepare(sources: Sources) -> None:
     """What all stages of the training need: packages, texts, speech."""
     work = sources.work
-    work.mkdir(parents=True, exist_ok=True)
     install(sources)
     sys.path.append(str(sources.site))  # gguf and piper are there
     unpack(sources.language_model, work / "language_model")
@@ -114,13 +116,13 @@ def train(sources: Sources, run: Run, threads: int) -> None:
     first = make_batch(held_out[:HELD_OUT], language, CONFIG["d_model"])
     model.fit_size(first.rows, first.row_lengths)
     with asked_to_stop(work) as stop:
-        for name, stage in run.stages.items():
+        for stage in run.stages:
             clips = clips_of(sources, language, "train", TRAIN_SEED, stage.files)
             trainer = Trainer(model, language, stage, clips, held_out[:HELD_OUT])
-            path = work / f"{name}.pt"
+            path = work / f"{stage.name}.pt"
             if path.is_file():
                 trainer.load(path)
-            if stage.name == "steady" and run.cool_now:
+            if run.cool_now and stage.name.startswith(STEADY.name):
                 continue
             trainer.run(path, work / "log.jsonl", stop)
     tokenizer = Tokenizer.from_file(str(work / "language_model" / TOKENIZER))
@@ -139,6 +141,22 @@ def clips_of(
     return read_clips(sources.work / "features", name, language, files)
 
 
+@contextmanager
+def alone(work: Path) -> Iterator[None]:
+    """Hold the work folder for this process.
+
+    Raises:
+        SystemExit: another one holds it.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(f"{work}: another training runs there; wait for it, or stop it") from None
+        yield
+
+
 def main() -> None:
     """Prepare, train, save."""
     parser = argparse.ArgumentParser(
@@ -155,10 +173,11 @@ def main() -> None:
     sources = Sources(options.work.resolve())
     if (sources.work / STOP).is_file():
         raise SystemExit(f"{sources.work / STOP} is there: remove it to train")
-    prepare(sources)
+    run = Run(options.seed, not options.without_ctc, options.gaps, options.cool_now)
     try:
-        run = Run(options.seed, not options.without_ctc, options.gaps, options.cool_now)
-        train(sources, run, options.threads)
+        with alone(sources.work):
+            prepare(sources)
+            train(sources, run, options.threads)
     except StoppedError:
         raise SystemExit(f"stopped; start again with --work {options.work} to go on") from None
 

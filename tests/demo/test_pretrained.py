@@ -223,9 +223,20 @@ def test_a_file_named_stop_ends_the_training(tmp_path):
         assert stop()
 
 
+def test_a_work_folder_is_held_by_one_training(tmp_path):
+    with (
+        train_pretrained.alone(tmp_path / "work"),
+        pytest.raises(SystemExit, match="another training"),
+        train_pretrained.alone(tmp_path / "work"),
+    ):
+        pass
+    with train_pretrained.alone(tmp_path / "work"):
+        pass
+
+
 def test_runs_differ_in_their_stages_and_share_those_that_they_can():
     stages = {
-        run.name: list(run.stages)
+        run.name: [stage.name for stage in run.stages]
         for run in (
             train_pretrained.Run(),
             train_pretrained.Run(seed=1),
@@ -239,7 +250,7 @@ def test_runs_differ_in_their_stages_and_share_those_that_they_can():
         "seed-0-gaps": ["ctc", "steady", "seed-0-gaps"],
         "seed-0-without-ctc": ["steady-without-ctc", "seed-0-without-ctc"],
     }
-    control = train_pretrained.Run(with_ctc=False).stages.values()
+    control = train_pretrained.Run(with_ctc=False).stages
     assert not any(stage.ctc_weight(step) for stage in control for step in range(0, stage.steps, 50))
 
 
