@@ -39,6 +39,10 @@ class DeadlineExceeded(RequestCancelled, TimeoutError):  # noqa: N818
     """A request whose deadline passed before its answer."""
 
 
+class QueueFullError(FastAdaSPError, RuntimeError):
+    """As many requests wait as may; the same request may be met later."""
+
+
 class OutputError(FastAdaSPError, OSError):
     """A place that cannot be written: it exists, or the disk is full."""
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .audio.encoder import EncodedAudio
+    from .batching.submitted import Submitted
     from .cancellation.cancellation import Cancellation
     from .decoding.options import SearchOptions
     from .prompt import PromptIds, RawPrompt
@@ -21,6 +22,7 @@ __all__ = [
     "SearchOptions",
     "SpeechLM",
     "Stream",
+    "Submitted",
     "TextHypothesis",
 ]
 _MODULES = {
@@ -31,6 +33,7 @@ _MODULES = {
     **dict.fromkeys(("GenerationResult", "TextHypothesis"), "results"),
     "SpeechLM": "speech_lm",
     "Stream": "stream",
+    "Submitted": "batching.submitted",
 }
 
 

@@ -20,6 +20,8 @@ from .audio.encoder import AudioEncoder, EncodedAudio
 from .audio.read import Audio, Source, load_audio, place_of
 from .audio.recording import CheckLength
 from .backends import open_sessions
+from .batching.queue import RequestQueue
+from .batching.submitted import Submitted
 from .cancellation.cancellation import Cancellation
 from .cancellation.guard import guard_of
 from .cancellation.in_thread import in_thread
@@ -75,6 +77,7 @@ class SpeechLM(Uncopied):
         self.audio_encoder = AudioEncoder(encoders[0], self.manifest.front_end, encoders[1])
         self._memory = MemoryLimit(options.max_request_bytes, sizes_of(self.manifest, self._sessions))
         self._codec, self._prompt_adapter = self._load_codec(), PromptAdapter()
+        self._queue = RequestQueue(options.max_batch, options.max_queue)
         self._sessions.prefill(self.profile)
         if self.manifest.decoder.has_prompt_adapter:
             self._sessions.prompt_adapter()
@@ -99,7 +102,8 @@ class SpeechLM(Uncopied):
             verify: when files larger than 64 MiB are hashed. "cached" (or False): unless this machine has
                 done so since they were last written; "always" (or True); "never".
             options: `max_request_bytes`, which refuses a request before any work if it might add more than
-                that to the loaded model; and those of the backend. Of onnxruntime, fields of
+                that to the loaded model; `max_batch`, how many submitted requests run at once, and
+                `max_queue`, how many may wait beside them; and those of the backend. Of onnxruntime, those of
                 `OnnxRuntimeOptions`: `threads` of one run, 0 takes one per core; `providers`, execution
                 providers, the preferred one first; `prepack`, keep a second copy of the decoder weights that
                 makes beam steps faster. Without it the memory-mapped weights, which all sessions share, are
@@ -122,9 +126,11 @@ class SpeechLM(Uncopied):
     def close(self) -> None:
         """Let go of sessions and weights; requests under way in other threads may end or be refused.
 
-        A closed model still tells what it was loaded from. Closing it again does nothing.
+        Submitted ones are cancelled, and their threads have ended when this returns. A closed model still
+        tells what it was loaded from. Closing it again does nothing.
         """
         self._opened = None
+        self._queue.close()
         self.audio_encoder.close()
 
     def __enter__(self) -> Self:
@@ -274,6 +280,37 @@ class SpeechLM(Uncopied):
         resolved = self.search_options(search, **options)
         asked = audio, prompt, system, profile, source_rate, resolved, watch
         return await in_thread(lambda: self._answer(*asked), own)
+
+    def submit(
+        self,
+        audio: Source | EncodedAudio,
+        prompt: str | RawPrompt | PromptIds | None = None,
+        *,
+        system: str | None = None,
+        profile: str | None = None,
+        source_rate: int | None = None,
+        search: SearchOptions | None = None,
+        cancellation: Cancellation | None = None,
+        deadline: float | None = None,
+        **options: Any,
+    ) -> Submitted:
+        """Hand a request over, to be answered together with others; arguments are those of `generate`.
+
+        At most `max_batch` run at once; the others wait, first come, first served. Time spent waiting counts
+        for the deadline and for the latency. Faults of the audio and the prompt are raised by the `result`.
+
+        Raises:
+            QueueFullError: `max_queue` requests are waiting.
+            RequestError: options out of range, or the model is closed.
+        """
+        self._check_open()
+        own = Cancellation()
+        guard = guard_of(cancellation, deadline, own)
+        assert guard is not None, "it has a cancellation of its own"
+        resolved = self.search_options(search, **options)
+        asked = audio, prompt, system, profile, source_rate, resolved, Stopwatch(guard)
+        others = () if cancellation is None else (cancellation,)
+        return self._queue.submit(lambda: self._answer(*asked), guard, own, *others)
 
     def stream(
         self,

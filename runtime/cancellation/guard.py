@@ -95,6 +95,17 @@ class Guard:
             )
         return None
 
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the deadline, 0 once it has passed; None without one."""
+        if self._deadline is None:
+            return None
+        return max(0.0, self._begin + self._deadline - CLOCK())
+
+    def expire(self) -> None:
+        """Say that the deadline has passed, as a timer does, whose clock may be ahead of ours."""
+        self._expired = True
+
     @contextmanager
     def stopping(self, stop: Stop) -> Iterator[None]:
         """Call `stop` from another thread as soon as the request is to end, for a run that takes long.
@@ -118,14 +129,14 @@ class Guard:
                 timer.join()
 
     def _timer(self, stop: Stop) -> threading.Timer | None:
-        if self._deadline is None or self._stage == BRIEF:
+        left = self.seconds_left
+        if left is None or self._stage == BRIEF:
             return None
 
         def expire() -> None:
-            self._expired = True
+            self.expire()
             stop()
 
-        left = max(0.0, self._begin + self._deadline - CLOCK())
         timer = threading.Timer(left, expire)
         timer.daemon = True
         timer.start()

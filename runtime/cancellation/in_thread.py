@@ -26,13 +26,21 @@ async def in_thread(call: Callable[[], Answer], cancellation: Cancellation) -> A
         began.set()
         return call()
 
-    found = asyncio.get_running_loop().run_in_executor(None, copy_context().run, begin)
-    try:
-        return await asyncio.shield(found)
-    except asyncio.CancelledError:
+    def cancel() -> None:
         cancellation.cancel()
         if not began.is_set():
             found.cancel()
+
+    found = asyncio.get_running_loop().run_in_executor(None, copy_context().run, begin)
+    return await ending_with_task(found, cancel)
+
+
+async def ending_with_task(found: asyncio.Future[Answer], cancel: Callable[[], None]) -> Answer:
+    """What a future gives. If the task is cancelled, `cancel` is called, and the future's end waited for."""
+    try:
+        return await asyncio.shield(found)
+    except asyncio.CancelledError:
+        cancel()
         while not found.done():
             with suppress(asyncio.CancelledError):  # the task ends with the first one in any case
                 await asyncio.wait([found])

@@ -1,0 +1,75 @@
+"""The queue of submitted requests: so many run at once, each in a thread, and the others wait for one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from ...profiles.errors import QueueFullError
+from ..cancellation.cancellation import Cancellation
+from ..cancellation.guard import Guard
+from ..results import GenerationResult
+from .submitted import Submitted
+
+
+class RequestQueue:
+    """First come, first served. Threads are started when they are first needed."""
+
+    def __init__(self, max_batch: int, max_queue: int | None = None) -> None:
+        """So many run at once, and at most `max_queue` wait; None: any number."""
+        self._most, self._max_queue = max_batch, max_queue
+        self._threads = ThreadPoolExecutor(max_batch, "fastadasp-request")
+        self._lock = threading.RLock()  # what ends a request may interrupt the very thread that holds it
+        self._running_or_waiting: dict[Future[GenerationResult], Cancellation] = {}
+
+    def submit(
+        self, call: Callable[[], GenerationResult], guard: Guard, own: Cancellation, *others: Cancellation
+    ) -> Submitted:
+        """Run a call in a thread, as soon as there is one.
+
+        Args:
+            call: the request.
+            guard: what may end it: its deadline counts from before.
+            own: cancels this request.
+            others: cancel it as well.
+
+        Raises:
+            QueueFullError: enough of them are waiting.
+        """
+        with self._lock:
+            self._check_room()
+            future = self._threads.submit(call)
+            self._running_or_waiting[future] = own
+
+        def stop() -> None:
+            future.cancel()  # which does nothing to a call that runs: it looks at its guard
+
+        def forget(_: object) -> None:
+            for source in (own, *others):
+                source.discard(stop)
+            with self._lock:
+                del self._running_or_waiting[future]
+
+        for source in (own, *others):
+            source.add(stop)
+        future.add_done_callback(forget)
+        if any(source.cancelled for source in (own, *others)):
+            stop()
+        return Submitted(future, guard, own)
+
+    def close(self) -> None:
+        """Cancel all requests, and wait until their threads have ended."""
+        with self._lock:
+            owners = tuple(self._running_or_waiting.values())
+        for own in owners:
+            own.cancel()
+        self._threads.shutdown(wait=True)
+
+    def _check_room(self) -> None:
+        waiting = len(self._running_or_waiting) - self._most
+        if self._max_queue is not None and waiting >= self._max_queue:
+            raise QueueFullError(
+                f"{self._most} requests run and {self._max_queue} wait, as max_queue allows: "
+                "submit again when some have ended, or raise max_queue or max_batch"
+            )

@@ -1,0 +1,94 @@
+"""A request that was handed over: it is waited for, in a thread or a coroutine, or cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from typing import Any
+
+from ..cancellation.cancellation import Cancellation
+from ..cancellation.guard import Guard
+from ..cancellation.in_thread import ending_with_task
+from ..results import GenerationResult
+
+
+class Submitted:
+    """A request that waits for a thread, runs, or has ended. Safe to use from several threads.
+
+    In a coroutine, `await` gives what `result` does; if the task is cancelled, the request ends first.
+    """
+
+    def __init__(self, future: Future[GenerationResult], guard: Guard, own: Cancellation) -> None:
+        """Wrap what will be there; `own` cancels the request, and `guard` knows all that may end it."""
+        self._future, self._guard, self._own = future, guard, own
+
+    @property
+    def done(self) -> bool:
+        """Whether `result` returns or raises at once."""
+        if self._guard.seconds_left == 0:
+            self._expire()
+        return self._future.done()
+
+    def cancel(self) -> None:
+        """End the request with `RequestCancelled`, at once if it still waits for a thread. Again: nothing."""
+        self._own.cancel()
+
+    def result(self, timeout: float | None = None) -> GenerationResult:
+        """The answer, as `SpeechLM.generate` returns it.
+
+        Args:
+            timeout: seconds to wait for it; the request goes on when they have passed.
+
+        Raises:
+            TimeoutError: it is not there yet.
+            RequestCancelled: it was cancelled, or the model closed; DeadlineExceeded: its deadline passed.
+            FastAdaSPError: what `SpeechLM.generate` raises.
+        """
+        left, more = self._guard.seconds_left, timeout
+        if left is not None and (timeout is None or left < timeout):
+            if not self._ended_within(left):
+                self._expire()
+            more = None if timeout is None else timeout - left
+        if not self._ended_within(more):
+            raise TimeoutError(f"the request has no answer after {timeout:g} s: wait longer, or cancel it")
+        return self._answer()
+
+    def __await__(self) -> Generator[Any, None, GenerationResult]:
+        """As `result`, without a timeout."""
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> GenerationResult:
+        loop, left = asyncio.get_running_loop(), self._guard.seconds_left
+        timer = loop.call_later(left, self._expire) if left is not None else None
+        ended = loop.create_future()
+        self._future.add_done_callback(lambda _: loop.call_soon_threadsafe(_end, ended))
+        try:
+            await ending_with_task(ended, self.cancel)
+        finally:
+            if timer:
+                timer.cancel()
+        return self._answer()
+
+    def _ended_within(self, seconds: float | None) -> bool:
+        with suppress(TimeoutError, CancelledError):
+            self._future.exception(seconds)  # `concurrent.futures.wait` would wait for a cancelled one, too
+        return self._future.done()
+
+    def _expire(self) -> None:
+        """End a request that still waits for a thread when its deadline has passed; a running one does so."""
+        self._guard.expire()
+        self._future.cancel()
+
+    def _answer(self) -> GenerationResult:
+        if self._future.cancelled():
+            error = self._guard.error()
+            assert error is not None, "nothing else ends a request that waits"
+            raise error
+        return self._future.result()
+
+
+def _end(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
