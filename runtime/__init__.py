@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from .decoding.options import SearchOptions
     from .prompt import PromptIds, RawPrompt
     from .results import GenerationResult, TextHypothesis
+    from .segments.options import SegmentOptions
+    from .segments.segments import Segment, Segments
     from .speech_lm import SpeechLM
     from .stream import Stream
 
@@ -20,6 +22,9 @@ __all__ = [
     "PromptIds",
     "RawPrompt",
     "SearchOptions",
+    "Segment",
+    "SegmentOptions",
+    "Segments",
     "SpeechLM",
     "Stream",
     "Submitted",
@@ -31,6 +36,8 @@ _MODULES = {
     "SearchOptions": "decoding.options",
     **dict.fromkeys(("PromptIds", "RawPrompt"), "prompt"),
     **dict.fromkeys(("GenerationResult", "TextHypothesis"), "results"),
+    "SegmentOptions": "segments.options",
+    **dict.fromkeys(("Segment", "Segments"), "segments.segments"),
     "SpeechLM": "speech_lm",
     "Stream": "stream",
     "Submitted": "batching.submitted",

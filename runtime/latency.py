@@ -6,10 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from .cancellation.guard import Guard
 
 STAGES = ("audio", "mel", "encoder", "prompt", "prefill", "step", "beam", "detokenize")
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,15 @@ class Stopwatch:
             if self.guard and entered:
                 self.guard.leave(entered)
             self.stages[name] += (time.perf_counter() - begin) * 1e3
+
+    def each(self, name: str, items: Iterator[Item]) -> Iterator[Item]:
+        """Items that are made one at a time: making each is a stage."""
+        while True:
+            with self.stage(name):
+                item = next(items, None)
+            if item is None:
+                return
+            yield item
 
     def mark_first_token(self) -> None:
         """The scores of the first token are there."""

@@ -17,7 +17,7 @@ from ..profiles.flops import DecoderDims
 from .artifact.artifact import TOKENIZER, Artifact, open_artifact
 from .artifact.verification import Verify, verify_of
 from .audio.encoder import AudioEncoder, EncodedAudio
-from .audio.read import Audio, Source, load_audio, place_of
+from .audio.read import Audio, Source, load_audio, place_of, read_blocks
 from .audio.recording import CheckLength
 from .backends import open_sessions
 from .batching.queue import RequestQueue
@@ -41,6 +41,7 @@ from .limits import (
     ended_by,
     length_limit,
     limit_of,
+    longest_segment,
 )
 from .memory.bound import AnswerSizes, RequestMemory
 from .memory.limit import MemoryLimit, sizes_of
@@ -48,11 +49,15 @@ from .prompt import PromptCodec, PromptIds, RawPrompt, tokenizer_of
 from .request import Request
 from .results import GenerationResult, TextHypothesis
 from .runtime_options import DEFAULT_BACKEND, RuntimeKeywords, RuntimeOptions, runtime_options
+from .segments.options import SegmentOptions
+from .segments.segments import Answer, Segments, answered
+from .segments.speech import Listener, Speech
 from .sessions import Sessions
 from .stream import Stream
 from .uncopied import Uncopied
 
 DEFAULTS = RuntimeOptions()
+DEFAULT_SEGMENTS = SegmentOptions()
 
 
 class SpeechLM(Uncopied):
@@ -342,6 +347,70 @@ class SpeechLM(Uncopied):
             raise RequestError(f"{self._place}: it has no tokenizer, so there is no text to stream")
         request = self._begin(audio, self._encode(prompt, system), profile, source_rate, search, watch)
         return Stream(self._pieces(self._codec, request), own)
+
+    def segments(
+        self,
+        audio: Source,
+        prompt: str | RawPrompt | PromptIds | None = None,
+        *,
+        system: str | None = None,
+        profile: str | None = None,
+        source_rate: int | None = None,
+        search: SearchOptions | None = None,
+        segmenting: SegmentOptions = DEFAULT_SEGMENTS,
+        cancellation: Cancellation | None = None,
+        deadline: float | None = None,
+        **options: Any,
+    ) -> Segments:
+        """Find the speech in audio of any length, and answer the same request about each segment of it.
+
+        Audio is read as far as the next segment needs, so memory does not grow with its length. Where a
+        segment begins and ends in it is exact to a frame of 32 ms, however long it is. Without speech there
+        is no segment.
+
+        Arguments are those of `generate`, beside them `segmenting`: where segments begin and end. Faults of
+        the request are raised by this call, those of the audio when a segment is asked for. The deadline is
+        that of the last segment, so it counts what the reader takes in between.
+
+        Raises:
+            RequestError: as `generate`; or segments that are longer than the model can hear at once.
+            AudioError: segments that are longer than the engines can hear at once.
+            RequestMemoryError: the longest segment might take more memory than `max_request_bytes`.
+            ArtifactError: the model that hears speech is damaged.
+        """
+        own = Cancellation()
+        guard, found = guard_of(cancellation, deadline, own), self.search_options(search, **options)
+        ids, name = self._encode(prompt, system), self._chosen_profile(profile)
+        if not isinstance(segmenting, SegmentOptions):
+            raise RequestError(f"segmenting is {shown(segmenting)}: give a record of SegmentOptions")
+        rules = segmenting.rules(self._longest_segment(ids, name, found, segmenting.max_seconds))
+        rate = self.manifest.front_end.log_mel.sample_rate
+        listener, watch = Listener(rate, rules), Stopwatch(guard)
+        limit = ended_by(guard) if guard else None
+        blocks = read_blocks(audio, rate, source_rate=source_rate, check_length=limit)
+
+        def ask(speech: Speech) -> Answer:
+            least = self.manifest.front_end.shortest_samples  # of which the end of speech may have fewer
+            samples = np.pad(speech.samples, (0, max(0, least - len(speech.samples))))
+            return lambda: self._answer(samples, ids, None, name, rate, found, Stopwatch(guard))
+
+        return Segments(answered(watch.each("audio", listener.listen(blocks)), ask), listener, own)
+
+    def _longest_segment(
+        self, ids: PromptIds, profile: str, search: ResolvedSearch, asked: float | None
+    ) -> float:
+        """Seconds of a segment at most; refuses a request for which that is too long, or takes too much."""
+        limits, place = self._sessions.limits, "the longest segment (max_seconds, --max-segment-seconds)"
+        check_ids(self.manifest, ids, profile)
+        check_room(self.manifest, ids, search.max_new_tokens)
+        longest = longest_segment(self.manifest, limits, ids, search.max_new_tokens, asked)
+        sizes = AnswerSizes(ids.num_text_rows, search.num_beams, search.max_new_tokens)
+        self._memory.of_request(self.manifest.profiles[profile], sizes, encoded=False)(place, longest)
+        if limits:
+            rate = self.manifest.front_end.log_mel.sample_rate
+            silence = Audio(np.zeros(int(longest * rate), np.float32), rate)
+            check_engines(self.manifest, limits, place, silence, ids, search)
+        return longest
 
     def search_options(self, search: SearchOptions | None = None, **options: Any) -> ResolvedSearch:
         """The search that a record asks for, or its fields by name; what is left out is the artifact's.

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from ...profiles.errors import AudioError, DeadlineExceeded
+from .answer_record import record
 from .command import StrictCommand
 from .lists import NAMES, one_option
 from .parameters import PATH, load, runtime_options, search_of, search_options
+from .timed import print_segments, refuse_combinations, segment_options, segmenting_of
 
 if TYPE_CHECKING:
-    from ...runtime import GenerationResult, RawPrompt, SpeechLM, TextHypothesis
+    from ...runtime import GenerationResult, RawPrompt, SpeechLM
     from ...runtime.artifact.manifest import Manifest
     from ...runtime.decoding.options import ResolvedSearch
+    from ...runtime.segments.options import SegmentOptions
 
 STDIN = "-"
 
@@ -50,6 +52,7 @@ STDIN = "-"
 )
 @click.option("--stream", is_flag=True, help="Print the text as it is found (greedy search).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per clip instead.")
+@segment_options
 @click.pass_context
 def run(ctx: click.Context, /, artifact: Path, clips: tuple[str, ...], **values: Any) -> None:
     """Transcribe each CLIP (wav, flac, ogg, mp3; - reads from a pipe) with ARTIFACT.
@@ -57,14 +60,19 @@ def run(ctx: click.Context, /, artifact: Path, clips: tuple[str, ...], **values:
     Answers go to stdout, tables to stderr. With several clips every line is a clip, a tab and its answer.
     One that cannot be read, or not be answered within its deadline, is named on stderr, and the others are
     answered; then the exit code is 1.
+    With --segments clips may be of any length: the speech in them is found as they are read, and every
+    stretch of it is answered by itself and printed with its times.
     The times are those of single requests, the first one cold; bench takes medians.
     """
     if values["stream"] and values["as_json"]:
         raise click.UsageError("--stream and --json exclude each other")
-    search, prompt = search_of(values), _prompt(values)
+    refuse_combinations(values, len(clips))
+    search, prompt, segmenting = search_of(values), _prompt(values), segmenting_of(values)
     model = load(artifact, **values)
     asked = Asked(prompt, values["system"], model.search_options(search), values["deadline"])
-    if values["stream"]:
+    if values["segments"]:
+        failures = _segments(model, clips, asked, segmenting, values["format"])
+    elif values["stream"]:
         failures = _stream(model, clips, asked)
     else:
         failures = _answer(model, clips, asked, as_json=values["as_json"])
@@ -109,24 +117,6 @@ def _hint(manifest: Manifest) -> None:
         )
 
 
-def record(clip: str, result: GenerationResult) -> dict[str, Any]:
-    """All that is known of an answer, as JSON takes it."""
-    latency = result.latency
-    derived = {name: getattr(latency, name) for name in ("step_ms", "rtf", "rtfx", "tokens_per_second")}
-    return {
-        "clip": clip,
-        **asdict(result),
-        "finish_reason": result.finish_reason,
-        "hypotheses": [_hypothesis(found) for found in result.hypotheses],
-        "latency": {**asdict(latency), **derived},
-    }
-
-
-def _hypothesis(found: TextHypothesis) -> dict[str, Any]:
-    score = found.score if math.isfinite(found.score) else None
-    return {"text": found.text, **asdict(found), "finished": found.finished, "score": score}
-
-
 def _each(clips: tuple[str, ...], ask: Callable[[str], None]) -> int:
     """Ask about clip by clip; one of several that cannot be heard, or takes too long, stops no others.
 
@@ -163,7 +153,7 @@ def _answer(model: SpeechLM, clips: tuple[str, ...], asked: Asked, *, as_json: b
 
 def _line(clip: str, result: GenerationResult, num_clips: int, *, as_json: bool) -> str:
     if as_json:
-        return json.dumps(record(clip, result), ensure_ascii=False, allow_nan=False)
+        return json.dumps({"clip": clip, **record(result)}, ensure_ascii=False, allow_nan=False)
     return result.text if num_clips == 1 else f"{clip}\t{result.text}"
 
 
@@ -191,6 +181,18 @@ def _stream(model: SpeechLM, clips: tuple[str, ...], asked: Asked) -> int:
         finally:
             click.echo()  # ends the line of an answer that was given up, too
         _stream_report(clip, first, time.perf_counter() - begin)
+
+    return _each(clips, ask)
+
+
+def _segments(
+    model: SpeechLM, clips: tuple[str, ...], asked: Asked, segmenting: SegmentOptions, form: str | None
+) -> int:
+    """As `_answer`, segment by segment."""
+
+    def ask(clip: str) -> None:
+        found = model.segments(_source(clip), asked.prompt, segmenting=segmenting, **asked.keywords)
+        print_segments(clip, found, form or "text", named=len(clips) > 1)
 
     return _each(clips, ask)
 

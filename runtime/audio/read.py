@@ -17,7 +17,7 @@ from .arrays import checked_rate, samples_of
 from .containers import table
 from .containers.decode import Block
 from .recording import CheckLength, Files, open_recording
-from .waveform import mono_at
+from .waveform import mono_at, mono_blocks
 
 Array = npt.NDArray[np.float32]
 Numbers: TypeAlias = npt.NDArray[Any] | list[Any] | tuple[Any, ...]  # or a tensor, or a buffer of numbers
@@ -65,6 +65,26 @@ def load_audio(
     place = place_of(source)
     with _blocks(source, place, sample_rate, source_rate, check_length) as blocks:
         return Audio(mono_at(blocks, sample_rate, place, check_length), sample_rate)
+
+
+def read_blocks(
+    source: Source,
+    sample_rate: int,
+    *,
+    source_rate: int | None = None,
+    check_length: CheckLength | None = None,
+) -> Iterator[Array]:
+    """As `load_audio`, a little at a time: joined, the blocks (n,) are its samples. Only one is in memory.
+
+    The source is opened when the first block is asked for, and closed behind the last one.
+
+    Raises:
+        AudioError: as `load_audio`; what only the end can tell, behind the last block.
+    """
+    checked_rate("sample_rate", sample_rate)
+    place = place_of(source)
+    with _blocks(source, place, sample_rate, source_rate, check_length) as blocks:
+        yield from mono_blocks(blocks, sample_rate, place, check_length)
 
 
 @contextmanager

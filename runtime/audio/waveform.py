@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,34 +25,51 @@ MAX_CANCELLED = 0.05  # share of the energy that may be in seconds that cancel; 
 def mono_at(
     blocks: Iterable[Block], sample_rate: int, place: str, check_length: CheckLength | None = None
 ) -> Array:
-    """The mean of the channels, resampled by soxr (HQ): (n,) float32, full scale 1.0, at `sample_rate` Hz.
+    """All of `mono_blocks` at once: (n,) float32, full scale 1.0, at `sample_rate` Hz.
 
-    Rates may change between blocks. Only the result is kept whole in memory.
+    Only the result is kept whole in memory.
+
+    Raises `AudioError` as `mono_blocks` does.
+    """
+    return np.concatenate(list(mono_blocks(blocks, sample_rate, place, check_length)))
+
+
+def mono_blocks(
+    blocks: Iterable[Block], sample_rate: int, place: str, check_length: CheckLength | None = None
+) -> Iterator[Array]:
+    """The mean of the channels, resampled by soxr (HQ), a little at a time: float32 at `sample_rate` Hz.
+
+    Rates may change between blocks.
 
     Raises `AudioError` for no samples, samples that are no level, channels that cancel, and too long audio.
+    What only the end can tell is raised there, behind all blocks.
     """
-    checked = _Checks(place, check_length)
-    parts: list[Array] = []
-    resampler: _Resampler | None = None
-    for block in blocks:
-        mono = checked.mono(block)
-        if resampler and resampler.rate != block.rate:
-            parts.append(resampler.finish())
-            resampler = None
-        resampler = resampler or _Resampler(block.rate, sample_rate)
-        parts.append(resampler.take(mono))
-    if resampler:
-        parts.append(resampler.finish())
+    checked, made = _Checks(place, check_length), 0
+    for part in _resampled(checked, blocks, sample_rate):
+        made += len(part)
+        yield part
     checked.finish()
-    samples = np.concatenate(parts) if parts else np.empty(0, np.float32)
-    if not len(samples):
+    if not made:
         raise AudioError(
             f"{place}: {checked.length} make none at {sample_rate} Hz; give audio that is longer"
         )
-    return samples
 
 
-class _Resampler:
+def _resampled(checked: _Checks, blocks: Iterable[Block], sample_rate: int) -> Iterator[Array]:
+    """What each block adds at the other rate, and the rest where a rate ends."""
+    resampler: Resampler | None = None
+    for block in blocks:
+        mono = checked.mono(block)
+        if resampler and resampler.rate != block.rate:
+            yield resampler.finish()
+            resampler = None
+        resampler = resampler or Resampler(block.rate, sample_rate)
+        yield resampler.take(mono)
+    if resampler:
+        yield resampler.finish()
+
+
+class Resampler:
     """Blocks of one rate at another, as if they were one."""
 
     def __init__(self, rate: int, wanted: int) -> None:

@@ -1,0 +1,82 @@
+"""Segments with their answers, in order of time, some of which may be under way at once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ..cancellation.cancellation import Cancellation
+from ..results import GenerationResult
+from .speech import Listener, Speech
+
+Answer = Callable[[], GenerationResult]  # waits for it
+Ask = Callable[[Speech], Answer]  # begins a request
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of speech with its answer."""
+
+    start: float  # seconds from the beginning of the recording
+    end: float
+    text: str
+    result: GenerationResult
+
+
+class Segments(Iterator[Segment]):
+    """The segments of a recording, each found when it is asked for."""
+
+    def __init__(
+        self, found: Generator[Segment, None, None], listener: Listener, cancellation: Cancellation
+    ) -> None:
+        """Wrap what finds them, what hears the recording, and what cancels both."""
+        self._found, self._listener, self._cancellation = found, listener, cancellation
+
+    def __next__(self) -> Segment:
+        """The next one; of a recording without speech there is none.
+
+        Raises:
+            AudioError: the recording is missing, or damaged from here on.
+            EngineError: a graph fails.
+            RequestCancelled: the request was cancelled, or closed by another thread meanwhile.
+            DeadlineExceeded: its deadline has passed.
+        """
+        return next(self._found)
+
+    @property
+    def audio_seconds(self) -> float:
+        """How much of the recording was heard so far: all of it behind the last segment."""
+        return self._listener.seconds
+
+    def close(self) -> None:
+        """Find no more segments, and let go of the recording.
+
+        It may be called while another thread waits for a segment: that ends with `RequestCancelled`.
+        """
+        self._cancellation.cancel()
+        with suppress(ValueError):  # a generator that another thread is in: there it sees the cancellation
+            self._found.close()
+
+
+def answered(speech: Iterable[Speech], ask: Ask, ahead: int = 0) -> Generator[Segment, None, None]:
+    """Ask about one segment after the other, and give the answers in the same order.
+
+    Args:
+        speech: the segments.
+        ask: begins a request about one.
+        ahead: how many may be under way while the first of them is waited for.
+    """
+    under_way: deque[tuple[Speech, Answer]] = deque()
+    for found in speech:
+        under_way.append((found, ask(found)))
+        if len(under_way) > ahead:
+            yield _segment(*under_way.popleft())
+    while under_way:
+        yield _segment(*under_way.popleft())
+
+
+def _segment(speech: Speech, answer: Answer) -> Segment:
+    result = answer()
+    return Segment(speech.start, speech.end, result.text, result)
