@@ -113,8 +113,10 @@ class Cutter:
 
     def _may_grow(self, held: Span) -> bool:
         """Whether a segment that ends now or later may be joined to one that has ended."""
-        rules = self._rules
-        return self._frames - held.start <= rules.merged and self._next_start - held.end <= rules.merge_gap
+        quiet = self._speech.quiet if self._speech else None
+        end = self._frames if quiet is None else quiet  # at the earliest
+        near = self._next_start - held.end <= self._rules.merge_gap
+        return near and end - held.start <= self._rules.merged
 
     def _quietest(self, start: int) -> int:
         """Where to cut what began at `start`: the frame before which, and in which, it is quietest."""
