@@ -17,7 +17,7 @@ from fastadasp.evaluation.clips.read import read_clips
 from fastadasp.evaluation.options import EvalOptions
 from fastadasp.profiles import load_profile, parse_profile
 from fastadasp.profiles.errors import ArtifactError, AudioError, ClipsError, RequestError
-from fastadasp.runtime import Cancellation, PromptIds, RawPrompt, SearchOptions, SpeechLM
+from fastadasp.runtime import Cancellation, PromptIds, RawPrompt, SearchOptions, SegmentOptions, SpeechLM
 from fastadasp.runtime.audio.read import load_audio
 from fuzzing import answered
 from fuzzing import fuzz as many
@@ -100,6 +100,24 @@ def test_requests(model: SpeechLM, method: str, **arguments: Any) -> None:
         return list(answer) if method == "stream" else answer
 
     answered(whole)
+
+
+@fuzz
+@given(
+    audio=mostly(SOUND, (SOUND, 16000)),
+    prompt=mostly("hello", None),
+    segmenting=mostly(SegmentOptions()),
+    source_rate=mostly(None, 16000),
+    deadline=mostly(None, 100.0),
+)
+def test_segments(model: SpeechLM, **arguments: Any) -> None:
+    answered(lambda: list(model.segments(**arguments, max_new_tokens=2)))
+
+
+@fuzz
+@given(options=st.dictionaries(st.sampled_from([*SegmentOptions.__dataclass_fields__]), junk, max_size=3))
+def test_records_of_segments(options: dict[str, Any]) -> None:
+    answered(lambda: SegmentOptions(**options).rules(30.0))
 
 
 @fuzz

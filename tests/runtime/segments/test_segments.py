@@ -1,0 +1,213 @@
+"""Long audio through a loaded model: segments are answered as if each were given alone, in order, lazily."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+
+from demo_files import CLIPS
+from fastadasp.profiles.errors import AudioError, DeadlineExceeded, RequestCancelled, RequestError
+from fastadasp.runtime import Cancellation, SegmentOptions, SpeechLM
+from fastadasp.runtime.audio.read import load_audio
+from fastadasp.runtime.segments import speech as speech_module
+from fastadasp.runtime.segments.segments import answered
+from fastadasp.runtime.segments.speech import Speech
+
+RATE = 16000
+ASKED: dict[str, Any] = {"max_new_tokens": 3, "segmenting": SegmentOptions(max_seconds=6.0)}
+
+
+@pytest.fixture(scope="module")
+def model(tiny_artifact: Path) -> SpeechLM:
+    return SpeechLM.load(tiny_artifact, threads=1)
+
+
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three human clips with pauses."""
+    path = tmp_path_factory.mktemp("talk") / "talk.wav"
+    clips = [load_audio(clip, RATE).samples for clip in sorted(CLIPS.parent.glob("*.flac"))[:3]]
+    pause = np.zeros(2 * RATE, np.float32)
+    soundfile.write(path, np.concatenate([part for clip in clips for part in (pause, clip)]), RATE)
+    return path
+
+
+def samples_of(talk: Path, start: float, end: float) -> npt.NDArray[np.float32]:
+    return load_audio(talk, RATE).samples[round(start * RATE) : round(end * RATE)]
+
+
+def test_every_segment_is_answered_as_if_it_were_given_alone(model: SpeechLM, talk: Path) -> None:
+    for profile, beams in (("full", 1), ("own-30", 2)):
+        found = model.segments(talk, "hello", profile=profile, num_beams=beams, **ASKED)
+        segments = list(found)
+        assert len(segments) == 3
+        assert found.audio_seconds == load_audio(talk, RATE).seconds
+        for segment in segments:
+            part = samples_of(talk, segment.start, segment.end)
+            alone = model.generate(part, "hello", profile=profile, num_beams=beams, max_new_tokens=3)
+            assert segment.result.hypotheses == alone.hypotheses
+            assert segment.text == alone.text
+            assert segment.result.audio_seconds == pytest.approx(segment.end - segment.start)
+
+
+def test_a_segment_is_at_most_a_window_unless_it_is_said(model: SpeechLM, talk: Path) -> None:
+    window = list(model.segments(talk, "hello", max_new_tokens=1))
+    assert len(window) > 3
+    assert max(segment.end - segment.start for segment in window) <= 2.0
+    times = [time for segment in window for time in (segment.start, segment.end)]
+    assert times == sorted(times)
+
+
+def test_audio_is_read_as_far_as_the_segments_asked_for(model: SpeechLM, talk: Path) -> None:
+    found = model.segments(talk, "hello", **ASKED)
+    assert found.audio_seconds == 0.0
+    first = next(found)
+    assert first.end < found.audio_seconds < load_audio(talk, RATE).seconds + 1e-9
+    found.close()
+    with pytest.raises(StopIteration):
+        next(found)
+
+
+def test_audio_without_speech_has_no_segment(model: SpeechLM) -> None:
+    found = model.segments(np.zeros(4 * RATE, np.float32), "hello")
+    assert list(found) == []
+    assert found.audio_seconds == 4.0
+
+
+def test_audio_of_another_rate_and_kind_is_taken(model: SpeechLM, talk: Path) -> None:
+    samples = load_audio(talk, 8000).samples
+    for given in ((samples, 8000), np.stack([samples, samples], axis=1)):
+        found = model.segments(given, "hello", source_rate=8000, **ASKED)
+        assert len(list(found)) == 3
+
+
+def test_faults_of_the_request_are_raised_at_once(model: SpeechLM, talk: Path) -> None:
+    faults: list[tuple[dict[str, Any], str]] = [
+        ({"segmenting": SegmentOptions(max_seconds=600.0)}, r"segments of 600 s: .* the model holds .* give"),
+        ({"segmenting": 3}, "segmenting is 3: give a record of SegmentOptions"),
+        ({"profile": "none"}, "profile 'none' is not in this artifact"),
+        ({"num_beams": 0}, "num_beams"),
+        ({"max_new_tokens": 1010}, "segments of 1 s|leave no room"),
+        ({"deadline": 0}, "deadline is 0"),
+        ({"max_seconds": 3}, "option max_seconds is unknown"),
+    ]
+    for arguments, fault in faults:
+        with pytest.raises(RequestError, match=fault):
+            model.segments(talk, "hello", **arguments)
+
+
+def test_faults_of_the_audio_are_raised_where_it_is_read(model: SpeechLM, talk: Path, tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="does not exist"):
+        next(model.segments(tmp_path / "none.wav", "hello"))
+    with pytest.raises(AudioError, match="audio of type EncodedAudio"):
+        next(model.segments(model.encode(np.zeros(RATE, np.float32)), "hello"))  # type: ignore[arg-type]
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes(talk.read_bytes()[:-1000])
+    with pytest.raises(AudioError, match="is cut short"):
+        list(model.segments(cut, "hello", **ASKED))
+
+
+def test_what_may_take_too_much_memory_is_refused_before_anything_is_read(tiny_artifact: Path) -> None:
+    model = SpeechLM.load(tiny_artifact, threads=1, max_request_bytes=1000)
+    with pytest.raises(AudioError, match=r"the longest segment \(max_seconds.*max_request_bytes allows 1000"):
+        model.segments("none.wav", "hello")
+
+
+def test_it_is_cancelled_between_segments_and_within(model: SpeechLM, talk: Path) -> None:
+    cancellation = Cancellation()
+    found = model.segments(talk, "hello", cancellation=cancellation, **ASKED)
+    next(found)
+    cancellation.cancel()
+    with pytest.raises(RequestCancelled):
+        next(found)
+    with pytest.raises(DeadlineExceeded, match="deadline of 1e-09 s"):
+        next(model.segments(talk, "hello", deadline=1e-9, **ASKED))
+    assert len(list(model.segments(talk, "hello", deadline=1000.0, **ASKED))) == 3
+
+
+def test_it_ends_while_it_reads_silence_that_does_not_end(
+    model: SpeechLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No segment comes, so only reading itself can see the cancellation."""
+    cancellation, blocks = Cancellation(), 0
+    take = speech_module.VoiceActivity.take
+
+    def counted(self: Any, samples: Any) -> Any:
+        nonlocal blocks
+        blocks += 1
+        if blocks == 3:
+            cancellation.cancel()
+        return take(self, samples)
+
+    monkeypatch.setattr(speech_module.VoiceActivity, "take", counted)
+    with pytest.raises(RequestCancelled, match="in stage audio"):
+        list(model.segments(np.zeros(600 * RATE, np.float32), "hello", cancellation=cancellation))
+    assert blocks == 3
+
+
+def test_closing_from_another_thread_ends_the_wait(
+    model: SpeechLM, talk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = model.segments(talk, "hello", **ASKED)
+    next(found)
+    encode = model.audio_encoder.encode
+
+    def closing(*arguments: Any) -> Any:
+        closer = threading.Thread(target=found.close)
+        closer.start()
+        closer.join()
+        return encode(*arguments)
+
+    monkeypatch.setattr(model.audio_encoder, "encode", closing)
+    with pytest.raises(RequestCancelled):
+        next(found)
+
+
+@pytest.mark.parametrize(("ahead", "most"), [(0, 1), (2, 3), (9, 5)])
+def test_answers_come_in_order_however_many_are_under_way(ahead: int, most: int) -> None:
+    begun: list[float] = []
+    open_now, widest = 0, 0
+
+    def speech() -> Iterator[Speech]:
+        for number in range(5):
+            yield Speech(number, number + 0.5, np.zeros(1, np.float32))
+
+    def ask(part: Speech) -> Any:
+        nonlocal open_now, widest
+        begun.append(part.start)
+        open_now += 1
+        widest = max(widest, open_now)
+
+        class Result:
+            text = f"text {part.start:g}"
+
+        def answer() -> Any:
+            nonlocal open_now
+            open_now -= 1
+            return Result()
+
+        return answer
+
+    found = list(answered(speech(), ask, ahead))
+    assert [segment.text for segment in found] == [f"text {number}" for number in range(5)]
+    assert begun == [0, 1, 2, 3, 4]
+    assert widest == most
+
+
+def test_a_segment_that_gives_no_row_is_filled_up_with_silence(
+    model: SpeechLM, talk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listen(self: Any, blocks: Any) -> Iterator[Speech]:
+        yield Speech(1.0, 1.001, np.full(16, 0.1, np.float32))
+
+    monkeypatch.setattr(speech_module.Listener, "listen", listen)
+    (segment,) = model.segments(talk, "hello", **ASKED)
+    assert (segment.start, segment.end) == (1.0, 1.001)
+    assert segment.result.audio_rows == 1
