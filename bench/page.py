@@ -1,4 +1,4 @@
-"""Write the tables of benchmarks.md and performance.md that stand between markers, from the result files.
+"""Write the tables of the pages that stand between markers, from the result files.
 
 python bench/page.py
 """
@@ -137,6 +137,62 @@ def seven_billion(result: Result) -> str:
     )
 
 
+def long_form(result: Result) -> str:
+    """Word error rates by segments and by windows, and what an hour takes."""
+    part, found = result["accuracy"], {}
+    for r in part["records"]:
+        found.setdefault((r["pauses"], r["noise"], r["way"]), {})[r["profile"]] = r
+    profiles = list(dict.fromkeys(r["profile"] for r in part["records"]))
+    rows = [
+        [
+            *(pauses, noise, way, str(by[profiles[0]]["requests"])),
+            *(f"{100 * by[profile]['wer']:.1f} %" for profile in profiles),
+            *(f"{by[profile]['cpu_seconds']:.1f} s" for profile in profiles),
+        ]
+        for (pauses, noise, way), by in found.items()
+    ]
+    heads = ["pauses", "noise", "cut into", "requests", *(f"WER {p}" for p in profiles)]
+    heads += [f"CPU time {p}" for p in profiles]
+    one = part["records"][0]
+    words = (
+        f"{where(part['environment'])} {one['recordings']} recordings of {one['audio_seconds']:.0f} s in all."
+    )
+    return f"{filled(words)}{table(heads, rows)}\n{_hour(result['hour'])}"
+
+
+def _hour(part: Result) -> str:
+    """One file of an hour beside one of five minutes."""
+    rows = [
+        [
+            *(r["file"], f"{r['audio_seconds']:.0f} s", f"{r['file_bytes'] / 1e6:.1f} MB"),
+            *(f"{r['peak_bytes'] / 1e6:.1f} MB", f"{r['cpu_seconds']:.0f} s"),
+            *(f"{r['clips'] - r['clips_missed']} of {r['clips']}", str(r["segments_beside_clips"])),
+            *(f"{100 * r['wer']:.2f} %", "yes" if r["in_order"] else "no"),
+        ]
+        for r in part["records"]
+    ]
+    heads = ["file", "audio", "size", "peak memory above the loaded model", "CPU time"]
+    heads += ["clips found", "segments beside them", "WER", "times in order"]
+    longest = max(part["records"], key=lambda r: r["audio_seconds"])
+    drift = [
+        [
+            f"{start['from'] / 60:.0f}",
+            *(
+                f"{1000 * s['median']:.0f} ms ({1000 * s['least']:.0f} to {1000 * s['most']:.0f})"
+                for s in (start, end)
+            ),
+        ]
+        for start, end in zip(longest["start_offsets"], longest["end_offsets"], strict=True)
+    ]
+    words = (
+        f"{where(part['environment'])} Of the hour, by stretches: median (least to most) of the begin of "
+        "a segment less that of its clip, and of the ends. A straight line through the begins rises by "
+        f"{longest['drift_ms_per_hour']:.0f} ms in the hour."
+    )
+    offsets = table(["minute", "begin", "end"], drift)
+    return f"{table(heads, rows)}\n{filled(words)}{offsets}"
+
+
 def filled(words: str) -> str:
     """A paragraph."""
     return textwrap.fill(words, LINE) + "\n\n"
@@ -158,6 +214,7 @@ def where(environment: Result) -> str:
 SECTIONS: dict[str, dict[str, Callable[[Result], str]]] = {
     "benchmarks.md": {"quantized": quantized, "llama_cpp": llama_cpp},
     "performance.md": {"seven_billion": seven_billion},
+    "long_form.md": {"long_form": long_form},
 }
 
 if __name__ == "__main__":
