@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..profiles import signature as sig
 from ..profiles.errors import ArtifactError, RequestError
-from ..profiles.faults import path_of, shown, text_fault
+from ..profiles.faults import count_fault, path_of, shown, text_fault
 from ..profiles.flops import DecoderDims
 from .artifact.artifact import TOKENIZER, Artifact, open_artifact
 from .artifact.verification import Verify, verify_of
@@ -358,6 +358,7 @@ class SpeechLM(Uncopied):
         source_rate: int | None = None,
         search: SearchOptions | None = None,
         segmenting: SegmentOptions = DEFAULT_SEGMENTS,
+        at_once: int = 1,
         cancellation: Cancellation | None = None,
         deadline: float | None = None,
         **options: Any,
@@ -368,33 +369,55 @@ class SpeechLM(Uncopied):
         segment begins and ends in it is exact to a frame of 32 ms, however long it is. Without speech there
         is no segment.
 
-        Arguments are those of `generate`, beside them `segmenting`: where segments begin and end. Faults of
-        the request are raised by this call, those of the audio when a segment is asked for. The deadline is
-        that of the last segment, so it counts what the reader takes in between.
+        Arguments are those of `generate`. Faults of the request are raised by this call, those of the audio
+        when a segment is asked for. The deadline is that of the last segment, so it counts what the reader
+        takes in between.
+
+        Args:
+            audio: as in `generate`, but nothing that is encoded.
+            prompt: as in `generate`, and so are the others that are not named here.
+            system: as in `generate`.
+            profile: as in `generate`.
+            source_rate: as in `generate`.
+            search: as in `generate`.
+            segmenting: where segments begin and end.
+            at_once: how many segments are answered at the same time; more than one are submitted, and the
+                first one is waited for. They come in order all the same.
+            cancellation: ends reading and answers.
+            deadline: seconds from the start, after which they end.
+            options: as in `generate`.
 
         Raises:
+            QueueFullError: when a segment is asked for: other submitted requests fill the queue.
             RequestError: as `generate`; or segments that are longer than the model can hear at once.
             AudioError: segments that are longer than the engines can hear at once.
             RequestMemoryError: the longest segment might take more memory than `max_request_bytes`.
             ArtifactError: the model that hears speech is damaged.
         """
-        own = Cancellation()
-        guard, found = guard_of(cancellation, deadline, own), self.search_options(search, **options)
-        ids, name = self._encode(prompt, system), self._chosen_profile(profile)
+        if faults := list(count_fault("at_once", at_once, 1)):
+            raise RequestError("; ".join(faults))
         if not isinstance(segmenting, SegmentOptions):
             raise RequestError(f"segmenting is {shown(segmenting)}: give a record of SegmentOptions")
+        own = Cancellation()
+        guard, found = guard_of(cancellation, deadline, own), self.search_options(search, **options)
+        assert guard is not None, "it has a cancellation of its own"
+        ids, name = self._encode(prompt, system), self._chosen_profile(profile)
         rules = segmenting.rules(self._longest_segment(ids, name, found, segmenting.max_seconds))
         rate = self.manifest.front_end.log_mel.sample_rate
-        listener, watch = Listener(rate, rules), Stopwatch(guard)
-        limit = ended_by(guard) if guard else None
-        blocks = read_blocks(audio, rate, source_rate=source_rate, check_length=limit)
+        listener = Listener(rate, rules)
+        blocks = read_blocks(audio, rate, source_rate=source_rate, check_length=ended_by(guard))
+        speech = Stopwatch(guard).each("audio", listener.listen(blocks))
 
-        def ask(speech: Speech) -> Answer:
+        def ask(part: Speech) -> Answer:
             least = self.manifest.front_end.shortest_samples  # of which the end of speech may have fewer
-            samples = np.pad(speech.samples, (0, max(0, least - len(speech.samples))))
-            return lambda: self._answer(samples, ids, None, name, rate, found, Stopwatch(guard))
+            samples = np.pad(part.samples, (0, max(0, least - len(part.samples))))
+            own_guard = guard.of_part()
+            asked = samples, ids, None, name, rate, found, Stopwatch(own_guard)
+            if at_once == 1:
+                return lambda: self._answer(*asked)
+            return self._queue.submit(lambda: self._answer(*asked), own_guard, own).result
 
-        return Segments(answered(watch.each("audio", listener.listen(blocks)), ask), listener, own)
+        return Segments(answered(speech, ask, own, at_once), listener, own)
 
     def _longest_segment(
         self, ids: PromptIds, profile: str, search: ResolvedSearch, asked: float | None

@@ -107,6 +107,7 @@ def test_requests(model: SpeechLM, method: str, **arguments: Any) -> None:
     audio=mostly(SOUND, (SOUND, 16000)),
     prompt=mostly("hello", None),
     segmenting=mostly(SegmentOptions()),
+    at_once=mostly(1, 2),
     source_rate=mostly(None, 16000),
     deadline=mostly(None, 100.0),
 )

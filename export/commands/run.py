@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ...runtime import GenerationResult, RawPrompt, SpeechLM
     from ...runtime.artifact.manifest import Manifest
     from ...runtime.decoding.options import ResolvedSearch
-    from ...runtime.segments.options import SegmentOptions
 
 STDIN = "-"
 
@@ -71,7 +70,8 @@ def run(ctx: click.Context, /, artifact: Path, clips: tuple[str, ...], **values:
     model = load(artifact, **values)
     asked = Asked(prompt, values["system"], model.search_options(search), values["deadline"])
     if values["segments"]:
-        failures = _segments(model, clips, asked, segmenting, values["format"])
+        how = {"segmenting": segmenting, "at_once": values["at_once"] or 1}
+        failures = _segments(model, clips, asked, how, values["format"])
     elif values["stream"]:
         failures = _stream(model, clips, asked)
     else:
@@ -186,12 +186,12 @@ def _stream(model: SpeechLM, clips: tuple[str, ...], asked: Asked) -> int:
 
 
 def _segments(
-    model: SpeechLM, clips: tuple[str, ...], asked: Asked, segmenting: SegmentOptions, form: str | None
+    model: SpeechLM, clips: tuple[str, ...], asked: Asked, how: dict[str, Any], form: str | None
 ) -> int:
     """As `_answer`, segment by segment."""
 
     def ask(clip: str) -> None:
-        found = model.segments(_source(clip), asked.prompt, segmenting=segmenting, **asked.keywords)
+        found = model.segments(_source(clip), asked.prompt, **how, **asked.keywords)
         print_segments(clip, found, form or "text", named=len(clips) > 1)
 
     return _each(clips, ask)

@@ -43,6 +43,14 @@ def segment_options(command: Command) -> Command:
             "--format", type=click.Choice(FORMATS), help="How segments are printed.  [default: text]"
         ),
     ]
+    options.append(
+        click.option(
+            "--at-once",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Answer so many segments at the same time.  [default: 1]",
+        )
+    )
     for field, (flag, metavar, text) in OPTIONS.items():
         default = SegmentOptions.__dataclass_fields__[field].default
         shown = "one window of the model" if default is None else f"{default:g}"
@@ -69,7 +77,11 @@ def refuse_combinations(values: dict[str, Any], num_clips: int) -> None:
         click.UsageError: with the names of the options.
     """
     if not values["segments"]:
-        flags = {"format": "--format", **{field: flag for field, (flag, *_) in OPTIONS.items()}}
+        flags = {
+            "format": "--format",
+            "at_once": "--at-once",
+            **{field: flag for field, (flag, *_) in OPTIONS.items()},
+        }
         if given := [flag for field, flag in flags.items() if values[field] is not None]:
             raise click.UsageError(f"{', '.join(given)}: of --segments, which is not given")
         return

@@ -60,6 +60,12 @@ class Guard:
         self._expired = False
         self._stage, self._where = "", "before its first stage"
 
+    def of_part(self) -> Guard:
+        """That of a part of the request, which another thread may run: it ends when the request does."""
+        part = Guard(self._sources, self._deadline)
+        part._begin = self._begin
+        return part
+
     def enter(self, stage: str) -> Entered:
         """Begin a stage, which this thread runs: until `leave`, sessions find the guard.
 

@@ -60,21 +60,27 @@ class Segments(Iterator[Segment]):
             self._found.close()
 
 
-def answered(speech: Iterable[Speech], ask: Ask, ahead: int = 0) -> Generator[Segment, None, None]:
+def answered(
+    speech: Iterable[Speech], ask: Ask, cancellation: Cancellation, at_once: int = 1
+) -> Generator[Segment, None, None]:
     """Ask about one segment after the other, and give the answers in the same order.
 
     Args:
         speech: the segments.
         ask: begins a request about one.
-        ahead: how many may be under way while the first of them is waited for.
+        cancellation: cancels those that are under way when no answer is wanted any more.
+        at_once: how many may be under way.
     """
     under_way: deque[tuple[Speech, Answer]] = deque()
-    for found in speech:
-        under_way.append((found, ask(found)))
-        if len(under_way) > ahead:
+    try:
+        for found in speech:
+            under_way.append((found, ask(found)))
+            if len(under_way) == at_once:
+                yield _segment(*under_way.popleft())
+        while under_way:
             yield _segment(*under_way.popleft())
-    while under_way:
-        yield _segment(*under_way.popleft())
+    finally:
+        cancellation.cancel()
 
 
 def _segment(speech: Speech, answer: Answer) -> Segment:

@@ -57,6 +57,11 @@ def test_lines_with_times_are_printed(tiny_artifact: Path, talk: Path, expected:
     assert "2 of them ended at --max-new-tokens, so text may be missing" in result.stderr
 
 
+def test_several_segments_at_once_are_printed_in_order(tiny_artifact: Path, talk: Path) -> None:
+    one, two = printed(tiny_artifact, talk), printed(tiny_artifact, talk, "--at-once", 2)
+    assert one.stdout == two.stdout
+
+
 def test_several_clips_are_named(tiny_artifact: Path, talk: Path) -> None:
     lines = call("run", tiny_artifact, talk, talk, *ASKED, "--segments").stdout.splitlines()
     assert lines
@@ -104,6 +109,7 @@ def test_a_clip_that_cannot_be_read_stops_no_others(tiny_artifact: Path, talk: P
     [
         (["--format", "srt"], "--format: of --segments, which is not given"),
         (["--min-pause", "1", "--merge-seconds", "9"], "--min-pause, --merge-seconds: of --segments"),
+        (["--at-once", "2"], "--at-once: of --segments"),
         (["--segments", "--stream"], "--segments and --stream exclude each other"),
         (["--segments", "--json"], "--segments and --json exclude each other: give --format json or jsonl"),
         (["--segments", "--format", "vtt", "more.wav"], "--format vtt holds one recording"),

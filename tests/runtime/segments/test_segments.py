@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,7 @@ def test_faults_of_the_request_are_raised_at_once(model: SpeechLM, talk: Path) -
         ({"max_new_tokens": 1010}, "segments of 1 s|leave no room"),
         ({"deadline": 0}, "deadline is 0"),
         ({"max_seconds": 3}, "option max_seconds is unknown"),
+        ({"at_once": 0}, "at_once is 0: give a whole number of at least 1"),
     ]
     for arguments, fault in faults:
         with pytest.raises(RequestError, match=fault):
@@ -170,8 +172,47 @@ def test_closing_from_another_thread_ends_the_wait(
         next(found)
 
 
-@pytest.mark.parametrize(("ahead", "most"), [(0, 1), (2, 3), (9, 5)])
-def test_answers_come_in_order_however_many_are_under_way(ahead: int, most: int) -> None:
+@pytest.mark.parametrize("at_once", [2, 8])
+def test_several_segments_at_once_give_the_same(model: SpeechLM, talk: Path, at_once: int) -> None:
+    def times_and_answers(found: Any) -> list[Any]:
+        return [(segment.start, segment.end, segment.result.hypotheses) for segment in found]
+
+    assert times_and_answers(model.segments(talk, "hello", at_once=at_once, **ASKED)) == times_and_answers(
+        model.segments(talk, "hello", **ASKED)
+    )
+
+
+def test_those_under_way_end_with_the_segments(
+    model: SpeechLM, talk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one fails while the second waits within its encoder."""
+    encode, begun, ended = model.audio_encoder.encode, [], threading.Event()
+
+    def failing(samples: Any, watch: Any) -> Any:
+        begun.append(len(samples))
+        if len(begun) == 1:
+            while len(begun) < 2:
+                time.sleep(0.001)
+            raise RequestError("the first one fails")
+        try:
+            while True:
+                with watch.stage("encoder"):
+                    time.sleep(0.001)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(model.audio_encoder, "encode", failing)
+    with pytest.raises(RequestError, match="the first one fails"):
+        list(model.segments(talk, "hello", at_once=2, **ASKED))
+    assert ended.wait(60)
+    monkeypatch.setattr(model.audio_encoder, "encode", encode)
+    assert len(list(model.segments(talk, "hello", at_once=2, deadline=1000.0, **ASKED))) == 3
+    with pytest.raises(DeadlineExceeded, match="deadline of 1e-09 s"):
+        next(model.segments(talk, "hello", deadline=1e-9, at_once=2, **ASKED))
+
+
+@pytest.mark.parametrize(("at_once", "most"), [(1, 1), (3, 3), (9, 5)])
+def test_answers_come_in_order_however_many_are_under_way(at_once: int, most: int) -> None:
     begun: list[float] = []
     open_now, widest = 0, 0
 
@@ -195,7 +236,7 @@ def test_answers_come_in_order_however_many_are_under_way(ahead: int, most: int)
 
         return answer
 
-    found = list(answered(speech(), ask, ahead))
+    found = list(answered(speech(), ask, Cancellation(), at_once))
     assert [segment.text for segment in found] == [f"text {number}" for number in range(5)]
     assert begun == [0, 1, 2, 3, 4]
     assert widest == most
