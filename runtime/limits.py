@@ -14,7 +14,6 @@ from .audio.recording import CheckLength
 from .cancellation.guard import Guard
 from .decoding.options import ResolvedSearch
 from .prompt import Ids, PromptIds
-from .segments.options import LEAST_SECONDS
 
 MOST_CHARACTERS = 100  # a position: far above what a token of text stands for
 
@@ -160,27 +159,6 @@ def _check_clip(manifest: Manifest, place: str, samples: int) -> None:
             f"{place}: {samples / rate:.1f} s are more than this model hears at once, "
             f"{longest / rate:.1f} s: cut the audio"
         )
-
-
-def longest_segment(
-    manifest: Manifest, engines: Engines | None, ids: PromptIds, max_new_tokens: int, asked: float | None
-) -> float:
-    """Seconds that a segment of long audio may have: what is asked for, or one window of the model.
-
-    Raises:
-        RequestError: the positions, or the engines, hold less than that beside prompt and answer.
-    """
-    rows = manifest.decoder.max_positions - ids.num_text_rows - max_new_tokens
-    held = manifest.front_end.seconds_of(min(rows, engines.max_audio_rows) if engines else rows)
-    longest = min(manifest.front_end.log_mel.window_seconds, held) if asked is None else asked
-    if LEAST_SECONDS <= longest <= held:
-        return longest
-    beside = f"{ids.num_text_rows} tokens of prompt and max_new_tokens {max_new_tokens}"
-    raise RequestError(
-        f"segments of {max(longest, LEAST_SECONDS):g} s: beside {beside} the model holds {held:.1f} s of "
-        f"audio; give segments of less, but at least {LEAST_SECONDS:g} s (max_seconds, "
-        "--max-segment-seconds), or ask for fewer tokens"
-    )
 
 
 def limit_of(*checks: CheckLength) -> CheckLength:

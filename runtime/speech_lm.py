@@ -41,7 +41,6 @@ from .limits import (
     ended_by,
     length_limit,
     limit_of,
-    longest_segment,
 )
 from .memory.bound import AnswerSizes, RequestMemory
 from .memory.limit import MemoryLimit, sizes_of
@@ -49,6 +48,7 @@ from .prompt import PromptCodec, PromptIds, RawPrompt, tokenizer_of
 from .request import Request
 from .results import GenerationResult, TextHypothesis
 from .runtime_options import DEFAULT_BACKEND, RuntimeKeywords, RuntimeOptions, runtime_options
+from .segments.longest import longest_segment
 from .segments.options import SegmentOptions
 from .segments.segments import Answer, Segments, answered
 from .segments.speech import Listener, Speech
