@@ -1,8 +1,9 @@
 """KV layout: the axes of a tensor of keys or values of one layer, and what a row of it is.
 
 A row is what a layer keeps of one position: `head_dim` numbers for each KV head, those of a key rotated for
-the position. The rows of a head follow each other, because attention reads them head by head. There is no
-batch axis: one request has one prefix, and all its beams append to one pool.
+the position. The rows of a head follow each other, because attention reads them head by head. One request has
+one prefix, and all its beams append to one pool; where several requests share a step, these are stacked along
+an axis in front.
 
 Graphs and ops are built for this order, so another one means other graphs. On the host nothing else knows it:
 the signature, the cache and the sessions take shapes and rows from here.

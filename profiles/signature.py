@@ -18,6 +18,10 @@ PREFIX_IDS = "prefix_ids"
 SUFFIX_IDS = "suffix_ids"
 NUM_CANDIDATES = "num_candidates"
 TOKEN_IDS = "token_ids"
+PREFIX_LENGTHS = "prefix_lengths"
+"""Rows of each request's prefix that are in use in each layer."""
+STEPS = "steps"
+"""Rows that each request has generated so far, which is their number, whatever the pool still holds."""
 STEP = "step"
 POOL_MASK = "pool_mask"
 POOL_ROWS = "pool_rows"
@@ -39,7 +43,9 @@ WINDOW_ROWS = "window_rows"
 TEXT_BEFORE = "text_before"
 TEXT_AFTER = "text_after"
 CANDIDATES = "candidates"
+REQUESTS = "requests"
 BEAMS = "beams"
+BEAM_ROWS = "beam_rows"
 POOL = "pool"
 POOL_GROWN = "pool_grown"
 TEXT = "text"
@@ -95,6 +101,16 @@ def pool_value(layer: int) -> str:
 def grown(name: str) -> str:
     """The output that holds a pool tensor after this step's rows were appended."""
     return f"{name}.grown"
+
+
+def new_key(layer: int) -> str:
+    """The output that holds the keys which a step of several requests makes in one layer, rotated."""
+    return f"new_key.{layer}"
+
+
+def new_value(layer: int) -> str:
+    """The output that holds the values which a step of several requests makes in one layer."""
+    return f"new_value.{layer}"
 
 
 def cache_names(layer: int) -> tuple[str, str, str, str]:
@@ -193,6 +209,45 @@ def decode_signature(
             *pool,
         ),
         outputs=(*_scores(BEAMS), *pool_grown),
+    )
+
+
+def step_signature(
+    dims: DecoderDims, request_inputs: Sequence[TensorSpec] = (), prefix_type: str = ACTIVATION
+) -> Signature:
+    """One step of several requests, or of one: scores of their next tokens, and the rows that they add.
+
+    Prefixes and pools are buffers of fixed capacity, a row of them for each request (KV layout behind an axis
+    of requests). The rows of a step come out alone, and who owns the buffers writes them behind those in use:
+    nothing of a cache is copied. Every request has as many beams as the one with the most; what comes of
+    those that it lacks means nothing. `pool_mask[r, i, j]` tells whether beam i of request r sees row j of
+    its pool: its ancestors; its own row it sees in any case. `request_inputs` and `prefix_type` are as in
+    `decode_signature`; all requests of a step have the same of the former.
+
+    A backend whose buffers lie on a device and are written by the graph itself takes the same capacities:
+    onnxruntime-cuda has them for the pool of one request (`in_place` of `decode_signature`), and an
+    optimization profile of an engine would have requests, beams and capacities as its dynamic axes.
+    """
+    prefix, pool, new = [], [], []
+    for layer in range(dims.num_layers):
+        for name in (prefix_key(layer), prefix_value(layer)):
+            prefix.append(TensorSpec(name, prefix_type, (REQUESTS, *kv_shape(dims, prefix_axis(layer)))))
+        for name in (pool_key(layer), pool_value(layer)):
+            pool.append(TensorSpec(name, ACTIVATION, (REQUESTS, *kv_shape(dims, POOL))))
+        for name in (new_key(layer), new_value(layer)):
+            new.append(TensorSpec(name, ACTIVATION, (REQUESTS, *kv_shape(dims, BEAMS))))
+    return Signature(
+        inputs=(
+            TensorSpec(TOKEN_IDS, INT64, (REQUESTS, BEAMS)),
+            TensorSpec(PREFIX_LENGTHS, INT64, (dims.num_layers, REQUESTS)),
+            TensorSpec(STEPS, INT64, (REQUESTS,)),
+            TensorSpec(POOL_MASK, BOOL, (REQUESTS, BEAMS, POOL)),
+            TensorSpec(NUM_CANDIDATES, INT64, (1,)),
+            *request_inputs,
+            *prefix,
+            *pool,
+        ),
+        outputs=(*_scores(BEAM_ROWS), *new),
     )
 
 

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Protocol
 
-from .decoding.drive import drive, steps
+from .decoding.drive import Decoder, drive, steps
 from .decoding.greedy_search import GreedySearch
+from .decoding.kv_cache import CacheFigures
 from .decoding.options import ResolvedSearch
 from .decoding.search import Search
-from .decoding.session_decoder import SessionDecoder
 from .latency import Stopwatch
 from .results import GenerationResult, TextHypothesis
+
+
+class RequestDecoder(Decoder, Protocol):
+    """The decoder of a request, and what it holds until it is closed."""
+
+    @property
+    def cache(self) -> CacheFigures:
+        """Once it has started."""
+
+    def close(self) -> None:
+        """Give back what others could use; it takes no step after that."""
 
 
 @dataclass(frozen=True)
@@ -24,21 +37,23 @@ class Request:
     audio_rows: int
     text_rows: int
     search: Search
-    decoder: SessionDecoder
+    decoder: RequestDecoder
     watch: Stopwatch
 
     def run(self) -> None:
         """Drive the search to its end."""
-        drive(self.search, self.decoder)
+        with closing(self.decoder):
+            drive(self.search, self.decoder)
         self.watch.mark_last_token()
 
     def tokens(self) -> Iterator[int]:
         """Drive a greedy search, and give each token as it is found, but for the end token."""
         assert isinstance(self.search, GreedySearch), "beams are not streamed"
-        for _ in steps(self.search, self.decoder):
-            self.watch.mark_last_token()
-            if self.search.end_reason != "stop":
-                yield self.search.tokens[-1]
+        with closing(self.decoder):
+            for _ in steps(self.search, self.decoder):
+                self.watch.mark_last_token()
+                if self.search.end_reason != "stop":
+                    yield self.search.tokens[-1]
 
     def result(self, hypotheses: tuple[TextHypothesis, ...]) -> GenerationResult:
         """The answer, once the search has ended; `hypotheses` are its own, with their texts."""

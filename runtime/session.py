@@ -46,3 +46,15 @@ class Session(Protocol):
     def take_rows(self, tensor: Tensor, rows: npt.NDArray[np.int64]) -> Tensor:
         """Some rows of a cache tensor, as a new tensor."""
         ...
+
+
+class StepSession(Session, Protocol):
+    """A decode session whose steps take several requests, over arrays that the host writes."""
+
+    def share(self, array: npt.NDArray[Any]) -> Tensor:
+        """A tensor whose numbers are those of the array, now and later."""
+        ...
+
+    def view(self, tensor: Tensor) -> npt.NDArray[Any]:
+        """The numbers of a tensor of this backend where they lie, to be read only."""
+        ...

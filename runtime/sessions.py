@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from .artifact.engines import Engines
-from .session import Session
+from .session import Session, StepSession
 
 
 class Sessions(Protocol):
@@ -22,6 +22,10 @@ class Sessions(Protocol):
     @property
     def decode(self) -> Session:
         """One step of all beams, for every profile."""
+
+    @property
+    def steps(self) -> StepSession | None:
+        """The same session, if its steps take several requests; None where they take one."""
 
     @property
     def limits(self) -> Engines | None:

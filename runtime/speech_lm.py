@@ -20,6 +20,7 @@ from .audio.encoder import AudioEncoder, EncodedAudio
 from .audio.read import Audio, Source, load_audio, place_of, read_blocks
 from .audio.recording import CheckLength
 from .backends import open_sessions
+from .batching.decoder import BatchedDecoder, Batcher
 from .batching.queue import RequestQueue
 from .batching.submitted import Submitted
 from .cancellation.cancellation import Cancellation
@@ -82,6 +83,8 @@ class SpeechLM(Uncopied):
         self.audio_encoder = AudioEncoder(encoders[0], self.manifest.front_end, encoders[1])
         self._memory = MemoryLimit(options.max_request_bytes, sizes_of(self.manifest, self._sessions))
         self._codec, self._prompt_adapter = self._load_codec(), PromptAdapter()
+        steps = self._sessions.steps
+        self._batcher = None if steps is None else Batcher(steps, self._dims, options.max_batch)
         self._queue = RequestQueue(options.max_batch, options.max_queue)
         self._sessions.prefill(self.profile)
         if self.manifest.decoder.has_prompt_adapter:
@@ -136,6 +139,7 @@ class SpeechLM(Uncopied):
         """
         self._opened = None
         self._queue.close()
+        self._batcher = None
         self.audio_encoder.close()
 
     def __enter__(self) -> Self:
@@ -465,20 +469,25 @@ class SpeechLM(Uncopied):
         after: npt.NDArray[np.int64],
         watch: Stopwatch | None = None,
         adapter: npt.NDArray[np.int64] | None = None,
-    ) -> SessionDecoder:
+        search: ResolvedSearch | None = None,
+    ) -> BatchedDecoder | SessionDecoder:
         """A decoder over a prompt of ids and audio rows, for callers with a search of their own.
 
-        `adapter` are the ids that a prompt adapter reads, for a model that has one.
+        `adapter` are the ids that a prompt adapter reads, for a model that has one. Given the options of a
+        `search`, the decoder shares steps with others where the backend can; it is then to be closed.
         """
         inputs: dict[str, npt.NDArray[Any]] = {
             sig.PREFIX_IDS: before,
             sig.AUDIO_EMBEDS: rows,
             sig.SUFFIX_IDS: after,
         }
+        batcher = self._batcher  # before the sessions: a model that is closed meanwhile has none of them
         sessions, name, watch = self._sessions, self._chosen_profile(profile), watch or Stopwatch()
         fixed, of_steps = self._long_context_inputs(name, len(before) + len(rows) + len(after))
         fixed |= self.request_inputs(adapter, watch)
         prefill = sessions.prefill(name)
+        if batcher:
+            return BatchedDecoder(prefill, batcher, inputs, watch, search, fixed, of_steps)
         return SessionDecoder(prefill, sessions.decode, self._dims, inputs, watch, fixed, of_steps)
 
     def request_inputs(
@@ -573,7 +582,7 @@ class SpeechLM(Uncopied):
             audio_rows=len(rows),
             text_rows=ids.num_text_rows,
             search=new_search(search, self._dims.vocab_size, self._history(ids)),
-            decoder=self.decoder(name, ids.before, rows, ids.after, watch, ids.adapter),
+            decoder=self.decoder(name, ids.before, rows, ids.after, watch, ids.adapter, search),
             watch=watch,
         )
 

@@ -10,19 +10,20 @@ import onnx
 from ...runtime.artifact.artifact import Artifact
 from ...runtime.artifact.weights import Array, map_weights
 from ...runtime.backends import backend_named, open_sessions
-from ...runtime.session import Session
+from ...runtime.session import Session, StepSession
 from ...runtime.sessions import Sessions
 from ..model.families.family import reference_of
 from ..targets import TARGETS
 from .graphs import DECODE, ENCODER, GraphName, file_of
 from .options import has_devices
 from .places import Place, output_places, places_of
+from .sessions.step_of_one import StepOfOne, step_outputs
 
-OpenGraph = Callable[[Path, bytes, Mapping[str, Array], bool], Session]
+OpenGraph = Callable[[Path, bytes, Mapping[str, Array], bool], StepSession]
 """Opens a graph in the place of a file, over mapped weights, for the decode step or for another."""
 
 
-def _onnxruntime(path: Path, graph: bytes, weights: Mapping[str, Array], is_step: bool) -> Session:
+def _onnxruntime(path: Path, graph: bytes, weights: Mapping[str, Array], is_step: bool) -> StepSession:
     from ...runtime.onnxruntime.session import OnnxRuntimeSession
 
     return OnnxRuntimeSession(path, weights, graph=graph, prepack=is_step)
@@ -56,6 +57,8 @@ class CheckedBackend:
 
     def session(self, graph: GraphName) -> Session:
         """The session that production runs."""
+        if graph == DECODE and self._sessions.steps:
+            return StepOfOne(self._sessions.steps, self._artifact.manifest.decoder.dims)
         return session_of(self._sessions, graph)
 
     def places(self, graph: GraphName) -> list[Place]:
@@ -75,9 +78,14 @@ class CheckedBackend:
 
         weights = self._artifact.weights(self._artifact.graphs(self._target))
         table = weights.encoder if graph == ENCODER else weights.decoder
-        model = modify_outputs(self._model(graph), [place.value for place in places])
+        values = [place.value for place in places]
+        dims = self._artifact.manifest.decoder.dims
+        if graph == DECODE:
+            values = step_outputs(values, dims)
+        model = modify_outputs(self._model(graph), values)
         path, content = self._artifact.path(self._file(graph)), model.SerializeToString()
-        return READ_INSIDE[self.name](path, content, map_weights(self._artifact, table), graph == DECODE)
+        session = READ_INSIDE[self.name](path, content, map_weights(self._artifact, table), graph == DECODE)
+        return StepOfOne(session, dims, alone=True) if graph == DECODE else session
 
     def _model(self, graph: GraphName) -> onnx.ModelProto:
         return onnx.load_model_from_string(self._artifact.read(self._file(graph)))

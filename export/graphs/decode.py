@@ -1,4 +1,8 @@
-"""The decode graph: one new row per beam, over any prefix, appended to the pool that all beams share."""
+"""The decode graph: one new row per beam, over any prefix and the pool that all beams of a request share.
+
+For most backends a step takes several requests, and gives their new rows alone (`step_signature`). For the
+others it takes one, and gives its pool with the new rows appended.
+"""
 
 from __future__ import annotations
 
@@ -23,24 +27,31 @@ HIDDEN = -1e30  # added to the score of a pool row that a beam does not see
 def build_decode(spec: DecoderSpec, store: WeightStore, lowering: Lowering) -> onnx.ModelProto:
     """One step of all beams over any prefix: KV lengths are dynamic in every layer."""
     g = Graph("decode", store, lowering)
-    signature = sig.decode_signature(
-        spec.dims, spec.step_inputs, spec.prefix_type, in_place=lowering.pools_in_place
-    )
+    signature = _signature(spec, lowering)
     for tensor in signature.inputs:
         g.input(tensor)
-    _Decode(g, spec, lowering).run()
+    kind = _Step if lowering.steps_requests else _Decode
+    kind(g, spec, lowering).run()
     for tensor in signature.outputs:
         g.output(tensor)
     return g.model(lowering.decoder_functions(spec.dims), lowering.domains)
 
 
+def _signature(spec: DecoderSpec, lowering: Lowering) -> sig.Signature:
+    if lowering.steps_requests:
+        return sig.step_signature(spec.dims, spec.step_inputs, spec.prefix_type)
+    return sig.decode_signature(
+        spec.dims, spec.step_inputs, spec.prefix_type, in_place=lowering.pools_in_place
+    )
+
+
 class _Decode(DecoderLayers):
-    """The step, layer by layer."""
+    """The step of one request, layer by layer."""
 
     def run(self) -> None:
         """Append the whole step."""
         g = self.g
-        rows = g.table_rows(self.spec.embedding, sig.TOKEN_IDS, "/embed_tokens")
+        rows = g.table_rows(self.spec.embedding, self._token_ids, "/embed_tokens")
         x, branch = self.entering(rows, "/embed_tokens/scale"), None
         bias = self._bias()
         for i, layer in enumerate(self.spec.layers):
@@ -51,8 +62,13 @@ class _Decode(DecoderLayers):
         assert branch is not None
         self.scores(x, branch)
 
+    @property
+    def _token_ids(self) -> Value:
+        """One for each row."""
+        return Value(sig.TOKEN_IDS)
+
     def _bias(self) -> Value:
-        """The pool mask as numbers to add to the scores: (beams, pool)."""
+        """The pool mask as numbers to add to the scores."""
         g = self.g
         return g.op("Where", sig.POOL_MASK, g.const(0, np.float32), g.const(HIDDEN, np.float32))
 
@@ -113,3 +129,100 @@ class _Decode(DecoderLayers):
         row = g.op("Range", g.const(0), g.op("Squeeze", beams, g.ints(0)), g.const(1))
         row = g.reshape(g.op("Add", row, sig.POOL_ROWS), *with_rows((1,) * len(KV_LAYOUT), -1))
         return g.op("Expand", row, g.shape(*kv_shape(self.dims, str(beams))), name="/pool")
+
+
+class _Step(_Decode):
+    """The step of several requests, whose new rows are outputs by themselves."""
+
+    @cached_property
+    def _beams(self) -> Value:
+        return self.g.dim(sig.TOKEN_IDS, 1)
+
+    @cached_property
+    def _token_ids(self) -> Value:
+        return self.g.reshape(sig.TOKEN_IDS, -1)
+
+    def _attention(self, i: int, layer: DecoderLayer, normed: Value, bias: Value) -> Value:
+        g, name, dims, rotate = self.g, f"/layers.{i}/attn", self.dims, self.rotary.rotate
+        angles, log_n = self._angles_here(i), self._log_n_factors_here(i)
+        query = rotate(self.query(normed, layer, name, log_n), dims.num_heads, angles, f"{name}/q")
+        key = rotate(self.key(normed, layer, name), dims.num_kv_heads, angles, f"{name}/k")
+        value = self.value(normed, layer, name)
+        prefix = self.read_prefix(sig.prefix_key(i)), self.read_prefix(sig.prefix_value(i))
+        out = self.lowering.batched_attention(
+            g,
+            name,
+            query,
+            (*prefix, self._prefix_bias(i)),
+            (sig.pool_key(i), sig.pool_value(i), bias),
+            (self._new(key, sig.new_key(i)), self._new(value, sig.new_value(i)), self._own_bias),
+        )
+        return g.shaped(out, (sig.BEAM_ROWS, dims.query_width))
+
+    def _new(self, x: Value, output: str) -> Value:
+        """Write the rows of all requests, each request's in KV layout."""
+        g, dims = self.g, self.dims
+        split = g.reshape(x, -1, self._beams, dims.num_kv_heads, dims.head_dim)
+        return g.op("Transpose", split, name=output, perm=[0, 2, 1, 3], outputs=[output])
+
+    def _prefix_bias(self, i: int) -> Value:
+        """What hides the rows after each prefix of one layer: (requests, 1, 1, capacity)."""
+        g = self.g
+        bias = g.op("Gather", self._prefix_biases, g.const(i), axis=0)
+        return g.slice(bias, g.ints(0), self._capacity(i), 3)
+
+    @cached_property
+    def _prefix_biases(self) -> Value:
+        """Those of all layers, as wide as the largest capacity: (layers, requests, 1, 1, capacity)."""
+        g = self.g
+        capacities = g.op("Concat", *(self._capacity(i) for i in range(self.dims.num_layers)), axis=0)
+        largest = g.op("ReduceMax", capacities, keepdims=0)
+        row = g.op("Range", g.const(0), largest, g.const(1))
+        used = g.op("Less", row, g.op("Unsqueeze", sig.PREFIX_LENGTHS, g.ints(2, 3, 4)))
+        return g.op("Where", used, g.const(0, np.float32), g.const(HIDDEN, np.float32))
+
+    def _capacity(self, i: int) -> Value:
+        return self.g.dim(sig.prefix_key(i), ROWS_AXIS + 1)
+
+    @cached_property
+    def _own_bias(self) -> Value:
+        """Of the rows of the step a beam sees its own: (beams, beams)."""
+        g = self.g
+        row = g.op("Range", g.const(0), g.op("Squeeze", self._beams, g.ints(0)), g.const(1))
+        same = g.op("Equal", row, g.op("Unsqueeze", row, g.ints(1)))
+        return g.op("Where", same, g.const(0, np.float32), g.const(HIDDEN, np.float32))
+
+    def _angles_here(self, i: int) -> Angles:
+        g = self.g
+        cos, sin = (g.op("Gather", table, g.ints(i), axis=0) for table in self._angles)
+        return Angles(cos, sin)
+
+    @cached_property
+    def _angles(self) -> tuple[Value, Value]:
+        """Cosines and sines of all layers, (layers, rows, head_dim / 2) each."""
+        g = self.g
+        positions = g.op("Add", sig.PREFIX_LENGTHS, sig.STEPS)
+        angles = self.rotary.angles(self._by_row(positions), "/rope")
+        shape = self.dims.num_layers, -1, self.dims.head_dim // 2
+        return g.reshape(angles.cos, *shape), g.reshape(angles.sin, *shape)
+
+    def _log_n_factors_here(self, i: int) -> Value | None:
+        if self.log_n is None:
+            return None
+        return self.g.op("Gather", self._log_n_factors, self.g.const(i), axis=0)
+
+    @cached_property
+    def _log_n_factors(self) -> Value:
+        """Of all layers: (layers, rows, 1)."""
+        assert self.log_n is not None
+        g = self.g
+        before = g.op("Max", sig.PREFIX_LENGTHS, sig.ROWS_BEFORE_EVICTION)
+        keys = g.op("Add", g.op("Add", before, sig.STEPS), g.ints(1))
+        factors = self.log_n.factors(self._by_row(keys), "/log_n")
+        return g.reshape(factors, self.dims.num_layers, -1, 1)
+
+    def _by_row(self, counts: Value) -> Value:
+        """Integers of each layer and request, (layers, requests), as float32 of each row of a request."""
+        g = self.g
+        each = g.op("Unsqueeze", g.op("Cast", counts, to=FLOAT), g.ints(2))
+        return g.op("Expand", each, g.shape(1, 1, self._beams))

@@ -1,1 +1,1 @@
-"""Attention of one decode step over a shared prefix and a pool of generated rows."""
+"""Attention of one decode step: to prefixes, generated rows, and the rows of the step itself."""

@@ -1,7 +1,7 @@
-"""Decode attention from standard ONNX ops, in two parts.
+"""Decode attention from standard ONNX ops, in three parts: prefix, pool, and the rows of the step itself.
 
-The scores on the prefix and on the pool are concatenated, never the keys: the prefix is read where the
-prefill left it. The heads of a group are folded into query rows, so a grouped key is read once.
+The scores on the parts are concatenated, never the keys: all are read where they lie. The heads of a group
+are folded into query rows, so a grouped key is read once.
 """
 
 from __future__ import annotations
@@ -12,21 +12,34 @@ import onnx
 from ..body import Body, function
 from .op import DECODE_ATTENTION, LAST_ROW_ATTENTION
 
-INPUTS = ("query", "prefix_key", "prefix_value", "pool_key", "pool_value", "pool_bias")
+INPUTS = (
+    *("query", "prefix_key", "prefix_value", "prefix_bias"),
+    *("pool_key", "pool_value", "pool_bias", "own_key", "own_value", "own_bias"),
+)
+ROWS = 2  # axis of keys and values of several requests
 
 
 def decode_attention(num_heads: int, num_kv_heads: int, head_dim: int) -> onnx.FunctionProto:
     """`DecodeAttention` for one head layout."""
     b, group = Body(), num_heads // num_kv_heads
-    q = _folded(b, num_kv_heads, group, head_dim)
-    on_prefix = _scores_of_many_rows(b, "prefix_key", q)
-    on_pool = b.op("MatMul", q, b.op("Transpose", "pool_key", perm=[0, 2, 1]))
-    bias = b.op("Tile", "pool_bias", b.ints(group, 1)) if group > 1 else "pool_bias"
-    scores = b.op("Concat", on_prefix, b.op("Add", on_pool, bias), axis=-1)
-    sizes = b.op("Concat", b.dim("prefix_key", 1), b.dim("pool_key", 1), axis=0)
-    p_prefix, p_pool = b.ops("Split", b.op("Softmax", scores, axis=-1), sizes, axis=-1, outputs=2)
-    y = b.op("Add", b.op("MatMul", p_prefix, "prefix_value"), b.op("MatMul", p_pool, "pool_value"))
-    _unfold(b, y, num_kv_heads, group, head_dim)
+    q = _folded_by_request(b, num_kv_heads, group, head_dim)
+    on_prefix = b.op("MatMul", "prefix_key", b.op("Transpose", q, perm=[0, 1, 3, 2]))
+    on_prefix = b.op("Transpose", on_prefix, perm=[0, 1, 3, 2])  # the smaller matrix is copied by kernels
+    pool_bias = b.op("Unsqueeze", _by_head(b, "pool_bias", group, 1), b.ints(1))
+    scores = b.op(
+        "Concat",
+        b.op("Add", on_prefix, "prefix_bias"),
+        b.op("Add", _on_few_rows(b, q, "pool_key"), pool_bias),
+        b.op("Add", _on_few_rows(b, q, "own_key"), _by_head(b, "own_bias", group, 0)),
+        axis=-1,
+    )
+    sizes = b.op("Concat", *(b.dim(f"{part}_key", ROWS) for part in ("prefix", "pool", "own")), axis=0)
+    shares = b.ops("Split", b.op("Softmax", scores, axis=-1), sizes, axis=-1, outputs=3)
+    values = "prefix_value", "pool_value", "own_value"
+    parts = [b.op("MatMul", share, value) for share, value in zip(shares, values, strict=True)]
+    y = b.op("Add", b.op("Add", parts[0], parts[1]), parts[2])
+    y = b.op("Transpose", b.reshape(y, 0, num_kv_heads, group, -1, head_dim), perm=[0, 3, 1, 2, 4])
+    b.op("Reshape", y, b.ints(-1, num_heads * head_dim), outputs=["output"])
     return function(DECODE_ATTENTION, INPUTS, ["output"], b)
 
 
@@ -40,10 +53,21 @@ def last_row_attention(num_heads: int, num_kv_heads: int, head_dim: int) -> onnx
     return function(LAST_ROW_ATTENTION, ["query", "key", "value"], ["output"], b)
 
 
-def _scores_of_many_rows(b: Body, key: str, q: str) -> str:
-    """(key q^T)^T: a kernel copies its second matrix into another layout, so it is the small one."""
-    scores = b.op("MatMul", key, b.op("Transpose", q, perm=[0, 2, 1]))
-    return b.op("Transpose", scores, perm=[0, 2, 1])
+def _folded_by_request(b: Body, kv_heads: int, group: int, head_dim: int) -> str:
+    """The scaled query, the heads of a group as rows: (requests, kv_heads, group * beams, head_dim)."""
+    q = b.op("Mul", "query", b.const(head_dim**-0.5, np.float32))
+    q = b.reshape(q, -1, b.dim("own_key", ROWS), kv_heads, group, head_dim)
+    return b.reshape(b.op("Transpose", q, perm=[0, 2, 3, 1, 4]), 0, kv_heads, -1, head_dim)
+
+
+def _on_few_rows(b: Body, q: str, key: str) -> str:
+    return b.op("MatMul", q, b.op("Transpose", key, perm=[0, 1, 3, 2]))
+
+
+def _by_head(b: Body, bias: str, group: int, axis: int) -> str:
+    """A bias by beam as one by query row; its beams are along this axis."""
+    repeats = [group if i == axis else 1 for i in range(axis + 2)]
+    return b.op("Tile", bias, b.ints(*repeats)) if group > 1 else bias
 
 
 def _folded(b: Body, kv_heads: int, group: int, head_dim: int) -> str:

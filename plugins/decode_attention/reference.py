@@ -9,31 +9,41 @@ Array = NDArray[np.floating]
 
 
 def decode_attention(
-    query: Array, prefix_key: Array, prefix_value: Array, pool_key: Array, pool_value: Array, pool_bias: Array
+    query: Array,
+    prefix_key: Array,
+    prefix_value: Array,
+    prefix_bias: Array,
+    pool_key: Array,
+    pool_value: Array,
+    pool_bias: Array,
+    own_key: Array,
+    own_value: Array,
+    own_bias: Array,
 ) -> Array:
-    """Attention of each beam over the prefix and its own branch of the pool.
+    """Attention of the beams of several requests over prefix, pool and their own rows.
 
     Args:
-        query: (beams, heads * head_dim), rotated.
-        prefix_key: the prefix rows, in KV layout; prefix_value alike.
-        pool_key: the pool rows, in KV layout; pool_value alike.
-        pool_bias: (beams, pool), 0 where a beam sees a pool row, very negative elsewhere.
+        query: (requests * beams, heads * head_dim), rotated, the beams of a request one after the other.
+        prefix_key: (requests, *KV layout), of a capacity that may be larger than any prefix; prefix_value
+            alike.
+        prefix_bias: (requests, 1, 1, prefix), 0 for rows that are in use, very negative for those after them.
+        pool_key: (requests, *KV layout), of a capacity; pool_value alike.
+        pool_bias: (requests, beams, pool), 0 where a beam sees a pool row, very negative elsewhere.
+        own_key: (requests, *KV layout), a row for each beam; own_value alike.
+        own_bias: (beams, beams), 0 where a beam sees the row of another: its own one.
 
     Returns:
-        (beams, heads * head_dim).
+        (requests * beams, heads * head_dim).
     """
-    kv_heads, prefix, head_dim = prefix_key.shape
-    beams, heads = len(query), query.shape[1] // head_dim
-    key, val = (
-        np.repeat(np.concatenate(parts, axis=1), heads // kv_heads, axis=0)
-        for parts in ((prefix_key, pool_key), (prefix_value, pool_value))
-    )
-    q = query.reshape(beams, heads, head_dim).transpose(1, 0, 2)
-    scores: Array = q @ key.transpose(0, 2, 1) * head_dim**-0.5
-    scores = scores + np.pad(pool_bias, ((0, 0), (prefix, 0)))
-    scores = np.exp(scores - scores.max(-1, keepdims=True))
-    output: Array = scores / scores.sum(-1, keepdims=True) @ val
-    return output.transpose(1, 0, 2).reshape(beams, -1)
+    requests, beams = len(own_key), own_key.shape[2]
+    parts = []
+    for i in range(requests):
+        rows, on_prefix = slice(i * beams, (i + 1) * beams), prefix_bias[i, 0].repeat(beams, axis=0)
+        bias = np.concatenate([on_prefix, pool_bias[i], own_bias], axis=1)
+        key = np.concatenate([prefix_key[i], pool_key[i], own_key[i]], axis=1)
+        value = np.concatenate([prefix_value[i], pool_value[i], own_value[i]], axis=1)
+        parts.append(_attention(query[rows], key, value, bias))
+    return np.concatenate(parts)
 
 
 def last_row_attention(query: Array, key: Array, value: Array) -> Array:
@@ -47,4 +57,16 @@ def last_row_attention(query: Array, key: Array, value: Array) -> Array:
     Returns:
         (1, heads * head_dim).
     """
-    return decode_attention(query, key, value, key[:, :0], value[:, :0], query[:, :0])
+    return _attention(query, key, value, np.zeros((1, key.shape[1]), query.dtype))
+
+
+def _attention(query: Array, key: Array, value: Array, bias: Array) -> Array:
+    """Of rows (rows, heads * head_dim) to keys and values in KV layout, with a bias (rows, keys)."""
+    kv_heads, _, head_dim = key.shape
+    rows, heads = len(query), query.shape[1] // head_dim
+    key, value = (np.repeat(part, heads // kv_heads, axis=0) for part in (key, value))
+    q = query.reshape(rows, heads, head_dim).transpose(1, 0, 2)
+    scores: Array = q @ key.transpose(0, 2, 1) * head_dim**-0.5 + bias
+    scores = np.exp(scores - scores.max(-1, keepdims=True))
+    output: Array = scores / scores.sum(-1, keepdims=True) @ value
+    return output.transpose(1, 0, 2).reshape(rows, -1)

@@ -31,6 +31,16 @@ def current_guard() -> Guard | None:
     return _guard.get()
 
 
+@contextmanager
+def unguarded() -> Iterator[None]:
+    """Run for several requests, none of which may end what the others need."""
+    entered = _guard.set(None)
+    try:
+        yield
+    finally:
+        _guard.reset(entered)
+
+
 def guard_of(
     cancellation: Cancellation | None, deadline: float | None, own: Cancellation | None = None
 ) -> Guard | None:

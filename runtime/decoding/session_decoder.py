@@ -12,7 +12,7 @@ from ...profiles import signature as sig
 from ...profiles.flops import DecoderDims
 from ..latency import Stopwatch
 from ..session import Session, Tensor
-from .kv_cache import COMPACT_EVERY, KVCache
+from .kv_cache import KVCache
 from .search import TopTokens
 
 NOTHING: Mapping[str, npt.NDArray[Any]] = {}
@@ -52,7 +52,7 @@ class SessionDecoder:
         """Run the prefill, once for all beams."""
         with self._watch.stage("prefill"):
             outputs = self._prefill.run({**self._prompt, sig.NUM_CANDIDATES: np.array([k])})
-            top = _top_tokens(self._prefill, outputs)
+            top = read_top_tokens(self._prefill, outputs)
         self.cache = KVCache(self._decode, self._dims, outputs)
         self._watch.mark_first_token()
         return top
@@ -60,8 +60,7 @@ class SessionDecoder:
     def step(self, tokens: npt.NDArray[np.int64], parents: npt.NDArray[np.int64], k: int) -> TopTokens:
         """Append one row a live beam, and score what may follow it."""
         with self._watch.stage("step"):
-            if self._watch.steps and self._watch.steps % COMPACT_EVERY == 0:
-                self.cache.compact_for(parents)
+            self.cache.compact_for(parents)
             mask = self.cache.branch(parents)
             inputs: dict[str, Tensor] = {
                 sig.TOKEN_IDS: np.asarray(tokens, np.int64),
@@ -73,10 +72,14 @@ class SessionDecoder:
             outputs = self._decode.run({**inputs, **self.cache.tensors})
             self.cache.append(outputs, mask)
             self._watch.steps += 1
-            return _top_tokens(self._decode, outputs)
+            return read_top_tokens(self._decode, outputs)
+
+    def close(self) -> None:
+        """Nothing: nobody waits for what a request alone holds."""
 
 
-def _top_tokens(session: Session, outputs: Mapping[str, Tensor]) -> TopTokens:
+def read_top_tokens(session: Session, outputs: Mapping[str, Tensor]) -> TopTokens:
+    """The scores among the outputs of a prefill or a step of one request."""
     logits, ids, total = (
         session.read(outputs[name]) for name in (sig.TOP_LOGITS, sig.TOP_IDS, sig.LOG_SUM_EXP)
     )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from ...profiles.signature import (
     Signature,
-    decode_signature,
     encoder_signature,
     prefill_signature,
     prompt_adapter_signature,
@@ -39,7 +38,6 @@ class GraphSessions(ABC, Generic[Loaded, WeightsByName]):
     """Encoders and decode step at once, the other graphs when they are first asked for."""
 
     limits = None  # only the model's positions limit what the graphs take
-    pools_in_place: ClassVar[bool] = False  # whether a step writes its rows into a pool with room for them
 
     def __init__(
         self, artifact: Artifact, graphs: Graphs, decoder: WeightsByName, tower: WeightsByName
@@ -56,8 +54,8 @@ class GraphSessions(ABC, Generic[Loaded, WeightsByName]):
             ArtifactError: a graph that does not load.
         """
         self._artifact, self._graphs, self._decoder_weights = artifact, graphs, decoder
-        front_end, dims = artifact.manifest.front_end, self._decoder.dims
-        wave, width = front_end.wave, dims.hidden_size
+        front_end, width = artifact.manifest.front_end, self._decoder.dims.hidden_size
+        wave = front_end.wave
         bins = front_end.log_mel.num_mel_bins
         self.encoder = self._checked(
             graphs.encoder, tower, encoder_signature(bins, wave.window_width if wave else width)
@@ -66,11 +64,13 @@ class GraphSessions(ABC, Generic[Loaded, WeightsByName]):
         if wave and graphs.wave_encoder:
             signature = wave_encoder_signature(wave.window_width, width)
             self.wave_encoder = self._checked(graphs.wave_encoder, tower, signature)
-        steps = self._decoder.step_inputs, graphs.prefix_type
-        signature = decode_signature(dims, *steps, in_place=self.pools_in_place)
-        self.decode = self._checked(graphs.decode, decoder, signature, is_step=True)
+        self.decode = self._checked(graphs.decode, decoder, self._step_signature(), is_step=True)
         self._others: dict[str, Loaded] = {}  # by file
         self._lock = threading.Lock()
+
+    @abstractmethod
+    def _step_signature(self) -> Signature:
+        """The tensors of a step."""
 
     @abstractmethod
     def _load(self, graph: str, weights: WeightsByName, is_step: bool) -> Loaded:

@@ -119,6 +119,17 @@ class OnnxRuntimeSession:
         array: npt.NDArray[Any] = tensor.numpy()
         return array
 
+    def share(self, array: npt.NDArray[Any]) -> Any:
+        """An OrtValue that reads the array where it lies."""
+        return _ort_value(array)
+
+    def view(self, tensor: Any) -> npt.NDArray[Any]:
+        """The numbers of an OrtValue where they lie; of one that is on a device, a copy."""
+        if tensor.device_name() != "cpu":
+            return self.read(tensor)
+        array: npt.NDArray[Any] = np.from_dlpack(tensor)
+        return array
+
     def rows_of(self, tensor: Any) -> int:
         """Rows of a cache tensor."""
         return rows_of(tensor.shape())

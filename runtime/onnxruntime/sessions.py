@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...profiles.signature import Signature, step_signature
 from ..artifact.artifact import Artifact
 from ..artifact.manifest import Graphs
 from ..artifact.weights import MappedWeights, check_precision, map_weights
@@ -35,6 +36,15 @@ class OnnxRuntimeSessions(GraphSessions[OnnxRuntimeSession, MappedWeights]):
     def device(self) -> str:
         """The execution providers."""
         return ", ".join(self._options.providers)
+
+    @property
+    def steps(self) -> OnnxRuntimeSession:
+        """The same session: its steps take several requests."""
+        return self.decode
+
+    def _step_signature(self) -> Signature:
+        decoder = self._decoder
+        return step_signature(decoder.dims, decoder.step_inputs, self._graphs.prefix_type)
 
     def _load(self, graph: str, weights: MappedWeights, is_step: bool) -> OnnxRuntimeSession:
         """Only the graph that runs at every step is worth packed weights; the others work on many rows. But

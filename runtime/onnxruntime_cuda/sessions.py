@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...profiles.errors import RequestError
+from ...profiles.signature import Signature, decode_signature
 from ..artifact.artifact import Artifact
 from ..artifact.manifest import Graphs, WeightPlace
 from ..artifact.weights import map_weights
@@ -21,7 +22,7 @@ BF16 = "bf16"
 class OnnxRuntimeCudaSessions(GraphSessions[OnnxRuntimeCudaSession, Mapping[str, Any]]):
     """Those of the graphs for CUDA."""
 
-    pools_in_place = True
+    steps = None  # each takes one request
 
     def __init__(self, artifact: Artifact, graphs: Graphs, options: OnnxRuntimeCudaOptions) -> None:
         """Load the graphs.
@@ -52,6 +53,10 @@ class OnnxRuntimeCudaSessions(GraphSessions[OnnxRuntimeCudaSession, Mapping[str,
         """The device, as ONNX Runtime names it."""
         options = self._options
         return CPU if options.kind == CPU else f"{options.kind}:{options.number}"
+
+    def _step_signature(self) -> Signature:
+        decoder = self._decoder
+        return decode_signature(decoder.dims, decoder.step_inputs, self._graphs.prefix_type, in_place=True)
 
     def _load(self, graph: str, weights: Mapping[str, Any], is_step: bool) -> OnnxRuntimeCudaSession:
         path, content = self._artifact.path(graph), self._artifact.read(graph)

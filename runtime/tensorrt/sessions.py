@@ -54,6 +54,8 @@ def open_platform(product: str) -> Platform:
 class TensorRTSessions:
     """Encoders and decode step at once, the other engines when they are first asked for."""
 
+    steps = None  # each takes one request
+
     def __init__(self, artifact: Artifact, platform: Platform | None = None) -> None:
         """Check that the plans fit this machine, then load them.
 

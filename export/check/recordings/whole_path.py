@@ -22,7 +22,7 @@ from ....profiles.json_text import JsonError, read_object
 from ....profiles.profile import Profile
 from ....profiles.temporary import temporary_folder
 from ....runtime.audio.encoder import EncodedAudio
-from ....runtime.decoding.session_decoder import SessionDecoder
+from ....runtime.decoding.drive import Decoder
 from ....runtime.prompt import PromptIds
 from ....runtime.speech_lm import SpeechLM
 from ...options import BuildOptions
@@ -196,7 +196,7 @@ def _case_agreement(model: SpeechLM, audio: EncodedAudio, case: Case, atol: floa
     return _agreement(f"case {case.label}", "logits", logits, case.logits, atol, faults)
 
 
-def _forced(decoder: SessionDecoder, tokens: tuple[int, ...], vocabulary: int) -> Floats:
+def _forced(decoder: Decoder, tokens: tuple[int, ...], vocabulary: int) -> Floats:
     """The scores before each token, the recorded ones before it given: (tokens, vocabulary)."""
     tops = [decoder.start(vocabulary)]
     tops += [decoder.step(np.array([token]), np.array([0]), vocabulary) for token in tokens[:-1]]

@@ -57,6 +57,7 @@ class Lowering(Protocol):
     normalises_over_time: bool  # whether it has InstanceNormalization
     evicts_caches: bool  # whether each KV head of a cache may keep rows of its own
     sorts_pairs: bool  # whether heads whose neighbours make rotary pairs are brought into halves first
+    steps_requests: bool  # whether a decode step takes several requests, and gives their new rows alone
     pools_in_place: bool  # whether a decode step writes its rows into a pool with room for them
     domains: tuple[str, ...]  # opset domains beside the standard one and the project's
 
@@ -116,7 +117,21 @@ class Lowering(Protocol):
         pool: tuple[str, str],
         bias: str,
     ) -> str:
-        """Attention of beam rows to the prefix and to their part of the pool."""
+        """Attention of the beams of one request to its prefix and their part of its pool."""
+
+    def batched_attention(
+        self,
+        g: Graph,
+        name: str,
+        query: str,
+        prefix: tuple[str, str, str],
+        pool: tuple[str, str, str],
+        own: tuple[str, str, str],
+    ) -> str:
+        """Attention of the beams of several requests, where `steps_requests`.
+
+        Each part has keys and values of several requests, and a bias that says who sees them.
+        """
 
     def add_norm(
         self, g: Graph, name: str, residual: str, branch: str, weight: Weight, eps: float

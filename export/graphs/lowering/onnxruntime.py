@@ -48,6 +48,7 @@ class OnnxRuntimeLowering:
     normalises_over_time = True
     evicts_caches = True
     sorts_pairs = False
+    steps_requests = True
     pools_in_place = False
     domains: tuple[str, ...] = (CONTRIB,)
 
@@ -131,8 +132,20 @@ class OnnxRuntimeLowering:
         pool: tuple[str, str],
         bias: str,
     ) -> str:
-        """Two-part attention: the prefix is read in place."""
-        return g.op(DECODE_ATTENTION, query, *prefix, *pool, bias, name=name, domain=DOMAIN)
+        """Not for graphs whose steps take several requests."""
+        raise NotImplementedError
+
+    def batched_attention(
+        self,
+        g: Graph,
+        name: str,
+        query: str,
+        prefix: tuple[str, str, str],
+        pool: tuple[str, str, str],
+        own: tuple[str, str, str],
+    ) -> str:
+        """Attention in three parts: prefix and pool are read in place."""
+        return g.op(DECODE_ATTENTION, query, *prefix, *pool, *own, name=name, domain=DOMAIN)
 
     def add_norm(
         self, g: Graph, name: str, residual: str, branch: str, weight: Weight, eps: float

@@ -46,6 +46,7 @@ class TensorRTLowering:
     normalises_over_time = True
     evicts_caches = False
     sorts_pairs = True  # TensorRT-RTX 1.7 fails to compile a decode step with interleaved pairs
+    steps_requests = False
     pools_in_place = False
     domains: tuple[str, ...] = ()
 
@@ -173,6 +174,18 @@ class TensorRTLowering:
             for share, (part, val) in zip(shares, _parts(prefix, pool, 1), strict=True)
         )
         return _unfolded(g, dims, g.op("Add", *values, name=f"{name}/sum"))
+
+    def batched_attention(
+        self,
+        g: Graph,
+        name: str,
+        query: str,
+        prefix: tuple[str, str, str],
+        pool: tuple[str, str, str],
+        own: tuple[str, str, str],
+    ) -> str:
+        """A step of this target takes one request."""
+        raise NotImplementedError
 
     def add_norm(
         self, g: Graph, name: str, residual: str, branch: str, weight: Weight, eps: float

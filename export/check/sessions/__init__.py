@@ -1,0 +1,1 @@
+"""What stands between the graphs of an artifact and their comparison."""

@@ -1,0 +1,147 @@
+"""The decode step of several requests as a session of one: what is checked runs beside others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ....profiles import signature as sig
+from ....profiles.flops import DecoderDims
+from ....profiles.kv_layout import ROWS_AXIS, rows_of, take_rows
+from ....runtime.batching.batch import Batch, Member, Rows
+from ....runtime.decoding.beam_tree import BeamTree
+from ....runtime.session import StepSession
+
+Array = npt.NDArray[Any]
+Feed = Mapping[str, Array]
+
+
+@dataclass
+class _Kept:
+    """A session that keeps the outputs of its last run."""
+
+    session: StepSession
+    outputs: dict[str, Any] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        self.outputs = self.session.run(inputs)
+        return self.outputs
+
+
+class StepOfOne:
+    """A session of `decode_signature` over one of `step_signature`.
+
+    A step of one request shares the batch of production with the two before it, whose prefixes, pools and
+    numbers of beams differ: the first of these goes on with one beam, so that rows are padded.
+    """
+
+    def __init__(self, session: StepSession, dims: DecoderDims, *, alone: bool = False) -> None:
+        """Take a session; `alone`: without others, so that values inside are those of one request."""
+        self._session, self._dims, self._alone = session, dims, alone
+        self._before: list[Feed] = []
+
+    @property
+    def number_bytes(self) -> int:
+        """Bytes of one number of the pool."""
+        return self._session.number_bytes
+
+    @property
+    def prefix_number_bytes(self) -> int:
+        """The same of the prompt's keys and values."""
+        return self._session.prefix_number_bytes
+
+    def run(self, inputs: Feed) -> dict[str, Array]:
+        """The outputs for one request, and whatever else the session gives."""
+        kept = _Kept(self._session)
+        batch: Any = Batch(kept, self._dims, _fixed(inputs, self._dims))
+        first = [] if self._alone else self._before
+        members = [self._joined(batch, feed) for feed in (*first, inputs)]
+        tops = batch.step(
+            [_rows(member, feed) for member, feed in zip(members, (*first, inputs), strict=True)]
+        )
+        self._before = [*(_with_one_beam(feed) for feed in self._before[-1:]), inputs]
+        place, beams = len(members) - 1, len(inputs[sig.TOKEN_IDS])
+        found = {name: self._session.read(value) for name, value in kept.outputs.items()}
+        grown = {
+            sig.grown(pool): np.concatenate(
+                [inputs[pool], take_rows(found[new][place], slice(beams))], axis=ROWS_AXIS
+            )
+            for i in range(self._dims.num_layers)
+            for pool, new in ((sig.pool_key(i), sig.new_key(i)), (sig.pool_value(i), sig.new_value(i)))
+        }
+        top = tops[-1]
+        scores = {sig.TOP_LOGITS: top.logits, sig.TOP_IDS: top.ids, sig.LOG_SUM_EXP: top.log_sum_exp}
+        return {**found, **scores, **grown}
+
+    def read(self, tensor: Array) -> Array:
+        """The array itself."""
+        return tensor
+
+    def rows_of(self, tensor: Array) -> int:
+        """Rows of a cache tensor."""
+        return rows_of(tensor.shape)
+
+    def take_rows(self, tensor: Array, rows: npt.NDArray[np.int64]) -> Array:
+        """Chosen rows of a cache tensor."""
+        return take_rows(tensor, rows)
+
+    def _joined(self, batch: Batch, feed: Feed) -> Member:
+        narrow = np.float16 if self.prefix_number_bytes == 2 else np.float32
+        layers = range(self._dims.num_layers)
+        prefix = {
+            name: np.asarray(feed[name], narrow)
+            for i in layers
+            for name in (sig.prefix_key(i), sig.prefix_value(i))
+        }
+        member = batch.member_of(prefix)
+        batch.join(member, prefix)
+        mask = feed[sig.POOL_MASK]
+        seen = mask[:, : mask.shape[1] - len(mask)]
+        tree = BeamTree.resumed(seen, int(feed[sig.STEP][0]))
+        batch.resume(member, tree, {name: feed[name] for i in layers for name in _pool_names(i)})
+        return member
+
+
+def step_outputs(values: Sequence[str], dims: DecoderDims) -> list[str]:
+    """The outputs of a step from which these values can be told, grown pools among them."""
+    new = {
+        sig.grown(pool): made
+        for i in range(dims.num_layers)
+        for pool, made in zip(_pool_names(i), (sig.new_key(i), sig.new_value(i)), strict=True)
+    }
+    own = sig.TOP_LOGITS, sig.TOP_IDS, sig.LOG_SUM_EXP, *new.values()
+    return list(dict.fromkeys((*own, *(new.get(value, value) for value in values))))
+
+
+def _pool_names(layer: int) -> Sequence[str]:
+    return sig.pool_key(layer), sig.pool_value(layer)
+
+
+def _fixed(feed: Feed, dims: DecoderDims) -> dict[str, Array]:
+    """Inputs of a request that all of its steps have."""
+    caches = {name for i in range(dims.num_layers) for name in sig.cache_names(i)}
+    own = {sig.TOKEN_IDS, sig.STEP, sig.POOL_MASK, sig.NUM_CANDIDATES}
+    return {name: array for name, array in feed.items() if name not in caches | own}
+
+
+def _rows(member: Member, feed: Feed) -> Rows:
+    tokens = feed[sig.TOKEN_IDS]
+    return Rows(member, tokens, np.arange(len(tokens)), int(feed[sig.NUM_CANDIDATES][0]))
+
+
+def _with_one_beam(feed: Feed) -> Feed:
+    """The first beam of a step by itself."""
+    beams = len(feed[sig.TOKEN_IDS])
+    mask = feed[sig.POOL_MASK]
+    return {
+        **feed,
+        sig.TOKEN_IDS: feed[sig.TOKEN_IDS][:1],
+        sig.POOL_MASK: mask[:1, : mask.shape[1] - beams + 1],
+    }

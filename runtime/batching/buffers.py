@@ -1,0 +1,131 @@
+"""Keys and values of several requests in arrays of fixed capacity, which are written in place.
+
+An array has a row for each request, and behind it KV layout. The session reads the arrays where they lie. A
+request that is alone keeps the tensors of its prefill as they are; they are copied when another one joins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...profiles.flops import DecoderDims
+from ...profiles.kv_layout import ROWS_AXIS, kv_shape, rows_of, take_rows
+from ...profiles.signature import new_key, new_value, pool_key, pool_value, prefix_key, prefix_value
+from ..decoding.pool_buckets import SMALLEST, capacity_for
+from ..session import StepSession, Tensor
+from .classes import rounded_up
+
+Array = npt.NDArray[Any]
+CAPACITY_AXIS = 1 + ROWS_AXIS
+
+
+class Buffers:
+    """The memory of one batch. What is not in use is finite, so that a mask can hide it."""
+
+    def __init__(self, session: StepSession, dims: DecoderDims, prefix: Mapping[str, Array]) -> None:
+        """Hold the prefix of one request, arrays in KV layout, where it is."""
+        layers = range(dims.num_layers)
+        self._session, self._dims = session, dims
+        self._prefix_names = [name(i) for i in layers for name in (prefix_key, prefix_value)]
+        self._new_names = {
+            name(i): new(i) for i in layers for name, new in ((pool_key, new_key), (pool_value, new_value))
+        }
+        self._prefix = {name: prefix[name][None] for name in self._prefix_names}
+        self._pool = {name: self._empty(1, SMALLEST) for name in self._new_names}
+        self._tensors: dict[int, dict[str, Tensor]] = {}  # by how many requests they hold
+
+    @property
+    def requests(self) -> int:
+        """Rows for requests."""
+        return len(self._prefix[self._prefix_names[0]])
+
+    @property
+    def pool_capacity(self) -> int:
+        """Rows of the pool of a request, in use or not."""
+        return int(next(iter(self._pool.values())).shape[CAPACITY_AXIS])
+
+    def tensors(self, requests: int) -> dict[str, Tensor]:
+        """What a step of the first so many requests reads."""
+        if requests not in self._tensors:
+            arrays = (self._prefix | self._pool).items()
+            self._tensors[requests] = {name: self._session.share(array[:requests]) for name, array in arrays}
+        return self._tensors[requests]
+
+    def put(self, row: int, prefix: Mapping[str, Array]) -> None:
+        """Copy the prefix of a request into its row, which nothing that was there outlives."""
+        for name, array in self._prefix.items():
+            rows, given = array[row], prefix[name]
+            length = rows_of(given.shape)
+            take_rows(rows, slice(length))[...] = given
+            take_rows(rows, slice(length, None))[...] = 0
+        for array in self._pool.values():
+            array[row] = 0
+
+    def move(self, source: int, target: int) -> None:
+        """Give a request another row."""
+        for array in (*self._prefix.values(), *self._pool.values()):
+            array[target] = array[source]
+
+    def fit(self, lengths: Sequence[Sequence[int]]) -> None:
+        """Make room for requests with prefixes of these lengths, by request and layer.
+
+        They have the first rows, as far as they are here already. Arrays are replaced one by one, so that
+        only one of them is in memory twice.
+        """
+        capacities = [rounded_up(max(layer)) for layer in zip(*lengths, strict=True)]
+        wanted = [capacity for capacity in capacities for _ in range(2)]  # keys and values
+        pairs = list(zip(self._prefix_names, wanted, strict=True))
+        enough = all(self._prefix[name].shape[CAPACITY_AXIS] >= capacity for name, capacity in pairs)
+        if enough and len(lengths) <= self.requests:
+            return
+        requests = max(len(lengths), self.requests)
+        for name, capacity in pairs:
+            old = self._prefix[name]
+            self._replace(self._prefix, name, requests, max(capacity, rounded_up(old.shape[CAPACITY_AXIS])))
+        self._replace_pool(requests, self.pool_capacity)
+
+    def fit_pool(self, rows: int) -> None:
+        """Make room for so many rows in each pool."""
+        if rows > self.pool_capacity:
+            self._replace_pool(self.requests, capacity_for(rows))
+
+    def append(self, row: int, at: int, count: int, new: Mapping[str, Array]) -> None:
+        """Write the first rows that a step made for a request into its pool, at a place."""
+        for name, made in self._new_names.items():
+            take_rows(self._pool[name][row], slice(at, at + count))[...] = take_rows(
+                new[made][row], slice(count)
+            )
+
+    def put_pool(self, row: int, pool: Mapping[str, Array]) -> None:
+        """Copy rows to the beginning of the pool of a request."""
+        for name, array in self._pool.items():
+            take_rows(array[row], slice(rows_of(pool[name].shape)))[...] = pool[name]
+
+    def keep(self, row: int, rows: npt.NDArray[np.int64]) -> None:
+        """Leave these rows alone in the pool of a request, in this order."""
+        for array in self._pool.values():
+            take_rows(array[row], slice(len(rows)))[...] = take_rows(array[row], rows)
+
+    @property
+    def new_names(self) -> tuple[str, ...]:
+        """The outputs of a step that `append` takes."""
+        return tuple(self._new_names.values())
+
+    def _replace_pool(self, requests: int, capacity: int) -> None:
+        for name in self._new_names:
+            self._replace(self._pool, name, requests, capacity)
+
+    def _replace(self, arrays: dict[str, Array], name: str, requests: int, capacity: int) -> None:
+        self._tensors.clear()
+        old = arrays.pop(name)
+        shape = requests, *kv_shape(self._dims, capacity)
+        arrays[name] = np.zeros(shape, old.dtype)
+        into = arrays[name][: len(old)]
+        into[..., : old.shape[CAPACITY_AXIS], :] = old
+
+    def _empty(self, requests: int, capacity: int) -> Array:
+        return np.zeros((requests, *kv_shape(self._dims, capacity)), np.float32)

@@ -1,0 +1,79 @@
+"""Who computes next: prefills and steps take turns, so that a step waits for one prefill at most.
+
+Prefills come one at a time, because each uses what the machine has. After a prefill a step is next, if one
+waits, and after a step a prefill; within a kind, who came first.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from ...profiles.errors import RequestCancelled
+from ..cancellation.guard import current_guard
+
+Kind = Literal["prefill", "step"]
+OTHER: dict[Kind, Kind] = {"prefill": "step", "step": "prefill"}
+
+
+class _Turn:
+    def __init__(self) -> None:
+        self.granted, self.woken = False, threading.Event()
+
+
+class Turns:
+    """The one place at which something is computed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._busy = False
+        self._waiting: dict[Kind, deque[_Turn]] = {"prefill": deque(), "step": deque()}
+
+    @contextmanager
+    def take(self, kind: Kind) -> Iterator[None]:
+        """Wait for a turn, and end it with the block.
+
+        Raises:
+            RequestCancelled: the request for which this thread runs a stage ended before its turn came.
+        """
+        turn = _Turn()
+        with self._lock:
+            if self._busy:
+                self._waiting[kind].append(turn)
+            else:
+                self._busy = turn.granted = True
+        if not turn.granted:
+            self._wait(kind, turn)
+        try:
+            yield
+        finally:
+            self._pass_on(kind)
+
+    def _wait(self, kind: Kind, turn: _Turn) -> None:
+        guard = current_guard()
+        if guard is None:
+            turn.woken.wait()
+            return
+        try:
+            with guard.stopping(turn.woken.set):
+                turn.woken.wait()
+                guard.check()
+        except RequestCancelled:
+            with self._lock:
+                if turn.granted:
+                    self._pass_on(kind)
+                else:
+                    self._waiting[kind].remove(turn)
+            raise
+
+    def _pass_on(self, kind: Kind) -> None:
+        with self._lock:
+            queue = self._waiting[OTHER[kind]] or self._waiting[kind]
+            self._busy = bool(queue)
+            if queue:
+                turn = queue.popleft()
+                turn.granted = True
+                turn.woken.set()

@@ -1,0 +1,205 @@
+"""Requests that share decode steps give the tokens that each gives alone, whoever joins and leaves."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import noise
+from fastadasp.profiles.errors import EngineError, RequestCancelled, RequestError
+from fastadasp.runtime import Cancellation, GenerationResult, SpeechLM
+from fastadasp.runtime.batching import shared_steps
+from fastadasp.runtime.batching.batch import Batch
+from fastadasp.runtime.batching.classes import class_of
+
+LONG_WAIT = 60.0  # seconds, for what takes milliseconds
+SCORE_ATOL = 1e-4  # a product of several rows is rounded in another order than one of a single row
+LENGTHS = 0.5, 1.3, 3.0, 7.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def model(tiny_artifact: Any) -> Iterator[SpeechLM]:
+    with SpeechLM.load(tiny_artifact, threads=1, max_batch=6) as model:
+        yield model
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many requests each step had, as the steps ran."""
+    sizes: list[int] = []
+    step = Batch.step
+
+    def counted(batch: Batch, asked: Any) -> Any:
+        sizes.append(len(asked))
+        return step(batch, asked)
+
+    monkeypatch.setattr(Batch, "step", counted)
+    return sizes
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine makes no member late."""
+    monkeypatch.setattr(shared_steps, "GATHER", 2.0)
+
+
+def assert_same(found: GenerationResult, wanted: GenerationResult) -> None:
+    """Tokens, caches and the end equal; scores within rounding."""
+    assert [it.tokens for it in found.hypotheses] == [it.tokens for it in wanted.hypotheses]
+    assert [it.finish_reason for it in found.hypotheses] == [it.finish_reason for it in wanted.hypotheses]
+    assert (found.prefix_lengths, found.kv_bytes) == (wanted.prefix_lengths, wanted.kv_bytes)
+    scores = [[it.score for it in result.hypotheses] for result in (found, wanted)]
+    np.testing.assert_allclose(*scores, rtol=0, atol=SCORE_ATOL)
+
+
+def drawn(model: SpeechLM, rng: random.Random) -> dict[str, Any]:
+    """A request, but for its audio."""
+    beams = rng.choice((1, 1, 2, 5))
+    return {
+        "prompt": rng.choice(("hello", "transcribe the audio")),
+        "profile": rng.choice(model.profiles),
+        "num_beams": beams,
+        "num_return_sequences": rng.randint(1, beams),
+        "max_new_tokens": rng.choice((1, 5, 24, 40)),
+        **({"eos_token_ids": ()} if rng.random() < 0.5 else {}),
+        **({"repetition_penalty": 1.3} if rng.random() < 0.3 else {}),
+    }
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_requests_drawn_at_random_are_answered_as_each_is_alone(
+    model: SpeechLM, batches: list[int], seed: int
+) -> None:
+    rng = random.Random(seed)
+    audio = [model.encode(noise(length, seed=i)) for i, length in enumerate(LENGTHS)]
+    asked = [(rng.choice(audio), drawn(model, rng)) for _ in range(16)]
+    wanted = [model.generate(heard, **options) for heard, options in asked]
+    assert set(batches) == {1}
+    requests = []
+    for heard, options in asked:
+        requests.append(model.submit(heard, **options))
+        if rng.random() < 0.3:
+            requests[rng.randrange(len(requests))].result(LONG_WAIT)
+    for request, alone in zip(requests, wanted, strict=True):
+        assert_same(request.result(LONG_WAIT), alone)
+    assert max(batches) > 2
+
+
+def test_threads_of_callers_share_steps_as_well(model: SpeechLM, batches: list[int]) -> None:
+    heard, asked = model.encode(noise(3.0)), {"max_new_tokens": 20, "eos_token_ids": ()}
+    alone = model.generate(heard, "hello", **asked)
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: model.generate(heard, "hello", **asked), range(8)))
+    for each in found:
+        assert_same(each, alone)
+    assert 2 < max(batches) <= 6
+
+
+def test_who_leaves_frees_its_memory(model: SpeechLM) -> None:
+    heard = model.encode(noise(3.0))
+    assert model._batcher is not None
+    for request in [model.submit(heard, "hello", max_new_tokens=9) for _ in range(4)]:
+        request.result(LONG_WAIT)
+    kept = [each for batches in model._batcher._batches.values() for each in batches]
+    assert all(len(each) == 0 and each._batch._buffers is None for each in kept)
+
+
+def test_a_stream_that_nobody_reads_holds_nobody_up(
+    model: SpeechLM, batches: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_steps, "GATHER", 0.01)
+    heard, asked = model.encode(noise(3.0)), {"max_new_tokens": 12, "eos_token_ids": ()}
+    alone = model.generate(heard, "hello", **asked)
+    stream = model.stream(heard, "hello", **asked)
+    first = [next(stream), next(stream)]
+    assert_same(model.submit(heard, "hello", **asked).result(LONG_WAIT), alone)
+    assert "".join([*first, *stream]) == alone.text
+    assert_same(stream.result, alone)
+    abandoned = model.stream(heard, "hello", **asked)
+    next(abandoned)
+    del abandoned
+    assert_same(model.generate(heard, "hello", **asked), alone)
+    assert batches[-1] == 1
+
+
+def test_a_request_that_is_cancelled_in_a_shared_step_leaves_alone(
+    model: SpeechLM, batches: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, asked = model.encode(noise(3.0)), {"max_new_tokens": 24, "eos_token_ids": ()}
+    alone = model.generate(heard, "hello", **asked)
+    cancellation, run = Cancellation(), model._sessions.decode.run
+
+    def cancelling(inputs: Any) -> Any:
+        if len(inputs["steps"]) == 3 and min(inputs["steps"]) > 3:
+            cancellation.cancel()
+        return run(inputs)
+
+    monkeypatch.setattr(model._sessions.decode, "run", cancelling)
+    others = [model.submit(heard, "hello", **asked) for _ in range(2)]
+    gone = model.submit(heard, "hello", cancellation=cancellation, **asked)
+    with pytest.raises(RequestCancelled, match=r"(in|after) stage step"):
+        gone.result(LONG_WAIT)
+    for request in others:
+        assert_same(request.result(LONG_WAIT), alone)
+    assert {2, 3} <= set(batches)
+
+
+def test_cancelling_at_random_moments_changes_no_other_answer(model: SpeechLM) -> None:
+    heard, rng = model.encode(noise(3.0)), random.Random(0)
+    asked = [{"max_new_tokens": 12, "eos_token_ids": (), "num_beams": 1 + i % 3} for i in range(5)]
+    alone = [model.generate(heard, "hello", **each) for each in asked]
+    for _ in range(25):
+        requests = [model.submit(heard, "hello", **each) for each in asked]
+        number = rng.randrange(len(requests))
+        timer = threading.Timer(rng.random() * 0.04, requests[number].cancel)
+        timer.start()
+        for i, (request, wanted) in enumerate(zip(requests, alone, strict=True)):
+            try:
+                assert_same(request.result(LONG_WAIT), wanted)
+            except RequestCancelled:
+                assert i == number
+        timer.join()
+
+
+def test_a_step_that_fails_fails_for_all_and_the_next_ones_run(
+    model: SpeechLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, asked = model.encode(noise(3.0)), {"max_new_tokens": 8, "eos_token_ids": ()}
+    alone = model.generate(heard, "hello", **asked)
+
+    def failing(inputs: Any) -> Any:
+        raise EngineError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model._sessions.decode, "run", failing)
+        for request in [model.submit(heard, "hello", **asked) for _ in range(3)]:
+            with pytest.raises(EngineError, match="out of memory"):
+                request.result(LONG_WAIT)
+    assert_same(model.submit(heard, "hello", **asked).result(LONG_WAIT), alone)
+
+
+def test_scores_that_are_no_numbers_spoil_no_other_request(
+    model: SpeechLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, asked = model.encode(noise(3.0)), {"max_new_tokens": 16, "eos_token_ids": ()}
+    alone = model.generate(heard, "hello", **asked)
+    bad = model.encode(noise(3.0, seed=1))
+    bad.rows[...] = np.nan
+    requests = [model.submit(each, "hello", **asked) for each in (heard, bad, heard)]
+    with pytest.raises(RequestError, match="not finite"):
+        requests[1].result(LONG_WAIT)
+    for request in (requests[0], requests[2], model.submit(heard, "hello", **asked)):
+        assert_same(request.result(LONG_WAIT), alone)
+
+
+def test_classes_are_a_factor_of_four_wide() -> None:
+    assert class_of(1, 1, 1) == class_of(256, 5, 100) == class_of(100, 8, 64)
+    assert class_of(257, 1, 1) == class_of(1024, 1, 1) != class_of(1025, 1, 1)
+    assert class_of(9, 9, 1) != class_of(9, 8, 1)
+    assert class_of(9, 5, 103) != class_of(9, 5, 102)
