@@ -114,8 +114,9 @@ def _plain(reference: Callable[..., Any]) -> Callable[..., Any]:
 SITE = {"span": "2", "removed": "1"}
 QKV = {"query": "rows width", "key": "kv_heads rows head_dim", "value": "kv_heads rows head_dim"}
 FLAT_QKV = dict.fromkeys(("query", "key", "value"), "rows width")
-PREFIX = dict.fromkeys(("prefix_key", "prefix_value"), "kv_heads prefix head_dim")
-POOL = dict.fromkeys(("pool_key", "pool_value"), "kv_heads pool head_dim")
+PREFIX = dict.fromkeys(("prefix_key", "prefix_value"), "requests kv_heads prefix head_dim")
+POOL = dict.fromkeys(("pool_key", "pool_value"), "requests kv_heads pool head_dim")
+OWN = dict.fromkeys(("own_key", "own_value"), "requests kv_heads beams head_dim")
 SIMILARITY = [merge.edge_similarity()]
 
 OPS = {
@@ -186,8 +187,16 @@ OPS = {
         lambda heads: [causal.last_query_mass(*_heads(heads))],
     ),
     DECODE_ATTENTION: Op(
-        {"query": "beams width", **PREFIX, **POOL, "pool_bias": "beams pool"},
-        {"output": "beams width"},
+        {
+            "query": "rows width",
+            **PREFIX,
+            "prefix_bias": "requests 1 1 prefix",
+            **POOL,
+            "pool_bias": "requests beams pool",
+            **OWN,
+            "own_bias": "beams beams",
+        },
+        {"output": "rows width"},
         _plain(decode_reference.decode_attention),
         lambda heads: [decode.decode_attention(*_heads(heads))],
     ),

@@ -34,6 +34,43 @@ def random_tree(version: Version, beams: int, pool: int) -> Array:
     return np.where(seen, 0, HIDDEN).astype(version.dtype)
 
 
+def decoded(version: Version, query: Array, *kv: Array, heads: Heads) -> Array:
+    """One request whose rows of the step are the last ones of a pool, and hidden as its bias says."""
+    *parts, bias = kv
+    beams, prefix, hidden = len(query), parts[0].shape[1], np.asarray(HIDDEN, version.dtype)
+    prefix_key, prefix_value, pool_key, pool_value = (part[None] for part in parts)
+    own = np.zeros((1, heads.kv, beams, heads.dim), version.dtype)
+    seen = np.zeros((1, 1, 1, prefix), version.dtype)
+    pool = pool_key, pool_value, bias[None]
+    nothing = own, own, np.full((beams, beams), hidden)
+    return version(DECODE_ATTENTION, query, prefix_key, prefix_value, seen, *pool, *nothing, heads=heads)
+
+
+@every_version
+@every_layout
+def test_requests_of_one_step_agree_with_plain_loops(version: Version, heads: Heads) -> None:
+    """Prefixes of two lengths and pools, with room behind what is in use, and rows of the step itself."""
+    rng, beams, lengths, pools, capacity = np.random.default_rng(0), 3, (5, 40), (0, 7), (64, 16)
+    query = version.normal(rng, 2 * beams, heads.width)
+    prefix = [version.normal(rng, 2, heads.kv, capacity[0], heads.dim) for _ in range(2)]
+    pool = [version.normal(rng, 2, heads.kv, capacity[1], heads.dim) for _ in range(2)]
+    own = [version.normal(rng, 2, heads.kv, beams, heads.dim) for _ in range(2)]
+    in_prefix = np.arange(capacity[0]) < np.array(lengths)[:, None]
+    in_pool = (np.arange(capacity[1]) < np.array(pools)[:, None])[:, None] & (
+        rng.random((2, beams, 16)) < 0.6
+    )
+    in_own = np.eye(beams, dtype=bool)
+    biases = [np.where(seen, 0, HIDDEN).astype(version.dtype) for seen in (in_prefix, in_pool, in_own)]
+    parts = zip((prefix, pool, own), (biases[0][:, None, None], *biases[1:]), strict=True)
+    inputs = [array for (key, value), bias in parts for array in (key, value, bias)]
+    found = version(DECODE_ATTENTION, query, *inputs, heads=heads)
+    for i, rows in enumerate((slice(0, beams), slice(beams, 2 * beams))):
+        key, val = (np.concatenate([part[j][i] for part in (prefix, pool, own)], axis=1) for j in range(2))
+        seen = [np.concatenate([in_prefix[i], in_pool[i, row], in_own[row]]) for row in range(beams)]
+        want, _ = attention(query[rows], key, val, lambda row, seen=seen: np.flatnonzero(seen[row]))
+        version.assert_close(found[rows], want, 4)
+
+
 @every_version
 @every_layout
 def test_beams_agree_with_plain_loops(version: Version, heads: Heads) -> None:
@@ -44,7 +81,7 @@ def test_beams_agree_with_plain_loops(version: Version, heads: Heads) -> None:
         visible = np.pad(bias == 0, ((0, 0), (prefix, 0)), constant_values=True)
         seen = [np.flatnonzero(row) for row in visible]
         want, _ = attention(query, key, val, seen.__getitem__)
-        version.assert_close(version(DECODE_ATTENTION, query, *kv, bias, heads=heads), want, 4)
+        version.assert_close(decoded(version, query, *kv, bias, heads=heads), want, 4)
 
 
 @every_version
@@ -68,7 +105,7 @@ def test_decoding_row_by_row_equals_attention_of_the_whole_sequence(version: Ver
         row = prefix + step - 1
         kv = [x[:, rows].copy() for rows in (slice(0, prefix), slice(prefix, row + 1)) for x in (key, val)]
         bias = np.zeros((1, step), version.dtype)
-        one = version(DECODE_ATTENTION, query[row : row + 1], *kv, bias, heads=heads)
+        one = decoded(version, query[row : row + 1], *kv, bias, heads=heads)
         version.assert_close(one, whole[row : row + 1], 4)
 
 
@@ -87,13 +124,13 @@ def test_hidden_pool_rows_have_no_influence(version: Version) -> None:
     heads, beams, pool = Heads(4, 2, 16), 3, 20
     query, *prefix, pool_key, pool_value = rows_of(version, heads, beams, 31, pool)
     bias = random_tree(version, beams, pool)
-    before = version(DECODE_ATTENTION, query, *prefix, pool_key, pool_value, bias, heads=heads)
+    before = decoded(version, query, *prefix, pool_key, pool_value, bias, heads=heads)
     for beam in range(beams):
         unseen = bias[beam] != 0
         other_key, other_value = pool_key.copy(), pool_value.copy()
         other_key[:, unseen] *= 1000
         other_value[:, unseen] = 1e30
-        after = version(DECODE_ATTENTION, query, *prefix, other_key, other_value, bias, heads=heads)
+        after = decoded(version, query, *prefix, other_key, other_value, bias, heads=heads)
         version.assert_close(after[beam], before[beam])
         assert any(np.abs(after[other] - before[other]).max() > 1 for other in range(beams) if other != beam)
 
@@ -103,13 +140,11 @@ def test_beams_do_not_see_each_other_in_the_first_step(version: Version) -> None
     heads, beams = Heads(4, 2, 16), 5
     query, *prefix, pool_key, pool_value = rows_of(version, heads, beams, 12, beams)
     bias = np.where(np.eye(beams, dtype=bool), 0, HIDDEN).astype(version.dtype)
-    together = version(DECODE_ATTENTION, query, *prefix, pool_key, pool_value, bias, heads=heads)
+    together = decoded(version, query, *prefix, pool_key, pool_value, bias, heads=heads)
     for beam in range(beams):
         own = slice(beam, beam + 1)
         pool = pool_key[:, own].copy(), pool_value[:, own].copy()
-        alone = version(
-            DECODE_ATTENTION, query[own], *prefix, *pool, np.zeros((1, 1), version.dtype), heads=heads
-        )
+        alone = decoded(version, query[own], *prefix, *pool, np.zeros((1, 1), version.dtype), heads=heads)
         version.assert_close(alone, together[own], 4)
 
 
@@ -118,9 +153,9 @@ def test_the_order_of_pool_rows_does_not_matter(version: Version) -> None:
     heads, beams, pool = Heads(4, 2, 16), 3, 20
     query, *prefix, pool_key, pool_value = rows_of(version, heads, beams, 31, pool)
     bias, order = random_tree(version, beams, pool), np.random.default_rng(0).permutation(pool)
-    before = version(DECODE_ATTENTION, query, *prefix, pool_key, pool_value, bias, heads=heads)
+    before = decoded(version, query, *prefix, pool_key, pool_value, bias, heads=heads)
     shuffled = pool_key[:, order], pool_value[:, order], bias[:, order]
-    version.assert_close(version(DECODE_ATTENTION, query, *prefix, *shuffled, heads=heads), before, 4)
+    version.assert_close(decoded(version, query, *prefix, *shuffled, heads=heads), before, 4)
 
 
 @every_version
@@ -130,8 +165,6 @@ def test_large_scores_stay_finite(version: Version) -> None:
     bias = random_tree(version, beams, pool)
     for scale in (100, 1e12):
         keys = [(key * scale).astype(version.dtype) for key in (prefix_key, pool_key)]
-        output = version(
-            DECODE_ATTENTION, query, keys[0], prefix_value, keys[1], pool_value, bias, heads=heads
-        )
+        output = decoded(version, query, keys[0], prefix_value, keys[1], pool_value, bias, heads=heads)
         assert np.isfinite(output).all()
         assert np.abs(output).max() <= max(np.abs(prefix_value).max(), np.abs(pool_value).max()) * 1.0001
