@@ -112,16 +112,17 @@ def feed(dims: DecoderDims, beams: int, prefix: Callable[[Any], Any]) -> Feed:
     random = np.random.default_rng(0)
     pool = (NEW_TOKENS - 1) * beams
     inputs: Feed = {
-        sig.TOKEN_IDS: np.arange(2, 2 + beams),
-        sig.STEP: np.array([NEW_TOKENS - 1]),
-        sig.POOL_MASK: np.ones((beams, pool + beams), np.bool_),
+        sig.TOKEN_IDS: np.arange(2, 2 + beams)[None],
+        sig.PREFIX_LENGTHS: np.full((dims.num_layers, 1), ROWS),
+        sig.STEPS: np.array([NEW_TOKENS - 1]),
+        sig.POOL_MASK: np.ones((1, beams, pool), np.bool_),
         sig.NUM_CANDIDATES: np.array([K]),
     }
     for i in range(dims.num_layers):
         for name in (sig.pool_key(i), sig.pool_value(i)):
-            inputs[name] = ort.OrtValue.ortvalue_from_numpy(numbers(random, kv_shape(dims, pool)))
+            inputs[name] = ort.OrtValue.ortvalue_from_numpy(numbers(random, (1, *kv_shape(dims, pool))))
         for name in (sig.prefix_key(i), sig.prefix_value(i)):
-            inputs[name] = prefix(numbers(random, kv_shape(dims, ROWS)))
+            inputs[name] = prefix(numbers(random, (1, *kv_shape(dims, ROWS))))
     return inputs
 
 

@@ -124,7 +124,7 @@ def profile_cost(
 
 
 def _requests(model: SpeechModelSpec, resolved: ResolvedProfile, text_rows: int) -> Iterator[RequestCost]:
-    sizes = ModelSizes(model.decoder.dims, model.front_end, model.tower_dims)
+    sizes = ModelSizes(model.decoder.dims, model.front_end, model.tower_dims, in_place=True)
     for seconds, beams in product(REQUEST_SECONDS, REQUEST_BEAMS):
         samples = seconds * model.front_end.log_mel.sample_rate
         rows = model.front_end.decoder_rows(samples) + text_rows + REQUEST_TOKENS

@@ -81,7 +81,9 @@ class SpeechLM(Uncopied):
         self._opened: Sessions | None = open_sessions(artifact, options.backend, options.options)
         encoders = self._sessions.encoder, self._sessions.wave_encoder
         self.audio_encoder = AudioEncoder(encoders[0], self.manifest.front_end, encoders[1])
-        self._memory = MemoryLimit(options.max_request_bytes, sizes_of(self.manifest, self._sessions))
+        self._memory = MemoryLimit(
+            options.max_request_bytes, sizes_of(self.manifest, self._sessions, options.max_batch)
+        )
         self._codec, self._prompt_adapter = self._load_codec(), PromptAdapter()
         steps = self._sessions.steps
         self._batcher = None if steps is None else Batcher(steps, self._dims, options.max_batch)

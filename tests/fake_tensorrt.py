@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from fastadasp.export.check.sessions.step_of_one import StepOfOne
 from fastadasp.profiles import signature as sig
 from fastadasp.runtime.artifact.artifact import open_artifact, record_of
 from fastadasp.runtime.artifact.engines import EngineRecord, Engines, Machine, plan_name
@@ -168,6 +169,8 @@ class FakeTensorRT:
         part = weights.encoder if content["graph"] in TOWER else weights.decoder
         path = self._artifact.path(content["graph"])
         session = OnnxRuntimeSession(path, map_weights(self._artifact, part), threads=1)
+        if content["graph"] == "decode.onnx":
+            session = StepOfOne(session, manifest.decoder.dims, alone=True)
         return FakeEngine(content["name"], session, *self._tensors(content["graph"]))
 
     def _tensors(self, graph):

@@ -2,6 +2,8 @@
 
 Each part counts the tensors that are in memory at once when it needs most, from what the graphs compute.
 Sessions keep the working memory of their largest run, so the parts add up. Weights are no part of it.
+So with several requests at once all of them take at most the sum of their bounds; what a batch was given it
+keeps until its last member leaves, as if those that left before were still there.
 `bench/request_memory.py` compares the bound with measured peaks.
 """
 
@@ -16,11 +18,14 @@ from ...profiles.flops import DecoderDims, ResolvedProfile, kv_bytes
 from ..audio.front_end import FrontEnd
 from ..audio.log_mel import CHUNK_FRAMES, WINDOW, LogMelConfig, encoder_rows
 from ..audio.tower_dims import EncoderDims, TowerDims
+from ..batching.classes import class_of
+from ..decoding.pool_buckets import capacity_for
 
 FLOAT, COMPLEX = 4, 8  # bytes
 SAMPLE_COPIES = 4  # decoded blocks, their sum, what the request holds, what a session takes
 ROW_COPIES = 3  # of audio rows: those of the windows, of the span, and what a session takes
 POOL_COPIES = 3  # the pool, the grown one, and a hole of its size that it no longer fits in
+BUCKET_COPIES = 2  # of a pool with room: the one that is written to, and what it has grown out of
 OTHERS = 4 << 20  # bytes of Python objects, masks and small tensors
 WAVE_CHUNK = 256  # rows whose features are computed at once
 
@@ -35,6 +40,8 @@ class ModelSizes:
     quantized: bool = False  # then the wide layers of a prefill are not computed in chunks
     prefix_item: int = FLOAT  # bytes of one number of the prompt's keys and values
     pool_item: int = FLOAT
+    in_place: bool = False  # whether pools have room for more rows, and steps write into it
+    shares_steps: bool = False  # whether requests may be decoded together
     planned: bool = False  # whether working memory was taken when the model was loaded, as engines do
 
 
@@ -48,6 +55,7 @@ class RequestMemory:
     prefix: int = 0  # keys and values of the prompt
     pool: int = 0  # of what is generated, without its copies
     steps: int = 0  # the copies of the pool, scores and logits
+    batch: int = 0  # what it takes beyond that if it is decoded together with larger ones of its class
 
     @property
     def kv_cache(self) -> int:
@@ -57,7 +65,7 @@ class RequestMemory:
     @property
     def peak(self) -> int:
         """All of it."""
-        parts = self.audio, self.encoder, self.prefill, self.prefix, self.pool, self.steps
+        parts = self.audio, self.encoder, self.prefill, self.prefix, self.pool, self.steps, self.batch
         return sum(parts) + OTHERS
 
 
@@ -96,15 +104,17 @@ def request_memory(
     heard = RequestMemory() if encoded else encoding_memory(model, samples)
     layers = _layer_rows(model, profile, samples, asked.text_rows)
     cached = [row.cached for row in layers]
-    pool_rows = [asked.num_beams * asked.max_new_tokens] * model.decoder.num_layers
-    pool = kv_bytes(model.decoder, pool_rows, model.pool_item)
+    rows = asked.num_beams * asked.max_new_tokens
+    pool, longest = _pool_bytes(model, rows), max(cached)
+    steps = _pool_with_copies(model, rows) - pool + _step_bytes(model, longest, rows, asked.num_beams)
     return RequestMemory(
         audio=heard.audio,
         encoder=heard.encoder,
         prefill=0 if model.planned else _prefill_bytes(model, layers),
         prefix=kv_bytes(model.decoder, cached, model.prefix_item),
         pool=pool,
-        steps=(POOL_COPIES - 1) * pool + (0 if model.planned else _step_bytes(model, cached, asked)),
+        steps=steps,
+        batch=_batch_bytes(model, longest, asked, steps + pool) if model.shares_steps else 0,
     )
 
 
@@ -199,11 +209,32 @@ def _layer_bytes(model: ModelSizes, rows: _LayerRows) -> int:
     return FLOAT * (max(attention, merging, mlp) + 5 * dims.vocab_size)
 
 
-def _step_bytes(model: ModelSizes, cached: Sequence[int], asked: AnswerSizes) -> int:
+def _pool_bytes(model: ModelSizes, rows: int) -> int:
+    return kv_bytes(model.decoder, [rows] * model.decoder.num_layers, model.pool_item)
+
+
+def _pool_with_copies(model: ModelSizes, rows: int) -> int:
+    if not model.in_place:
+        return POOL_COPIES * _pool_bytes(model, rows)
+    return BUCKET_COPIES * _pool_bytes(model, capacity_for(rows))
+
+
+def _batch_bytes(model: ModelSizes, longest: int, asked: AnswerSizes, alone: int) -> int:
+    """A row of buffers for the largest of its class, beside the prefix that is copied there and what steps
+    take `alone`; and the same of a single array, while it is replaced by a larger one.
+    """
+    largest, layers = class_of(longest, asked.num_beams, asked.max_new_tokens), model.decoder.num_layers
+    prefix = kv_bytes(model.decoder, [largest.prefix] * layers, model.prefix_item)
+    pool = _pool_with_copies(model, largest.pool)
+    steps = _step_bytes(model, largest.prefix, largest.pool, largest.beams)
+    return prefix + prefix // (2 * layers) + pool + steps - alone
+
+
+def _step_bytes(model: ModelSizes, longest: int, pool: int, beams: int) -> int:
     """Scores of all heads on prefix and pool, the wide layer, logits; a layer's prefix if widened."""
-    dims, beams = model.decoder, asked.num_beams
-    longest = max(cached)
-    keys = longest + beams * asked.max_new_tokens
+    if model.planned:
+        return 0
+    dims, keys = model.decoder, longest + pool
     rows = 3 * dims.num_heads * keys + 8 * dims.hidden_size + 6 * dims.intermediate_size + 5 * dims.vocab_size
     widened = 2 * longest * dims.kv_width if model.prefix_item < model.pool_item else 0
     return FLOAT * (beams * rows + widened)

@@ -69,8 +69,8 @@ def _s(seconds: float) -> str:
     return f"{seconds:.2f} s"
 
 
-def sizes_of(manifest: Manifest, sessions: Sessions) -> ModelSizes:
-    """Those of an artifact as a backend has loaded it."""
+def sizes_of(manifest: Manifest, sessions: Sessions, max_batch: int = 1) -> ModelSizes:
+    """Those of an artifact as a backend has loaded it, for so many requests that are decoded together."""
     prefix, pool = sessions.decode.prefix_number_bytes, sessions.decode.number_bytes
     return ModelSizes(
         decoder=manifest.decoder.dims,
@@ -79,5 +79,7 @@ def sizes_of(manifest: Manifest, sessions: Sessions) -> ModelSizes:
         quantized=any(graphs.quantized for graphs in manifest.graphs.values()),
         prefix_item=prefix,
         pool_item=pool,
+        in_place=sessions.steps is not None,
+        shares_steps=sessions.steps is not None and max_batch > 1,
         planned=sessions.limits is not None,
     )

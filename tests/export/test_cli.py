@@ -375,7 +375,7 @@ def test_profiles_show_tells_the_memory_of_requests_that_the_positions_hold(tiny
     text = call("profiles", "show", "dense-constant-20", "--checkpoint", tiny_checkpoint).stdout
     model = load_model(Checkpoint(tiny_checkpoint))
     resolved = resolve_for(load_profile("dense-constant-20"), model)
-    sizes = ModelSizes(model.decoder.dims, model.front_end, model.tower_dims)
+    sizes = ModelSizes(model.decoder.dims, model.front_end, model.tower_dims, in_place=True)
     samples = 30 * model.front_end.log_mel.sample_rate
     for beams in (1, 5):
         memory = request_memory(sizes, resolved, samples, AnswerSizes(20, beams, 64))

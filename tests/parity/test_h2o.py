@@ -18,6 +18,7 @@ from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.export.reference.model import load_reference
 from fastadasp.profiles import Profile
+from fastadasp.profiles import signature as sig
 from fastadasp.profiles.schedule import removed
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.decoding.options import SearchOptions
@@ -152,5 +153,10 @@ def test_the_prefill_is_that_of_the_full_model_bit_by_bit(random_model, tmp_path
     expected, found = full.start(50), shorter.start(50)
     assert found.logits.tobytes() == expected.logits.tobytes()
     assert found.ids.tolist() == expected.ids.tolist()
+    feeds = dict(zip((sig.PREFIX_IDS, sig.AUDIO_EMBEDS, sig.SUFFIX_IDS), prompt, strict=True))
+    ours, theirs = (
+        model._sessions.prefill(name).run({**feeds, sig.NUM_CANDIDATES: np.array([50])})
+        for name in ("h", "full")
+    )
     for name in ("prefix_key.0", "prefix_value.0"):
-        np.testing.assert_array_equal(shorter.cache.tensors[name].numpy(), full.cache.tensors[name].numpy())
+        np.testing.assert_array_equal(ours[name].numpy(), theirs[name].numpy())
