@@ -28,6 +28,7 @@ from .commands.profiles import profiles
 from .commands.report import report
 from .commands.run import run
 from .commands.select_layer import select_layer
+from .commands.transcribe import transcribe
 from .commands.tune import tune
 from .signals import ended_by_signals
 
@@ -122,6 +123,7 @@ for command in (
     convert,
     build,
     run,
+    transcribe,
     evaluate,
     compare,
     bench,

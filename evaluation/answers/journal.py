@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 from ...profiles.errors import JournalError, OutputError
 from ...profiles.json_text import read_object
 from .answers import ClipAnswers
+from .lines import append_line, whole_lines
 from .lock import lock
 
 JOURNAL_FORMAT = 3
@@ -33,9 +34,9 @@ class Journal:
     """An open journal; `answered` holds what it had when it was opened, by the id of the clip."""
 
     def __init__(self, stream: FileIO, path: Path, settings: Mapping[str, Any]) -> None:
-        self._stream, self._path = stream, path
+        self._stream, self._place = stream, f"journal {path}"
         self._header = {"format_version": JOURNAL_FORMAT, "kind": KIND, "settings": settings}
-        self.answered = _answers(path, _whole_lines(stream), settings)
+        self.answered = _answers(path, whole_lines(stream), settings)
 
     @property
     def is_empty(self) -> bool:
@@ -49,8 +50,8 @@ class Journal:
             OutputError: the disk is full, or the like.
         """
         if self.is_empty:
-            _append(self._stream, self._path, self._header)
-        _append(self._stream, self._path, answers.to_json())
+            append_line(self._stream, self._place, self._header)
+        append_line(self._stream, self._place, answers.to_json())
 
 
 @contextmanager
@@ -82,7 +83,7 @@ def open_journal(path: Path, settings: Mapping[str, Any], *, restart: bool = Fal
                 path.unlink(missing_ok=True)
 
 
-def _answers(path: Path, lines: list[bytes], settings: Mapping[str, Any]) -> dict[str, ClipAnswers]:
+def _answers(path: Path, lines: Iterable[bytes], settings: Mapping[str, Any]) -> dict[str, ClipAnswers]:
     """The clips of a journal. One that stands there twice counts once."""
     found: dict[str, ClipAnswers] = {}
     for i, line in enumerate(lines, 1):
@@ -106,23 +107,3 @@ def _check_settings(path: Path, header: Mapping[str, Any], settings: Mapping[str
     then, now = header["settings"], json.loads(json.dumps(settings))
     if differ := [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]:
         raise JournalError(f"journal {path} was begun with other settings: {', '.join(differ)}; {RESTART}")
-
-
-def _whole_lines(stream: FileIO) -> list[bytes]:
-    """The lines that were written to their end; what follows them is cut off."""
-    stream.seek(0)
-    content = stream.read()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        stream.truncate(whole)
-    return content[:whole].splitlines()
-
-
-def _append(stream: FileIO, path: Path, content: Mapping[str, Any]) -> None:
-    line = memoryview(json.dumps(content).encode() + b"\n")
-    try:
-        while line:  # the system may take a part of it
-            line = line[stream.write(line) :]
-        os.fsync(stream.fileno())
-    except OSError as error:
-        raise OutputError(f"journal {path}: {error.strerror}; free space and run again") from None

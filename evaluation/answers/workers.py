@@ -34,16 +34,20 @@ class Job:
     verify: Verify = "cached"
 
     def load(self) -> Callable[[Clip], ClipAnswers]:
-        """Load the artifact; what is returned answers a clip.
+        """Load the artifact; what is returned answers a clip. The error is that of `open`."""
+        model = self.open()
+        return lambda clip: answer_clip(model, clip, self.profiles, self.search)
+
+    def open(self) -> SpeechLM:
+        """The model under the first of the profiles.
 
         Raises:
-            ArtifactError: another one has taken its place.
+            ArtifactError: another artifact has taken its place.
         """
         opened = open_artifact(self.artifact, verify=self.verify)
         if opened.manifest.digest != self.digest:
             raise ArtifactError(f"artifact {self.artifact}: it was replaced meanwhile; run the command again")
-        model = SpeechLM(opened, self.profiles[0], self.runtime)
-        return lambda clip: answer_clip(model, clip, self.profiles, self.search)
+        return SpeechLM(opened, self.profiles[0], self.runtime)
 
 
 def answer_clips(job: Job, clips: Sequence[Clip], workers: int) -> Iterator[ClipAnswers]:
@@ -88,10 +92,15 @@ class _Worker:
 
 
 def start_worker(job: Job) -> None:
-    """Set up a worker: it ends with its parent, which alone minds Ctrl-C."""
+    """Set up a worker."""
+    serve_parent()
+    _Worker.job = job
+
+
+def serve_parent() -> None:
+    """Let this process, which was spawned, end with its parent, which alone minds Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _Worker.job = job
 
 
 def answer_in_worker(clip: Clip) -> ClipAnswers:

@@ -12,7 +12,7 @@ from ...runtime.artifact.hashing import sha256
 
 @dataclass(frozen=True)
 class Clip:
-    """One request and its reference."""
+    """One request and its reference; a clip that is not measured may have neither task nor references."""
 
     id: str
     line: int | None  # of the clip list; None in a folder of transcripts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ Entry = Mapping[str, Any]
 Numbered = tuple[int, str]
 
 
-def read_lines(source: Path, audio_root: Path, task: str | None) -> list[Clip]:
+def read_lines(source: Path, audio_root: Path, task: str | None, *, references: bool = True) -> list[Clip]:
     """Every clip of a clip list; `task` is that of the lines that name none.
+
+    Without `references` the answers are not measured: a line may lack its task and what is said, and audio
+    that is not there is a failure of its clip.
 
     Raises:
         ClipsError: with every fault and its line.
@@ -31,7 +35,8 @@ def read_lines(source: Path, audio_root: Path, task: str | None) -> list[Clip]:
     entries = [(i, entry) for i, entry in lines if isinstance(entry, dict)]
     faults: list[Numbered] = [(i, entry) for i, entry in lines if isinstance(entry, str)]
     for i, entry in entries:
-        faults += [(i, fault) for fault in (*_key_faults(entry, task), *_audio_faults(entry, audio_root))]
+        found = _key_faults(entry, task, references), _audio_faults(entry, audio_root, references)
+        faults += [(i, fault) for fault in chain(*found)]
     ids = _ids(entries, task)
     faults += _repeated(ids)
     if faults:
@@ -55,18 +60,18 @@ def _parsed(raw: bytes) -> dict[str, Any] | str:
         return f"{error}; write the keys of a clip as one JSON object, in UTF-8"
 
 
-def _key_faults(entry: Entry, default_task: str | None) -> Iterator[str]:
+def _key_faults(entry: Entry, default_task: str | None, references: bool) -> Iterator[str]:
     if unknown := [key for key in entry if key not in KEYS]:
         yield f"key {', '.join(map(repr, unknown))} is unknown; known: {', '.join(KEYS)}"
     name = entry.get("task", default_task)
     task = TASKS.get(name) if isinstance(name, str) else None
-    if name is None:
+    if name is None and references:
         yield f"no task; give one of {', '.join(TASKS)}, here or for all lines with --task"
-    elif task is None:
+    elif name is not None and task is None:
         yield f"task {name!r} is unknown; give one of {', '.join(TASKS)}"
     if "audio" not in entry:
         yield "no audio; give the path of a file"
-    if task is not None and task.reference not in entry:
+    if references and task is not None and task.reference not in entry:
         yield f"no {task.reference}, which {name} is measured against"
     for key in entry.keys() & set(KEYS) - {"task"}:
         many = key == "text" and (task is None or task.several_references)
@@ -83,7 +88,7 @@ def _value_faults(key: str, value: object, *, many: bool) -> Iterator[str]:
         yield f"{key} is empty"
 
 
-def _audio_faults(entry: Entry, audio_root: Path) -> Iterator[str]:
+def _audio_faults(entry: Entry, audio_root: Path, must_exist: bool) -> Iterator[str]:
     audio = entry.get("audio")
     if not isinstance(audio, str) or not audio.strip():
         return  # reported already
@@ -100,7 +105,7 @@ def _audio_faults(entry: Entry, audio_root: Path) -> Iterator[str]:
             "--audio-root is where paths begin, if not at the clip list"
         )
         return
-    if not _is_file(audio_root / audio):
+    if must_exist and not _is_file(audio_root / audio):
         yield f"audio {audio} is not in {audio_root}"
 
 
@@ -133,8 +138,8 @@ def _repeated(ids: Mapping[int, str]) -> Iterator[Numbered]:
 
 
 def _clip(line: int, entry: Entry, name: str, audio_root: Path, default_task: str | None) -> Clip:
-    task = entry.get("task", default_task)
-    reference = entry[TASKS[task].reference]
+    task = entry.get("task", default_task) or ""
+    reference = entry.get(TASKS[task].reference, ()) if task else ()
     return Clip(
         id=name,
         line=line,

@@ -36,7 +36,7 @@ def _faults(folder: Path, files: list[Path], audio: list[Path]) -> Iterator[str]
     for path in audio:
         name, transcript = path.relative_to(folder), path.with_suffix(TRANSCRIPT)
         twin = stems.setdefault(path.with_suffix(""), path)
-        if (fault := _name_fault(str(name))) is not None:
+        if (fault := name_fault(str(name))) is not None:
             yield fault
         elif twin != path:
             yield f"{name}: shares its transcript with {twin.name}; keep one of them"
@@ -49,7 +49,7 @@ def _faults(folder: Path, files: list[Path], audio: list[Path]) -> Iterator[str]
             yield f"{path.relative_to(folder)}: no audio of this name beside it"
 
 
-def _name_fault(name: str) -> str | None:
+def name_fault(name: str) -> str | None:
     """What is wrong with a name that no result file could hold, for it is no text."""
     if is_unicode(name):
         return None

@@ -1,0 +1,55 @@
+"""What a bulk transcription is asked for, checked once; quick to import, for a command line's defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ...profiles.errors import RequestError
+from ...profiles.faults import count_faults, shown, text_fault
+from ...runtime.backend_options import MOST_THREADS, CpuOptions
+from ...runtime.decoding.options import NOTHING_GIVEN, SearchOptions
+from ...runtime.runtime_options import RuntimeOptions
+
+DEFAULT_RUNTIME = RuntimeOptions()
+MOST_DEFAULT_WORKERS = 8  # each holds its own packed copy of the decoder's weights
+MOST_IN_FLIGHT = 256
+_LEAST = {"workers": 0, "max_batch": 1}
+_MOST = {"workers": MOST_THREADS, "max_batch": MOST_IN_FLIGHT}
+
+
+@dataclass(frozen=True)
+class TranscribeOptions:
+    """How clips are answered. Raises RequestError with every fault."""
+
+    profile: str | None = None  # of the artifact; its first one if None
+    system: str | None = None  # text for that place of the model's template
+    search: SearchOptions = NOTHING_GIVEN  # what is left out is as the artifact has it
+    runtime: RuntimeOptions = DEFAULT_RUNTIME  # without threads, each worker computes with one
+    workers: int = (
+        0  # processes, each with the artifact loaded once; 0: one a core, up to 8, or one for a GPU
+    )
+    max_batch: int = 8  # requests that a worker has under way at once
+
+    @property
+    def num_workers(self) -> int:
+        """Processes to start."""
+        if self.workers:
+            return self.workers
+        from ..answers.workers import usable_cores
+
+        on_cpu = isinstance(self.runtime.options, CpuOptions)
+        return min(usable_cores(), MOST_DEFAULT_WORKERS) if on_cpu else 1
+
+    def __post_init__(self) -> None:
+        if faults := list(_faults(self)):
+            raise RequestError("; ".join(faults))
+
+
+def _faults(options: TranscribeOptions) -> Iterator[str]:
+    yield from count_faults(options, _LEAST, _MOST)
+    if options.system is not None:
+        yield from text_fault("system", options.system)
+    for name, kind in (("search", SearchOptions), ("runtime", RuntimeOptions)):
+        if not isinstance(found := getattr(options, name), kind):
+            yield f"{name} is {shown(found)}: give {kind.__name__}"

@@ -1,0 +1,101 @@
+"""A process that transcribes: clips come through a pipe, and their lines go back as they are found."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from ...profiles.errors import AudioError, EngineError, FastAdaSPError, RequestError
+from ...runtime import SpeechLM
+from ..answers.workers import Job, serve_parent
+from ..clips.clip import Clip
+from .records import Found, failed, transcript
+
+OF_ONE_CLIP = (AudioError, RequestError, EngineError)
+"""What is wrong with one request, as a rule; other errors end the run."""
+
+
+@dataclass(frozen=True)
+class BulkJob:
+    """What every clip is transcribed with."""
+
+    job: Job  # its first profile is the one
+    system: str | None
+    max_batch: int
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The artifact is loaded."""
+
+
+Message = Ready | Found | FastAdaSPError
+"""What a worker sends; an error ends the run."""
+
+
+def serve(pipe: Connection, bulk: BulkJob) -> None:
+    """Load the artifact and transcribe what comes, `max_batch` clips at once, until None comes."""
+    serve_parent()
+    threading.excepthook = _end_at_once
+    try:
+        model = bulk.job.open()
+    except FastAdaSPError as error:
+        pipe.send(error)
+        return
+    desk = _Desk(pipe)
+    desk.send(Ready())
+    threads = [threading.Thread(target=_work, args=(model, bulk, desk)) for _ in range(bulk.max_batch)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def transcribe_clip(model: SpeechLM, bulk: BulkJob, clip: Clip) -> Found:
+    """The line of one clip; the only place that knows how a clip becomes text.
+
+    Raises:
+        FastAdaSPError: what is no fault of the clip.
+    """
+    try:
+        result = model.generate(clip.path, clip.prompt or None, system=bulk.system, search=bulk.job.search)
+    except OF_ONE_CLIP as error:
+        return failed(clip, model.profile, error)
+    return transcript(clip, result)
+
+
+def _work(model: SpeechLM, bulk: BulkJob, desk: _Desk) -> None:
+    while (clip := desk.receive()) is not None:
+        try:
+            desk.send(transcribe_clip(model, bulk, clip))
+        except FastAdaSPError as error:
+            desk.send(error)
+
+
+class _Desk:
+    """The pipe, which several threads share."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe, self._in, self._out, self._closed = pipe, threading.Lock(), threading.Lock(), False
+
+    def receive(self) -> Clip | None:
+        """The next clip; None when there are no more."""
+        with self._in:
+            clip: Clip | None = None if self._closed else self._pipe.recv()
+            self._closed = clip is None
+            return clip
+
+    def send(self, message: Message) -> None:
+        """To the parent."""
+        with self._out:
+            self._pipe.send(message)
+
+
+def _end_at_once(raised: Any) -> None:
+    """A fault of the program in one thread ends the process, so that the parent sees it and not a silence."""
+    sys.__excepthook__(raised.exc_type, raised.exc_value, raised.exc_traceback)
+    os._exit(1)

@@ -1,0 +1,125 @@
+"""`fastadasp-export transcribe`: many clips in, a line of JSON for each out, however often it is stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ...evaluation.bulk.options import TranscribeOptions
+from ...profiles.errors import OutputError
+from ...runtime.runtime_options import runtime_options as runtime_of
+from ..file import is_stream
+from .command import StrictCommand
+from .lists import NAMES, one_option
+from .output import check_output
+from .parameters import (
+    PATH,
+    backend_options_of,
+    runtime_options,
+    say_search,
+    search_of,
+    search_options,
+    verify_of,
+)
+from .progress import progress_bar
+
+if TYPE_CHECKING:
+    from ...evaluation.bulk.transcribe import Summary
+
+DEFAULTS = TranscribeOptions()
+
+
+@click.command(cls=StrictCommand)
+@click.argument("artifact", type=PATH)
+@click.argument("clips", type=PATH)
+@click.option(
+    "-o", "--output", type=PATH, required=True, metavar="FILE", help="Answers, one JSON object per line."
+)
+@one_option(
+    "--profile",
+    "profile",
+    NAMES,
+    "A profile of the artifact.  [default: its first one]",
+    instead="run the command for each, with an output of its own",
+)
+@click.option(
+    "--prompt", metavar="TEXT", help="Text of the requests that have none.  [default: the artifact's]"
+)
+@click.option("--system", metavar="TEXT", help="System text, where the model's template has a place for it.")
+@click.option(
+    "--audio-root", type=PATH, metavar="DIR", help="Where audio paths begin.  [default: the clip list's]"
+)
+@click.option(
+    "--workers",
+    type=int,
+    default=DEFAULTS.workers,
+    help="Processes that share the clips.  [default: one per core, at most 8; one for a GPU]",
+)
+@click.option(
+    "--max-batch",
+    type=int,
+    default=DEFAULTS.max_batch,
+    show_default=True,
+    help="Clips that each of them has under way at once.",
+)
+@click.option("--retry-failed", is_flag=True, help="Try again what has failed before.")
+@click.option("--restart", is_flag=True, help="Forget all that FILE holds.")
+@search_options
+@runtime_options
+@click.pass_context
+def transcribe(ctx: click.Context, /, artifact: Path, clips: Path, output: Path, **values: Any) -> None:
+    """Answer all CLIPS with ARTIFACT: a clip list (JSONL), a folder of audio, or one file of audio.
+
+    Every clip gets one line in FILE as soon as it is answered, or one in FILE.failed.jsonl with the reason.
+    The same command goes on where it was stopped or killed; a clip that has a line is not done again. Exits
+    with 0 if all clips have an answer, with 1 if some have none, and with 2 if it could not begin or go on.
+    """
+    options = _options(values)
+    if is_stream(output):
+        raise OutputError(f"output {output} is no file, so nothing could go on from it; give a file")
+    check_output(output)
+    from ...evaluation.bulk.output import Start
+    from ...evaluation.bulk.transcribe import transcribe as answer
+    from ...evaluation.clips.requests import read_requests
+
+    requests = read_requests(clips, audio_root=values["audio_root"], prompt=values["prompt"])
+    start = Start(values["retry_failed"], values["restart"])
+    with progress_bar("load") as tick:
+        found = answer(
+            artifact, requests, output, options, tick, start=start, verify=verify_of(values["verify"])
+        )
+    say_search(options.search, found.search)
+    _say(found, output)
+    ctx.exit(1 if found.failed else 0)
+
+
+def _options(values: dict[str, Any]) -> TranscribeOptions:
+    return TranscribeOptions(
+        profile=values["profile"],
+        system=values["system"],
+        search=search_of(values),
+        runtime=runtime_of(values["backend"], **backend_options_of(values)),
+        workers=values["workers"],
+        max_batch=values["max_batch"],
+    )
+
+
+def _say(found: Summary, output: Path) -> None:
+    """What was done, in a few lines on stderr."""
+    from ...evaluation.bulk.output import failures_of
+    from ...runtime.tables.units import factor, seconds
+
+    for each in found.reasons:
+        click.echo(f"Error: {each.id}: {each.error}", err=True)
+    clips = f"{found.clips} clip{'s' * (found.clips != 1)}"
+    before = f", {found.before} before" * bool(found.before)
+    click.echo(f"{clips}: {found.answered} answered{before}, {found.failed} failed", err=True)
+    if found.answered:
+        speed = factor(found.audio_seconds / found.seconds)
+        heard = f"{seconds(found.audio_seconds)} s of audio in {seconds(found.seconds)} s"
+        click.echo(f"{heard}, loading included: {speed} times real time", err=True)
+    click.echo(f"answers in {output}", err=True)
+    if found.failed:
+        click.echo(f"failures in {failures_of(output)}; --retry-failed tries them again", err=True)

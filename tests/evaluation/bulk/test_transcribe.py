@@ -1,0 +1,447 @@
+"""A clip gets exactly one line, whatever kills the run; what has a line is not done again."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from conftest import noise
+from demo_files import CLIPS
+from fastadasp.evaluation.bulk.local import LocalEngine
+from fastadasp.evaluation.bulk.options import TranscribeOptions
+from fastadasp.evaluation.bulk.output import Start, failures_of, settings_of
+from fastadasp.evaluation.bulk.records import Alternative, Failed, Found, Times, Transcript
+from fastadasp.evaluation.bulk.transcribe import GO_ON, Summary, transcribe
+from fastadasp.evaluation.bulk.worker import BulkJob
+from fastadasp.evaluation.clips.clip import Clip
+from fastadasp.evaluation.clips.requests import Requests, read_requests
+from fastadasp.export.cli import main
+from fastadasp.profiles.errors import ClipsError, JournalError, RequestError, WorkerError
+from fastadasp.runtime import SpeechLM
+
+SHORT = ("--prompt", "transcribe", "--max-new-tokens", "4")
+
+
+class Told:
+    """An engine without a model: each clip is answered with its name, those called `bad…` fail."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.stop_after, self.asked = stop_after, list[str]()
+
+    def __call__(self, bulk: BulkJob, workers: int) -> Told:
+        return self
+
+    def answers(self, clips: Sequence[Clip]) -> Generator[Found, None, None]:
+        for i, clip in enumerate(clips):
+            if i == self.stop_after:
+                raise KeyboardInterrupt
+            self.asked.append(clip.id)
+            if clip.id.startswith("bad"):
+                yield Failed(clip.id, clip.audio, clip.prompt, "full", "cannot be heard", "AudioError")
+            else:
+                best = Alternative(clip.id.upper(), -1.0, "stop", 3)
+                times = Times(1.0, None, 1.0, 1.0, 1.0)
+                yield Transcript(
+                    *(clip.id, clip.audio, clip.prompt, "full", best.text, -1.0, "stop", 2.0, 3),
+                    hypotheses=(best,),
+                    latency=times,
+                )
+
+
+def requests(*ids: str, prompt: str = "") -> Requests:
+    clips = tuple(Clip(id, None, f"{id}.wav", Path(f"{id}.wav"), "", (), prompt) for id in ids)
+    return Requests(Path("clips.jsonl"), Path(), clips)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+
+
+def ids(path: Path) -> list[str]:
+    return [line["id"] for line in lines(path)]
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "out.jsonl"
+
+
+@pytest.fixture
+def run(tiny_artifact: Path, output: Path) -> Any:
+    def run(asked: Requests, engine: Told, start: Start = GO_ON, **options: Any) -> Summary:
+        return transcribe(
+            tiny_artifact, asked, output, TranscribeOptions(**options), start=start, engine=engine
+        )
+
+    return run
+
+
+def test_a_run_that_was_stopped_goes_on_with_the_clips_that_are_left(run: Any, output: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(requests("a", "b", "c"), Told(stop_after=2))
+    assert ids(output) == ["a", "b"]
+    engine = Told()
+    found = run(requests("a", "b", "c", "d"), engine)
+    assert engine.asked == ["c", "d"]
+    assert (found.answered, found.before, found.failed) == (2, 2, 0)
+    assert ids(output) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("left", ['{"id": "b", "aud', "\x00\x00", '{"id": "b"}'])
+def test_a_torn_last_line_is_cut_off_and_its_clip_done_again(run: Any, output: Path, left: str) -> None:
+    run(requests("a"), Told())
+    with output.open("a") as stream:
+        stream.write(left)
+    run(requests("a", "b"), Told())
+    assert ids(output) == ["a", "b"]
+
+
+def test_a_whole_line_that_is_damaged_is_named(run: Any, output: Path) -> None:
+    run(requests("a"), Told())
+    with output.open("a") as stream:
+        stream.write("{}\n")
+    with pytest.raises(JournalError, match="line 2 is damaged; remove that line"):
+        run(requests("a", "b"), Told())
+
+
+def test_failures_stand_beside_the_answers_and_are_tried_again_where_that_is_asked(
+    run: Any, output: Path
+) -> None:
+    found = run(requests("a", "bad"), Told())
+    assert (found.answered, found.failed) == (1, 1)
+    assert [each.id for each in found.reasons] == ["bad"]
+    assert lines(failures_of(output))[0]["error"] == "cannot be heard"
+    again = Told()
+    assert run(requests("a", "bad"), again).failed == 1
+    assert not again.asked
+    assert run(requests("a", "bad"), again, Start(retry_failed=True)).failed == 1
+    assert again.asked == ["bad"]
+    assert ids(failures_of(output)) == ["bad"]
+    assert ids(output) == ["a"]
+
+
+def test_a_failure_file_that_is_empty_at_the_end_is_removed(run: Any, output: Path) -> None:
+    run(requests("a"), Told())
+    assert sorted(path.name for path in output.parent.iterdir()) == [output.name, settings_of(output).name]
+
+
+def test_without_a_line_nothing_is_left(run: Any, output: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(requests("a"), Told(stop_after=0))
+    assert not list(output.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"profile": "own-30"}, "profile was 'full', now 'own-30'"),
+        ({"system": "be brief"}, "system was None, now 'be brief'"),
+    ],
+)
+def test_other_settings_are_refused_by_name(
+    run: Any, output: Path, options: dict[str, Any], named: str
+) -> None:
+    run(requests("a"), Told())
+    before = output.read_bytes()
+    with pytest.raises(JournalError, match="begun with other settings") as refused:
+        run(requests("a"), Told(), **options)
+    assert named in str(refused.value)
+    assert "--restart" in str(refused.value)
+    assert output.read_bytes() == before
+    run(requests("a"), Told(), Start(restart=True), **options)
+    assert ids(output) == ["a"]
+
+
+def test_workers_and_batches_may_change(run: Any, output: Path) -> None:
+    run(requests("a"), Told(), workers=2, max_batch=2)
+    assert run(requests("a"), Told(), workers=1, max_batch=1).before == 1
+
+
+def test_another_search_is_named_with_its_value(output: Path, tiny_artifact: Path, clip: Path) -> None:
+    assert invoke(tiny_artifact, clip, output, "--beams", 1).exit_code == 0
+    refused = invoke(tiny_artifact, clip, output, "--beams", 2)
+    assert refused.exit_code == 2
+    assert "search.num_beams was 1, now 2" in refused.stderr
+
+
+def test_a_clip_with_another_prompt_or_audio_is_refused_by_its_id(run: Any) -> None:
+    run(requests("a", "b"), Told())
+    with pytest.raises(ClipsError, match="2 clips differ") as refused:
+        run(requests("a", "b", prompt="translate"), Told())
+    told = "a: there it has audio a.wav, prompt '', now audio a.wav, prompt 'translate'"
+    assert told in refused.value.faults
+
+
+@pytest.mark.parametrize("start", [Start(), Start(restart=True), Start(retry_failed=True)])
+def test_a_file_of_someone_else_is_never_touched(run: Any, output: Path, start: Start) -> None:
+    output.write_text("mine\n")
+    with pytest.raises(JournalError, match="no output of transcribe"):
+        run(requests("a"), Told(), start)
+    assert output.read_text() == "mine\n"
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+
+
+def test_a_second_run_is_refused(run: Any, output: Path) -> None:
+    class Nested(Told):
+        def answers(self, clips: Sequence[Clip]) -> Generator[Found, None, None]:
+            with pytest.raises(JournalError, match="in use by another run"):
+                run(requests("a"), Told())
+            yield from super().answers(clips)
+
+    run(requests("a"), Nested())
+    assert ids(output) == ["a"]
+
+
+def test_an_unknown_profile_is_refused_before_the_output_is_there(run: Any, output: Path) -> None:
+    with pytest.raises(RequestError, match="profile none is not in"):
+        run(requests("a"), Told(), profile="none")
+    assert not output.exists()
+
+
+def invoke(artifact: Path, clips: Path, output: Path, *more: object) -> Result:
+    words = ["transcribe", artifact, clips, "-o", output, "--workers", 1, *SHORT, *more]
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_the_lines_hold_what_generate_gives(tiny_artifact: Path, clip: Path, output: Path) -> None:
+    beams = ("--beams", 2, "--num-return-sequences", 2, "--profile", "own-30")
+    assert invoke(tiny_artifact, clip, output, *beams).exit_code == 0
+    (line,) = lines(output)
+    with SpeechLM.load(tiny_artifact, "own-30") as model:
+        result = model.generate(clip, "transcribe", num_beams=2, num_return_sequences=2, max_new_tokens=4)
+    assert [each["text"] for each in line["hypotheses"]] == [each.text for each in result.hypotheses]
+    scores = [each["score"] for each in line["hypotheses"]]
+    assert scores == pytest.approx([each.score for each in result.hypotheses])
+    latency = line.pop("latency")
+    assert latency["request_ms"] > latency["prefill_ms"] > 0
+    del line["hypotheses"]
+    assert line == {
+        "id": "clip.wav",
+        "audio": "clip.wav",
+        "prompt": "transcribe",
+        "profile": "own-30",
+        "text": result.text,
+        "score": scores[0],
+        "finish_reason": result.finish_reason,
+        "audio_seconds": 3.0,
+        "output_tokens": result.latency.output_tokens,
+    }
+
+
+def test_a_clip_that_cannot_be_answered_stops_no_other(tiny_artifact: Path, clip: Path, output: Path) -> None:
+    folder = output.parent / "sound"
+    (folder / "b").mkdir(parents=True)
+    shutil.copy(clip, folder / "z.wav")
+    shutil.copy(clip, folder / "b" / "a.WAV")
+    (folder / "broken.mp3").write_bytes(b"no audio")
+    (folder / "notes.txt").write_text("no audio")
+    ended = invoke(tiny_artifact, folder, output)
+    assert ended.exit_code == 1
+    assert "3 clips: 2 answered, 1 failed" in ended.stderr
+    assert "Error: broken.mp3: " in ended.stderr
+    assert sorted(ids(output)) == ["b/a.WAV", "z.wav"]
+    (failure,) = lines(failures_of(output))
+    assert failure["id"] == "broken.mp3"
+    assert failure["error_type"] == "AudioError"
+    shutil.copy(clip, folder / "broken.mp3")
+    assert invoke(tiny_artifact, folder, output).exit_code == 1
+    assert invoke(tiny_artifact, folder, output, "--retry-failed").exit_code == 0
+    assert not failures_of(output).exists()
+    assert sorted(ids(output)) == ["b/a.WAV", "broken.mp3", "z.wav"]
+
+
+def test_an_output_that_is_no_file_is_refused(tiny_artifact: Path, clip: Path) -> None:
+    refused = invoke(tiny_artifact, clip, Path(os.devnull))
+    assert refused.exit_code == 2
+    assert "is no file" in refused.stderr
+
+
+def children(process: int) -> list[int]:
+    """The workers of a run, which multiprocessing starts with these words."""
+    found = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [int(each) for each in found if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()]
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """Twelve short clips in a folder."""
+    import soundfile
+
+    (tmp_path / "sound").mkdir()
+    for i in range(12):
+        soundfile.write(tmp_path / "sound" / f"{i:02}.wav", noise(0.5, i), 16000)
+    return tmp_path / "sound"
+
+
+def begin(artifact: Path, clips: Path, output: Path, *more: str) -> subprocess.Popen[str]:
+    words = [sys.executable, "-P", "-m", "fastadasp.export", "transcribe", artifact, clips, "-o", output]
+    command = [*map(str, words), *SHORT, "--max-batch", "2", *more]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def soon(condition: Any) -> bool:
+    """Whether something comes true before long."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        if condition():
+            return True
+        time.sleep(0.002)
+    return False
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are found as Linux has them")
+
+
+@linux
+def test_each_clip_has_one_line_though_the_parent_is_killed_again_and_again(
+    tiny_artifact: Path, many: Path, output: Path
+) -> None:
+    dice, workers = random.Random(0), set[int]()
+    for kill in range(2):
+        process = begin(tiny_artifact, many, output, "--workers", "2")
+        await_lines(output, 4 * kill + dice.randint(1, 3))
+        workers |= set(children(process.pid))
+        process.kill()
+        process.communicate()
+    assert soon(lambda: not any(Path(f"/proc/{each}").exists() for each in workers))
+    assert workers
+    process = begin(tiny_artifact, many, output, "--workers", "2")
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    assert sorted(ids(output)) == sorted(path.name for path in many.iterdir())
+    assert not failures_of(output).exists()
+
+
+def await_lines(output: Path, wanted: int) -> None:
+    assert soon(lambda: output.exists() and output.read_bytes().count(b"\n") >= wanted)
+
+
+@linux
+def test_each_clip_has_one_line_though_workers_are_killed(
+    tiny_artifact: Path, many: Path, output: Path
+) -> None:
+    process = begin(tiny_artifact, many, output, "--workers", "1")
+    for wanted in (1, 5):
+        await_lines(output, wanted)
+        for worker in children(process.pid):
+            os.kill(worker, signal.SIGKILL)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    assert sorted(ids(output)) == sorted(path.name for path in many.iterdir())
+
+
+def test_a_worker_that_dies_before_it_has_loaded_ends_the_run(tmp_path: Path) -> None:
+    engine = LocalEngine(_Broken(), 1)  # type: ignore[arg-type]
+    with pytest.raises(WorkerError, match="died while it loaded the artifact"):
+        list(engine.answers(requests("a").clips))
+
+
+class _Broken:
+    """A job that ends the process which unpacks it."""
+
+    max_batch = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (7,)
+
+
+def test_a_clip_that_kills_its_worker_is_a_failure_and_the_others_are_answered(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The workers are threads here; `kill` tells which clip ends one."""
+    from fastadasp.evaluation.bulk import local
+
+    monkeypatch.setattr(local, "_Worker", _Fake)
+    job = type("Job", (), {"profiles": ("full",)})()
+    bulk = BulkJob(job, None, max_batch=3)
+    found = list(LocalEngine(bulk, 2).answers(requests("a", "b", "kill", "c", "d", "e").clips))
+    assert sorted(each.id for each in found) == ["a", "b", "c", "d", "e", "kill"]
+    (failure,) = [each for each in found if isinstance(each, Failed)]
+    assert failure.id == "kill"
+    assert "3 worker processes died while they had this clip" in failure.error
+    assert failure.error_type == "WorkerError"
+
+
+class _Fake:
+    """A worker as `_Worker` without a process: it answers when it is heard, and dies of a clip `kill`."""
+
+    def __init__(self, bulk: BulkJob) -> None:
+        from multiprocessing import Pipe
+
+        self.pipe, self._theirs = Pipe()
+        self.clips: dict[str, Clip] = {}
+        self.is_ready = True
+
+    def give(self, clip: Clip) -> None:
+        self.clips[clip.id] = clip
+        self._theirs.send(clip.id)
+
+    def receive(self) -> Found | None:
+        id = self.pipe.recv()
+        if "kill" in self.clips:
+            return None
+        return next(Told().answers([self.clips[id]]))
+
+    def dismiss(self) -> None: ...
+
+    def wait(self) -> None: ...
+
+    def end(self) -> None:
+        self.pipe.close()
+
+
+def test_a_folder_is_read_in_the_order_of_its_paths(many: Path) -> None:
+    (many / "a").mkdir()
+    shutil.copy(many / "00.wav", many / "a" / "x.flac")
+    found = read_requests(many, prompt="p")
+    assert [clip.id for clip in found.clips] == [*(f"{i:02}.wav" for i in range(12)), "a/x.flac"]
+    assert {clip.prompt for clip in found.clips} == {"p"}
+
+
+def test_a_clip_list_needs_no_references_and_keeps_its_own_prompts(tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text('{"audio": "a.wav"}\n{"audio": "b.wav", "prompt": "own", "id": "2"}\n')
+    found = read_requests(listed, prompt="p")
+    assert [(clip.id, clip.prompt, clip.path) for clip in found.clips] == [
+        ("a.wav", "p", tmp_path / "a.wav"),
+        ("2", "own", tmp_path / "b.wav"),
+    ]
+
+
+def test_the_faults_of_a_clip_list_are_told_at_once(tmp_path: Path) -> None:
+    listed = tmp_path / "list.jsonl"
+    listed.write_text('{"audio": "../a.wav"}\n{"text": "x"}\n{"audio": "b.wav", "task": "sing"}\nno\n')
+    with pytest.raises(ClipsError, match="4 faulty lines") as refused:
+        read_requests(listed)
+    assert [fault.split(":")[0] for fault in refused.value.faults] == [f"line {i}" for i in range(1, 5)]
+
+
+def test_one_file_is_one_clip(clip: Path) -> None:
+    (found,) = read_requests(clip).clips
+    assert (found.id, found.path) == ("clip.wav", clip)
+
+
+@pytest.mark.parametrize("name", ["missing.wav", "empty"])
+def test_what_is_no_clip_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ClipsError, match=name):
+        read_requests(tmp_path / name)
+
+
+def test_the_clips_of_the_demo_are_read(demo_manifest: Path) -> None:
+    assert len(read_requests(demo_manifest).clips) == len(CLIPS.read_text("utf-8").splitlines())
