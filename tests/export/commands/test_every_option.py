@@ -20,7 +20,11 @@ TWO_ITEMS: dict[str, tuple[str, str]] = {
     "SM": ("80", "90"),
 }
 """First word of a list's metavar -> two items of it, in rising order."""
-ONE_ITEM = {("run", "--profile"): "eval", ("select-layer", "--flops"): "--flops-levels"}
+ONE_ITEM = {
+    ("run", "--profile"): "eval",
+    ("transcribe", "--profile"): "an output of its own",
+    ("select-layer", "--flops"): "--flops-levels",
+}
 """Options of the grammar for lists that take one item -> what their refusal points to."""
 WITH_FOLDERS = ("build", "plan", "profiles list", "profiles show", "plugins graphs")
 ONLY_REPEATABLE = [("check", "--clip"), *((command, "--profiles-folder") for command in WITH_FOLDERS)]
