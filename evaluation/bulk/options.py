@@ -13,9 +13,7 @@ from ...runtime.runtime_options import RuntimeOptions
 
 DEFAULT_RUNTIME = RuntimeOptions()
 MOST_DEFAULT_WORKERS = 8  # each holds its own packed copy of the decoder's weights
-MOST_IN_FLIGHT = 256
-_LEAST = {"workers": 0, "max_batch": 1}
-_MOST = {"workers": MOST_THREADS, "max_batch": MOST_IN_FLIGHT}
+_LEAST, _MOST = {"workers": 0}, {"workers": MOST_THREADS}
 
 
 @dataclass(frozen=True)
@@ -25,11 +23,12 @@ class TranscribeOptions:
     profile: str | None = None  # of the artifact; its first one if None
     system: str | None = None  # text for that place of the model's template
     search: SearchOptions = NOTHING_GIVEN  # what is left out is as the artifact has it
-    runtime: RuntimeOptions = DEFAULT_RUNTIME  # without threads, each worker computes with one
+    runtime: RuntimeOptions = (
+        DEFAULT_RUNTIME  # without threads, each worker has one; `max_batch` is that of each
+    )
     workers: int = (
         0  # processes, each with the artifact loaded once; 0: one a core, up to 8, or one for a GPU
     )
-    max_batch: int = 8  # requests that a worker has under way at once
 
     @property
     def num_workers(self) -> int:

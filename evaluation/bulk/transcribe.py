@@ -116,7 +116,7 @@ def _job(folder: Path, artifact: Artifact, options: TranscribeOptions, verify: V
     search = options.search.resolved(artifact.manifest.generation)
     runtime = options.runtime.sharing(1)
     job = Job(folder, artifact.manifest.digest, (profile,), search, runtime, verify)
-    return BulkJob(job, options.system, options.max_batch)
+    return BulkJob(job, options.system)
 
 
 def _settings(requests: Requests, bulk: BulkJob) -> dict[str, Any]:

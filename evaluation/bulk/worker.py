@@ -25,7 +25,11 @@ class BulkJob:
 
     job: Job  # its first profile is the one
     system: str | None
-    max_batch: int
+
+    @property
+    def max_batch(self) -> int:
+        """Clips that a worker has under way at once."""
+        return self.job.runtime.max_batch
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ def transcribe_clip(model: SpeechLM, bulk: BulkJob, clip: Clip) -> Found:
         FastAdaSPError: what is no fault of the clip.
     """
     try:
-        result = model.generate(clip.path, clip.prompt or None, system=bulk.system, search=bulk.job.search)
+        request = model.submit(clip.path, clip.prompt or None, system=bulk.system, search=bulk.job.search)
+        result = request.result()
     except OF_ONE_CLIP as error:
         return failed(clip, model.profile, error)
     return transcript(clip, result)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ...runtime.benchmark.load.records import LoadBenchmark
 from ...runtime.benchmark.records import Benchmark
 from ..results.comparison import ComparisonResult
 from ..results.evaluation import EvaluationResult
@@ -22,6 +23,7 @@ from .sections.accuracy import accuracy_section, latency_section
 from .sections.closing import failures_section, reading_section, sources_section
 from .sections.latency_table import latency_table_section
 from .sections.layer_rows import layer_rows_section
+from .sections.load import load_section
 from .sections.plan import plan_section
 from .sections.profiles import profiles_section
 from .sections.selection import selection_section
@@ -31,7 +33,15 @@ from .series_style import COLOURS, styles
 
 ASSETS = Path(__file__).parent / "assets"
 TITLE = "Accuracy and speed of reduced profiles"
-ORDER = (ComparisonResult, SelectionResult, EvaluationResult, Benchmark, TuningResult, PlanResult)
+ORDER = (
+    ComparisonResult,
+    SelectionResult,
+    EvaluationResult,
+    Benchmark,
+    LoadBenchmark,
+    TuningResult,
+    PlanResult,
+)
 INERT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 """Characters that could end a script element, as JSON may write them."""
 
@@ -75,6 +85,7 @@ def sections(results: Results) -> Iterator[Section]:
         selection_section(results.of(SelectionResult)),
         profiles_section(results.of(EvaluationResult)),
         latency_table_section(results.of(Benchmark)),
+        load_section(results.of(LoadBenchmark)),
         tuning_section(results.of(TuningResult)),
         plan_section(results.of(PlanResult)),
         failures_section(sources(results)),

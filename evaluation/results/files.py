@@ -13,6 +13,7 @@ from ...profiles.codec import RecordError, from_json, to_json
 from ...profiles.errors import ResultsError
 from ...profiles.faults import shown
 from ...profiles.json_text import JsonError, read_object
+from ...runtime.benchmark.load.records import LOAD_FORMAT, LoadBenchmark
 from ...runtime.benchmark.records import BENCHMARK_FORMAT, Benchmark
 from .comparison import COMPARISON_FORMAT, ComparisonResult
 from .evaluation import EVALUATION_FORMAT, EvaluationResult
@@ -20,7 +21,15 @@ from .plan import PLAN_FORMAT, PlanResult
 from .selection import SELECTION_FORMAT, SelectionResult
 from .tuning import TUNING_FORMAT, TuningResult
 
-Result = Benchmark | EvaluationResult | ComparisonResult | SelectionResult | TuningResult | PlanResult
+Result = (
+    Benchmark
+    | LoadBenchmark
+    | EvaluationResult
+    | ComparisonResult
+    | SelectionResult
+    | TuningResult
+    | PlanResult
+)
 Found = TypeVar("Found", bound=Result)
 PROGRAM = "fastadasp-export"
 OLD_BENCHMARK = {"artifact", "protocol", "environment", "results"}  # in files that name no kind
@@ -32,17 +41,19 @@ class Kind:
 
     record: type[Result]
     version: int  # of the format; a file of another one is refused
+    command: str = ""  # that makes such files, if it is not called as the kind
 
 
 KINDS = {
     "bench": Kind(Benchmark, BENCHMARK_FORMAT),
+    "bench-load": Kind(LoadBenchmark, LOAD_FORMAT, "bench"),
     "eval": Kind(EvaluationResult, EVALUATION_FORMAT),
     "compare": Kind(ComparisonResult, COMPARISON_FORMAT),
     "select-layer": Kind(SelectionResult, SELECTION_FORMAT),
     "tune": Kind(TuningResult, TUNING_FORMAT),
     "plan": Kind(PlanResult, PLAN_FORMAT),
 }
-"""By the command."""
+"""By the command, or what is told from its other files."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,7 @@ class ResultFile(Generic[Found]):
 
     @property
     def kind(self) -> str:
-        """The command that makes such a file."""
+        """What it holds, as `KINDS` calls it."""
         return kind_of(self.found)
 
 
@@ -75,7 +86,7 @@ class Results:
 
 
 def kind_of(found: Result) -> str:
-    """The command that makes such a result."""
+    """What `KINDS` calls such a result."""
     return next(name for name, kind in KINDS.items() if isinstance(found, kind.record))
 
 
@@ -145,16 +156,21 @@ def _kind(fields: dict[str, Any]) -> str:
     if version != wanted or isinstance(version, bool):
         raise RecordError(
             f"is a file of {kind}, format version {shown(version)}; this version of {PROGRAM} reads "
-            f"{wanted}: make it again with: {PROGRAM} {kind}"
+            f"{wanted}: make it again with: {PROGRAM} {command_of(kind)}"
         )
     return kind
+
+
+def command_of(kind: str) -> str:
+    """The command that makes such files."""
+    return KINDS[kind].command or kind
 
 
 def _command(fields: dict[str, Any], kind: str) -> str | None:
     """The line, which a shell must take as this command and nothing else: people will paste it."""
     command = fields.get("command", "")
     if command is not None and not _is_line_of(kind, command):
-        raise RecordError(f"command is {shown(command)}, not a command line of {PROGRAM} {kind}")
+        raise RecordError(f"command is {shown(command)}, not a command line of {PROGRAM} {command_of(kind)}")
     return None if command is None else str(command)
 
 
@@ -164,4 +180,4 @@ def _is_line_of(kind: str, command: object) -> bool:
         words = shlex.split(command) if isinstance(command, str) else []
     except ValueError:  # a quote that does not end
         return False
-    return words[:2] == [PROGRAM, kind] and shlex.join(words) == command
+    return words[:2] == [PROGRAM, command_of(kind)] and shlex.join(words) == command

@@ -1,4 +1,4 @@
-"""`fastadasp-export bench`: the latency matrix of an artifact."""
+"""`fastadasp-export bench`: the latency matrix of an artifact, or how it does under load."""
 
 from __future__ import annotations
 
@@ -6,20 +6,52 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from ...profiles.errors import RequestError
+from ...runtime.benchmark.load.options import DEFAULT_REQUESTS, LoadOptions
 from ...runtime.benchmark.options import BenchmarkOptions
 from .case_parameters import case_options
 from .command import StrictCommand
 from .lists import NAMES, each_once, list_option
 from .output import check_output, write_result
-from .parameters import PATH, backend, cuda_options, load, memory_limit, onnxruntime_options
+from .parameters import PATH, backend, batch_option, cuda_options, load, memory_limit, onnxruntime_options
 from .progress import progress_bar
 
-DEFAULTS = BenchmarkOptions()
+DEFAULTS, UNDER_LOAD = BenchmarkOptions(), LoadOptions(concurrency=(1,))
+OF_THE_MATRIX = {"runs": "--runs"}
+OF_A_LOAD = {
+    "requests": "--requests",
+    "seconds": "--seconds",
+    "seed": "--seed",
+    "max_batch": "--max-batch",
+}
+"""Options of one kind of bench alone, by their fields."""
+
+
+def _two_defaults(field: str) -> str:
+    matrix, loaded = (",".join(f"{item:g}" for item in getattr(it, field)) for it in (DEFAULTS, UNDER_LOAD))
+    return f"{matrix}; under load {loaded}"
 
 
 @click.command(cls=StrictCommand)
 @click.argument("artifact", type=PATH)
+@list_option(
+    "--concurrency",
+    "concurrency",
+    INTEGERS,
+    "Measure under load: clients that each send a request when they have their last answer.",
+    metavar="N",
+    arrange=each_once,
+)
+@list_option(
+    "--rate",
+    "rates",
+    REALS,
+    "Measure under load: requests a second, which arrive at random whatever runs.",
+    metavar="R",
+    arrange=each_once,
+)
 @list_option(
     "--profile",
     "profiles",
@@ -28,7 +60,7 @@ DEFAULTS = BenchmarkOptions()
     otherwise="all of the artifact",
     arrange=each_once,
 )
-@case_options(DEFAULTS.beams, DEFAULTS.audio_seconds)
+@case_options(lambda field: {"otherwise": _two_defaults(field)}, "; a load mixes them")
 @click.option("--clip", type=PATH, metavar="FILE", help="Repeated to each length.  [default: seeded noise]")
 @click.option("--prompt", default=DEFAULTS.prompt, metavar="TEXT", help="Text of the requests.")
 @click.option(
@@ -42,6 +74,16 @@ DEFAULTS = BenchmarkOptions()
 @click.option(
     "--warmup", type=int, default=DEFAULTS.warmup, show_default=True, help="Runs that are not counted."
 )
+@click.option("--requests", type=int, help=f"Requests of each load.  [default: {DEFAULT_REQUESTS}]")
+@click.option("--seconds", type=float, metavar="S", help="Begin requests of a load for so long instead.")
+@click.option(
+    "--seed",
+    type=int,
+    default=UNDER_LOAD.seed,
+    show_default=True,
+    help="Of arrivals, and of which request has which beams and length.",
+)
+@batch_option
 @backend
 @onnxruntime_options
 @memory_limit
@@ -50,30 +92,28 @@ DEFAULTS = BenchmarkOptions()
     "-o", "--output", type=PATH, metavar="FILE", help="Write all figures as JSON, with the environment."
 )
 @click.pass_context
-def bench(
-    ctx: click.Context,
-    /,
-    artifact: Path,
-    output: Path | None,
-    backend: str,
-    providers: tuple[str, ...],
-    lean: bool,
-    max_request_memory: int | None,
-    device: str | None,
-    strict: bool,
-    cuda_graph: bool,
-    **values: Any,
-) -> None:
+def bench(ctx: click.Context, /, artifact: Path, output: Path | None, **values: Any) -> None:
     """Time ARTIFACT for every number of beams, length of audio and profile.
 
     Tables of medians go to stdout. Exits with 1 if the model can hear none of the lengths.
+
+    With --concurrency or --rate every profile is measured under each load instead: latencies as percentiles,
+    throughput, and how long requests wait. Exits with 1 if a request failed.
     """
-    options = BenchmarkOptions(**values)
+    if values["concurrency"] or values["rates"]:
+        failed = _load_bench(ctx, artifact, output, values)
+    else:
+        failed = _matrix(ctx, artifact, output, values)
+    ctx.exit(1 if failed else 0)
+
+
+def _matrix(ctx: click.Context, artifact: Path, output: Path | None, values: dict[str, Any]) -> bool:
+    """Whether nothing was measured."""
+    _refuse(ctx, OF_A_LOAD, "is of a load; give --concurrency or --rate")
+    options = BenchmarkOptions(**_given(values, BenchmarkOptions))
     if output is not None:
         check_output(output)
-    runtime = {"backend": backend, "threads": options.threads, "providers": providers, "lean": lean}
-    runtime |= {"device": device, "strict": strict, "cuda_graph": cuda_graph}
-    model = load(artifact, verify=None, max_request_memory=max_request_memory, **runtime)
+    model = load(artifact, verify=None, **values)
     from ...runtime.benchmark.benchmark import run_benchmark
     from ...runtime.tables.benchmark import benchmark_sections
     from ...runtime.tables.tables import console, show
@@ -86,4 +126,36 @@ def bench(
         click.echo(f"results in {output}", err=True)
     if all(case.skipped for case in benchmark.results):
         click.echo("nothing was measured: every length of audio was skipped, for the reasons above", err=True)
-        ctx.exit(1)
+        return True
+    return False
+
+
+def _load_bench(ctx: click.Context, artifact: Path, output: Path | None, values: dict[str, Any]) -> bool:
+    """Whether a request has failed."""
+    _refuse(ctx, OF_THE_MATRIX, "is not of a load, which has --requests or --seconds")
+    options = LoadOptions(**_given(values, LoadOptions))
+    if output is not None:
+        check_output(output)
+    model = load(artifact, verify=None, **values)
+    from ...runtime.benchmark.load.load import run_load
+    from ...runtime.tables.load import load_sections
+    from ...runtime.tables.tables import console, show
+
+    with model, progress_bar("warm-up") as tick:
+        benchmark = run_load(model, options, tick)
+    show(console(), load_sections(benchmark))
+    if output is not None:
+        write_result(output, benchmark)
+        click.echo(f"results in {output}", err=True)
+    return any(case.failures for case in benchmark.results)
+
+
+def _given(values: dict[str, Any], record: type[BenchmarkOptions | LoadOptions]) -> dict[str, Any]:
+    """The options of a record; a list that was not given is left to it."""
+    return {name: values[name] for name in record.__dataclass_fields__ if values[name] != ()}
+
+
+def _refuse(ctx: click.Context, flags: dict[str, str], why: str) -> None:
+    for field, flag in flags.items():
+        if ctx.get_parameter_source(field) is ParameterSource.COMMANDLINE:
+            raise RequestError(f"option {flag} {why}")

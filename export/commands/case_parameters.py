@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -11,14 +12,21 @@ from .command import Command
 from .lists import INTEGERS, REALS, list_option
 
 
-def case_options(beams: tuple[int, ...], audio_seconds: tuple[float, ...]) -> Callable[[Command], Command]:
-    """Add the numbers of beams and the lengths of audio, with these defaults."""
+def case_options(
+    defaults: Callable[[str], dict[str, Any]], more: str = ""
+) -> Callable[[Command], Command]:
+    """Add the numbers of beams and the lengths of audio.
+
+    Args:
+        defaults: what `list_option` takes as the default of a field.
+        more: what the help says at its end.
+    """
 
     def add(command: Command) -> Command:
-        lengths = "audio_seconds", REALS, "Lengths of audio."
-        command = list_option("--audio-seconds", *lengths, metavar="S", default=audio_seconds)(command)
-        numbers = "beams", INTEGERS, "Numbers of beams."
-        return list_option("--beams", *numbers, metavar="N", default=beams)(command)
+        lengths = "audio_seconds", REALS, f"Lengths of audio{more}."
+        command = list_option("--audio-seconds", *lengths, metavar="S", **defaults("audio_seconds"))(command)
+        numbers = "beams", INTEGERS, f"Numbers of beams{more}."
+        return list_option("--beams", *numbers, metavar="N", **defaults("beams"))(command)
 
     return add
 

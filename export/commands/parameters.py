@@ -16,7 +16,7 @@ from ...profiles.errors import DependencyError
 from ...profiles.keys import POSITIONS
 from ...runtime.backends import BACKENDS
 from ...runtime.decoding.options import ResolvedSearch, SearchOptions
-from ...runtime.runtime_options import DEFAULT_BACKEND, RuntimeKeywords
+from ...runtime.runtime_options import DEFAULT_BACKEND, RuntimeKeywords, RuntimeOptions
 from .command import Command
 from .lists import NAMES, PROFILES, ids_option, list_option
 
@@ -196,6 +196,17 @@ def memory_limit(command: Command) -> Command:
     )(command)
 
 
+def batch_option(command: Command) -> Command:
+    """Add how many requests run at once in a loaded model."""
+    return click.option(
+        "--max-batch",
+        type=int,
+        default=RuntimeOptions.max_batch,
+        show_default=True,
+        help="Requests that run at once in a process, and share decode steps where the backend can.",
+    )(command)
+
+
 def verify_option(command: Command) -> Command:
     """Add when large files of an artifact are hashed."""
     return click.option(
@@ -223,6 +234,8 @@ def backend_options_of(values: dict[str, Any]) -> RuntimeKeywords:
         given["prepack"] = False
     if values.get("max_request_memory"):
         given["max_request_bytes"] = values["max_request_memory"]
+    if values.get("max_batch") is not None:
+        given["max_batch"] = values["max_batch"]
     if values.get("device"):
         given["device"] = values["device"]
     if values.get("strict"):

@@ -39,7 +39,7 @@ DEFAULTS = PlanOptions(())
     "--profile", "profiles", PROFILE_LIST, "Profiles, or .toml files.", default=PROFILES, arrange=each_once
 )
 @profile_folders
-@case_options(DEFAULTS.beams, DEFAULTS.audio_seconds)
+@case_options(lambda field: {"default": getattr(DEFAULTS, field)})
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),

@@ -17,6 +17,7 @@ from .output import check_output
 from .parameters import (
     PATH,
     backend_options_of,
+    batch_option,
     runtime_options,
     say_search,
     search_of,
@@ -57,13 +58,7 @@ DEFAULTS = TranscribeOptions()
     default=DEFAULTS.workers,
     help="Processes that share the clips.  [default: one per core, at most 8; one for a GPU]",
 )
-@click.option(
-    "--max-batch",
-    type=int,
-    default=DEFAULTS.max_batch,
-    show_default=True,
-    help="Clips that each of them has under way at once.",
-)
+@batch_option
 @click.option("--retry-failed", is_flag=True, help="Try again what has failed before.")
 @click.option("--restart", is_flag=True, help="Forget all that FILE holds.")
 @search_options
@@ -102,7 +97,6 @@ def _options(values: dict[str, Any]) -> TranscribeOptions:
         search=search_of(values),
         runtime=runtime_of(values["backend"], **backend_options_of(values)),
         workers=values["workers"],
-        max_batch=values["max_batch"],
     )
 
 

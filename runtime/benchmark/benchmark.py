@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -58,8 +59,12 @@ def run_benchmark(
         RequestError: an unknown profile, or options that the search refuses.
     """
     profiles = options.profiles or model.profiles
-    _check_profiles(profiles, model)
-    before, clip, memory = environment(options.threads), _clip(model, options), PeakMemory()
+    check_profiles(profiles, model)
+    before, clip, memory = (
+        environment(options.threads),
+        sound(model, options.clip, options.audio_seconds),
+        PeakMemory(),
+    )
     ticker = _Ticker(progress, options, len(profiles))
     results: list[Case] = []
     for seconds, beams in product(options.audio_seconds, options.beams):
@@ -161,7 +166,7 @@ class _Group:
 
     def _run(self, case: Case) -> GenerationResult:
         self.ticker(case)
-        tokens, prompt = self.options.new_tokens, _prompt(self.model, self.options)
+        tokens, prompt = self.options.new_tokens, prompt_of(self.model, self.options.prompt)
         search = ResolvedSearch(num_beams=case.beams, max_new_tokens=tokens, min_new_tokens=tokens)
         return self.model.generate(self.audio, prompt, profile=case.profile, search=search)
 
@@ -189,27 +194,29 @@ def _larger(one: int | None, other: int | None) -> int | None:
     return max((value for value in (one, other) if value is not None), default=None)
 
 
-def _check_profiles(profiles: Sequence[str], model: SpeechLM) -> None:
+def check_profiles(profiles: Sequence[str], model: SpeechLM) -> None:
+    """Refuse those that the artifact does not have (RequestError)."""
     if unknown := [name for name in profiles if name not in model.profiles]:
         known = ", ".join(model.profiles)
         raise RequestError(f"profile {', '.join(unknown)} is not in this artifact; it has: {known}")
 
 
-def _clip(model: SpeechLM, options: BenchmarkOptions) -> Array:
-    """The samples that are repeated: (n,) at the rate of the model."""
+def sound(model: SpeechLM, clip: Path | None, audio_seconds: Sequence[float]) -> Array:
+    """The samples that are repeated to those lengths: (n,) at the rate of the model; noise without a clip."""
     rate = model.manifest.front_end.log_mel.sample_rate
-    if options.clip is not None:
-        return load_audio(options.clip, rate).samples
-    longest = min(max(options.audio_seconds), model.max_audio_seconds + 1)  # the others are skipped
+    if clip is not None:
+        return load_audio(clip, rate).samples
+    longest = min(max(audio_seconds), model.max_audio_seconds + 1)  # the others are skipped
     noise = np.random.default_rng(0).standard_normal(math.ceil(longest * rate) or 1)
     return (NOISE_LEVEL * noise).astype(np.float32)
 
 
-def _prompt(model: SpeechLM, options: BenchmarkOptions) -> str | PromptIds | None:
-    if options.prompt is None and not model.artifact.has_tokenizer:
+def prompt_of(model: SpeechLM, prompt: str | None) -> str | PromptIds | None:
+    """What requests ask; ids where there is no text, and nothing that would make ids of it."""
+    if prompt is None and not model.artifact.has_tokenizer:
         adapter = np.zeros(1, np.int64) if model.manifest.decoder.has_prompt_adapter else None
         return PromptIds(np.zeros(1, np.int64), np.zeros(NUM_PROMPT_IDS - 1, np.int64), adapter)
-    return options.prompt
+    return prompt
 
 
 def _protocol(options: BenchmarkOptions, profiles: Sequence[str], memory: PeakMemory) -> BenchmarkProtocol:

@@ -34,19 +34,26 @@ def command_lines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     assert run("build", DEMO / "model", "-o", artifact, "--profile", *profiles).exit_code == 0
     model, small = DEMO / "model", ("--manifest", sound, *PROMPT)
     counts = ("--beams", "1,2", "--runs", 1, "--warmup", 0, "--new-tokens", 4)
+    loads = ("--concurrency", "1,2", "--rate", 50, "--audio-seconds", "1,2")
+    counts_of_load = ("--requests", 4, "--warmup", 1, "--new-tokens", 4, "--threads", 1)
     methods = ("--methods", "weighted_merge,random_merge", "--schedules", "constant", "--seeds", 2)
     search = ("--schedules", "constant", "--start-layers", 2, "--positions", "compact")
     timed = ("--objective", "latency", "--runs", 1, "--warmup", 0, "-o", folder / "tuned.toml")
     lines = (
         ("eval", artifact, "--manifest", clips, *PROMPT, "-o", folder / "eval.json"),
         ("bench", artifact, "--audio-seconds", "1,2,600", *counts, "-o", folder / "results.json"),
+        ("bench", artifact, *loads, *counts_of_load, "-o", folder / "load.json"),
         ("select-layer", model, *small, "--flops", 30, "--accuracy", "--json", folder / "layers.json"),
         ("compare", model, *small, *methods, "--flops", "20,99", "-o", folder / "compare.json"),
         ("tune", model, *small, "--max-loss", 5, *search, *timed, "--json", folder / "tune.json"),
     )
     plan = ("plan", model, "--device", "a100,t4", "--audio-seconds", "30,600", "--published")
     lines = (*lines, (*plan, "-o", folder / "plan.json"))
-    return {str(words[0]): shlex.join(("fastadasp-export", *map(str, words))) for words in lines}
+    kinds = ("bench-load" if "--rate" in words else str(words[0]) for words in lines)
+    return {
+        kind: shlex.join(("fastadasp-export", *map(str, words)))
+        for kind, words in zip(kinds, lines, strict=True)
+    }
 
 
 @pytest.fixture(scope="session")

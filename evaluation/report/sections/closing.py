@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ....profiles.codec import to_json
+from ....runtime.benchmark.load.records import LoadBenchmark
 from ....runtime.benchmark.records import Benchmark
 from ...results.comparison import ComparisonResult
 from ...results.files import Result, ResultFile
@@ -37,7 +38,7 @@ def failures_section(files: Files) -> Section | None:
 
 def _failures(found: Result) -> tuple[Failure, ...]:
     match found:
-        case Benchmark() | PlanResult():
+        case Benchmark() | LoadBenchmark() | PlanResult():
             return ()
         case SelectionResult():
             return () if found.accuracy is None else found.accuracy.failures
@@ -56,7 +57,7 @@ def _meanings(files: Files) -> Iterator[str]:
         for what in _intervals(file.found):
             names.setdefault(what, []).append(file.name)
     yield from (f"{what} of {', '.join(found)}: {how}." for (what, how), found in names.items())
-    if any(not isinstance(file.found, Benchmark | PlanResult) for file in files):
+    if any(not isinstance(file.found, Benchmark | LoadBenchmark | PlanResult) for file in files):
         yield (
             "An interval tells how far a figure may move with other clips of the same kind. It does not tell "
             "what other speakers, languages or machines would do. Where intervals of two profiles overlap, "
@@ -74,6 +75,9 @@ def _intervals(found: Result) -> Iterator[tuple[str, str]]:
     match found:
         case Benchmark():
             yield "Latencies", found.protocol.spreads
+            return
+        case LoadBenchmark():
+            yield "Times under load", found.protocol.measured.rstrip(".")
             return
         case PlanResult():
             return

@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from conftest import noise
 from demo_files import CLIPS
+from fastadasp.evaluation.answers.workers import Job
 from fastadasp.evaluation.bulk.local import LocalEngine
 from fastadasp.evaluation.bulk.options import TranscribeOptions
 from fastadasp.evaluation.bulk.output import Start, failures_of, settings_of
@@ -30,6 +31,8 @@ from fastadasp.evaluation.clips.requests import Requests, read_requests
 from fastadasp.export.cli import main
 from fastadasp.profiles.errors import ClipsError, JournalError, RequestError, WorkerError
 from fastadasp.runtime import SpeechLM
+from fastadasp.runtime.decoding.options import SearchOptions
+from fastadasp.runtime.runtime_options import RuntimeOptions
 
 SHORT = ("--prompt", "transcribe", "--max-new-tokens", "4")
 
@@ -165,8 +168,8 @@ def test_other_settings_are_refused_by_name(
 
 
 def test_workers_and_batches_may_change(run: Any, output: Path) -> None:
-    run(requests("a"), Told(), workers=2, max_batch=2)
-    assert run(requests("a"), Told(), workers=1, max_batch=1).before == 1
+    run(requests("a"), Told(), workers=2, runtime=RuntimeOptions(max_batch=2))
+    assert run(requests("a"), Told(), workers=1, runtime=RuntimeOptions(max_batch=1)).before == 1
 
 
 def test_another_search_is_named_with_its_value(output: Path, tiny_artifact: Path, clip: Path) -> None:
@@ -367,8 +370,8 @@ def test_a_clip_that_kills_its_worker_is_a_failure_and_the_others_are_answered(
     from fastadasp.evaluation.bulk import local
 
     monkeypatch.setattr(local, "_Worker", _Fake)
-    job = type("Job", (), {"profiles": ("full",)})()
-    bulk = BulkJob(job, None, max_batch=3)
+    job = Job(tmp_path, "", ("full",), SearchOptions(), RuntimeOptions(max_batch=3))
+    bulk = BulkJob(job, None)
     found = list(LocalEngine(bulk, 2).answers(requests("a", "b", "kill", "c", "d", "e").clips))
     assert sorted(each.id for each in found) == ["a", "b", "c", "d", "e", "kill"]
     (failure,) = [each for each in found if isinstance(each, Failed)]

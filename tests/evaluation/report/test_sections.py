@@ -48,6 +48,37 @@ def test_a_page_has_only_sections_that_there_is_something_for(real_files):
     assert [section.title for section in sections(Results())] == titles[1:]
 
 
+def test_throughput_and_percentiles_are_drawn_over_every_load(real_files):
+    (file,) = read_results([real_files["bench-load"]]).files
+    (section,) = [each for each in sections(read_results([real_files["bench-load"]])) if each.plots]
+    assert section.title == "Under load"
+    titles = [plot.title for plot in section.plots]
+    assert titles == [
+        f"{what} over the {load}"
+        for load in ("clients", "rate of arrivals")
+        for what in (
+            *("Requests a second", "Seconds of audio a second"),
+            *("Latency of a request", "Time to first token"),
+        )
+    ]
+    cases = [case for case in file.found.results if (case.profile, case.arrivals) == ("full", "closed")]
+    by_title = {plot.title: plot for plot in section.plots}
+    full, reduced = by_title["Requests a second over the clients"].figure["data"]
+    assert (full["legendgroup"], reduced["legendgroup"]) == ("full", "dense-constant-50")
+    assert full["x"] == [1, 2]
+    assert full["y"] == [case.requests_per_second for case in cases]
+    latency = by_title["Latency of a request over the clients"]
+    dashes = {
+        trace["line"]["dash"]: trace for trace in latency.figure["data"] if trace["legendgroup"] == "full"
+    }
+    assert dashes["dot"]["y"] == [case.times["request_ms"].p99 for case in cases]
+    assert dashes["solid"]["y"] == [case.times["request_ms"].p50 for case in cases]
+    assert latency.figure["layout"]["xaxis"]["tickvals"] == [1, 2]
+    assert latency.table.rows[0][-1] == "4"
+    (table,) = section.tables
+    assert len(table.rows) == len(file.found.results) == 6
+
+
 def test_accuracy_is_drawn_over_the_flops_that_were_removed_not_over_those_asked_for(by_title):
     wer = by_title["Accuracy and FLOPs"].plots[0].figure
     a_tome = next(trace for trace in wer["data"] if "A-ToMe" in trace["legendgroup"])

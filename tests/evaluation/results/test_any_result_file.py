@@ -17,6 +17,7 @@ from fastadasp.evaluation.results.evaluation import ClipRecord, EvaluationResult
 from fastadasp.evaluation.results.files import KINDS, Result, read_results, result_text
 from fastadasp.evaluation.results.settings import Failure
 from fastadasp.profiles.errors import ResultsError
+from fastadasp.runtime.benchmark.load.records import LoadBenchmark, LoadCase, LoadProtocol, Percentiles
 from fastadasp.runtime.benchmark.records import Benchmark, BenchmarkProtocol, Case, Spread
 from fuzzing import BAD, answered, changed, fuzz, mutants, places, removed, renamed, set_to
 
@@ -55,8 +56,23 @@ def benchmark() -> Benchmark:
     return Benchmark({"folder": "ART", "digest": "d"}, protocol, examples.ENVIRONMENT, (found, skipped))
 
 
+def load() -> LoadBenchmark:
+    """Two loads, of which one answered nothing."""
+    protocol = LoadProtocol(
+        *(("full",), (2,), (0.5,), (1,), (10.0,), None, None, 32, None, 5.0, 1, 0, 8, 1, "noise", "run"),
+        times={"request_ms": "all of it"},
+    )
+    times = {"request_ms": Percentiles(4, 1.0, 2.0, 3.0, 3.5), "first_token_ms": None}
+    closed = LoadCase(
+        "full", "closed", 2, None, 4, {"RequestError": 1}, 2.0, 2.0, 20.0, 9.0, 30.0, times, 10**8
+    )
+    nothing = LoadCase("full", "open", None, 0.5, 0, {}, 0.0, 0.0, 0.0, 0.0, None, {})
+    return LoadBenchmark({"folder": "ART"}, protocol, examples.ENVIRONMENT, (closed, nothing))
+
+
 MADE_UP: dict[str, Callable[[], Result]] = {
     "bench": benchmark,
+    "bench-load": load,
     "eval": evaluation,
     "compare": examples.quantized_comparison,
     "select-layer": examples.selection,

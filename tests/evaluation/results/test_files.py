@@ -35,7 +35,7 @@ def changed(path, change):
 
 
 def test_there_is_a_file_of_every_kind(real_files):
-    assert list(real_files) == ["eval", "bench", "select-layer", "compare", "tune", "plan"]
+    assert list(real_files) == ["eval", "bench", "bench-load", "select-layer", "compare", "tune", "plan"]
     assert set(real_files) == set(KINDS)
 
 
@@ -88,7 +88,14 @@ def test_the_page_shows_that_line_and_how_intervals_were_made(kind, real_files, 
         note for note in notes if f" of {name}: " in note and ("bootstrap" in note or "percentile" in note)
     ]
     assert len(made) == {"select-layer": 2, "plan": 0}.get(kind, 1)
-    assert kind == "bench" or all("; 20 resamples, seed 0." in note for note in made)
+    assert kind.startswith("bench") or all("; 20 resamples, seed 0." in note for note in made)
+
+
+def test_a_load_names_the_command_that_makes_it(real_files, tmp_path):
+    content = json.loads(real_files["bench-load"].read_text("utf-8"))
+    (tmp_path / "old.json").write_text(json.dumps({**content, "format_version": 0}))
+    (found,) = faults(tmp_path / "old.json")
+    assert found.endswith("make it again with: fastadasp-export bench")
 
 
 def test_a_path_that_is_no_unicode_is_recorded_as_far_as_it_is_text(tmp_path):

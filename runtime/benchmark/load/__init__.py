@@ -1,0 +1,1 @@
+"""A model under load: requests that arrive while others run."""
