@@ -73,6 +73,7 @@ class Case:
     check: Callable[[Path], None]
     must_exist: bool
     exit_codes: tuple[int, ...] = (0,)
+    beside: tuple[str, ...] = ()  # what stands beside the output for good
 
 
 def cases(checkpoint: Path, clips: Path, made: Path) -> Iterator[Case]:
@@ -108,6 +109,10 @@ def cases(checkpoint: Path, clips: Path, made: Path) -> Iterator[Case]:
         output = ["--flops", "5", "--accuracy", "-o", str(folder / "selected.toml")]
         return ["select-layer", str(checkpoint), "--manifest", str(clips), *answered, *output]
 
+    def transcribe(folder: Path) -> list[str]:
+        output = ["--workers", "1", "--max-new-tokens", "4", "-o", str(folder / "out.jsonl")]
+        return ["transcribe", str(made / "art"), str(clips), *output]
+
     def engines(folder: Path) -> list[str]:
         return [*build(folder), "--engine", "tensorrt-rtx", "--max-beams", "1"]
 
@@ -120,6 +125,12 @@ def cases(checkpoint: Path, clips: Path, made: Path) -> Iterator[Case]:
     yield Case("compare", compare, compare, "compare.json", None, _whole_result, must_exist=False)
     yield Case("tune", tune, tune, "tuned.toml", None, _whole_profile, must_exist=False)
     yield Case("select-layer", select, select, "selected.toml", None, _whole_profile, must_exist=False)
+    settings = ("out.jsonl.settings.json",)
+    yield Case(
+        *("transcribe", transcribe, transcribe, "out.jsonl", None, _whole_lines),
+        must_exist=False,
+        beside=settings,
+    )
     yield Case(ENGINES, engines, again, "art", None, _whole_artifact, must_exist=False)
     yield Case("report", report, report, "report.html", None, _whole_page, must_exist=False)
 
@@ -133,6 +144,14 @@ def _whole_artifact(output: Path) -> None:
 
 def _whole_result(output: Path) -> None:
     read_results([output])
+
+
+def _whole_lines(output: Path) -> None:
+    """A run that was killed may leave half a line; each clip has one at most."""
+    *lines, _ = output.read_bytes().split(b"\n")
+    ids = [json.loads(line)["id"] for line in lines]
+    if len(set(ids)) < len(ids):
+        raise BrokenError(f"{output} has a clip twice: {ids}")
 
 
 def _whole_profile(output: Path) -> None:
@@ -164,7 +183,7 @@ def attempt(case: Case, kill: Kill, work: Path) -> str:
     if again not in case.exit_codes:
         raise BrokenError(f"the next run ended with {again}: {told[-2000:]}")
     case.check(output)
-    if (names := sorted(path.name for path in work.iterdir())) != [case.output]:
+    if (names := sorted(path.name for path in work.iterdir())) != [case.output, *case.beside]:
         raise BrokenError(f"after the next run there are {names}")
     if names := sorted(path.name for path in _temporary().iterdir()):
         raise BrokenError(f"after the next run there are temporary {names}")

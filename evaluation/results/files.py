@@ -46,12 +46,12 @@ class Kind:
 
 KINDS = {
     "bench": Kind(Benchmark, BENCHMARK_FORMAT),
-    "bench-load": Kind(LoadBenchmark, LOAD_FORMAT, "bench"),
     "eval": Kind(EvaluationResult, EVALUATION_FORMAT),
     "compare": Kind(ComparisonResult, COMPARISON_FORMAT),
     "select-layer": Kind(SelectionResult, SELECTION_FORMAT),
     "tune": Kind(TuningResult, TUNING_FORMAT),
     "plan": Kind(PlanResult, PLAN_FORMAT),
+    "bench-load": Kind(LoadBenchmark, LOAD_FORMAT, "bench"),
 }
 """By the command, or what is told from its other files."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -31,7 +32,8 @@ def load_section(benchmarks: Sequence[File]) -> Section | None:
     """Plots and a table for each file."""
     if not benchmarks:
         return None
-    style = styles(case.profile for each in benchmarks for case in each.found.results)
+    names = (case.profile for each in benchmarks for case in each.found.results)
+    style = {name: replace(each, dash="solid") for name, each in styles(names).items()}
     return Section(
         "Under load",
         "Requests that run at once share the machine: more of them are answered, and each takes longer.",

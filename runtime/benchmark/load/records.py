@@ -22,8 +22,8 @@ TIMES = {
 """The times of a request, and what each is."""
 MEASURED = (
     "open arrivals are timed from the moment that was drawn for them, even if they could only be sent later; "
-    "closed ones from when they were sent. Rates are over the time from first arrival to last answer. "
-    "Percentiles interpolate between the counted requests; the 99th of fewer than 100 is near the largest."
+    "closed ones from when they were sent. Rates are over the time from first arrival to last answer. The "
+    "99th percentile of fewer than 100 requests is near the largest."
 )
 
 

@@ -17,7 +17,7 @@ from fastadasp.evaluation.results.comparison import (
     RowRecord,
 )
 from fastadasp.evaluation.results.figures import Difference, Estimate, Measured, ProfileFigures
-from fastadasp.evaluation.results.files import Result, kind_of, result_text
+from fastadasp.evaluation.results.files import Result, command_of, kind_of, result_text
 from fastadasp.evaluation.results.plan import (
     BreakEven,
     ComparedTime,
@@ -90,7 +90,7 @@ ACCURACY = Metric("accuracy", "Accuracy", "share", made_by="x")
 
 def write(path: Path, found: Result) -> Path:
     """A result file, as a command of its kind writes it."""
-    command = shlex.join(("fastadasp-export", kind_of(found), "THE MODEL", "--json", str(path)))
+    command = shlex.join(("fastadasp-export", command_of(kind_of(found)), "THE MODEL", "--json", str(path)))
     path.write_text(result_text(found, command), "utf-8")
     return path
 
