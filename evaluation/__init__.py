@@ -1,11 +1,14 @@
-"""What the profiles of an artifact cost in accuracy: clips with references in, figures with intervals out."""
+"""What the profiles of an artifact cost in accuracy, and many clips transcribed."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .bulk.options import TranscribeOptions
+    from .bulk.transcribe import transcribe
     from .clips.clip import Clip, ClipSet
     from .clips.read import read_clips
+    from .clips.requests import read_requests
     from .evaluation import Evaluation, Failure, evaluate
     from .figures.scores import Figure, score
     from .options import Bootstrap, EvalOptions
@@ -20,15 +23,21 @@ __all__ = [
     "Evaluation",
     "Failure",
     "Figure",
+    "TranscribeOptions",
     "evaluate",
     "evaluation_result",
     "read_clips",
+    "read_requests",
     "result_text",
     "score",
+    "transcribe",
 ]
 _MODULES = {
     **dict.fromkeys(("Clip", "ClipSet"), "clips.clip"),
     "read_clips": "clips.read",
+    "read_requests": "clips.requests",
+    "TranscribeOptions": "bulk.options",
+    "transcribe": "bulk.transcribe",
     "evaluation_result": "result",
     "result_text": "results.files",
     **dict.fromkeys(("Evaluation", "Failure", "evaluate"), "evaluation"),

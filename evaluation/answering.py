@@ -18,7 +18,7 @@ from ..runtime.environment import Environment, environment
 from .answers.answers import ClipAnswers
 from .answers.journal import Journal, open_journal
 from .answers.workers import Job, answer_clips, usable_cores
-from .clips.clip import ClipSet
+from .clips.clip import Clip, ClipSet
 from .metrics.normalizers import NORMALIZERS
 from .metrics.tasks import TASKS
 from .options import EvalOptions
@@ -69,7 +69,7 @@ def answer_in_turn(runs: Sequence[Run], progress: Progress = lambda *_: None) ->
     """
     with ExitStack() as stack:
         begun = [_Begun.of(run, stack) for run in runs]
-        _hint(begun[0].artifact.manifest, begun[0].clips)
+        hint_at_prompts(begun[0].artifact.manifest, begun[0].clips.clips)
         done, total = sum(len(each.answers) for each in begun), sum(len(run.clips.clips) for run in runs)
         progress(STEP, done, total)
         for _ in _turns(
@@ -136,14 +136,14 @@ class _Begun:
         )
 
 
-def _hint(manifest: Manifest, clips: ClipSet) -> None:
+def hint_at_prompts(manifest: Manifest, clips: Sequence[Clip]) -> None:
     """Say that nothing is asked, where that is so: the answers may be to another question than the user's."""
-    silent = sum(not clip.prompt for clip in clips.clips)
+    silent = sum(not clip.prompt for clip in clips)
     if silent and manifest.prompt is not None and manifest.prompt.default_prompt is None:
         LOGGER.info(
             "hint: %d of %d clips have no prompt, so the model hears audio and no question; give --prompt",
             silent,
-            len(clips.clips),
+            len(clips),
         )
 
 

@@ -47,8 +47,9 @@ class TranscribeOptions:
 
 def _faults(options: TranscribeOptions) -> Iterator[str]:
     yield from count_faults(options, _LEAST, _MOST)
-    if options.system is not None:
-        yield from text_fault("system", options.system)
+    for name in ("profile", "system"):
+        if (text := getattr(options, name)) is not None:
+            yield from text_fault(name, text)
     for name, kind in (("search", SearchOptions), ("runtime", RuntimeOptions)):
         if not isinstance(found := getattr(options, name), kind):
             yield f"{name} is {shown(found)}: give {kind.__name__}"

@@ -14,6 +14,7 @@ from ...runtime.artifact.artifact import Artifact, open_artifact
 from ...runtime.artifact.verification import Verify
 from ...runtime.decoding.options import ResolvedSearch
 from ...runtime.environment import environment
+from ..answering import hint_at_prompts
 from ..answers.workers import Job
 from ..clips.requests import Requests
 from .engine import Engine
@@ -89,6 +90,7 @@ def transcribe(
     """
     opened = open_artifact(artifact, verify=verify)
     bulk = _job(artifact, opened, options, verify)
+    hint_at_prompts(opened.manifest, requests.clips)
     with open_output(output, _settings(requests, bulk), start) as lines:
         left = lines.left(requests.clips)
         found = _summary(bulk, requests, lines)

@@ -23,7 +23,7 @@ LOGS = {"browser": "ALL", "performance": "ALL"}
 WIDE, PAPER, PHONE = 1280, 690, 360
 OWN = ("file:", "data:", "blob:")
 HOSTILE = "</script><script>window.ran = 1</script><img src=x onerror='window.ran = 1'>{{7*7}}%{x}"
-AS_IT_IS = ("kind", "unit", "name", "level", "levels", "ratio", "flops_reduction", "reachable")
+AS_IT_IS = ("kind", "unit", "name", "level", "levels", "ratio", "flops_reduction", "reachable", "arrivals")
 """What the structure of a file hangs on; all else it may choose freely."""
 DRAWN = (
     "return [...document.querySelectorAll('.plot')].filter(plot => plot.querySelector('svg.main-svg')).length"
