@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from conftest import noise
 from demo_files import CLIPS
+from fastadasp.evaluation.answers import workers as workers_of_eval
 from fastadasp.evaluation.answers.workers import Job
 from fastadasp.evaluation.bulk.local import LocalEngine
 from fastadasp.evaluation.bulk.options import TranscribeOptions
@@ -32,7 +33,7 @@ from fastadasp.export.cli import main
 from fastadasp.profiles.errors import ClipsError, JournalError, RequestError, WorkerError
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.decoding.options import SearchOptions
-from fastadasp.runtime.runtime_options import RuntimeOptions
+from fastadasp.runtime.runtime_options import RuntimeOptions, runtime_options
 
 SHORT = ("--prompt", "transcribe", "--max-new-tokens", "4")
 
@@ -448,3 +449,31 @@ def test_what_is_no_clip_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_the_clips_of_the_demo_are_read(demo_manifest: Path) -> None:
     assert len(read_requests(demo_manifest).clips) == len(CLIPS.read_text("utf-8").splitlines())
+
+
+def test_by_default_there_is_a_worker_a_core_and_one_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, workers in ((1, 1), (4, 4), (64, 8)):
+        monkeypatch.setattr(workers_of_eval, "usable_cores", lambda cores=cores: cores)
+        assert TranscribeOptions().num_workers == workers
+    assert TranscribeOptions(workers=64).num_workers == 64
+    assert TranscribeOptions(runtime=runtime_options("tensorrt")).num_workers == 1
+
+
+def test_a_worker_has_one_thread_of_blas_unless_the_user_has_said_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from fastadasp.evaluation.bulk.local import BLAS_THREADS, _environment
+
+    monkeypatch.delenv(BLAS_THREADS, raising=False)
+    with _environment(BLAS_THREADS, "1"):
+        assert os.environ[BLAS_THREADS] == "1"
+    assert BLAS_THREADS not in os.environ
+    monkeypatch.setenv(BLAS_THREADS, "4")
+    with _environment(BLAS_THREADS, "1"):
+        assert os.environ[BLAS_THREADS] == "4"
+
+
+@pytest.mark.parametrize("options", [{"workers": -1}, {"profile": 3}, {"system": "\ud800"}, {"search": None}])
+def test_options_out_of_range_are_refused_by_name(options: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match=next(iter(options))):
+        TranscribeOptions(**options)
