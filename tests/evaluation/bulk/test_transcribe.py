@@ -455,7 +455,7 @@ def test_by_default_there_is_a_worker_a_core_and_one_for_a_gpu(monkeypatch: pyte
     for cores, workers in ((1, 1), (4, 4), (64, 8)):
         monkeypatch.setattr(workers_of_eval, "usable_cores", lambda cores=cores: cores)
         assert TranscribeOptions().num_workers == workers
-    assert TranscribeOptions(workers=64).num_workers == 64
+    assert TranscribeOptions(workers=12).num_workers == 12
     assert TranscribeOptions(runtime=runtime_options("tensorrt")).num_workers == 1
 
 
