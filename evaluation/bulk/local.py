@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import connection, get_context
 
@@ -15,7 +15,7 @@ from .worker import BulkJob, Message, Ready, serve
 
 BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 """The matrix products of NumPy are small here: threads of theirs would wait for each other, and busily."""
-MOST_DEATHS = 3  # of processes that had the same clip
+MOST_DEATHS = 3  # of processes that had the same clip, or in a row before they had loaded the artifact
 PATIENCE = 5.0  # seconds for a worker that was told to end
 SPAWNED = get_context("spawn")  # the threads of a loaded ONNX Runtime do not survive a fork
 
@@ -33,7 +33,7 @@ class LocalEngine:
         is a failure of the clip.
 
         Raises:
-            WorkerError: a worker died before it had loaded the artifact.
+            WorkerError: workers die before they have loaded the artifact.
             ArtifactError: another artifact has taken its place.
         """
         crew = _Crew(self._bulk, clips)
@@ -96,6 +96,7 @@ class _Crew:
     def __init__(self, bulk: BulkJob, clips: Sequence[Clip]) -> None:
         self._bulk, self._workers, self._left = bulk, list[_Worker](), deque(clips)
         self._suspects, self._deaths = deque[Clip](), Counter[str]()
+        self._died_loading = 0  # in a row
 
     def hire(self) -> None:
         """Start a worker."""
@@ -136,7 +137,7 @@ class _Crew:
             case None:
                 yield from self._replace(worker)
             case Ready():
-                worker.is_ready = True
+                worker.is_ready, self._died_loading = True, 0
             case Exception() as error:
                 raise error
             case found:
@@ -149,17 +150,30 @@ class _Crew:
         dead.end()
         self._workers.remove(dead)
         if not dead.is_ready:
-            raise WorkerError(
-                "a worker process died while it loaded the artifact, most likely for lack of memory; run "
-                "again with fewer --workers or with --lean (what was answered is kept)"
-            )
-        for clip in dead.clips.values():
+            self._died_loading += 1
+            for clip in reversed(dead.clips.values()):
+                (self._suspects if clip.id in self._deaths else self._left).appendleft(clip)
+            if self._died_loading == MOST_DEATHS:
+                raise _unloadable()
+        else:
+            yield from self._suspected(dead.clips.values())
+        self.hire()
+
+    def _suspected(self, clips: Iterable[Clip]) -> Iterator[Found]:
+        """The clips of a worker that died: those that had enough of such deaths have failed."""
+        for clip in clips:
             self._deaths[clip.id] += 1
             if self._deaths[clip.id] < MOST_DEATHS:
                 self._suspects.append(clip)
             else:
                 yield failed(clip, self._bulk.job.profiles[0], _killer())
-        self.hire()
+
+
+def _unloadable() -> WorkerError:
+    return WorkerError(
+        f"{MOST_DEATHS} worker processes died while they loaded the artifact, likely for lack of memory: "
+        "use fewer --workers or --lean, and run again (what was answered is kept)"
+    )
 
 
 def _killer() -> WorkerError:

@@ -349,9 +349,9 @@ def test_each_clip_has_one_line_though_workers_are_killed(
     assert sorted(ids(output)) == sorted(path.name for path in many.iterdir())
 
 
-def test_a_worker_that_dies_before_it_has_loaded_ends_the_run(tmp_path: Path) -> None:
+def test_workers_that_die_before_they_have_loaded_end_the_run(tmp_path: Path) -> None:
     engine = LocalEngine(_Broken(), 1)  # type: ignore[arg-type]
-    with pytest.raises(WorkerError, match="died while it loaded the artifact"):
+    with pytest.raises(WorkerError, match="3 worker processes died while they loaded the artifact"):
         list(engine.answers(requests("a").clips))
 
 
