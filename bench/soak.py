@@ -44,7 +44,7 @@ H2O = 'method = "h2o"\nschedule = "constant"\nstart_layer = 1\nratio = 0.5\n'
 KEPT = 'method = "weighted_merge"\nschedule = "constant"\nstart_layer = 1\nratio = 0.2\npositions = "kept"\n'
 BEAMS, SECONDS = (1, 3, 5), (1.5, 3.0, 9.0)
 NEW_TOKENS, THREADS = 32, 1
-SETTLING = 0.25  # share of the time after which memory counts
+SETTLING = 120.0  # seconds after which memory counts, or after half of the time
 EVERY = 1.0  # seconds between two looks at the memory
 MOST_GROWTH = 16e6  # bytes that the line through the memory may rise in the time that counts
 ROUNDING = 1e-4  # that scores may differ by
@@ -193,10 +193,12 @@ def _resident() -> int:
 
 def _memory_figures(samples: Sequence[tuple[float, int]], seconds: float) -> dict[str, Any]:
     """A line by least squares through what was seen after the model has settled."""
-    counted = np.array([each for each in samples if SETTLING * seconds <= each[0] <= seconds])
+    settled = min(SETTLING, seconds / 2)
+    counted = np.array([each for each in samples if settled <= each[0] <= seconds])
     times, resident = counted[:, 0], counted[:, 1]
     slope = float(np.polyfit(times, resident, 1)[0])
     return {
+        "rss_counted_from_seconds": settled,
         "rss_slope_bytes_per_minute": slope * 60,
         "rss_growth_bytes": slope * float(times[-1] - times[0]),
         "rss_growth_bound_bytes": MOST_GROWTH,

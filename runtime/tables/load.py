@@ -55,7 +55,7 @@ def _failures(cases: Sequence[LoadCase]) -> Iterator[str]:
 def _protocol_lines(benchmark: LoadBenchmark) -> Iterator[str]:
     protocol, machine = benchmark.protocol, benchmark.environment
     yield "Times in ms: the median, the 90th and the 99th percentile of n requests."
-    yield "first token: of requests without beams; step: decode / steps; wait: in no stage."
+    yield "first token: of requests without beams; step: decode / steps; wait: before it ran."
     yield "audio/s: seconds of audio a second; CPU ms: of all threads, a request."
     lengths = ", ".join(f"{seconds(each)} s" for each in protocol.audio_seconds)
     beams = ", ".join(map(str, protocol.beams))

@@ -17,7 +17,7 @@ TIMES = {
     "request_ms": "from when a request was due to its answer",
     "first_token_ms": "from when it was due to its first token; of requests without beams",
     "step_ms": "decode / decode steps: the time per further token",
-    "wait_ms": "in which it was due and none of its stages ran",
+    "wait_ms": "in which it was due and in none of its stages; waits for a turn within a stage are of that",
 }
 """The times of a request, and what each is."""
 MEASURED = (
