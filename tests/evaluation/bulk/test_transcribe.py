@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -278,7 +279,14 @@ def test_an_output_that_is_no_file_is_refused(tiny_artifact: Path, clip: Path) -
 def children(process: int) -> list[int]:
     """The workers of a run, which multiprocessing starts with these words."""
     found = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return [int(each) for each in found if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()]
+    return [int(each) for each in found if b"spawn_main" in command_of(each)]
+
+
+def command_of(process: str) -> bytes:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:  # it has just ended
+        return b""
 
 
 @pytest.fixture
@@ -343,7 +351,8 @@ def test_each_clip_has_one_line_though_workers_are_killed(
     for wanted in (1, 5):
         await_lines(output, wanted)
         for worker in children(process.pid):
-            os.kill(worker, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 0, told
     assert sorted(ids(output)) == sorted(path.name for path in many.iterdir())
