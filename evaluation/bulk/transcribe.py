@@ -21,10 +21,11 @@ from .engine import Engine
 from .local import LocalEngine
 from .options import TranscribeOptions
 from .output import Output, Start, open_output
-from .records import Failed
+from .records import Failed, Found
 from .worker import BulkJob
 
 STEP, GO_ON = "transcribe", Start()
+MOST_REASONS = 5  # that are shown at the end; all of them are in the file
 Progress = Callable[[str, int, int], None]
 """Told what is being done, the clips done and the clips in all: at the start and after each clip."""
 MakeEngine = Callable[[BulkJob, int], Engine]
@@ -44,17 +45,14 @@ class Summary:
     seconds: float = 0.0  # that it took, from the first clip on, loading included
     reasons: list[Failed] = field(default_factory=list)  # the first failures of this run
 
-    MOST_REASONS = 5
-
-    def count(self, found: object) -> None:
+    def count(self, found: Found) -> None:
         """A line more."""
         if isinstance(found, Failed):
             self.failed += 1
-            if len(self.reasons) < self.MOST_REASONS:
-                self.reasons.append(found)
-            return
-        self.answered += 1
-        self.audio_seconds += getattr(found, "audio_seconds", 0.0)
+            self.reasons += [found][: MOST_REASONS - len(self.reasons)]
+        else:
+            self.answered += 1
+            self.audio_seconds += found.audio_seconds
 
 
 def transcribe(
