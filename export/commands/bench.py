@@ -13,7 +13,7 @@ from ...runtime.benchmark.load.options import DEFAULT_REQUESTS, LoadOptions
 from ...runtime.benchmark.options import BenchmarkOptions
 from .case_parameters import case_options
 from .command import StrictCommand
-from .lists import NAMES, each_once, list_option
+from .lists import INTEGERS, NAMES, REALS, each_once, list_option
 from .output import check_output, write_result
 from .parameters import PATH, backend, batch_option, cuda_options, load, memory_limit, onnxruntime_options
 from .progress import progress_bar

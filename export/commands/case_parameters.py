@@ -12,9 +12,7 @@ from .command import Command
 from .lists import INTEGERS, REALS, list_option
 
 
-def case_options(
-    defaults: Callable[[str], dict[str, Any]], more: str = ""
-) -> Callable[[Command], Command]:
+def case_options(defaults: Callable[[str], dict[str, Any]], more: str = "") -> Callable[[Command], Command]:
     """Add the numbers of beams and the lengths of audio.
 
     Args:
