@@ -101,10 +101,12 @@ class PromptCodec:
             system: text for the template's place of that name.
 
         Raises:
-            RequestError: the audio is named twice, nothing follows it, or there is no place for `system`.
+            RequestError: the audio is named twice, nothing follows it, there is no place for `system`, or a
+                text names an image or a video.
         """
         if prompt is None:
             prompt = self._prompt.default_prompt or ""
+        self._refuse_marks(prompt if isinstance(prompt, str) else prompt.text, system or "")
         if isinstance(prompt, RawPrompt) or _names(self._prompt.audio_place, prompt):
             text = prompt if isinstance(prompt, str) else prompt.text
             return self._ids(text, *self._whole(text, system))
@@ -113,6 +115,14 @@ class PromptCodec:
             filled(part, {PROMPT: prompt, SYSTEM: system or ""}) for part in template.split(AUDIO)
         )
         return self._ids(prompt, before, after)
+
+    def _refuse_marks(self, prompt: str, system: str) -> None:
+        for name, text in (("prompt", prompt), ("system", system)):
+            if found := [mark for mark in self._prompt.refused_marks if mark in text]:
+                raise RequestError(
+                    f"{name} {shown(text)}: {found[0]} stands for an image or a video, which is not "
+                    "read here; leave it out"
+                )
 
     def _template(self, system: str | None) -> str:
         if system is None:

@@ -32,7 +32,14 @@ AUDIO = {
 }
 VISION = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 64}
 TOKENS = {
-    "qwen2_5_omni": ("<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"),
+    "qwen2_5_omni": (
+        "<|AUDIO|>",
+        "<|audio_bos|>",
+        "<|audio_eos|>",
+        "<|IMAGE|>",
+        "<|VIDEO|>",
+        "<|vision_bos|>",
+    ),
     "qwen3_asr": ("<|audio_pad|>", "<|audio_start|>", "<|audio_end|>"),
     "glmasr": ("<|pad|>", "<|begin_of_audio|>", "<|end_of_audio|>", "<|user|>", "<|assistant|>"),
 }
@@ -112,7 +119,7 @@ def save_thinker(folder: Path) -> None:
     )
 
     tokenizer = tokenizer_of("qwen2_5_omni")
-    audio, begin, end = tokenizer.convert_tokens_to_ids(list(TOKENS["qwen2_5_omni"]))
+    audio, begin, end, image, video, vision = tokenizer.convert_tokens_to_ids(list(TOKENS["qwen2_5_omni"]))
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}
     config = Qwen2_5OmniThinkerConfig(
         audio_config={**AUDIO, "max_source_positions": 100, "n_window": 20, "output_dim": 64},
@@ -121,9 +128,9 @@ def save_thinker(folder: Path) -> None:
         audio_token_index=audio,
         audio_start_token_id=begin,
         audio_end_token_id=end,
-        image_token_index=len(tokenizer) - 1,
-        video_token_index=len(tokenizer) - 2,
-        vision_start_token_id=len(tokenizer) - 3,
+        image_token_index=image,
+        video_token_index=video,
+        vision_start_token_id=vision,
         pad_token_id=0,
     )
     extractor = WhisperFeatureExtractor(feature_size=128, chunk_length=40, return_attention_mask=True)

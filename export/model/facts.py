@@ -23,11 +23,14 @@ TITLES = {field.name: field.name.replace("_", " ") for field in fields(Facts) if
 
 
 def as_markdown(families: Mapping[str, Facts]) -> str:
-    """The table of the page: a family a row, by the `model_type` of config.json."""
+    """The table of the page: a family a row, with each `model_type` of config.json that it has."""
     head = " | ".join(("family", "`model_type`", *TITLES.values()))
+    kinds: dict[Facts, list[str]] = {}
+    for kind, it in families.items():
+        kinds.setdefault(it, []).append(f"`{kind}`")
     rows = (
-        " | ".join(text.replace("|", r"\|") for text in (it.name, f"`{kind}`", *values_of(it)))
-        for kind, it in families.items()
+        " | ".join(text.replace("|", r"\|") for text in (it.name, ", ".join(of_it), *values_of(it)))
+        for it, of_it in kinds.items()
     )
     return "\n".join((f"| {head} |", "|---" * (2 + len(TITLES)) + "|", *(f"| {row} |" for row in rows)))
 

@@ -51,6 +51,7 @@ class Prompt:
     default_prompt: str | None = None  # the text of requests that have none
     first_ids: tuple[int, ...] = ()  # before all others
     first_id_after_audio: int | None = None  # takes the place of the first id after the audio
+    refused_marks: tuple[str, ...] = ()  # of what this model could read and is not given: images, videos
     adapter_template: str | None = None  # with `{prompt}`: its ids are the input of a graph of their own
 
     def __post_init__(self) -> None:
@@ -78,5 +79,7 @@ def _faults(prompt: Prompt) -> Iterator[str]:
     for name in ("begin", "end"):
         if written is not None and getattr(written, name) == "":
             yield f"prompt: audio_place.{name} is empty"
+    if "" in prompt.refused_marks:
+        yield "prompt: one of refused_marks is empty"
     if prompt.adapter_template is not None and prompt.audio_place is not None:
         yield "prompt: a text that is taken whole has no part for the adapter_template"

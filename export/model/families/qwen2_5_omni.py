@@ -105,6 +105,7 @@ THINKER_IRRELEVANT = (
     *("position_id_per_seconds", "seconds_per_chunk", "user_token_id", "ignore_index"),
     *("vision_start_token_id", "vision_end_token_id", "vision_token_id"),
 )
+VISION_TOKENS = ("image_token_index", "image_token_id", "video_token_index", "video_token_id")
 FRAMES_PER_ROW, ROWS_PER_TOKEN = 2, 2
 LONGEST = 30  # seconds that the feature extractor of transformers hears, unless its file says another number
 EXTRACTOR_OF_IMAGES = (
@@ -153,7 +154,7 @@ FACTS = Facts(
     "drops the rest",
     prompts="the checkpoint's chat template, or `<|audio_bos|><|AUDIO|><|audio_eos|>` and the text",
     notes="the thinker alone, and audio alone: talker, vocoder and the encoder of images and videos are not "
-    "read",
+    "read, and a text that names an image or a video is refused",
 )
 
 
@@ -187,7 +188,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     )
     weights = checkpoint.renamed(PREFIXES)
     decoder, encoder = read_decoder(weights, settings, thinker), _encoder(weights, sizes, chunks)
-    base = _prompt(checkpoint, ids)
+    base = _prompt(checkpoint, ids, [thinker.given[key] for key in VISION_TOKENS if key in thinker.given])
     prompt, prompt_notes = (None, ()) if base is None else with_chat_template(checkpoint, base)
     return SpeechModelSpec(
         family="qwen2_5_omni",
@@ -234,9 +235,11 @@ def _encoder(weights: Checkpoint, sizes: Sizes, chunks: Chunks) -> EncoderSpec:
     return read_encoder(weights, names, sizes, head, Unlike(positions=table, attention_rows=rows))
 
 
-def _prompt(checkpoint: Checkpoint, ids: list[int]) -> Prompt | None:
+def _prompt(checkpoint: Checkpoint, ids: list[int], refused: list[int]) -> Prompt | None:
     """The base template: audio_bos AUDIO audio_eos, then the text of the request."""
     audio, begin, end = (token_text(checkpoint, token) for token in ids)
     if audio is None or begin is None or end is None:
         return None
-    return Prompt(f"{begin}{{audio}}{end}{{prompt}}", AudioPlace(audio), (ids[0],))
+    marks = tuple(mark for token in refused if (mark := token_text(checkpoint, token)))
+    template = f"{begin}{{audio}}{end}{{prompt}}"
+    return Prompt(template, AudioPlace(audio), (ids[0],), refused_marks=marks)

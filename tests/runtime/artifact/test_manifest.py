@@ -175,6 +175,8 @@ SILENT = {
         "prompt.audio_place.end",
         "prompt.first_id_after_audio",
         "prompt.default_prompt",
+        "prompt.refused_marks",
+        "prompt.refused_marks.*",
         "profiles.*.profile.include_audio_bos",
     },
     "the sizes and files of the folder, which are compared when it is opened": {
