@@ -12,7 +12,7 @@ import pytest
 from fastadasp.profiles.codec import from_json, to_json
 from fastadasp.profiles.errors import ArtifactError
 from fastadasp.runtime.audio.front_end import TOKEN_RULES, FrontEnd, WaveEncoder
-from fastadasp.runtime.audio.log_mel import LogMelConfig, encoder_rows, log_mel_windows
+from fastadasp.runtime.audio.log_mel import CLIP, FILLED, LogMelConfig, encoder_rows, log_mel_windows
 
 HOP = 160  # samples of a mel frame
 OTHER_RULES = {
@@ -32,6 +32,20 @@ FRONT_ENDS = {
     "3 per 15 begun": (
         LogMelConfig(num_mel_bins=80, window_seconds=7),
         {"rows_per_token": 5, "token_rule": "3 per 15 begun"},
+    ),
+    "chunks of a clip": (
+        LogMelConfig(
+            window_seconds=6, edge="zero", frames_per_row=8, chunk_frames=100, extent=CLIP, least_samples=8000
+        ),
+        {"rows_per_token": 1},
+    ),
+    "chunks of a filled clip": (
+        LogMelConfig(window_seconds=4, edge="zero", chunk_frames=200, extent=FILLED, filled_seconds=40),
+        {"rows_per_token": 2},
+    ),
+    "full windows that are cut": (
+        LogMelConfig(window_seconds=3, full_windows=True, cuts="always"),
+        {"rows_per_token": 4},
     ),
     "two encoders": (
         LogMelConfig(num_mel_bins=80, window_seconds=3, full_windows=True, cuts="alone"),
@@ -159,7 +173,9 @@ def test_the_count_is_the_sum_over_the_windows_that_the_encoder_gets(front_end):
         assert front_end.window_tokens(n) == sum(front_end.tokens_of(each.encoder_rows) for each in windows)
         assert front_end.wave or front_end.window_tokens(n) == front_end.audio_tokens(n)
         assert config.full_windows or all(
-            each.mel.shape[1] == config.frames_of(each.encoder_rows) for each in windows
+            each.mel.shape[1] == config.frames_of(each.encoder_rows)
+            or (config.has_audio_alone and config.rows_of(each.mel.shape[1]) == each.encoder_rows)
+            for each in windows
         )
         assert not config.full_windows or {each.mel.shape[1] for each in windows} == {config.max_frames}
 

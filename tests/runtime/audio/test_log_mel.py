@@ -10,7 +10,15 @@ import pytest
 
 from demo_files import CLIPS
 from fastadasp.profiles.errors import ArtifactError, AudioError
-from fastadasp.runtime.audio.log_mel import JOINED, LogMelConfig, encoder_rows, log_mel_windows, mel_filters
+from fastadasp.runtime.audio.log_mel import (
+    CLIP,
+    FILLED,
+    JOINED,
+    LogMelConfig,
+    encoder_rows,
+    log_mel_windows,
+    mel_filters,
+)
 from fastadasp.runtime.audio.read import load_audio
 
 # The extractor runs in float32 too; it differs from its own float64 path by up to 6e-5 on speech.
@@ -270,3 +278,62 @@ def test_joined_windows_are_pieces_of_the_mel_of_the_whole_audio(samples: int) -
 def test_joined_windows_that_are_not_full_are_refused() -> None:
     with pytest.raises(ArtifactError, match="joined windows are full ones"):
         replace(SMALL, extent=JOINED)
+
+
+WHOLE = {
+    "clip": LogMelConfig(
+        window_seconds=1, edge="zero", frames_per_row=8, chunk_frames=100, extent=CLIP, least_samples=8000
+    ),
+    "filled clip": LogMelConfig(
+        window_seconds=1, edge="zero", chunk_frames=50, extent=FILLED, filled_seconds=4
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("length", [300, 8000, 8159, 16000, 16001, 47999, 63990, 64000])
+def test_windows_of_a_clip_are_pieces_of_what_its_extractor_gives(name: str, length: int) -> None:
+    """Qwen3-ASR's own extractor, which mirrors a clip where it ends; Whisper's over a long silence."""
+    from transformers import Qwen3ASRFeatureExtractor, WhisperFeatureExtractor
+
+    config, wave = WHOLE[name], noise(length)
+    if config.extent == CLIP:
+        own = Qwen3ASRFeatureExtractor()
+        found = own(wave, sampling_rate=RATE, padding=True, n_window=0, return_attention_mask=True)
+    else:
+        filling = WhisperFeatureExtractor(feature_size=128, chunk_length=4)
+        found = filling(wave, sampling_rate=RATE, return_attention_mask=True, return_tensors="np")
+    heard = int(found["attention_mask"].sum())
+    windows = list(log_mel_windows(wave, config))
+    ours = np.concatenate([window.mel for window in windows], axis=1)
+    np.testing.assert_allclose(ours, np.asarray(found["input_features"])[0, :, :heard], atol=ATOL)
+    assert {window.mel.shape[1] for window in windows[:-1]} <= {config.max_frames}
+    assert [window.encoder_rows for window in windows] == [
+        config.rows_of(window.mel.shape[1]) for window in windows
+    ]
+
+
+def test_rows_of_chunks_are_counted_and_frames_of_rows_found() -> None:
+    config = WHOLE["clip"]
+    assert [config.rows_of(n) for n in (0, 1, 8, 9, 99, 100, 101, 200)] == [0, 1, 1, 2, 13, 13, 14, 26]
+    for frames in range(1, 100):
+        rows = config.rows_of(frames)
+        assert config.rows_of(config.least_frames_of(rows)) == rows
+        assert config.rows_of(config.least_frames_of(rows) - 1) == rows - 1
+        assert frames <= config.frames_of(rows)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"edge": "padded"}, "takes edge 'zero' and no full windows"),
+        ({"chunk_frames": 30}, "no whole number of chunks"),
+        ({"extent": "song"}, "extent 'song' is unknown"),
+        ({"cuts": "often"}, "cuts 'often' is unknown"),
+        ({"extent": FILLED}, "filled_seconds None does not fit extent 'filled clip'"),
+        ({"least_samples": 200}, "least_samples 200 must exceed half of n_fft"),
+    ],
+)
+def test_extents_that_cannot_be_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        replace(WHOLE["clip"], **change)
