@@ -1,7 +1,7 @@
 """Measure the second model without token reduction, and write the figures of docs/pretrained_model.md.
 
-    python bench/pretrained.py              # what has no result yet; a run that was stopped goes on
-    python bench/pretrained.py --page-only  # the figures again, from results that are there
+    python bench/pretrained_figures.py              # what has no result yet; a run that was stopped goes on
+    python bench/pretrained_figures.py --page-only  # the figures again, from results that are there
 
 Models are those that `make train-pretrained` has left in the work folder, clips those of
 `demo/pretrained_sets.py`, which are made where they are missing. Results lie in bench/results/pretrained, the
@@ -27,7 +27,7 @@ from fastadasp.evaluation.results.files import read_results
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench/results/pretrained"
 PAGE = ROOT / "docs/pretrained_model.md"
-BEGIN, END = "<!-- written by bench/pretrained.py -->", "<!-- end -->"
+BEGIN, END = "<!-- written by bench/pretrained_figures.py -->", "<!-- end -->"
 LOG = "log.jsonl"
 SETS = {
     "human": "human prompts, 1 to 6 s",
