@@ -117,7 +117,8 @@ class FakeContext:
             return missing
         session = self.engine.session
         outputs = session.run({name: self._read(name) for name in names})
-        self.results = {name: session.read(tensor) for name, tensor in outputs.items()}
+        known = self.engine._types
+        self.results = {name: session.read(tensor) for name, tensor in outputs.items() if name in known}
         return []
 
     def get_tensor_shape(self, name):

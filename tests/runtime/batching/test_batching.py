@@ -13,13 +13,13 @@ import pytest
 
 from conftest import noise
 from fastadasp.profiles.errors import EngineError, RequestCancelled, RequestError
-from fastadasp.runtime import Cancellation, GenerationResult, SpeechLM
+from fastadasp.runtime import Cancellation, SpeechLM
 from fastadasp.runtime.batching import shared_steps
-from fastadasp.runtime.batching.batch import Batch
 from fastadasp.runtime.batching.classes import class_of
 
+from .answers import assert_same
+
 LONG_WAIT = 60.0  # seconds, for what takes milliseconds
-SCORE_ATOL = 1e-4  # a product of several rows is rounded in another order than one of a single row
 LENGTHS = 0.5, 1.3, 3.0, 7.0  # seconds
 
 
@@ -27,35 +27,6 @@ LENGTHS = 0.5, 1.3, 3.0, 7.0  # seconds
 def model(tiny_artifact: Any) -> Iterator[SpeechLM]:
     with SpeechLM.load(tiny_artifact, threads=1, max_batch=6) as model:
         yield model
-
-
-@pytest.fixture
-def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many requests each step had, as the steps ran."""
-    sizes: list[int] = []
-    step = Batch.step
-
-    def counted(batch: Batch, asked: Any) -> Any:
-        sizes.append(len(asked))
-        return step(batch, asked)
-
-    monkeypatch.setattr(Batch, "step", counted)
-    return sizes
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine makes no member late."""
-    monkeypatch.setattr(shared_steps, "GATHER", 2.0)
-
-
-def assert_same(found: GenerationResult, wanted: GenerationResult) -> None:
-    """Tokens, caches and the end equal; scores within rounding."""
-    assert [it.tokens for it in found.hypotheses] == [it.tokens for it in wanted.hypotheses]
-    assert [it.finish_reason for it in found.hypotheses] == [it.finish_reason for it in wanted.hypotheses]
-    assert (found.prefix_lengths, found.kv_bytes) == (wanted.prefix_lengths, wanted.kv_bytes)
-    scores = [[it.score for it in result.hypotheses] for result in (found, wanted)]
-    np.testing.assert_allclose(*scores, rtol=0, atol=SCORE_ATOL)
 
 
 def drawn(model: SpeechLM, rng: random.Random) -> dict[str, Any]:
