@@ -16,8 +16,8 @@ from .checkpoint.checkpoint import Checkpoint
 from .checkpoint.derived import Derived
 from .checkpoint.quantized import QuantizedWeight
 from .checkpoint.tokenizer import prompt_codec
-from .lora.adapter import read_adapter
-from .lora.fold import with_adapter
+from .model.lora.adapter import read_adapter
+from .model.lora.fold import with_adapter
 from .model.spec import Linear, SpeechModelSpec
 from .options import BuildOptions
 from .reference.spec_decoder import strength_in_turn

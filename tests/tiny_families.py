@@ -18,6 +18,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import chunk_checkpoints as chunks
+from clip_checkpoints import SAVE, clip_inputs
 from conftest import save_tiny_checkpoint, tiny_tokenizer
 from fastadasp.export.model.families.qwen2_audio import encode_window
 from parity.models import roughen
@@ -59,6 +60,8 @@ class TinyFamily:
     save: Callable[[Path], None]
     inputs: Callable[[Any, Path, np.ndarray, str], Inputs]
     """The model, its folder, samples and the text of a request -> what `generate` takes."""
+
+    in_windows: bool = True  # whether the encoder hears longer clips in parts
 
 
 def extractor() -> Any:
@@ -217,5 +220,6 @@ TINY: Mapping[str, TinyFamily] = {
     "qwen2_5_omni": TinyFamily(chunks.save_omni, chunks.omni_inputs),
     "qwen3_asr": TinyFamily(chunks.save_qwen3_asr, chunks.qwen3_asr_inputs),
     "glmasr": TinyFamily(chunks.save_glmasr, chunks.glmasr_inputs),
+    **{name: TinyFamily(save, clip_inputs, in_windows=False) for name, save in SAVE.items()},
 }
 """By family."""

@@ -14,7 +14,7 @@ from ...profiles import signature as sig
 from ...runtime.artifact.artifact import TOKENIZER, Artifact
 from ...runtime.artifact.manifest import Manifest
 from ...runtime.audio.encoder import AudioEncoder
-from ...runtime.audio.log_mel import encoder_rows, log_mel_windows
+from ...runtime.audio.features import encoder_rows, feature_windows
 from ...runtime.audio.read import load_audio
 from ...runtime.decoding.kv_cache import KVCache
 from ...runtime.latency import Stopwatch
@@ -102,7 +102,7 @@ def _clip(artifact: Artifact, path: Path, encoder: Session) -> Case:
     check_length(manifest, str(path), audio, prompt, len(BRANCHES))
     windows = [
         {sig.MEL: window.mel, sig.ENCODER_ROWS: np.array([window.encoder_rows])}
-        for window in log_mel_windows(audio.samples, config)
+        for window in feature_windows(audio.samples, config)
         if manifest.front_end.tokens_of(window.encoder_rows)
     ]
     rows = AudioEncoder(encoder, manifest.front_end).encode(audio.samples, Stopwatch())
@@ -124,7 +124,8 @@ def _random_prompt(manifest: Manifest, rng: np.random.Generator) -> PromptIds:
 
 def _random_window(manifest: Manifest, rng: np.random.Generator) -> Feed:
     config, samples = manifest.front_end.log_mel, _samples(manifest)
-    rows, frames = encoder_rows(samples, config), samples // config.hop_length
+    rows = encoder_rows(samples, config)
+    frames = min(samples // config.hop_length, config.frames_of(rows))
     length = frames if config.has_audio_alone else config.frames_of(rows)
     mel = np.zeros((config.num_mel_bins, length), np.float32)
     mel[:, :frames] = _normal(rng, config.num_mel_bins, frames)

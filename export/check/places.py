@@ -5,6 +5,7 @@ Nodes are named after the model, so a place is a node on one side and a module o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -107,7 +108,8 @@ def places_of(
         node.name.removesuffix(f"/{node.op_type}"): node for node in model.graph.node if _is_tapped(node)
     }
     if graph == ENCODER:
-        return list(_encoder(nodes, dims, reference.encoder))
+        encoder = _encoder if "/encoder/embed_positions" in nodes else _clip_encoder
+        return list(encoder(nodes, dims, reference.encoder))
     return list(_decoder(nodes, graph, dims, reference.decoder))
 
 
@@ -138,6 +140,22 @@ def _encoder(nodes: Nodes, dims: DecoderDims, modules: ModuleNames) -> Iterator[
     final = nodes["/encoder/final_norm"].output[0]
     yield Place("final norm", final, None, modules.final_norm, rows="first")
     yield from output_places(ENCODER, dims)
+
+
+def _clip_encoder(nodes: Nodes, dims: DecoderDims, modules: ModuleNames) -> Iterator[Place]:
+    """Of an encoder of whole clips: the parts of a layer that its family names, in this order."""
+    count = 1 + max(map(_layer_number, nodes), default=-1)
+    for i in range(count):
+        for stem in modules.parts:
+            if f"/encoder/layers.{i}/{stem}" in nodes:
+                value = nodes[f"/encoder/layers.{i}/{stem}"].output[0]
+                yield Place(stem, str(value), i, modules.part(stem, i))
+    yield from output_places(ENCODER, dims)
+
+
+def _layer_number(node: str) -> int:
+    found = re.match(r"/encoder/layers\.(\d+)/", node)
+    return int(found[1]) if found else -1
 
 
 def _decoder(nodes: Nodes, graph: GraphName, dims: DecoderDims, modules: ModuleNames) -> Iterator[Place]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ...profiles import signature as sig
 from ...profiles.kv_layout import ROWS_AXIS, rows_of, take_rows
 from ...runtime.artifact.manifest import Manifest
+from ...runtime.audio.log_mel import LogMelConfig
 from ...runtime.decoding.search import TopTokens
 from ..model.families.family import reference_of
 from ..reference.layers import Model, Torch, TorchLayers
@@ -89,8 +90,10 @@ class TorchBackend:
     def _encode(self, inputs: Arrays) -> dict[str, Array]:
         mel, rows = inputs[sig.MEL], int(inputs[sig.ENCODER_ROWS][0])
         log_mel = self.manifest.front_end.log_mel
-        window = np.zeros((len(mel), log_mel.max_frames), np.float32)
-        window[:, : mel.shape[1]] = mel
+        window = mel
+        if isinstance(log_mel, LogMelConfig):  # whose windows are filled up
+            window = np.zeros((len(mel), log_mel.max_frames), np.float32)
+            window[:, : mel.shape[1]] = mel
         reference = reference_of(self.manifest.family)
         assert reference is not None, "the model was loaded through it"
         frames = mel.shape[1] if log_mel.has_audio_alone else log_mel.frames_per_row * rows

@@ -58,7 +58,7 @@ class _UnfitError(Exception):
 
 
 def with_chat_template(
-    checkpoint: Checkpoint, base: Prompt, prompt_is_answer: bool = False
+    checkpoint: Checkpoint, base: Prompt, *, prompt_is_answer: bool = False, as_text: bool = False
 ) -> tuple[Prompt, tuple[str, ...]]:
     """The prompt of a checkpoint with the chat template of its own, and notes on what of it is not used.
 
@@ -66,6 +66,7 @@ def with_chat_template(
         checkpoint: whose files are looked at.
         base: the form without a conversation, for checkpoints without a template; names the audio's place.
         prompt_is_answer: whether the text of a request is no part of the question, but how its answer begins.
+        as_text: whether a message is one text, in which the audio's place is named, and no list of parts.
 
     Raises:
         CheckpointError: a template that is no template, reaches out of its sandbox, or does not end.
@@ -76,11 +77,13 @@ def with_chat_template(
         return base, ()
     place = base.audio_place
     assert place is not None, "a model with a chat template names the place of the audio"
-    rendered = _render(source, _special_tokens(checkpoint), prompt_is_answer)
+    heard = place.example if as_text else None
+    rendered = _render(source, _special_tokens(checkpoint), prompt_is_answer, heard)
     try:
         template = _cut([rendered[(None, i)] for i in range(len(PROBES))], place, has_system=False)
     except _UnfitError as error:
-        return base, (
+        system_template, reason = _with_system(rendered, place)
+        return replace(base, system_template=None if reason else system_template), (
             f"{source.place}: not used, because {error}; a plain prompt goes into the base form "
             f"{base.template!r}, and a text that names {place.example} is taken whole",
         )
@@ -106,10 +109,11 @@ FORMS = ("text", "parts")
 """How a conversation may hold a system text: as it is, or as a list with one part."""
 
 
-def _conversation(form: str | None, system: str, prompt: str | None) -> list[Message]:
-    heard = {"type": "audio", "audio": "clip.wav", "audio_url": "clip.wav"}
+def _conversation(form: str | None, system: str, prompt: str | None, heard: str | None) -> list[Message]:
+    """One question; `heard` is how a text names the audio, None for a list of parts."""
+    audio = {"type": "audio", "audio": "clip.wav", "audio_url": "clip.wav"}
     asked = [] if prompt is None else [{"type": "text", "text": prompt}]
-    user: Message = {"role": "user", "content": [heard, *asked]}
+    user: Message = {"role": "user", "content": [audio, *asked] if heard is None else heard + (prompt or "")}
     if form is None:
         return [user]
     content = system if form == FORMS[0] else [{"type": "text", "text": system}]
@@ -117,7 +121,7 @@ def _conversation(form: str | None, system: str, prompt: str | None) -> list[Mes
 
 
 def _render(
-    source: Source, variables: Mapping[str, Any], prompt_is_answer: bool
+    source: Source, variables: Mapping[str, Any], prompt_is_answer: bool, heard: str | None
 ) -> dict[tuple[str | None, int], Rendered]:
     """What the template makes of each probe, without a system text and with both forms of one.
 
@@ -133,7 +137,8 @@ def _render(
         "template": source.text,
         "variables": {**variables, "add_generation_prompt": True, "tools": None, "documents": None},
         "conversations": [
-            _conversation(form, PROBES[i][0], None if prompt_is_answer else PROBES[i][1]) for form, i in keys
+            _conversation(form, PROBES[i][0], None if prompt_is_answer else PROBES[i][1], heard)
+            for form, i in keys
         ],
     }
     rendered = dict(zip(keys, _run(source, json.dumps(job)), strict=True))

@@ -216,7 +216,8 @@ def _fault_of_place(folder: Path) -> str | None:
         return f"is a file; {_conversion(folder) or 'give the folder with config.json and the weights'}"
     if not folder.is_dir():
         return f"no such folder; {_download(folder) or 'give a folder with config.json'}"
-    if adapter := next((name for name in ADAPTERS if (folder / name).is_file()), None):
+    adapter = next((name for name in ADAPTERS if (folder / name).is_file()), None)
+    if adapter and not _has_own_adapter(folder):
         return (
             f"{adapter} is there: this is an adapter; give the folder of its base model, and this one as "
             "--lora (an adapter beside weights is moved to a folder of its own)"
@@ -232,6 +233,14 @@ def _fault_of_place(folder: Path) -> str | None:
             )
         return None
     return f"is a download cache; give the folder with config.json below {folder / 'snapshots'}"
+
+
+def _has_own_adapter(folder: Path) -> bool:
+    """Whether config.json says that the adapter beside it is a part of the model."""
+    try:
+        return read_object((folder / CONFIG).read_bytes(), lenient=True).get("has_lora_adapter") is True
+    except (OSError, JsonError):
+        return False  # which is told where the file is read
 
 
 def _download(folder: Path) -> str | None:

@@ -18,9 +18,10 @@ ADAPTER = re.compile(r"\.(lora_[A-Za-z_]+|base_layer|modules_to_save)\.|\.lora_m
 """What stands in the names of tensors that peft has wrapped."""
 
 IRRELEVANT = re.compile(
-    r"(^|\.)(rotary_emb\.inv_freq|position_ids|attn\.bias|attn\.masked_bias|logn_tensor)$"
+    r"(^|\.)(rotary_emb\.inv_freq|position_ids|attn\.bias|attn\.masked_bias|logn_tensor"
+    r"|num_batches_tracked)$"
 )
-"""Tensors of old versions that are computed from the config: no weights."""
+"""Tensors that old versions compute from the config, and counters of training: no weights."""
 
 QUANTIZATION_KEYS = ("quantization_config", "compression_config")
 SHOWN = 4  # names in one message

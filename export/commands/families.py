@@ -93,10 +93,7 @@ def _model_rows(model: SpeechModelSpec) -> Iterator[tuple[str, str]]:
     yield "longest audio", longest_audio(model.front_end, decoder.max_positions)
     if context := decoder.long_context:
         yield "long prompts", context.in_words
-    yield (
-        "front end",
-        f"{mel.sample_rate} Hz, {mel.num_mel_bins} mel bins, windows of {mel.window_seconds:g} s",
-    )
+    yield "front end", mel.in_words
     yield "prompt", repr(model.prompt.template)[1:-1] if model.prompt else "no tokenizer: token ids only"
 
 

@@ -169,7 +169,7 @@ class _Builder:
 
     def _profile(self, name: str) -> OptimizationProfile:
         if name == ENCODER:
-            return encoder_profile(self.model)
+            return encoder_profile(self.model, self.options)
         if name == WAVE_ENCODER:
             return wave_encoder_profile(self.model, self.options)
         if name == PROMPT_ADAPTER:
@@ -180,7 +180,7 @@ class _Builder:
     def _attention_layers(self, name: str) -> int:
         """Fused attention layers: those of an encoder without blocks, all but the last of a prefill."""
         if name == ENCODER:
-            return 0 if self.model.encoder.attention_rows else len(self.model.encoder.layers)
+            return self.model.encoder.fused_attentions
         layers = self.model.decoder.dims.num_layers
         return {WAVE_ENCODER: 0, DECODE: 0, PROMPT_ADAPTER: layers}.get(name, layers - 1)
 

@@ -18,6 +18,7 @@ from ..options import EngineOptions
 from .messages import OptimizationProfile
 
 LARGEST_TOP_K = 3840  # TensorRT's own limit
+LONGEST_TOKEN = 2**24  # samples: more than those that a row stands for in any model
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,28 @@ class Range:
     max: int
 
 
-def encoder_profile(model: SpeechModelSpec) -> OptimizationProfile:
-    """One window of audio, of any length that gives a token up to the whole."""
-    log_mel, least = model.front_end.log_mel, model.front_end.least_encoder_rows
-    rows, frames = log_mel.max_rows, log_mel.max_frames
+def encoder_profile(model: SpeechModelSpec, options: EngineOptions) -> OptimizationProfile:
+    """One window of audio, of any length that gives a token up to the whole; or a clip, as `options` say."""
+    features, least = model.front_end.log_mel, model.front_end.least_encoder_rows
+    if isinstance(features, LogMelConfig):
+        rows, frames = features.max_rows, features.max_frames
+        fewest = _least_frames(features, least)
+    else:
+        rows = frames = max(least, features.rows_of_samples(_longest_clip(model, options)))
+        fewest = least
     ranges = {
-        sig.FRAMES: Range(_least_frames(log_mel, least), frames, frames),
+        sig.FRAMES: Range(fewest, frames, frames),
         sig.ENCODER_ROWS: Range(least, rows, rows),
     }
     width = model.front_end.window_width(model.decoder.dims.hidden_size)
     return _profile(sig.encoder_signature(model.encoder.num_mel_bins, width), ranges)
+
+
+def _longest_clip(model: SpeechModelSpec, options: EngineOptions) -> int:
+    """Samples of `max_audio_seconds`, or the fewer that the encoder takes."""
+    front_end = model.front_end
+    most = _most_samples(front_end, longest_audio(model, options.max_audio_seconds))
+    return min(most, front_end.longest_samples or most)
 
 
 def wave_encoder_profile(model: SpeechModelSpec, options: EngineOptions) -> OptimizationProfile:
@@ -59,7 +72,7 @@ def wave_encoder_profile(model: SpeechModelSpec, options: EngineOptions) -> Opti
 def _most_samples(front_end: FrontEnd, rows: int) -> int:
     """The most samples that give at most so many rows of the decoder."""
     start = round(front_end.seconds_of(rows) * front_end.log_mel.sample_rate)
-    beyond = range(start, start + front_end.log_mel.window_samples + 1)
+    beyond = range(start, start + min(front_end.log_mel.window_samples, LONGEST_TOKEN) + 1)
     return start - 1 + bisect_right(beyond, rows, key=front_end.decoder_rows)
 
 

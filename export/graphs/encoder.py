@@ -15,6 +15,7 @@ from ...profiles.signature import AUDIO_EMBEDS, ENCODER_ROWS, encoder_signature
 from ...runtime.audio.log_mel import LogMelConfig
 from ..checkpoint.weights import WeightStore
 from ..model.spec import EncoderLayer, EncoderSpec, ImageStem, PooledHead, SpeechModelSpec, StackedHead
+from .clip_encoders.build import build_clip_encoder
 from .encoders.block_attention import append_block_attention, blocks_of
 from .encoders.image_stem import image_rows
 from .encoders.time_stem import chunk_rows, window_rows
@@ -26,7 +27,11 @@ from .positions import Rotary, prompt_positions
 
 def build_encoder(model: SpeechModelSpec, store: WeightStore, lowering: Lowering) -> onnx.ModelProto:
     """The encoder with its head, for any number of frames up to one window."""
-    spec, front_end, head = model.encoder, model.front_end, model.encoder.head
+    spec, front_end = model.encoder, model.front_end
+    if not isinstance(spec, EncoderSpec):
+        return build_clip_encoder(spec, front_end, model.decoder.dims.hidden_size, store, lowering)
+    assert isinstance(front_end.log_mel, LogMelConfig), "it takes windows"
+    head = spec.head
     g = Graph("encoder", store, lowering)
     width = front_end.window_width(model.decoder.dims.hidden_size)
     signature = encoder_signature(spec.num_mel_bins, width)

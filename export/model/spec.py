@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ...profiles.flops import DecoderDims
 from ...profiles.long_context import LongContext
@@ -246,6 +246,27 @@ class EncoderSpec:
     rotary: EncoderRotary | None = None
     attention_rows: int | None = None  # rows that attend to one another; None: those of a window
 
+    @property
+    def fused_attentions(self) -> int:
+        """Its layers whose attention a backend may have as one op: those without blocks."""
+        return 0 if self.attention_rows else len(self.layers)
+
+
+class ClipEncoder(Protocol):
+    """An encoder of whole clips: a record of its parts, for which `graphs/clip_encoders/` has a graph."""
+
+    @property
+    def num_mel_bins(self) -> int:
+        """Numbers of one frame of its input."""
+
+    @property
+    def dims(self) -> EncoderDims:
+        """Its sizes, on which memory depends."""
+
+    @property
+    def fused_attentions(self) -> int:
+        """How many of its attentions are over all rows, which a backend may have as one op."""
+
 
 @dataclass(frozen=True)
 class WaveConvolution:
@@ -302,7 +323,7 @@ class SpeechModelSpec:
 
     family: str
     decoder: DecoderSpec
-    encoder: EncoderSpec
+    encoder: EncoderSpec | ClipEncoder
     front_end: FrontEnd
     prompt: Prompt | None  # None: the checkpoint has no tokenizer
     eos_token_ids: tuple[int, ...]
@@ -337,7 +358,9 @@ class SpeechModelSpec:
         return {"folder": str(folder), "family": self.family, "dims": asdict(self.decoder.dims)}
 
 
-def _encoder_dims(spec: EncoderSpec | WaveEncoderSpec) -> EncoderDims:
+def _encoder_dims(spec: EncoderSpec | WaveEncoderSpec | ClipEncoder) -> EncoderDims:
+    if not isinstance(spec, EncoderSpec | WaveEncoderSpec):
+        return spec.dims
     wide = max((layer.fc1.weight.shape[0] for layer in spec.layers), default=spec.hidden_size)
     dims = EncoderDims(spec.hidden_size, spec.num_heads, wide)
     if isinstance(spec, WaveEncoderSpec):

@@ -118,6 +118,9 @@ def _tower_faults(manifest: Manifest) -> Iterator[str]:
             if encoder.attention_rows is not None:
                 yield from count_fault(f"tower.{name}.attention_rows", encoder.attention_rows, 1, most)
             yield from count_fault(f"tower.{name}.image_channels", encoder.image_channels, 0, most)
+            if encoder.numbers_per_row is not None:
+                yield from count_fault(f"tower.{name}.numbers_per_row", encoder.numbers_per_row, 1, LARGEST)
+            yield from count_fault(f"tower.{name}.fixed_numbers", encoder.fixed_numbers, 0, LARGEST)
     yield from count_fault("tower.wave_channels", tower.wave_channels, 0, LARGEST_DIMS["hidden_size"])
     if (tower.wave is None) != (not tower.wave_channels):
         yield f"tower.wave_channels is {tower.wave_channels}, which does not fit tower.wave"

@@ -14,8 +14,8 @@ from ...profiles.errors import ArtifactError, RequestError
 from ..latency import Stopwatch
 from ..session import Session
 from ..uncopied import Uncopied
+from .features import feature_windows
 from .front_end import FrontEnd
-from .log_mel import log_mel_windows
 from .read import Audio
 
 Floats = npt.NDArray[np.float32]
@@ -61,7 +61,7 @@ class AudioEncoder(Uncopied):
 
     def _encode_windows(self, samples: Floats, watch: Stopwatch) -> Floats:
         """The span that the windows give."""
-        windows = log_mel_windows(samples, self._front_end.log_mel)
+        windows = feature_windows(samples, self._front_end.log_mel)
         parts: list[Floats] = []
         while True:
             with watch.stage("mel"):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ...profiles.errors import ArtifactError
 from ...profiles.faults import count_faults, shown
-from .log_mel import LogMelConfig, encoder_rows
+from .features import Features, encoder_rows
 
 MOST_ROWS = 2**16  # that make a token, or that stand on one side of the audio
 
@@ -30,20 +30,22 @@ class WaveEncoder:
 class FrontEnd:
     """From samples to audio tokens, as the manifest keeps it.
 
-    Samples become log-mel frames, frames become encoder rows (`LogMelConfig`), and these become audio tokens
-    by a rule. Around the tokens the encoder graph may set rows of its own, once for a clip. Where a second
-    encoder hears the whole wave, its rows become tokens by the same rule, and the shorter of the two counts.
+    Samples become log-mel frames, frames become encoder rows (`LogMelConfig`, or `ClipFeatures` where windows
+    are whole clips), and these become audio tokens by a rule. Around the tokens the encoder graph may set
+    rows of its own, once for a clip. Where a second encoder hears the whole wave, its rows become tokens by
+    the same rule, and the shorter of the two counts.
 
     Raises `ArtifactError` when a field is out of range.
     """
 
-    log_mel: LogMelConfig
-    rows_per_token: int  # encoder rows that make one audio token
+    log_mel: Features
+    rows_per_token: int  # encoder rows that make one audio token, or `tokens_per_group`
     token_rule: str = "pooled"  # one of TOKEN_RULES
     bos_rows: int = 0  # rows that the encoder graph sets before the audio tokens
     eos_rows: int = 0  # and after them
     wave: WaveEncoder | None = None
     most_windows: int | None = None  # that the model hears; None: as many as its decoder has positions for
+    tokens_per_group: int = 1
 
     def __post_init__(self) -> None:
         if faults := list(_faults(self)):
@@ -127,14 +129,14 @@ class FrontEnd:
 
 
 TOKEN_RULES: dict[str, Callable[[FrontEnd, int], int]] = {
-    "pooled": lambda front_end, rows: rows // front_end.rows_per_token,
-    "begun": lambda front_end, rows: -(-rows // front_end.rows_per_token),
+    "pooled": lambda front_end, rows: rows // front_end.rows_per_token * front_end.tokens_per_group,
+    "begun": lambda front_end, rows: -(-rows // front_end.rows_per_token) * front_end.tokens_per_group,
 }
 """Name -> audio tokens of one window of so many encoder rows, exact, and never fewer for more rows."""
 
 
 def _faults(front_end: FrontEnd) -> Iterator[str]:
-    least = {"rows_per_token": 1, "bos_rows": 0, "eos_rows": 0}
+    least = {"rows_per_token": 1, "tokens_per_group": 1, "bos_rows": 0, "eos_rows": 0}
     wrong = list(count_faults(front_end, least, dict.fromkeys(least, MOST_ROWS)))
     if front_end.wave:
         sizes = dict.fromkeys(("first_samples", "step_samples", "window_width"), 1)

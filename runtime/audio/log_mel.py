@@ -91,6 +91,12 @@ class LogMelConfig:
             raise _error(faults)
 
     @property
+    def in_words(self) -> str:
+        """As tables say it."""
+        window = f"windows of {self.window_seconds:g} s"
+        return f"{self.sample_rate} Hz, {self.num_mel_bins} mel bins, {window}"
+
+    @property
     def has_audio_alone(self) -> bool:
         """Whether windows hold the frames of audio and no others."""
         return self.extent in (CLIP, FILLED)
@@ -280,10 +286,10 @@ def _log_mel_power(piece: Array, config: LogMelConfig) -> Array:
     touched = min(whole // config.hop_length, -(-(len(piece) + config.n_fft // 2) // config.hop_length))
     padded = _reflect(piece, touched, whole, config)
     frames = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft)[:: config.hop_length]
-    hann, filters = _hann(config.n_fft), mel_filters(config).T
+    window, filters = hann(config.n_fft), mel_filters(config).T
     power = np.empty((config.num_mel_bins, touched), dtype=np.float32)
     for at in range(0, touched, CHUNK_FRAMES):
-        spectrum = np.fft.rfft(frames[at : at + CHUNK_FRAMES] * hann)  # (chunk, n_fft // 2 + 1)
+        spectrum = np.fft.rfft(frames[at : at + CHUNK_FRAMES] * window)  # (chunk, n_fft // 2 + 1)
         energy = (spectrum.real**2 + spectrum.imag**2).astype(np.float32, copy=False)
         power[:, at : at + CHUNK_FRAMES] = (energy @ filters).T
     return np.log10(np.maximum(power, np.float32(10.0**SILENCE)))
@@ -317,7 +323,7 @@ def _reflect(piece: Array, frames: int, whole: int, config: LogMelConfig) -> Arr
 
 
 @lru_cache(maxsize=8)
-def _hann(size: int) -> Array:
+def hann(size: int) -> Array:
     """Periodic Hann window (size,), read-only."""
     window = (0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(size) / size)).astype(np.float32)
     window.flags.writeable = False

@@ -14,6 +14,10 @@ class EncoderDims:
     intermediate_size: int
     attention_rows: int | None = None  # that attend to one another; None: all
     image_channels: int = 0  # of the convolutions over mel bins and time, where it begins with such
+    numbers_per_row: int | None = None
+    """That are in memory at once, where memory grows with the rows alone; None: rows attend to all rows."""
+
+    fixed_numbers: int = 0  # beside these, of any length
 
 
 @dataclass(frozen=True)

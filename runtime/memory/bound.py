@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from ...plugins.causal_attention.op import QUERY_CHUNK
 from ...plugins.gated_mlp.op import ROW_CHUNK
 from ...profiles.flops import DecoderDims, ResolvedProfile, kv_bytes
+from ..audio.clip_features import ClipFeatures
+from ..audio.features import Features, encoder_rows
 from ..audio.front_end import FrontEnd
-from ..audio.log_mel import CHUNK_FRAMES, WINDOW, LogMelConfig, encoder_rows
+from ..audio.log_mel import CHUNK_FRAMES, WINDOW, LogMelConfig
 from ..audio.tower_dims import EncoderDims, TowerDims
 from ..batching.classes import class_of
 from ..decoding.pool_buckets import capacity_for
@@ -139,21 +141,26 @@ def _layer_rows(
     return [_LayerRows(*(rows + others for rows in row)) for row in columns]
 
 
-def _mel_bytes(config: LogMelConfig, samples: int) -> int:
+def _mel_bytes(config: Features, samples: int) -> int:
     """Samples padded, frames in the Fourier domain a chunk at a time, powers in stages: of one window.
 
-    Or of all of them, where their frames are those of the clip.
+    Or of all of them, where their frames are those of the clip; or of the whole clip, with its rows.
     """
-    heard = config.heard_samples(samples)
-    windows = 1 if config.extent == WINDOW else -(-heard // config.window_samples)
-    copies = 1 if config.extent == WINDOW else 2  # with the silence that counts as audio
-    padded = copies * min(heard, windows * config.window_samples) + config.n_fft
-    bins = config.n_fft // 2 + 1
+    heard, bins = config.heard_samples(samples), config.n_fft // 2 + 1
     chunk = CHUNK_FRAMES * (2 * FLOAT * config.n_fft + (COMPLEX + 3 * FLOAT) * bins)
-    return FLOAT * padded + chunk + 5 * FLOAT * config.num_mel_bins * windows * _frames(config, heard)
+    if isinstance(config, ClipFeatures):
+        padded = min(heard, config.window_samples)
+        numbers = 5 * config.num_bands * config.frames_of_samples(heard)
+        numbers += 4 * config.num_mel_bins * config.rows_of_samples(heard)
+    else:
+        windows = 1 if config.extent == WINDOW else -(-heard // config.window_samples)
+        copies = 1 if config.extent == WINDOW else 2  # with the silence that counts as audio
+        padded = copies * min(heard, windows * config.window_samples)
+        numbers = 5 * config.num_mel_bins * windows * _frames(config, heard)
+    return FLOAT * (padded + config.n_fft + numbers) + chunk
 
 
-def _rows(config: LogMelConfig, samples: int) -> int:
+def _rows(config: Features, samples: int) -> int:
     """Encoder rows of the longest window."""
     heard = config.heard_samples(samples)
     if config.full_windows or heard >= config.window_samples:
@@ -161,16 +168,20 @@ def _rows(config: LogMelConfig, samples: int) -> int:
     return encoder_rows(heard, config)
 
 
-def _frames(config: LogMelConfig, samples: int) -> int:
+def _frames(config: Features, samples: int) -> int:
     return config.frames_of(_rows(config, samples))
 
 
-def _window_bytes(model: ModelSizes, config: LogMelConfig, samples: int) -> int:
+def _window_bytes(model: ModelSizes, config: Features, samples: int) -> int:
     """Of one window: convolutions, then layers, scores and probabilities of one head or of all blocks."""
     dims, wide = model.tower.window, 5 if model.quantized else 3  # rounding takes magnitudes and integers
     rows, frames, width = _rows(config, samples), _frames(config, samples), dims.hidden_size
+    if dims.numbers_per_row is not None:
+        return FLOAT * (rows * dims.numbers_per_row + dims.fixed_numbers)
     convolved = frames * (3 * config.num_mel_bins + 2 * width) + 5 * rows * width
-    if dims.image_channels:  # the first convolution halves bins and frames, in and out of its GELU
+    if dims.image_channels and isinstance(
+        config, LogMelConfig
+    ):  # the first convolution halves bins and frames, in and out of its GELU
         chunks = -(-frames // config.chunk_frames)
         convolved += chunks * dims.image_channels * config.num_mel_bins * config.chunk_frames * 3 // 4
     attention = 7 * rows * width + 2 * rows * rows

@@ -6,20 +6,22 @@ from ...profiles.errors import RequestError
 from ..artifact.engines import Engines
 from ..artifact.manifest import Manifest
 from ..prompt import PromptIds
-from .options import LEAST_SECONDS
+from .options import LEAST_SECONDS, LONGEST_SECONDS
 
 
 def longest_segment(
     manifest: Manifest, engines: Engines | None, ids: PromptIds, max_new_tokens: int, asked: float | None
 ) -> float:
-    """Seconds that a segment of long audio may have: what is asked for, or one window of the model.
+    """Seconds that a segment of long audio may have: what is asked for, or a window, or `LONGEST_SECONDS`.
 
     Raises:
         RequestError: the positions, or the engines, hold less than that beside prompt and answer.
     """
     rows = manifest.decoder.max_positions - ids.num_text_rows - max_new_tokens
     held = manifest.front_end.seconds_of(min(rows, engines.max_audio_rows) if engines else rows)
-    longest = min(manifest.front_end.log_mel.window_seconds, held) if asked is None else asked
+    longest = (
+        min(manifest.front_end.log_mel.window_seconds, LONGEST_SECONDS, held) if asked is None else asked
+    )
     if LEAST_SECONDS <= longest <= held:
         return longest
     beside = f"{ids.num_text_rows} tokens of prompt and max_new_tokens {max_new_tokens}"

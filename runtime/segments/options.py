@@ -17,6 +17,7 @@ FRAME_SECONDS = FRAME / RATE
 RELEASE = 0.15  # below the threshold: where speech ends, so that one that wavers is not torn
 LEAST_RELEASE = 0.01
 LEAST_SECONDS = 1.0  # that a segment may be allowed to have
+LONGEST_SECONDS = 30.0  # that a segment has unless more are asked for: what speech models are trained on
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class SegmentOptions:
     padding: float = 0.2  # heard before and after it, but at most half of `min_pause`: none overlaps
     merge_seconds: float = 0.0  # up to which segments are joined where the pause between them is short
     merge_pause: float = 1.0  # the longest pause that is short
-    max_seconds: float | None = None  # of a segment; None takes one window of the model
+    max_seconds: float | None = None  # of a segment; None takes a window of the model, 30 at most
 
     def __post_init__(self) -> None:
         if faults := list(self._faults()):

@@ -46,10 +46,7 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "long prompts", decoder.long_context.in_words
     if trained := decoder.trained_positions:
         yield "positions", f"{decoder.max_positions}; beyond {trained}, the checkpoint's own, extrapolated"
-    yield (
-        "front end",
-        f"{mel.sample_rate} Hz, {mel.num_mel_bins} mel bins, windows of {mel.window_seconds:g} s",
-    )
+    yield "front end", mel.in_words
     yield from _prompt(manifest.prompt)
     yield "search", _search(manifest.generation)
     if decoder.folded_prompt:

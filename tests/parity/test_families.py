@@ -56,7 +56,8 @@ def test_answers_and_scores_equal_those_of_generate(family, length):
         )
         found = speech_lm.generate(samples, PROMPT, profile="full", search=options)
         assert found.prefix_lengths[0] == inputs["input_ids"].shape[1]
-        asked = embedded(model, inputs) if num_beams > 1 and len(samples) > WINDOW else inputs
+        mixed_up = TINY[name].in_windows and num_beams > 1 and len(samples) > WINDOW
+        asked = embedded(model, inputs) if mixed_up else inputs
         assert_same(found.hypotheses, transformers_answers(model, asked, options), options)
 
 

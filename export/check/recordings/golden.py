@@ -26,7 +26,7 @@ from ....profiles.faults import shown
 from ....profiles.methods import METHODS
 from ....profiles.profile import Profile
 from ....profiles.temporary import temporary_folder
-from ....runtime.audio.log_mel import LogMelConfig
+from ....runtime.audio.features import Features
 from ....runtime.speech_lm import SpeechLM
 from ...checkpoint.checkpoint import CONFIG, Checkpoint
 from ...model.families.family import load_model
@@ -91,7 +91,7 @@ class Golden:
     span: tuple[int, int]  # places of the first and the last audio row, which are bos and eos
     settings: tuple[Setting, ...]
 
-    def window(self, config: LogMelConfig) -> tuple[npt.NDArray[np.float32], int]:
+    def window(self, config: Features) -> tuple[npt.NDArray[np.float32], int]:
         """The frames that the encoder reads, and its rows that carry audio."""
         rows = config.rows_of(self.mel_frames)
         return np.ascontiguousarray(self.mel[:, : config.frames_per_row * rows]), rows

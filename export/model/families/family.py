@@ -28,6 +28,8 @@ FAMILIES = {
     "voxtral": "voxtral",
     "audioflamingo3": "audioflamingo3",
     "aero": "aero",
+    "granite_speech": "granite_speech",
+    "fun_asr_nano": "fun_asr_nano",
 }
 """`model_type` of config.json -> family: a module of this package, by whose name manifests call it."""
 

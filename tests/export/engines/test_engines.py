@@ -79,7 +79,7 @@ def graphs(tiny_checkpoint, tmp_path):
 def request(model, folder, name="encoder", **changes):
     layers = model.decoder.dims.num_layers
     profile, attentions = {
-        "encoder": (encoder_profile(model), len(model.encoder.layers)),
+        "encoder": (encoder_profile(model, EngineOptions()), len(model.encoder.layers)),
         "decode": (decode_profile(model, 200, LIMITS), 0),
         "prefill.full": (prefill_profile(model, 200, LIMITS), layers - 1),
     }[name]

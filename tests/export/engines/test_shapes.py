@@ -24,13 +24,13 @@ def changed(model, full_windows=False, **fields):
 
 @pytest.mark.parametrize(("per_token", "frames"), [(2, 4), (4, 8), (5, 10)])
 def test_the_shortest_window_of_an_encoder_gives_one_token(model, per_token, frames):
-    shapes = encoder_profile(changed(model, rows_per_token=per_token)).shapes
+    shapes = encoder_profile(changed(model, rows_per_token=per_token), EngineOptions()).shapes
     assert shapes["mel"] == ((128, frames), (128, 200), (128, 200))
     assert shapes["encoder_rows"] == ((per_token,), (100,), (100,))
 
 
 def test_full_windows_have_one_shape(model):
-    shapes = encoder_profile(changed(model, full_windows=True, rows_per_token=4)).shapes
+    shapes = encoder_profile(changed(model, full_windows=True, rows_per_token=4), EngineOptions()).shapes
     assert shapes["mel"] == ((128, 200),) * 3
     assert shapes["encoder_rows"] == ((100,),) * 3
 

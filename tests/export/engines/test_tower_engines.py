@@ -31,7 +31,7 @@ def model(tmp_path_factory):
 
 def test_the_shapes_are_those_of_the_front_end(model):
     """A window is always full; a clip is as short as one token needs."""
-    shapes = encoder_profile(model).shapes
+    shapes = encoder_profile(model, EngineOptions(max_audio_seconds=SECONDS)).shapes
     assert shapes["mel"] == ((16, 126),) * 3
     assert shapes["encoder_rows"] == ((1,), (63,), (63,))
     shapes = wave_encoder_profile(model, EngineOptions(max_audio_seconds=SECONDS)).shapes
@@ -64,7 +64,7 @@ def test_both_encoders_become_plans(model, tmp_path, monkeypatch, precision, chu
     store.write(tmp_path)
     graphs = build_tower(model, store, lowering)
     for file, profile, attentions in (
-        ("encoder.onnx", encoder_profile(model), len(model.encoder.layers)),
+        ("encoder.onnx", encoder_profile(model, EngineOptions()), len(model.encoder.layers)),
         ("wave_encoder.onnx", wave_encoder_profile(model, EngineOptions(max_audio_seconds=SECONDS)), 0),
     ):
         if (precision, chunks) != ("bf16", 3) and file == "encoder.onnx":

@@ -150,6 +150,8 @@ SILENT = {
         "tower.window.intermediate_size",
         "tower.window.attention_rows",
         "tower.window.image_channels",
+        "tower.window.numbers_per_row",
+        "tower.window.fixed_numbers",
     },
     "other limits": {
         "decoder.max_positions",
@@ -207,6 +209,7 @@ SILENT = {
         "front_end.log_mel.least_samples",
         "front_end.log_mel.cuts",
         "front_end.rows_per_token",
+        "front_end.tokens_per_group",
         "front_end.bos_rows",
         "front_end.eos_rows",
     },

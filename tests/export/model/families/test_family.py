@@ -18,6 +18,9 @@ from fastadasp.export.model.families.family import FAMILIES, families_with_refer
 from fastadasp.export.reference.model import load_reference
 from fastadasp.profiles.errors import CheckpointError
 
+CLIP_ENCODERS = ("granite_speech", "fun_asr_nano")
+"""Whose parts have names of their own, which `test_clip_encoders.py` looks for."""
+
 
 @pytest.mark.parametrize("name", FAMILIES.values())
 def test_every_row_of_the_table_is_a_module_with_all_that_a_family_supplies(name):
@@ -43,7 +46,7 @@ def test_to_list_the_families_imports_neither_torch_nor_transformers():
 @pytest.mark.parametrize("name", families_with_reference())
 def test_a_reference_names_a_module_for_every_part_that_is_checked(name):
     reference = reference_of(name)
-    encoder = {READ_BY.get(stem, stem) for _, stem, _ in ENCODER_PARTS}
+    encoder = {READ_BY.get(stem, stem) for _, stem, _ in ENCODER_PARTS if name not in CLIP_ENCODERS}
     decoder = {READ_BY.get(stem, stem) for part, stem, _ in DECODER_PARTS if part != KEYS_AND_VALUES}
     assert encoder <= set(reference.encoder.parts)
     assert decoder <= set(reference.decoder.parts)

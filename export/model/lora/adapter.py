@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...profiles.errors import CheckpointError
-from ...profiles.faults import is_count, shown
-from ...profiles.json_text import JsonError, read_object
-from ..checkpoint.checkpoint import Tensor, read_header
+from ....profiles.errors import CheckpointError
+from ....profiles.faults import is_count, shown
+from ....profiles.json_text import JsonError, read_object
+from ...checkpoint.checkpoint import Tensor, read_header
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

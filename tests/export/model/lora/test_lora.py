@@ -19,9 +19,9 @@ from fastadasp.export.check.reference import load_for
 from fastadasp.export.checkpoint.checkpoint import Checkpoint, Tensor
 from fastadasp.export.checkpoint.derived import ADAPTED
 from fastadasp.export.cli import main
-from fastadasp.export.lora.adapter import read_adapter
-from fastadasp.export.lora.fold import with_adapter
 from fastadasp.export.model.families.family import load_model
+from fastadasp.export.model.lora.adapter import read_adapter
+from fastadasp.export.model.lora.fold import with_adapter
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles.errors import CheckpointError

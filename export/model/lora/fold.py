@@ -9,11 +9,11 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from ...profiles.errors import CheckpointError
-from ..checkpoint.checkpoint import Checkpoint, Tensor
-from ..checkpoint.contents import few
-from ..checkpoint.derived import ADAPTED, Derived, Weight
-from ..model.spec import SpeechModelSpec, tensors_of, with_parts
+from ....profiles.errors import CheckpointError
+from ...checkpoint.checkpoint import Checkpoint, Tensor
+from ...checkpoint.contents import few
+from ...checkpoint.derived import ADAPTED, Derived, Weight
+from ..spec import SpeechModelSpec, tensors_of, with_parts
 from .adapter import Adapter, Pair
 
 Floats = npt.NDArray[np.float32]

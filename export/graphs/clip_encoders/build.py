@@ -1,0 +1,44 @@
+"""The encoder graph of a tower that hears whole clips: features of the clip to rows of the decoder."""
+
+from __future__ import annotations
+
+import onnx
+
+from ....profiles.signature import ENCODER_ROWS, MEL, encoder_signature
+from ....runtime.audio.front_end import FrontEnd
+from ...checkpoint.weights import WeightStore
+from ...model.conformer import ConformerSpec
+from ...model.sanm import SanmSpec
+from ...model.spec import ClipEncoder
+from ..graph import Graph
+from ..lowering.lowering import Lowering
+from .conformer import conformer
+from .sanm import sanm
+
+
+def build_clip_encoder(
+    spec: ClipEncoder, front_end: FrontEnd, hidden_size: int, store: WeightStore, lowering: Lowering
+) -> onnx.ModelProto:
+    """The encoder with its head.
+
+    Args:
+        spec: the encoder, of any kind that has a module here.
+        front_end: how its rows become tokens.
+        hidden_size: of the decoder.
+        store: where the weights are.
+        lowering: the backend.
+    """
+    g = Graph("encoder", store, lowering)
+    signature = encoder_signature(spec.num_mel_bins, hidden_size)
+    for tensor in signature.inputs:
+        g.input(tensor)
+    frames = g.op("Transpose", g.to_activation(MEL), perm=[1, 0])
+    rows = g.shaped(g.slice(frames, g.ints(0), ENCODER_ROWS, 0), ("rows", spec.num_mel_bins))
+    if isinstance(spec, ConformerSpec):
+        conformer(g, lowering, spec, front_end, rows)
+    else:
+        assert isinstance(spec, SanmSpec), f"{type(spec).__name__} has no graph"
+        sanm(g, lowering, spec, front_end, rows)
+    for tensor in signature.outputs:
+        g.output(tensor)
+    return g.model(lowering.encoder_functions(spec.dims.num_heads, spec.dims.hidden_size), lowering.domains)
