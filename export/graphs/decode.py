@@ -167,19 +167,22 @@ class _Step(_Decode):
 
     def _prefix_bias(self, i: int) -> Value:
         """What hides the rows after each prefix of one layer: (requests, 1, 1, capacity)."""
-        g = self.g
-        bias = g.op("Gather", self._prefix_biases, g.const(i), axis=0)
-        return g.slice(bias, g.ints(0), self._capacity(i), 3)
+        return self.g.slice(self._prefix_biases[i], self.g.ints(0), self._capacity(i), 3)
 
     @cached_property
-    def _prefix_biases(self) -> Value:
-        """Those of all layers, as wide as the largest capacity: (layers, requests, 1, 1, capacity)."""
-        g = self.g
-        capacities = g.op("Concat", *(self._capacity(i) for i in range(self.dims.num_layers)), axis=0)
-        largest = g.op("ReduceMax", capacities, keepdims=0)
+    def _prefix_biases(self) -> list[Value]:
+        """Those of all layers, as wide as the largest capacity: (requests, 1, 1, capacity) each."""
+        g, layers = self.g, self.dims.num_layers
+        largest = g.op("ReduceMax", g.op("Concat", *map(self._capacity, range(layers)), axis=0), keepdims=0)
         row = g.op("Range", g.const(0), largest, g.const(1))
-        used = g.op("Less", row, g.op("Unsqueeze", sig.PREFIX_LENGTHS, g.ints(2, 3, 4)))
-        return g.op("Where", used, g.const(0, np.float32), g.const(HIDDEN, np.float32))
+        used = g.op("Less", row, g.reshape(sig.PREFIX_LENGTHS, -1, 1, 1, 1))
+        bias = g.op("Where", used, g.const(0, np.float32), g.const(HIDDEN, np.float32))
+        return self._by_layer(bias)
+
+    def _by_layer(self, x: Value) -> list[Value]:
+        """A value of all layers along its first axis, cut into those of each."""
+        layers = self.dims.num_layers
+        return self.g.ops("Split", x, axis=0, num_outputs=layers, outputs=layers)
 
     def _capacity(self, i: int) -> Value:
         return self.g.dim(sig.prefix_key(i), ROWS_AXIS + 1)
@@ -193,18 +196,17 @@ class _Step(_Decode):
         return g.op("Where", same, g.const(0, np.float32), g.const(HIDDEN, np.float32))
 
     def _angles_here(self, i: int) -> Angles:
-        g = self.g
-        cos, sin = (g.op("Gather", table, g.ints(i), axis=0) for table in self._angles)
-        return Angles(cos, sin)
+        return self._angles[i]
 
     @cached_property
-    def _angles(self) -> tuple[Value, Value]:
-        """Cosines and sines of all layers, (layers, rows, head_dim / 2) each."""
+    def _angles(self) -> list[Angles]:
+        """Those of all layers."""
         g = self.g
         positions = g.op("Add", sig.PREFIX_LENGTHS, sig.STEPS)
         angles = self.rotary.angles(self._by_row(positions), "/rope")
         shape = self.dims.num_layers, -1, self.dims.head_dim // 2
-        return g.reshape(angles.cos, *shape), g.reshape(angles.sin, *shape)
+        tables = (self._by_layer(g.reshape(table, *shape)) for table in (angles.cos, angles.sin))
+        return [Angles(cos, sin) for cos, sin in zip(*tables, strict=True)]
 
     def _log_n_factors_here(self, i: int) -> Value | None:
         if self.log_n is None:

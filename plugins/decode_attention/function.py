@@ -33,7 +33,8 @@ def decode_attention(num_heads: int, num_kv_heads: int, head_dim: int) -> onnx.F
         b.op("Add", _on_few_rows(b, q, "own_key"), _by_head(b, "own_bias", group, 0)),
         axis=-1,
     )
-    sizes = b.op("Concat", *(b.dim(f"{part}_key", ROWS) for part in ("prefix", "pool", "own")), axis=0)
+    # sizes are read off what all layers have in common where they can be: then they are computed once
+    sizes = b.op("Concat", b.dim("prefix_key", ROWS), b.dim("pool_bias", 2), b.dim("own_bias", 0), axis=0)
     shares = b.ops("Split", b.op("Softmax", scores, axis=-1), sizes, axis=-1, outputs=3)
     values = "prefix_value", "pool_value", "own_value"
     parts = [b.op("MatMul", share, value) for share, value in zip(shares, values, strict=True)]
@@ -56,7 +57,7 @@ def last_row_attention(num_heads: int, num_kv_heads: int, head_dim: int) -> onnx
 def _folded_by_request(b: Body, kv_heads: int, group: int, head_dim: int) -> str:
     """The scaled query, the heads of a group as rows: (requests, kv_heads, group * beams, head_dim)."""
     q = b.op("Mul", "query", b.const(head_dim**-0.5, np.float32))
-    q = b.reshape(q, -1, b.dim("own_key", ROWS), kv_heads, group, head_dim)
+    q = b.reshape(q, -1, b.dim("own_bias", 0), kv_heads, group, head_dim)
     return b.reshape(b.op("Transpose", q, perm=[0, 2, 3, 1, 4]), 0, kv_heads, -1, head_dim)
 
 

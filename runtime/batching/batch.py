@@ -131,7 +131,7 @@ class Batch:
         outputs: Mapping[str, Any],
     ) -> list[TopTokens]:
         """Write new rows behind those in use, and cut the scores of each request out."""
-        new = {name: self._session.view(outputs[name]) for name in buffers.new_names}
+        new = {name: self._session.read(outputs[name]) for name in buffers.new_names}
         logits, ids, total = (
             self._session.read(outputs[name]) for name in (sig.TOP_LOGITS, sig.TOP_IDS, sig.LOG_SUM_EXP)
         )

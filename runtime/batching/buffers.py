@@ -95,10 +95,10 @@ class Buffers:
 
     def append(self, row: int, at: int, count: int, new: Mapping[str, Array]) -> None:
         """Write the first rows that a step made for a request into its pool, at a place."""
-        for name, made in self._new_names.items():
-            take_rows(self._pool[name][row], slice(at, at + count))[...] = take_rows(
-                new[made][row], slice(count)
-            )
+        before: tuple[int | slice, ...] = (row, *[slice(None)] * ROWS_AXIS)
+        into, made = (*before, slice(at, at + count)), (*before, slice(count))
+        for name, new_name in self._new_names.items():
+            self._pool[name][into] = new[new_name][made]
 
     def put_pool(self, row: int, pool: Mapping[str, Array]) -> None:
         """Copy rows to the beginning of the pool of a request."""

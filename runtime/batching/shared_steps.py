@@ -25,12 +25,15 @@ Ids = npt.NDArray[np.int64]
 GATHER = 0.02  # seconds that a step waits for members that are about to ask: each does so after milliseconds
 
 
+NOBODY = threading.Event()  # for whom nobody waits
+
+
 class _Asked:
     """The step that one thread waits for."""
 
-    def __init__(self, rows: Rows) -> None:
-        self.rows, self.woken = rows, threading.Event()
-        self.leads = False
+    def __init__(self, rows: Rows, leads: bool) -> None:
+        self.rows, self.leads = rows, leads
+        self.woken = NOBODY if leads else threading.Event()  # making one takes long beside a step
         self.found: TopTokens | FastAdaSPError | None = None
 
 
@@ -79,11 +82,12 @@ class SharedSteps:
             EngineError: the graph fails.
             RequestCancelled: the request for which this thread runs a stage ended. Others of the step go on.
         """
-        asked = _Asked(Rows(member, tokens, parents, k))
+        rows = Rows(member, tokens, parents, k)
         with self._lock:
             self._away.discard(member)
+            asked = _Asked(rows, leads=not self._has_leader)
+            self._has_leader = True
             self._waiting.append(asked)
-            asked.leads, self._has_leader = not self._has_leader, True
             self._tell_leader()
         try:
             if asked.leads or self._is_to_lead(asked):

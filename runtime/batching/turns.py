@@ -39,13 +39,13 @@ class Turns:
         Raises:
             RequestCancelled: the request for which this thread runs a stage ended before its turn came.
         """
-        turn = _Turn()
+        turn = None
         with self._lock:
             if self._busy:
+                turn = _Turn()
                 self._waiting[kind].append(turn)
-            else:
-                self._busy = turn.granted = True
-        if not turn.granted:
+            self._busy = True
+        if turn:
             self._wait(kind, turn)
         try:
             yield

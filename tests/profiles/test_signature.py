@@ -2,13 +2,18 @@
 
 from fastadasp.profiles.flops import DecoderDims
 from fastadasp.profiles.signature import (
+    BEAM_ROWS,
     BEAMS,
     POOL,
     POOL_GROWN,
+    REQUESTS,
     cache_names,
     decode_signature,
+    new_key,
+    new_value,
     prefill_signature,
     prefix_axis,
+    step_signature,
 )
 
 DIMS = DecoderDims(
@@ -30,3 +35,16 @@ def test_each_layer_has_a_prefix_of_its_own_length():
     assert len(prefixes) == 3
     assert axes(decode_signature(DIMS).inputs) == {BEAMS, POOL, POOL_GROWN, *prefixes}
     assert prefixes < axes(prefill_signature(DIMS).outputs)
+
+
+def test_a_step_of_several_requests_has_their_caches_as_inputs_and_their_new_rows_as_outputs():
+    step = step_signature(DIMS)
+    stacked = [tensor for tensor in step.inputs if len(tensor.axes) == 4]
+    assert sorted(tensor.name for tensor in stacked) == sorted(
+        name for layer in range(3) for name in cache_names(layer)
+    )
+    assert {tensor.axes[0] for tensor in stacked} == {REQUESTS}
+    assert axes(step.inputs) == {REQUESTS, BEAMS, POOL, *(prefix_axis(layer) for layer in range(3))}
+    new = [tensor.name for tensor in step.outputs if len(tensor.axes) == 4]
+    assert sorted(new) == sorted(name(layer) for layer in range(3) for name in (new_key, new_value))
+    assert BEAM_ROWS in axes(step.outputs)

@@ -31,7 +31,7 @@ def noise(seconds: float) -> Any:
 @pytest.fixture(scope="module")
 def needed(tiny_artifact: Path) -> int:
     """Bytes of the request of these tests."""
-    with SpeechLM.load(tiny_artifact, threads=1) as model:
+    with SpeechLM.load(tiny_artifact, threads=1, max_batch=1) as model:
         rows = model.generate(noise(SECONDS), PROMPT, **SEARCH).text_rows
         return model.request_memory(SECONDS, text_rows=rows, **SEARCH).peak
 
@@ -45,7 +45,7 @@ def no_session_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load(artifact: Path, limit: int) -> SpeechLM:
-    return SpeechLM.load(artifact, threads=1, max_request_bytes=limit)
+    return SpeechLM.load(artifact, threads=1, max_batch=1, max_request_bytes=limit)
 
 
 @pytest.mark.usefixtures("no_session_runs")
@@ -73,6 +73,21 @@ def test_a_request_at_the_limit_is_answered_and_one_of_more_beams_is_not(
         assert model.generate(noise(SECONDS), PROMPT, **SEARCH).hypotheses
         with pytest.raises(RequestMemoryError, match="6 beams"):
             model.generate(noise(SECONDS), PROMPT, num_beams=6, max_new_tokens=TOKENS)
+
+
+def test_requests_that_share_steps_are_held_to_what_the_largest_of_their_class_takes(
+    tiny_artifact: Path,
+) -> None:
+    with SpeechLM.load(tiny_artifact, threads=1) as model:
+        rows = model.generate(noise(SECONDS), PROMPT, **SEARCH).text_rows
+        needed = model.request_memory(SECONDS, text_rows=rows, **SEARCH).peak
+        of_class = model.request_memory(SECONDS, text_rows=rows, num_beams=8, max_new_tokens=TOKENS).peak
+    assert needed == of_class
+    with SpeechLM.load(tiny_artifact, threads=1, max_request_bytes=needed) as model:
+        for request in [model.submit(noise(SECONDS), PROMPT, **SEARCH) for _ in range(3)]:
+            assert request.result().hypotheses
+        with pytest.raises(RequestMemoryError, match="9 beams"):
+            model.submit(noise(SECONDS), PROMPT, num_beams=9, max_new_tokens=TOKENS).result()
 
 
 @pytest.mark.usefixtures("no_session_runs")
