@@ -55,6 +55,11 @@ class CheckedBackend:
             rounds = graphs.quantized if TARGETS[self._target].rounds_rows else graphs.precision
             self.precision = rounds or graphs.arithmetic
 
+    @property
+    def shares_steps(self) -> bool:
+        """Whether steps of its decode graph take several requests."""
+        return self._sessions.steps is not None
+
     def session(self, graph: GraphName) -> Session:
         """The session that production runs."""
         if graph == DECODE and self._sessions.steps:

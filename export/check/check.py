@@ -130,7 +130,9 @@ class _Checker:
         results = run(runners, feeds)
         expected: list[Mapping[str, Any]] = [dict(result.items()) for result in results[0][1]]
         if self._save:
-            save_results(self._save, str(graph), feeds, results)
+            shared = graph == DECODE and any(backend.shares_steps for backend in self._backends)
+            dims = self._manifest.decoder.dims if shared else None
+            save_results(self._save, str(graph), feeds, results, dims)
         tolerances = [self._tolerance(graph, backend) for backend in self._backends]
         for backend, findings in zip(self._backends, compare(results, tolerances), strict=True):
             self._judge(graph, backend, inputs, findings)

@@ -109,15 +109,46 @@ class StepOfOne:
         return member
 
 
+def step_feed(feed: Feed, dims: DecoderDims) -> dict[str, Array]:
+    """The inputs of a step of one request as a graph whose steps take several wants them."""
+    mask, tokens = feed[sig.POOL_MASK], feed[sig.TOKEN_IDS]
+    layers = range(dims.num_layers)
+    caches = {name: feed[name][None] for i in layers for name in sig.cache_names(i)}
+    lengths = [[rows_of(feed[sig.prefix_key(i)].shape)] for i in layers]
+    return {
+        sig.TOKEN_IDS: tokens[None],
+        sig.PREFIX_LENGTHS: np.array(lengths),
+        sig.STEPS: feed[sig.STEP],
+        sig.POOL_MASK: mask[None, :, : mask.shape[1] - len(tokens)],
+        sig.NUM_CANDIDATES: feed[sig.NUM_CANDIDATES],
+        **_fixed(feed, dims),
+        **caches,
+    }
+
+
+def step_results(outputs: Mapping[str, Array], feed: Feed, dims: DecoderDims) -> dict[str, Array]:
+    """What such a graph gives, from the outputs of a step of one request: new rows instead of grown pools."""
+    beams, new = len(feed[sig.TOKEN_IDS]), _new_names(dims)
+    return {
+        new.get(name, name): take_rows(array, slice(-beams, None))[None] if name in new else array
+        for name, array in outputs.items()
+    }
+
+
 def step_outputs(values: Sequence[str], dims: DecoderDims) -> list[str]:
     """The outputs of a step from which these values can be told, grown pools among them."""
-    new = {
+    new = _new_names(dims)
+    own = sig.TOP_LOGITS, sig.TOP_IDS, sig.LOG_SUM_EXP, *new.values()
+    return list(dict.fromkeys((*own, *(new.get(value, value) for value in values))))
+
+
+def _new_names(dims: DecoderDims) -> dict[str, str]:
+    """The output with the grown pool, of a step of one request -> that with its new rows, of several."""
+    return {
         sig.grown(pool): made
         for i in range(dims.num_layers)
         for pool, made in zip(_pool_names(i), (sig.new_key(i), sig.new_value(i)), strict=True)
     }
-    own = sig.TOP_LOGITS, sig.TOP_IDS, sig.LOG_SUM_EXP, *new.values()
-    return list(dict.fromkeys((*own, *(new.get(value, value) for value in values))))
 
 
 def _pool_names(layer: int) -> Sequence[str]:
