@@ -321,7 +321,7 @@ class SpeechLM(Uncopied):
         resolved = self.search_options(search, **options)
         asked = audio, prompt, system, profile, source_rate, resolved, Stopwatch(guard)
         others = () if cancellation is None else (cancellation,)
-        return self._queue.submit(lambda: self._answer(*asked), guard, own, *others)
+        return self._queue.submit(lambda: self._answer(*asked, shares=True), guard, own, *others)
 
     def stream(
         self,
@@ -547,8 +547,10 @@ class SpeechLM(Uncopied):
         source_rate: int | None,
         search: ResolvedSearch,
         watch: Stopwatch,
+        shares: bool = False,
     ) -> GenerationResult:
-        request = self._begin(audio, self._encode(prompt, system), profile, source_rate, search, watch)
+        ids = self._encode(prompt, system)
+        request = self._begin(audio, ids, profile, source_rate, search, watch, shares)
         request.run()
         return self._result(request)
 
@@ -560,8 +562,12 @@ class SpeechLM(Uncopied):
         source_rate: int | None,
         search: ResolvedSearch,
         watch: Stopwatch,
+        shares: bool = False,
     ) -> Request:
-        """Check a request, encode its audio, and set up the search for its answer."""
+        """Check a request, encode its audio, and set up the search for its answer.
+
+        If it `shares` steps with others, its scores depend on them in their last bits.
+        """
         sessions, name = self._sessions, self._chosen_profile(profile)
         check_ids(self.manifest, ids, name)
         check_room(self.manifest, ids, search.max_new_tokens)
@@ -577,6 +583,7 @@ class SpeechLM(Uncopied):
             check_engines(self.manifest, sessions.limits, place, audio, ids, search)
         if rows is None:
             rows = self.audio_encoder.encode(audio.samples, watch)
+        of_batch = search if shares else None
         return Request(
             profile=name,
             options=search,
@@ -584,7 +591,7 @@ class SpeechLM(Uncopied):
             audio_rows=len(rows),
             text_rows=ids.num_text_rows,
             search=new_search(search, self._dims.vocab_size, self._history(ids)),
-            decoder=self.decoder(name, ids.before, rows, ids.after, watch, ids.adapter, search),
+            decoder=self.decoder(name, ids.before, rows, ids.after, watch, ids.adapter, of_batch),
             watch=watch,
         )
 

@@ -56,7 +56,8 @@ class Batcher:
 
     def _batch_for(self, rows: int, search: ResolvedSearch | None, fixed: Mapping[str, Array]) -> SharedSteps:
         """One with room for one more; a new one if there is none."""
-        shared = SharedSteps(Batch(self._session, self._dims, fixed), self.turns)
+        turns = Turns() if search is None else self.turns  # who is alone waits for nobody
+        shared = SharedSteps(Batch(self._session, self._dims, fixed), turns)
         if search is None or self._most == 1:
             return shared
         key = key_of(rows, search, fixed)
@@ -102,7 +103,8 @@ class BatchedDecoder:
 
     def start(self, k: int) -> TopTokens:
         """Run the prefill, once for all beams."""
-        with self._watch.stage("prefill"), self._batcher.turns.take("prefill"):
+        turns = Turns() if self._search is None else self._batcher.turns
+        with self._watch.stage("prefill"), turns.take("prefill"):
             outputs = self._prefill.run({**self._prompt, sig.NUM_CANDIDATES: np.array([k])})
             top = read_top_tokens(self._prefill, outputs)
             self._steps, self.cache = self._batcher.join(outputs, self._search, self._fixed)
