@@ -421,7 +421,7 @@ class SpeechLM(Uncopied):
             asked = samples, ids, None, name, rate, found, Stopwatch(own_guard)
             if at_once == 1:
                 return lambda: self._answer(*asked)
-            return self._queue.submit(lambda: self._answer(*asked), own_guard, own).result
+            return self._queue.submit(lambda: self._answer(*asked, shares=True), own_guard, own).result
 
         return Segments(answered(speech, ask, own, at_once), listener, own)
 

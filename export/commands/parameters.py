@@ -225,7 +225,8 @@ def verify_of(flag: bool | None) -> Verify:
 
 def backend_options_of(values: dict[str, Any]) -> RuntimeKeywords:
     """The options of a backend that a command was given, by the names that they have in Python."""
-    given: RuntimeKeywords = {"max_batch": 1}  # a command answers one request after the other
+    # a command answers one request after the other, but for segments
+    given: RuntimeKeywords = {"max_batch": values.get("at_once") or 1}
     if values.get("threads"):
         given["threads"] = values["threads"]
     if values.get("providers"):
