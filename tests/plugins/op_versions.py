@@ -50,9 +50,6 @@ from fastadasp.plugins.evict_cache.op import EVICT_CACHE
 from fastadasp.plugins.evict_tokens import function as evict
 from fastadasp.plugins.evict_tokens import reference as evict_reference
 from fastadasp.plugins.evict_tokens.op import EVICT_TOKENS
-from fastadasp.plugins.full_attention import function as full
-from fastadasp.plugins.full_attention import reference as full_reference
-from fastadasp.plugins.full_attention.op import FULL_ATTENTION
 from fastadasp.plugins.gated_mlp import function as mlp
 from fastadasp.plugins.gated_mlp import reference as mlp_reference
 from fastadasp.plugins.gated_mlp.op import GATED_MLP
@@ -113,7 +110,6 @@ def _plain(reference: Callable[..., Any]) -> Callable[..., Any]:
 
 SITE = {"span": "2", "removed": "1"}
 QKV = {"query": "rows width", "key": "kv_heads rows head_dim", "value": "kv_heads rows head_dim"}
-FLAT_QKV = dict.fromkeys(("query", "key", "value"), "rows width")
 PREFIX = dict.fromkeys(("prefix_key", "prefix_value"), "requests kv_heads prefix head_dim")
 POOL = dict.fromkeys(("pool_key", "pool_value"), "requests kv_heads pool head_dim")
 OWN = dict.fromkeys(("own_key", "own_value"), "requests kv_heads beams head_dim")
@@ -205,12 +201,6 @@ OPS = {
         {"output": "1 width"},
         _plain(decode_reference.last_row_attention),
         lambda heads: [decode.last_row_attention(*_heads(heads))],
-    ),
-    FULL_ATTENTION: Op(
-        FLAT_QKV,
-        {"output": "rows width"},
-        lambda query, key, value, heads: full_reference.full_attention(query, key, value, heads.query),
-        lambda heads: [full.full_attention(_heads(heads)[0], _heads(heads)[2])],
     ),
     GATED_MLP: Op(
         {"x": "rows hidden", "gate": "wide hidden", "up": "wide hidden", "down": "hidden wide"},

@@ -15,8 +15,6 @@ from ....plugins.decode_attention.op import DECODE_ATTENTION, LAST_ROW_ATTENTION
 from ....plugins.evict_cache import function as cache_eviction
 from ....plugins.evict_cache.op import EVICT_CACHE
 from ....plugins.evict_tokens import function as evict
-from ....plugins.full_attention import function as full
-from ....plugins.full_attention.op import FULL_ATTENTION
 from ....plugins.gated_mlp import function as mlp
 from ....plugins.gated_mlp.op import GATED_MLP
 from ....plugins.merge_tokens import function as merge
@@ -53,8 +51,8 @@ class OnnxRuntimeLowering:
     domains: tuple[str, ...] = (CONTRIB,)
 
     def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:
-        """Bodies of the ops that the encoder graph uses."""
-        return [full.full_attention(num_heads, hidden_size // num_heads)]
+        """None: what its ops need is in the runtime."""
+        return []
 
     def decoder_functions(self, dims: DecoderDims, reduction: str | None = None) -> list[onnx.FunctionProto]:
         """Bodies of the ops that prefill and decode graphs use."""
@@ -81,8 +79,10 @@ class OnnxRuntimeLowering:
         return product_in_blocks(g, x, weight, name, accuracy_level=INT8_ACTIVATIONS, **output)
 
     def full_attention(self, g: Graph, name: str, num_heads: int, query: str, key: str, value: str) -> str:
-        """A Loop over heads."""
-        return g.op(FULL_ATTENTION, query, key, value, name=name, domain=DOMAIN)
+        """One fused kernel, which holds a tile of the scores at a time; the standard one would hold all."""
+        batched = (g.op("Unsqueeze", x, g.ints(0)) for x in (query, key, value))
+        out = g.op("MultiHeadAttention", *batched, name=name, domain=CONTRIB, num_heads=num_heads)
+        return g.op("Squeeze", out, g.ints(0))
 
     def relative_chunks(self, num_heads: int) -> int | None:
         """Chunks of a fixed length."""

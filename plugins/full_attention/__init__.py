@@ -1,1 +1,0 @@
-"""Bidirectional attention of the audio encoder."""
