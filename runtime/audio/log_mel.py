@@ -37,6 +37,7 @@ MAX_FREQUENCY = 8000.0  # Hz; Whisper's filters end here at every sample rate
 SILENCE = -10.0  # log10 of the smallest mel power that is told apart from nothing
 DYNAMIC_RANGE = 8.0  # log10 units kept below the loudest value of a window
 CHUNK_FRAMES = 512  # frames that are in the Fourier domain at once
+FEW_FRAMES = 8  # so small a product that OpenBLAS starts no threads for it
 EDGE_FRAMES = 2  # that the encoder's convolutions may read beyond those of its last row
 
 
@@ -291,8 +292,18 @@ def _log_mel_power(piece: Array, config: LogMelConfig) -> Array:
     for at in range(0, touched, CHUNK_FRAMES):
         spectrum = np.fft.rfft(frames[at : at + CHUNK_FRAMES] * window)  # (chunk, n_fft // 2 + 1)
         energy = (spectrum.real**2 + spectrum.imag**2).astype(np.float32, copy=False)
-        power[:, at : at + CHUNK_FRAMES] = (energy @ filters).T
+        power[:, at : at + CHUNK_FRAMES] = _product(energy, filters).T
     return np.log10(np.maximum(power, np.float32(10.0**SILENCE)))
+
+
+def _product(energy: Array, filters: Array) -> Array:
+    """energy (frames, bins) times filters (bins, mel bins), in this thread alone.
+
+    OpenBLAS would take all cores for a product of milliseconds, and keep them busy for long after it.
+    """
+    whole = len(energy) - len(energy) % FEW_FRAMES
+    pieces = energy[:whole].reshape(-1, FEW_FRAMES, energy.shape[1]) @ filters
+    return np.concatenate([pieces.reshape(whole, filters.shape[1]), energy[whole:] @ filters])
 
 
 def _whole_samples(piece: Array, config: LogMelConfig) -> int:

@@ -22,6 +22,8 @@ HALF_TENSOR, HALF_BYTES = "tensor(float16)", 2
 BFLOAT16 = 16  # number of the type in ONNX
 REMEDY = "build the artifact again"
 SHRINK = {"memory.enable_memory_arena_shrinkage": "cpu:0"}
+SPINNING = "session.intra_op.allow_spinning"
+"""Threads that wait for work busily take the cores from each other, and from all else on the machine."""
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
@@ -64,6 +66,7 @@ class OnnxRuntimeSession:
         options.log_severity_level = ERRORS_ONLY
         options.enable_mem_pattern = False  # a block is planned for each new shape, beside what is there
         options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
+        options.add_session_config_entry(SPINNING, "0")
         self._path = path
         self._weights = {name: _initializer(array) for name, array in weights.items()}
         for name, tensor in self._weights.items():

@@ -12,9 +12,11 @@ from demo_files import CLIPS
 from fastadasp.profiles.errors import ArtifactError, AudioError
 from fastadasp.runtime.audio.log_mel import (
     CLIP,
+    FEW_FRAMES,
     FILLED,
     JOINED,
     LogMelConfig,
+    _product,
     encoder_rows,
     log_mel_windows,
     mel_filters,
@@ -337,3 +339,16 @@ def test_rows_of_chunks_are_counted_and_frames_of_rows_found() -> None:
 def test_extents_that_cannot_be_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ArtifactError, match=message):
         replace(WHOLE["clip"], **change)
+
+
+@pytest.mark.parametrize("frames", [0, 1, FEW_FRAMES - 1, FEW_FRAMES, FEW_FRAMES + 1, 8 * FEW_FRAMES + 3])
+def test_mel_powers_are_products_of_few_frames_at_once(frames: int) -> None:
+    rng = np.random.default_rng(frames)
+    energy, filters = (rng.random(shape, dtype=np.float32) for shape in ((frames, 201), (201, 80)))
+    expected = energy.astype(np.float64) @ filters.astype(np.float64)
+    np.testing.assert_allclose(_product(energy, filters), expected, rtol=1e-5)
+
+
+def test_no_product_is_large_enough_for_threads_of_openblas() -> None:
+    most_mel_bins, bins, one_thread = 128, 201, 2**18
+    assert FEW_FRAMES * most_mel_bins * bins <= one_thread

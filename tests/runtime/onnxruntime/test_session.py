@@ -25,3 +25,9 @@ def test_a_run_that_fails_names_graph_and_shapes(tiny_artifact):
     session = OnnxRuntimeSession(tiny_artifact / "encoder.onnx", {})
     with pytest.raises(EngineError, match=r"onnxruntime failed on mel \(1, 2\), .* Expected: 128"):
         session.run({"mel": np.zeros((1, 2), np.float32), "encoder_rows": np.ones(1, np.int64)})
+
+
+def test_threads_do_not_wait_busily(tiny_artifact):
+    session = OnnxRuntimeSession(tiny_artifact / "encoder.onnx", {}, threads=2)
+    options = session._session.get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
