@@ -26,13 +26,18 @@ TOY_ENCODER = {
 }
 
 
-def write_checkpoint(folder: Path, sizes: Mapping[str, Any], dtype: str = "float32") -> None:
-    """Write a decoder of these sizes, with a toy encoder, as transformers saves it."""
+def write_checkpoint(
+    folder: Path,
+    sizes: Mapping[str, Any],
+    dtype: str = "float32",
+    encoder: Mapping[str, Any] = TOY_ENCODER,
+) -> None:
+    """Write a decoder of these sizes, with a toy encoder or another one, as transformers saves it."""
     import torch
     from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration
 
     torch.manual_seed(0)
     config = Qwen2AudioConfig(
-        audio_config=dict(TOY_ENCODER), text_config={**COMMON, **sizes}, audio_token_index=1
+        audio_config=dict(encoder), text_config={**COMMON, **sizes}, audio_token_index=1
     )
     Qwen2AudioForConditionalGeneration(config).to(getattr(torch, dtype)).save_pretrained(folder)
