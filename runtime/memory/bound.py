@@ -173,18 +173,17 @@ def _frames(config: Features, samples: int) -> int:
 
 
 def _window_bytes(model: ModelSizes, config: Features, samples: int) -> int:
-    """Of one window: convolutions, then layers, scores and probabilities of one head or of all blocks."""
+    """Of one window: convolutions, then layers, tiles of scores of each thread or scores of all blocks."""
     dims, wide = model.tower.window, 5 if model.quantized else 3  # rounding takes magnitudes and integers
     rows, frames, width = _rows(config, samples), _frames(config, samples), dims.hidden_size
     if dims.numbers_per_row is not None:
         return FLOAT * (rows * dims.numbers_per_row + dims.fixed_numbers)
     convolved = frames * (3 * config.num_mel_bins + 2 * width) + 5 * rows * width
-    if dims.image_channels and isinstance(
-        config, LogMelConfig
-    ):  # the first convolution halves bins and frames, in and out of its GELU
+    if dims.image_channels and isinstance(config, LogMelConfig):
+        # the first convolution halves bins and frames, in and out of its GELU
         chunks = -(-frames // config.chunk_frames)
         convolved += chunks * dims.image_channels * config.num_mel_bins * config.chunk_frames * 3 // 4
-    attention = 7 * rows * width + 2 * rows * rows
+    attention = 7 * rows * width + 2 * rows * rows  # as much as one head has is room for all tiles
     if block := dims.attention_rows:
         filled = -(-rows // block) * block
         attention = (7 * rows + 5 * filled) * width + 3 * dims.num_heads * filled * block
