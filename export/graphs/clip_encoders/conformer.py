@@ -70,8 +70,8 @@ def _groups(g: Graph, rows: str, size: int) -> Value:
 
 
 def _filled(g: Graph, rows: str, missing: str) -> Value:
-    """Rows with so many of zeros behind them."""
-    return g.op("Pad", rows, g.shape(0, 0, missing, 0), g.number(0.0))
+    """Rows with so many of zeros behind them; filled up in float32, for CUDA has no such kernel of bf16."""
+    return g.to_activation(g.op("Pad", g.to_float(rows), g.shape(0, 0, missing, 0)))
 
 
 def _layer(

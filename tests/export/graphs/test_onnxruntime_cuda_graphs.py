@@ -44,6 +44,7 @@ from fastadasp.profiles import signature as sig
 from fastadasp.profiles.long_context import LongContext
 from fastadasp.profiles.methods import VARIANTS
 from fastadasp.runtime.onnxruntime.session import OnnxRuntimeSession
+from tiny_families import TINY
 from torch_wavllm import TorchWavLLM
 
 AUDIO_ROWS = 37
@@ -140,6 +141,21 @@ def test_every_node_has_a_kernel_of_the_cuda_provider(model, long, wavllm, preci
         for name, graph in build_graphs(each, resolved, store, lowering(each, precision)).items():
             assert not graph.functions
             assert not (lacking := sorted(without_kernel(graph))), f"{name}: {lacking}"
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_every_node_of_every_family_has_one(name, tmp_path):
+    TINY[name].save(tmp_path / "checkpoint")
+    model = load_model(Checkpoint(tmp_path / "checkpoint"))
+    resolved = [resolve_for(Profile("merge", **SITES["weighted_merge"]), model)]
+    for precision in (FP16, BF16):
+        for quantize in (None, "int8", "int4"):
+            each = in_fewer_bits(model, quantize, precision)
+            store = weight_store(each.tensors, "copy", precision)
+            for file, graph in build_graphs(each, resolved, store, lowering(each, precision)).items():
+                assert not graph.functions
+                lacking = sorted(without_kernel(graph))
+                assert not lacking, f"{file}, {precision.name}, {quantize}: {lacking}"
 
 
 def in_fewer_bits(model, quantize, precision):
