@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from .checkpoint.checkpoint import Checkpoint
 from .checkpoint.derived import Derived
 from .checkpoint.quantized import QuantizedWeight
 from .checkpoint.tokenizer import prompt_codec
+from .model.families.family import load_model
 from .model.lora.adapter import read_adapter
 from .model.lora.fold import with_adapter
 from .model.spec import Linear, SpeechModelSpec
@@ -34,14 +36,28 @@ def adapted(
         CheckpointError: an adapter that cannot be folded; the positions asked for are not more than it has or
             beyond the most that it can have; it has no prompt adapter to fold.
     """
-    if options.lora is not None:
-        model = with_adapter(model, checkpoint, read_adapter(options.lora))
+    model = with_lora(model, checkpoint, options.lora)
     if options.max_positions is not None:
         model = with_positions(model, options.max_positions)
     if options.fold_prompt is not None:
         report("fold the prompt")
         model = with_folded_prompt(model, checkpoint, options.fold_prompt)
     return model
+
+
+def load_adapted(folder: Path, lora: Path | None) -> tuple[Checkpoint, SpeechModelSpec]:
+    """A checkpoint and its model, with an adapter folded in if there is one.
+
+    Raises:
+        CheckpointError: the checkpoint is not supported, or the adapter cannot be folded.
+    """
+    model = load_model(checkpoint := Checkpoint(folder))
+    return checkpoint, with_lora(model, checkpoint, lora)
+
+
+def with_lora(model: SpeechModelSpec, checkpoint: Checkpoint, lora: Path | None) -> SpeechModelSpec:
+    """The model whose weights the adapter in a folder has changed, if there is one."""
+    return model if lora is None else with_adapter(model, checkpoint, read_adapter(lora))
 
 
 def with_positions(model: SpeechModelSpec, positions: int) -> SpeechModelSpec:

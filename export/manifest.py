@@ -60,6 +60,7 @@ def manifest_of(
         tower=model.tower_dims,
         prompt=model.prompt,
         generation=model.generation,
+        adapters=model.adapters,
         graphs=graphs,
         profiles={profile.name: profile for profile in profiles},
         weights={name: _weights(model, store) for name, store in stores.items()},

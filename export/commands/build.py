@@ -25,7 +25,7 @@ from ..targets import TARGETS
 from .case_parameters import int4_block_option
 from .command import Command, StrictCommand
 from .lists import NAMES, list_option
-from .parameters import PATH, profile_options, require_all
+from .parameters import PATH, lora_option, profile_options, require_all
 from .progress import Lines
 
 if TYPE_CHECKING:
@@ -89,9 +89,7 @@ def engine_limits(command: Command) -> Command:
     help="Store the large matrices in fewer bits, and compute with them.",
 )
 @int4_block_option
-@click.option(
-    "--lora", type=PATH, metavar="DIR", help="Adapter of peft (LoRA) that is folded into the weights."
-)
+@lora_option
 @click.option(
     "--kv-precision",
     type=click.Choice(KV_PRECISIONS),

@@ -17,6 +17,7 @@ from .parameters import (
     PATH,
     clip_options,
     clips_of,
+    lora_option,
     onnxruntime_options,
     positions_option,
     reference_option,
@@ -76,6 +77,7 @@ ALL = "all"
     help="Of the random methods; a figure is the mean over them.",
 )
 @positions_option
+@lora_option
 @reference_option
 @evaluation_options
 @search_options
@@ -127,7 +129,9 @@ def compare(
 def _options(values: dict[str, Any]) -> CompareOptions:
     own = {
         name: values[name]
-        for name in ("levels", "quantize", "start_layer", "positions", "seeds", "reference_seconds")
+        for name in (
+            *("levels", "quantize", "start_layer", "positions", "seeds", "reference_seconds", "lora"),
+        )
     }
     for name in ("methods", "schedules"):
         own[name] = getattr(DEFAULTS, name) if ALL in values[name] else values[name]

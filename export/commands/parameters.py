@@ -95,6 +95,13 @@ def reference_option(command: Command) -> Command:
     )(command)
 
 
+def lora_option(command: Command) -> Command:
+    """Add the adapter that the weights of a checkpoint are changed by."""
+    return click.option(
+        "--lora", type=PATH, metavar="DIR", help="Adapter of peft (LoRA) that is folded into the weights."
+    )(command)
+
+
 def positions_option(command: Command) -> Command:
     """Add what becomes of the positions of rows when others go."""
     return click.option(

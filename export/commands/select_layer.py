@@ -21,6 +21,7 @@ from .parameters import (
     PATH,
     clip_options,
     clips_of,
+    lora_option,
     positions_option,
     reference_option,
     require,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ..studies.select_layer.accuracy import LayerAccuracy
 
 DEFAULTS = SelectionOptions(Fraction(1, 2))
+OWN = "positions", "reference_seconds", "resamples", "seed", "threads", "lora"
 
 
 @click.command("select-layer", cls=StrictCommand)
@@ -50,6 +52,7 @@ DEFAULTS = SelectionOptions(Fraction(1, 2))
     instead="a layer is chosen at one; --flops-levels evaluates at several",
 )
 @positions_option
+@lora_option
 @reference_option
 @click.option(
     "--resamples",
@@ -102,7 +105,7 @@ def select_layer(
             check_output(path)
     if values["flops_levels"] and not values["accuracy"]:
         raise click.UsageError("--flops-levels is what --accuracy evaluates; give that, too")
-    own = {name: values[name] for name in ("positions", "reference_seconds", "resamples", "seed", "threads")}
+    own = {name: values[name] for name in OWN}
     name = DEFAULTS.name if output is None else profile_name(output)
     options = SelectionOptions(flops_reduction, name=name, **own)
     accuracy = _accuracy_options(values)

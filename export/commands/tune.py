@@ -20,6 +20,7 @@ from .parameters import (
     PATH,
     clip_options,
     clips_of,
+    lora_option,
     onnxruntime_options,
     reference_option,
     say_search,
@@ -31,7 +32,7 @@ DEFAULTS = TuneOptions(0.0)
 WER_TASK = "asr"
 TUNED = (
     *("objective", "methods", "schedules", "start_layers", "levels", "positions"),
-    *("reference_seconds", "runs", "warmup"),
+    *("reference_seconds", "runs", "warmup", "lora"),
 )
 
 
@@ -96,6 +97,7 @@ TUNED = (
     default=DEFAULTS.positions,
     arrange=each_once,
 )
+@lora_option
 @reference_option
 @click.option(
     "--runs", type=int, default=DEFAULTS.runs, show_default=True, help="Timed runs of a finalist, at least."

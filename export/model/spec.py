@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from ...profiles.flops import DecoderDims
 from ...profiles.long_context import LongContext
 from ...profiles.signature import ACTIVATION, TensorSpec, lora_scale
-from ...runtime.artifact.manifest import FoldedPrompt
+from ...runtime.artifact.manifest import FoldedAdapter, FoldedPrompt
 from ...runtime.artifact.prompt import Prompt
 from ...runtime.audio.front_end import FrontEnd
 from ...runtime.audio.tower_dims import EncoderDims, TowerDims
@@ -332,6 +332,7 @@ class SpeechModelSpec:
     wave_encoder: WaveEncoderSpec | None = (
         None  # of a tower with two encoders; `FrontEnd.wave` counts its rows
     )
+    adapters: tuple[FoldedAdapter, ...] = ()  # that are part of the weights, in the order of folding
 
     @property
     def tower(self) -> tuple[object, ...]:
@@ -355,7 +356,8 @@ class SpeechModelSpec:
 
     def identity(self, folder: Path) -> dict[str, Any]:
         """What a result file says of the checkpoint that was measured, as JSON takes it."""
-        return {"folder": str(folder), "family": self.family, "dims": asdict(self.decoder.dims)}
+        adapters = {"adapters": [asdict(each) for each in self.adapters]} if self.adapters else {}
+        return {"folder": str(folder), "family": self.family, "dims": asdict(self.decoder.dims), **adapters}
 
 
 def _encoder_dims(spec: EncoderSpec | WaveEncoderSpec | ClipEncoder) -> EncoderDims:

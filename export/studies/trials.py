@@ -67,9 +67,10 @@ def build_trials(
     folder: Path,
     options: EvalOptions,
     progress: Progress = lambda *_: None,
+    lora: Path | None = None,
 ) -> Trials:
     """Build what may be tried, as `build_beside_full` does."""
-    build_beside_full(checkpoint, profiles, folder / ARTIFACT, progress)
+    build_beside_full(checkpoint, profiles, folder / ARTIFACT, progress, lora=lora)
     return Trials(folder, options)
 
 
@@ -79,12 +80,13 @@ def build_beside_full(
     artifact: Path,
     progress: Progress,
     quantize: str | None = None,
+    lora: Path | None = None,
 ) -> Manifest:
     """Build the artifact of `full` and the profiles, anew each time: equal bytes take the same journals.
 
     Raises:
         CheckpointError, ProfileError, OutputError: as `build`.
     """
-    options = BuildOptions((FULL, *profiles), quantize=quantize)
+    options = BuildOptions((FULL, *profiles), quantize=quantize, lora=lora)
     remove(artifact)  # of an earlier run, which may have been killed while it was removed
     return build(checkpoint, artifact, options, lambda stage: progress(stage, 0, 1))

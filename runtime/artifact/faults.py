@@ -28,7 +28,17 @@ from .engines import (
     Shape,
     prefill_engine,
 )
-from .manifest import FILE_NAME, PREFIX_TYPES, Decoder, FileRecord, Graphs, Manifest, WeightPlace, Weights
+from .manifest import (
+    FILE_NAME,
+    PREFIX_TYPES,
+    Decoder,
+    FileRecord,
+    FoldedAdapter,
+    Graphs,
+    Manifest,
+    WeightPlace,
+    Weights,
+)
 from .prompt import Prompt
 
 ITEM_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
@@ -81,6 +91,8 @@ def manifest_faults(manifest: Manifest) -> Iterator[str]:
     yield from _names_faults(manifest.files)
     for name, record in manifest.files.items():
         yield from _file_faults(at("files", name), record)
+    for i, adapter in enumerate(manifest.adapters):
+        yield from _adapter_faults(f"adapters[{i}]", adapter)
     if manifest.engines:
         yield from _engines_faults(manifest.engines, manifest)
 
@@ -105,6 +117,15 @@ def _decoder_faults(manifest: Manifest) -> Iterator[str]:
             f"{decoder.max_positions} positions"
         )
     yield from _ids_faults("decoder.eos_token_ids", decoder.eos_token_ids, dims.vocab_size)
+
+
+def _adapter_faults(place: str, adapter: FoldedAdapter) -> Iterator[str]:
+    yield from _text_fault(f"{place}.name", adapter.name)
+    if not HASH.fullmatch(adapter.blake3):
+        yield f"{place}.blake3 is {shown(adapter.blake3)}: 64 hexadecimal digits are expected"
+    for rank in adapter.ranks:
+        yield from count_fault(f"{place}.ranks", rank, 1, LARGEST)
+    yield from count_fault(f"{place}.changed", adapter.changed, 1, LARGEST)
 
 
 def _tower_faults(manifest: Manifest) -> Iterator[str]:

@@ -21,7 +21,7 @@ from ..decoding.options import NOTHING_GIVEN, SearchOptions
 from .engines import Engines
 from .prompt import Prompt
 
-MANIFEST_FORMAT = 7
+MANIFEST_FORMAT = 8
 FILE_NAME = "manifest.json"
 PREFIX_TYPES = {"fp16": HALF}
 """What keys and values of a prompt may be kept in, if not in the precision of the graphs -> their type."""
@@ -33,6 +33,16 @@ class FoldedPrompt:
 
     text: str
     adapter_ids: tuple[int, ...]  # what the prompt adapter reads of it
+
+
+@dataclass(frozen=True)
+class FoldedAdapter:
+    """A LoRA adapter that was folded into the weights."""
+
+    name: str  # of its folder
+    blake3: str  # of the file of its weights, in hexadecimal
+    ranks: tuple[int, ...]  # of its factors, each once, in rising order; none if it only replaces tensors
+    changed: int  # tensors of the base model
 
 
 @dataclass(frozen=True)
@@ -143,6 +153,7 @@ class Manifest:
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     engines: Engines | None = None
     generation: SearchOptions = NOTHING_GIVEN  # how to search, as far as a request leaves it out
+    adapters: tuple[FoldedAdapter, ...] = ()  # in the order in which they were folded in
 
     def to_json(self) -> str:
         """The manifest as text, with a digest of itself."""

@@ -9,7 +9,7 @@ from ...profiles.flops import ResolvedProfile
 from ...profiles.signature import cache_names
 from ..artifact.artifact import Artifact
 from ..artifact.engines import Engines
-from ..artifact.manifest import MANIFEST_FORMAT, Manifest
+from ..artifact.manifest import MANIFEST_FORMAT, FoldedAdapter, Manifest
 from ..artifact.prompt import Prompt
 from ..audio.front_end import FrontEnd
 from ..decoding.options import SearchOptions
@@ -51,6 +51,8 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "search", _search(manifest.generation)
     if decoder.folded_prompt:
         yield "folded prompt", f"{decoder.folded_prompt.text!r}: the only one, its LoRA is in the weights"
+    for folded in manifest.adapters:
+        yield "adapter", _adapter(folded)
     adapter = "prompt adapter, " if decoder.has_prompt_adapter else ""
     prefills = f"{len(manifest.profiles)} prefills, one per profile"
     yield "graphs", f"{_encoders(manifest)}, decode step, {adapter}{prefills}{_targets(manifest)}"
@@ -85,6 +87,13 @@ def _in_a_line(text: str) -> str:
 def _search(generation: SearchOptions) -> str:
     """What a request has that leaves it out."""
     return ", ".join(f"{name} {value}" for name, value in generation.given.items()) or "greedy, no penalties"
+
+
+def _adapter(folded: FoldedAdapter) -> str:
+    """Which one is part of the weights."""
+    rank = f"rank {', '.join(map(str, folded.ranks))}, " if folded.ranks else ""
+    changed = f"{folded.changed} tensors changed"
+    return f"{folded.name}, folded in: {rank}{changed}, BLAKE3 {folded.blake3[:HASH_CHARACTERS]}"
 
 
 def _encoders(manifest: Manifest) -> str:

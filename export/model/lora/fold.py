@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from ....profiles.errors import CheckpointError
+from ....runtime.artifact.artifact import record_of
+from ....runtime.artifact.manifest import FoldedAdapter
 from ...checkpoint.checkpoint import Checkpoint, Tensor
 from ...checkpoint.contents import few
 from ...checkpoint.derived import ADAPTED, Derived, Weight
 from ..spec import SpeechModelSpec, tensors_of, with_parts
-from .adapter import Adapter, Pair
+from .adapter import WEIGHTS, Adapter, Pair
 
+LANGUAGE_MODEL = "language_model"  # what transformers calls a decoder, whatever its name is on disk
+OWN = "the checkpoint's own"  # name of an adapter beside the weights
 Floats = npt.NDArray[np.float32]
 PARTS = "encoder", "wave_encoder", "decoder"  # of a model that have weights
 Whole = Mapping[str, Weight]
 """Name of a tensor on disk -> the whole of it as the adapter changes it."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """The tensors that a model is read from, by their names on disk."""
+
+    tower: frozenset[str]
+    decoder: frozenset[str]
+
+    @property
+    def whole(self) -> frozenset[str]:
+        """Those of all parts."""
+        return self.tower | self.decoder
 
 
 def with_adapter(model: SpeechModelSpec, checkpoint: Checkpoint, adapter: Adapter) -> SpeechModelSpec:
@@ -29,25 +46,50 @@ def with_adapter(model: SpeechModelSpec, checkpoint: Checkpoint, adapter: Adapte
         CheckpointError: the adapter is of another base model, or changes what this model does not have or
             shares between two parts.
     """
-    whole = {}
+    whole, read = {}, Read(frozenset(_read_by(model.tower)), frozenset(_read_by(model.decoder)))
     for name in sorted(adapter.names):
-        tensor = base_tensor(checkpoint, adapter, name)
+        tensor = base_tensor(checkpoint, adapter, name, read)
         whole[tensor.name] = _changed(adapter, name, tensor)
-    if unread := whole.keys() - _read_by((model.tower, model.decoder)):
+    if unread := whole.keys() - read.whole:
         raise CheckpointError(
             f"adapter {adapter.folder}: it changes {few(sorted(unread))}, which no graph of this model reads"
         )
     _refuse_tied(model, adapter, whole)
     change = partial(_replaced, whole=whole, checkpoint=checkpoint)
     parts = {name: with_parts(getattr(model, name), Weight, change) for name in PARTS}
-    return replace(model, notes=(*model.notes, *adapter.notes), **parts)
+    together = (_together(model, adapter),) if model.adapters else ()
+    return replace(
+        model,
+        notes=(*model.notes, *adapter.notes, *together),
+        adapters=(*model.adapters, _record(adapter, checkpoint)),
+        **parts,
+    )
 
 
-def base_tensor(checkpoint: Checkpoint, adapter: Adapter, name: str) -> Tensor:
+def _record(adapter: Adapter, checkpoint: Checkpoint) -> FoldedAdapter:
+    """What an artifact tells of it; a folder of its own names it, that of the checkpoint does not."""
+    ranks = {pair.down.shape[0] for pair in adapter.pairs.values()}
+    weights = record_of(adapter.folder / WEIGHTS)
+    folder = adapter.folder.resolve()
+    name = OWN if folder == checkpoint.folder.resolve() else folder.name
+    shown_name = name if name.isprintable() else ascii(name)
+    return FoldedAdapter(shown_name, weights.blake3, tuple(sorted(ranks)), len(adapter.names))
+
+
+def _together(model: SpeechModelSpec, adapter: Adapter) -> str:
+    first = ", ".join(f"{each.name} (BLAKE3 {each.blake3[:12]})" for each in model.adapters)
+    return (
+        f"adapter {adapter.folder} is added to {first}, as two active adapters of peft are; if it is to take "
+        "the place of that one, set has_lora_adapter to false in config.json and move its files away"
+    )
+
+
+def base_tensor(checkpoint: Checkpoint, adapter: Adapter, name: str, read: Read) -> Tensor:
     """The tensor of the base model that an adapter means.
 
-    Modules have other prefixes in memory than tensors have on disk: the longest common end decides, and
-    between equal ones the rest of the name.
+    Modules have other prefixes in memory than tensors have on disk: the longest common end decides, between
+    equal ones the rest of the name, and then which part of the model it is of: one that is left out may have
+    layers of the same names.
 
     Raises:
         CheckpointError: there is none, or more than one.
@@ -60,6 +102,8 @@ def base_tensor(checkpoint: Checkpoint, adapter: Adapter, name: str) -> Tensor:
             ahead = set(parts[:start])
             shared = {each: len(ahead & set(each.split("."))) for each in found}
             best = [each for each in found if shared[each] == max(shared.values())]
+            part = read.decoder if LANGUAGE_MODEL in ahead else read.whole
+            best = [each for each in best if checkpoint.tensors[each].name in part] or best
             if len(best) == 1 and not any(part.isdigit() for part in parts[:start]):
                 return checkpoint.tensors[best[0]]
             break

@@ -19,8 +19,7 @@ from ....evaluation.results.comparison import FormatRecord
 from ....evaluation.results.settings import Failure
 from ....profiles.profile import Profile
 from ....runtime.environment import Environment
-from ...checkpoint.checkpoint import Checkpoint
-from ...model.families.family import load_model
+from ...adapt import load_adapted
 from ..reference_request import ReferenceRequest, mean_request
 from ..trials import FULL
 from .cells import CellResult, cell_result
@@ -86,14 +85,14 @@ def compare(
         OutputError: the folder cannot be written.
         JournalError, WorkerError, ImportError: as `evaluate`.
     """
-    model = load_model(source := Checkpoint(checkpoint))
+    source, model = load_adapted(checkpoint, options.lora)
     options = replace(
         options, evaluation=options.evaluation.resolved(model.generation, model.decoder.dims.vocab_size)
     )
     reference = mean_request(source, model, clips.clips, options.reference_seconds)
     grid = comparison_grid(model, options, reference)
     profiles = [profile for row in grid for cell in row.cells for profile in cell.profiles]
-    formats = build_formats(checkpoint, profiles, options.quantize, work, progress)
+    formats = build_formats(checkpoint, profiles, options.quantize, options.lora, work, progress)
     names = [profile.name for profile in profiles]
     answered = answer_formats(formats, names, clips, options.evaluation, work, progress)
     failed = tuple(all_failures(formats, answered))

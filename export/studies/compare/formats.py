@@ -41,22 +41,25 @@ class Format:
 
 
 def build_formats(
-    checkpoint: Path, profiles: Sequence[Profile], quantize: Sequence[str], work: Path, progress: Progress
+    checkpoint: Path,
+    profiles: Sequence[Profile],
+    quantize: Sequence[str],
+    lora: Path | None,
+    work: Path,
+    progress: Progress,
 ) -> tuple[Format, ...]:
-    """Build `full` and the profiles in every format.
+    """Build `full` and the profiles in every format, with an adapter folded in if there is one.
 
     Raises:
         CheckpointError, ProfileError, OutputError: as `build`.
     """
-    return tuple(_format(checkpoint, profiles, name, work, progress) for name in quantize)
-
-
-def _format(
-    checkpoint: Path, profiles: Sequence[Profile], name: str, work: Path, progress: Progress
-) -> Format:
-    quantized = None if name == NONE else name
-    artifact = work / (ARTIFACT if quantized is None else f"{ARTIFACT}-{quantized}")
-    return Format(quantized, artifact, build_beside_full(checkpoint, profiles, artifact, progress, quantized))
+    found = []
+    for name in quantize:
+        quantized = None if name == NONE else name
+        artifact = work / (ARTIFACT if quantized is None else f"{ARTIFACT}-{quantized}")
+        manifest = build_beside_full(checkpoint, profiles, artifact, progress, quantized, lora)
+        found.append(Format(quantized, artifact, manifest))
+    return tuple(found)
 
 
 def weight_bytes(manifest: Manifest) -> int:

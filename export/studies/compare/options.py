@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 from ....evaluation.options import EvalOptions
 from ....profiles.errors import RequestError
@@ -39,6 +40,7 @@ class CompareOptions:
         None  # of audio, for which levels are solved; the clips' mean if None
     )
     evaluation: EvalOptions = DEFAULT_EVALUATION  # its profiles are those of the cells
+    lora: Path | None = None  # adapter that is folded into the weights, as in a build
 
     def __post_init__(self) -> None:
         if faults := list(_faults(self)):

@@ -17,8 +17,7 @@ from ....evaluation.options import EvalOptions
 from ....evaluation.results.selection import RankCorrelation
 from ....profiles.profile import Profile
 from ....runtime.tables.units import in_percent
-from ...checkpoint.checkpoint import Checkpoint
-from ...model.families.family import load_model
+from ...adapt import load_adapted
 from ...model.fit import profile_of
 from ..reference_request import mean_request
 from ..trials import build_trials
@@ -97,7 +96,7 @@ def measure_layers(
     Raises:
         As `build` and `evaluate`.
     """
-    model = load_model(source := Checkpoint(checkpoint))
+    source, model = load_adapted(checkpoint, selection.lora)
     reference = mean_request(source, model, clips.clips, selection.reference_seconds)
     profiles: dict[Place, Profile] = {
         (found.layer, level): replace(
@@ -108,6 +107,6 @@ def measure_layers(
         if found.resolved is not None
     }
     names = {place: profile.name for place, profile in profiles.items()}
-    trials = build_trials(checkpoint, list(profiles.values()), folder, options, progress)
+    trials = build_trials(checkpoint, list(profiles.values()), folder, options, progress, selection.lora)
     found = trials.evaluate("accuracy", clips, list(names.values()), progress)
     return LayerAccuracy(tuple(levels), names, found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 from ....evaluation.options import MOST_RESAMPLES
 from ....profiles.errors import RequestError
@@ -33,6 +34,7 @@ class SelectionOptions:
     resamples: int = 1000  # of the clips
     seed: int = 0  # of the resamples
     threads: int = 0  # of torch; 0 takes one per core
+    lora: Path | None = None  # adapter that is folded into the weights, as in a build
 
     def __post_init__(self) -> None:
         if not 0 < self.flops_reduction < 1:

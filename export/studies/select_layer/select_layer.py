@@ -16,9 +16,8 @@ from ....evaluation.results.selection import LayerFigures, SelectionProtocol
 from ....profiles.errors import AudioError, ProfileError, RequestError
 from ....profiles.flops import ResolvedProfile
 from ....runtime.environment import environment
+from ...adapt import load_adapted
 from ...calibration.clips import Calibration, audio_encoder, prompt_rows
-from ...checkpoint.checkpoint import Checkpoint
-from ...model.families.family import load_model
 from ...model.fit import profile_of
 from ...reference.spec_decoder import SpecDecoder
 from ..reference_request import ReferenceRequest, mean_request
@@ -56,7 +55,7 @@ def select_layer(
         ProfileError: no layer meets the target.
         AudioError, RequestError: a clip or its prompt, or that there is none.
     """
-    spec = load_model(source := Checkpoint(checkpoint))
+    source, spec = load_adapted(checkpoint, options.lora)
     if not clips.clips:
         raise RequestError("no clip to estimate entropies on: name some in the clip list")
     reference = mean_request(source, spec, clips.clips, options.reference_seconds)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 from ....evaluation.options import EvalOptions
 from ....profiles.errors import RequestError
@@ -42,6 +43,7 @@ class TuneOptions:
     runs: int = 10  # counted runs of a finalist, at least
     warmup: int = 3
     evaluation: EvalOptions = DEFAULT_EVALUATION  # its seed draws the halves, too; its profiles are not used
+    lora: Path | None = None  # adapter that is folded into the weights, as in a build
 
     def __post_init__(self) -> None:
         if faults := list(_faults(self)):

@@ -10,8 +10,7 @@ from pathlib import Path
 from ....evaluation.answering import Progress
 from ....evaluation.clips.clip import ClipSet
 from ....evaluation.evaluation import Evaluation
-from ...checkpoint.checkpoint import Checkpoint
-from ...model.families.family import load_model
+from ...adapt import load_adapted
 from ..reference_request import mean_request
 from ..trials import BASELINE, Trials, build_trials
 from .choice import Choice, choose, finalists_of
@@ -50,14 +49,14 @@ def tune(
         As `build` and `evaluate`.
     """
     halves = halves_of(clips, options.evaluation.seed)
-    model = load_model(source := Checkpoint(checkpoint))
+    source, model = load_adapted(checkpoint, options.lora)
     options = replace(
         options, evaluation=options.evaluation.resolved(model.generation, model.decoder.dims.vocab_size)
     )
     reference = mean_request(source, model, halves.search.clips, options.reference_seconds)
     ladders = ladders_of(model, options, reference)
     profiles = [candidate.profile for candidate in all_candidates(ladders)]
-    trials = build_trials(checkpoint, profiles, folder, options.evaluation, progress)
+    trials = build_trials(checkpoint, profiles, folder, options.evaluation, progress, options.lora)
     rounds = Rounds(trials, halves.search, model.decoder.dims, options.max_loss)
     highest = _highest(ladders, rounds, progress)
     within = _within(options, rounds, highest)
