@@ -37,7 +37,9 @@ REDUCTION = "reduction"
 DECODER_PARTS = (
     ("attention norm", "attn_norm", "output"),
     ("q_proj", "attn/q_proj", "output"),
+    ("q_norm", "attn/q_norm", "output"),
     ("k_proj", "attn/k_proj", "output"),
+    ("k_norm", "attn/k_norm", "output"),
     ("v_proj", "attn/v_proj", "output"),
     (KEYS_AND_VALUES, "", ""),
     ("attention", "attn/o_proj", "input"),
@@ -52,6 +54,8 @@ DECODER_PARTS = (
 """Part of a layer, how its node's name ends, and which side of node and module. A graph may lack some nodes:
 where one op is the whole MLP, its projections are inside. The family says which module a part is.
 """
+OF_ALL_ROWS = "attention norm", "k_proj", "k_norm", "v_proj"
+"""Parts of the last layer that a prefill computes for more than its last row."""
 READ_BY = {"reduce": "mlp_norm"}
 """Node without a module of its own -> the part that reads its rows."""
 
@@ -168,7 +172,7 @@ def _decoder(nodes: Nodes, graph: GraphName, dims: DecoderDims, modules: ModuleN
             elif part == REDUCTION and evicts:
                 yield from _keys_and_values(graph, i, KEPT)
             elif f"/layers.{i}/{stem}" in nodes:
-                rows = "last" if only_last and part not in ("attention norm", "k_proj", "v_proj") else "all"
+                rows = "last" if only_last and part not in OF_ALL_ROWS else "all"
                 module = modules.part(READ_BY.get(stem, stem), i)
                 yield Place(part, _value(nodes, f"/layers.{i}/{stem}", side), i, module, side, rows)
     yield Place("final norm", nodes["/norm"].output[0], None, modules.final_norm)

@@ -189,7 +189,7 @@ def build(
     whole = sum(record.size for record in manifest.files.values())
     elapsed = time.perf_counter() - begin
     origins = [f"in {quantize}"] if quantize else list(dict.fromkeys(_origins(manifest)))
-    click.echo(f"{output}: {size(whole)}, built in {elapsed:.1f} s; weights {', '.join(origins)}")
+    click.echo(f"{output}: {size(whole)}, built in {elapsed:.1f} s; weights {'; '.join(origins)}")
 
 
 def _origins(manifest: Manifest) -> Iterator[str]:

@@ -32,6 +32,7 @@ from fastadasp.export.pipeline import build
 from fastadasp.profiles import Profile, load_profile
 from fastadasp.runtime.artifact.artifact import open_artifact, record_of
 from fastadasp.runtime.artifact.manifest import FILE_NAME
+from tiny_families import TINY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FULL = CheckOptions(profiles=("full",))
@@ -96,6 +97,26 @@ def test_a_wrong_weight_of_the_encoder_is_named(tiny_checkpoint, tmp_path, weigh
     found = places(tmp_path / "artifact", replace(FULL, checkpoint=tiny_checkpoint))
     assert found.keys() == {"encoder"}  # the graphs of the decoder get the rows of the reference
     assert found["encoder"].startswith(f"first differs in {place}: error ")
+
+
+@pytest.mark.parametrize("norm", ["q_norm", "k_norm"])
+@pytest.mark.parametrize("layer", [1, 2])
+def test_a_wrong_norm_of_heads_is_named(qwen3_asr, tmp_path, norm, layer):
+    weight = f"model.language_model.layers.{layer}.self_attn.{norm}.weight"
+    changed = changed_checkpoint(qwen3_asr, tmp_path / "changed", weight, lambda t: t.mul_(1.5))
+    build(changed, tmp_path / "artifact", BuildOptions((load_profile("full"),), weights="copy"))
+    found = places(tmp_path / "artifact", replace(FULL, checkpoint=qwen3_asr))
+    assert found.keys() == {"prefill.full", "decode"}
+    assert all(
+        where.startswith(f"first differs in layer {layer}, {norm}: error ") for where in found.values()
+    )
+
+
+@pytest.fixture(scope="module")
+def qwen3_asr(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("qwen3") / "checkpoint"
+    TINY["qwen3_asr"].save(folder)
+    return folder
 
 
 def test_a_wrong_offset_in_the_manifest_is_found_without_the_checkpoint(own):

@@ -50,7 +50,9 @@ WHISPER_LAYER = {
 LLAMA_LAYER = {
     "attn_norm": "input_layernorm",
     "attn/q_proj": "self_attn.q_proj",
+    "attn/q_norm": "self_attn.q_norm",
     "attn/k_proj": "self_attn.k_proj",
+    "attn/k_norm": "self_attn.k_norm",
     "attn/v_proj": "self_attn.v_proj",
     "attn/o_proj": "self_attn.o_proj",
     "mlp_norm": "post_attention_layernorm",
@@ -59,7 +61,8 @@ LLAMA_LAYER = {
     "mlp/down_proj": "mlp.down_proj",
     "mlp": "mlp",
 }
-"""As transformers names the parts of a decoder layer of Llama, Qwen2 and their kin."""
+"""As transformers names the parts of a decoder layer of Llama, Qwen2, Qwen3 and their kin; most have no norms
+of heads."""
 
 
 @dataclass(frozen=True)

@@ -267,4 +267,4 @@ def test_a_build_says_how_much_it_computed_beside_weights_that_are_linked(tiny_c
     assert result.exit_code == 0, result.output
     (computed,) = (tmp_path / "ART/weights").glob("derived.*")
     written = size(computed.stat().st_size)
-    assert f"no bytes copied, {written} computed and written beside them" in " ".join(result.output.split())
+    assert f"no bytes copied; {written} computed and written beside them" in " ".join(result.output.split())
