@@ -68,7 +68,8 @@ def unused_tensors(
     unused = [name for name in checkpoint.unused if not IRRELEVANT.search(name)]
     for prefix, part in (others or {}).items():
         if count := sum(name.startswith(prefix) for name in unused):
-            yield f"checkpoint {checkpoint.folder}: not read: {part} ({count} tensors {prefix}*)"
+            tensors = f"{count} tensor{'s' if count > 1 else ''} {prefix}*"
+            yield f"checkpoint {checkpoint.folder}: not read: {part} ({tensors})"
         unused = [name for name in unused if not name.startswith(prefix)]
     taken = checkpoint.tensors.keys() - unused
     for prefix, key in layer_counts.items():
