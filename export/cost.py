@@ -47,9 +47,10 @@ class ProfileCost:
     span_rows: int  # that the profile reduces
     text_rows: int  # and the rows that it leaves alone
     max_positions: int
+    longest_seconds: float | None  # of audio that the model hears at once; None: what its positions hold
     layers: tuple[LayerRow, ...]
     weight_bytes: int  # as graphs of float32 read them
-    requests: tuple[RequestCost, ...]  # those that the positions hold
+    requests: tuple[RequestCost, ...]  # those that the model can answer
 
     @property
     def prompt_rows(self) -> int:
@@ -117,6 +118,7 @@ def profile_cost(
         span_rows=frames + bos,
         text_rows=others,
         max_positions=model.decoder.max_positions,
+        longest_seconds=model.front_end.longest_seconds,
         layers=tuple(profile_table(resolved, dims, frames + bos, others, FLOAT32_BYTES)),
         weight_bytes=FLOAT32_BYTES * sum(prod(shape) for shape in shapes.values()),
         requests=tuple(_requests(model, resolved, text)),
@@ -125,7 +127,9 @@ def profile_cost(
 
 def _requests(model: SpeechModelSpec, resolved: ResolvedProfile, text_rows: int) -> Iterator[RequestCost]:
     sizes = ModelSizes(model.decoder.dims, model.front_end, model.tower_dims, in_place=True)
-    for seconds, beams in product(REQUEST_SECONDS, REQUEST_BEAMS):
+    longest = model.front_end.longest_seconds or max(REQUEST_SECONDS)
+    heard = [seconds for seconds in REQUEST_SECONDS if seconds <= longest]
+    for seconds, beams in product(heard, REQUEST_BEAMS):
         samples = seconds * model.front_end.log_mel.sample_rate
         rows = model.front_end.decoder_rows(samples) + text_rows + REQUEST_TOKENS
         if rows <= model.decoder.max_positions:

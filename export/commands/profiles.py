@@ -138,7 +138,7 @@ def _memory_section(cost: ProfileCost) -> Section:
 
 def _cost_lines(cost: ProfileCost) -> Iterator[str]:
     """Totals."""
-    from ...runtime.tables.units import percent, size
+    from ...runtime.tables.units import percent, seconds, size
 
     flops, full = cost.flops / GIGA, cost.full_flops / GIGA
     saved, smaller = 1 - cost.flops / cost.full_flops, 1 - cost.kv_bytes / cost.full_kv_bytes
@@ -150,5 +150,7 @@ def _cost_lines(cost: ProfileCost) -> Iterator[str]:
         yield f"scoring   {cost.scoring_flops / GIGA:.2f} GFLOPs on top, {percent(share)} of the full prefill"
     if not cost.resolved.has_static_lengths:
         yield "The lengths of this method depend on the audio: these are the fewest rows it can leave."
+    if cost.longest_seconds is not None and cost.audio_seconds > cost.longest_seconds:
+        yield f"The model hears {seconds(cost.longest_seconds)} s at once: it refuses longer audio."
     if cost.prompt_rows >= cost.max_positions:
         yield f"The model has {cost.max_positions} positions: it cannot run {cost.prompt_rows} rows."

@@ -163,10 +163,8 @@ class _Summary:
             err=True,
         )
         if self._cut_short:
-            click.echo(
-                f"{self._clip}: {self._cut_short} of them ended at --max-new-tokens, so text may be missing",
-                err=True,
-            )
+            those = f"{self._cut_short} of them" if self._count > 1 else "it"
+            click.echo(f"{self._clip}: {those} ended at --max-new-tokens, so text may be missing", err=True)
 
 
 def _time(seconds: float) -> str:

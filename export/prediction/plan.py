@@ -21,6 +21,7 @@ from ...profiles.flops import ResolvedProfile
 from ...profiles.profile import load_profile
 from ...runtime.benchmark.records import Benchmark
 from ...runtime.environment import Environment, environment
+from ...runtime.tables.units import seconds as shown_seconds
 from ...runtime.tables.units import size
 from .bench_file import calibrated
 from .break_even import lengths, pays_in_words
@@ -96,6 +97,9 @@ def _case(
     needed = request.prompt_rows + options.new_tokens
     if request.span_rows <= 0:
         return replace(case, skipped=f"{seconds:g} s of audio give no row")
+    hears = model.spec.front_end.longest_seconds
+    if hears is not None and seconds > hears:
+        return replace(case, skipped=f"the model hears {shown_seconds(hears)} s at once")
     if needed > model.positions:
         return replace(
             case, skipped=f"{needed} rows with the answer, {model.positions} positions (--max-positions)"

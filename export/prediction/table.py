@@ -78,7 +78,9 @@ def _times(title: str, cases: list[PlanCase]) -> Section:
 def _break_even(device: str, found: list[BreakEven]) -> Section:
     grid = found[0].audio_seconds
     chosen = sorted({round(i * (len(grid) - 1) / (SHOWN_POINTS - 1)) for i in range(SHOWN_POINTS)})
-    table = columns("profile", "beams", *(f"{grid[i]:.3g} s" for i in chosen), "pays", left=1)
+    table = columns(
+        "profile", "beams", *(f"{seconds(float(f'{grid[i]:.3g}'))} s" for i in chosen), "pays", left=1
+    )
     table.columns[-1].justify, table.columns[-1].no_wrap = "left", False
     for each in found:
         ratios = (f"{each.speedups[i]:.2f}x" for i in chosen)

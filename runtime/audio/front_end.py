@@ -99,6 +99,12 @@ class FrontEnd:
         return self.most_windows * self.log_mel.window_samples
 
     @property
+    def longest_seconds(self) -> float | None:
+        """The same in seconds."""
+        samples = self.longest_samples
+        return None if samples is None else samples / self.log_mel.sample_rate
+
+    @property
     def shortest_samples(self) -> int:
         """The fewest samples that give a decoder row."""
         return bisect_left(range(self.log_mel.window_samples), 1, key=self.audio_tokens)

@@ -63,8 +63,8 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
 
 def longest_audio(front_end: FrontEnd, positions: int) -> str:
     """What ends it: the positions of the decoder, or how much the model hears at once."""
-    found, hears = front_end.seconds_of(positions), front_end.longest_samples
-    if hears is not None and found == hears / front_end.log_mel.sample_rate:
+    found, hears = front_end.seconds_of(positions), front_end.longest_seconds
+    if found == hears:
         return f"{seconds(found)} s, all that the model hears at once ({positions} positions)"
     return f"{seconds(found)} s ({positions} positions), less prompt and new tokens"
 

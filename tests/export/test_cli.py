@@ -26,6 +26,7 @@ from fastadasp.runtime import SearchOptions, SpeechLM
 from fastadasp.runtime.artifact.manifest import parse_manifest
 from fastadasp.runtime.memory.bound import AnswerSizes, ModelSizes, request_memory
 from fastadasp.runtime.tables.units import size
+from tiny_families import TINY
 
 NOT_IN_THE_CORE = ("torch", "transformers", "onnx", "onnx_ir", "safetensors")
 COMMANDS = (
@@ -383,6 +384,17 @@ def test_profiles_show_tells_the_memory_of_requests_that_the_positions_hold(tiny
         assert re.search(row, text, re.MULTILINE), text
     assert " of weights; 64 new tokens" in text
     assert "120 s" not in text, "1024 positions do not hold it"
+
+
+def test_profiles_show_says_what_a_model_does_not_hear(tmp_path: Path) -> None:
+    TINY["glmasr"].save(tmp_path)  # 6 s, in positions for more than 30 s
+    text = call("profiles", "show", "full", "--checkpoint", tmp_path, "--audio-seconds", 7).stdout
+    assert "The model hears 6 s at once: it refuses longer audio." in text
+    assert "memory in float32" not in text
+    assert (
+        "at once"
+        not in call("profiles", "show", "full", "--checkpoint", tmp_path, "--audio-seconds", 6).stdout
+    )
 
 
 def test_profiles_show_tells_cached_rows_from_rows_of_the_prefill(

@@ -26,6 +26,7 @@ from fastadasp.profiles.profile import load_profile
 from fastadasp.runtime.benchmark.records import Benchmark, BenchmarkProtocol, Case, Spread
 from fastadasp.runtime.environment import environment
 from shared_files import REAL_FILES
+from tiny_families import TINY
 
 TRUE = replace(efficiency_of(GPU_EFFICIENCY), compute=0.42, memory=0.66)
 
@@ -137,6 +138,20 @@ def test_what_the_positions_do_not_hold_is_skipped_with_the_reason(seven_billion
     longer = planned(tmp_path, seven_billion, "--audio-seconds", "400", "--max-positions", 16384)
     assert not any(case.skipped for case in longer.cases)
     assert "Positions beyond 8192 are extrapolated by the model." in longer.notes
+
+
+def test_audio_that_the_processor_does_not_take_is_skipped_however_many_positions_there_are(tmp_path):
+    TINY["audioflamingo3"].save(tmp_path / "short")  # 6 s, in 1024 positions
+    short = (tmp_path / "short", "--profile", "full", "--beams", 1)
+    found = planned(tmp_path, *short, "--audio-seconds", "6,7")
+    assert [case.skipped for case in found.cases] == [None, "the model hears 6 s at once"]
+    longer = planned(tmp_path, *short, "--audio-seconds", "7", "--max-positions", 16384)
+    assert [case.skipped for case in longer.cases] == ["the model hears 6 s at once"]
+
+
+def test_lengths_of_hours_are_shown_as_whole_seconds(tmp_path, seven_billion):
+    said = plan(seven_billion, "--profile", "dense-constant-50", "--max-positions", 262144).output
+    assert re.search(r"profile +beams +1 s .* 10\d00 s +pays", said)
 
 
 def test_a_profile_pays_from_some_length_on_where_reductions_cost_time(seven_billion, tmp_path):
