@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from .artifact.prompt import AUDIO, PROMPT, SYSTEM, AudioPlace, Prompt, filled
 
 Ids = npt.NDArray[np.int64]
 LARGEST_ID = np.iinfo(np.int64).max
+UNKNOWN_SECONDS = 9999.99  # of audio that is not read yet: no shorter one takes more tokens
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,18 @@ class PromptIds:
     adapter: Ids | None = (
         None  # (adapter,): of the prompt alone, where the model has a graph that reads it so
     )
+    of_seconds: Callable[[float], PromptIds] | None = field(default=None, compare=False, repr=False)
+    """For a prompt that says how long its audio is: the ids for so many seconds, in place of these."""
 
     def __post_init__(self) -> None:
         for name in ("before", "after", *(["adapter"] if self.adapter is not None else ())):
             object.__setattr__(self, name, _ids(getattr(self, name)))
         if not len(self.after):
             raise RequestError("prompt ids: none follows the audio; the answer starts after a text row")
+
+    def about(self, seconds: float) -> PromptIds:
+        """The ids for audio of so many seconds."""
+        return self.of_seconds(seconds) if self.of_seconds else self
 
     @property
     def num_text_rows(self) -> int:
@@ -106,11 +113,18 @@ class PromptCodec:
         """
         if prompt is None:
             prompt = self._prompt.default_prompt or ""
+        found = self._encode(prompt, system, UNKNOWN_SECONDS)
+        if self._prompt.seconds_mark is None:
+            return found
+        return replace(found, of_seconds=lambda seconds: self._encode(prompt, system, seconds))
+
+    def _encode(self, prompt: str | RawPrompt, system: str | None, seconds: float) -> PromptIds:
+        """The ids for audio of so many seconds."""
         self._refuse_marks(prompt if isinstance(prompt, str) else prompt.text, system or "")
         if isinstance(prompt, RawPrompt) or _names(self._prompt.audio_place, prompt):
             text = prompt if isinstance(prompt, str) else prompt.text
-            return self._ids(text, *self._whole(text, system))
-        template = self._template(system)
+            return self._ids(text, *self._whole(self._timed(text, seconds), system))
+        template = self._timed(self._template(prompt, system), seconds)
         before, after = (
             filled(part, {PROMPT: prompt, SYSTEM: system or ""}) for part in template.split(AUDIO)
         )
@@ -124,9 +138,15 @@ class PromptCodec:
                     "read here; leave it out"
                 )
 
-    def _template(self, system: str | None) -> str:
+    def _timed(self, text: str, seconds: float) -> str:
+        """A text with the length of the audio where its mark stands."""
+        mark = self._prompt.seconds_mark
+        return text if mark is None else text.replace(mark, f"{seconds:.2f}")
+
+    def _template(self, prompt: str, system: str | None) -> str:
         if system is None:
-            return self._prompt.template
+            bare = self._prompt.bare_template
+            return self._prompt.template if prompt or bare is None else bare
         if self._prompt.system_template is None:
             raise RequestError(
                 f"system {shown(system)}: the template of this model has no place for it; leave it out, or "

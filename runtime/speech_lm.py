@@ -577,6 +577,7 @@ class SpeechLM(Uncopied):
         )
         limit = limit_of(length_limit(self.manifest, ids, search.max_new_tokens), memory)
         place, audio, rows = self._heard(source, source_rate, watch, limit)
+        ids = ids.about(audio.seconds)
         check_length(self.manifest, place, audio, ids, search.max_new_tokens)
         memory(place, audio.seconds)
         if sessions.limits:

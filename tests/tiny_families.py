@@ -22,6 +22,7 @@ from clip_checkpoints import SAVE, clip_inputs
 from conftest import save_tiny_checkpoint, tiny_tokenizer
 from fastadasp.export.model.families.qwen2_audio import encode_window
 from parity.models import roughen
+from tokenizer_checkpoints import save_vibevoice_asr, vibevoice_asr_inputs
 
 RATE = 16000
 WINDOW = 2 * RATE
@@ -220,6 +221,7 @@ TINY: Mapping[str, TinyFamily] = {
     "qwen2_5_omni": TinyFamily(chunks.save_omni, chunks.omni_inputs),
     "qwen3_asr": TinyFamily(chunks.save_qwen3_asr, chunks.qwen3_asr_inputs),
     "glmasr": TinyFamily(chunks.save_glmasr, chunks.glmasr_inputs),
+    "vibevoice_asr": TinyFamily(save_vibevoice_asr, vibevoice_asr_inputs, in_windows=False),
     **{name: TinyFamily(save, clip_inputs, in_windows=False) for name, save in SAVE.items()},
 }
 """By family."""

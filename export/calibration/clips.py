@@ -61,7 +61,8 @@ class Calibration:
             RequestError: a prompt that does not fit the template.
         """
         sample_rate = self.model.front_end.log_mel.sample_rate
-        audio, prompt = load_audio(clip.path, sample_rate), self._codec.encode(clip.prompt or None)
+        audio = load_audio(clip.path, sample_rate)
+        prompt = self._codec.encode(clip.prompt or None).about(audio.seconds)
         self._check(place_of(clip.path), audio, prompt)
         rows = self._encoder.encode(audio.samples, Stopwatch())
         return ClipInput(prompt, rows, audio.seconds, self._codec.answer_ids(clip.references[0]))

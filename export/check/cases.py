@@ -106,7 +106,7 @@ def _clip(artifact: Artifact, path: Path, encoder: Session) -> Case:
         if manifest.front_end.tokens_of(window.encoder_rows)
     ]
     rows = AudioEncoder(encoder, manifest.front_end).encode(audio.samples, Stopwatch())
-    return Case(path.stem, windows, rows, prompt)
+    return Case(path.stem, windows, rows, prompt.about(audio.seconds))
 
 
 def _prompt(artifact: Artifact) -> PromptIds:

@@ -37,7 +37,7 @@ PROBES = (
     ("{system} {{ x }} {% y %} {0}", "{prompt} {{ x }} {% y %} {audio}"),  # formatted, or rendered again?
     ("系统 ÀÉ ß", "问题 ÀÉ ß ﬁ"),  # another case, another normal form?
     ("long " * 400, "long " * 400),  # cut?
-    ("none", ""),  # is an empty prompt one that is missing?
+    ("none", ""),  # is an empty prompt one that is missing? This one is the last.
 )
 """Texts of system and prompt; the first ones show where they stand."""
 
@@ -58,7 +58,12 @@ class _UnfitError(Exception):
 
 
 def with_chat_template(
-    checkpoint: Checkpoint, base: Prompt, *, prompt_is_answer: bool = False, as_text: bool = False
+    checkpoint: Checkpoint,
+    base: Prompt,
+    *,
+    prompt_is_answer: bool = False,
+    as_text: bool = False,
+    has_bare_form: bool = False,
 ) -> tuple[Prompt, tuple[str, ...]]:
     """The prompt of a checkpoint with the chat template of its own, and notes on what of it is not used.
 
@@ -67,6 +72,7 @@ def with_chat_template(
         base: the form without a conversation, for checkpoints without a template; names the audio's place.
         prompt_is_answer: whether the text of a request is no part of the question, but how its answer begins.
         as_text: whether a message is one text, in which the audio's place is named, and no list of parts.
+        has_bare_form: whether a question without a text may have another form, which is kept by itself.
 
     Raises:
         CheckpointError: a template that is no template, reaches out of its sandbox, or does not end.
@@ -77,29 +83,34 @@ def with_chat_template(
         return base, ()
     place = base.audio_place
     assert place is not None, "a model with a chat template names the place of the audio"
-    heard = place.example if as_text else None
+    heard, probes = place.example if as_text else None, len(PROBES) - has_bare_form
     rendered = _render(source, _special_tokens(checkpoint), prompt_is_answer, heard)
     try:
-        template = _cut([rendered[(None, i)] for i in range(len(PROBES))], place, has_system=False)
+        template = _cut([rendered[(None, i)] for i in range(probes)], place, has_system=False)
+        bare = _cut_bare(rendered[(None, probes)], place) if has_bare_form else None
     except _UnfitError as error:
-        system_template, reason = _with_system(rendered, place)
+        system_template, reason = _with_system(rendered, place, probes)
         return replace(base, system_template=None if reason else system_template), (
             f"{source.place}: not used, because {error}; a plain prompt goes into the base form "
             f"{base.template!r}, and a text that names {place.example} is taken whole",
         )
-    system_template, reason = _with_system(rendered, place)
+    system_template, reason = _with_system(rendered, place, probes)
     note = f"{source.place}: a request cannot have a system text, because {reason}"
-    return replace(base, template=template, system_template=system_template), (note,) if reason else ()
+    found = replace(base, template=template, system_template=system_template, bare_template=bare)
+    return found, (note,) if reason else ()
 
 
 def _with_system(
-    rendered: Mapping[tuple[str | None, int], Rendered], place: AudioPlace
+    rendered: Mapping[tuple[str | None, int], Rendered], place: AudioPlace, probes: int
 ) -> tuple[str | None, str]:
-    """The template with a place for a system text, if a form of one gets into it unchanged; else why not."""
+    """The template with a place for a system text, if a form of one gets into it unchanged; else why not.
+
+    The first so many probes count.
+    """
     reason = ""
     for form in FORMS:
         try:
-            return _cut([rendered[(form, i)] for i in range(len(PROBES))], place, has_system=True), ""
+            return _cut([rendered[(form, i)] for i in range(probes)], place, has_system=True), ""
         except _UnfitError as error:
             reason = reason or str(error)
     return None, reason
@@ -177,7 +188,7 @@ def _run(source: Source, job: str) -> Sequence[Rendered]:
 
 
 def _cut(rendered: Sequence[Rendered], place: AudioPlace, *, has_system: bool) -> str:
-    """The template with places behind what came out for each probe.
+    """The template with places behind what came out for each of the first probes.
 
     Raises:
         _UnfitError: there is none.
@@ -186,7 +197,7 @@ def _cut(rendered: Sequence[Rendered], place: AudioPlace, *, has_system: bool) -
         raise _UnfitError(f"it refuses a question about audio ({fault})")
     texts = [each["text"] for each in rendered]
     template = _template(texts[0], place, has_system=has_system)
-    for (system, prompt), text in zip(PROBES, texts, strict=True):
+    for (system, prompt), text in zip(PROBES[: len(texts)], texts, strict=True):
         before, after = (filled(part, {PROMPT: prompt, SYSTEM: system}) for part in template.split(AUDIO))
         heard = text[len(before) : len(text) - len(after)]
         if text != before + heard + after or not re.fullmatch(_pattern(place), heard, re.DOTALL):
@@ -194,6 +205,20 @@ def _cut(rendered: Sequence[Rendered], place: AudioPlace, *, has_system: bool) -
                 f"it changes texts, or depends on them: {shown(prompt)} came out in another form"
             )
     return template
+
+
+def _cut_bare(rendered: Rendered, place: AudioPlace) -> str:
+    """What came out for a question without a text, with the place of its audio.
+
+    Raises:
+        _UnfitError: it is refused, or has no such place.
+    """
+    if "fault" in rendered:
+        raise _UnfitError(f"it refuses audio without a question ({rendered['fault']})")
+    text, count = re.subn(_pattern(place), AUDIO, rendered["text"], flags=re.DOTALL)
+    if count != 1 or any(mark in text for mark in (PROMPT, SYSTEM)):
+        raise _UnfitError(f"without a question it writes {NAMES[AUDIO]} {count} times")
+    return text
 
 
 def _template(text: str, place: AudioPlace, *, has_system: bool) -> str:

@@ -10,8 +10,10 @@ from ...profiles import signature as sig
 from ...profiles.errors import EngineError
 from ...profiles.flops import DecoderDims
 from ...profiles.signature import Signature
+from ...runtime.audio.clip_features import ClipFeatures
 from ...runtime.audio.front_end import FrontEnd
 from ...runtime.audio.log_mel import LogMelConfig
+from ...runtime.audio.wave_windows import WaveWindows
 from ..model.fit import longest_audio
 from ..model.spec import SpeechModelSpec
 from ..options import EngineOptions
@@ -33,7 +35,7 @@ class Range:
 def encoder_profile(model: SpeechModelSpec, options: EngineOptions) -> OptimizationProfile:
     """One window of audio, of any length that gives a token up to the whole; or a clip, as `options` say."""
     features, least = model.front_end.log_mel, model.front_end.least_encoder_rows
-    if isinstance(features, LogMelConfig):
+    if not isinstance(features, ClipFeatures):
         rows, frames = features.max_rows, features.max_frames
         fewest = _least_frames(features, least)
     else:
@@ -76,7 +78,7 @@ def _most_samples(front_end: FrontEnd, rows: int) -> int:
     return start - 1 + bisect_right(beyond, rows, key=front_end.decoder_rows)
 
 
-def _least_frames(log_mel: LogMelConfig, least_rows: int) -> int:
+def _least_frames(log_mel: LogMelConfig | WaveWindows, least_rows: int) -> int:
     """The fewest frames that the encoder is given."""
     if log_mel.full_windows:
         return log_mel.max_frames

@@ -52,6 +52,8 @@ class Prompt:
     first_ids: tuple[int, ...] = ()  # before all others
     first_id_after_audio: int | None = None  # takes the place of the first id after the audio
     refused_marks: tuple[str, ...] = ()  # of what this model could read and is not given: images, videos
+    bare_template: str | None = None  # of requests whose text is empty, without `{prompt}`; None: `template`
+    seconds_mark: str | None = None  # in templates and texts taken whole: how long the audio is, like 12.34
     adapter_template: str | None = None  # with `{prompt}`: its ids are the input of a graph of their own
 
     def __post_init__(self) -> None:
@@ -68,6 +70,7 @@ def _faults(prompt: Prompt) -> Iterator[str]:
     places = {
         "template": (prompt.template, (AUDIO, PROMPT)),
         "system_template": (prompt.system_template, (AUDIO, PROMPT, SYSTEM)),
+        "bare_template": (prompt.bare_template, (AUDIO,)),
         "adapter_template": (prompt.adapter_template, (PROMPT,)),
     }
     for name, (template, needed) in places.items():
@@ -79,6 +82,8 @@ def _faults(prompt: Prompt) -> Iterator[str]:
     for name in ("begin", "end"):
         if written is not None and getattr(written, name) == "":
             yield f"prompt: audio_place.{name} is empty"
+    if prompt.seconds_mark == "":
+        yield "prompt: seconds_mark is empty"
     if "" in prompt.refused_marks:
         yield "prompt: one of refused_marks is empty"
     if prompt.adapter_template is not None and prompt.audio_place is not None:

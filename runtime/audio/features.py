@@ -1,4 +1,4 @@
-"""What the encoder is given of a clip: log-mel windows, or features of the whole of it."""
+"""What the encoder is given of a clip: windows of log-mel frames or samples, or features of the whole of it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from .fbank import stacked_fbank
 from .log_mel import LogMelConfig, MelWindow, log_mel_windows
 from .log_mel import encoder_rows as window_rows
 from .log_mel_pairs import log_mel_pairs
+from .wave_windows import WaveWindows, wave_windows
 
 Array = npt.NDArray[np.float32]
-Features = ClipFeatures | LogMelConfig  # in this order: the manifest's faults are those of the second
+Features = (
+    ClipFeatures | WaveWindows | LogMelConfig
+)  # in this order: the manifest's faults are those of the last
 
 MAKERS: Mapping[str, Callable[[Array, ClipFeatures], Array]] = {
     LOG_MEL_PAIRS: log_mel_pairs,
@@ -26,7 +29,7 @@ MAKERS: Mapping[str, Callable[[Array, ClipFeatures], Array]] = {
 
 def encoder_rows(num_samples: int, features: Features, alone: bool = True) -> int:
     """Encoder rows of a window with so many samples of audio; `alone`: it is the only one of its clip."""
-    if isinstance(features, ClipFeatures):
+    if not isinstance(features, LogMelConfig):
         return features.rows_of_samples(num_samples)
     return window_rows(num_samples, features, alone)
 
@@ -43,5 +46,7 @@ def feature_windows(samples: npt.ArrayLike, features: Features) -> Iterator[MelW
     rows = features.rows_of_samples(len(wave)) if wave.ndim == 1 else 0
     if not rows:
         raise AudioError(f"features: a waveform of shape {wave.shape} gives no row of the encoder")
+    if isinstance(features, WaveWindows):
+        return wave_windows(wave, features)
     make = MAKERS[features.kind]
     return (MelWindow(make(clip, features), rows) for clip in (wave,))  # made when it is asked for

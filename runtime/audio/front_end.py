@@ -31,7 +31,7 @@ class FrontEnd:
     """From samples to audio tokens, as the manifest keeps it.
 
     Samples become log-mel frames, frames become encoder rows (`LogMelConfig`, or `ClipFeatures` where windows
-    are whole clips), and these become audio tokens by a rule. Around the tokens the encoder graph may set
+    are whole clips, or `WaveWindows` where frames are the samples themselves), and these become audio tokens by a rule. Around the tokens the encoder graph may set
     rows of its own, once for a clip. Where a second encoder hears the whole wave, its rows become tokens by
     the same rule, and the shorter of the two counts.
 

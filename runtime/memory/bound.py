@@ -20,6 +20,7 @@ from ..audio.features import Features, encoder_rows
 from ..audio.front_end import FrontEnd
 from ..audio.log_mel import CHUNK_FRAMES, WINDOW, LogMelConfig
 from ..audio.tower_dims import EncoderDims, TowerDims
+from ..audio.wave_windows import WaveWindows
 from ..batching.classes import class_of
 from ..decoding.pool_buckets import capacity_for
 
@@ -146,6 +147,8 @@ def _mel_bytes(config: Features, samples: int) -> int:
 
     Or of all of them, where their frames are those of the clip; or of the whole clip, with its rows.
     """
+    if isinstance(config, WaveWindows):  # the clip, and what levels it; a window, and its columns
+        return FLOAT * (4 * samples + 2 * config.num_mel_bins * _frames(config, samples))
     heard, bins = config.heard_samples(samples), config.n_fft // 2 + 1
     chunk = CHUNK_FRAMES * (2 * FLOAT * config.n_fft + (COMPLEX + 3 * FLOAT) * bins)
     if isinstance(config, ClipFeatures):
@@ -177,7 +180,7 @@ def _window_bytes(model: ModelSizes, config: Features, samples: int) -> int:
     dims, wide = model.tower.window, 5 if model.quantized else 3  # rounding takes magnitudes and integers
     rows, frames, width = _rows(config, samples), _frames(config, samples), dims.hidden_size
     if dims.numbers_per_row is not None:
-        return FLOAT * (rows * dims.numbers_per_row + dims.fixed_numbers)
+        return FLOAT * (frames * dims.numbers_per_row + dims.fixed_numbers)
     convolved = frames * (3 * config.num_mel_bins + 2 * width) + 5 * rows * width
     if dims.image_channels and isinstance(config, LogMelConfig):
         # the first convolution halves bins and frames, in and out of its GELU

@@ -75,6 +75,8 @@ def _prompt(prompt: Prompt | None) -> Iterator[tuple[str, str]]:
         yield "prompt", "no tokenizer: token ids only"
         return
     yield "prompt", _in_a_line(prompt.template)
+    if prompt.bare_template is not None:
+        yield "without text", _in_a_line(prompt.bare_template)
     if prompt.system_template is not None:
         yield "with system", _in_a_line(prompt.system_template)
     yield "default prompt", "none" if prompt.default_prompt is None else _in_a_line(prompt.default_prompt)

@@ -30,6 +30,7 @@ FAMILIES = {
     "aero": "aero",
     "granite_speech": "granite_speech",
     "fun_asr_nano": "fun_asr_nano",
+    "vibevoice_asr": "vibevoice_asr",
 }
 """`model_type` of config.json -> family: a module of this package, by whose name manifests call it."""
 

@@ -23,4 +23,5 @@ def test_every_graph_of_the_family_becomes_a_plan(family, tmp_path):
     engines = manifest.engines
     assert engines is not None
     assert engines.plans.keys() == {"encoder", "decode", "prefill.full"}
-    assert engines.max_audio_rows == manifest.front_end.decoder_rows(6 * 16000)
+    samples = 6 * manifest.front_end.log_mel.sample_rate
+    assert engines.max_audio_rows == manifest.front_end.decoder_rows(samples)
