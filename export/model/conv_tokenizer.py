@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate
 from math import prod
-from operator import mul
 
 from ...runtime.audio.tower_dims import EncoderDims
 from ..checkpoint.derived import Weight
@@ -60,7 +58,7 @@ class ConvTokenizer:
         return sum(rows * step for rows, step in self._reaches())
 
     def _reaches(self) -> Iterator[tuple[int, int]]:
-        """Of each convolution: rows before a row that it depends on, and samples from one of them to the next."""
+        """Of each convolution: the rows before a row that it depends on, and the samples of one."""
         step = 1
         for stage in self.stages:
             yield int(stage.convolution.weight.shape[2]) - stage.stride, step
@@ -70,13 +68,12 @@ class ConvTokenizer:
 
     @property
     def numbers_per_row(self) -> int:
-        """Of the widest stage, for each row that it ends in: its rows three times, in and out of its GELU."""
-        strides = accumulate((stage.stride for stage in self.stages), mul)
-        whole = prod(stage.stride for stage in self.stages)
-        return max(
-            whole // step * (4 * _channels(stage) + 2 * _widest(stage))
-            for stage, step in zip(self.stages, strides, strict=True)
-        )
+        """Of the widest stage, for each row that it ends in: its rows, and in and out of its GELU."""
+        found, step = [], 1
+        for stage in self.stages:
+            step *= stage.stride
+            found.append((6 * _channels(stage) + 2 * _widest(stage)) / step)
+        return round(step * max(found))
 
 
 def _channels(stage: ConvStage) -> int:

@@ -253,7 +253,7 @@ class EncoderSpec:
 
 
 class ClipEncoder(Protocol):
-    """An encoder of whole clips, or of samples: a record of its parts, for which `graphs/clip_encoders/` has a graph."""
+    """An encoder of whole clips or of samples: its parts, for which `graphs/clip_encoders/` has a graph."""
 
     @property
     def num_mel_bins(self) -> int:

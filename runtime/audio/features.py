@@ -1,4 +1,4 @@
-"""What the encoder is given of a clip: windows of log-mel frames or samples, or features of the whole of it."""
+"""What the encoder is given of a clip: windows of log-mel or of samples, or features of the whole of it."""
 
 from __future__ import annotations
 

@@ -30,10 +30,10 @@ class WaveEncoder:
 class FrontEnd:
     """From samples to audio tokens, as the manifest keeps it.
 
-    Samples become log-mel frames, frames become encoder rows (`LogMelConfig`, or `ClipFeatures` where windows
-    are whole clips, or `WaveWindows` where frames are the samples themselves), and these become audio tokens by a rule. Around the tokens the encoder graph may set
-    rows of its own, once for a clip. Where a second encoder hears the whole wave, its rows become tokens by
-    the same rule, and the shorter of the two counts.
+    Samples become frames, and frames become encoder rows (of log-mel windows `LogMelConfig`, of whole clips
+    `ClipFeatures`, of windows of the samples themselves `WaveWindows`), and these become audio tokens by a
+    rule. Around the tokens the encoder graph may set rows of its own, once for a clip. Where a second encoder
+    hears the whole wave, its rows become tokens by the same rule, and the shorter of the two counts.
 
     Raises `ArtifactError` when a field is out of range.
     """

@@ -108,12 +108,16 @@ class WaveWindows:
         """Rows of so many samples, a begun one included."""
         return -(-num_samples // self.samples_per_row)
 
+    def rows_of(self, frames: int) -> int:
+        """Rows of so many frames of a first window."""
+        return frames
+
     def least_frames_of(self, rows: int) -> int:
         """The fewest frames that give so many rows: those of the first window."""
         return rows
 
     def frames_of(self, rows: int) -> int:
-        """The most frames that the encoder reads for so many rows; before a full window there may be others."""
+        """The most frames that the encoder reads for so many rows: others may stand before a full window."""
         return rows + (self.context_rows if rows == self.window_rows else 0)
 
 

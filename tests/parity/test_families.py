@@ -77,7 +77,8 @@ def test_reduced_profiles_equal_the_torch_reference(family, profile):
 
 def test_the_text_around_the_audio_is_that_of_the_processor(family):
     name, folder, model, speech_lm = family
-    ids = codec(speech_lm).encode(PROMPT)
+    rate = speech_lm.manifest.front_end.log_mel.sample_rate
+    ids = codec(speech_lm).encode(PROMPT).about(WINDOW / rate)
     inputs = TINY[name].inputs(model, folder, sound(WINDOW), PROMPT)
     expected = inputs["input_ids"][0].tolist()
     before, after = ids.before.tolist(), ids.after.tolist()

@@ -1,6 +1,6 @@
 """The graph of tokenizers of causal convolutions over the samples of a window.
 
-The window begins as if nothing came before it. So all rows are computed, and the first ones are dropped, which
+The window begins as if nothing came before it. So all rows are computed, and the first ones are dropped: they
 are there for those after them to depend on.
 """
 
@@ -71,8 +71,16 @@ def _convolve(g: Graph, part: Convolution, stride: int, x: str, name: str, group
     """A causal convolution of (1, channels, rows), a whole number of strides long."""
     kernel = int(part.weight.shape[2])
     weights = g.weight(part.weight), g.weight(part.bias)
-    shape = {"kernel_shape": [kernel], "pads": [kernel - stride, 0], "strides": [stride]}
-    return g.op("Conv", x, *weights, name=name, group=groups, **shape)
+    return g.op(
+        "Conv",
+        x,
+        *weights,
+        name=name,
+        kernel_shape=[kernel],
+        pads=[kernel - stride, 0],
+        strides=[stride],
+        group=groups,
+    )
 
 
 def _to_rows(g: Graph, x: str, channels: int) -> Value:

@@ -46,10 +46,7 @@ FIRST_BLOCK = {
 
 
 def encode_window(model: Model, features: Floats, frames: int) -> Floats:
-    """The last `frames` columns of samples to decoder rows, which depend on the others: (frames, hidden_size).
-
-    See `TransformersReference`.
-    """
+    """The last columns of samples to decoder rows, (frames, hidden_size); see `TransformersReference`."""
     import torch
 
     with torch.no_grad():
@@ -69,13 +66,13 @@ REFERENCE = TransformersReference(
 )
 FACTS = Facts(
     name="VibeVoice-ASR",
-    state="tiny random weights: sequences and scores equal to transformers; settings of the 7B model as public "
-    "repositories quote them; its weights never had",
+    state="tiny random weights: sequences and scores equal to transformers; settings of the 7B model as "
+    "public repositories quote them; its weights never had",
     token_rate="7.5",
     limits="`max_position_embeddings`, 131072 in the 7B model: 4.8 h of audio, less prompt and answer; the "
     "model was made for 60 min",
-    prompts="the checkpoint's chat template, which says how long the audio is; the text of a request are names "
-    "and terms, and without one there is no such part",
+    prompts="the checkpoint's chat template, which says how long the audio is; the text of a request are "
+    "names and terms",
     notes="audio at 24 kHz; an answer is JSON with times and speakers; no noise is added to the rows, which "
     "transformers leaves out with `sample=False`",
 )

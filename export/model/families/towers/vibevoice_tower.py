@@ -101,8 +101,8 @@ def _check_tokenizer(values: Settings) -> None:
     depths, ratios = _counts(values, "depths", 0, MOST_BLOCKS), _ratios(values)
     if len(depths) != len(ratios) + 1 or len(ratios) > MOST_STAGES:
         values.faults.append(
-            f"depths {shown(depths)} are not one more than downsampling_ratios {shown(ratios)}, of which there "
-            f"may be {MOST_STAGES}"
+            f"depths {shown(depths)} are not one more than downsampling_ratios {shown(ratios)}, of which "
+            f"there may be {MOST_STAGES}"
         )
 
 
