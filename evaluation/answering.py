@@ -139,7 +139,7 @@ class _Begun:
 def hint_at_prompts(manifest: Manifest, clips: Sequence[Clip]) -> None:
     """Say that nothing is asked, where that is so: the answers may be to another question than the user's."""
     silent = sum(not clip.prompt for clip in clips)
-    if silent and manifest.prompt is not None and manifest.prompt.default_prompt is None:
+    if silent and manifest.prompt is not None and not manifest.prompt.asks_by_itself:
         LOGGER.info(
             "hint: %d of %d clips have no prompt, so the model hears audio and no question; give --prompt",
             silent,

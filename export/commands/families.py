@@ -95,6 +95,8 @@ def _model_rows(model: SpeechModelSpec) -> Iterator[tuple[str, str]]:
         yield "long prompts", context.in_words
     yield "front end", mel.in_words
     yield "prompt", repr(model.prompt.template)[1:-1] if model.prompt else "no tokenizer: token ids only"
+    if model.prompt and model.prompt.bare_template:
+        yield "without text", repr(model.prompt.bare_template)[1:-1]
 
 
 def _weights(model: SpeechModelSpec) -> str:

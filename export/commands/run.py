@@ -109,7 +109,7 @@ def _prompt(values: dict[str, Any]) -> str | RawPrompt | None:
 
 def _hint(manifest: Manifest) -> None:
     """Say that nothing is asked, where that is so: the answer may be to another question than the user's."""
-    if manifest.prompt is not None and manifest.prompt.default_prompt is None:
+    if manifest.prompt is not None and not manifest.prompt.asks_by_itself:
         click.echo(
             "hint: without --prompt the model heard the audio and no question;\n"
             "build --prompt gives an artifact a default one",

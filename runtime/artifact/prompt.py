@@ -60,6 +60,11 @@ class Prompt:
         if faults := list(_faults(self)):
             raise ArtifactError("; ".join(faults))
 
+    @property
+    def asks_by_itself(self) -> bool:
+        """Whether a request without a text asks something all the same."""
+        return self.default_prompt is not None or self.bare_template is not None
+
 
 def filled(template: str, texts: Mapping[str, str]) -> str:
     """A template, or a part of one, with texts in the places that `texts` names."""

@@ -121,6 +121,32 @@ def test_ids_of_their_own_stand_before_all_after_the_audio_and_beside_the_prompt
     assert found.adapter.tolist() == ids_of('"the {prompt}"')
 
 
+TIMED = Prompt("[MARK s] {audio} {prompt}", ONE_MARK, bare_template="{audio} all MARK", seconds_mark="MARK")
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "after"),
+    [
+        ("of MARK", "[4.00 s] ", " of MARK"),
+        ("", "", " all 4.00"),
+        (None, "", " all 4.00"),
+        ("MARK <|AUDIO|> of MARK", "4.00 ", " of 4.00"),
+    ],
+)
+def test_a_prompt_says_how_long_its_audio_is(tokenizer, ids_of, text, before, after):
+    """Where the template has the mark, or a text that is taken whole; one without a text may be another."""
+    found = PromptCodec(Tokenizer.from_file(str(tokenizer)), TIMED).encode(text)
+    about = found.about(3.999)
+    assert (about.before.tolist(), about.after.tolist()) == (ids_of(before), ids_of(after))
+    unknown = [*found.before.tolist(), *found.after.tolist()]
+    assert unknown == [*ids_of(before.replace("4.00", "9999.99")), *ids_of(after.replace("4.00", "9999.99"))]
+
+
+def test_other_prompts_are_the_same_whatever_the_audio(tokenizer):
+    found = PromptCodec(Tokenizer.from_file(str(tokenizer)), BASE).encode("hello")
+    assert found.about(3.0) is found
+
+
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
@@ -128,6 +154,8 @@ def test_ids_of_their_own_stand_before_all_after_the_audio_and_beside_the_prompt
         ({"template": "{audio}{prompt}{prompt}"}, r"template holds \{prompt\} 2 times"),
         ({"template": "{audio}{system}{prompt}"}, r"template holds \{system\} 1 times, 0 expected"),
         ({"system_template": "{audio}{prompt}"}, r"system_template holds \{system\} 0 times, 1 expected"),
+        ({"bare_template": "{audio}{prompt}"}, r"bare_template holds \{prompt\} 1 times, 0 expected"),
+        ({"seconds_mark": ""}, "seconds_mark is empty"),
         ({"adapter_template": "{prompt}", "audio_place": ONE_MARK}, "no part for the adapter_template"),
     ],
 )

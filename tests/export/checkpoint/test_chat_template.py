@@ -165,6 +165,21 @@ def test_a_template_that_is_no_text_with_places_is_named_and_not_used(checkpoint
     assert "a plain prompt goes into the base form" in note
 
 
+def test_a_form_without_a_question_is_kept_by_itself(checkpoint):
+    template = (
+        "<|AUDIO|>{% set x = messages[-1].content[1].text %}{% if x %} on {{ x }}{% else %}!{% endif %}"
+    )
+    prompt, (note,) = with_chat_template(checkpoint(template), BASE, has_bare_form=True)
+    assert (prompt.template, prompt.bare_template) == ("{audio} on {prompt}", "{audio}!")
+    assert "cannot have a system text" in note
+    assert with_chat_template(checkpoint(template), BASE)[0] == BASE
+    assert with_chat_template(checkpoint(ONE), BASE, has_bare_form=True)[0].bare_template == "{audio}"
+    refused = template.replace("!", "{{ raise_exception('ask') }}")
+    prompt, (note,) = with_chat_template(checkpoint(refused), BASE, has_bare_form=True)
+    assert prompt == BASE
+    assert re.search(r"it refuses audio without a question \(.*ask.*\)", note)
+
+
 @pytest.mark.parametrize(
     ("template", "reason"),
     [

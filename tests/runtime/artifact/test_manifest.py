@@ -177,6 +177,7 @@ SILENT = {
         "prompt.audio_place.end",
         "prompt.first_id_after_audio",
         "prompt.default_prompt",
+        "prompt.seconds_mark",
         "prompt.refused_marks",
         "prompt.refused_marks.*",
         "profiles.*.profile.include_audio_bos",

@@ -18,7 +18,7 @@ from fastadasp.export.model.families.family import FAMILIES, families_with_refer
 from fastadasp.export.reference.model import load_reference
 from fastadasp.profiles.errors import CheckpointError
 
-CLIP_ENCODERS = ("granite_speech", "fun_asr_nano")
+CLIP_ENCODERS = ("granite_speech", "fun_asr_nano", "vibevoice_asr")
 """Whose parts have names of their own, which `test_clip_encoders.py` looks for."""
 
 
