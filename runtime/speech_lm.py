@@ -3,57 +3,39 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
-from dataclasses import replace
 from typing import Any, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from ..profiles import signature as sig
-from ..profiles.errors import ArtifactError, RequestError
-from ..profiles.faults import count_fault, path_of, shown, text_fault
-from ..profiles.flops import DecoderDims
-from .artifact.artifact import TOKENIZER, Artifact, open_artifact
+from ..profiles.errors import ArtifactError
+from ..profiles.faults import path_of
+from .artifact.artifact import Artifact, open_artifact
+from .artifact.manifest import Manifest
 from .artifact.verification import Verify, verify_of
 from .audio.encoder import AudioEncoder, EncodedAudio
-from .audio.read import Audio, Source, load_audio, place_of, read_blocks
-from .audio.recording import CheckLength
-from .backends import open_sessions
-from .batching.decoder import BatchedDecoder, Batcher
-from .batching.queue import RequestQueue
+from .audio.read import Source
+from .batching.decoder import BatchedDecoder
 from .batching.submitted import Submitted
 from .cancellation.cancellation import Cancellation
 from .cancellation.guard import guard_of
 from .cancellation.in_thread import in_thread
-from .decoding.drive import new_search
 from .decoding.options import ResolvedSearch, SearchOptions
-from .decoding.prompt_adapter import PromptAdapter
-from .decoding.search import Hypothesis
 from .decoding.session_decoder import SessionDecoder
 from .latency import Stopwatch
-from .limits import (
-    check_audio,
-    check_characters,
-    check_engines,
-    check_ids,
-    check_length,
-    check_room,
-    ended_by,
-    length_limit,
-    limit_of,
-)
 from .memory.bound import AnswerSizes, RequestMemory
-from .memory.limit import MemoryLimit, sizes_of
-from .prompt import PromptCodec, PromptIds, RawPrompt, tokenizer_of
-from .request import Request
-from .results import GenerationResult, TextHypothesis
+from .prompt import PromptIds, RawPrompt
+from .requests.answer import answer, streamed, submitted
+from .requests.asked import Asked
+from .requests.audio import encode_audio
+from .requests.decoder import DecoderPrompt, new_decoder, request_inputs
+from .requests.loaded import LoadedModel
+from .requests.search import resolved_search
+from .requests.segments import answered_segments, check_segmenting
+from .results import GenerationResult
 from .runtime_options import DEFAULT_BACKEND, RuntimeKeywords, RuntimeOptions, runtime_options
-from .segments.longest import longest_segment
 from .segments.options import SegmentOptions
-from .segments.segments import Answer, Segments, answered
-from .segments.speech import Listener, Speech
-from .sessions import Sessions
+from .segments.segments import Segments
 from .stream import Stream
 from .uncopied import Uncopied
 
@@ -69,28 +51,10 @@ class SpeechLM(Uncopied):
     """
 
     def __init__(
-        self,
-        artifact: Artifact,
-        profile: str | None = None,
-        options: RuntimeOptions = DEFAULTS,
+        self, artifact: Artifact, profile: str | None = None, options: RuntimeOptions = DEFAULTS
     ) -> None:
         """Load the sessions of a verified artifact; `load` opens one and says what the options mean."""
-        self.artifact, self.manifest = artifact, artifact.manifest
-        self.profile = next(iter(self.manifest.profiles))
-        self.profile = self._chosen_profile(profile)
-        self._opened: Sessions | None = open_sessions(artifact, options.backend, options.options)
-        encoders = self._sessions.encoder, self._sessions.wave_encoder
-        self.audio_encoder = AudioEncoder(encoders[0], self.manifest.front_end, encoders[1])
-        self._memory = MemoryLimit(
-            options.max_request_bytes, sizes_of(self.manifest, self._sessions, options.max_batch)
-        )
-        self._codec, self._prompt_adapter = self._load_codec(), PromptAdapter()
-        steps = self._sessions.steps
-        self._batcher = None if steps is None else Batcher(steps, self._dims, options.max_batch)
-        self._queue = RequestQueue(options.max_batch, options.max_queue)
-        self._sessions.prefill(self.profile)
-        if self.manifest.decoder.has_prompt_adapter:
-            self._sessions.prompt_adapter()
+        self._loaded = LoadedModel(artifact, profile, options)
 
     @classmethod
     def load(
@@ -139,14 +103,11 @@ class SpeechLM(Uncopied):
         Submitted ones are cancelled, and their threads have ended when this returns. A closed model still
         tells what it was loaded from. Closing it again does nothing.
         """
-        self._opened = None
-        self._queue.close()
-        self._batcher = None
-        self.audio_encoder.close()
+        self._loaded.close()
 
     def __enter__(self) -> Self:
         """The model, which is closed at the end of the block; RequestError if it is already."""
-        self._check_open()
+        self._loaded.check_open()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -154,14 +115,34 @@ class SpeechLM(Uncopied):
         self.close()
 
     @property
+    def artifact(self) -> Artifact:
+        """The folder that it was loaded from."""
+        return self._loaded.artifact
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the artifact says of itself."""
+        return self._loaded.manifest
+
+    @property
     def profiles(self) -> tuple[str, ...]:
         """The profiles of the artifact."""
         return tuple(self.manifest.profiles)
 
     @property
+    def profile(self) -> str:
+        """The default profile of the calls."""
+        return self._loaded.profile
+
+    @property
+    def audio_encoder(self) -> AudioEncoder:
+        """From samples to audio rows, for callers with a decoder of their own."""
+        return self._loaded.audio_encoder
+
+    @property
     def device(self) -> str:
         """What the model runs on: execution providers, or the name of a GPU."""
-        return self._sessions.device
+        return self._loaded.sessions.device
 
     @property
     def max_audio_seconds(self) -> float:
@@ -190,8 +171,8 @@ class SpeechLM(Uncopied):
         """
         found = self.search_options(search, **options)
         asked = AnswerSizes(text_rows, found.num_beams, found.max_new_tokens)
-        resolved = self.manifest.profiles[self._chosen_profile(profile)]
-        return self._memory.taken(resolved, seconds, asked)
+        resolved = self.manifest.profiles[self._loaded.profile_named(profile)]
+        return self._loaded.memory.taken(resolved, seconds, asked)
 
     def encode(
         self,
@@ -217,15 +198,9 @@ class SpeechLM(Uncopied):
             RequestCancelled: `cancellation` was cancelled.
             DeadlineExceeded: the deadline passed.
         """
-        self._check_open()
-        watch, place = Stopwatch(guard_of(cancellation, deadline)), place_of(audio)
-        limit = limit_of(length_limit(self.manifest), self._memory.of_encoding)
-        heard = self._read(audio, source_rate, watch, limit)
-        check_audio(self.manifest, place, heard)
-        self._memory.of_encoding(place, heard.seconds)
-        rows = self.audio_encoder.encode(heard.samples, watch)
-        stages = {name: watch.stages[name] for name in ("audio", "mel", "encoder")}
-        return EncodedAudio(place, heard, rows, stages, self.audio_encoder)
+        self._loaded.check_open()
+        watch = Stopwatch(guard_of(cancellation, deadline))
+        return encode_audio(self._loaded, audio, source_rate, watch)
 
     def generate(
         self,
@@ -265,8 +240,8 @@ class SpeechLM(Uncopied):
             RequestCancelled: `cancellation` was cancelled.
             DeadlineExceeded: the deadline passed.
         """
-        watch, search = Stopwatch(guard_of(cancellation, deadline)), self.search_options(search, **options)
-        return self._answer(audio, prompt, system, profile, source_rate, search, watch)
+        watch, found = Stopwatch(guard_of(cancellation, deadline)), self.search_options(search, **options)
+        return answer(self._loaded, Asked(audio, prompt, system, profile, source_rate, found, watch))
 
     async def agenerate(
         self,
@@ -288,9 +263,9 @@ class SpeechLM(Uncopied):
         """
         own = Cancellation()
         watch = Stopwatch(guard_of(cancellation, deadline, own))
-        resolved = self.search_options(search, **options)
-        asked = audio, prompt, system, profile, source_rate, resolved, watch
-        return await in_thread(lambda: self._answer(*asked), own)
+        found = self.search_options(search, **options)
+        asked = Asked(audio, prompt, system, profile, source_rate, found, watch)
+        return await in_thread(lambda: answer(self._loaded, asked), own)
 
     def submit(
         self,
@@ -314,14 +289,12 @@ class SpeechLM(Uncopied):
             QueueFullError: `max_queue` requests are waiting.
             RequestError: options out of range, or the model is closed.
         """
-        self._check_open()
-        own = Cancellation()
-        guard = guard_of(cancellation, deadline, own)
-        assert guard is not None, "it has a cancellation of its own"
-        resolved = self.search_options(search, **options)
-        asked = audio, prompt, system, profile, source_rate, resolved, Stopwatch(guard)
-        others = () if cancellation is None else (cancellation,)
-        return self._queue.submit(lambda: self._answer(*asked, shares=True), guard, own, *others)
+        self._loaded.check_open()
+        own, others = Cancellation(), () if cancellation is None else (cancellation,)
+        watch = Stopwatch(guard_of(cancellation, deadline, own))
+        found = self.search_options(search, **options)
+        asked = Asked(audio, prompt, system, profile, source_rate, found, watch, shares=True)
+        return submitted(self._loaded, asked, own, *others)
 
     def stream(
         self,
@@ -344,15 +317,9 @@ class SpeechLM(Uncopied):
         """
         own = Cancellation()
         watch = Stopwatch(guard_of(cancellation, deadline, own))
-        search = self.search_options(search, **options)
-        if search.num_beams != 1:
-            raise RequestError(
-                f"num_beams is {search.num_beams}: tokens are streamed by greedy search, give 1"
-            )
-        if self._codec is None:
-            raise RequestError(f"{self._place}: it has no tokenizer, so there is no text to stream")
-        request = self._begin(audio, self._encode(prompt, system), profile, source_rate, search, watch)
-        return Stream(self._pieces(self._codec, request), own)
+        found = self.search_options(search, **options)
+        asked = Asked(audio, prompt, system, profile, source_rate, found, watch)
+        return streamed(self._loaded, asked, own)
 
     def segments(
         self,
@@ -381,17 +348,11 @@ class SpeechLM(Uncopied):
 
         Args:
             audio: as in `generate`, but nothing that is encoded.
-            prompt: as in `generate`, and so are the others that are not named here.
-            system: as in `generate`.
-            profile: as in `generate`.
-            source_rate: as in `generate`.
-            search: as in `generate`.
             segmenting: where segments begin and end.
             at_once: how many segments are answered at the same time; more than one are submitted, and the
                 first one is waited for. They come in order all the same.
             cancellation: ends reading and answers.
             deadline: seconds from the start, after which they end.
-            options: as in `generate`.
 
         Raises:
             QueueFullError: when a segment is asked for: other submitted requests fill the queue.
@@ -400,46 +361,12 @@ class SpeechLM(Uncopied):
             RequestMemoryError: the longest segment might take more memory than `max_request_bytes`.
             ArtifactError: the model that hears speech is damaged.
         """
-        if faults := list(count_fault("at_once", at_once, 1)):
-            raise RequestError("; ".join(faults))
-        if not isinstance(segmenting, SegmentOptions):
-            raise RequestError(f"segmenting is {shown(segmenting)}: give a record of SegmentOptions")
+        check_segmenting(segmenting, at_once)
         own = Cancellation()
-        guard, found = guard_of(cancellation, deadline, own), self.search_options(search, **options)
-        assert guard is not None, "it has a cancellation of its own"
-        ids, name = self._encode(prompt, system), self._chosen_profile(profile)
-        rules = segmenting.rules(self._longest_segment(ids, name, found, segmenting.max_seconds))
-        rate = self.manifest.front_end.log_mel.sample_rate
-        listener = Listener(rate, rules)
-        blocks = read_blocks(audio, rate, source_rate=source_rate, check_length=ended_by(guard))
-        speech = Stopwatch(guard).each("audio", listener.listen(blocks))
-
-        def ask(part: Speech) -> Answer:
-            least = self.manifest.front_end.shortest_samples  # of which the end of speech may have fewer
-            samples = np.pad(part.samples, (0, max(0, least - len(part.samples))))
-            own_guard = guard.of_part()
-            asked = samples, ids, None, name, rate, found, Stopwatch(own_guard)
-            if at_once == 1:
-                return lambda: self._answer(*asked)
-            return self._queue.submit(lambda: self._answer(*asked, shares=True), own_guard, own).result
-
-        return Segments(answered(speech, ask, own, at_once), listener, own)
-
-    def _longest_segment(
-        self, ids: PromptIds, profile: str, search: ResolvedSearch, asked: float | None
-    ) -> float:
-        """Seconds of a segment at most; refuses a request for which that is too long, or takes too much."""
-        limits, place = self._sessions.limits, "the longest segment (max_seconds, --max-segment-seconds)"
-        check_ids(self.manifest, ids, profile)
-        check_room(self.manifest, ids, search.max_new_tokens)
-        longest = longest_segment(self.manifest, limits, ids, search.max_new_tokens, asked)
-        sizes = AnswerSizes(ids.num_text_rows, search.num_beams, search.max_new_tokens)
-        self._memory.of_request(self.manifest.profiles[profile], sizes, encoded=False)(place, longest)
-        if limits:
-            rate = self.manifest.front_end.log_mel.sample_rate
-            silence = Audio(np.zeros(int(longest * rate), np.float32), rate)
-            check_engines(self.manifest, limits, place, silence, ids, search)
-        return longest
+        watch = Stopwatch(guard_of(cancellation, deadline, own))
+        found = self.search_options(search, **options)
+        asked = Asked(audio, prompt, system, profile, source_rate, found, watch)
+        return answered_segments(self._loaded, asked, segmenting, at_once, own)
 
     def search_options(self, search: SearchOptions | None = None, **options: Any) -> ResolvedSearch:
         """The search that a record asks for, or its fields by name; what is left out is the artifact's.
@@ -447,21 +374,7 @@ class SpeechLM(Uncopied):
         Raises:
             RequestError: a record beside fields, unknown fields, values or tokens out of range.
         """
-        if search is not None and options:
-            raise RequestError(
-                f"search and {', '.join(options)}: give a record of SearchOptions or its fields, not both"
-            )
-        known = SearchOptions.__dataclass_fields__
-        if unknown := [name for name in options if name not in known]:
-            others = "search", "system", "profile", "source_rate", "cancellation", "deadline"
-            names = ", ".join((*known, *others))
-            raise RequestError(f"option {', '.join(unknown)} is unknown; known: {names}")
-        if search is not None and not isinstance(search, SearchOptions):
-            raise RequestError(f"search is {shown(search)}: give a record of SearchOptions")
-        own = replace(self.manifest.generation, eos_token_ids=self.manifest.decoder.eos_token_ids)
-        asked = search or SearchOptions(**options)
-        asked.check_vocabulary(self._dims.vocab_size)
-        return asked.resolved(own)
+        return resolved_search(self.manifest, search, options)
 
     def decoder(
         self,
@@ -478,19 +391,8 @@ class SpeechLM(Uncopied):
         `adapter` are the ids that a prompt adapter reads, for a model that has one. Given the options of a
         `search`, the decoder shares steps with others where the backend can; it is then to be closed.
         """
-        inputs: dict[str, npt.NDArray[Any]] = {
-            sig.PREFIX_IDS: before,
-            sig.AUDIO_EMBEDS: rows,
-            sig.SUFFIX_IDS: after,
-        }
-        batcher = self._batcher  # before the sessions: a model that is closed meanwhile has none of them
-        sessions, name, watch = self._sessions, self._chosen_profile(profile), watch or Stopwatch()
-        fixed, of_steps = self._long_context_inputs(name, len(before) + len(rows) + len(after))
-        fixed |= self.request_inputs(adapter, watch)
-        prefill = sessions.prefill(name)
-        if batcher:
-            return BatchedDecoder(prefill, batcher, inputs, watch, search, fixed, of_steps)
-        return SessionDecoder(prefill, sessions.decode, self._dims, inputs, watch, fixed, of_steps)
+        prompt = DecoderPrompt(before, rows, after, adapter)
+        return new_decoder(self._loaded, profile, prompt, watch or Stopwatch(), search)
 
     def request_inputs(
         self, adapter: npt.NDArray[np.int64] | None, watch: Stopwatch | None = None
@@ -500,164 +402,4 @@ class SpeechLM(Uncopied):
         Raises:
             RequestError: no such ids, and the model has a prompt adapter.
         """
-        if not self.manifest.decoder.has_prompt_adapter:
-            return {}
-        if adapter is None:
-            raise RequestError("prompt ids: those for the prompt adapter are missing; give them, too")
-        session = self._sessions.prompt_adapter()
-        strength = self._prompt_adapter.strength(session, adapter, watch or Stopwatch())
-        return {sig.LORA_SCALE: strength}
-
-    def _long_context_inputs(self, profile: str, prompt_rows: int) -> list[dict[str, npt.NDArray[Any]]]:
-        """What prefill and steps take of a prompt so long, before any reduction; and what only steps take."""
-        if (context := self.manifest.decoder.long_context) is None:
-            return [{}, {}]
-        evicts = self.manifest.profiles[profile].cache_only
-        values = {
-            sig.ROPE_ALPHA: np.array([context.rope_alpha(prompt_rows)], np.float32),
-            sig.ROWS_BEFORE_EVICTION: np.array([prompt_rows if evicts else 0]),
-        }
-        taken = context.request_inputs, context.step_inputs
-        return [{tensor.name: values[tensor.name] for tensor in tensors} for tensors in taken]
-
-    @property
-    def _sessions(self) -> Sessions:
-        if self._opened is None:
-            raise RequestError(f"{self._place}: the model is closed; load the artifact again")
-        return self._opened
-
-    def _check_open(self) -> None:
-        """Refuse to work on a closed model."""
-        _ = self._sessions
-
-    @property
-    def _dims(self) -> DecoderDims:
-        return self.manifest.decoder.dims
-
-    @property
-    def _place(self) -> str:
-        return f"artifact {self.artifact.folder}"
-
-    def _answer(
-        self,
-        audio: Source | EncodedAudio,
-        prompt: str | RawPrompt | PromptIds | None,
-        system: str | None,
-        profile: str | None,
-        source_rate: int | None,
-        search: ResolvedSearch,
-        watch: Stopwatch,
-        shares: bool = False,
-    ) -> GenerationResult:
-        ids = self._encode(prompt, system)
-        request = self._begin(audio, ids, profile, source_rate, search, watch, shares)
-        request.run()
-        return self._result(request)
-
-    def _begin(
-        self,
-        source: Source | EncodedAudio,
-        ids: PromptIds,
-        profile: str | None,
-        source_rate: int | None,
-        search: ResolvedSearch,
-        watch: Stopwatch,
-        shares: bool = False,
-    ) -> Request:
-        """Check a request, encode its audio, and set up the search for its answer.
-
-        If it `shares` steps with others, its scores depend on them in their last bits.
-        """
-        sessions, name = self._sessions, self._chosen_profile(profile)
-        check_ids(self.manifest, ids, name)
-        check_room(self.manifest, ids, search.max_new_tokens)
-        asked = AnswerSizes(ids.num_text_rows, search.num_beams, search.max_new_tokens)
-        memory = self._memory.of_request(
-            self.manifest.profiles[name], asked, encoded=isinstance(source, EncodedAudio)
-        )
-        limit = limit_of(length_limit(self.manifest, ids, search.max_new_tokens), memory)
-        place, audio, rows = self._heard(source, source_rate, watch, limit)
-        ids = ids.about(audio.seconds)
-        check_length(self.manifest, place, audio, ids, search.max_new_tokens)
-        memory(place, audio.seconds)
-        if sessions.limits:
-            check_engines(self.manifest, sessions.limits, place, audio, ids, search)
-        if rows is None:
-            rows = self.audio_encoder.encode(audio.samples, watch)
-        of_batch = search if shares else None
-        return Request(
-            profile=name,
-            options=search,
-            audio_seconds=audio.seconds,
-            audio_rows=len(rows),
-            text_rows=ids.num_text_rows,
-            search=new_search(search, self._dims.vocab_size, self._history(ids)),
-            decoder=self.decoder(name, ids.before, rows, ids.after, watch, ids.adapter, of_batch),
-            watch=watch,
-        )
-
-    def _heard(
-        self, source: Source | EncodedAudio, source_rate: int | None, watch: Stopwatch, limit: CheckLength
-    ) -> tuple[str, Audio, npt.NDArray[np.float32] | None]:
-        """How messages call the audio, its samples, and its rows where they are known already."""
-        if not isinstance(source, EncodedAudio):
-            return place_of(source), self._read(source, source_rate, watch, limit), None
-        if source.encoder is not self.audio_encoder:
-            raise RequestError(f"{source.place} was encoded by another model; encode it with this one")
-        return source.place, source.audio, source.rows
-
-    def _read(self, source: Source, source_rate: int | None, watch: Stopwatch, limit: CheckLength) -> Audio:
-        rate = self.manifest.front_end.log_mel.sample_rate
-        limit = limit_of(limit, ended_by(watch.guard)) if watch.guard else limit
-        with watch.stage("audio"):
-            return load_audio(source, rate, source_rate=source_rate, check_length=limit)
-
-    def _history(self, ids: PromptIds) -> tuple[int, ...]:
-        """The prompt as penalties and bans see it, with the ids that stand for the audio."""
-        audio_ids = self.manifest.prompt.audio_token_ids if self.manifest.prompt else ()
-        return (*ids.before.tolist(), *audio_ids, *ids.after.tolist())
-
-    def _encode(self, prompt: str | RawPrompt | PromptIds | None, system: str | None) -> PromptIds:
-        given = {
-            name: text
-            for name, text in (("prompt", prompt), ("system", system))
-            if not (text is None or isinstance(text, RawPrompt | PromptIds))
-        }
-        if faults := [fault for name, text in given.items() for fault in text_fault(name, text)]:
-            raise RequestError("; ".join(faults))
-        if isinstance(prompt, PromptIds):
-            if system is not None:
-                raise RequestError(f"system {shown(system)}: token ids are taken as they are; leave it out")
-            return prompt
-        if self._codec is None:
-            raise RequestError(f"{self._place}: it has no tokenizer; give the prompt as PromptIds")
-        for text in (prompt.text if isinstance(prompt, RawPrompt) else prompt, system):
-            check_characters(self.manifest, text or "")
-        return self._codec.encode(prompt, system)
-
-    def _pieces(self, codec: PromptCodec, request: Request) -> Generator[str, None, GenerationResult]:
-        yield from codec.stream(request.tokens())
-        return self._result(request)
-
-    def _result(self, request: Request) -> GenerationResult:
-        with request.watch.stage("detokenize"):
-            hypotheses = tuple(self._with_text(found) for found in request.search.hypotheses)
-        return request.result(hypotheses)
-
-    def _with_text(self, found: Hypothesis) -> TextHypothesis:
-        return TextHypothesis(**vars(found), text=self._codec.decode(found.tokens) if self._codec else "")
-
-    def _chosen_profile(self, name: str | None) -> str:
-        """The default for None."""
-        if name is None:
-            return self.profile
-        if not isinstance(name, str) or name not in self.manifest.profiles:
-            known = ", ".join(self.manifest.profiles)
-            raise RequestError(f"profile {shown(name)} is not in this artifact; it has: {known}")
-        return name
-
-    def _load_codec(self) -> PromptCodec | None:
-        if self.manifest.prompt is None or not self.artifact.has_tokenizer:
-            return None
-        place = f"{self._place}: {TOKENIZER}"
-        return PromptCodec(tokenizer_of(self.artifact.read(TOKENIZER), place), self.manifest.prompt)
+        return request_inputs(self._loaded, adapter, watch or Stopwatch())

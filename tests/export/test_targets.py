@@ -101,7 +101,7 @@ def test_each_backend_runs_its_own_graphs(artifact, clip, profile):
     first, second = (model.generate(clip, "hello", num_beams=3, max_new_tokens=8) for model in models)
     assert [it.tokens for it in first.hypotheses] == [it.tokens for it in second.hypotheses]
     assert first.prefix_lengths == second.prefix_lengths
-    paths = [model._sessions.prefill(profile)._path.name for model in models]
+    paths = [model._loaded.sessions.prefill(profile)._path.name for model in models]
     assert paths == [f"prefill.{profile}.onnx", f"plain.prefill.{profile}.onnx"]
 
 

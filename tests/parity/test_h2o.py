@@ -155,7 +155,7 @@ def test_the_prefill_is_that_of_the_full_model_bit_by_bit(random_model, tmp_path
     assert found.ids.tolist() == expected.ids.tolist()
     feeds = dict(zip((sig.PREFIX_IDS, sig.AUDIO_EMBEDS, sig.SUFFIX_IDS), prompt, strict=True))
     ours, theirs = (
-        model._sessions.prefill(name).run({**feeds, sig.NUM_CANDIDATES: np.array([50])})
+        model._loaded.sessions.prefill(name).run({**feeds, sig.NUM_CANDIDATES: np.array([50])})
         for name in ("h", "full")
     )
     for name in ("prefix_key.0", "prefix_value.0"):

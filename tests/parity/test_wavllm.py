@@ -82,7 +82,7 @@ def rows(model):
 
 
 def ids_of(speech_lm, text):
-    return speech_lm._codec.encode(text)
+    return speech_lm._loaded.codec.encode(text)
 
 
 def llama_for(model, adapter_ids):
@@ -171,12 +171,12 @@ def test_an_artifact_of_one_prompt_refuses_the_others(folded_lm):
 
 
 def test_texts_become_the_ids_of_the_template(speech_lm):
-    plain = speech_lm._codec._tokens
+    plain = speech_lm._loaded.codec._tokens
     ids = ids_of(speech_lm, "hello {prompt}")
     assert ids.before.tolist() == [1, *plain("[to the user] ")]
     assert ids.after.tolist() == [1, *plain(" the hello {prompt}!")[1:]]
     assert ids.adapter.tolist() == plain('"hello {prompt}"')
-    own = speech_lm._codec.encode("hello", "be brief")
+    own = speech_lm._loaded.codec.encode("hello", "be brief")
     assert own.before.tolist() == [1, *plain("[be brief] ")]
 
 

@@ -54,7 +54,7 @@ def found(result: GenerationResult) -> Any:
 
 
 def sessions_of(model: SpeechLM) -> dict[str, Any]:
-    opened: Any = model._sessions
+    opened: Any = model._loaded.sessions
     return {"encoder": opened.encoder, "prefill": opened.prefill(model.profile), "step": opened.decode}
 
 

@@ -62,8 +62,8 @@ def test_the_end_of_a_block_closes(tiny_artifact: Path) -> None:
 
 def test_sessions_go_when_a_model_is_closed_though_audio_of_it_stays(model: SpeechLM) -> None:
     audio = model.encode(SOUND)
-    sessions = weakref.ref(model._sessions)
-    encoder = weakref.ref(model._sessions.encoder)
+    sessions = weakref.ref(model._loaded.sessions)
+    encoder = weakref.ref(model._loaded.sessions.encoder)
     model.close()
     gc.collect()
     assert sessions() is encoder() is None

@@ -71,7 +71,7 @@ def test_there_is_no_result_before_the_last_piece_is_read(stream):
 def test_a_stream_that_is_closed_finds_no_more_and_has_no_result(model, stream, monkeypatch):
     next(stream)
     stream.close()
-    monkeypatch.setattr(model._sessions.decode, "run", None)
+    monkeypatch.setattr(model._loaded.sessions.decode, "run", None)
     assert list(stream) == []
     with pytest.raises(RequestError, match=ENDED_EARLY):
         _ = stream.result
@@ -82,7 +82,7 @@ def test_a_stream_that_failed_has_no_result(model, stream, monkeypatch):
         raise EngineError("no memory")
 
     next(stream)
-    monkeypatch.setattr(model._sessions.decode, "run", fail)
+    monkeypatch.setattr(model._loaded.sessions.decode, "run", fail)
     with pytest.raises(EngineError, match="no memory"):
         list(stream)
     with pytest.raises(RequestError, match=ENDED_EARLY):
@@ -92,7 +92,7 @@ def test_a_stream_that_failed_has_no_result(model, stream, monkeypatch):
 def test_faults_are_raised_by_the_call_before_anything_is_encoded(
     model, clip, tiny_artifact, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(model, "audio_encoder", SimpleNamespace(encode=None))
+    monkeypatch.setattr(model._loaded, "audio_encoder", SimpleNamespace(encode=None))
     for options, fault in (
         ({"num_beams": 2}, "num_beams is 2: tokens are streamed by greedy search, give 1"),
         ({"beams": 1}, "option beams is unknown"),
@@ -100,7 +100,7 @@ def test_faults_are_raised_by_the_call_before_anything_is_encoded(
     ):
         with pytest.raises(RequestError, match=fault):
             model.stream(clip, **options)
-    monkeypatch.setattr(model, "_codec", None)
+    monkeypatch.setattr(model._loaded, "codec", None)
     with pytest.raises(RequestError, match="it has no tokenizer, so there is no text to stream"):
         model.stream(clip)
 
@@ -108,5 +108,5 @@ def test_faults_are_raised_by_the_call_before_anything_is_encoded(
 @settings(max_examples=300, deadline=None)
 @given(tokens=st.lists(st.integers(0, 399), max_size=12))
 def test_the_pieces_of_any_tokens_join_to_their_text(model, tokens):
-    codec = model._codec
+    codec = model._loaded.codec
     assert "".join(codec.stream(tokens)) == codec.decode(tokens)

@@ -99,7 +99,7 @@ def test_the_result_is_built_and_answers(
     convert(source, tmp_path / "checkpoint", tokenizer, settings)
     build(tmp_path / "checkpoint", tmp_path / "artifact", BuildOptions((Profile("full", "full"),)))
     speech_lm = SpeechLM.load(tmp_path / "artifact", threads=1)
-    ids = speech_lm._codec.encode("hello the")  # type: ignore[union-attr]
+    ids = speech_lm._loaded.codec.encode("hello the")  # type: ignore[union-attr]
     text = json.loads((tmp_path / "checkpoint/config.json").read_text("utf-8"))["prompt_template"]
     assert ids.before.tolist() == text["left_token_ids"]
     assert ids.before[0] == ids.after[0] == 1

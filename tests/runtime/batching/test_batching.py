@@ -73,10 +73,10 @@ def test_threads_of_callers_are_answered_to_the_same_bits(model: SpeechLM, batch
 
 def test_who_leaves_frees_its_memory(model: SpeechLM) -> None:
     heard = model.encode(noise(3.0))
-    assert model._batcher is not None
+    assert model._loaded.batcher is not None
     for request in [model.submit(heard, "hello", max_new_tokens=9) for _ in range(4)]:
         request.result(LONG_WAIT)
-    kept = [each for batches in model._batcher._batches.values() for each in batches]
+    kept = [each for batches in model._loaded.batcher._batches.values() for each in batches]
     assert all(len(each) == 0 and each._batch._buffers is None for each in kept)
 
 
@@ -103,14 +103,14 @@ def test_a_request_that_is_cancelled_in_a_shared_step_leaves_alone(
 ) -> None:
     heard, asked = model.encode(noise(3.0)), {"max_new_tokens": 24, "eos_token_ids": ()}
     alone = model.generate(heard, "hello", **asked)
-    cancellation, run = Cancellation(), model._sessions.decode.run
+    cancellation, run = Cancellation(), model._loaded.sessions.decode.run
 
     def cancelling(inputs: Any) -> Any:
         if len(inputs["steps"]) == 3 and min(inputs["steps"]) > 3:
             cancellation.cancel()
         return run(inputs)
 
-    monkeypatch.setattr(model._sessions.decode, "run", cancelling)
+    monkeypatch.setattr(model._loaded.sessions.decode, "run", cancelling)
     others = [model.submit(heard, "hello", **asked) for _ in range(2)]
     gone = model.submit(heard, "hello", cancellation=cancellation, **asked)
     with pytest.raises(RequestCancelled, match=r"(in|after) stage step"):
@@ -147,7 +147,7 @@ def test_a_step_that_fails_fails_for_all_and_the_next_ones_run(
         raise EngineError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(model._sessions.decode, "run", failing)
+        patch.setattr(model._loaded.sessions.decode, "run", failing)
         for request in [model.submit(heard, "hello", **asked) for _ in range(3)]:
             with pytest.raises(EngineError, match="out of memory"):
                 request.result(LONG_WAIT)

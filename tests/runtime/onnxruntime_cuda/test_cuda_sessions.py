@@ -58,7 +58,7 @@ def artifacts(tiny_checkpoint, tmp_path_factory):
 @pytest.fixture(scope="module")
 def sessions(artifacts):
     with SpeechLM.load(artifacts["fp32"], backend="onnxruntime-cuda", device="cpu") as model:
-        yield model._sessions
+        yield model._loaded.sessions
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -170,7 +170,7 @@ def test_a_run_is_stopped_from_another_thread(artifacts, stage, monkeypatch):
     with SpeechLM.load(artifacts["fp32"], backend="onnxruntime-cuda", device="cpu") as model:
         request = {"max_new_tokens": 4, "eos_token_ids": ()}
         before = model.generate(noise(3.0), "hello", **request)
-        opened, cancellation = model._sessions, Cancellation()
+        opened, cancellation = model._loaded.sessions, Cancellation()
         session = {"encoder": opened.encoder, "prefill": opened.prefill("full"), "step": opened.decode}[stage]
         run = session._session.run_with_iobinding
 

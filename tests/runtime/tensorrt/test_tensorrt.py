@@ -121,10 +121,10 @@ def test_a_prefill_is_loaded_when_it_is_first_asked_for(monkeypatch, artifact, c
 
 def test_no_kernel_is_compiled_for_one_step_of_the_decode_engine(monkeypatch, artifact):
     model, _ = load(monkeypatch, artifact)
-    config = model._sessions.decode._context.config
+    config = model._loaded.sessions.decode._context.config
     assert config.dynamic_shapes_kernel_specialization_strategy == "NONE"
     assert config.cuda_graph_strategy == "DISABLED"
-    assert model._sessions.encoder._context.config is None
+    assert model._loaded.sessions.encoder._context.config is None
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_sizes_outside_the_optimization_profile_are_refused_by_tensor(own_artifa
 
 def test_a_run_that_fails_is_told_with_the_librarys_words(monkeypatch, artifact, clip):
     model, _ = load(monkeypatch, artifact)
-    session = model._sessions.encoder
+    session = model._loaded.sessions.encoder
     session._log.last_error = "out of something"
     session._context.execute_async_v3 = lambda stream: False
     with pytest.raises(EngineError, match="engine encoder: out of something"):

@@ -1,0 +1,88 @@
+"""The answer to a request: now, from a thread of the queue, or in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+
+from ...profiles.errors import RequestError
+from ..audio.encoder import EncodedAudio
+from ..batching.submitted import Submitted
+from ..cancellation.cancellation import Cancellation
+from ..decoding.drive import new_search
+from ..decoding.search import Hypothesis
+from ..prompt import PromptCodec
+from ..request import Request
+from ..results import GenerationResult, TextHypothesis
+from ..stream import Stream
+from .asked import Asked
+from .audio import hear
+from .check import checked
+from .decoder import DecoderPrompt, new_decoder
+from .loaded import LoadedModel
+from .prompt import history, prompt_ids
+
+
+def answer(model: LoadedModel, asked: Asked) -> GenerationResult:
+    """The whole answer; errors as in `SpeechLM.generate`."""
+    request = _begin(model, asked)
+    request.run()
+    return _result(model, request)
+
+
+def submitted(model: LoadedModel, asked: Asked, own: Cancellation, *others: Cancellation) -> Submitted:
+    """The answer, once a thread of the queue has found it; `own` and `others` cancel it.
+
+    Raises:
+        QueueFullError: enough requests are waiting.
+    """
+    guard = asked.watch.guard
+    assert guard is not None, "it has a cancellation of its own"
+    return model.queue.submit(lambda: answer(model, asked), guard, own, *others)
+
+
+def streamed(model: LoadedModel, asked: Asked, own: Cancellation) -> Stream:
+    """The answer in pieces, which `own` ends; errors as in `SpeechLM.stream`."""
+    if (beams := asked.search.num_beams) != 1:
+        raise RequestError(f"num_beams is {beams}: tokens are streamed by greedy search, give 1")
+    if model.codec is None:
+        raise RequestError(f"{model.place}: it has no tokenizer, so there is no text to stream")
+    return Stream(_pieces(model, model.codec, _begin(model, asked)), own)
+
+
+def _begin(model: LoadedModel, asked: Asked) -> Request:
+    """Check a request, encode its audio, and set up the search for its answer."""
+    ids, search, watch = prompt_ids(model, asked.prompt, asked.system), asked.search, asked.watch
+    taken = checked(model, ids, asked.profile, search, encoded=isinstance(asked.audio, EncodedAudio))
+    heard = hear(model, asked, taken.while_read)
+    ids = ids.about(heard.audio.seconds)
+    replace(taken, ids=ids).check(heard.place, heard.audio)
+    rows = heard.rows if heard.rows is not None else model.audio_encoder.encode(heard.audio.samples, watch)
+    prompt = DecoderPrompt(ids.before, rows, ids.after, ids.adapter)
+    return Request(
+        profile=taken.profile,
+        options=search,
+        audio_seconds=heard.audio.seconds,
+        audio_rows=len(rows),
+        text_rows=ids.num_text_rows,
+        search=new_search(search, model.dims.vocab_size, history(model.manifest, ids)),
+        decoder=new_decoder(model, taken.profile, prompt, watch, search if asked.shares else None),
+        watch=watch,
+    )
+
+
+def _pieces(
+    model: LoadedModel, codec: PromptCodec, request: Request
+) -> Generator[str, None, GenerationResult]:
+    yield from codec.stream(request.tokens())
+    return _result(model, request)
+
+
+def _result(model: LoadedModel, request: Request) -> GenerationResult:
+    with request.watch.stage("detokenize"):
+        hypotheses = tuple(_with_text(model.codec, found) for found in request.search.hypotheses)
+    return request.result(hypotheses)
+
+
+def _with_text(codec: PromptCodec | None, found: Hypothesis) -> TextHypothesis:
+    return TextHypothesis(**vars(found), text=codec.decode(found.tokens) if codec else "")

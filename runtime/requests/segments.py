@@ -1,0 +1,95 @@
+"""One request about every segment of a long recording, one after the other or several at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ...profiles.errors import RequestError
+from ...profiles.faults import count_fault, shown
+from ..audio.read import Audio, Source, read_blocks
+from ..cancellation.cancellation import Cancellation
+from ..decoding.options import ResolvedSearch
+from ..latency import Stopwatch
+from ..limits import ended_by
+from ..prompt import PromptIds
+from ..segments.longest import longest_segment
+from ..segments.options import SegmentOptions
+from ..segments.segments import Answer, Segments, answered
+from ..segments.speech import Listener, Speech
+from .answer import answer, submitted
+from .asked import Asked
+from .check import checked
+from .loaded import LoadedModel
+from .prompt import prompt_ids
+
+LONGEST = "the longest segment (max_seconds, --max-segment-seconds)"  # as messages call it
+
+
+def check_segmenting(segmenting: SegmentOptions, at_once: int) -> None:
+    """Refuse anything else than a record and a number of segments; RequestError."""
+    if faults := list(count_fault("at_once", at_once, 1)):
+        raise RequestError("; ".join(faults))
+    if not isinstance(segmenting, SegmentOptions):
+        raise RequestError(f"segmenting is {shown(segmenting)}: give a record of SegmentOptions")
+
+
+def answered_segments(
+    model: LoadedModel, asked: Asked, segmenting: SegmentOptions, at_once: int, own: Cancellation
+) -> Segments:
+    """Find the speech in the audio of a request, and answer it about each segment.
+
+    Args:
+        model: what answers.
+        asked: the request, which is checked now for the longest segment that there may be.
+        segmenting: where segments begin and end.
+        at_once: how many are under way at most; more than one are submitted.
+        own: the cancellation that the guard of the request has beside the caller's.
+
+    Raises:
+        RequestError: as in `SpeechLM.segments`, and all others.
+    """
+    ids, name = prompt_ids(model, asked.prompt, asked.system), model.profile_named(asked.profile)
+    rate, guard = model.sample_rate, asked.watch.guard
+    assert guard is not None, "it has a cancellation of its own"
+    rules = segmenting.rules(_longest(model, ids, name, asked.search, segmenting.max_seconds))
+    listener = Listener(rate, rules)
+    source = cast("Source", asked.audio)  # all else is refused when it is read
+    blocks = read_blocks(source, rate, source_rate=asked.source_rate, check_length=ended_by(guard))
+    speech = asked.watch.each("audio", listener.listen(blocks))
+    each = replace(asked, prompt=ids, system=None, profile=name, source_rate=rate, shares=at_once > 1)
+
+    def ask(part: Speech) -> Answer:
+        watch = Stopwatch(guard.of_part())
+        return _begun(model, replace(each, audio=_padded(model, part), watch=watch), own)
+
+    return Segments(answered(speech, ask, own, at_once), listener, own)
+
+
+def _begun(model: LoadedModel, asked: Asked, own: Cancellation) -> Answer:
+    """What waits for the answer about one segment: submitted if it shares steps, or else run by then."""
+    if not asked.shares:
+        return lambda: answer(model, asked)
+    return submitted(model, asked, own).result
+
+
+def _padded(model: LoadedModel, part: Speech) -> npt.NDArray[np.float32]:
+    """Samples (n,) that are enough for a token: the end of speech may have fewer."""
+    least = model.manifest.front_end.shortest_samples
+    return np.pad(part.samples, (0, max(0, least - len(part.samples))))
+
+
+def _longest(
+    model: LoadedModel, ids: PromptIds, profile: str, search: ResolvedSearch, asked: float | None
+) -> float:
+    """Seconds of a segment at most; refuses a request for which that is too long, or takes too much."""
+    taken = checked(model, ids, profile, search)
+    longest = longest_segment(model.manifest, taken.engines, ids, search.max_new_tokens, asked)
+    taken.memory(LONGEST, longest)
+    if taken.engines:
+        silence = np.zeros(int(longest * model.sample_rate), np.float32)
+        taken.check_engines(LONGEST, Audio(silence, model.sample_rate))
+    return longest
