@@ -10,21 +10,19 @@ import click
 from ...profiles.methods import VARIANTS
 from ..studies.compare.options import FORMATS, CompareOptions
 from .command import StrictCommand
-from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
-from .lists import NAMES, PERCENTS, each_once, list_option, rising
-from .output import check_output, kept_beside, write_result
-from .parameters import (
-    PATH,
+from .evaluation_parameters import (
     clip_options,
     clips_of,
-    lora_option,
-    onnxruntime_options,
-    positions_option,
+    evaluation_of,
+    evaluation_options,
     reference_option,
-    say_search,
-    search_options,
+    require_metrics,
 )
+from .lists import NAMES, PERCENTS, each_once, list_option, rising
+from .output import check_output, kept_beside, write_result
+from .parameters import PATH, lora_option, onnxruntime_options, positions_option
 from .progress import progress_bar
+from .search_parameters import say_search, search_options
 
 DEFAULTS = CompareOptions()
 ALL = "all"

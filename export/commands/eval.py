@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from .command import StrictCommand
-from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
+from .evaluation_parameters import clip_options, clips_of, evaluation_of, evaluation_options, require_metrics
 from .lists import NAMES, each_once, list_option
 from .output import check_output, kept_beside, write_result
-from .parameters import PATH, clip_options, clips_of, runtime_options, say_search, search_options, verify_of
+from .parameters import PATH, runtime_options, verify_of
 from .progress import progress_bar
+from .search_parameters import say_search, search_options
 
 
 @click.command("eval", cls=StrictCommand)

@@ -1,8 +1,9 @@
-"""Options of how clips are answered and measured, for the commands that evaluate."""
+"""Options of clips, and of how they are answered and measured, for the commands that evaluate."""
 
 from __future__ import annotations
 
-from typing import Any
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,10 +12,71 @@ from ...evaluation.metrics.tasks import TASKS
 from ...evaluation.options import EvalOptions
 from ...runtime.runtime_options import DEFAULT_BACKEND, runtime_options
 from .command import Command
-from .parameters import backend_options_of, require_all, search_of
+from .parameters import PATH, backend_options_of, require_all
+from .search_parameters import search_of
+
+if TYPE_CHECKING:
+    from ...evaluation.clips.clip import ClipSet
 
 DEFAULTS = EvalOptions()
 NORMALIZER_OF_TASK = ", ".join(f"{name} {task.normalizer}" for name, task in TASKS.items())
+
+
+def exact(ctx: click.Context, param: click.Parameter, value: float | None) -> Fraction | None:
+    """A callback that takes a number as it was typed, if it was: 0.1 is one tenth."""
+    return None if value is None else Fraction(repr(value))
+
+
+def clip_options(command: Command) -> Command:
+    """Add the options of `read_clips`: what clips with references are there, and which of them are meant."""
+    options = (
+        click.option(
+            "--manifest",
+            type=PATH,
+            required=True,
+            metavar="FILE",
+            help="Clips, one JSON object per line; or a folder of audio and .txt transcripts.",
+        ),
+        click.option(
+            "--audio-root",
+            type=PATH,
+            metavar="DIR",
+            help="Where audio paths begin.  [default: the clip list's]",
+        ),
+        click.option(
+            "--task", type=click.Choice(list(TASKS)), help="Which clips.  [default: all, if of one task]"
+        ),
+        click.option(
+            "--prompt", default="", metavar="TEXT", help="Text of the requests that have none of their own."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def clips_of(values: dict[str, Any]) -> ClipSet:
+    """The clips that those options mean.
+
+    Raises:
+        ClipsError: with every fault of the clip list.
+    """
+    from ...evaluation.clips.read import read_clips
+
+    return read_clips(
+        values["manifest"], values["task"], audio_root=values["audio_root"], prompt=values["prompt"]
+    )
+
+
+def reference_option(command: Command) -> Command:
+    """Add the length of audio for which FLOPs levels are met."""
+    return click.option(
+        "--reference-seconds",
+        type=click.FloatRange(min=0, min_open=True, max=1e6),
+        callback=exact,
+        metavar="S",
+        help="Length of audio for which ratios are solved.  [default: the mean of the clips]",
+    )(command)
 
 
 def evaluation_options(command: Command) -> Command:

@@ -1,4 +1,4 @@
-"""Options that commands share: their defaults are those of the records that they fill."""
+"""Options of how an artifact is run and which profiles are meant, and what every command needs."""
 
 from __future__ import annotations
 
@@ -11,88 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...evaluation.metrics.tasks import TASKS
 from ...profiles.errors import DependencyError
 from ...profiles.keys import POSITIONS
 from ...runtime.backends import BACKENDS
-from ...runtime.decoding.options import ResolvedSearch, SearchOptions
 from ...runtime.runtime_options import DEFAULT_BACKEND, RuntimeKeywords, RuntimeOptions
 from .command import Command
-from .lists import NAMES, PROFILES, ids_option, list_option
+from .lists import NAMES, PROFILES, list_option
 
 if TYPE_CHECKING:
-    from ...evaluation.clips.clip import ClipSet
     from ...runtime import SpeechLM
     from ...runtime.artifact.verification import Verify
 
 PATH = click.Path(path_type=Path)
-EARLY_STOPPING = {"false": False, "true": True, "never": "never"}
-
-SEARCH: dict[str, tuple[str, Any, str]] = {
-    "num_beams": ("--beams", int, "Beams; 1 is greedy search."),
-    "max_new_tokens": ("--max-new-tokens", int, "Stop after so many tokens."),
-    "min_new_tokens": ("--min-new-tokens", int, "No end token before so many tokens."),
-    "length_penalty": ("--length-penalty", float, "Exponent of the length that divides a score."),
-    "early_stopping": (
-        "--early-stopping",
-        click.Choice(list(EARLY_STOPPING)),
-        "When beam search stops: if no live beam can win, as soon as enough have ended, or at the very end.",
-    ),
-    "repetition_penalty": ("--repetition-penalty", float, "Above 1: make tokens that were seen less likely."),
-    "no_repeat_ngram_size": ("--no-repeat-ngram-size", int, "Ban n-grams that were generated before."),
-    "num_return_sequences": ("--num-return-sequences", int, "Answers to return, at most the beams."),
-}
-"""Field of `SearchOptions` -> flag, type, help."""
-SEARCH_IDS: dict[str, tuple[str, str]] = {
-    "eos_token_ids": ("--eos", "Token ids that end an answer."),
-    "suppress_tokens": ("--suppress-tokens", "Token ids that are never generated."),
-    "begin_suppress_tokens": ("--begin-suppress-tokens", "Token ids that no answer begins with."),
-}
-"""Field of `SearchOptions` that holds token ids -> flag, help."""
-
-
-def exact(ctx: click.Context, param: click.Parameter, value: float | None) -> Fraction | None:
-    """A callback that takes a number as it was typed, if it was: 0.1 is one tenth."""
-    return None if value is None else Fraction(repr(value))
-
-
-def clip_options(command: Command) -> Command:
-    """Add the options of `read_clips`: what clips with references are there, and which of them are meant."""
-    options = (
-        click.option(
-            "--manifest",
-            type=PATH,
-            required=True,
-            metavar="FILE",
-            help="Clips, one JSON object per line; or a folder of audio and .txt transcripts.",
-        ),
-        click.option(
-            "--audio-root",
-            type=PATH,
-            metavar="DIR",
-            help="Where audio paths begin.  [default: the clip list's]",
-        ),
-        click.option(
-            "--task", type=click.Choice(list(TASKS)), help="Which clips.  [default: all, if of one task]"
-        ),
-        click.option(
-            "--prompt", default="", metavar="TEXT", help="Text of the requests that have none of their own."
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def reference_option(command: Command) -> Command:
-    """Add the length of audio for which FLOPs levels are met."""
-    return click.option(
-        "--reference-seconds",
-        type=click.FloatRange(min=0, min_open=True, max=1e6),
-        callback=exact,
-        metavar="S",
-        help="Length of audio for which ratios are solved.  [default: the mean of the clips]",
-    )(command)
 
 
 def lora_option(command: Command) -> Command:
@@ -113,38 +43,6 @@ def positions_option(command: Command) -> Command:
     )(command)
 
 
-def search_options(command: Command) -> Command:
-    """Add the options of a search: what is not given is left to the artifact."""
-    for field, (flag, text) in reversed(SEARCH_IDS.items()):
-        command = ids_option(flag, field, text)(command)
-    for field, (flag, kind, text) in reversed(SEARCH.items()):
-        default = ResolvedSearch.__dataclass_fields__[field].default
-        shown = f"the artifact's, or {str(default).lower() if isinstance(default, bool) else default}"
-        command = click.option(flag, field, type=kind, show_default=shown, help=text)(command)
-    return command
-
-
-def search_of(values: dict[str, Any]) -> SearchOptions:
-    """The search that the values of a command ask for.
-
-    Raises:
-        RequestError: with every value that is out of range.
-    """
-    options = {field: values[field] for field in (*SEARCH, *SEARCH_IDS)}
-    if options["early_stopping"] is not None:
-        options["early_stopping"] = EARLY_STOPPING[options["early_stopping"]]
-    return SearchOptions(**options)
-
-
-def say_search(asked: SearchOptions, meant: SearchOptions) -> None:
-    """A line on the options of a search that come from the checkpoint, not from the command."""
-    plain = asked.resolved()
-    taken = {name: value for name, value in meant.given.items() if value != getattr(plain, name)}
-    if taken:
-        words = ", ".join(f"{name} {value}" for name, value in taken.items())
-        click.echo(f"search as the checkpoint has it: {words}", err=True)
-
-
 def backend(command: Command) -> Command:
     """Add the choice of what runs an artifact."""
     return click.option(
@@ -154,19 +52,6 @@ def backend(command: Command) -> Command:
         show_default=True,
         help="What runs the artifact: graphs for it, or engines, with a GPU for all but onnxruntime.",
     )(command)
-
-
-def clips_of(values: dict[str, Any]) -> ClipSet:
-    """The clips that those options mean.
-
-    Raises:
-        ClipsError: with every fault of the clip list.
-    """
-    from ...evaluation.clips.read import read_clips
-
-    return read_clips(
-        values["manifest"], values["task"], audio_root=values["audio_root"], prompt=values["prompt"]
-    )
 
 
 def runtime_options(command: Command) -> Command:

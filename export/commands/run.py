@@ -16,7 +16,8 @@ from ...profiles.errors import AudioError, DeadlineExceeded
 from .answer_record import record
 from .command import StrictCommand
 from .lists import NAMES, one_option
-from .parameters import PATH, load, runtime_options, search_of, search_options
+from .parameters import PATH, load, runtime_options
+from .search_parameters import search_of, search_options
 from .timed import print_segments, refuse_combinations, segment_options, segmenting_of
 
 if TYPE_CHECKING:

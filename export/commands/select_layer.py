@@ -14,22 +14,12 @@ from ...profiles.profile import profile_to_toml
 from ...runtime.runtime_options import runtime_options
 from ..studies.select_layer.options import SelectionOptions
 from .command import StrictCommand
-from .evaluation_parameters import require_metrics
+from .evaluation_parameters import clip_options, clips_of, reference_option, require_metrics
 from .lists import PERCENTS, list_option, one_option, rising
 from .output import check_output, kept_beside, profile_name, write_result, write_text
-from .parameters import (
-    PATH,
-    clip_options,
-    clips_of,
-    lora_option,
-    positions_option,
-    reference_option,
-    require,
-    say_search,
-    search_of,
-    search_options,
-)
+from .parameters import PATH, lora_option, positions_option, require
 from .progress import progress_bar
+from .search_parameters import say_search, search_of, search_options
 
 if TYPE_CHECKING:
     from ...evaluation.clips.clip import ClipSet

@@ -14,17 +14,9 @@ from ..file import is_stream
 from .command import StrictCommand
 from .lists import NAMES, one_option
 from .output import check_output
-from .parameters import (
-    PATH,
-    backend_options_of,
-    batch_option,
-    runtime_options,
-    say_search,
-    search_of,
-    search_options,
-    verify_of,
-)
+from .parameters import PATH, backend_options_of, batch_option, runtime_options, verify_of
 from .progress import progress_bar
+from .search_parameters import say_search, search_of, search_options
 
 if TYPE_CHECKING:
     from ...evaluation.bulk.transcribe import Summary

@@ -13,20 +13,19 @@ from ...profiles.profile import profile_to_toml
 from ...profiles.schedule import SCHEDULES
 from ..studies.tune.options import OBJECTIVES, TRIABLE, TuneOptions
 from .command import StrictCommand
-from .evaluation_parameters import evaluation_of, evaluation_options, require_metrics
-from .lists import LAYERS, NAMES, PERCENTS, each_once, list_option, rising
-from .output import check_output, kept_beside, profile_name, write_result, write_text
-from .parameters import (
-    PATH,
+from .evaluation_parameters import (
     clip_options,
     clips_of,
-    lora_option,
-    onnxruntime_options,
+    evaluation_of,
+    evaluation_options,
     reference_option,
-    say_search,
-    search_options,
+    require_metrics,
 )
+from .lists import LAYERS, NAMES, PERCENTS, each_once, list_option, rising
+from .output import check_output, kept_beside, profile_name, write_result, write_text
+from .parameters import PATH, lora_option, onnxruntime_options
 from .progress import progress_bar
+from .search_parameters import say_search, search_options
 
 DEFAULTS = TuneOptions(0.0)
 WER_TASK = "asr"
