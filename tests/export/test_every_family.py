@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from conftest import OWN_PROFILE, noise
 from fastadasp.export.cli import main
+from fastadasp.export.reference.model import load_reference
 from tiny_families import TINY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -51,3 +52,10 @@ def test_every_command_of_the_readme_takes_the_family(family, tmp_path):
     call("bench", artifact, "--profile", "own", "--beams", 1, "--audio-seconds", 3, *short)
     call("eval", artifact, "--manifest", clips, "-o", tmp_path / "eval.json", "--max-new-tokens", 3)
     assert "disagree" not in call("check", artifact, "--clip", clip)
+
+
+def test_a_check_is_silent_about_parts_that_the_model_leaves_out(tmp_path, caplog, capfd):
+    TINY["qwen2_5_omni"].save(tmp_path)
+    capfd.readouterr()
+    load_reference(tmp_path)
+    assert "MISSING" not in caplog.text + "".join(capfd.readouterr())

@@ -18,7 +18,7 @@ from ...checkpoint.derived import ADAPTED, Derived, Weight
 from ..spec import SpeechModelSpec, tensors_of, with_parts
 from .adapter import WEIGHTS, Adapter, Pair
 
-LANGUAGE_MODEL = "language_model"  # what transformers calls a decoder, whatever its name is on disk
+OF_TEXT = "language", "text", "llm"  # how decoders are called in memory, whatever they are on disk
 OWN = "the checkpoint's own"  # name of an adapter beside the weights
 Floats = npt.NDArray[np.float32]
 PARTS = "encoder", "wave_encoder", "decoder"  # of a model that have weights
@@ -102,7 +102,7 @@ def base_tensor(checkpoint: Checkpoint, adapter: Adapter, name: str, read: Read)
             ahead = set(parts[:start])
             shared = {each: len(ahead & set(each.split("."))) for each in found}
             best = [each for each in found if shared[each] == max(shared.values())]
-            part = read.decoder if LANGUAGE_MODEL in ahead else read.whole
+            part = read.decoder if any(each.startswith(OF_TEXT) for each in ahead) else read.whole
             best = [each for each in best if checkpoint.tensors[each].name in part] or best
             if len(best) == 1 and not any(part.isdigit() for part in parts[:start]):
                 return checkpoint.tensors[best[0]]

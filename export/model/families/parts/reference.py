@@ -5,7 +5,8 @@ torch and transformers are imported when a model is loaded, not before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,17 +115,31 @@ class TransformersReference:
         import torch
         import transformers
 
-        model, report = getattr(transformers, self.model_class).from_pretrained(
-            checkpoint,
-            dtype=getattr(torch, dtype),
-            attn_implementation="eager",
-            local_files_only=True,
-            output_loading_info=True,
-            **source,
-        )
+        with _quiet():
+            model, report = getattr(transformers, self.model_class).from_pretrained(
+                checkpoint,
+                dtype=getattr(torch, dtype),
+                attn_implementation="eager",
+                local_files_only=True,
+                output_loading_info=True,
+                **source,
+            )
         if "lm_head.weight" in report["missing_keys"]:  # stored as tied, which not every class knows
             model.get_output_embeddings().weight = model.get_input_embeddings().weight
         return model.eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what transformers says of parts that are left out; one that is needed shows as a difference."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def renamed(prefixes: Mapping[str, str]) -> Callable[[str], str]:
