@@ -43,7 +43,8 @@ def mean_request(
     found, faults = [], []
     for clip in clips:
         try:
-            found.append((_seconds(clip, rate), codec.encode(clip.prompt or None).num_text_rows))
+            seconds = _seconds(clip, rate)
+            found.append((seconds, codec.encode(clip.prompt or None).about(seconds).num_text_rows))
         except (AudioError, RequestError) as error:  # reported with the failures of the evaluation
             faults.append(str(error))
     if not found:

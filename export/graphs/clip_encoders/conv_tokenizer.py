@@ -36,7 +36,7 @@ def _tokenizer(g: Graph, spec: ConvTokenizersSpec, part: ConvTokenizer, samples:
     """Samples (1, 1, samples) to what they add to the audio rows."""
     x = samples
     for i, stage in enumerate(part.stages):
-        x = _stage(g, stage, part.norm_eps, x, f"{name}/layers.{i}")
+        x = _stage(g, stage, part.norm_eps, x, f"{name}/layers.{i - 1}" if i else f"{name}/stem")
     rows = _to_rows(g, _convolve(g, part.head, 1, x, f"{name}/head"), int(part.head.weight.shape[0]))
     y = g.linear(rows, part.fc1, f"{name}/projector/fc1")
     y = g.rms_norm(y, part.norm, spec.projector_eps, f"{name}/projector/norm")

@@ -6,6 +6,8 @@ import onnxruntime
 import pytest
 import torch
 
+from fastadasp.export.check.graphs import ENCODER
+from fastadasp.export.check.places import places_of
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.checkpoint.precision import BF16, FP16, FP32
 from fastadasp.export.checkpoint.weights import weight_store
@@ -16,7 +18,7 @@ from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
 from fastadasp.export.graphs.lowering.onnxruntime_cuda import OnnxRuntimeCudaLowering
 from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
 from fastadasp.export.graphs.write import ENCODER_FILE, build_tower
-from fastadasp.export.model.families.family import load_model
+from fastadasp.export.model.families.family import load_model, reference_of
 from fastadasp.export.model.spec import tensors_of
 from fastadasp.export.options import EngineOptions
 from fastadasp.profiles import signature as sig
@@ -87,6 +89,33 @@ def test_nothing_waits_for_the_host_within_a_graph_for_cuda(saved, tmp_path):
 def test_weights_stay_in_the_files_of_the_checkpoint(saved):
     model, _ = saved
     assert weight_store(list(tensors_of(model.tower)), "link").description == "linked"
+
+
+def test_check_compares_what_a_node_gives_with_what_its_module_gives(saved, tmp_path):
+    model, reference = saved
+    path = write(tmp_path / "plain", model, OnnxRuntimeLowering())
+    graph = onnx.load(path, load_external_data=False)
+    places = [
+        it for it in places_of(ENCODER, graph, model.decoder.dims, reference_of(model.family)) if it.module
+    ]
+    assert {(place.layer, place.part) for place in places} == {
+        (layer, f"blocks.0/{part}")
+        for layer in range(3)
+        for part in ("norm", "mlp_norm", "mlp/fc1", "mlp/fc2")
+    }
+    graph.graph.output.extend(onnx.ValueInfoProto(name=place.value) for place in places)
+    (tmp_path / "plain" / "tapped.onnx").write_bytes(graph.SerializeToString())
+    feeds = {sig.MEL: frames(4), sig.ENCODER_ROWS: np.array([4])}
+    session = onnxruntime.InferenceSession(str(tmp_path / "plain" / "tapped.onnx"))
+    found = session.run([place.value for place in places], feeds)
+    expected = {}
+    for place in places:
+        reference.get_submodule(place.module).register_forward_hook(
+            lambda module, inputs, output, name=place.module: expected.update({name: output[0]})
+        )
+    reference.model.get_audio_features(torch.from_numpy(frames(4)).T.reshape(1, 1, -1), sample=False)
+    for place, values in zip(places, found, strict=True):
+        np.testing.assert_allclose(values, expected[place.module].detach().numpy(), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("precision", [FP16, BF16], ids=lambda it: it.name)

@@ -5,12 +5,17 @@ import math
 import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.checkpoint.config_alone import ConfigAlone
 from fastadasp.export.checkpoint.tokenizer import prompt_codec
 from fastadasp.export.model.families.family import load_model
+from fastadasp.export.options import BuildOptions
+from fastadasp.export.pipeline import build
+from fastadasp.profiles import Profile
 from fastadasp.profiles.errors import CheckpointError
+from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.memory.bound import ModelSizes, encoding_memory
 from parity.models import sound
 from tokenizer_checkpoints import RATE, save_vibevoice_asr, vibevoice_asr_inputs
@@ -127,6 +132,36 @@ def test_a_text_that_is_taken_whole_says_the_length_where_its_mark_stands(checkp
     codec = prompt_codec(Checkpoint(folder), load_model(Checkpoint(folder)).prompt)
     whole, plain = "user <|box_start|> for <|AUDIO_DURATION|> s", "user <|box_start|> for 3.50 s"
     assert codec.encode(whole).about(3.5).after.tolist() == codec.encode(plain).about(9).after.tolist()
+
+
+def test_names_of_tensors_may_be_those_of_the_class(checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint[0], tmp_path / "named")
+    tensors = load_file(folder / "model.safetensors")
+    names = {name: f"model.{name.replace('language_model.model.', 'language_model.')}" for name in tensors}
+    names["language_model.lm_head.weight"] = "lm_head.weight"
+    save_file({names[name]: tensor for name, tensor in tensors.items()}, folder / "model.safetensors")
+    expected, found = (load_model(Checkpoint(each)) for each in (checkpoint[0], folder))
+    assert [names[it.name] for it in expected.tensors] == [it.name for it in found.tensors]
+    assert len(found.tensors) == len(tensors)
+
+
+def test_every_way_to_ask_says_how_long_the_audio_is(checkpoint, tmp_path):
+    build(checkpoint[0], tmp_path / "artifact", BuildOptions((Profile("full", "full"),), weights="link"))
+    samples, options = sound(40_000), {"max_new_tokens": 6}
+    with SpeechLM.load(tmp_path / "artifact", threads=1) as model:
+        codec = prompt_codec(Checkpoint(checkpoint[0]), model.manifest.prompt)
+        ids, others = (codec.encode("Ada").about(seconds) for seconds in (40_000 / RATE, 2.0))
+        assert ids.after.tolist() != others.after.tolist()
+        expected = model.generate(samples, ids, **options)
+        for found in (
+            model.generate(samples, "Ada", **options),
+            model.generate(model.encode(samples), "Ada", **options),
+            model.submit(samples, "Ada", **options).result(),
+        ):
+            assert (found.hypotheses, found.text_rows) == (expected.hypotheses, ids.num_text_rows)
+        assert "".join(model.stream(samples, "Ada", **options)).strip() == expected.hypotheses[0].text
+        other = model.generate(samples, others, **options)
+        assert other.hypotheses[0].score != expected.hypotheses[0].score
 
 
 def changed(folder, target, path, value, name="config.json"):
