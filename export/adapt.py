@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from ..profiles.errors import CheckpointError
 from ..profiles.long_context import LONGEST_LOG_N
-from ..runtime.artifact.faults import LARGEST_POSITIONS
 from ..runtime.artifact.manifest import FoldedPrompt
+from ..runtime.artifact.part_faults.model import LARGEST_POSITIONS
 from .checkpoint.checkpoint import Checkpoint
 from .checkpoint.derived import Derived
 from .checkpoint.quantized import QuantizedWeight
