@@ -43,13 +43,13 @@ def mean_request(
     found, faults = [], []
     for clip in clips:
         try:
-            seconds = _seconds(clip, rate)
-            found.append((seconds, codec.encode(clip.prompt or None).about(seconds).num_text_rows))
+            heard = _seconds(clip, rate)
+            found.append((heard, codec.encode(clip.prompt or None).about(heard).num_text_rows))
         except (AudioError, RequestError) as error:  # reported with the failures of the evaluation
             faults.append(str(error))
     if not found:
         raise RequestError(f"none of {len(faults)} clips can be read; the first: {faults[0]}")
-    length = seconds or _in_steps(fmean(heard for heard, _ in found))
+    length = seconds or _in_steps(fmean(length for length, _ in found))
     text_rows = round(fmean(rows for _, rows in found)) + model.front_end.rows_around
     return ReferenceRequest(length, audio_rows(model, float(length)), text_rows)
 
