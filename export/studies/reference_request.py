@@ -49,7 +49,7 @@ def mean_request(
             faults.append(str(error))
     if not found:
         raise RequestError(f"none of {len(faults)} clips can be read; the first: {faults[0]}")
-    length = seconds or _in_steps(fmean(length for length, _ in found))
+    length = seconds or _in_steps(fmean(each for each, _ in found))
     text_rows = round(fmean(rows for _, rows in found)) + model.front_end.rows_around
     return ReferenceRequest(length, audio_rows(model, float(length)), text_rows)
 
