@@ -63,7 +63,7 @@ accept-gpu: $(READY)  ## what runs on this GPU, stage by stage; without one each
 
 $(READY): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e ".[export,engines,tensorrt-rtx,check,accuracy,report,media,dev]"
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e ".[export,engines,tensorrt-rtx,openvino,check,accuracy,report,media,dev]"
 	@touch $@
 
 clean:  ## remove the environment and everything that was built

@@ -56,10 +56,18 @@ def _of_cuda_graphs(precision: str, calibrated: Calibrated, block: int) -> Quant
     return of_cuda_graphs(calibrated, block, precision)
 
 
+def _openvino(precision: str, model: SpeechModelSpec) -> Lowering:
+    from .graphs.lowering.openvino import OpenVinoLowering
+
+    longest = model.decoder.max_positions
+    return OpenVinoLowering(longest, longest)
+
+
 TARGETS: dict[str, Target] = {
     "onnxruntime": Target(_onnxruntime),
     "onnxruntime-cuda": Target(
         _onnxruntime_cuda, ("bf16", "fp16", "fp32"), _of_cuda_graphs, rounds_rows=False
     ),
+    "openvino": Target(_openvino),
 }
 """By name. Engines have lowerings in `engines/`: graphs for them are thrown away."""

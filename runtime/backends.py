@@ -11,6 +11,7 @@ from ..profiles.faults import shown
 from .backend_options import BackendOptions
 from .onnxruntime.options import OnnxRuntimeOptions
 from .onnxruntime_cuda.options import OnnxRuntimeCudaOptions
+from .openvino.options import OpenVinoOptions
 from .tensorrt.options import TensorRTOptions
 
 if TYPE_CHECKING:  # light to import: the command line takes its names from here
@@ -28,6 +29,12 @@ def _onnxruntime_cuda(artifact: Artifact, target: str, options: OnnxRuntimeCudaO
     from .onnxruntime_cuda.sessions import OnnxRuntimeCudaSessions
 
     return OnnxRuntimeCudaSessions(artifact, artifact.graphs(target), options)
+
+
+def _openvino(artifact: Artifact, target: str, options: OpenVinoOptions) -> Sessions:
+    from .openvino.sessions import OpenVinoSessions
+
+    return OpenVinoSessions(artifact, artifact.graphs(target), options)
 
 
 def _tensorrt(artifact: Artifact, target: str, options: TensorRTOptions) -> Sessions:
@@ -48,6 +55,7 @@ class Backend:
 BACKENDS = {
     "onnxruntime": Backend("onnxruntime", OnnxRuntimeOptions, _onnxruntime),
     "onnxruntime-cuda": Backend("onnxruntime-cuda", OnnxRuntimeCudaOptions, _onnxruntime_cuda),
+    "openvino": Backend("openvino", OpenVinoOptions, _openvino),
     "tensorrt": Backend("tensorrt", TensorRTOptions, _tensorrt),
 }
 

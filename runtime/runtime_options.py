@@ -72,6 +72,7 @@ class BackendKeywords(TypedDict, total=False):
     device: str
     strict: bool
     cuda_graph: bool
+    precision: str
 
 
 class RuntimeKeywords(BackendKeywords, total=False):

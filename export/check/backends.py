@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -15,7 +16,7 @@ from ...runtime.sessions import Sessions
 from ..model.families.family import reference_of
 from ..targets import TARGETS
 from .graphs import DECODE, ENCODER, GraphName, file_of
-from .options import has_devices
+from .options import has_option
 from .places import Place, output_places, places_of
 from .sessions.step_of_one import StepOfOne, step_outputs
 
@@ -33,11 +34,14 @@ READ_INSIDE: dict[str, OpenGraph] = {"onnxruntime": _onnxruntime}
 """Backends that can run a graph with further outputs. Of all others, only what production returns is read."""
 
 
+NO_OPTIONS: Mapping[str, str] = {}
+
+
 class CheckedBackend:
     """The graphs of an artifact on one backend, whole or with the values inside them as further outputs."""
 
-    def __init__(self, name: str, artifact: Artifact, device: str | None = None) -> None:
-        """Open what production runs, with the backend's own defaults but for a device, if it has such.
+    def __init__(self, name: str, artifact: Artifact, options: Mapping[str, str] = NO_OPTIONS) -> None:
+        """Open what production runs, with the backend's own defaults but for those of `options` that it has.
 
         Raises:
             RequestError: there is no such backend or device.
@@ -47,13 +51,20 @@ class CheckedBackend:
         """
         backend = backend_named(name)
         self.name, self._artifact, self._target = name, artifact, backend.target
-        chosen = {"device": device} if device is not None and has_devices(name) else {}
+        chosen: dict[str, Any] = {key: value for key, value in options.items() if has_option(name, key)}
         self._sessions = open_sessions(artifact, name, backend.options(**chosen))
-        self.precision = self._sessions.precision  # key of TOLERANCES
+        self._precision = self._sessions.precision
+        self._of_steps = self._precision
         if not self._sessions.limits:
             graphs = artifact.graphs(self._target)
             rounds = graphs.quantized if TARGETS[self._target].rounds_rows else graphs.precision
-            self.precision = rounds or graphs.arithmetic
+            self._of_steps = rounds or graphs.arithmetic
+            if self._precision == graphs.precision or rounds:
+                self._precision = self._of_steps
+
+    def precision(self, graph: GraphName) -> str:
+        """What a graph is computed in: a key of TOLERANCES."""
+        return self._of_steps if graph == DECODE else self._precision
 
     @property
     def shares_steps(self) -> bool:

@@ -66,7 +66,7 @@ def check_artifact(
         AudioError: a clip that the model cannot take.
     """
     profiles = _known_profiles(artifact, options.profiles)
-    backends = [CheckedBackend(name, artifact, options.device) for name in options.backends]
+    backends = [CheckedBackend(name, artifact, options.chosen) for name in options.backends]
     reference = TorchBackend(load_for(artifact, options.checkpoint), artifact.manifest)
     cases = clip_cases(artifact, options.clips, reference.session(ENCODER))
     cases += random_cases(artifact.manifest, reference.embedding_scale)
@@ -140,7 +140,7 @@ class _Checker:
 
     def _tolerance(self, graph: GraphName, backend: CheckedBackend) -> Tolerance:
         reduces = graph.profile is not None and any(self._manifest.profiles[graph.profile].ratios)
-        return tolerance_of(backend.precision, reduces)
+        return tolerance_of(backend.precision(graph), reduces)
 
     def _ran(self, graph: str) -> None:
         self._done += 1

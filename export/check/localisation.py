@@ -24,7 +24,7 @@ def first_difference(graph: GraphName, reference: TorchBackend, backend: Checked
     Both run on values of their own, so whatever is wrong at a place spreads to all later ones, and the first
     one that differs is where it arose.
     """
-    places, tolerance = backend.places(graph), TOLERANCES[backend.precision]
+    places, tolerance = backend.places(graph), TOLERANCES[backend.precision(graph)]
     expected = reference.tapped(graph, places).run(feed)
     session = backend.tapped(graph, places)
     found = {name: session.read(value) for name, value in session.run(feed).items()}
@@ -32,7 +32,7 @@ def first_difference(graph: GraphName, reference: TorchBackend, backend: Checked
         (_rows(expected[place.value], found[place.value], place), found[place.value]) for place in places
     ]
     for i, (place, pair) in enumerate(zip(places, pairs, strict=True)):
-        if fault := _fault(*pair, tolerance, backend):
+        if fault := _fault(*pair, tolerance, backend.precision(graph)):
             tie = _tie(place, reference, tolerance)
             return f"first differs in {place}: {fault}{tie}; {_before(places[:i])}"
     return _nowhere(places, pairs, tolerance, backend)
@@ -62,14 +62,14 @@ def _rows(expected: Array, found: Array, place: Place) -> Array:
     return expected[-len(found) :] if place.rows == "last" else expected
 
 
-def _fault(expected: Array, found: Array, tolerance: Tolerance, backend: CheckedBackend) -> str | None:
+def _fault(expected: Array, found: Array, tolerance: Tolerance, precision: str) -> str | None:
     """What is wrong at one place, or None."""
     if expected.shape != found.shape:
         return f"shape {list(found.shape)} instead of {list(expected.shape)}"
     if not np.isfinite(expected).all():
         return "the reference itself is not finite there; the weights or the input are at fault"
     if not np.isfinite(found).all():
-        overflow = "; fp16 overflow: build with --precision bf16" if backend.precision == "fp16" else ""
+        overflow = "; fp16 overflow: build with --precision bf16" if precision == "fp16" else ""
         return f"not finite{overflow}"
     error, largest = float(np.abs(expected - found).max()), float(np.abs(expected).max())
     if error <= tolerance.rounding * largest:

@@ -21,19 +21,27 @@ class CheckOptions:
     checkpoint: Path | None = None  # the weights in the artifact if None
     save: Path | None = None  # folder for inputs and reference outputs
     device: str | None = None  # of the backends that have a choice; their default if None
+    precision: str | None = None  # the same of what a backend computes in, where that is not in the graphs
 
     def __post_init__(self) -> None:
         if unknown := [repr(name) for name in self.backends if name not in BACKENDS]:
             raise RequestError(f"backend {', '.join(unknown)} is unknown; known: {', '.join(BACKENDS)}")
-        if self.device is not None and not any(map(has_devices, self.backends)):
-            raise RequestError(
-                f"device {self.device}: {', '.join(self.backends)} has no choice of devices; leave it out"
-            )
+        for option, value in self.chosen.items():
+            if not any(has_option(backend, option) for backend in self.backends):
+                raise RequestError(
+                    f"{option} {value}: {', '.join(self.backends)} has no choice of it; leave it out"
+                )
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """What is given of the options of backends."""
+        options = {"device": self.device, "precision": self.precision}
+        return {option: value for option, value in options.items() if value is not None}
 
 
-def has_devices(backend: str) -> bool:
-    """Whether a backend has an option that says where it runs."""
-    return "device" in {field.name for field in fields(BACKENDS[backend].options)}
+def has_option(backend: str, option: str) -> bool:
+    """Whether a backend has an option of this name."""
+    return option in {field.name for field in fields(BACKENDS[backend].options)}
 
 
 def demo_clips() -> tuple[Path, ...]:

@@ -15,7 +15,16 @@ from .case_parameters import case_options
 from .command import StrictCommand
 from .lists import INTEGERS, NAMES, REALS, each_once, list_option
 from .output import check_output, write_result
-from .parameters import PATH, backend, batch_option, cuda_options, load, memory_limit, onnxruntime_options
+from .parameters import (
+    PATH,
+    backend,
+    batch_option,
+    cuda_options,
+    load,
+    memory_limit,
+    onnxruntime_options,
+    precision_option,
+)
 from .progress import progress_bar
 
 DEFAULTS, UNDER_LOAD = BenchmarkOptions(), LoadOptions(concurrency=(1,))
@@ -88,6 +97,7 @@ def _two_defaults(field: str) -> str:
 @onnxruntime_options
 @memory_limit
 @cuda_options
+@precision_option
 @click.option(
     "-o", "--output", type=PATH, metavar="FILE", help="Write all figures as JSON, with the environment."
 )

@@ -12,7 +12,7 @@ from ...runtime.backends import BACKENDS
 from ..check.options import CheckOptions, demo_clips
 from .command import StrictCommand
 from .lists import NAMES, list_option
-from .parameters import PATH, device_option, require, require_all
+from .parameters import PATH, device_option, precision_option, require, require_all
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ DEFAULTS = CheckOptions()
     default=DEFAULTS.backends,
 )
 @device_option
+@precision_option
 @click.option("--save", type=PATH, metavar="DIR", help="Keep inputs and reference outputs for Polygraphy.")
 @click.option(
     "--golden",
@@ -66,13 +67,14 @@ def check(
     backends: tuple[str, ...],
     save: Path | None,
     device: str | None,
+    precision: str | None,
 ) -> None:
     """Compare every graph of ARTIFACT with the reduced model in torch, on clips and random input.
 
     Where an output differs, the first layer that does is named. With --golden, a CHECKPOINT takes the
     place of ARTIFACT: it is built under each recorded setting. Exits with 1 if anything differs.
     """
-    options = CheckOptions(profiles, clips, backends, checkpoint, save, device)
+    options = CheckOptions(profiles, clips, backends, checkpoint, save, device, precision)
     if golden is not None and options != DEFAULTS:
         raise click.UsageError(
             "--golden DIR takes a CHECKPOINT and no other option: its settings are recorded"

@@ -14,6 +14,7 @@ import click
 from ...profiles.errors import DependencyError
 from ...profiles.keys import POSITIONS
 from ...runtime.backends import BACKENDS
+from ...runtime.openvino.options import PRECISIONS
 from ...runtime.runtime_options import DEFAULT_BACKEND, RuntimeKeywords, RuntimeOptions
 from .command import Command
 from .lists import NAMES, PROFILES, list_option
@@ -56,7 +57,7 @@ def backend(command: Command) -> Command:
 
 def runtime_options(command: Command) -> Command:
     """Add the options of how an artifact is run."""
-    return backend(onnxruntime_options(cuda_options(memory_limit(verify_option(command)))))
+    return backend(onnxruntime_options(precision_option(cuda_options(memory_limit(verify_option(command))))))
 
 
 class Bytes(click.ParamType[int]):
@@ -135,6 +136,8 @@ def backend_options_of(values: dict[str, Any]) -> RuntimeKeywords:
         given["strict"] = True
     if values.get("cuda_graph"):
         given["cuda_graph"] = True
+    if values.get("precision"):
+        given["precision"] = values["precision"]
     return given
 
 
@@ -156,6 +159,15 @@ def device_option(command: Command) -> Command:
         "--device",
         metavar="NAME",
         help="Of onnxruntime-cuda: cuda, cuda:1, or cpu for the same graphs there.  [default: cuda]",
+    )(command)
+
+
+def precision_option(command: Command) -> Command:
+    """Add the precision of the backend openvino."""
+    return click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        help="Of openvino: what encoder and prefill compute in.  [default: bf16]",
     )(command)
 
 

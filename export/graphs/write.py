@@ -50,10 +50,10 @@ def build_graphs(
     _check_methods(profiles, lowering)
     graphs = {
         **build_tower(model, store, lowering),
-        DECODE_FILE: build_decode(model.decoder, store, lowering),
+        DECODE_FILE: build_decode(model.decoder, store, lowering.for_steps),
     }
     if adapter := model.decoder.prompt_adapter:
-        graphs[PROMPT_ADAPTER_FILE] = build_prompt_adapter(model.decoder, adapter, store, lowering)
+        graphs[PROMPT_ADAPTER_FILE] = build_prompt_adapter(model.decoder, adapter, store, lowering.for_steps)
     for resolved in profiles:
         graphs[prefill_file(resolved.name)] = build_prefill(
             model.decoder, model.front_end, store, lowering, resolved

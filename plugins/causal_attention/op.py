@@ -18,5 +18,17 @@ COLUMN_MASS = "AttentionMass"
 LAST_QUERY_MASS = "LastQueryMass"
 """(query, key) -> mass: the probabilities of the last query row alone, summed over the heads."""
 
+UNROLLED_ROWS = 512  # queries of a chunk in the longest prompt
+FEWEST_UNROLLED, MOST_UNROLLED = 4, 16  # fewer compute more that is hidden; each adds nodes to every layer
+
+
+def unrolled_chunks(longest: int) -> int:
+    """Into how many chunks queries are cut where a graph repeats nodes, for prompts of up to so many rows.
+
+    The number is fixed: a shorter prompt has shorter chunks.
+    """
+    return min(MOST_UNROLLED, max(FEWEST_UNROLLED, -(-longest // UNROLLED_ROWS)))
+
+
 QUERY_CHUNK = 64
 """Query rows that the function body handles at once: the score matrix is never larger than chunk x rows."""

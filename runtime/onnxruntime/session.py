@@ -27,7 +27,39 @@ SPINNING = "session.intra_op.allow_spinning"
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
-class OnnxRuntimeSession:
+class OnnxRuntimeTensors:
+    """What is done with the tensors of a session that are OrtValues."""
+
+    def read(self, tensor: Any) -> npt.NDArray[Any]:
+        """An OrtValue as a NumPy array."""
+        array: npt.NDArray[Any] = tensor.numpy()
+        return array
+
+    def share(self, array: npt.NDArray[Any]) -> Any:
+        """An OrtValue that reads the array where it lies."""
+        return _ort_value(array)
+
+    def keep(self, array: npt.NDArray[Any]) -> Any:
+        """An OrtValue of the array, and what keeps it: views of the value outlive both."""
+        return ort.OrtValue.from_dlpack(array)
+
+    def view(self, tensor: Any) -> npt.NDArray[Any]:
+        """The numbers of an OrtValue where they lie; of one that is on a device, a copy."""
+        if tensor.device_name() != "cpu":
+            return self.read(tensor)
+        array: npt.NDArray[Any] = np.from_dlpack(tensor)
+        return array
+
+    def rows_of(self, tensor: Any) -> int:
+        """Rows of a cache tensor."""
+        return rows_of(tensor.shape())
+
+    def take_rows(self, tensor: Any, rows: npt.NDArray[np.int64]) -> Any:
+        """Chosen rows of a cache tensor."""
+        return _ort_value(np.ascontiguousarray(take_rows(tensor.numpy(), rows)))
+
+
+class OnnxRuntimeSession(OnnxRuntimeTensors):
     """One graph, loaded from its file with the weights beside it."""
 
     number_bytes = 4  # float32
@@ -116,30 +148,6 @@ class OnnxRuntimeSession:
         if name in self._halves and isinstance(tensor, np.ndarray):
             return tensor.astype(np.float16)
         return tensor
-
-    def read(self, tensor: Any) -> npt.NDArray[Any]:
-        """An OrtValue as a NumPy array."""
-        array: npt.NDArray[Any] = tensor.numpy()
-        return array
-
-    def share(self, array: npt.NDArray[Any]) -> Any:
-        """An OrtValue that reads the array where it lies."""
-        return _ort_value(array)
-
-    def view(self, tensor: Any) -> npt.NDArray[Any]:
-        """The numbers of an OrtValue where they lie; of one that is on a device, a copy."""
-        if tensor.device_name() != "cpu":
-            return self.read(tensor)
-        array: npt.NDArray[Any] = np.from_dlpack(tensor)
-        return array
-
-    def rows_of(self, tensor: Any) -> int:
-        """Rows of a cache tensor."""
-        return rows_of(tensor.shape())
-
-    def take_rows(self, tensor: Any, rows: npt.NDArray[np.int64]) -> Any:
-        """Chosen rows of a cache tensor."""
-        return _ort_value(np.ascontiguousarray(take_rows(tensor.numpy(), rows)))
 
 
 def check_signature(path: Path, session: Any, signature: Signature) -> None:

@@ -61,6 +61,10 @@ class Lowering(Protocol):
     pools_in_place: bool  # whether a decode step writes its rows into a pool with room for them
     domains: tuple[str, ...]  # opset domains beside the standard one and the project's
 
+    @property
+    def for_steps(self) -> Lowering:
+        """What decode step and prompt adapter are built with: itself, where one backend runs all graphs."""
+
     def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:
         """Bodies of the ops that the encoder graph uses."""
 

@@ -26,7 +26,7 @@ from ...checkpoint.precision import FP32, Precision
 from ...checkpoint.quantized import Int8Blocks, QuantizedBlocks, QuantizedRows, QuantizedWeight
 from ..graph import Graph
 from . import int8_rows
-from .lowering import Cut
+from .lowering import Cut, Lowering
 
 CONTRIB = "com.microsoft"
 INT8_ACTIVATIONS = 4  # the accuracy level of MatMulNBits that rounds each block of activations to int8
@@ -49,6 +49,11 @@ class OnnxRuntimeLowering:
     steps_requests = True
     pools_in_place = False
     domains: tuple[str, ...] = (CONTRIB,)
+
+    @property
+    def for_steps(self) -> Lowering:
+        """Itself: one backend runs all graphs."""
+        return self
 
     def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:
         """None: what its ops need is in the runtime."""

@@ -29,7 +29,7 @@ from ...checkpoint.derived import Weight
 from ...checkpoint.precision import FP32, Precision
 from ...checkpoint.quantized import QuantizedRows, QuantizedWeight, SignedBlocks
 from ..graph import Graph
-from .lowering import Cut
+from .lowering import Cut, Lowering
 
 WHOLE_OUTPUTS = 0  # the block of matrices with one scale for each output
 LARGEST_ATTRIBUTE = 2**31 - 1
@@ -53,6 +53,11 @@ class TensorRTLowering:
     def __init__(self, precision: Precision, max_audio_rows: int) -> None:
         """`max_audio_rows` is the longest `audio_embeds` that the graphs will be given."""
         self.precision, self.max_audio_rows = precision, max_audio_rows
+
+    @property
+    def for_steps(self) -> Lowering:
+        """Itself: one backend runs all graphs."""
+        return self
 
     def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:
         """None: they would win over plugins."""

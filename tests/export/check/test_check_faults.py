@@ -202,7 +202,7 @@ def test_an_output_that_is_not_finite_is_named_with_its_layer(overflowing, tiny_
 def test_fp16_is_told_to_become_bf16(overflowing, tiny_checkpoint):
     artifact = open_artifact(overflowing)
     backend = CheckedBackend("onnxruntime", artifact)
-    backend.precision = "fp16"
+    backend.precision = lambda graph: "fp16"
     reference = TorchBackend(load_for(artifact, tiny_checkpoint), artifact.manifest)
     feed = prefill_feed(random_cases(artifact.manifest, 1.0)[0], 1)
     assert "fp16 overflow: build with --precision bf16" in first_difference(

@@ -1,0 +1,122 @@
+"""Lowering for OpenVINO: plain ONNX without functions, Loops or contrib ops; attention in unrolled chunks.
+
+What a Loop repeats OpenVINO runs as a graph within a graph, one round after the other, and does not fuse. So
+queries are cut into a number of chunks that is fixed when the graph is built. Each meets the keys up to its
+own end alone, which saves almost half of the products, and no more scores than those of one chunk exist at
+once. Decode steps are no part of this: they stay with ONNX Runtime (`for_steps`), which is faster at many
+small products.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ....plugins.body import Body, Value
+from ....plugins.causal_attention.op import unrolled_chunks
+from ....profiles.flops import DecoderDims
+from ...checkpoint.derived import Weight
+from ...checkpoint.precision import FP32
+from ...checkpoint.quantized import Int8Blocks, QuantizedBlocks, QuantizedRows, QuantizedWeight
+from ..graph import Graph
+from .lowering import Lowering
+from .onnxruntime import OnnxRuntimeLowering, product_in_blocks
+from .onnxruntime_cuda import OnnxRuntimeCudaLowering
+from .tensorrt import TensorRTLowering
+
+HIDDEN = -1e30  # added to the score of a key after its query
+
+
+class OpenVinoLowering(OnnxRuntimeCudaLowering):
+    """Standard ops alone, in float32; OpenVINO itself computes them in bf16 where it is told to."""
+
+    name = "openvino"
+    normalises_over_time = True
+    domains: tuple[str, ...] = ()
+
+    def __init__(self, max_audio_rows: int, max_rows: int) -> None:
+        """How long audio and prompt may be decides into how many chunks attention is cut."""
+        super().__init__(FP32, max_audio_rows, max_rows)
+        self.chunks = unrolled_chunks(max_rows)
+
+    @property
+    def for_steps(self) -> Lowering:
+        """ONNX Runtime's."""
+        return OnnxRuntimeLowering()
+
+    def quantized_product(self, g: Graph, x: str, weight: QuantizedWeight, name: str, **output: Any) -> Value:
+        """OpenVINO reads a matrix in fewer bits where it lies; rows keep the numbers of the graph."""
+        if isinstance(weight, QuantizedRows):
+            values, scales = g.weight(weight.values), g.weight(weight.scales)
+            matrix = g.op("DequantizeLinear", values, scales, name=f"{name}/weight", axis=1)
+            return g.op("MatMul", x, matrix, name=name, **output)
+        assert isinstance(weight, QuantizedBlocks | Int8Blocks), "a model is quantised for its target"
+        return product_in_blocks(g, x, weight, name, **output)
+
+    def add_norm(
+        self, g: Graph, name: str, residual: str, branch: str, weight: Weight, eps: float
+    ) -> tuple[str, str]:
+        """Two ops."""
+        return TensorRTLowering.add_norm(self, g, name, residual, branch, weight, eps)
+
+    def causal_attention(
+        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str
+    ) -> str:
+        """A product, a softmax and a product for each chunk of queries, which OpenVINO fuses."""
+        return _ChunkedAttention(Body(f"{name}/", within=g), dims, self.chunks).of(query, key, value)
+
+    def causal_attention_mass(
+        self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str, by_head: bool = False
+    ) -> tuple[str, str]:
+        """The same, with the sums of what each softmax gives."""
+        attention = _ChunkedAttention(Body(f"{name}/", within=g), dims, self.chunks)
+        return attention.of(query, key, value), attention.column_sums(by_head)
+
+
+class _ChunkedAttention:
+    """Causal attention to one prompt, a chunk of queries after the other, each over the keys up to its end.
+
+    A prompt with fewer rows than there are chunks has chunks without rows.
+    """
+
+    def __init__(self, b: Body, dims: DecoderDims, chunks: int) -> None:
+        self.b, self.dims, self.chunks = b, dims, chunks
+        self._shares: list[tuple[Value, Value]] = []  # of each chunk, and the keys behind it, (1,)
+
+    def of(self, query: str, key: str, value: str) -> Value:
+        """Of rows (rows, heads * head_dim) and KV layout; as the rows are."""
+        b, heads, kv_heads, width = self.b, self.dims.num_heads, self.dims.num_kv_heads, self.dims.head_dim
+        scaled = b.op("Mul", query, b.const(width**-0.5, np.float32))
+        q = b.reshape(scaled, -1, kv_heads, heads // kv_heads, width)
+        q = b.op("Transpose", q, perm=[1, 2, 0, 3])
+        k = b.op("Unsqueeze", b.op("Transpose", key, perm=[0, 2, 1]), b.ints(1))
+        v = b.op("Unsqueeze", value, b.ints(1))
+        rows, start, parts = b.dim(query, 0), b.ints(0), []
+        for i in range(1, self.chunks + 1):
+            end = rows if i == self.chunks else b.op("Div", b.op("Mul", rows, b.ints(i)), b.ints(self.chunks))
+            scores = b.op("MatMul", b.slice(q, start, end, 2), b.slice(k, b.ints(0), end, 3))
+            shares = b.op("Softmax", b.op("Add", scores, _mask(b, start, end)), axis=-1)
+            self._shares.append((shares, b.op("Sub", rows, end)))
+            parts.append(b.op("MatMul", shares, b.slice(v, b.ints(0), end, 2)))
+            start = end
+        out = b.op("Transpose", b.op("Concat", *parts, axis=2), perm=[2, 0, 1, 3])
+        return b.reshape(out, -1, heads * width)
+
+    def column_sums(self, by_head: bool) -> Value:
+        """What each row has received: (rows,), or of each KV head, (kv_heads, rows)."""
+        b = self.b
+        axes, before = ((1, 2), (0, 0, 0)) if by_head else ((0, 1, 2), (0,))
+        sums = [
+            b.op("Pad", b.op("ReduceSum", shares, b.ints(*axes), keepdims=0), b.shape(*before, behind))
+            for shares, behind in self._shares
+        ]
+        return b.op("Sum", *sums)
+
+
+def _mask(b: Body, start: str, end: str) -> Value:
+    """What hides the keys after each of the queries [start, end): (end - start, end)."""
+    first, last = (b.op("Squeeze", bound, b.ints(0)) for bound in (start, end))
+    query = b.op("Unsqueeze", b.op("Range", first, last, b.const(1)), b.ints(1))
+    after = b.op("Less", query, b.op("Range", b.const(0), last, b.const(1)))
+    return b.op("Where", after, b.const(HIDDEN, np.float32), b.const(0, np.float32))

@@ -1,0 +1,93 @@
+"""One graph compiled by OpenVINO: from its file, with what decides on rows kept in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ...profiles.errors import ArtifactError, DependencyError, RequestError
+from ..onnxruntime.session import one_line
+from .options import OpenVinoOptions
+
+DEVICE = "CPU"
+NATIVE = "OPTIMIZATION_CAPABILITIES"  # property of a device: the formats that it has products of
+TYPES = {"bf16": "bf16", "fp32": "f32"}  # our precisions -> those of OpenVINO
+WIDE = ("f32", "f64")
+
+
+@cache
+def library() -> Any:
+    """The module, which is imported when the first artifact is loaded.
+
+    Raises:
+        DependencyError: it is missing.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise DependencyError(
+            'the backend openvino needs openvino; install it with: pip install "fastadasp-export[openvino]"'
+        ) from error
+    return openvino
+
+
+@cache
+def core() -> Any:
+    """OpenVINO's own state, one for the process."""
+    return library().Core()
+
+
+def check_precision(options: OpenVinoOptions) -> None:
+    """Refuse a format that this CPU would only emulate.
+
+    Raises:
+        DependencyError: OpenVINO is missing.
+        RequestError: the CPU has no products of bf16.
+    """
+    native = core().get_property(DEVICE, NATIVE)
+    if options.precision.upper() not in native:
+        raise RequestError(
+            f"precision {options.precision}: this CPU has no products of it (OpenVINO names "
+            f"{', '.join(native)}); give precision fp32 (--precision fp32), or use the backend onnxruntime"
+        )
+
+
+def compiled(path: Path, options: OpenVinoOptions) -> Any:
+    """The graph of a file, whose weights are read from the files beside it.
+
+    Raises:
+        ArtifactError: OpenVINO does not take it.
+    """
+    try:
+        model = core().read_model(path)
+        model.validate_nodes_and_infer_types()
+        if options.precision != "fp32":
+            model.add_outputs(list(_decisions(model)))
+        return core().compile_model(model, DEVICE, _settings(options))
+    except RuntimeError as error:
+        raise ArtifactError(f"{path}: openvino cannot load it: {one_line(error)}") from error
+
+
+def _decisions(model: Any) -> Iterator[Any]:
+    """Integers and truth values that numbers are made into: which rows are chosen, how many are left.
+
+    What leads from the last product to an output of the model OpenVINO leaves in float32. So these become
+    outputs that nobody reads: otherwise scores would be rounded to bf16 before they are compared, and even
+    a random method would choose other rows than with another backend.
+    """
+    for op in model.get_ordered_ops():
+        from_numbers = any(each.get_element_type().get_type_name() in WIDE for each in op.inputs())
+        if from_numbers and op.get_type_name() not in ("ShapeOf", "Result"):
+            yield from (it for it in op.outputs() if it.get_element_type().get_type_name() not in WIDE)
+
+
+def _settings(options: OpenVinoOptions) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": TYPES[options.precision],
+        "NUM_STREAMS": 1,  # runs of several requests take turns, each with all threads
+        "ENABLE_CPU_PINNING": False,  # the threads of ONNX Runtime run beside them
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,  # rows keep their numbers beside matrices in fewer bits
+    }
+    return settings | ({"INFERENCE_NUM_THREADS": options.threads} if options.threads else {})
