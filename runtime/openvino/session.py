@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...profiles.errors import EngineError
+from ...profiles.errors import EngineError, RequestCancelled
 from ...profiles.signature import Signature
 from ..cancellation.guard import current_guard
 from ..onnxruntime.session import OnnxRuntimeTensors, check_signature, one_line
@@ -85,6 +85,8 @@ class OpenVinoSession(OnnxRuntimeTensors):
         feed = {name: self._array(each) for name, each in inputs.items()}
         try:
             self._infer(request, feed)
+        except RequestCancelled:  # also a RuntimeError
+            raise
         except RuntimeError as error:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in feed.items())
             raise EngineError(f"{self._path}: openvino failed on {shapes}: {one_line(error)}") from error

@@ -9,6 +9,7 @@ small products.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -70,19 +71,23 @@ class OpenVinoLowering(OnnxRuntimeCudaLowering):
         self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str, by_head: bool = False
     ) -> tuple[str, str]:
         """The same, with the sums of what each softmax gives."""
-        attention = _ChunkedAttention(Body(f"{name}/", within=g), dims, self.chunks)
-        return attention.of(query, key, value), attention.column_sums(by_head)
+        axes = (1, 2) if by_head else (0, 1, 2)
+        attention = _ChunkedAttention(Body(f"{name}/", within=g), dims, self.chunks, axes)
+        return attention.of(query, key, value), attention.column_sums()
 
 
 class _ChunkedAttention:
     """Causal attention to one prompt, a chunk of queries after the other, each over the keys up to its end.
 
-    A prompt with fewer rows than there are chunks has chunks without rows.
+    A chunk begins where the one before ends, by the shape of what that gave: otherwise OpenVINO would put off
+    what needs the scores, and keep those of all chunks. A prompt with fewer rows than there are chunks has
+    chunks without rows.
     """
 
-    def __init__(self, b: Body, dims: DecoderDims, chunks: int) -> None:
-        self.b, self.dims, self.chunks = b, dims, chunks
-        self._shares: list[tuple[Value, Value]] = []  # of each chunk, and the keys behind it, (1,)
+    def __init__(self, b: Body, dims: DecoderDims, chunks: int, summed: Sequence[int] = ()) -> None:
+        """`summed`: over which axes of (kv_heads, group, queries, keys) columns are, if they are at all."""
+        self.b, self.dims, self.chunks, self._summed = b, dims, chunks, summed
+        self._sums: list[Value] = []
 
     def of(self, query: str, key: str, value: str) -> Value:
         """Of rows (rows, heads * head_dim) and KV layout; as the rows are."""
@@ -97,21 +102,24 @@ class _ChunkedAttention:
             end = rows if i == self.chunks else b.op("Div", b.op("Mul", rows, b.ints(i)), b.ints(self.chunks))
             scores = b.op("MatMul", b.slice(q, start, end, 2), b.slice(k, b.ints(0), end, 3))
             shares = b.op("Softmax", b.op("Add", scores, _mask(b, start, end)), axis=-1)
-            self._shares.append((shares, b.op("Sub", rows, end)))
             parts.append(b.op("MatMul", shares, b.slice(v, b.ints(0), end, 2)))
-            start = end
+            start = b.op("Add", start, b.dim(parts[-1], 2))  # the end, once this chunk is done
+            if self._summed:
+                start = b.op("Min", start, self._sum(shares, b.op("Sub", rows, end)))
         out = b.op("Transpose", b.op("Concat", *parts, axis=2), perm=[2, 0, 1, 3])
         return b.reshape(out, -1, heads * width)
 
-    def column_sums(self, by_head: bool) -> Value:
-        """What each row has received: (rows,), or of each KV head, (kv_heads, rows)."""
+    def _sum(self, shares: str, behind: str) -> Value:
+        """Sum the columns of one chunk, with zeros for the keys `behind` it; gives how many it has."""
         b = self.b
-        axes, before = ((1, 2), (0, 0, 0)) if by_head else ((0, 1, 2), (0,))
-        sums = [
-            b.op("Pad", b.op("ReduceSum", shares, b.ints(*axes), keepdims=0), b.shape(*before, behind))
-            for shares, behind in self._shares
-        ]
-        return b.op("Sum", *sums)
+        sums = b.op("ReduceSum", shares, b.ints(*self._summed), keepdims=0)
+        axis = 3 - len(self._summed)
+        self._sums.append(b.op("Pad", sums, b.shape(*[0] * (2 * axis + 1), behind)))
+        return b.dim(sums, axis)
+
+    def column_sums(self) -> Value:
+        """What each row has received: (rows,), or of each KV head, (kv_heads, rows)."""
+        return self.b.op("Sum", *self._sums)
 
 
 def _mask(b: Body, start: str, end: str) -> Value:
