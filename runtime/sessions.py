@@ -32,6 +32,10 @@ class Sessions(Protocol):
         """The sizes that the backend was built for; None where only the model limits them."""
 
     @property
+    def unrolled(self) -> bool:
+        """Whether a prefill has no Loops, which give their memory back in each round."""
+
+    @property
     def precision(self) -> str:
         """The number format that the graphs compute in: fp32, fp16, bf16."""
 

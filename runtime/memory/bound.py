@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...plugins.causal_attention.op import QUERY_CHUNK
+from ...plugins.causal_attention.op import QUERY_CHUNK, UNROLLED_ROWS
 from ...plugins.gated_mlp.op import ROW_CHUNK
 from ...profiles.flops import DecoderDims, ResolvedProfile, kv_bytes
 from ..audio.clip_features import ClipFeatures
@@ -45,6 +45,7 @@ class ModelSizes:
     pool_item: int = FLOAT
     in_place: bool = False  # whether pools have room for more rows, and steps write into it
     shares_steps: bool = False  # whether requests may be decoded together
+    unrolled: bool = False  # whether a prefill has no Loops: wide layers and summed scores are there whole
     planned: bool = False  # whether working memory was taken when the model was loaded, as engines do
 
 
@@ -113,7 +114,7 @@ def request_memory(
     return RequestMemory(
         audio=heard.audio,
         encoder=heard.encoder,
-        prefill=0 if model.planned else _prefill_bytes(model, layers),
+        prefill=0 if model.planned else _prefill_bytes(model, layers, any(profile.ratios)),
         prefix=kv_bytes(model.decoder, cached, model.prefix_item),
         pool=pool,
         steps=steps,
@@ -203,11 +204,21 @@ def _wave_bytes(dims: EncoderDims, channels: int, samples: int, rows: int) -> in
     return moments + features + bias + layers
 
 
-def _prefill_bytes(model: ModelSizes, layers: Sequence[_LayerRows]) -> int:
+def _prefill_bytes(model: ModelSizes, layers: Sequence[_LayerRows], reduces: bool) -> int:
     """Of the layer that takes most; and keys and values before they are narrowed, which may be at the end."""
     narrowed = model.prefix_item < model.pool_item
     wide = kv_bytes(model.decoder, [row.cached for row in layers], model.pool_item) if narrowed else 0
+    if model.unrolled and reduces:
+        wide += _summed_bytes(model.decoder, max(row.attention for row in layers))
     return wide + max(_layer_bytes(model, row) for row in layers)
+
+
+def _summed_bytes(dims: DecoderDims, rows: int) -> int:
+    """Scores of all chunks of queries, up to the end of each: OpenVINO keeps them where columns are summed.
+
+    They are there before and after the softmax, and once more in another format.
+    """
+    return 3 * FLOAT * dims.num_heads * rows * (rows + 2 * UNROLLED_ROWS) // 2
 
 
 def _layer_bytes(model: ModelSizes, rows: _LayerRows) -> int:
@@ -217,8 +228,8 @@ def _layer_bytes(model: ModelSizes, rows: _LayerRows) -> int:
     chunk = 3 * dims.num_heads // dims.num_kv_heads * QUERY_CHUNK * (rows.attention + QUERY_CHUNK)
     attention = rows.attention * (2 * hidden + 4 * queries + 4 * keys) + chunk
     merging = rows.attention * (6 * hidden + 3 * keys)
-    wide = rows.mlp if model.quantized else ROW_CHUNK
-    mlp = 4 * rows.mlp * hidden + 5 * wide * dims.intermediate_size
+    wide = rows.mlp if model.quantized or model.unrolled else ROW_CHUNK
+    mlp = 4 * rows.mlp * hidden + (7 if model.unrolled else 5) * wide * dims.intermediate_size
     return FLOAT * (max(attention, merging, mlp) + 5 * dims.vocab_size)
 
 

@@ -82,4 +82,5 @@ def sizes_of(manifest: Manifest, sessions: Sessions, max_batch: int = 1) -> Mode
         in_place=sessions.steps is not None,
         shares_steps=sessions.steps is not None and max_batch > 1,
         planned=sessions.limits is not None,
+        unrolled=sessions.unrolled,
     )

@@ -38,6 +38,7 @@ class GraphSessions(ABC, Generic[Loaded, WeightsByName]):
     """Encoders and decode step at once, the other graphs when they are first asked for."""
 
     limits = None  # only the model's positions limit what the graphs take
+    unrolled = False
 
     def __init__(
         self, artifact: Artifact, graphs: Graphs, decoder: WeightsByName, tower: WeightsByName

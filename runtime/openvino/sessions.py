@@ -18,6 +18,8 @@ from .session import OpenVinoSession
 class OpenVinoSessions(GraphSessions["OpenVinoSession | OnnxRuntimeSession", MappedWeights]):
     """Those of the graphs for OpenVINO."""
 
+    unrolled = True
+
     def __init__(self, artifact: Artifact, graphs: Graphs, options: OpenVinoOptions) -> None:
         """Load the graphs.
 

@@ -55,6 +55,7 @@ class TensorRTSessions:
     """Encoders and decode step at once, the other engines when they are first asked for."""
 
     steps = None  # each takes one request
+    unrolled = False  # its memory is planned
 
     def __init__(self, artifact: Artifact, platform: Platform | None = None) -> None:
         """Check that the plans fit this machine, then load them.

@@ -79,9 +79,8 @@ class OpenVinoLowering(OnnxRuntimeCudaLowering):
 class _ChunkedAttention:
     """Causal attention to one prompt, a chunk of queries after the other, each over the keys up to its end.
 
-    A chunk begins where the one before ends, by the shape of what that gave: otherwise OpenVINO would put off
-    what needs the scores, and keep those of all chunks. A prompt with fewer rows than there are chunks has
-    chunks without rows.
+    Where columns are summed, a chunk waits for the sums of the one before: otherwise OpenVINO puts these off,
+    and keeps the scores of all chunks. A prompt with fewer rows than there are chunks has chunks without rows.
     """
 
     def __init__(self, b: Body, dims: DecoderDims, chunks: int, summed: Sequence[int] = ()) -> None:
@@ -101,30 +100,34 @@ class _ChunkedAttention:
         for i in range(1, self.chunks + 1):
             end = rows if i == self.chunks else b.op("Div", b.op("Mul", rows, b.ints(i)), b.ints(self.chunks))
             scores = b.op("MatMul", b.slice(q, start, end, 2), b.slice(k, b.ints(0), end, 3))
-            shares = b.op("Softmax", b.op("Add", scores, _mask(b, start, end)), axis=-1)
+            shares = b.op("Softmax", b.op("Add", scores, _mask(b, start, end, self._seen())), axis=-1)
             parts.append(b.op("MatMul", shares, b.slice(v, b.ints(0), end, 2)))
-            start = b.op("Add", start, b.dim(parts[-1], 2))  # the end, once this chunk is done
+            start = end
             if self._summed:
-                start = b.op("Min", start, self._sum(shares, b.op("Sub", rows, end)))
+                self._sum(shares, b.op("Sub", rows, end))
         out = b.op("Transpose", b.op("Concat", *parts, axis=2), perm=[2, 0, 1, 3])
         return b.reshape(out, -1, heads * width)
 
-    def _sum(self, shares: str, behind: str) -> Value:
-        """Sum the columns of one chunk, with zeros for the keys `behind` it; gives how many it has."""
+    def _seen(self) -> Value:
+        """What is added to the score of a key that is seen: 0, once the chunk before has been summed."""
+        b, zero = self.b, self.b.const(0, np.float32)
+        return b.op("Min", b.op("ReduceMin", self._sums[-1], keepdims=0), zero) if self._sums else zero
+
+    def _sum(self, shares: str, behind: str) -> None:
+        """Sum the columns of one chunk, with zeros for the keys `behind` it."""
         b = self.b
         sums = b.op("ReduceSum", shares, b.ints(*self._summed), keepdims=0)
         axis = 3 - len(self._summed)
         self._sums.append(b.op("Pad", sums, b.shape(*[0] * (2 * axis + 1), behind)))
-        return b.dim(sums, axis)
 
     def column_sums(self) -> Value:
         """What each row has received: (rows,), or of each KV head, (kv_heads, rows)."""
         return self.b.op("Sum", *self._sums)
 
 
-def _mask(b: Body, start: str, end: str) -> Value:
+def _mask(b: Body, start: str, end: str, seen: str) -> Value:
     """What hides the keys after each of the queries [start, end): (end - start, end)."""
     first, last = (b.op("Squeeze", bound, b.ints(0)) for bound in (start, end))
     query = b.op("Unsqueeze", b.op("Range", first, last, b.const(1)), b.ints(1))
     after = b.op("Less", query, b.op("Range", b.const(0), last, b.const(1)))
-    return b.op("Where", after, b.const(HIDDEN, np.float32), b.const(0, np.float32))
+    return b.op("Where", after, b.const(HIDDEN, np.float32), seen)

@@ -178,10 +178,20 @@ def test_lean_sessions_give_the_same_answers(folder, model):
 def test_openvino_is_imported_in_one_folder_alone():
     code = Path(compiled.__file__).resolve().parents[2]
     folders = (code / name for name in ("profiles", "plugins", "runtime", "evaluation", "export"))
+    files = [path for folder in folders for path in folder.rglob("*.py")]
     naming = {
         path.parent.name
-        for folder in folders
-        for path in folder.rglob("*.py")
+        for path in files
         if any(line.split()[:2] in (["import", "openvino"], ["from", "openvino"]) for line in path.open())
     }
     assert naming == {"openvino"}
+
+
+def test_summed_scores_count_for_the_memory_of_a_request(folder, model):
+    """OpenVINO keeps those of all chunks, so a profile that reduces may take more than one that does not."""
+    plain = SpeechLM.load(folder, threads=1)
+    ours, theirs = (
+        {profile: it.request_memory(30.0, profile).prefill for profile in ("full", "own-30")}
+        for it in (model, plain)
+    )
+    assert ours["own-30"] > ours["full"] > theirs["full"] >= theirs["own-30"]
