@@ -80,7 +80,7 @@ class _ChunkedAttention:
     """Causal attention to one prompt, a chunk of queries after the other, each over the keys up to its end.
 
     Where columns are summed, a chunk waits for the sums of the one before: otherwise OpenVINO puts these off,
-    and keeps the scores of all chunks. A prompt with fewer rows than there are chunks has chunks without rows.
+    and keeps more scores. A prompt with fewer rows than there are chunks has chunks without rows.
     """
 
     def __init__(self, b: Body, dims: DecoderDims, chunks: int, summed: Sequence[int] = ()) -> None:

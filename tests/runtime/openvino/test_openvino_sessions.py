@@ -182,7 +182,10 @@ def test_openvino_is_imported_in_one_folder_alone():
     naming = {
         path.parent.name
         for path in files
-        if any(line.split()[:2] in (["import", "openvino"], ["from", "openvino"]) for line in path.open())
+        if any(
+            line.split()[:2] in (["import", "openvino"], ["from", "openvino"])
+            for line in path.read_text("utf-8").splitlines()
+        )
     }
     assert naming == {"openvino"}
 
