@@ -60,12 +60,12 @@ def test_the_decode_graph_is_there_once_and_runs_on_onnxruntime(folder, model):
     ours, plain = manifest.graphs["openvino"], manifest.graphs["onnxruntime"]
     assert (ours.decode, ours.weights) == (plain.decode, plain.weights)
     assert ours.encoder == "openvino.encoder.onnx"
-    assert isinstance(model._sessions.steps, OnnxRuntimeSession)
+    assert isinstance(model._loaded.sessions.steps, OnnxRuntimeSession)
     assert model.device == "OpenVINO CPU fp32, steps on ONNX Runtime"
 
 
 def test_outputs_outlive_the_request_that_made_them(model):
-    session = model._sessions.prefill("full")
+    session = model._loaded.sessions.prefill("full")
     width = model.manifest.decoder.dims.hidden_size
     audio = np.random.default_rng(0).standard_normal((20, width), np.float32)
     ids = {"prefix_ids": np.array([1]), "suffix_ids": np.array([2])}
