@@ -9,8 +9,8 @@ TYPING := build/typing/fastadasp
 KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=32000000000
 # threads that wait for others beside other work are a burden: without it a step takes four times as much
 SLEEP_WHEN_IDLE := GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=passive
-# buffers of a hundred megabytes would leave gaps in a heap that keeps all: they come in huge pages, and go back
-HUGE_PAGES := GLIBC_TUNABLES=glibc.malloc.hugetlb=1 MALLOC_MMAP_THRESHOLD_=67108864 MALLOC_TRIM_THRESHOLD_=32000000000
+# large buffers would leave gaps in a heap that keeps all: they come in huge pages, and go back
+HUGE_PAGES := GLIBC_TUNABLES=glibc.malloc.hugetlb=1 MALLOC_MMAP_THRESHOLD_=16777216 MALLOC_TRIM_THRESHOLD_=32000000000
 
 .PHONY: demo test check browser bench accuracy train train-pretrained kill-test fuzz accept-gpu clean
 
