@@ -71,7 +71,8 @@ class SpeechLM(Uncopied):
         Args:
             artifact: the folder that `build` wrote.
             profile: default profile of the calls; the first of the artifact if None.
-            backend: "onnxruntime"; "onnxruntime-cuda" for an artifact with graphs for that target and a GPU;
+            backend: "onnxruntime"; "openvino" for an artifact with graphs for that target;
+                "onnxruntime-cuda" for one with graphs for that target and a GPU;
                 "tensorrt" for one with engines, on the GPU they were built for.
             verify: when files larger than 64 MiB are hashed. "cached" (or False): unless this machine has
                 done so since they were last written; "always" (or True); "never".
@@ -84,7 +85,8 @@ class SpeechLM(Uncopied):
                 all there is, and working memory is given back after each prefill. Of onnxruntime-cuda, those
                 of `OnnxRuntimeCudaOptions`: `device`, "cuda", "cuda:1", or "cpu" for the same graphs there;
                 `strict`, refuse graphs of which a node falls back to the CPU; `cuda_graph`, capture steps,
-                which was never tried on a device. The backend tensorrt has none of its own.
+                which was never tried on a device. Of openvino, those of `OpenVinoOptions`: `threads`,
+                `prepack`, and `precision`, "bf16" or "fp32". The backend tensorrt has none of its own.
 
         Raises:
             ArtifactError: missing, changed or of another version.
