@@ -33,6 +33,7 @@ COMMANDS = (
     "convert",
     "build",
     "run",
+    "transcribe",
     "eval",
     "compare",
     "bench",
