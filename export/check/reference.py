@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from ...profiles.errors import ArtifactError, CheckpointError
 from ...profiles.json_text import JsonError, read_object
 from ...runtime.artifact.artifact import Artifact
@@ -17,9 +19,11 @@ from ..model.families.family import families_with_reference, load_model, referen
 from ..model.families.parts.reference import TransformersReference
 from ..model.quantize import quantized
 from ..model.spec import SpeechModelSpec
-from ..reference.dequantized import dequantized
+from ..reference.dequantized import dequantized, kept_tables
 from ..reference.layers import Model
 from .matrices import quantizers_of
+
+PRODUCT_IN_BLOCKS = "MatMulNBits"
 
 
 def load_for(artifact: Artifact, checkpoint: Path | None) -> Model:
@@ -72,14 +76,35 @@ def _from_artifact(artifact: Artifact, reference: TransformersReference) -> Mode
         raise ArtifactError(
             f"artifact {artifact.folder}: it was built without {CONFIG}; build it again, or give --checkpoint"
         )
-    places = _places(artifact)
+    places, graphs = _places(artifact), _first_graphs(artifact)
     files = sorted({place.file for place in places.values()})
     tensors = {name: tensor for file in files for name, tensor in load_file(artifact.path(file)).items()}
     if missing := sorted(places.keys() - tensors.keys()):
         raise ArtifactError(
             f"artifact {artifact.folder}: {', '.join(files)} have no tensor {missing[0]}; build it again"
         )
-    return reference.of_tensors(_config(artifact), dequantized(tensors))
+    widths = _inputs_of_products(artifact) if graphs.quantized else {}
+    model = reference.of_tensors(_config(artifact), dequantized(tensors, widths))
+    for table in kept_tables(tensors):  # the head alone has the numbers in fewer bits
+        rows = model.get_input_embeddings()
+        rows.weight = type(rows.weight)(table.to(rows.weight.dtype))
+    return model
+
+
+def _inputs_of_products(artifact: Artifact) -> dict[str, int]:
+    """How many inputs each product by a matrix in blocks takes, by the name of its values: no file of weights
+    says how much of the last block is filled up. A graph that is wrong about it gives a matrix of a shape that
+    transformers refuses.
+    """
+    graphs = _first_graphs(artifact)
+    files = graphs.encoder, graphs.decode, *graphs.prefill.values()
+    models = (onnx.load_model_from_string(artifact.read(file)) for file in files)
+    return {
+        node.input[1]: next(each.i for each in node.attribute if each.name == "K")
+        for model in models
+        for node in model.graph.node
+        if node.op_type == PRODUCT_IN_BLOCKS
+    }
 
 
 def _config(artifact: Artifact) -> dict[str, Any]:

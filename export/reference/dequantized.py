@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ..checkpoint.derived import ADAPTED
@@ -17,14 +18,22 @@ Parts = Mapping[str, Torch]  # by what they are: values or signed, scales, zero_
 
 PART = re.compile(r"(?P<name>.+)\.(?P<form>int8|int4)(?:\.(?P<block>\d+))?\.(?P<part>[a-z_]+)")
 STORED = re.compile(r"(?P<name>.+)\.(?:BF16|F16)")
+NO_INPUTS: Mapping[str, int] = MappingProxyType({})
 MIDDLE_OF_UINT8 = 128
 IN_BLOCKS = 3  # axes of values in blocks
 LOW_BITS, SIGN_BIT = 15, 8
 MIDDLE = 8  # the zero point of blocks that have none
 
 
-def dequantized(tensors: Mapping[str, Torch]) -> dict[str, Torch]:
-    """Tensors by the names of a checkpoint: quantised ones as float32, changed ones as they were changed."""
+def dequantized(tensors: Mapping[str, Torch], inputs: Mapping[str, int] = NO_INPUTS) -> dict[str, Torch]:
+    """Tensors by the names of a checkpoint: quantised ones as float32, changed ones as they were changed.
+
+    Args:
+        tensors: by the names that files of an artifact have.
+        inputs: of matrices whose last block is filled up, by the name of their values; others come with what
+            fills it.
+    """
+    widths = {matrix_of(values): width for values, width in inputs.items()}
     whole: dict[str, Torch] = {}
     parts: dict[tuple[str, str, str], dict[str, Torch]] = {}
     for name, tensor in tensors.items():
@@ -35,9 +44,22 @@ def dequantized(tensors: Mapping[str, Torch]) -> dict[str, Torch]:
             stored = STORED.fullmatch(name)
             whole[stored["name"] if stored else name] = tensor
     for (name, form, _), each in parts.items():
-        whole[name] = FORMS[form](each)
+        whole[name] = FORMS[form](each)[:, : widths.get(name)]
     changed = {name: tensor for name, tensor in whole.items() if name.endswith(ADAPTED)}
     return whole | {name.removesuffix(ADAPTED): tensor for name, tensor in changed.items()}
+
+
+def matrix_of(part: str) -> str:
+    """The name of the matrix that this is a part of; any other name as it is."""
+    found = PART.fullmatch(part)
+    return found["name"] if found else part
+
+
+def kept_tables(tensors: Mapping[str, Torch]) -> list[Torch]:
+    """Embeddings beside whose rows the same numbers are stored in fewer bits, for the head."""
+    in_fewer_bits = {found["name"] for name in tensors if (found := PART.fullmatch(name))}
+    stored = ((STORED.fullmatch(name), name, tensor) for name, tensor in tensors.items())
+    return [tensor for found, name, tensor in stored if (found["name"] if found else name) in in_fewer_bits]
 
 
 def _int8(parts: Parts) -> Torch:

@@ -5,15 +5,18 @@ torch and transformers are imported when a model is loaded, not before.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .....profiles.errors import CheckpointError
 from ....checkpoint.checkpoint import Checkpoint
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -21,6 +24,8 @@ Model = Any  # a transformers model for generation
 Torch = Any  # a torch.Tensor
 Config = Mapping[str, Any]  # the content of a config.json
 Tensors = Mapping[str, Torch]  # by name
+
+MOST_RECORDS, NEVER = 1000, logging.CRITICAL + 1  # the level at which they would be shown at once
 
 
 @dataclass(frozen=True)
@@ -115,14 +120,22 @@ class TransformersReference:
         import torch
         import transformers
 
-        with _quiet():
+        with _report_of_failure():
             model, report = getattr(transformers, self.model_class).from_pretrained(
                 checkpoint,
                 dtype=getattr(torch, dtype),
                 attn_implementation="eager",
                 local_files_only=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
                 **source,
+            )
+        if found := sorted(report["mismatched_keys"]):
+            name, shape, expected = found[0]
+            raise CheckpointError(
+                f"{self.model_class} of transformers {transformers.__version__}: {name} is {tuple(shape)} "
+                f"instead of {tuple(expected)}, and so for {len(found)} tensors in all; the weights do not fit "
+                f"{checkpoint or 'the settings beside them'}"
             )
         if "lm_head.weight" in report["missing_keys"]:  # stored as tied, which not every class knows
             model.get_output_embeddings().weight = model.get_input_embeddings().weight
@@ -130,16 +143,19 @@ class TransformersReference:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what transformers says of parts that are left out; one that is needed shows as a difference."""
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
+def _report_of_failure() -> Iterator[None]:
+    """What transformers tells while it loads is shown if it fails, and else dropped: of parts that are left
+    out, one that is needed shows as a difference.
+    """
+    logger, held = logging.getLogger("transformers"), MemoryHandler(MOST_RECORDS, flushLevel=NEVER)
+    usual, logger.handlers = logger.handlers, [held]
     try:
         yield
+        held.buffer.clear()
     finally:
-        logging.set_verbosity(before)
+        logger.handlers = usual
+        for record in held.buffer:
+            logger.handle(record)
 
 
 def renamed(prefixes: Mapping[str, str]) -> Callable[[str], str]:
