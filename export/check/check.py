@@ -133,9 +133,10 @@ class _Checker:
             shared = graph == DECODE and any(backend.shares_steps for backend in self._backends)
             dims = self._manifest.decoder.dims if shared else None
             save_results(self._save, str(graph), feeds, results, dims)
-        tolerances = [self._tolerance(graph, backend) for backend in self._backends]
-        for backend, findings in zip(self._backends, compare(results, tolerances), strict=True):
-            self._judge(graph, backend, inputs, findings)
+        tolerances = [self._tolerance(graph, b).for_outputs_of(expected) for b in self._backends]
+        found = zip(self._backends, tolerances, compare(results, tolerances), strict=True)
+        for backend, tolerance, findings in found:
+            self._judge(graph, backend, tolerance, inputs, findings)
         return expected
 
     def _tolerance(self, graph: GraphName, backend: CheckedBackend) -> Tolerance:
@@ -151,7 +152,12 @@ class _Checker:
         return [self._reference, *self._backends]
 
     def _judge(
-        self, graph: GraphName, backend: CheckedBackend, inputs: Sequence[Input], findings: Sequence[Finding]
+        self,
+        graph: GraphName,
+        backend: CheckedBackend,
+        tolerance: Tolerance,
+        inputs: Sequence[Input],
+        findings: Sequence[Finding],
     ) -> None:
         """One verdict for each case and profile; the first that differs says where."""
         located = False
@@ -159,9 +165,8 @@ class _Checker:
             worst = min(group, key=_agreement)
             each, where = inputs[worst.feed], None
             if not worst.passed and not located:
-                where = first_difference(graph, self._reference, backend, each.feed)
+                where = first_difference(graph, self._reference, backend, each.feed, tolerance)
                 located = True
-            tolerance = self._tolerance(graph, backend)
             verdict = Verdict(graph, backend.name, each.case, each.profile, worst, tolerance, where)
             self.verdicts.append(verdict)
 

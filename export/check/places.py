@@ -34,6 +34,7 @@ ENCODER_PARTS = (
 KEYS_AND_VALUES = "keys and values"
 CACHED, KEPT = ("rotated keys", "cached values"), ("kept keys", "kept values")
 REDUCTION = "reduction"
+HEAD = "lm_head"
 DECODER_PARTS = (
     ("attention norm", "attn_norm", "output"),
     ("q_proj", "attn/q_proj", "output"),
@@ -176,7 +177,7 @@ def _decoder(nodes: Nodes, graph: GraphName, dims: DecoderDims, modules: ModuleN
                 module = modules.part(READ_BY.get(stem, stem), i)
                 yield Place(part, _value(nodes, f"/layers.{i}/{stem}", side), i, module, side, rows)
     yield Place("final norm", nodes["/norm"].output[0], None, modules.final_norm)
-    yield Place("lm_head", nodes["/lm_head"].output[0], None, "lm_head")
+    yield Place(HEAD, nodes["/lm_head"].output[0], None, HEAD)
     yield from _scores()
 
 

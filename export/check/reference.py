@@ -92,9 +92,10 @@ def _from_artifact(artifact: Artifact, reference: TransformersReference) -> Mode
 
 
 def _inputs_of_products(artifact: Artifact) -> dict[str, int]:
-    """How many inputs each product by a matrix in blocks takes, by the name of its values: no file of weights
-    says how much of the last block is filled up. A graph that is wrong about it gives a matrix of a shape that
-    transformers refuses.
+    """How many inputs each product by a matrix in blocks takes, by the name of its values.
+
+    No file of weights says how much of a last block is filled up. A graph that is wrong about it gives a matrix
+    of a shape that transformers refuses.
     """
     graphs = _first_graphs(artifact)
     files = graphs.encoder, graphs.decode, *graphs.prefill.values()

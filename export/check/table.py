@@ -22,7 +22,14 @@ def verdict_sections(verdicts: Sequence[Verdict], reference: str) -> Iterator[Se
             finding, passed = verdict.finding, "ok" if verdict.finding.passed else "FAIL"
             words = verdict.graph.kind, verdict.profile or "", verdict.case, finding.output
             table.add_row(*words, _error(finding.error), passed)
-        yield Section(f"{backend} against {reference}, tolerance {mine[0].tolerance}", table, LEGEND)
+        yield Section(f"{backend} against {reference}, tolerance {_tolerance(mine)}", table, LEGEND)
+
+
+def _tolerance(verdicts: Sequence[Verdict]) -> str:
+    """The one of all, or the largest."""
+    found = {str(verdict.tolerance) for verdict in verdicts}
+    widest = max((verdict.tolerance for verdict in verdicts), key=lambda it: (it.scores, it.rows))
+    return f"up to {widest}" if len(found) > 1 else str(widest)
 
 
 def matrix_sections(findings: Sequence[MatrixFinding]) -> Iterator[Section]:

@@ -134,8 +134,8 @@ class TransformersReference:
             name, shape, expected = found[0]
             raise CheckpointError(
                 f"{self.model_class} of transformers {transformers.__version__}: {name} is {tuple(shape)} "
-                f"instead of {tuple(expected)}, and so for {len(found)} tensors in all; the weights do not fit "
-                f"{checkpoint or 'the settings beside them'}"
+                f"instead of {tuple(expected)}, one of {len(found)} tensors that do not fit the settings of "
+                f"{checkpoint or 'the artifact: build it again'}"
             )
         if "lm_head.weight" in report["missing_keys"]:  # stored as tied, which not every class knows
             model.get_output_embeddings().weight = model.get_input_embeddings().weight

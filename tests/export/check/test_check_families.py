@@ -1,0 +1,140 @@
+"""`check` on quantised artifacts of tiny random families, one for each kind of encoder, and its reference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from safetensors.torch import load_file
+
+from fastadasp.export.check.backends import CheckedBackend
+from fastadasp.export.check.cases import prefill_feed, random_cases
+from fastadasp.export.check.check import check_artifact
+from fastadasp.export.check.graphs import prefill_of
+from fastadasp.export.check.localisation import first_difference
+from fastadasp.export.check.options import CheckOptions
+from fastadasp.export.check.reference import load_for
+from fastadasp.export.check.tolerance import LOGITS, TOLERANCES, tolerance_of
+from fastadasp.export.check.torch_backend import TorchBackend
+from fastadasp.export.options import BuildOptions
+from fastadasp.export.pipeline import build
+from fastadasp.profiles import load_profile
+from fastadasp.profiles.errors import CheckpointError
+from fastadasp.runtime.artifact.artifact import Artifact, open_artifact
+from parity.models import sound
+from tiny_families import RATE, TINY
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+ENCODERS = {
+    "windows": "audioflamingo3",
+    "rotated windows": "glmasr",  # its embedding is its head
+    "blocks": "qwen3_asr",
+    "conformer": "granite_speech",
+    "SAN-M": "fun_asr_nano",
+}
+"""Kind of encoder -> a family that has it. Blocks of inputs are filled up in the last two."""
+
+
+@pytest.fixture(scope="module", params=ENCODERS)
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(ENCODERS[request.param], tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("audio") / "clip.wav"
+    soundfile.write(path, sound(3 * RATE), RATE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def glmasr(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved("glmasr", tmp_path_factory.mktemp("checkpoint"))
+
+
+def saved(family: str, folder: Path) -> Path:
+    TINY[family].save(folder)
+    return folder
+
+
+def built(checkpoint: Path, folder: Path, quantize: str) -> Artifact:
+    build(checkpoint, folder, BuildOptions((load_profile("full"),), quantize=quantize))
+    return open_artifact(folder)
+
+
+@pytest.mark.parametrize("quantize", ["int8", "int4"])
+def test_every_output_of_every_encoder_agrees(
+    quantize: str, checkpoint: Path, speech: Path, tmp_path: Path
+) -> None:
+    artifact = built(checkpoint, tmp_path / "artifact", quantize)
+    verdicts = check_artifact(artifact, CheckOptions(clips=(speech,)))
+    assert {verdict.graph.kind for verdict in verdicts} == {"encoder", "prefill", "decode"}
+    assert [str(verdict) for verdict in verdicts if not verdict.finding.passed] == []
+
+
+def test_an_embedding_that_is_the_head_is_rounded_in_the_head_alone(glmasr: Path, tmp_path: Path) -> None:
+    stored = load_file(glmasr / "model.safetensors")["language_model.model.embed_tokens.weight"]
+    model = load_for(built(glmasr, tmp_path / "artifact", "int8"), None)
+    steps = stored.abs().amax(1, keepdim=True) / 127
+    rounded = model.get_output_embeddings().weight - stored
+    assert model.get_input_embeddings().weight.equal(stored)
+    assert 0 < (rounded / steps).abs().max() <= 0.501
+
+
+def test_tolerances_of_rounded_activations_grow_with_the_outputs() -> None:
+    scores = np.random.default_rng(0).standard_normal((4, 1000)).astype(np.float32)
+    found, small = (
+        [tolerance_of(name, False).for_outputs_of([{"top_logits": size * scores}]) for name in TOLERANCES]
+        for size in (10.0, 0.1)
+    )
+    assert small == [
+        replace(it, audio_rows=it.by_output["audio_embeds"]) if it.measured_on else it
+        for it in TOLERANCES.values()
+    ]
+    for before, after in zip(TOLERANCES.values(), found, strict=True):
+        grown = 10 / before.measured_on[LOGITS] if before.measured_on else 1
+        assert after.scores == pytest.approx(before.scores * grown, rel=0.05)
+        assert (after.rows, after.by_output["audio_embeds"]) == (
+            before.rows,
+            before.by_output["audio_embeds"],
+        )
+
+
+def test_where_no_place_differs_rounding_is_not_put_to_an_optimisation_alone(
+    glmasr: Path, tmp_path: Path
+) -> None:
+    artifact = built(glmasr, tmp_path / "artifact", "int8")
+    reference, backend = (
+        TorchBackend(load_for(artifact, None), artifact.manifest),
+        CheckedBackend("onnxruntime", artifact),
+    )
+    feed = prefill_feed(random_cases(artifact.manifest, 1.0)[0], artifact.manifest.decoder.dims.vocab_size)
+    where = [
+        first_difference(
+            prefill_of("full"),
+            reference,
+            backend,
+            feed,
+            replace(TOLERANCES["int8"], rounding=1, scores=scores),
+        )
+        for scores in (1e-3, 1e3)
+    ]
+    assert where[0].startswith("no place stands out: errors that rounding explains add up to ")
+    assert where[0].endswith(" in lm_head")
+    assert "changes how activations are rounded" in where[1]
+
+
+def test_weights_that_transformers_does_not_take_are_named(
+    glmasr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastadasp.export.check import reference
+
+    artifact = built(glmasr, tmp_path / "artifact", "int4")
+    name = "audio_tower.layers.0.mlp.fc1.weight"
+    widths = {f"{name}.int8.32.values": 16}
+    monkeypatch.setattr(reference, "_inputs_of_products", lambda artifact: widths)
+    with pytest.raises(CheckpointError, match=rf"{name} is \(128, 16\) instead of \(128, 32\)"):
+        load_for(artifact, None)
