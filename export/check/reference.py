@@ -94,8 +94,8 @@ def _from_artifact(artifact: Artifact, reference: TransformersReference) -> Mode
 def _inputs_of_products(artifact: Artifact) -> dict[str, int]:
     """How many inputs each product by a matrix in blocks takes, by the name of its values.
 
-    No file of weights says how much of a last block is filled up. A graph that is wrong about it gives a matrix
-    of a shape that transformers refuses.
+    No file of weights says how much of a last block is filled up. A graph that is wrong about it gives a
+    matrix of a shape that is refused when the model is loaded.
     """
     graphs = _first_graphs(artifact)
     files = graphs.encoder, graphs.decode, *graphs.prefill.values()
