@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from fastadasp.export.model.families.family import reference_of
+from fastadasp.export.checkpoint.checkpoint import Checkpoint
+from fastadasp.export.model.families.family import load_model, reference_of
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.export.reference.model import load_reference
@@ -101,9 +102,11 @@ def test_audio_beyond_what_the_model_hears_is_refused(family):
 
 def test_the_modules_of_the_reference_are_where_its_names_say(family):
     """So that `check` names the place of a fault."""
-    name, _, model, _ = family
+    name, folder, model, _ = family
     reference = reference_of(name)
+    norms = {"attn/q_norm", "attn/k_norm"}  # which few decoders have
+    absent = norms if load_model(Checkpoint(folder)).decoder.layers[0].query_norm is None else set()
     for modules in (reference.encoder, reference.decoder):
-        for part in modules.parts:
+        for part in {*modules.parts} - absent:
             assert isinstance(model.get_submodule(modules.part(part, 0)), torch.nn.Module)
         assert isinstance(model.get_submodule(modules.final_norm), torch.nn.Module)

@@ -87,7 +87,7 @@ def test_stored_matrices_are_near_those_of_the_checkpoint_and_a_wrong_scale_is_f
 
 
 def test_a_device_is_for_backends_that_have_one():
-    with pytest.raises(RequestError, match="device cpu: onnxruntime has no choice of devices; leave it out"):
+    with pytest.raises(RequestError, match="device cpu: onnxruntime has no choice of it; leave it out"):
         CheckOptions(device="cpu")
 
 
@@ -97,7 +97,7 @@ def test_the_demo_answers_the_same_in_fp16(tmp_path):
     command += ["--target", f"onnxruntime,{CUDA}", "--precision", "fp16"]
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
-    assert "weights converted to float32, " in result.stdout
+    assert "weights converted to float32; " in result.stdout
     command = ["run", str(art), str(clip), "--backend", CUDA, "--device", "cpu"]
     answer = CliRunner().invoke(main, command).stdout.strip()
     with SpeechLM.load(art, threads=1) as model:

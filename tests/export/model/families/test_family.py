@@ -55,7 +55,8 @@ def test_a_reference_names_a_module_for_every_part_that_is_checked(name):
 def test_the_modules_that_are_named_exist(tiny_checkpoint):
     model, reference = load_reference(tiny_checkpoint), reference_of("qwen2_audio")
     for names in (reference.encoder, reference.decoder):
-        for module in (names.final_norm, *(names.part(part, 1) for part in names.parts)):
+        parts = {*names.parts} - {"attn/q_norm", "attn/k_norm"}  # which Qwen2 has not
+        for module in (names.final_norm, *(names.part(part, 1) for part in parts)):
             assert model.get_submodule(module) is not None
 
 
