@@ -44,7 +44,7 @@ def test_every_backend_runs_without_options_and_can_be_handed_to_a_process(backe
         (
             "abacus",
             {"threads": 1},
-            "backend 'abacus' is unknown; choose onnxruntime, onnxruntime-cuda, tensorrt",
+            "backend 'abacus' is unknown; choose onnxruntime, onnxruntime-cuda, openvino, tensorrt",
         ),
     ],
 )

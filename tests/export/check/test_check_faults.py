@@ -299,7 +299,7 @@ def test_the_decode_step_is_run_on_beams_that_branch(tiny_artifact):
 
 def test_what_cannot_be_checked_is_refused_in_one_line(own, tiny_checkpoint, tmp_path):
     assert "profile nonsense is not in artifact" in refused(own, "--profile", "nonsense")
-    assert "backend 'magic' is unknown; known: onnxruntime, onnxruntime-cuda, tensorrt" in refused(
+    assert "backend 'magic' is unknown; known: onnxruntime, onnxruntime-cuda, openvino, tensorrt" in refused(
         own, "--backend", "magic"
     )
     assert "has no engines; build it with --engine" in refused(own, "--backend", "tensorrt")
