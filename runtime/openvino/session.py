@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,11 @@ class Port:
 
     name: str
     shape: tuple[int | None, ...]
+
+
+ARRAYS = threading.Lock()
+"""Held while the library takes or gives arrays. What it needs of NumPy it makes at the first one, behind a
+guard of C++: a second thread would wait there with the lock of the interpreter, which the first one needs."""
 
 
 class OpenVinoSession(OnnxRuntimeTensors):
@@ -90,7 +96,8 @@ class OpenVinoSession(OnnxRuntimeTensors):
         except RuntimeError as error:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in feed.items())
             raise EngineError(f"{self._path}: openvino failed on {shapes}: {one_line(error)}") from error
-        found = {name: self.keep(request.get_tensor(port).data) for name, port in self._outputs.items()}
+        with ARRAYS:
+            found = {name: self.keep(request.get_tensor(port).data) for name, port in self._outputs.items()}
         if self._shrinks:
             self._compiled.release_memory()
         return found
@@ -114,7 +121,8 @@ class OpenVinoSession(OnnxRuntimeTensors):
 
 
 def _run(request: Any, feed: Mapping[str, Array]) -> None:
-    request.start_async(dict(feed), share_inputs=True)
+    with ARRAYS:
+        request.start_async(dict(feed), share_inputs=True)
     request.wait()
 
 
