@@ -86,7 +86,8 @@ def build_engines(
     audio_rows = longest_audio(model, options.max_audio_seconds)
     precision = BY_NAME[options.precision]
     store = weight_store(model.tensors, "copy", precision)
-    with tempfile.TemporaryDirectory(prefix=".engines.", dir=folder) as scratch:
+    place = None if options.reproducible else folder  # a path as long each time, wherever the artifact is
+    with tempfile.TemporaryDirectory(prefix=".engines.", dir=place) as scratch:
         report(f"write {options.precision} graphs")
         lowering = TensorRTLowering(precision, audio_rows)
         names = write_graphs(Path(scratch), model, profiles, store, lowering)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -65,7 +66,10 @@ def build_engine(request: EngineRequest, log: Path, progress: Progress = lambda 
             stderr=stream,
             text=True,
         )
-        outcome = _follow(worker, request.seen_from(request.graph.parent), progress)
+        made = request.graph.with_suffix(".made")  # beside the graph: what the worker is told has one length
+        outcome = _follow(worker, replace(request, plan=made).seen_from(request.graph.parent), progress)
+    if made.is_file():
+        shutil.move(made, request.plan)
     if worker.returncode or outcome is None or not request.plan.is_file():
         raise EngineError(f"engine {request.plan.stem}: {_fault(log, worker.returncode)}")
     return EngineFacts(outcome.version, time.perf_counter() - begin, outcome.peak_bytes)
