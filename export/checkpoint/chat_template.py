@@ -59,17 +59,18 @@ class _UnfitError(Exception):
 
 def with_chat_template(
     checkpoint: Checkpoint,
-    base: Prompt,
+    base: Prompt | None,
     *,
     prompt_is_answer: bool = False,
     as_text: bool = False,
     has_bare_form: bool = False,
-) -> tuple[Prompt, tuple[str, ...]]:
+) -> tuple[Prompt | None, tuple[str, ...]]:
     """The prompt of a checkpoint with the chat template of its own, and notes on what of it is not used.
 
     Args:
         checkpoint: whose files are looked at.
         base: the form without a conversation, for checkpoints without a template; names the audio's place.
+            None, where there is no tokenizer, has no template either.
         prompt_is_answer: whether the text of a request is no part of the question, but how its answer begins.
         as_text: whether a message is one text, in which the audio's place is named, and no list of parts.
         has_bare_form: whether a question without a text may have another form, which is kept by itself.
@@ -78,8 +79,8 @@ def with_chat_template(
         CheckpointError: a template that is no template, reaches out of its sandbox, or does not end.
         DependencyError: there is one, and jinja2 is missing.
     """
-    source = _source(checkpoint)
-    if source is None:
+    source = None if base is None else _source(checkpoint)
+    if base is None or source is None:
         return base, ()
     place = base.audio_place
     assert place is not None, "a model with a chat template names the place of the audio"

@@ -57,7 +57,7 @@ def build_encoder(model: SpeechModelSpec, store: WeightStore, lowering: Lowering
         convolve(g, head, front_end, x, "/encoder", outputs=[AUDIO_EMBEDS])
     for tensor in signature.outputs:
         g.output(tensor)
-    return g.model(lowering.encoder_functions(spec.num_heads, spec.hidden_size), lowering.domains)
+    return g.model((), lowering.domains)
 
 
 def _rows(g: Graph, spec: EncoderSpec, log_mel: LogMelConfig) -> Value:

@@ -65,9 +65,6 @@ class Lowering(Protocol):
     def for_steps(self) -> Lowering:
         """What decode step and prompt adapter are built with: itself, where one backend runs all graphs."""
 
-    def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:
-        """Bodies of the ops that the encoder graph uses."""
-
     def decoder_functions(self, dims: DecoderDims, reduction: str | None = None) -> list[onnx.FunctionProto]:
         """Bodies of the ops that prefill and decode graphs use, the op type `reduction` among them."""
 

@@ -55,10 +55,6 @@ class OnnxRuntimeLowering:
         """Itself: one backend runs all graphs."""
         return self
 
-    def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:
-        """None: what its ops need is in the runtime."""
-        return []
-
     def decoder_functions(self, dims: DecoderDims, reduction: str | None = None) -> list[onnx.FunctionProto]:
         """Bodies of the ops that prefill and decode graphs use."""
         heads = dims.num_heads, dims.num_kv_heads, dims.head_dim

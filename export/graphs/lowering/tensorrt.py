@@ -59,10 +59,6 @@ class TensorRTLowering:
         """Itself: one backend runs all graphs."""
         return self
 
-    def encoder_functions(self, num_heads: int, hidden_size: int) -> list[onnx.FunctionProto]:
-        """None: they would win over plugins."""
-        return []
-
     def decoder_functions(self, dims: DecoderDims, reduction: str | None = None) -> list[onnx.FunctionProto]:
         """None: they would win over plugins."""
         return []

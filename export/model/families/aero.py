@@ -43,6 +43,6 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     base, token = None, found.audio_token
     if token is not None:
         base = Prompt("{audio}{prompt}", AudioPlace(token), (found.whole.count("audio_token_id"),))
-    prompt, notes = (None, ()) if base is None else with_chat_template(checkpoint, base)
+    prompt, notes = with_chat_template(checkpoint, base)
     head = pooled_head(found.weights, found.sizes, "multi_modal_projector.linear")
     return found.model("aero", head, FrontEnd(found.log_mel, ROWS_PER_TOKEN), prompt, notes)

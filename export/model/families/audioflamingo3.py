@@ -76,7 +76,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     hidden, projector = found.projection(found.sizes.hidden_size, found.whole.flag("projector_bias"))
     base = _prompt(found, processor)
     refuse_faults(processor, found.whole)
-    prompt, notes = (None, ()) if base is None else with_chat_template(checkpoint, base)
+    prompt, notes = with_chat_template(checkpoint, base)
     return found.model(
         "audioflamingo3",
         PooledHead(projector, hidden=hidden),

@@ -91,8 +91,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     audio_token_id = whole.count("audio_token_id")
     refuse_faults(whole, *decoder.sections, *tower.sections)
     weights = checkpoint.renamed(PREFIXES)
-    base = _prompt(checkpoint, audio_token_id)
-    prompt, prompt_notes = (None, ()) if base is None else with_chat_template(checkpoint, base)
+    prompt, prompt_notes = with_chat_template(checkpoint, _prompt(checkpoint, audio_token_id))
     spec = SpeechModelSpec(
         family="fun_asr_nano",
         decoder=read_decoder(weights, decoder, whole),

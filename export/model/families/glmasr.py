@@ -165,8 +165,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     log_mel = replace(log_mel, full_windows=True, cuts="always")
     weights = checkpoint.renamed(PREFIXES)
     decoder, encoder = read_decoder(weights, settings, whole), _encoder(weights, sizes, rotary)
-    base = _prompt(checkpoint, audio_token_id, text)
-    prompt, prompt_notes = (None, ()) if base is None else with_chat_template(checkpoint, base)
+    prompt, prompt_notes = with_chat_template(checkpoint, _prompt(checkpoint, audio_token_id, text))
     return SpeechModelSpec(
         family="glmasr",
         decoder=decoder,

@@ -91,8 +91,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     asks_adapter = whole.flag("has_lora_adapter")
     refuse_faults(whole, *decoder.sections, *tower.sections)
     weights = checkpoint.renamed(PREFIXES)
-    base = _prompt(checkpoint, audio_token_id)
-    prompt, prompt_notes = (None, ()) if base is None else with_chat_template(checkpoint, base, as_text=True)
+    prompt, prompt_notes = with_chat_template(checkpoint, _prompt(checkpoint, audio_token_id), as_text=True)
     model = SpeechModelSpec(
         family="granite_speech",
         decoder=read_decoder(weights, decoder, whole),

@@ -189,7 +189,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     weights = checkpoint.renamed(PREFIXES)
     decoder, encoder = read_decoder(weights, settings, thinker), _encoder(weights, sizes, chunks)
     base = _prompt(checkpoint, ids, [thinker.given[key] for key in VISION_TOKENS if key in thinker.given])
-    prompt, prompt_notes = (None, ()) if base is None else with_chat_template(checkpoint, base)
+    prompt, prompt_notes = with_chat_template(checkpoint, base)
     return SpeechModelSpec(
         family="qwen2_5_omni",
         decoder=decoder,

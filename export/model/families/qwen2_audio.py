@@ -106,8 +106,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     encoder = read_encoder(
         weights, transformers_names("audio_tower."), sizes, pooled_head(weights, sizes, PROJECTOR)
     )
-    base = _prompt(checkpoint, audio_token_id, processor)
-    prompt, prompt_notes = (None, ()) if base is None else with_chat_template(checkpoint, base)
+    prompt, prompt_notes = with_chat_template(checkpoint, _prompt(checkpoint, audio_token_id, processor))
     return SpeechModelSpec(
         family="qwen2_audio",
         decoder=decoder,

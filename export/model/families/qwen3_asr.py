@@ -167,10 +167,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     weights = checkpoint.renamed(PREFIXES)
     decoder = read_decoder(weights, settings, thinker)
     encoder = _encoder(weights, audio, sizes, chunks)
-    base = _prompt(checkpoint, ids)
-    prompt, prompt_notes = (
-        (None, ()) if base is None else with_chat_template(checkpoint, base, prompt_is_answer=True)
-    )
+    prompt, prompt_notes = with_chat_template(checkpoint, _prompt(checkpoint, ids), prompt_is_answer=True)
     return SpeechModelSpec(
         family="qwen3_asr",
         decoder=decoder,

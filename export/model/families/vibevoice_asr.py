@@ -102,9 +102,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     refuse_faults(whole, processor, *decoder.sections, *tower.sections)
     weights = checkpoint.renamed(PREFIXES)
     base = _prompt(checkpoint, marks, seconds_mark)
-    prompt, prompt_notes = (
-        (None, ()) if base is None else with_chat_template(checkpoint, base, has_bare_form=True)
-    )
+    prompt, prompt_notes = with_chat_template(checkpoint, base, has_bare_form=True)
     encoder = read_tower(weights, tower, decoder.dims.hidden_size)
     spec = read_decoder(weights, decoder, whole)
     notes = (

@@ -36,7 +36,7 @@ def model(backend: str, heads: int, width: int) -> bytes:
         g.input(TensorSpec(name, FLOAT, ("rows", width)))
     g.op("Identity", lowering.full_attention(g, "/attn", heads, *TENSORS), outputs=["output"])
     g.output(TensorSpec("output", FLOAT, ("rows", width)))
-    return g.model(lowering.encoder_functions(heads, width), lowering.domains).SerializeToString()
+    return g.model((), lowering.domains).SerializeToString()
 
 
 def attend(backend, heads, rows, threads=1, optimised=True):

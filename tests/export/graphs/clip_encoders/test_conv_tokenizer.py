@@ -6,6 +6,7 @@ import onnxruntime
 import pytest
 import torch
 
+from encoder_graphs import run, write
 from fastadasp.export.check.graphs import ENCODER
 from fastadasp.export.check.places import places_of
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
@@ -17,7 +18,7 @@ from fastadasp.export.engines.shapes import encoder_profile
 from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
 from fastadasp.export.graphs.lowering.onnxruntime_cuda import OnnxRuntimeCudaLowering
 from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
-from fastadasp.export.graphs.write import ENCODER_FILE, build_tower
+from fastadasp.export.graphs.write import ENCODER_FILE
 from fastadasp.export.model.families.family import load_model, reference_of
 from fastadasp.export.model.spec import tensors_of
 from fastadasp.export.options import EngineOptions
@@ -33,19 +34,6 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vibevoice_asr") / "checkpoint"
     reference = save_vibevoice_asr(folder)
     return load_model(Checkpoint(folder)), reference
-
-
-def write(folder, model, lowering):
-    folder.mkdir()
-    store = weight_store(list(tensors_of(model.tower)), "copy", lowering.precision)
-    store.write(folder)
-    (folder / ENCODER_FILE).write_bytes(build_tower(model, store, lowering)[ENCODER_FILE].SerializeToString())
-    return folder / ENCODER_FILE
-
-
-def run(path, feeds):
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(None, feeds)[0].astype(np.float32)
 
 
 def frames(count):
