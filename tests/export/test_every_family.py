@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import pytest
 from click.testing import CliRunner
@@ -54,8 +55,13 @@ def test_every_command_of_the_readme_takes_the_family(family, tmp_path):
     assert "disagree" not in call("check", artifact, "--clip", clip)
 
 
-def test_a_check_is_silent_about_parts_that_the_model_leaves_out(tmp_path, caplog, capfd):
+@pytest.mark.parametrize("propagate", [False, True])
+def test_a_check_is_silent_about_parts_that_the_model_leaves_out(
+    tmp_path, caplog, capfd, monkeypatch, propagate
+):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", propagate)
     TINY["qwen2_5_omni"].save(tmp_path)
+    caplog.clear()
     capfd.readouterr()
     load_reference(tmp_path)
     assert "MISSING" not in caplog.text + "".join(capfd.readouterr())

@@ -148,12 +148,16 @@ def _report_of_failure() -> Iterator[None]:
     out, one that is needed shows as a difference.
     """
     logger, held = logging.getLogger("transformers"), MemoryHandler(MOST_RECORDS, flushLevel=NEVER)
-    usual, logger.handlers = logger.handlers, [held]
+    handlers, propagate = (
+        logger.handlers,
+        logger.propagate,
+    )  # it propagates where an application asks for it, and on CI
+    logger.handlers, logger.propagate = [held], False
     try:
         yield
         held.buffer.clear()
     finally:
-        logger.handlers = usual
+        logger.handlers, logger.propagate = handlers, propagate
         for record in held.buffer:
             logger.handle(record)
 
