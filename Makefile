@@ -25,8 +25,8 @@ check: $(READY)  ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	@mkdir -p $(TYPING)
-	@for folder in profiles plugins runtime evaluation export; do ln -sfn ../../../$$folder $(TYPING)/$$folder; done
-	MYPYPATH=build/typing $(BIN)/mypy -p fastadasp.profiles -p fastadasp.plugins -p fastadasp.runtime -p fastadasp.evaluation -p fastadasp.export
+	@for folder in profiles plugins runtime evaluation serving export; do ln -sfn ../../../$$folder $(TYPING)/$$folder; done
+	MYPYPATH=build/typing $(BIN)/mypy -p fastadasp.profiles -p fastadasp.plugins -p fastadasp.runtime -p fastadasp.evaluation -p fastadasp.serving -p fastadasp.export
 
 browser:  ## Chromium, in which the tests of `report` open it; where it cannot be installed, they are skipped
 	@{ command -v chromium && command -v chromedriver; } > /dev/null \
@@ -63,7 +63,7 @@ accept-gpu: $(READY)  ## what runs on this GPU, stage by stage; without one each
 
 $(READY): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e ".[export,engines,tensorrt-rtx,openvino,check,accuracy,report,media,dev]"
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e ".[export,engines,tensorrt-rtx,openvino,check,accuracy,report,media,serve,dev]"
 	@touch $@
 
 clean:  ## remove the environment and everything that was built

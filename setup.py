@@ -2,7 +2,7 @@
 
 from setuptools import find_packages, setup
 
-FOLDERS = ("profiles", "plugins", "runtime", "evaluation", "export")
+FOLDERS = ("profiles", "plugins", "runtime", "evaluation", "serving", "export")
 
 
 def packages() -> dict[str, str]:

@@ -14,7 +14,7 @@ import pytest
 from fastadasp.export.model.families.family import FAMILIES
 
 ROOT = Path(__file__).parent.parent
-ORDER = ("profiles", "plugins", "runtime", "evaluation", "export")
+ORDER = ("profiles", "plugins", "runtime", "evaluation", "serving", "export")
 OF_THE_EXPORTER = {"torch", "transformers", "onnx", "safetensors"}
 WIDEST = 14  # files of one folder, `__init__.py` aside; `commands/` has one a command
 
@@ -69,7 +69,7 @@ def test_profiles_import_only_the_standard_library():
     assert foreign == {"fastadasp"}
 
 
-@pytest.mark.parametrize("folder", ["runtime", "evaluation"])
+@pytest.mark.parametrize("folder", ["runtime", "evaluation", "serving"])
 def test_what_a_service_needs_names_no_exporter_library(folder):
     named = {name.split(".")[0] for path in modules(folder) for name, _ in imports(path)}
     assert not named & OF_THE_EXPORTER
