@@ -23,6 +23,10 @@ class AudioError(FastAdaSPError, ValueError):
     """Audio that is missing, empty, corrupt, or too short or long for the model."""
 
 
+class LongAudioError(AudioError):
+    """Audio that is longer than the model takes in one request; cut into segments it may be answered."""
+
+
 class RequestError(FastAdaSPError, ValueError):
     """A request that the runtime cannot meet: options out of range, no tokenizer, and the like."""
 

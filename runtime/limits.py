@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from ..profiles.errors import AudioError, RequestError
+from ..profiles.errors import AudioError, LongAudioError, RequestError
 from ..profiles.faults import shown
 from .artifact.engines import Engines
 from .artifact.manifest import Manifest
@@ -145,7 +145,7 @@ def _check_positions(
         return
     seconds, longest = samples / manifest.front_end.log_mel.sample_rate, manifest.front_end.seconds_of(free)
     beside = f"with {ids.num_text_rows} of prompt and max_new_tokens {max_new_tokens} " if ids else ""
-    raise AudioError(
+    raise LongAudioError(
         f"{place}: {seconds:.1f} s take {rows} rows; {beside}this model's {positions} positions hold at most "
         f"{longest:.1f} s: cut the audio{' or ask for fewer tokens' if ids else ''}"
     )
@@ -155,7 +155,7 @@ def _check_clip(manifest: Manifest, place: str, samples: int) -> None:
     """Refuse audio that is longer than the model hears, whatever its positions."""
     longest, rate = manifest.front_end.longest_samples, manifest.front_end.log_mel.sample_rate
     if longest is not None and samples > longest:
-        raise AudioError(
+        raise LongAudioError(
             f"{place}: {samples / rate:.1f} s are more than this model hears at once, "
             f"{longest / rate:.1f} s: cut the audio"
         )
@@ -167,6 +167,18 @@ def limit_of(*checks: CheckLength) -> CheckLength:
     def check(place: str, seconds: float) -> None:
         for each in checks:
             each(place, seconds)
+
+    return check
+
+
+def at_most(longest: float | None) -> CheckLength:
+    """For `load_audio` and `read_blocks`, which then refuse audio of more seconds; None: any is read."""
+
+    def check(place: str, seconds: float) -> None:
+        if longest is not None and seconds > longest:
+            raise LongAudioError(
+                f"{place}: at least {seconds:.1f} s; at most {longest:g} s are read: cut the audio"
+            )
 
     return check
 
@@ -191,7 +203,7 @@ def check_engines(
     """
     if (rows := manifest.front_end.decoder_rows(len(audio.samples))) > limits.max_audio_rows:
         longest = manifest.front_end.seconds_of(limits.max_audio_rows)
-        raise AudioError(
+        raise LongAudioError(
             f"{place}: {audio.seconds:.1f} s take {rows} rows; the engines were built for at most "
             f"{limits.max_audio_rows}, {longest:.1f} s: cut the audio, or build with more --max-audio-seconds"
         )

@@ -99,6 +99,16 @@ class SpeechLM(Uncopied):
         folder = path_of("artifact", artifact, "the folder that build wrote", ArtifactError)
         return cls(open_artifact(folder, verify=how), profile, runtime)
 
+    def prepare(self, *profiles: str) -> None:
+        """Load the prefill graphs of profiles now, which is done when they are first used otherwise.
+
+        Raises:
+            RequestError: an unknown profile, or the model is closed.
+            ArtifactError: a graph that does not load.
+        """
+        for name in profiles:
+            self._loaded.sessions.prefill(self._loaded.profile_named(name))
+
     def close(self) -> None:
         """Let go of sessions and weights; requests under way in other threads may end or be refused.
 
@@ -309,18 +319,20 @@ class SpeechLM(Uncopied):
         search: SearchOptions | None = None,
         cancellation: Cancellation | None = None,
         deadline: float | None = None,
+        share_steps: bool = False,
         **options: Any,
     ) -> Stream:
         """Greedy search, token by token: each piece is the text that a token adds.
 
         Arguments and errors are those of `generate`, and the stream's `result` is what it returns. Faults of
         the request are raised by this call, before the first piece is asked for. The deadline is that of the
-        last piece, so it counts what the reader takes in between.
+        last piece, so it counts what the reader takes in between. With `share_steps` it is decoded together
+        with submitted requests and others of its kind, which wait a moment for a reader that is slow.
         """
         own = Cancellation()
         watch = Stopwatch(guard_of(cancellation, deadline, own))
         found = self.search_options(search, **options)
-        asked = Asked(audio, prompt, system, profile, source_rate, found, watch)
+        asked = Asked(audio, prompt, system, profile, source_rate, found, watch, shares=share_steps)
         return streamed(self._loaded, asked, own)
 
     def segments(
@@ -334,6 +346,7 @@ class SpeechLM(Uncopied):
         search: SearchOptions | None = None,
         segmenting: SegmentOptions = DEFAULT_SEGMENTS,
         at_once: int = 1,
+        max_audio_seconds: float | None = None,
         cancellation: Cancellation | None = None,
         deadline: float | None = None,
         **options: Any,
@@ -353,13 +366,15 @@ class SpeechLM(Uncopied):
             segmenting: where segments begin and end.
             at_once: how many segments are answered at the same time; more than one are submitted, and the
                 first one is waited for. They come in order all the same.
+            max_audio_seconds: longer audio is refused, as soon as its length is known; None: any is read.
             cancellation: ends reading and answers.
             deadline: seconds from the start, after which they end.
 
         Raises:
             QueueFullError: when a segment is asked for: other submitted requests fill the queue.
             RequestError: as `generate`; or segments that are longer than the model can hear at once.
-            AudioError: segments that are longer than the engines can hear at once.
+            AudioError: segments that are longer than the engines can hear at once. When a segment is asked
+                for: a `LongAudioError` for more than `max_audio_seconds`.
             RequestMemoryError: the longest segment might take more memory than `max_request_bytes`.
             ArtifactError: the model that hears speech is damaged.
         """
@@ -368,7 +383,7 @@ class SpeechLM(Uncopied):
         watch = Stopwatch(guard_of(cancellation, deadline, own))
         found = self.search_options(search, **options)
         asked = Asked(audio, prompt, system, profile, source_rate, found, watch)
-        return answered_segments(self._loaded, asked, segmenting, at_once, own)
+        return answered_segments(self._loaded, asked, segmenting, at_once, own, max_audio_seconds)
 
     def search_options(self, search: SearchOptions | None = None, **options: Any) -> ResolvedSearch:
         """The search that a record asks for, or its fields by name; what is left out is the artifact's.

@@ -14,7 +14,7 @@ from ..audio.read import Audio, Source, read_blocks
 from ..cancellation.cancellation import Cancellation
 from ..decoding.options import ResolvedSearch
 from ..latency import Stopwatch
-from ..limits import ended_by
+from ..limits import at_most, ended_by, limit_of
 from ..prompt import PromptIds
 from ..segments.longest import longest_segment
 from ..segments.options import SegmentOptions
@@ -38,7 +38,12 @@ def check_segmenting(segmenting: SegmentOptions, at_once: int) -> None:
 
 
 def answered_segments(
-    model: LoadedModel, asked: Asked, segmenting: SegmentOptions, at_once: int, own: Cancellation
+    model: LoadedModel,
+    asked: Asked,
+    segmenting: SegmentOptions,
+    at_once: int,
+    own: Cancellation,
+    max_audio_seconds: float | None = None,
 ) -> Segments:
     """Find the speech in the audio of a request, and answer it about each segment.
 
@@ -48,6 +53,7 @@ def answered_segments(
         segmenting: where segments begin and end.
         at_once: how many are under way at most; more than one are submitted.
         own: the cancellation that the guard of the request has beside the caller's.
+        max_audio_seconds: longer audio is refused.
 
     Raises:
         RequestError: as in `SpeechLM.segments`, and all others.
@@ -58,7 +64,8 @@ def answered_segments(
     rules = segmenting.rules(_longest(model, ids, name, asked.search, segmenting.max_seconds))
     listener = Listener(rate, rules)
     source = cast("Source", asked.audio)  # all else is refused when it is read
-    blocks = read_blocks(source, rate, source_rate=asked.source_rate, check_length=ended_by(guard))
+    limit = limit_of(ended_by(guard), at_most(max_audio_seconds))
+    blocks = read_blocks(source, rate, source_rate=asked.source_rate, check_length=limit)
     speech = asked.watch.each("audio", listener.listen(blocks))
     each = replace(asked, prompt=ids, system=None, profile=name, source_rate=rate, shares=at_once > 1)
 

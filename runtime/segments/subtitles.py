@@ -8,10 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from .segments import Segment
 
-Cue = Callable[[int, Segment], str]  # of a segment with its number, from 1 on; empty where there is no text
+class Timed(Protocol):
+    """A segment, as far as it is shown."""
+
+    @property
+    def start(self) -> float:
+        """Seconds."""
+        ...
+
+    @property
+    def end(self) -> float:
+        """Seconds."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """What is said."""
+        ...
+
+
+Cue = Callable[[int, Timed], str]  # of a segment with its number, from 1 on; empty where there is no text
 
 
 @dataclass(frozen=True)
@@ -30,23 +49,23 @@ def clock(seconds: float, point: str = ".") -> str:
     return f"{hours:02}:{minute:02}:{second:02}{point}{milliseconds:03}"
 
 
-def timed_line(segment: Segment) -> str:
+def timed_line(segment: Timed) -> str:
     """For a terminal."""
     return f"[{clock(segment.start)} --> {clock(segment.end)}] {_line(segment)}"
 
 
-def _srt(number: int, segment: Segment) -> str:
+def _srt(number: int, segment: Timed) -> str:
     text = _line(segment).replace("-->", "->")
     times = f"{clock(segment.start, ',')} --> {clock(segment.end, ',')}"
     return f"{number}\n{times}\n{text}\n\n" if text else ""
 
 
-def _vtt(number: int, segment: Segment) -> str:
+def _vtt(number: int, segment: Timed) -> str:
     text = _line(segment).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return f"{clock(segment.start)} --> {clock(segment.end)}\n{text}\n\n" if text else ""
 
 
-def _line(segment: Segment) -> str:
+def _line(segment: Timed) -> str:
     """The text in one line: an empty one would end a cue."""
     return " ".join(segment.text.split())
 
