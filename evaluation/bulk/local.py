@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from multiprocessing import connection, get_context
+from contextlib import suppress
+from multiprocessing import connection
 
 from ...profiles.errors import WorkerError
+from ..answers.piped import PipedProcess
 from ..clips.clip import Clip
 from .records import Found, failed
 from .worker import BulkJob, Message, Ready, serve
 
-BLAS_THREADS = "OPENBLAS_NUM_THREADS"
-"""The matrix products of NumPy are small here: threads of theirs would wait for each other, and busily."""
 MOST_DEATHS = 3  # of processes that had the same clip, or in a row before they had loaded the artifact
-PATIENCE = 5.0  # seconds for a worker that was told to end
-SPAWNED = get_context("spawn")  # the threads of a loaded ONNX Runtime do not survive a fork
 
 
 class LocalEngine:
@@ -46,15 +42,11 @@ class LocalEngine:
             crew.end()
 
 
-class _Worker:
+class _Worker(PipedProcess):
     """A process, and the clips that it has."""
 
     def __init__(self, bulk: BulkJob) -> None:
-        self.pipe, theirs = SPAWNED.Pipe()
-        self._process = SPAWNED.Process(target=serve, args=(theirs, bulk), daemon=True)
-        with _environment(BLAS_THREADS, "1"):
-            self._process.start()
-        theirs.close()  # so that the pipe ends with the process
+        super().__init__(serve, bulk)
         self.clips: dict[str, Clip] = {}
         self.is_ready = False
 
@@ -74,16 +66,6 @@ class _Worker:
     def dismiss(self) -> None:
         """Tell it that there are no more clips."""
         self._send(None)
-
-    def wait(self) -> None:
-        """Wait until it has ended."""
-        self._process.join(PATIENCE)
-
-    def end(self) -> None:
-        """End it now."""
-        self._process.kill()
-        self._process.join()
-        self.pipe.close()
 
     def _send(self, message: Clip | None) -> None:
         with suppress(OSError):  # it is dead, which the next `receive` tells
@@ -181,16 +163,3 @@ def _killer() -> WorkerError:
         f"{MOST_DEATHS} worker processes died while they had this clip, twice alone, most likely for lack of "
         "memory; limit it with --max-request-memory, or give shorter audio"
     )
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """A variable that processes started within have, unless it is set already."""
-    if name in os.environ:
-        yield
-        return
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        del os.environ[name]
