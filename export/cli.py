@@ -28,6 +28,7 @@ from .commands.profiles import profiles
 from .commands.report import report
 from .commands.run import run
 from .commands.select_layer import select_layer
+from .commands.serve import serve
 from .commands.transcribe import transcribe
 from .commands.tune import tune
 from .signals import ended_by_signals
@@ -124,6 +125,7 @@ for command in (
     build,
     run,
     transcribe,
+    serve,
     evaluate,
     compare,
     bench,

@@ -1,1 +1,1 @@
-"""An artifact behind HTTP: an OpenAI-compatible server, a page, and what larger installations put around it."""
+"""An artifact behind HTTP: an OpenAI-compatible server, and what larger installations put around it."""

@@ -1,0 +1,89 @@
+"""Faults as OpenAI's clients read them: a status and `{"error": {message, type, param, code}}`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from ...profiles.errors import (
+    AudioError,
+    DeadlineExceeded,
+    FastAdaSPError,
+    LongAudioError,
+    QueueFullError,
+    RequestError,
+    WorkerError,
+)
+
+NO_RETRY = {"x-should-retry": "false"}  # OpenAI's clients send a request again after 408, 409, 429 and 5xx
+CODES = {404: "not_found", 405: "method_not_allowed"}
+FIELDS = ("prompt", "system", "num_beams", "length_penalty", "max_new_tokens")
+"""Those that messages of the runtime begin with, by the same name as in a request."""
+
+
+class ApiError(Exception):
+    """A fault with its status."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        kind = "server_error" if status >= 500 else "invalid_request_error"
+        self.status, self.headers = status, headers
+        self.body: dict[str, Any] = {
+            "error": {"message": message, "type": kind, "param": param, "code": code}
+        }
+
+    def response(self) -> JSONResponse:
+        """What the client gets."""
+        return JSONResponse(self.body, self.status, headers=self.headers)
+
+
+def refused(param: str, message: str) -> ApiError:
+    """A value that is known, and not honoured here."""
+    return ApiError(400, f"{param}: {message}", param=param, code="unsupported_value")
+
+
+def invalid(param: str, message: str) -> ApiError:
+    """A value that is none."""
+    return ApiError(400, f"{param}: {message}", param=param, code="invalid_value")
+
+
+def overloaded(message: str) -> ApiError:
+    """Too much at once: the same request may be met later."""
+    return ApiError(503, message, code="overloaded", headers={"retry-after": "1"})
+
+
+def api_error(error: FastAdaSPError | HTTPException, audio_param: str = "file") -> ApiError:
+    """What the faults of a request are to its client.
+
+    Args:
+        error: what was raised.
+        audio_param: the field that the audio came in.
+    """
+    text = " ".join(str(error).splitlines())
+    match error:
+        case HTTPException():
+            return ApiError(error.status_code, error.detail, code=CODES.get(error.status_code))
+        case QueueFullError():
+            return overloaded(text)
+        case DeadlineExceeded():
+            return ApiError(504, text, code="deadline_exceeded", headers=NO_RETRY)
+        case AudioError():
+            code = "audio_too_long" if isinstance(error, LongAudioError) else "invalid_audio"
+            return ApiError(400, text, param=audio_param, code=code)
+        case RequestError():
+            param = next((name for name in FIELDS if text.startswith(name)), None)
+            return ApiError(400, text, param=param, code="invalid_value")
+        case WorkerError():
+            return ApiError(500, text, code="worker_died", headers=NO_RETRY)
+    return ApiError(500, "the server has failed; its log says where", code="internal_error", headers=NO_RETRY)

@@ -1,0 +1,135 @@
+"""The fields of a request, read one by one: what is not known, or not honoured, is refused by its name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ...profiles.errors import RequestError
+from ...profiles.faults import is_unicode, shown
+from ...runtime.decoding.options import SearchOptions
+from ..models import Models
+from .errors import ApiError, api_error, invalid, refused
+
+SEARCH = ("num_beams", "length_penalty", "max_new_tokens")
+MOST_DIGITS = 40  # of a number in a form
+ONLY_ZERO = (
+    "the answer is the most probable one that the search finds, and nothing is drawn; give 0 or leave it out"
+)
+
+
+def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse fields that nobody knows.
+
+    Raises:
+        ApiError: with the first of them.
+    """
+    for name in given:
+        if name not in known:
+            text = f"{shown(name)}: this field is not known here; known are {', '.join(sorted(known))}"
+            raise ApiError(400, text, param=name[:100], code="unknown_parameter")
+
+
+def profile_of(models: Models, model: object) -> str:
+    """What the field `model` asks for.
+
+    Raises:
+        ApiError: 400 where there is none, 404 for one that is not ours.
+    """
+    if model is None:
+        raise invalid("model", f"it is missing; give {models.ids[0]}")
+    if not isinstance(model, str):
+        raise invalid("model", f"{shown(model)} is no text; give {models.ids[0]}")
+    if (asked := models.asked_profile(model)) is None:
+        known = ", ".join((models.name, *models.ids))
+        text = f"model {shown(model)} does not exist; this server has {known}"
+        raise ApiError(404, text, param="model", code="model_not_found")
+    return asked
+
+
+def text_of(name: str, value: object) -> str | None:
+    """A text, or None where there is none.
+
+    Raises:
+        ApiError: it is something else.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str) or not is_unicode(value):
+        raise invalid(name, f"{shown(value)} is no text")
+    return value
+
+
+def flag_of(name: str, value: object) -> bool:
+    """True or false, as JSON or a form has it; false where there is none.
+
+    Raises:
+        ApiError: it is something else.
+    """
+    found = {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else value
+    if found is None and value is None:
+        return False
+    if not isinstance(found, bool):
+        raise invalid(name, f"{shown(value)}: give true or false")
+    return found
+
+
+def number_of(name: str, value: object) -> int | float | None:
+    """A number, as JSON or a form has it: a whole one where it is written as one.
+
+    Raises:
+        ApiError: it is something else.
+    """
+    if value is None:
+        return None
+    found = _number(value) if isinstance(value, str) else value
+    if isinstance(found, bool) or not isinstance(found, int | float) or not _is_finite(found):
+        raise invalid(name, f"{shown(value)} is no number")
+    return found
+
+
+def refuse_temperature(value: object) -> None:
+    """Refuse to draw; ApiError."""
+    if number_of("temperature", value):
+        raise refused("temperature", ONLY_ZERO)
+
+
+def search_of(given: Mapping[str, Any], aliases: Mapping[str, str] | None = None) -> SearchOptions:
+    """The search that a request asks for.
+
+    Args:
+        given: its fields.
+        aliases: other names of ours.
+
+    Raises:
+        ApiError: a value out of range.
+    """
+    names = {**{name: name for name in SEARCH}, **(aliases or {})}
+    values: dict[str, Any] = {}
+    for name, ours in names.items():
+        value = number_of(name, given.get(name))
+        if value is not None and values.setdefault(ours, value) != value:
+            raise invalid(name, f"{value} contradicts another field that says the same; give one of them")
+    try:
+        return SearchOptions(**values)
+    except RequestError as error:
+        raise api_error(error) from None
+
+
+def _number(text: str) -> int | float | None:
+    if len(text) > MOST_DIGITS:
+        return None
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return None
+
+
+def _is_finite(number: int | float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False

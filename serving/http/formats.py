@@ -1,0 +1,94 @@
+"""Answers in the formats that OpenAI's clients know."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from ...runtime.segments.subtitles import SUBTITLES
+from ..pool.messages import Answer, TimedText
+
+FRAMES_PER_SECOND = 100  # of the field `seek`
+
+
+def transcript(
+    answer: Answer,
+    segments: Sequence[TimedText],
+    response_format: str,
+    task: str,
+    language: str | None,
+    headers: dict[str, str],
+) -> Response:
+    """A whole transcript."""
+    match response_format:
+        case "json":
+            content = {"text": answer.text, "usage": seconds_used(answer)}
+            return JSONResponse(content, headers=headers)
+        case "text":
+            return PlainTextResponse(f"{answer.text}\n", headers=headers)
+        case "verbose_json":
+            return JSONResponse(_verbose(answer, segments, task, language), headers=headers)
+    kind = SUBTITLES[response_format]
+    cues = (kind.cue(number, segment) for number, segment in enumerate(segments, 1))
+    return PlainTextResponse(kind.head + "".join(cues), headers=headers)
+
+
+def seconds_used(answer: Answer) -> dict[str, Any]:
+    """What was heard."""
+    return {"type": "duration", "seconds": round(answer.audio_seconds, 3)}
+
+
+def tokens_used(answer: Answer) -> dict[str, Any]:
+    """The same in tokens."""
+    total = answer.prompt_tokens + answer.output_tokens
+    used = {"input_tokens": answer.prompt_tokens, "output_tokens": answer.output_tokens}
+    return {"type": "tokens", **used, "total_tokens": total}
+
+
+def segment_event(number: int, segment: TimedText) -> dict[str, Any]:
+    """A segment in a stream."""
+    return {
+        "type": "transcript.text.segment",
+        "id": str(number),
+        "start": round(segment.start, 3),
+        "end": round(segment.end, 3),
+        "text": segment.text,
+    }
+
+
+def _verbose(
+    answer: Answer, segments: Sequence[TimedText], task: str, language: str | None
+) -> dict[str, Any]:
+    return {
+        "task": task,
+        "language": language or "",
+        "duration": round(answer.audio_seconds, 3),
+        "text": answer.text,
+        "segments": [_segment(number, segment) for number, segment in enumerate(segments)],
+        "usage": seconds_used(answer),
+    }
+
+
+def _segment(number: int, segment: TimedText) -> dict[str, Any]:
+    """All fields that clients expect; the last one is not known here, as only speech is answered."""
+    return {
+        "id": number,
+        "seek": round(segment.start * FRAMES_PER_SECOND),
+        "start": round(segment.start, 3),
+        "end": round(segment.end, 3),
+        "text": segment.text,
+        "tokens": list(segment.tokens),
+        "temperature": 0.0,
+        "avg_logprob": segment.mean_log_probability,
+        "compression_ratio": _compression(segment.text),
+        "no_speech_prob": 0.0,
+    }
+
+
+def _compression(text: str) -> float:
+    """Bytes of the text / bytes of it compressed: above 2.4 it mostly repeats itself."""
+    content = text.encode("utf-8")
+    return len(content) / len(zlib.compress(content)) if content else 1.0

@@ -1,0 +1,187 @@
+"""`/v1/audio/transcriptions` and `/v1/audio/translations`: from a form to what the workers are asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.requests import Request
+
+from ...profiles.errors import RequestError
+from ...runtime.segments.options import SegmentOptions
+from ..models import Models
+from ..pool.messages import Asked, Form
+from .errors import ApiError, invalid, refused
+from .fields import (
+    SEARCH,
+    flag_of,
+    number_of,
+    profile_of,
+    refuse_temperature,
+    refuse_unknown,
+    search_of,
+    text_of,
+)
+from .prompts import Prompts
+
+Task = Literal["transcribe", "translate"]
+FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
+TIMED = ("srt", "verbose_json", "vtt")
+GRANULARITIES = ("timestamp_granularities[]", "timestamp_granularities")
+CHUNKING = "chunking_strategy"
+OF_VAD = {
+    f"{CHUNKING}[threshold]": ("threshold", 1.0),
+    f"{CHUNKING}[silence_duration_ms]": ("min_pause", 1e-3),
+    f"{CHUNKING}[prefix_padding_ms]": ("padding", 1e-3),
+}
+"""Field -> the same of `SegmentOptions`, and its unit there."""
+BOTH = ("file", "model", "prompt", "response_format", "temperature", *SEARCH)
+KNOWN: Mapping[Task, tuple[str, ...]] = {
+    "transcribe": (
+        *BOTH,
+        *("language", "stream", *GRANULARITIES, CHUNKING, f"{CHUNKING}[type]", *OF_VAD),
+    ),
+    "translate": BOTH,
+}
+NOT_HONOURED = {
+    "include[]": "log-probabilities of tokens are not given",
+    "include": "log-probabilities of tokens are not given",
+    "languages[]": "the model is told the language in words; write it into prompt",
+    "keywords[]": "the model has no list of words; write them into prompt",
+    "known_speaker_names[]": "speakers are not told apart",
+    "known_speaker_references[]": "speakers are not told apart",
+}
+MOST_FIELDS, MOST_FIELD_BYTES = 64, 1 << 16
+IN_MEMORY = 1 << 20  # bytes of a file; what is larger lies in a temporary file without a name
+
+
+@dataclass(frozen=True)
+class Transcription:
+    """A form that was read."""
+
+    task: Task
+    asked: Asked
+    audio: bytes | BinaryIO  # a file is to be closed
+    response_format: str
+    stream: bool
+    language: str | None
+
+
+async def read_form(request: Request, task: Task, models: Models, prompts: Prompts) -> Transcription:
+    """Receive a form and check it, all but the audio.
+
+    Raises:
+        ApiError: with the field that is wrong.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":
+        raise ApiError(
+            415,
+            f"content-type {kind[:80]!r}: send multipart/form-data, with the audio as file",
+            param="content-type",
+            code="unsupported_media_type",
+        )
+    async with request.form(max_files=1, max_fields=MOST_FIELDS, max_part_size=MOST_FIELD_BYTES) as form:
+        return await _transcription(form, task, models, prompts)
+
+
+async def _transcription(form: FormData, task: Task, models: Models, prompts: Prompts) -> Transcription:
+    fields = _fields(form, task)
+    stream, form_of_answer = flag_of("stream", fields.get("stream")), _format(fields.get("response_format"))
+    if stream and form_of_answer in TIMED:
+        raise refused(
+            "stream", f"response_format {form_of_answer} is one piece; stream json, or {CHUNKING}=auto"
+        )
+    refuse_temperature(fields.get("temperature"))
+    _check_granularities(form, form_of_answer)
+    segmenting = _segmenting(fields)
+    prompt, language = text_of("prompt", fields.get("prompt")), text_of("language", fields.get("language"))
+    asked = Asked(
+        profile=profile_of(models, fields.get("model")),
+        prompt=(
+            prompts.for_transcription(prompt, language)
+            if task == "transcribe"
+            else prompts.for_translation(prompt)
+        ),
+        system=None,
+        search=search_of(fields),
+        form=_form(form_of_answer, segmenting),
+        in_pieces=stream,
+        segmenting=segmenting or SegmentOptions(),
+    )
+    return Transcription(task, asked, await _audio(form.get("file")), form_of_answer, stream, language)
+
+
+def _fields(form: FormData, task: Task) -> dict[str, str]:
+    """The fields that are texts, each once."""
+    names = [name for name, _ in form.multi_items()]
+    for name in names:
+        if name in NOT_HONOURED:
+            raise refused(name, NOT_HONOURED[name])
+    refuse_unknown(names, KNOWN[task])
+    for name in names:
+        if name not in GRANULARITIES and names.count(name) > 1:
+            raise invalid(name, "it is given more than once")
+    texts = {name: value for name, value in form.multi_items() if isinstance(value, str)}
+    for name, value in form.multi_items():
+        if name != "file" and not isinstance(value, str):
+            raise invalid(name, "it is a file; send a text")
+    return texts
+
+
+def _format(value: str | None) -> str:
+    if value is None:
+        return "json"
+    if value == "diarized_json":
+        raise refused("response_format", "diarized_json: speakers are not told apart")
+    if value not in FORMATS:
+        raise invalid("response_format", f"{value[:80]!r} is not one of {', '.join(FORMATS)}")
+    return value
+
+
+def _check_granularities(form: FormData, response_format: str) -> None:
+    given = [(name, value) for name in GRANULARITIES for value in form.getlist(name)]
+    for name, value in given:
+        if value == "word":
+            raise refused(name, "word: times are those of segments; ask for segment")
+        if value != "segment":
+            raise invalid(name, "give segment")
+        if response_format != "verbose_json":
+            raise refused(name, "times are in response_format verbose_json, srt and vtt")
+
+
+def _segmenting(fields: Mapping[str, str]) -> SegmentOptions | None:
+    """How audio is cut, where the request says that it is to be; None: by the server's own mind."""
+    kind = fields.get(CHUNKING, fields.get(f"{CHUNKING}[type]"))
+    if kind is None and not OF_VAD.keys() & fields.keys():
+        return None
+    if kind not in ("auto", "server_vad"):
+        raise invalid(CHUNKING, "give auto, or an object of the type server_vad")
+    values = {
+        ours: number * unit
+        for name, (ours, unit) in OF_VAD.items()
+        if (number := number_of(name, fields.get(name))) is not None
+    }
+    try:
+        return SegmentOptions(**values)
+    except RequestError as error:
+        raise invalid(CHUNKING, str(error)) from None
+
+
+def _form(response_format: str, segmenting: SegmentOptions | None) -> Form:
+    """What has times is always in segments: those of the audio itself, not of windows."""
+    return "segments" if response_format in TIMED or segmenting else "either"
+
+
+async def _audio(upload: UploadFile | str | None) -> bytes | BinaryIO:
+    """The content of the file; its name and type are not looked at."""
+    if upload is None:
+        raise invalid("file", "it is missing; send the audio as a file")
+    if isinstance(upload, str):
+        raise invalid("file", "it is a text; send the audio as a file (curl -F file=@call.mp3)")
+    if (upload.size or 0) <= IN_MEMORY:
+        return await upload.read()
+    return os.fdopen(os.dup(upload.file.fileno()), "rb")

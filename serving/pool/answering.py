@@ -1,0 +1,171 @@
+"""How a worker answers one request: audio is decoded, and answered whole or in segments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from ...profiles.errors import FastAdaSPError, LongAudioError, RequestMemoryError
+from ...runtime import Cancellation, GenerationResult, Segment, SpeechLM, TextHypothesis
+from ...runtime.audio.read import Audio, load_audio
+from ...runtime.cancellation.guard import Guard, guard_of
+from ...runtime.limits import at_most, ended_by, limit_of
+from ..models import Models
+from .messages import Answer, Ask, Asked, Began, Ended, Event, Failed, Piece, SegmentFound, TimedText
+
+SEGMENTS_AT_ONCE = 4  # of one request: others find room in a step, too
+LEAST_SECONDS = 1e-3  # to a deadline that has passed by now
+Source = bytes | BinaryIO
+
+
+@dataclass(frozen=True)
+class AudioLimits:
+    """How much audio a request may have, in seconds."""
+
+    max_audio_seconds: float
+    whole_seconds: float | None  # more is answered in segments; None: more than a window of the model
+
+    def whole_of(self, model: SpeechLM) -> float:
+        """What a model is given in one request."""
+        window = model.manifest.front_end.log_mel.window_seconds
+        asked = window if self.whole_seconds is None else self.whole_seconds
+        return min(asked, model.max_audio_seconds, self.max_audio_seconds)
+
+
+class Answering:
+    """Answers requests of several threads at once."""
+
+    def __init__(
+        self,
+        model: SpeechLM,
+        models: Models,
+        limits: AudioLimits,
+        max_batch: int,
+        tell: Callable[[Event], None],
+    ) -> None:
+        """With a loaded model, for so many requests at once; `tell` takes what becomes of them."""
+        self._model, self._models, self._limits, self._tell = model, models, limits, tell
+        self._segments_at_once = min(SEGMENTS_AT_ONCE, max_batch)
+
+    def answer(self, ask: Ask, source: Source, cancellation: Cancellation) -> None:
+        """Answer a request, or say why there is no answer. The source is closed at the end."""
+        guard = guard_of(cancellation, max(ask.seconds_left, LEAST_SECONDS))
+        assert guard is not None, "it has a cancellation"
+        try:
+            self._tell(Ended(ask.number, self._answer(ask, source, cancellation, guard)))
+        except FastAdaSPError as error:
+            self._tell(Failed(ask.number, error))
+        finally:
+            if not isinstance(source, bytes):
+                source.close()
+
+    def _answer(self, ask: Ask, source: Source, cancellation: Cancellation, guard: Guard) -> Answer:
+        if ask.asked.form != "segments":
+            try:
+                return self._whole(ask, source, cancellation, guard)
+            except (LongAudioError, RequestMemoryError):
+                if ask.asked.form == "whole":
+                    raise
+        if not isinstance(source, bytes):
+            source.seek(0)
+        return self._segments(ask, source, cancellation, guard)
+
+    def _whole(self, ask: Ask, source: Source, cancellation: Cancellation, guard: Guard) -> Answer:
+        asked, audio = ask.asked, self._heard(ask.asked, source, guard)
+        choice = self._models.choose(asked.profile, audio.seconds)
+        keywords = {**_keywords(asked, cancellation, guard), "profile": choice.profile}
+        began = Began(ask.number, choice.profile, choice.reason)
+        if not asked.in_pieces or self._model.search_options(asked.search).num_beams > 1:
+            result = self._model.submit(audio.samples, asked.prompt, **keywords).result()
+            self._tell(began)
+            self._tell(Piece(ask.number, result.text))
+            return _answer_of(result)
+        stream = self._model.stream(audio.samples, asked.prompt, share_steps=True, **keywords)
+        self._tell(began)
+        for text in stream:
+            self._tell(Piece(ask.number, text))
+        return _answer_of(stream.result)
+
+    def _heard(self, asked: Asked, source: Source, guard: Guard) -> Audio:
+        """Decoded audio; LongAudioError: more than is answered whole, which is seen before it is decoded."""
+        longest = self._limits.whole_of(self._model)
+        if asked.form == "whole":
+            longest = min(self._model.max_audio_seconds, self._limits.max_audio_seconds)
+        limit = limit_of(ended_by(guard), at_most(longest))
+        rate = self._model.manifest.front_end.log_mel.sample_rate
+        return load_audio(source, rate, check_length=limit)
+
+    def _segments(self, ask: Ask, source: Source, cancellation: Cancellation, guard: Guard) -> Answer:
+        asked, found, texts = ask.asked, list[GenerationResult](), list[str]()
+        choice = self._models.choose(asked.profile, self._limits.whole_of(self._model))
+        segments = self._model.segments(
+            source,
+            asked.prompt,
+            profile=choice.profile,
+            segmenting=asked.segmenting,
+            at_once=self._segments_at_once,
+            max_audio_seconds=self._limits.max_audio_seconds,
+            **_keywords(asked, cancellation, guard),
+        )
+        began = Began(ask.number, choice.profile, choice.reason)
+        for segment in segments:
+            if not found:
+                self._tell(began)
+            found.append(segment.result)
+            if segment.text:
+                self._tell(Piece(ask.number, f" {segment.text}" if texts else segment.text))
+                texts.append(segment.text)
+            self._tell(SegmentFound(ask.number, self._timed(segment, asked)))
+        if not found:
+            self._tell(began)
+        return _joined(choice.profile, " ".join(texts), found, segments.audio_seconds)
+
+    def _timed(self, segment: Segment, asked: Asked) -> TimedText:
+        best = segment.result.hypotheses[0]
+        penalty = self._model.search_options(asked.search).length_penalty
+        return TimedText(segment.start, segment.end, segment.text, best.tokens, _mean(best, penalty))
+
+
+def _keywords(asked: Asked, cancellation: Cancellation, guard: Guard) -> dict[str, Any]:
+    left = guard.seconds_left
+    return {
+        "system": asked.system,
+        "search": asked.search,
+        "cancellation": cancellation,
+        "deadline": None if left is None else max(left, LEAST_SECONDS),
+    }
+
+
+def _mean(best: TextHypothesis, length_penalty: float) -> float:
+    """Log-probability per token: the score is their sum / length ** length_penalty."""
+    length = len(best.tokens) + best.finished
+    return best.score * length ** (length_penalty - 1) if length else best.score
+
+
+def _answer_of(result: GenerationResult) -> Answer:
+    steps = result.latency.step_ms
+    return Answer(
+        profile=result.profile,
+        text=result.text,
+        finish_reason=result.finish_reason,
+        audio_seconds=result.audio_seconds,
+        prompt_tokens=result.text_rows + result.audio_rows,
+        output_tokens=result.latency.output_tokens,
+        step_seconds=None if steps is None else steps / 1e3,
+    )
+
+
+def _joined(profile: str, text: str, found: list[GenerationResult], audio_seconds: float) -> Answer:
+    """One answer of those to the segments."""
+    steps = sum(result.latency.steps for result in found)
+    decoding = sum(result.latency.decode_ms for result in found) / 1e3
+    return Answer(
+        profile=profile,
+        text=text,
+        finish_reason="length" if any(result.finish_reason == "length" for result in found) else "stop",
+        audio_seconds=audio_seconds,
+        prompt_tokens=sum(result.text_rows + result.audio_rows for result in found),
+        output_tokens=sum(result.latency.output_tokens for result in found),
+        step_seconds=decoding / steps if steps else None,
+    )

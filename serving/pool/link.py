@@ -1,0 +1,81 @@
+"""A worker process and its pipe, as the event loop of the server sees them: nothing here waits for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.reduction import send_handle
+from queue import SimpleQueue
+from typing import BinaryIO
+
+from ...evaluation.answers.piped import PipedProcess
+from .messages import Ask, Cancel, FromWorker
+from .ticket import Ticket
+from .worker import Plan, serve
+
+Outgoing = tuple[Ask | Cancel | None, BinaryIO | None]
+
+
+class Link(PipedProcess):
+    """A worker: what it is told waits in a queue, and what it says is handed on by a thread."""
+
+    def __init__(self, plan: Plan, heard: Callable[[Link, FromWorker | None], None]) -> None:
+        """Start a worker; `heard` is called in a thread with what it says, and with None when it is dead."""
+        super().__init__(serve, plan)
+        self.tickets: dict[int, Ticket] = {}
+        self.is_ready = False
+        self._heard, self._outgoing = heard, SimpleQueue[Outgoing]()
+        work = (self._listen, self._talk)
+        self._threads = [
+            threading.Thread(target=each, name=f"worker-{self.pid}", daemon=True) for each in work
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def ask(self, ticket: Ticket) -> None:
+        """Hand over a request."""
+        audio = ticket.take_audio()
+        self.tickets[ticket.number] = ticket
+        content, file = (audio, None) if isinstance(audio, bytes) else (None, audio)
+        self._outgoing.put((Ask(ticket.number, ticket.asked, ticket.seconds_left, content), file))
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Tell it that an answer is not wanted any more."""
+        self._outgoing.put((Cancel(ticket.number), None))
+
+    def dismiss(self) -> None:
+        """Tell it that there is no more to do."""
+        self._outgoing.put((None, None))
+
+    def end(self) -> None:
+        """End it now; files that it was to get are closed."""
+        self.kill()
+        self.dismiss()
+        for thread in self._threads:
+            thread.join()
+        self.pipe.close()
+
+    def _listen(self) -> None:
+        message: FromWorker | None
+        while True:
+            try:
+                message = self.pipe.recv()
+            except (EOFError, OSError):
+                message = None
+            with suppress(RuntimeError):  # the event loop has ended before
+                self._heard(self, message)
+            if message is None:
+                return
+
+    def _talk(self) -> None:
+        while True:
+            message, file = self._outgoing.get()
+            with suppress(OSError):  # it is dead, which `_listen` finds, too
+                self.pipe.send(message)
+                if file and self.pid:
+                    send_handle(self.pipe, file.fileno(), self.pid)
+            if file:
+                file.close()
+            if message is None:
+                return

@@ -1,0 +1,221 @@
+"""The workers and the queue before them: first come, first served, so many at once, and no more may wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from itertools import count
+from typing import BinaryIO
+
+from ...profiles.errors import FastAdaSPError, QueueFullError, RequestCancelled, WorkerError
+from ..metrics import Metrics
+from .link import Link
+from .messages import Answer, Asked, Ended, Facts, Failed, FromWorker, Piece, Ready, Unloadable
+from .ticket import CLOCK, Ticket
+from .worker import Plan
+
+GRACE = 5.0  # seconds behind its deadline in which a worker may end a request by itself
+LONGEST_PAUSE = 30.0  # seconds before another worker is started where the last ones died while they loaded
+
+
+class Pool:
+    """Answers requests in processes; one that dies is replaced. All of it is of one event loop."""
+
+    def __init__(
+        self, plan: Plan, num_workers: int, max_queue: int, deadline: float, metrics: Metrics
+    ) -> None:
+        self._plan, self._num_workers, self._max_queue = plan, num_workers, max_queue
+        self._deadline, self._metrics = deadline, metrics
+        self._links: list[Link] = []
+        self._waiting: deque[Ticket] = deque()
+        self._numbers, self._died_loading, self._closed = count(), 0, False
+        self.facts: Facts | None = None  # once a worker is ready
+
+    async def start(self) -> None:
+        """Start the workers, and wait until all of them are ready.
+
+        Raises:
+            FastAdaSPError: the artifact cannot be loaded.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._loaded: asyncio.Future[None] = self._loop.create_future()
+        for _ in range(self._num_workers):
+            self._hire()
+        await self._loaded
+
+    async def close(self) -> None:
+        """End the workers; requests that are left are cancelled."""
+        self._closed = True
+        links, self._links = self._links, []
+        for link in links:
+            link.dismiss()
+        for link in links:
+            await asyncio.to_thread(link.wait)
+            link.end()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a worker can take a request."""
+        return any(link.is_ready for link in self._links)
+
+    @property
+    def pids(self) -> tuple[int | None, ...]:
+        """The processes."""
+        return tuple(link.pid for link in self._links)
+
+    def submit(self, asked: Asked, audio: bytes | BinaryIO) -> Ticket:
+        """Hand a request over, with its audio file; a descriptor of its own is taken from that.
+
+        Raises:
+            QueueFullError: as many wait as may.
+        """
+        ticket = Ticket(next(self._numbers), asked, audio, self._deadline)
+        self._waiting.append(ticket)
+        self._metrics.queue.labels(asked.profile).inc()
+        self._feed()
+        if len(self._waiting) > self._max_queue:
+            self._withdraw(ticket)
+            raise QueueFullError(
+                f"{self._num_workers * self._plan.max_batch} requests run and {self._max_queue} wait, "
+                "which are as many as may: send it again when some have ended"
+            )
+        ticket.timer = self._loop.call_later(ticket.seconds_left, self._expire, ticket)
+        return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        """Its answer is not wanted any more, or was read. A worker that still has it ends it soon."""
+        if not ticket.is_wanted:
+            return
+        ticket.is_wanted = False
+        if not ticket.has_ended:
+            self._metrics.cancelled.labels(ticket.asked.profile).inc()
+        if ticket in self._waiting:
+            self._withdraw(ticket)
+        for link in self._links:
+            if ticket.number in link.tickets:
+                link.cancel(ticket)
+        ticket.close()
+
+    def _hire(self) -> None:
+        if not self._closed:
+            self._links.append(Link(self._plan, self._heard_in_thread))
+
+    def _feed(self) -> None:
+        """Give out what waits, to whoever has least to do."""
+        while self._waiting:
+            roomy = [it for it in self._links if it.is_ready and len(it.tickets) < self._plan.max_batch]
+            if not roomy:
+                return
+            ticket = self._waiting[0]
+            self._dequeued(ticket)
+            profile = ticket.asked.profile
+            self._metrics.queue_seconds.labels(profile).observe(CLOCK() - ticket.begin)
+            self._metrics.running.labels(profile).inc()
+            min(roomy, key=lambda link: len(link.tickets)).ask(ticket)
+
+    def _dequeued(self, ticket: Ticket) -> None:
+        self._waiting.remove(ticket)
+        self._metrics.queue.labels(ticket.asked.profile).dec()
+
+    def _withdraw(self, ticket: Ticket) -> None:
+        self._dequeued(ticket)
+        ticket.close()
+
+    def _expire(self, ticket: Ticket) -> None:
+        """Its deadline has passed: one that runs is ended by its worker, which has the same deadline."""
+        if ticket in self._waiting:
+            self._withdraw(ticket)
+            ticket.expire("while it waited for a worker")
+        else:
+            ticket.timer = self._loop.call_later(GRACE, ticket.expire, "and its worker does not answer")
+
+    def _heard_in_thread(self, link: Link, message: FromWorker | None) -> None:
+        self._loop.call_soon_threadsafe(self._heard, link, message)
+
+    def _heard(self, link: Link, message: FromWorker | None) -> None:
+        match message:
+            case None:
+                self._replace(link)
+            case Ready(facts):
+                self._begin(link, facts)
+            case Unloadable(error):
+                self._fail_to_load(error)
+            case event:
+                ticket = link.tickets[event.number]
+                if isinstance(event, Piece):
+                    self._count_first_text(ticket)
+                ticket.tell(event)
+                if isinstance(event, Ended | Failed):
+                    self._end(link, ticket, event)
+
+    def _begin(self, link: Link, facts: Facts) -> None:
+        link.is_ready, self.facts, self._died_loading = True, facts, 0
+        self._metrics.workers.set(sum(it.is_ready for it in self._links))
+        if all(it.is_ready for it in self._links) and not self._loaded.done():
+            self._loaded.set_result(None)
+        self._feed()
+
+    def _end(self, link: Link, ticket: Ticket, event: Ended | Failed) -> None:
+        """The worker has room for another one."""
+        del link.tickets[ticket.number]
+        self._metrics.running.labels(ticket.asked.profile).dec()
+        match event:
+            case Ended(_, answer):
+                self._count(answer)
+            case Failed(_, error) if not (type(error) is RequestCancelled and not ticket.is_wanted):
+                self._metrics.failed.labels(type(error).__name__).inc()
+        self._feed()
+
+    def _count(self, answer: Answer) -> None:
+        metrics, profile = self._metrics, answer.profile
+        metrics.audio_seconds.labels(profile).inc(answer.audio_seconds)
+        metrics.output_tokens.labels(profile).inc(answer.output_tokens)
+        if answer.step_seconds is not None:
+            metrics.step_seconds.labels(profile).observe(answer.step_seconds)
+
+    def _count_first_text(self, ticket: Ticket) -> None:
+        if not ticket.has_text:
+            ticket.has_text = True
+            seconds = CLOCK() - ticket.begin
+            self._metrics.first_text_seconds.labels(ticket.asked.profile).observe(seconds)
+
+    def _fail_to_load(self, error: FastAdaSPError) -> None:
+        """At the start it is told to whoever starts the server; later the worker ends, and is replaced."""
+        if not self._loaded.done():
+            self._loaded.set_exception(error)
+
+    def _replace(self, dead: Link) -> None:
+        """Another worker for one that has died; the requests that it had fail."""
+        if self._closed:
+            return
+        self._links.remove(dead)
+        dead.end()
+        self._metrics.deaths.inc()
+        self._metrics.workers.set(sum(it.is_ready for it in self._links))
+        for ticket in tuple(dead.tickets.values()):
+            event = Failed(ticket.number, _died(dead.exit_code))
+            ticket.tell(event)
+            self._end(dead, ticket, event)
+        if not dead.is_ready:
+            self._fail_to_load(_unloadable(dead.exit_code))
+            self._died_loading += 1
+        pause = min(LONGEST_PAUSE, 2.0**self._died_loading - 1)
+        self._loop.call_later(pause, self._hire)
+
+
+def _died(exit_code: int | None) -> WorkerError:
+    return WorkerError(
+        f"the worker process that had this request has died{_how(exit_code)}; others go on, and "
+        "it is replaced. Most likely memory was short: give shorter audio or fewer beams"
+    )
+
+
+def _unloadable(exit_code: int | None) -> WorkerError:
+    return WorkerError(
+        f"a worker process has died{_how(exit_code)} while it loaded the artifact, likely for lack of "
+        "memory: use fewer --workers or --lean"
+    )
+
+
+def _how(exit_code: int | None) -> str:
+    return f" of signal {-exit_code}" if exit_code is not None and exit_code < 0 else ""
