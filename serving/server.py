@@ -22,6 +22,7 @@ from ..runtime.tables.units import seconds, size
 from .http.app import Api, build_app
 from .http.guard import Limits
 from .http.prompts import Prompts
+from .http.served import Served
 from .metrics import Metrics
 from .models import Models
 from .options import ServeOptions, is_model_name
@@ -100,7 +101,8 @@ async def _serve(
         await pool.start()
         created = int((artifact.folder / FILE_NAME).stat().st_mtime)
         prompts = Prompts(options.prompt, options.translation_prompt)
-        app = build_app(Api(pool, models, prompts, metrics, created), limits_of(options), metrics)
+        served = Served(models, prompts, options.max_upload_bytes, created)
+        app = build_app(Api(pool, served, metrics), limits_of(options), metrics)
         server = _uvicorn(app, options)
         listener.listen(BACKLOG)
         for line in _lines(artifact, models, options, pool, listener):
@@ -124,13 +126,16 @@ def limits_of(options: ServeOptions) -> Limits:
 def _uvicorn(app: ASGIApp, options: ServeOptions) -> Server:
     from uvicorn import Config, Server
 
+    from .http.connection import Connection
+
     config = Config(
         app,
-        http="h11",
+        http=Connection,
         loop="asyncio",
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="error",
         access_log=False,
         server_header=False,
         proxy_headers=False,

@@ -17,7 +17,6 @@ from starlette.types import ASGIApp
 
 from ...profiles.errors import FastAdaSPError
 from ..metrics import CONTENT_TYPE, Metrics
-from ..models import Models
 from ..pool.messages import Answer, Began, Ended, SegmentFound, TimedText
 from ..pool.pool import Pool
 from ..pool.ticket import Ticket
@@ -26,7 +25,7 @@ from .errors import ApiError, api_error
 from .events import Events, EventStream, chat_events, completion, transcript_events
 from .formats import transcript
 from .guard import CLIENT_GONE, Guard, Limits
-from .prompts import Prompts
+from .served import Served
 from .transcription import Task, read_form
 
 PROFILE, REASON = "x-fastadasp-profile", "x-fastadasp-reason"  # headers of answers
@@ -45,10 +44,8 @@ class Heard:
 class Api:
     """The endpoints."""
 
-    def __init__(self, pool: Pool, models: Models, prompts: Prompts, metrics: Metrics, created: int) -> None:
-        """`created`: when the artifact was built, in seconds since 1970."""
-        self._pool, self._models, self._prompts = pool, models, prompts
-        self._metrics, self._created = metrics, created
+    def __init__(self, pool: Pool, served: Served, metrics: Metrics) -> None:
+        self._pool, self._served, self._metrics = pool, served, metrics
 
     @property
     def routes(self) -> list[Route]:
@@ -73,7 +70,7 @@ class Api:
         return await self._transcript(request, "translate")
 
     async def _transcript(self, request: Request, task: Task) -> Response:
-        form = await read_form(request, task, self._models, self._prompts)
+        form = await read_form(request, task, self._served)
         ticket = self._pool.submit(form.asked, form.audio)
         if form.stream:
             return await self._stream(request, ticket, transcript_events(ticket.events()))
@@ -83,7 +80,7 @@ class Api:
 
     async def chat(self, request: Request) -> Response:
         """An answer to a question about audio."""
-        chat = await read_chat(request, self._models, self._prompts)
+        chat = await read_chat(request, self._served)
         ticket = self._pool.submit(chat.asked, chat.audio)
         try:
             if chat.stream:
@@ -96,12 +93,14 @@ class Api:
 
     async def models(self, request: Request) -> Response:
         """One model a profile."""
-        return JSONResponse({"object": "list", "data": [self._model(name) for name in self._models.ids]})
+        return JSONResponse(
+            {"object": "list", "data": [self._model(name) for name in self._served.models.ids]}
+        )
 
     async def model(self, request: Request) -> Response:
         """One of them."""
         name = request.path_params["model"]
-        if self._models.asked_profile(name) is None:
+        if self._served.models.asked_profile(name) is None:
             raise ApiError(404, f"model {name[:100]!r} does not exist", param="model", code="model_not_found")
         return JSONResponse(self._model(name))
 
@@ -119,7 +118,7 @@ class Api:
         return Response(self._metrics.text(), media_type=CONTENT_TYPE)
 
     def _model(self, name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": self._created, "owned_by": "fastadasp"}
+        return {"id": name, "object": "model", "created": self._served.created, "owned_by": "fastadasp"}
 
     async def _heard(self, request: Request, ticket: Ticket) -> Heard:
         try:

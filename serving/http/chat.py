@@ -13,11 +13,11 @@ from starlette.requests import Request
 
 from ...profiles.faults import is_unicode, shown
 from ...profiles.json_text import JsonError, read_object
-from ..models import Models
 from ..pool.messages import Asked
 from .errors import ApiError, invalid, refused
 from .fields import SEARCH, flag_of, profile_of, refuse_temperature, refuse_unknown, search_of, text_of
-from .prompts import Prompts
+from .guard import too_large
+from .served import Served
 
 LENGTHS = {"max_tokens": "max_new_tokens", "max_completion_tokens": "max_new_tokens"}
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
@@ -67,7 +67,7 @@ class Chat:
     include_usage: bool
 
 
-async def read_chat(request: Request, models: Models, prompts: Prompts) -> Chat:
+async def read_chat(request: Request, served: Served) -> Chat:
     """Receive a request and check it, all but the audio.
 
     Raises:
@@ -79,11 +79,11 @@ async def read_chat(request: Request, models: Models, prompts: Prompts) -> Chat:
         raise ApiError(415, text, param="content-type", code="unsupported_media_type")
     body = await request.body()
     if len(body) > IN_A_THREAD:
-        return await asyncio.to_thread(_chat, body, models, prompts)
-    return _chat(body, models, prompts)
+        return await asyncio.to_thread(_chat, body, served)
+    return _chat(body, served)
 
 
-def _chat(body: bytes, models: Models, prompts: Prompts) -> Chat:
+def _chat(body: bytes, served: Served) -> Chat:
     try:
         found = read_object(body)
     except JsonError as error:
@@ -92,9 +92,11 @@ def _chat(body: bytes, models: Models, prompts: Prompts) -> Chat:
     _refuse(given)
     stream = flag_of("stream", given.get("stream"))
     system, prompt, audio = _messages(given.get("messages"))
+    if len(audio) > served.max_upload_bytes:
+        raise too_large(served.max_upload_bytes, "audio")
     asked = Asked(
-        profile=profile_of(models, given.get("model")),
-        prompt=prompts.for_transcription(prompt, None) if prompt is None else prompt,
+        profile=profile_of(served.models, given.get("model")),
+        prompt=served.prompts.for_transcription(None, None) if prompt is None else prompt,
         system=system,
         search=search_of(given, LENGTHS),
         form="whole",

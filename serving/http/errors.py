@@ -20,7 +20,8 @@ from ...profiles.errors import (
 
 NO_RETRY = {"x-should-retry": "false"}  # OpenAI's clients send a request again after 408, 409, 429 and 5xx
 CODES = {404: "not_found", 405: "method_not_allowed"}
-FIELDS = ("prompt", "system", "num_beams", "length_penalty", "max_new_tokens")
+TEXTS = ("prompt", "system")
+FIELDS = (*TEXTS, "num_beams", "length_penalty", "max_new_tokens")
 """Those that messages of the runtime begin with, by the same name as in a request."""
 
 
@@ -63,12 +64,12 @@ def overloaded(message: str) -> ApiError:
     return ApiError(503, message, code="overloaded", headers={"retry-after": "1"})
 
 
-def api_error(error: FastAdaSPError | HTTPException, audio_param: str = "file") -> ApiError:
+def api_error(error: FastAdaSPError | HTTPException, param: str | None = None) -> ApiError:
     """What the faults of a request are to its client.
 
     Args:
         error: what was raised.
-        audio_param: the field that the audio came in.
+        param: the field that audio and texts came in, where they have none of their own.
     """
     text = " ".join(str(error).splitlines())
     match error:
@@ -80,10 +81,12 @@ def api_error(error: FastAdaSPError | HTTPException, audio_param: str = "file") 
             return ApiError(504, text, code="deadline_exceeded", headers=NO_RETRY)
         case AudioError():
             code = "audio_too_long" if isinstance(error, LongAudioError) else "invalid_audio"
-            return ApiError(400, text, param=audio_param, code=code)
+            return ApiError(400, text, param=param or "file", code=code)
         case RequestError():
-            param = next((name for name in FIELDS if text.startswith(name)), None)
-            return ApiError(400, text, param=param, code="invalid_value")
+            named = next((name for name in FIELDS if text.startswith(name)), None)
+            return ApiError(
+                400, text, param=param if named in TEXTS and param else named, code="invalid_value"
+            )
         case WorkerError():
             return ApiError(500, text, code="worker_died", headers=NO_RETRY)
     return ApiError(500, "the server has failed; its log says where", code="internal_error", headers=NO_RETRY)

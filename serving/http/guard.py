@@ -14,22 +14,23 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ...runtime.tables.units import size
 from ..metrics import Metrics
+from ..options import is_loopback
 from .errors import ApiError, overloaded
 
-OPEN_PATHS = frozenset({"/health", "/ready"})  # without a key
-LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+OPEN_PATHS, OPEN_FOLDER = frozenset({"/", "/health", "/ready"}), "/page/"  # for anyone, without a key
 IDLE_SECONDS = 30.0  # that a body may pause
 CLIENT_GONE = 499  # in the counts alone; nobody reads it
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of bodies."""
+    """Who may ask, and how large and slow the bodies of requests may be."""
 
     keys: tuple[str, ...]  # none: only this machine may ask
     max_body_bytes: int
-    max_held_bytes: int  # of all requests at once
+    max_held_bytes: int  # of all requests together that have no answer yet
     max_seconds: float  # that a body may take
 
 
@@ -39,7 +40,7 @@ class Guard:
     def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics) -> None:
         self._app, self._limits, self._metrics = app, limits, metrics
         self._keys = tuple(key.encode() for key in limits.keys)
-        self._held = 0  # bytes of bodies whose requests have not ended
+        self._held = 0  # bytes of bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it here."""
@@ -52,6 +53,7 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                body.let_go()  # a client that reads slowly holds up nobody
             await send(message)
 
         try:
@@ -60,26 +62,28 @@ class Guard:
             else:
                 await self._app(scope, body.receive, sent)
         finally:
-            self._held -= body.size
+            body.let_go()
             route = getattr(scope.get("route"), "path", "none")
             self._metrics.requests.labels(route, status).inc()
             self._metrics.request_seconds.labels(route).observe(time.monotonic() - begin)
 
-    def hold(self, size: int) -> None:
-        """Count bytes of a body.
+    def hold(self, more: int) -> None:
+        """Count bytes of a body; fewer than none are let go of.
 
         Raises:
             ApiError: all bodies together are too much.
         """
-        self._held += size
-        if self._held > self._limits.max_held_bytes:
+        self._held += more
+        if more > 0 and self._held > self._limits.max_held_bytes:
             raise overloaded(
                 "the uploads of all clients together are more than may be held: send it again later"
             )
 
     def _fault(self, scope: Scope) -> ApiError | None:
         headers = Headers(scope=scope)
-        if scope["path"] not in OPEN_PATHS and (fault := self._stranger(headers)):
+        path = scope["path"]
+        is_open = path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
+        if not is_open and (fault := self._stranger(headers)):
             return fault
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length[:20]) > self._limits.max_body_bytes:
@@ -108,7 +112,7 @@ class _Body:
     """A body as it comes in: counted, and not waited for without end."""
 
     def __init__(self, receive: Receive, limits: Limits, guard: Guard) -> None:
-        self.size = 0
+        self._size = self._held = 0
         self._receive, self._limits, self._guard = receive, limits, guard
         self._complete, self._until = False, time.monotonic() + limits.max_seconds
 
@@ -131,18 +135,24 @@ class _Body:
         self._count(len(message.get("body", b"")))
         return message
 
-    def _count(self, size: int) -> None:
-        self.size += size
-        self._guard.hold(size)
-        if self.size > self._limits.max_body_bytes:
+    def _count(self, received: int) -> None:
+        self._size += received
+        self._held += received
+        self._guard.hold(received)
+        if self._size > self._limits.max_body_bytes:
             raise too_large(self._limits.max_body_bytes)
 
+    def let_go(self) -> None:
+        """Count it no longer as held."""
+        self._guard.hold(-self._held)
+        self._held = 0
 
-def too_large(most: int) -> ApiError:
-    """For a body beyond the limit."""
+
+def too_large(most: int, what: str = "request") -> ApiError:
+    """For a body or a file beyond the limit, in bytes."""
     return ApiError(
         413,
-        f"the request is larger than {most} bytes: send compressed audio (flac, ogg, mp3), or less of it",
+        f"the {what} is larger than {size(most)}: send compressed audio (flac, ogg, mp3), or less of it",
         param="file",
         code="content_too_large",
         headers={"connection": "close"},
@@ -153,7 +163,11 @@ def _foreign_page(headers: Headers) -> ApiError | None:
     """A page of another site that asks in its reader's name, or whose name was bound to this machine."""
     host = _host_of(f"//{headers.get('host', '')}")
     origin = headers.get("origin")
-    if host in LOCAL_HOSTS and (origin is None or urlsplit(origin).netloc == headers.get("host")):
+    if (
+        host is not None
+        and is_loopback(host)
+        and (origin is None or urlsplit(origin).netloc == headers.get("host"))
+    ):
         return None
     return ApiError(
         403,

@@ -12,7 +12,6 @@ from starlette.requests import Request
 
 from ...profiles.errors import RequestError
 from ...runtime.segments.options import SegmentOptions
-from ..models import Models
 from ..pool.messages import Asked, Form
 from .errors import ApiError, invalid, refused
 from .fields import (
@@ -25,11 +24,13 @@ from .fields import (
     search_of,
     text_of,
 )
-from .prompts import Prompts
+from .guard import too_large
+from .served import Served
 
 Task = Literal["transcribe", "translate"]
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 TIMED = ("srt", "verbose_json", "vtt")
+OF_ONE_PIECE = ("srt", "vtt")
 GRANULARITIES = ("timestamp_granularities[]", "timestamp_granularities")
 CHUNKING = "chunking_strategy"
 OF_VAD = {
@@ -70,7 +71,7 @@ class Transcription:
     language: str | None
 
 
-async def read_form(request: Request, task: Task, models: Models, prompts: Prompts) -> Transcription:
+async def read_form(request: Request, task: Task, served: Served) -> Transcription:
     """Receive a form and check it, all but the audio.
 
     Raises:
@@ -85,13 +86,13 @@ async def read_form(request: Request, task: Task, models: Models, prompts: Promp
             code="unsupported_media_type",
         )
     async with request.form(max_files=1, max_fields=MOST_FIELDS, max_part_size=MOST_FIELD_BYTES) as form:
-        return await _transcription(form, task, models, prompts)
+        return await _transcription(form, task, served)
 
 
-async def _transcription(form: FormData, task: Task, models: Models, prompts: Prompts) -> Transcription:
+async def _transcription(form: FormData, task: Task, served: Served) -> Transcription:
     fields = _fields(form, task)
     stream, form_of_answer = flag_of("stream", fields.get("stream")), _format(fields.get("response_format"))
-    if stream and form_of_answer in TIMED:
+    if stream and form_of_answer in OF_ONE_PIECE:
         raise refused(
             "stream", f"response_format {form_of_answer} is one piece; stream json, or {CHUNKING}=auto"
         )
@@ -100,11 +101,11 @@ async def _transcription(form: FormData, task: Task, models: Models, prompts: Pr
     segmenting = _segmenting(fields)
     prompt, language = text_of("prompt", fields.get("prompt")), text_of("language", fields.get("language"))
     asked = Asked(
-        profile=profile_of(models, fields.get("model")),
+        profile=profile_of(served.models, fields.get("model")),
         prompt=(
-            prompts.for_transcription(prompt, language)
+            served.prompts.for_transcription(prompt, language)
             if task == "transcribe"
-            else prompts.for_translation(prompt)
+            else served.prompts.for_translation(prompt)
         ),
         system=None,
         search=search_of(fields),
@@ -112,7 +113,8 @@ async def _transcription(form: FormData, task: Task, models: Models, prompts: Pr
         in_pieces=stream,
         segmenting=segmenting or SegmentOptions(),
     )
-    return Transcription(task, asked, await _audio(form.get("file")), form_of_answer, stream, language)
+    audio = await _audio(form.get("file"), served.max_upload_bytes)
+    return Transcription(task, asked, audio, form_of_answer, stream, language)
 
 
 def _fields(form: FormData, task: Task) -> dict[str, str]:
@@ -176,12 +178,14 @@ def _form(response_format: str, segmenting: SegmentOptions | None) -> Form:
     return "segments" if response_format in TIMED or segmenting else "either"
 
 
-async def _audio(upload: UploadFile | str | None) -> bytes | BinaryIO:
+async def _audio(upload: UploadFile | str | None, most: int) -> bytes | BinaryIO:
     """The content of the file; its name and type are not looked at."""
     if upload is None:
         raise invalid("file", "it is missing; send the audio as a file")
     if isinstance(upload, str):
         raise invalid("file", "it is a text; send the audio as a file (curl -F file=@call.mp3)")
+    if (upload.size or 0) > most:
+        raise too_large(most, "file")
     if (upload.size or 0) <= IN_MEMORY:
         return await upload.read()
     return os.fdopen(os.dup(upload.file.fileno()), "rb")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -15,6 +16,7 @@ from ..models import Models
 from .messages import Answer, Ask, Asked, Began, Ended, Event, Failed, Piece, SegmentFound, TimedText
 
 SEGMENTS_AT_ONCE = 4  # of one request: others find room in a step, too
+LEAST_LOG_PROBABILITY = -1e4  # where it is not finite, which JSON has no number for
 LEAST_SECONDS = 1e-3  # to a deadline that has passed by now
 Source = bytes | BinaryIO
 
@@ -140,7 +142,8 @@ def _keywords(asked: Asked, cancellation: Cancellation, guard: Guard) -> dict[st
 def _mean(best: TextHypothesis, length_penalty: float) -> float:
     """Log-probability per token: the score is their sum / length ** length_penalty."""
     length = len(best.tokens) + best.finished
-    return best.score * length ** (length_penalty - 1) if length else best.score
+    mean = best.score * length ** (length_penalty - 1) if length else best.score
+    return mean if math.isfinite(mean) else LEAST_LOG_PROBABILITY
 
 
 def _answer_of(result: GenerationResult) -> Answer:
