@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -52,7 +53,7 @@ class Answering:
 
     def answer(self, ask: Ask, source: Source, cancellation: Cancellation) -> None:
         """Answer a request, or say why there is no answer. The source is closed at the end."""
-        guard = guard_of(cancellation, max(ask.seconds_left, LEAST_SECONDS))
+        guard = guard_of(cancellation, max(ask.until - time.monotonic(), LEAST_SECONDS))
         assert guard is not None, "it has a cancellation"
         try:
             self._tell(Ended(ask.number, self._answer(ask, source, cancellation, guard)))

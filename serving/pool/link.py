@@ -38,7 +38,7 @@ class Link(PipedProcess):
         audio = ticket.take_audio()
         self.tickets[ticket.number] = ticket
         content, file = (audio, None) if isinstance(audio, bytes) else (None, audio)
-        self._outgoing.put((Ask(ticket.number, ticket.asked, ticket.seconds_left, content), file))
+        self._outgoing.put((Ask(ticket.number, ticket.asked, ticket.until, content), file))
 
     def cancel(self, ticket: Ticket) -> None:
         """Tell it that an answer is not wanted any more."""

@@ -34,7 +34,7 @@ class Ask:
 
     number: int
     asked: Asked
-    seconds_left: float  # to its deadline
+    until: float  # its deadline, by the clock that all processes of a machine have (`time.monotonic`)
     audio: bytes | None  # None: the descriptor of a file follows in the pipe
 
 

@@ -79,7 +79,7 @@ class Pool:
                 f"{self._num_workers * self._plan.max_batch} requests run and {self._max_queue} wait, "
                 "which are as many as may: send it again when some have ended"
             )
-        ticket.timer = self._loop.call_later(ticket.seconds_left, self._expire, ticket)
+        ticket.timer = self._loop.call_later(ticket.deadline, self._expire, ticket)
         return ticket
 
     def leave(self, ticket: Ticket) -> None:

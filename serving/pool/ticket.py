@@ -19,17 +19,13 @@ class Ticket:
     def __init__(self, number: int, asked: Asked, audio: bytes | BinaryIO, deadline: float) -> None:
         """Begin the time of the deadline, in seconds. A file is closed once a worker has it, or none will."""
         self.number, self.asked, self.deadline = number, asked, deadline
+        self.until = CLOCK() + deadline
         self.audio: bytes | BinaryIO | None = audio
         self.begin, self.is_wanted, self.has_text = CLOCK(), True, False
         self.began: Began | None = None
         self.timer: asyncio.TimerHandle | None = None
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self.has_ended = False
-
-    @property
-    def seconds_left(self) -> float:
-        """To the deadline."""
-        return self.begin + self.deadline - CLOCK()
 
     def tell(self, event: Event) -> None:
         """Something has become of it; what comes after the end is of no interest."""
