@@ -38,11 +38,14 @@ class ApiError(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        kind = "server_error" if status >= 500 else "invalid_request_error"
-        self.status, self.headers = status, headers
-        self.body: dict[str, Any] = {
-            "error": {"message": message, "type": kind, "param": param, "code": code}
-        }
+        self.status, self.message, self.param, self.code, self.headers = status, message, param, code, headers
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """As JSON."""
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        told = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        return {"error": told}
 
     def response(self) -> JSONResponse:
         """What the client gets."""

@@ -106,15 +106,18 @@ def search_of(given: Mapping[str, Any], aliases: Mapping[str, str] | None = None
         ApiError: a value out of range.
     """
     names = {**{name: name for name in SEARCH}, **(aliases or {})}
+    present = [name for name in names if given.get(name) is not None]
     values: dict[str, Any] = {}
-    for name, ours in names.items():
-        value = number_of(name, given.get(name))
-        if value is not None and values.setdefault(ours, value) != value:
+    for name in present:
+        value = number_of(name, given[name])
+        if values.setdefault(names[name], value) != value:
             raise invalid(name, f"{value} contradicts another field that says the same; give one of them")
     try:
         return SearchOptions(**values)
     except RequestError as error:
-        raise api_error(error) from None
+        fault = api_error(error)
+        fault.param = next((name for name in present if names[name] == fault.param), fault.param)
+        raise fault from None
 
 
 def _number(text: str) -> int | float | None:

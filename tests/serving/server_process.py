@@ -141,6 +141,8 @@ class ServerProcess:
             for each in family:
                 with suppress(psutil.NoSuchProcess):
                     os.kill(each.pid, signal.SIGKILL)
+        assert self.process.stdout
+        if not self.process.stdout.closed:
             self.wait()
         self.stderr.close()
 

@@ -1,0 +1,199 @@
+"""Who may ask, and how large and slow requests may be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai import AuthenticationError
+
+from fastadasp.serving.http import guard
+from fastadasp.serving.http.guard import Guard, Limits
+from fastadasp.serving.metrics import Metrics
+
+from .conftest import CLIP, SAID
+from .server_process import NAME, PATIENCE, ServerProcess, form, serving
+
+KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
+UPLOAD = 200_000
+TRANSCRIBE = "/v1/audio/transcriptions"
+
+
+@pytest.fixture(scope="module")
+def server(demo_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    keys = tmp_path_factory.mktemp("keys") / "keys"
+    keys.write_text(f"# two of them\n{KEY}\n\n{OTHER}\n")
+    options = ("--api-key-file", keys, "--max-upload", "200kB", "--max-audio-seconds", 60, "--workers", 1)
+    with serving(demo_artifact, *options) as server:
+        yield server
+        assert "Traceback" not in server.log
+
+
+def bearer(key: str = KEY) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+def test_each_key_opens_and_no_other_does(server: ServerProcess) -> None:
+    for key in (KEY, OTHER):
+        with server.client(key) as client:
+            file = ("a.flac", CLIP.read_bytes())
+            assert client.audio.transcriptions.create(file=file, model=NAME).text == SAID
+    for key in ("wrong", KEY[:-1], f"{KEY}0", "# two of them"):
+        with server.client(key) as client, pytest.raises(AuthenticationError) as caught:
+            client.models.list()
+        assert caught.value.code == "invalid_api_key"
+
+
+@pytest.mark.parametrize("header", [{}, {"authorization": KEY}, {"authorization": f"Basic {KEY}"}])
+def test_a_request_without_a_key_is_told_how_to_send_one(
+    server: ServerProcess, header: dict[str, str]
+) -> None:
+    for path in ("/v1/models", "/metrics", "/v1/none"):
+        found = server.get(path, **header)
+        assert found.status == 401
+        assert "Authorization: Bearer KEY" in found.error["message"]
+    assert server.get("/health").status == server.get("/ready").status == 200
+
+
+def test_a_key_is_asked_for_before_the_body_is_read(server: ServerProcess) -> None:
+    head = f"POST {TRANSCRIBE} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n".encode()
+    assert b"401" in answer_to(server, head)
+
+
+def answer_to(server: ServerProcess, content: bytes) -> bytes:
+    """The first bytes of what comes back."""
+    with socket.create_connection((server.host, server.port), timeout=PATIENCE) as connection:
+        connection.sendall(content)
+        return connection.recv(1 << 16)
+
+
+def test_a_body_that_says_that_it_is_too_large_is_not_read(server: ServerProcess) -> None:
+    head = f"POST {TRANSCRIBE} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+    assert b"413" in answer_to(server, f"{head}Content-Length: 9999999\r\n\r\n".encode())
+
+
+def test_a_body_that_does_not_say_how_large_it_is_is_counted(server: ServerProcess) -> None:
+    head, headers = form({"model": NAME}, b"")[0].removesuffix(b"\r\n--B--\r\n"), form({}, b"")[1]
+    chunks = (head, *[b"\0" * 65536] * 50)
+    found = server.ask("POST", TRANSCRIBE, iter(chunks), {**headers, **bearer()})
+    assert (found.status, found.error["code"]) == (413, "content_too_large")
+
+
+@pytest.mark.parametrize("path", [TRANSCRIBE, "/v1/chat/completions"])
+def test_a_file_has_a_limit_of_its_own(server: ServerProcess, path: str) -> None:
+    import base64
+
+    audio = b"\0" * (UPLOAD + 1)
+    body, headers = form({"model": NAME}, audio)
+    if path != TRANSCRIBE:
+        part = {"type": "input_audio", "input_audio": {"data": base64.b64encode(audio).decode()}}
+        asked = {"model": NAME, "messages": [{"role": "user", "content": [part]}]}
+        body, headers = json.dumps(asked).encode(), {"content-type": "application/json"}
+    found = server.ask("POST", path, body, {**headers, **bearer()})
+    assert found.status == 413
+    assert "200.0 kB" in found.error["message"]
+
+
+def test_audio_that_is_short_in_bytes_and_long_in_seconds_is_refused(server: ServerProcess) -> None:
+    import io
+
+    import numpy as np
+    import soundfile
+
+    stream = io.BytesIO()
+    soundfile.write(stream, np.zeros(3600 * 8000, np.int16), 8000, format="FLAC")
+    assert len(stream.getvalue()) < UPLOAD
+    for fields in ({}, {"response_format": "srt"}, {"stream": "true"}):
+        body, headers = form({"model": NAME, **fields}, stream.getvalue())
+        found = server.ask("POST", TRANSCRIBE, body, {**headers, **bearer()})
+        assert (found.status, found.error["code"]) == (400, "audio_too_long")
+        assert "at most 60 s" in found.error["message"]
+
+
+def test_slow_and_half_open_uploads_hold_up_nobody(server: ServerProcess) -> None:
+    body, headers = form({"model": NAME}, CLIP.read_bytes())
+    headers |= {**bearer(), "connection": "close"}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    head = f"POST {TRANSCRIBE} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n{lines}\r\n".encode()
+    starts = (b"", b"POST /v1", head, head + body[:-100])
+    opened = [socket.create_connection((server.host, server.port)) for _ in range(100)]
+    try:
+        for number, connection in enumerate(opened):
+            connection.sendall(starts[number % len(starts)])
+        found = server.ask("POST", TRANSCRIBE, body, headers)
+        assert json.loads(found.body)["text"] == SAID
+        opened[3].sendall(body[-100:])  # which still gets its answer
+        opened[3].settimeout(PATIENCE)
+        assert SAID.encode() in b"".join(iter(lambda: opened[3].recv(1 << 16), b""))
+    finally:
+        for connection in opened:
+            connection.close()
+
+
+def test_only_this_machine_is_served_without_a_key(demo_artifact: Path) -> None:
+    with serving(demo_artifact, "--workers", 1) as server:
+        here = f"127.0.0.1:{server.port}"
+        assert "for this machine alone, without a key" in "\n".join(server.lines)
+        for host in (here, f"localhost:{server.port}", "[::1]:80"):
+            assert server.get("/v1/models", host=host).status == 200
+        for host in ("example.com", "127.0.0.1.example.com", "[", ""):
+            assert server.get("/v1/models", host=host).status in (400, 403)
+        assert server.get("/v1/models", host=here, origin=f"http://{here}").status == 200
+        foreign = server.get("/v1/models", host=here, origin="http://example.com")
+        assert (foreign.status, foreign.error["code"]) == (403, "forbidden")
+
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+
+
+def guarded(limits: Limits, receive: Receive) -> tuple[int, dict[str, Any], Guard]:
+    """What an application that reads its whole body is let to answer."""
+    sent: list[dict[str, Any]] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            while (await receive()).get("more_body"):
+                pass
+        except guard.ApiError as error:
+            await error.response()(scope, receive, send)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    around = Guard(application, limits, Metrics())
+    scope = {"type": "http", "path": "/", "headers": [], "method": "POST"}
+    asyncio.run(around(scope, receive, send))  # type: ignore[arg-type]
+    return sent[0]["status"], json.loads(sent[1]["body"])["error"], around
+
+
+def test_an_upload_that_stops_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "IDLE_SECONDS", 0.01)
+
+    async def never() -> dict[str, Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    status, error, _ = guarded(Limits((), 100, 100, 60.0), never)
+    assert (status, error["code"]) == (408, "timeout")
+
+
+def test_an_upload_that_trickles_is_given_up() -> None:
+    async def trickling() -> dict[str, Any]:
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    assert guarded(Limits((), 10**9, 10**9, 0.1), trickling)[0] == 408
+
+
+def test_all_uploads_together_have_a_limit_and_are_let_go_of() -> None:
+    async def large() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"x" * 60, "more_body": True}
+
+    status, error, around = guarded(Limits((), 1000, 100, 60.0), large)
+    assert (status, error["code"]) == (503, "overloaded")
+    assert around._held == 0

@@ -1,0 +1,245 @@
+"""Many requests and few workers: queue, deadlines, clients that go, workers that die, the end of a server."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from openai import APIStatusError, OpenAI
+
+from .conftest import CLIP, SAID
+from .server_process import NAME, ServerProcess, form, serving
+
+TRANSCRIBE = "/v1/audio/transcriptions"
+FILE = ("a.flac", CLIP.read_bytes())
+
+
+@contextmanager
+def clients(server: ServerProcess) -> Iterator[tuple[OpenAI, ThreadPoolExecutor]]:
+    with server.client() as client, ThreadPoolExecutor(16) as threads:
+        yield client, threads
+
+
+def text_of(client: OpenAI) -> str:
+    return client.audio.transcriptions.create(file=FILE, model=NAME).text
+
+
+def streamed_text_of(client: OpenAI) -> str:
+    events = client.audio.transcriptions.create(file=FILE, model=NAME, stream=True)
+    return "".join(event.delta for event in events if event.type == "transcript.text.delta")
+
+
+def fault_of(future: Future[str]) -> APIStatusError:
+    with pytest.raises(APIStatusError) as caught:
+        future.result()
+    return caught.value
+
+
+@pytest.fixture(scope="module")
+def narrow(demo_artifact: Path) -> Iterator[ServerProcess]:
+    """One worker with one request at once, beside which one may wait."""
+    options = ("--workers", 1, "--max-batch", 1, "--max-queue", 1)
+    with serving(demo_artifact, *options) as server:
+        yield server
+        assert "Traceback" not in server.log
+
+
+def test_beyond_the_queue_a_request_is_told_to_come_again(narrow: ServerProcess) -> None:
+    with clients(narrow) as (client, threads):
+        with narrow.held():
+            first = threads.submit(text_of, client)
+            narrow.wait_for_metric("running_requests", 1)
+            second = threads.submit(text_of, client)
+            narrow.wait_for_metric("queue_requests", 1)
+            fault = fault_of(threads.submit(text_of, client))
+            assert (fault.status_code, fault.code) == (503, "overloaded")
+            assert int(fault.response.headers["retry-after"]) >= 1
+        assert first.result() == second.result() == SAID
+
+
+def test_a_client_that_comes_again_gets_its_answer(narrow: ServerProcess) -> None:
+    with clients(narrow) as (client, threads), narrow.client(max_retries=8) as patient:
+        with narrow.held():
+            others = [threads.submit(text_of, client)]
+            narrow.wait_for_metric("running_requests", 1)
+            others.append(threads.submit(text_of, client))
+            narrow.wait_for_metric("queue_requests", 1)
+            again = threads.submit(text_of, patient)
+            narrow.wait_for(lambda: narrow.metric("requests_total", status="503") >= 2)
+        assert [each.result() for each in (*others, again)] == [SAID] * 3
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_client_that_goes_ends_its_request(narrow: ServerProcess, long_clip: bytes, streamed: bool) -> None:
+    """Long before its answer: seconds of the audio would be counted with that."""
+    heard, gone = narrow.metric("audio_seconds_total"), narrow.metric("cancelled_total")
+    body, headers = form({"model": NAME, **({"stream": "true"} if streamed else {})}, long_clip)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    head = f"POST {TRANSCRIBE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n{lines}\r\n"
+    with socket.create_connection((narrow.host, narrow.port)) as connection:
+        connection.sendall(head.encode() + body)
+        narrow.wait_for_metric("running_requests", 1)
+        if streamed:
+            assert b"200 OK" in connection.recv(1 << 12)
+    narrow.wait_for_metric("running_requests", 0)
+    assert narrow.metric("audio_seconds_total") == heard
+    assert narrow.metric("cancelled_total") == gone + 1
+    with narrow.client() as client:
+        assert text_of(client) == SAID
+
+
+def test_a_client_that_goes_while_it_waits_leaves_the_queue(narrow: ServerProcess) -> None:
+    body, headers = form({"model": NAME}, FILE[1])
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    head = f"POST {TRANSCRIBE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n{lines}\r\n"
+    with clients(narrow) as (client, threads), narrow.held():
+        first = threads.submit(text_of, client)
+        narrow.wait_for_metric("running_requests", 1)
+        with socket.create_connection((narrow.host, narrow.port)) as connection:
+            connection.sendall(head.encode() + body)
+            narrow.wait_for_metric("queue_requests", 1)
+        narrow.wait_for_metric("queue_requests", 0)
+        for worker in narrow.workers:
+            worker.resume()
+        assert first.result() == SAID
+
+
+def test_a_request_has_a_deadline_where_it_waits_and_where_it_runs(
+    demo_artifact: Path, long_clip: bytes
+) -> None:
+    options = ("--workers", 1, "--max-batch", 1, "--deadline", 0.5)
+    with serving(demo_artifact, *options) as server, clients(server) as (client, threads):
+        with server.held():
+            running = threads.submit(text_of, client)
+            server.wait_for_metric("running_requests", 1)
+            waiting = threads.submit(text_of, client)
+            fault = fault_of(waiting)
+            assert (fault.status_code, fault.code) == (504, "deadline_exceeded")
+            assert "while it waited for a worker" in fault.message
+            assert fault.response.headers["x-should-retry"] == "false"
+        assert fault_of(running).status_code == 504
+        server.wait_for_metric("running_requests", 0)
+        assert server.metric("failed_total", error="DeadlineExceeded") >= 1
+
+
+def test_a_worker_that_is_killed_loses_its_own_requests_alone(demo_artifact: Path) -> None:
+    with serving(demo_artifact, "--workers", 2) as server, clients(server) as (client, threads):
+        with server.held() as (first, _):
+            plain = [threads.submit(text_of, client) for _ in range(4)]
+            server.wait_for_metric("running_requests", 4)
+            streams = [threads.submit(streamed_text_of, client) for _ in range(2)]
+            server.wait_for_metric("running_requests", 6)
+            first.kill()
+            server.wait_for_metric("worker_deaths_total", 1)
+        answers = [each for each in (*plain, *streams) if each.exception() is None]
+        assert [each.result() for each in answers] == [SAID] * 3
+        faults = [fault_of(each) for each in (*plain, *streams) if each not in answers]
+        assert [(each.status_code, each.code) for each in faults] == [(500, "worker_died")] * 3
+        assert all(each.response.headers["x-should-retry"] == "false" for each in faults)
+        server.wait_for_metric("workers", 2)
+        assert len(server.workers) == 2
+        assert first not in server.workers
+        assert list(threads.map(text_of, [client] * 16)) == [SAID] * 16
+        assert server.metric("running_requests") == 0
+        assert server.end() == 0
+
+
+def test_a_server_that_is_told_to_end_answers_what_is_under_way(demo_artifact: Path) -> None:
+    with serving(demo_artifact, "--workers", 2) as server, clients(server) as (client, threads):
+        with server.held():
+            asked = [threads.submit(call, client) for call in (text_of, streamed_text_of) for _ in range(2)]
+            server.wait_for_metric("running_requests", 4)
+            workers = server.workers
+            server.process.send_signal(signal.SIGTERM)
+            for worker in workers:  # a manager of services tells all processes
+                worker.send_signal(signal.SIGTERM)
+            server.wait_for(lambda: not accepts(server))
+        assert [each.result() for each in asked] == [SAID] * 4
+        assert server.wait() == 0
+        assert server.lines[-1] == "ended"
+        assert not any(psutil.pid_exists(worker.pid) for worker in workers)
+
+
+def accepts(server: ServerProcess) -> bool:
+    try:
+        socket.create_connection((server.host, server.port)).close()
+    except ConnectionError:
+        return False
+    return True
+
+
+def test_a_server_ends_though_requests_do_not(demo_artifact: Path) -> None:
+    options = ("--workers", 1, "--drain-seconds", 0.1)
+    with serving(demo_artifact, *options) as server, clients(server) as (client, threads):
+        with server.held():
+            asked = threads.submit(text_of, client)
+            server.wait_for_metric("running_requests", 1)
+            assert server.end(signal.SIGINT) == 0
+        assert asked.exception() is not None
+
+
+def test_a_server_that_is_killed_takes_its_workers_along(demo_artifact: Path) -> None:
+    with serving(demo_artifact, "--workers", 2) as server:
+        workers = server.workers
+        server.process.kill()
+        _, alive = psutil.wait_procs(workers, timeout=30)
+        assert not alive
+
+
+def test_without_a_worker_the_server_lives_and_is_not_ready(demo_artifact: Path, tmp_path: Path) -> None:
+    """Its artifact has gone, so no other worker can be started."""
+    import shutil
+
+    artifact = shutil.copytree(demo_artifact, tmp_path / "artifact")
+    with serving(artifact, "--workers", 1) as server:
+        shutil.move(artifact, tmp_path / "away")
+        server.workers[0].kill()
+        server.wait_for(lambda: server.get("/ready").status == 503)
+        assert server.get("/health").status == 200
+        shutil.move(tmp_path / "away", artifact)
+        server.wait_for(lambda: server.get("/ready").status == 200)
+        with server.client() as client:
+            assert text_of(client) == SAID
+
+
+def test_a_client_that_reads_slowly_holds_up_nobody(narrow: ServerProcess, long_clip: bytes) -> None:
+    body, headers = form({"model": NAME, "stream": "true"}, long_clip)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    head = f"POST {TRANSCRIBE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n{lines}\r\n"
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        connection.connect((narrow.host, narrow.port))
+        connection.sendall(head.encode() + body)
+        narrow.wait_for_metric("running_requests", 1)
+        narrow.wait_for_metric("running_requests", 0)
+        with narrow.client() as client:
+            assert text_of(client) == SAID
+
+
+def test_metrics_tell_of_what_was_answered(narrow: ServerProcess) -> None:
+    names = ("audio_seconds_total", "output_tokens_total", "first_text_seconds_count", "step_seconds_count")
+    before = {name: narrow.metric(name, profile="sparse-30") for name in names}
+    body, headers = form({"model": f"{NAME}:sparse-30"}, FILE[1])
+    found = narrow.ask("POST", TRANSCRIBE, body, headers)
+    seconds = json.loads(found.body)["usage"]["seconds"]
+    after = {name: narrow.metric(name, profile="sparse-30") for name in names}
+    assert {name: after[name] - before[name] for name in names} == pytest.approx(
+        dict(zip(names, (seconds, 4, 1, 1), strict=True)), abs=1e-3
+    )
+    assert narrow.metric("workers") == 1
+
+
+def test_paths_that_nobody_serves_make_no_labels(narrow: ServerProcess) -> None:
+    for number in range(20):
+        narrow.get(f"/scan/{number}")
+    text = narrow.get("/metrics").body.decode()
+    assert "scan" not in text
+    assert threading.active_count() < 20
