@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from fastadasp.export.cli import main
 from fastadasp.profiles import METHODS, SCHEDULES, parse_profile
 from fastadasp.profiles.keys import KEYS
+from server_process import ServerProcess
 from test_layout import ORDER
 from training_files import write_training
 
@@ -30,7 +31,8 @@ PAGES = [README, *DOCS]
 DOCUMENTS = [*PAGES, "DESIGN.md", "CONTRIBUTING.md", "CHANGELOG.md", "demo/README.md", "demo/MODEL_CARD.md"]
 WRITTEN_BY_A_SCRIPT = "docs/accuracy.md"  # bench/accuracy.py, which runs the commands on it for an hour
 RUN_PAGES = [page for page in PAGES if page != WRITTEN_BY_A_SCRIPT]
-COMMAND, POLYGRAPHY = "fastadasp-export ", "polygraphy "
+COMMAND, POLYGRAPHY, CURL = "fastadasp-export ", "polygraphy ", "curl "
+SERVE, ADDRESS = "fastadasp-export serve ", "localhost:8000"  # of a server, whose port is another one here
 SET_UP = ("make ", "pip install ")  # a machine, which is there when tests run
 OF_TENSORRT = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="needs the extra tensorrt-rtx")
 NEEDS = {"docs/engines.md": OF_TENSORRT}
@@ -89,6 +91,16 @@ def shell(line):
     return done.stdout
 
 
+@contextlib.contextmanager
+def serving_as(line):
+    """A server that a line starts, until the end of the block."""
+    server = ServerProcess(*shlex.split(line)[2:])
+    try:
+        yield server
+    finally:
+        server.close()
+
+
 def execute(program, names):
     """Run Python in the namespace that the blocks of a page share; return what it prints."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
@@ -115,17 +127,21 @@ def run(tmp_path_factory):
     @cache
     def run(page):
         folder, names, printed = tmp_path_factory.mktemp("page"), {}, {}
-        with contextlib.chdir(folder):
+        address = ADDRESS
+        with contextlib.chdir(folder), contextlib.ExitStack() as servers:
             furnish(folder, page)
             for block in blocks(page, "sh", "python"):
                 if block.language == "python":
-                    printed[block.text] = execute(block.text, names)
+                    printed[block.text] = execute(block.text.replace(ADDRESS, address), names)
                     continue
                 for line in block.lines:
-                    if line.startswith(COMMAND):
+                    if line.startswith(SERVE):
+                        server = servers.enter_context(serving_as(line))
+                        printed[line], address = "\n".join(server.lines), f"localhost:{server.port}"
+                    elif line.startswith(COMMAND):
                         printed[line] = invoke(line)
-                    elif POLYGRAPHY in line:
-                        printed[line] = shell(line)
+                    elif POLYGRAPHY in line or line.startswith(CURL):
+                        printed[line] = shell(line.replace(ADDRESS, address))
         return Page(folder, printed)
 
     return run
@@ -180,6 +196,17 @@ def test_onnx_runtime_agrees_with_the_saved_reference_within_the_tolerance_and_n
     stricter = compared[0].replace("1e-3", "1e-9")
     with contextlib.chdir(page.folder), pytest.raises(AssertionError, match="Mismatched outputs"):
         shell(stricter)
+
+
+def test_the_requests_of_the_page_on_serving_are_answered(run):
+    page = run("docs/serving.md")
+    asked = [line for line in commands("docs/serving.md") if line.startswith("curl ")]
+    answers = {line: page.printed[line] for line in asked if "transcriptions" in line}
+    assert len(answers) == 4
+    assert all("friday march six" in answer for answer in answers.values())
+    assert not [line for line in asked if '"error"' in page.printed[line]]
+    (program,) = blocks("docs/serving.md", "python")
+    assert page.printed[program.text].splitlines()[-1].startswith("friday ")
 
 
 @OF_TENSORRT

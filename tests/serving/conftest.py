@@ -12,8 +12,7 @@ import soundfile
 
 from demo_files import CLIPS, DEMO
 from fastadasp.runtime import SpeechLM
-
-from .server_process import ServerProcess, serving
+from server_process import ServerProcess, serving
 
 PROFILES = ("full", "dense-constant-50", "sparse-30")
 SPARSE = 'method = "weighted_merge"\nschedule = "constant"\nstart_layer = 4\nratio = 0.3\n'

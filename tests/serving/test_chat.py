@@ -10,9 +10,9 @@ import pytest
 from openai import BadRequestError
 
 from fastadasp.runtime import SpeechLM
+from server_process import NAME, ServerProcess
 
 from .conftest import CLIP, SAID
-from .server_process import NAME, ServerProcess
 
 DATA = base64.b64encode(CLIP.read_bytes()).decode()
 AUDIO = {"type": "input_audio", "input_audio": {"data": DATA, "format": "wav"}}

@@ -15,9 +15,9 @@ from openai import AuthenticationError
 from fastadasp.serving.http import guard
 from fastadasp.serving.http.guard import Guard, Limits
 from fastadasp.serving.metrics import Metrics
+from server_process import NAME, PATIENCE, ServerProcess, form, serving
 
 from .conftest import CLIP, SAID
-from .server_process import NAME, PATIENCE, ServerProcess, form, serving
 
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 UPLOAD = 200_000

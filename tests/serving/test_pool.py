@@ -15,8 +15,9 @@ import psutil
 import pytest
 from openai import APIStatusError, OpenAI
 
+from server_process import NAME, ServerProcess, form, serving
+
 from .conftest import CLIP, SAID
-from .server_process import NAME, ServerProcess, form, serving
 
 TRANSCRIBE = "/v1/audio/transcriptions"
 FILE = ("a.flac", CLIP.read_bytes())

@@ -12,9 +12,9 @@ from openai import APIStatusError, BadRequestError, NotFoundError
 
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.segments.subtitles import SUBTITLES
+from server_process import NAME, ServerProcess, form
 
 from .conftest import CLIP, PROFILES, SAID
-from .server_process import NAME, ServerProcess, form
 
 AUDIO = ("dates-01.flac", CLIP.read_bytes())
 BEAMS = (1, 3, 5)

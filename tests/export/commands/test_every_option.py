@@ -24,6 +24,7 @@ TWO_ITEMS: dict[str, tuple[str, str]] = {
 ONE_ITEM = {
     ("run", "--profile"): "eval",
     ("transcribe", "--profile"): "an output of its own",
+    ("serve", "--profile"): "NAME:PROFILE",
     ("select-layer", "--flops"): "--flops-levels",
 }
 """Options of the grammar for lists that take one item -> what their refusal points to."""

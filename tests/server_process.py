@@ -37,10 +37,9 @@ class Reply(NamedTuple):
 class ServerProcess:
     """`fastadasp-export serve`, once it is ready."""
 
-    def __init__(self, artifact: Path, *options: object, prompt: str | None = "<asr>") -> None:
-        asked = () if prompt is None else ("--prompt", prompt)
-        words = ("serve", artifact, "--port", 0, "--name", NAME, *asked, *options)
-        command = [sys.executable, "-P", "-m", "fastadasp.export", *map(str, words)]
+    def __init__(self, *words: object) -> None:
+        """With the artifact and the options of the command, but for a port."""
+        command = [sys.executable, "-P", "-m", "fastadasp.export", "serve", *map(str, words), "--port", "0"]
         self.stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.stderr, text=True)
         self.lines = list(self._until_ready())
@@ -150,7 +149,8 @@ class ServerProcess:
 @contextmanager
 def serving(artifact: Path, *options: object, prompt: str | None = "<asr>") -> Iterator[ServerProcess]:
     """A server, which is not there any more at the end of the block."""
-    server = ServerProcess(artifact, *options, prompt=prompt)
+    asked = () if prompt is None else ("--prompt", prompt)
+    server = ServerProcess(artifact, "--name", NAME, *asked, *options)
     try:
         yield server
     finally:
