@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from ...profiles.errors import FastAdaSPError
+from ...profiles.errors import FastAdaSPError, LongAudioError
 from ..metrics import CONTENT_TYPE, Metrics
 from ..pool.messages import Answer, Began, Ended, SegmentFound, TimedText
 from ..pool.pool import Pool
@@ -87,6 +87,9 @@ class Api:
                 events = chat_events(ticket.events(), chat.model, chat.include_usage)
                 return await self._stream(request, ticket, events)
             heard = await self._heard(request, ticket)
+        except LongAudioError as error:
+            longer = f"{error}; a chat hears its audio whole, /v1/audio/transcriptions takes longer audio"
+            raise api_error(LongAudioError(longer), "messages") from error
         except FastAdaSPError as error:
             raise api_error(error, "messages") from error
         return JSONResponse(completion(chat.model, heard.answer), headers=headers_of(heard.began))
@@ -149,9 +152,13 @@ def build_app(api: Api, limits: Limits, metrics: Metrics) -> ASGIApp:
 
 
 def headers_of(began: Began) -> dict[str, str]:
-    """Which profile answers, and why."""
-    reason = {} if began.reason is None else {REASON: began.reason}
-    return {PROFILE: began.profile, **reason}
+    """Which profile answers, and why; what a header cannot hold is escaped."""
+    told = {PROFILE: began.profile, REASON: began.reason}
+    return {
+        name: " ".join(text.split()).encode("ascii", "backslashreplace").decode("ascii")
+        for name, text in told.items()
+        if text is not None
+    }
 
 
 async def unless_gone(request: Request, awaitable: Awaitable[Found]) -> Found:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from itertools import count
 from typing import BinaryIO
 
-from ...profiles.errors import FastAdaSPError, QueueFullError, RequestCancelled, WorkerError
+from ...profiles.errors import (
+    AudioError,
+    FastAdaSPError,
+    QueueFullError,
+    RequestCancelled,
+    RequestError,
+    WorkerError,
+)
 from ..metrics import Metrics
 from .link import Link
 from .messages import Answer, Asked, Ended, Facts, Failed, FromWorker, Piece, Ready, Unloadable
 from .ticket import CLOCK, Ticket
 from .worker import Plan
 
+LOGGER = logging.getLogger(__name__)
+OF_CLIENTS = (AudioError, RequestError, RequestCancelled, WorkerError)
+"""Faults that are no news for the log: of requests, or told there already."""
 GRACE = 5.0  # seconds behind its deadline in which a worker may end a request by itself
 LONGEST_PAUSE = 30.0  # seconds before another worker is started where the last ones died while they loaded
 
@@ -164,6 +175,8 @@ class Pool:
                 self._count(answer)
             case Failed(_, error) if not (type(error) is RequestCancelled and not ticket.is_wanted):
                 self._metrics.failed.labels(type(error).__name__).inc()
+                if not isinstance(error, OF_CLIENTS):
+                    LOGGER.error("request %d failed: %s", ticket.number, error)
         self._feed()
 
     def _count(self, answer: Answer) -> None:
@@ -183,6 +196,8 @@ class Pool:
         """At the start it is told to whoever starts the server; later the worker ends, and is replaced."""
         if not self._loaded.done():
             self._loaded.set_exception(error)
+        else:
+            LOGGER.error("no worker can be started now: %s", error)
 
     def _replace(self, dead: Link) -> None:
         """Another worker for one that has died; the requests that it had fail."""
@@ -191,6 +206,9 @@ class Pool:
         self._links.remove(dead)
         dead.end()
         self._metrics.deaths.inc()
+        LOGGER.warning(
+            "worker %s has died%s, with %d requests", dead.pid, _how(dead.exit_code), len(dead.tickets)
+        )
         self._metrics.workers.set(sum(it.is_ready for it in self._links))
         for ticket in tuple(dead.tickets.values()):
             event = Failed(ticket.number, _died(dead.exit_code))

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from openai import AuthenticationError
+from starlette.responses import Response
 
-from fastadasp.serving.http import guard
+from fastadasp.serving.http import connection, guard
 from fastadasp.serving.http.guard import Guard, Limits
 from fastadasp.serving.metrics import Metrics
 from server_process import NAME, PATIENCE, ServerProcess, form, serving
@@ -67,9 +69,9 @@ def test_a_key_is_asked_for_before_the_body_is_read(server: ServerProcess) -> No
 
 def answer_to(server: ServerProcess, content: bytes) -> bytes:
     """The first bytes of what comes back."""
-    with socket.create_connection((server.host, server.port), timeout=PATIENCE) as connection:
-        connection.sendall(content)
-        return connection.recv(1 << 16)
+    with socket.create_connection((server.host, server.port), timeout=PATIENCE) as opened:
+        opened.sendall(content)
+        return opened.recv(1 << 16)
 
 
 def test_a_body_that_says_that_it_is_too_large_is_not_read(server: ServerProcess) -> None:
@@ -123,16 +125,16 @@ def test_slow_and_half_open_uploads_hold_up_nobody(server: ServerProcess) -> Non
     starts = (b"", b"POST /v1", head, head + body[:-100])
     opened = [socket.create_connection((server.host, server.port)) for _ in range(100)]
     try:
-        for number, connection in enumerate(opened):
-            connection.sendall(starts[number % len(starts)])
+        for number, each in enumerate(opened):
+            each.sendall(starts[number % len(starts)])
         found = server.ask("POST", TRANSCRIBE, body, headers)
         assert json.loads(found.body)["text"] == SAID
         opened[3].sendall(body[-100:])  # which still gets its answer
         opened[3].settimeout(PATIENCE)
         assert SAID.encode() in b"".join(iter(lambda: opened[3].recv(1 << 16), b""))
     finally:
-        for connection in opened:
-            connection.close()
+        for each in opened:
+            each.close()
 
 
 def test_only_this_machine_is_served_without_a_key(demo_artifact: Path) -> None:
@@ -146,6 +148,36 @@ def test_only_this_machine_is_served_without_a_key(demo_artifact: Path) -> None:
         assert server.get("/v1/models", host=here, origin=f"http://{here}").status == 200
         foreign = server.get("/v1/models", host=here, origin="http://example.com")
         assert (foreign.status, foreign.error["code"]) == (403, "forbidden")
+
+
+def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "SILENT_SECONDS", 0.05)
+
+    async def silent(content: bytes) -> bytes:
+        """What comes back before the server closes the connection by itself."""
+        config = uvicorn.Config(ok, http=connection.Connection, lifespan="off", log_config=None)
+        loop, listener = asyncio.get_running_loop(), socket.create_server(("127.0.0.1", 0))
+        state = uvicorn.server.ServerState()
+        config.load()
+        made = await loop.create_server(
+            lambda: connection.Connection(config=config, server_state=state, app_state={}), sock=listener
+        )
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(content)
+        found = await asyncio.wait_for(reader.read(), PATIENCE)
+        writer.close()
+        made.close()
+        return found
+
+    async def ok(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.2)  # an answer under way is not silence
+        await Response("ok")(scope, receive, send)
+
+    whole = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    assert asyncio.run(silent(b"")) == b""
+    assert asyncio.run(silent(whole[:9])) == b""
+    assert asyncio.run(silent(whole)).endswith(b"ok")
+    assert asyncio.run(silent(whole + whole[:9])).endswith(b"ok")
 
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
