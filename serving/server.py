@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import signal
 import socket
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
     from uvicorn import Server
 
+LOGGER = logging.getLogger(__name__)
 Say = Callable[[str], None]
 BASE64 = 4 / 3  # bytes of a body / bytes of the audio in it
 AROUND = 1 << 18  # bytes of a body beside the audio
@@ -97,6 +99,7 @@ async def _serve(
     job = Job(artifact.folder, artifact.manifest.digest, (models.default,), NOTHING_GIVEN, runtime, verify)
     plan = Plan(job, models, AudioLimits(options.max_audio_seconds, options.whole_seconds))
     pool = Pool(plan, options.num_workers, options.max_queue, options.deadline, metrics)
+    LOGGER.info("loading %s in %d worker processes", artifact.folder, options.num_workers)
     try:
         await pool.start()
         created = int((artifact.folder / FILE_NAME).stat().st_mtime)

@@ -20,6 +20,10 @@ from ...profiles.errors import (
 
 NO_RETRY = {"x-should-retry": "false"}  # OpenAI's clients send a request again after 408, 409, 429 and 5xx
 CODES = {404: "not_found", 405: "method_not_allowed"}
+WORDS = {
+    404: "nothing is served at this path; /v1/models is one that is",
+    405: "this path does not take this method",
+}
 TEXTS = ("prompt", "system")
 FIELDS = (*TEXTS, "num_beams", "length_penalty", "max_new_tokens")
 """Those that messages of the runtime begin with, by the same name as in a request."""
@@ -77,7 +81,8 @@ def api_error(error: FastAdaSPError | HTTPException, param: str | None = None) -
     text = " ".join(str(error).splitlines())
     match error:
         case HTTPException():
-            return ApiError(error.status_code, error.detail, code=CODES.get(error.status_code))
+            status = error.status_code
+            return ApiError(status, WORDS.get(status, error.detail), code=CODES.get(status))
         case QueueFullError():
             return overloaded(text)
         case DeadlineExceeded():

@@ -1,9 +1,11 @@
 """How a request says how to search: by a record or by its fields, with the model's end tokens as default."""
 
+import numpy as np
 import pytest
 
-from fastadasp.profiles.errors import RequestError
+from fastadasp.profiles.errors import LongAudioError, RequestError
 from fastadasp.runtime import SearchOptions, SpeechLM
+from fastadasp.runtime.artifact.artifact import Artifact
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +55,18 @@ def test_tokens_of_a_search_that_the_model_does_not_have_are_refused_together(mo
     assert f"eos_token_ids: {size} is not one of {size} tokens" in line
     assert f"suppress_tokens: 1000000000 is not one of {size} tokens" in line
     assert model.search_options(eos_token_ids=(size - 1,)).eos_token_ids == (size - 1,)
+
+
+def test_profiles_are_loaded_before_they_are_used(tiny_artifact, clip, monkeypatch):
+    with SpeechLM.load(tiny_artifact, threads=1) as model:
+        model.prepare(*model.profiles)
+        monkeypatch.setattr(Artifact, "opened", None)  # nothing can be read any more
+        for profile in model.profiles:
+            assert model.generate(clip, "hello", profile=profile, max_new_tokens=2).hypotheses
+        with pytest.raises(RequestError, match="profile 'none' is not in this artifact"):
+            model.prepare("none")
+
+
+def test_what_is_too_long_for_one_request_is_an_error_of_its_own(model):
+    with pytest.raises(LongAudioError, match="cut the audio"):
+        model.generate(np.zeros(16000 * 100, np.float32), "hello")

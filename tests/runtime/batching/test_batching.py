@@ -43,6 +43,37 @@ def drawn(model: SpeechLM, rng: random.Random) -> dict[str, Any]:
     }
 
 
+def test_streams_that_share_steps_have_the_pieces_that_each_has_alone(
+    model: SpeechLM, batches: list[int]
+) -> None:
+    sounds = [noise(length) for length in LENGTHS]
+    options: dict[str, Any] = {"prompt": "hello", "max_new_tokens": 12, "eos_token_ids": ()}
+    alone = [list(model.stream(sound, **options)) for sound in sounds]
+    assert set(batches) == {1}
+    begun = threading.Barrier(len(sounds))
+
+    def streamed(sound: Any) -> list[str]:
+        stream = model.stream(sound, share_steps=True, **options)
+        begun.wait(LONG_WAIT)
+        pieces = list(stream)
+        assert "".join(pieces) == stream.result.text
+        return pieces
+
+    with ThreadPoolExecutor(len(sounds)) as threads:
+        assert list(threads.map(streamed, sounds)) == alone
+    assert max(batches) > 1
+
+
+def test_a_stream_that_is_closed_leaves_the_steps_of_the_others(model: SpeechLM) -> None:
+    options: dict[str, Any] = {"prompt": "hello", "max_new_tokens": 8, "eos_token_ids": ()}
+    wanted = model.generate(noise(1.0), **options).text
+    first = model.stream(noise(3.0), share_steps=True, **options)
+    next(first)
+    other = model.submit(noise(1.0), **options)
+    first.close()
+    assert other.result(LONG_WAIT).text == wanted
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_requests_drawn_at_random_are_answered_as_each_is_alone(
     model: SpeechLM, batches: list[int], seed: int

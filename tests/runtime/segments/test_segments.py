@@ -14,7 +14,13 @@ import pytest
 import soundfile
 
 from demo_files import CLIPS
-from fastadasp.profiles.errors import AudioError, DeadlineExceeded, RequestCancelled, RequestError
+from fastadasp.profiles.errors import (
+    AudioError,
+    DeadlineExceeded,
+    LongAudioError,
+    RequestCancelled,
+    RequestError,
+)
 from fastadasp.runtime import Cancellation, SegmentOptions, SpeechLM
 from fastadasp.runtime.audio.read import load_audio
 from fastadasp.runtime.segments import speech as speech_module
@@ -74,6 +80,13 @@ def test_audio_is_read_as_far_as_the_segments_asked_for(model: SpeechLM, talk: P
     found.close()
     with pytest.raises(StopIteration):
         next(found)
+
+
+def test_audio_that_is_longer_than_may_be_is_refused_when_that_is_known(model: SpeechLM, talk: Path) -> None:
+    seconds = load_audio(talk, RATE).seconds
+    assert len(list(model.segments(talk, "hello", max_audio_seconds=seconds, **ASKED))) == 3
+    with pytest.raises(LongAudioError, match="at most 2 s are read"):
+        next(model.segments(talk, "hello", max_audio_seconds=2.0, **ASKED))
 
 
 def test_audio_without_speech_has_no_segment(model: SpeechLM) -> None:
