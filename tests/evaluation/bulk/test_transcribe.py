@@ -471,7 +471,7 @@ def test_by_default_there_is_a_worker_a_core_and_one_for_a_gpu(monkeypatch: pyte
 def test_a_worker_has_one_thread_of_blas_unless_the_user_has_said_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from fastadasp.evaluation.bulk.local import BLAS_THREADS, _environment
+    from fastadasp.evaluation.answers.piped import BLAS_THREADS, _environment
 
     monkeypatch.delenv(BLAS_THREADS, raising=False)
     with _environment(BLAS_THREADS, "1"):
