@@ -12,7 +12,6 @@ from ..cancellation.cancellation import Cancellation
 from ..decoding.drive import new_search
 from ..decoding.search import Hypothesis
 from ..prompt import PromptCodec
-from ..request import Request
 from ..results import GenerationResult, TextHypothesis
 from ..stream import Stream
 from .asked import Asked
@@ -21,6 +20,7 @@ from .check import checked
 from .decoder import DecoderPrompt, new_decoder
 from .loaded import LoadedModel
 from .prompt import history, prompt_ids
+from .request import Request
 
 
 def answer(model: LoadedModel, asked: Asked) -> GenerationResult:

@@ -22,7 +22,7 @@ from fastadasp.profiles.errors import DeadlineExceeded, FastAdaSPError, RequestC
 from fastadasp.runtime import Cancellation, GenerationResult, SpeechLM
 from fastadasp.runtime.cancellation import guard as guard_module
 from fastadasp.runtime.memory.limit import MemoryLimit
-from fastadasp.runtime.request import Request
+from fastadasp.runtime.requests.request import Request
 
 SOUND = noise(3.0)
 MOMENTS = 200

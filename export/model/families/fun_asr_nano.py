@@ -98,9 +98,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
         encoder=read_tower(weights, tower),
         front_end=front_end(tower),
         prompt=prompt,
-        eos_token_ids=eos_ids(
-            (generation.place, generation.values), (decoder.text.place, decoder.text.values), (place, config)
-        ),
+        eos_token_ids=eos_ids(generation, decoder.text, whole),
         generation=generation.search,
     )
     notes = (

@@ -172,11 +172,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
         encoder=encoder,
         front_end=FrontEnd(log_mel, ROWS_PER_TOKEN, most_windows=windows),
         prompt=prompt,
-        eos_token_ids=eos_ids(
-            (generation.place, generation.values),
-            (settings.text.place, settings.text.values),
-            (place, config),
-        ),
+        eos_token_ids=eos_ids(generation, settings.text, whole),
         generation=generation.search,
         notes=(
             *whole.notes(WHOLE_IRRELEVANT),

@@ -196,12 +196,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
         encoder=encoder,
         front_end=FrontEnd(log_mel, ROWS_PER_TOKEN),
         prompt=prompt,
-        eos_token_ids=eos_ids(
-            (generation.place, generation.values),
-            (settings.text.place, settings.text.values),
-            (at, inner),
-            (place, config),
-        ),
+        eos_token_ids=eos_ids(generation, settings.text, thinker, whole),
         generation=generation.search,
         notes=(
             *(whole.notes(WHOLE_IRRELEVANT) if inner is not config else ()),

@@ -113,9 +113,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
         encoder=encoder,
         front_end=FrontEnd(log_mel, ROWS_PER_TOKEN),
         prompt=prompt,
-        eos_token_ids=eos_ids(
-            (generation.place, generation.values), (text.place, text.values), (place, config)
-        ),
+        eos_token_ids=eos_ids(generation, text, whole),
         generation=generation.search,
         notes=(
             *whole.notes(WHOLE_IRRELEVANT),

@@ -58,7 +58,7 @@ AUDIO_DEFAULTS = {
     "output_dim": 3584,
 }
 AUDIO_TOKENS = {"audio_token_id": 151676, "audio_start_token_id": 151669, "audio_end_token_id": 151670}
-END_TOKENS = [151643, 151645]  # of the library, where no file names any
+END_TOKENS = 151643, 151645  # of the library, where no file names any
 EXTRACTORS = "Qwen3ASRFeatureExtractor", "WhisperFeatureExtractor"
 EXTRACTOR_DEFAULTS = {"min_length": 8000, "padding_value": 0.0}
 PREFIXES = {
@@ -174,13 +174,8 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
         encoder=encoder,
         front_end=FrontEnd(log_mel, 1),
         prompt=prompt,
-        eos_token_ids=eos_ids(
-            (generation.place, generation.values),
-            (settings.text.place, settings.text.values),
-            (at, inner),
-            (place, config),
-            ("the library", {"eos_token_id": END_TOKENS} if decoder.dims.vocab_size > END_TOKENS[1] else {}),
-        ),
+        eos_token_ids=eos_ids(generation, settings.text, thinker, whole)
+        or (END_TOKENS if decoder.dims.vocab_size > max(END_TOKENS) else ()),
         generation=generation.search,
         notes=(
             *(whole.notes(WHOLE_IRRELEVANT) if inner is not config else ()),

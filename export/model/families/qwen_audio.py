@@ -15,14 +15,14 @@ from ....profiles.long_context import LONGEST_LOG_N, LongContext
 from ....runtime.artifact.prompt import SYSTEM, AudioPlace, Prompt
 from ....runtime.audio.front_end import FrontEnd
 from ....runtime.audio.log_mel import LogMelConfig
-from ...checkpoint.checkpoint import CONFIG, Checkpoint
+from ...checkpoint.checkpoint import Checkpoint
 from ...checkpoint.contents import unused_tensors
 from ...checkpoint.tokenizer import token_id, tokenizer_file
 from ..facts import Facts
 from ..spec import DecoderLayer, DecoderSpec, Linear, SpeechModelSpec
 from .parts.generation import GENERATION, Generation, read_generation
 from .parts.qwen_tokens import AUDIO_BEGIN, AUDIO_END, NUM_RANKS, PAD, SPECIAL_TOKENS, TOKENIZER
-from .parts.settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults
+from .parts.settings import CONFIG_IRRELEVANT, Settings, end_tokens, eos_ids, refuse_faults
 from .parts.whisper import Names, Sizes, pooled_head, read_encoder
 
 END_OF_TEXT = NUM_RANKS  # the base model's end of sequence, where no generation config names another
@@ -115,7 +115,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
         encoder=encoder,
         front_end=FrontEnd(log_mel, ROWS_PER_TOKEN, bos_rows=1, eos_rows=1),
         prompt=_prompt(checkpoint, checkpoint.config["audio"], generation),
-        eos_token_ids=_eos(checkpoint, generation, decoder.dims.vocab_size),
+        eos_token_ids=_eos(checkpoint, generation, text, decoder.dims.vocab_size),
         generation=generation.search,
         notes=(
             *text.notes(TEXT_IRRELEVANT),
@@ -134,11 +134,9 @@ def _check_tokens(checkpoint: Checkpoint, text: Settings) -> None:
         text.faults.append(f"vocab_size {size} is less than the {TOKENIZER.size} tokens of {TOKENIZER.file}")
 
 
-def _eos(checkpoint: Checkpoint, generation: Generation, vocab_size: int) -> tuple[int, ...]:
+def _eos(checkpoint: Checkpoint, generation: Generation, text: Settings, vocab_size: int) -> tuple[int, ...]:
     """The end of text, the stop words of the generation config, and in a chat the marks of turns."""
-    found = eos_ids(
-        (generation.place, generation.values), (f"{checkpoint.folder / CONFIG}", checkpoint.config)
-    )
+    found = eos_ids(generation, text)
     if not found and vocab_size > END_OF_TEXT:
         found = (END_OF_TEXT,)
     stops = _chat_stops(checkpoint, generation, vocab_size)
@@ -150,7 +148,7 @@ def _stop_words(generation: Generation) -> tuple[int, ...]:
     words = generation.values.get("stop_words_ids")
     if not isinstance(words, list) or not all(isinstance(word, list) and len(word) == 1 for word in words):
         return ()
-    return eos_ids((generation.place, {"eos_token_id": [word[0] for word in words]}))
+    return end_tokens(generation.place, [word[0] for word in words])
 
 
 def _is_chat(generation: Generation) -> bool:

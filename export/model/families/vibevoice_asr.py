@@ -119,9 +119,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
         encoder=encoder,
         front_end=front_end(tower, encoder),
         prompt=prompt,
-        eos_token_ids=eos_ids(
-            (generation.place, generation.values), (decoder.text.place, decoder.text.values), (place, config)
-        ),
+        eos_token_ids=eos_ids(generation, decoder.text, whole),
         generation=generation.search,
         notes=notes,
     )

@@ -55,7 +55,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     ]
     tower = read_settings(place, config, whole.count("sampling_rate"), whole.count("chunk_samples"))
     _require(whole, text, lora, adapter)
-    dims, eos, prompt = _dims(text), eos_ids((place, config)), _prompt(whole, template)
+    dims, eos, prompt = _dims(text), eos_ids(whole), _prompt(whole, template)
     search = _search(generation, eos)
     refuse_faults(whole, text, *own, *tower.sections)
     weights = checkpoint.without(WRAPPER)

@@ -101,7 +101,7 @@ class AudioLM:
         self, family: str, head: Head, front_end: FrontEnd, prompt: Prompt | None, notes: Iterable[str]
     ) -> SpeechModelSpec:
         """Collect all tensors; `notes` are those of the family itself."""
-        weights, text, config = self.weights, self.decoder.text, self.checkpoint.config
+        weights, text = self.weights, self.decoder.text
         generation = self.generation
         return SpeechModelSpec(
             family=family,
@@ -109,9 +109,7 @@ class AudioLM:
             encoder=read_encoder(weights, transformers_names("audio_tower."), self.sizes, head),
             front_end=front_end,
             prompt=prompt,
-            eos_token_ids=eos_ids(
-                (generation.place, generation.values), (text.place, text.values), (self.whole.place, config)
-            ),
+            eos_token_ids=eos_ids(generation, text, self.whole),
             generation=generation.search,
             notes=(
                 *self.whole.notes(WHOLE_IRRELEVANT),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from .....profiles.errors import CheckpointError
 
@@ -234,14 +234,30 @@ def search_notes(place: str, values: Mapping[str, Any], used: Collection[str] = 
         )
 
 
-def eos_ids(*sections: tuple[str, Mapping[str, Any]]) -> tuple[int, ...]:
-    """The end-of-sequence ids of the first section that has some; each is given with its place.
+class Section(Protocol):
+    """Settings, and where they stand."""
+
+    @property
+    def place(self) -> str:
+        """As messages call it."""
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """By key."""
+
+
+def eos_ids(*sections: Section) -> tuple[int, ...]:
+    """The end-of-sequence ids of the first section that has some.
 
     Raises:
         CheckpointError: one of them is no token id.
     """
-    given = ((place, section.get("eos_token_id")) for place, section in sections)
-    place, found = next(((place, value) for place, value in given if value is not None), ("", []))
+    given = ((section.place, section.values.get("eos_token_id")) for section in sections)
+    return end_tokens(*next(((place, value) for place, value in given if value is not None), ("", [])))
+
+
+def end_tokens(place: str, found: Any) -> tuple[int, ...]:
+    """One id or a list of them, which stands at that place; errors as in `eos_ids`."""
     ids: list[Any] = found if isinstance(found, list) else [found]
     if faults := [token for token in ids if type(token) is not int or not 0 <= token <= LIMIT]:
         raise CheckpointError(

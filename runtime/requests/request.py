@@ -7,13 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
-from .decoding.drive import Decoder, drive, steps
-from .decoding.greedy_search import GreedySearch
-from .decoding.kv_cache import CacheFigures
-from .decoding.options import ResolvedSearch
-from .decoding.search import Search
-from .latency import Stopwatch
-from .results import GenerationResult, TextHypothesis
+from ..decoding.drive import Decoder, drive, steps
+from ..decoding.greedy_search import GreedySearch
+from ..decoding.kv_cache import CacheFigures
+from ..decoding.options import ResolvedSearch
+from ..decoding.search import Search
+from ..latency import Stopwatch
+from ..results import GenerationResult, TextHypothesis
 
 
 class RequestDecoder(Decoder, Protocol):
