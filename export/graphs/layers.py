@@ -124,11 +124,15 @@ class DecoderLayers:
         down = g.linear(g.op("Mul", gate, up, name=f"{name}/gated"), layer.down, f"{name}/down_proj")
         return self.branch(down, name)
 
+    def head(self, normed: Value) -> Value:
+        """The logits of rows, (rows, vocab_size), before they are divided."""
+        return self.g.linear(normed, self.spec.head, "/lm_head")
+
     def scores(self, x: Value, branch: Value) -> None:
         """Final norm and head; write the best logits, their ids and the log of the normaliser."""
         g = self.g
         _, normed = self.norm(x, branch, self.spec.final_norm, "/norm")
-        logits = g.to_float(g.linear(normed, self.spec.head, "/lm_head"))
+        logits = g.to_float(self.head(normed))
         if (divisor := self.spec.logits_divisor) != 1:
             logits = g.op("Div", logits, g.const(divisor, np.float32), name="/logits")
         g.ops("TopK", logits, sig.NUM_CANDIDATES, axis=-1, outputs=[sig.TOP_LOGITS, sig.TOP_IDS])

@@ -36,6 +36,7 @@ class Buffers:
         }
         self._prefix = {name: prefix[name][None] for name in self._prefix_names}
         self._pool = {name: self._empty(1, SMALLEST) for name in self._new_names}
+        self._held = 1  # rows that requests have or had: the others were never written, so they are no memory
         self._tensors: dict[int, dict[str, Tensor]] = {}  # by how many requests they hold
 
     @property
@@ -57,6 +58,7 @@ class Buffers:
 
     def put(self, row: int, prefix: Mapping[str, Array]) -> None:
         """Copy the prefix of a request into its row, which nothing that was there outlives."""
+        self._held = max(self._held, row + 1)
         for name, array in self._prefix.items():
             rows, given = array[row], prefix[name]
             length = rows_of(given.shape)
@@ -82,7 +84,9 @@ class Buffers:
         enough = all(self._prefix[name].shape[CAPACITY_AXIS] >= capacity for name, capacity in pairs)
         if enough and len(lengths) <= self.requests:
             return
-        requests = max(len(lengths), self.requests)
+        requests = self.requests
+        while requests < len(lengths):
+            requests *= 2  # so that those who are there are seldom copied
         for name, capacity in pairs:
             old = self._prefix[name]
             self._replace(self._prefix, name, requests, max(capacity, rounded_up(old.shape[CAPACITY_AXIS])))
@@ -124,8 +128,8 @@ class Buffers:
         old = arrays.pop(name)
         shape = requests, *kv_shape(self._dims, capacity)
         arrays[name] = np.zeros(shape, old.dtype)
-        into = arrays[name][: len(old)]
-        into[..., : old.shape[CAPACITY_AXIS], :] = old
+        into = arrays[name][: self._held]
+        into[..., : old.shape[CAPACITY_AXIS], :] = old[: self._held]
 
     def _empty(self, requests: int, capacity: int) -> Array:
         return np.zeros((requests, *kv_shape(self._dims, capacity)), np.float32)

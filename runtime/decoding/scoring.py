@@ -28,7 +28,10 @@ class Lowered:
     penalty: float
 
     def __len__(self) -> int:
-        return len(np.union1d(self.penalised, self.banned))
+        return len(np.union1d(self.penalised, self.banned)) if self else 0
+
+    def __bool__(self) -> bool:
+        return bool(self.penalised.size or self.banned.size)
 
     def apply(self, scores: Floats, ids: Ids) -> Floats:
         """Scores (k,) of the tokens `ids` (k,), with penalties applied and -inf for a banned token.
@@ -44,6 +47,9 @@ class Lowered:
         return scores
 
 
+NOTHING_LOWERED = Lowered(_NONE, _NONE, 1.0)
+
+
 class TokenRules:
     """Which tokens a history lowers under the options of a search; the prompt counts as history."""
 
@@ -56,6 +62,8 @@ class TokenRules:
 
     def lowered_by(self, generated: tuple[int, ...]) -> Lowered:
         """What the prompt followed by the tokens `generated` lowers."""
+        if self._lowers_nothing(len(generated)):
+            return NOTHING_LOWERED
         tokens = np.asarray(generated, np.int64)
         banned = np.concatenate(
             [self._suppressed, self._first(tokens), self._repeated_ngrams(tokens), self._early_ends(tokens)]
@@ -69,6 +77,17 @@ class TokenRules:
     def candidates(self, lowered: Sequence[Lowered]) -> int:
         """How many best tokens of each row decide a step, if these histories lower some of them."""
         return min(self._vocab_size, self._options.candidates_per_row + max(map(len, lowered)))
+
+    def _lowers_nothing(self, generated: int) -> bool:
+        """Known at a glance for most requests, beside whose steps it would take long to find that out."""
+        asked = self._options
+        return (
+            asked.repetition_penalty == 1
+            and asked.no_repeat_ngram_size == 0
+            and generated >= asked.min_new_tokens
+            and not asked.suppress_tokens
+            and (generated > 0 or not asked.begin_suppress_tokens)
+        )
 
     def _in_vocabulary(self, ids: Ids) -> Ids:
         return np.unique(ids[(ids >= 0) & (ids < self._vocab_size)])

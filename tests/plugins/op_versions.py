@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from onnx import helper
 from fastadasp.export.graphs.lowering.fixed_lengths import FIXED_LENGTHS, append_reduction
 from fastadasp.export.graphs.lowering.lowering import Cut, SpanValues
 from fastadasp.plugins.body import (
+    BOOL,
     DOMAIN,
     DOMAIN_VERSION,
     FLOAT,
@@ -52,7 +54,7 @@ from fastadasp.plugins.evict_tokens import reference as evict_reference
 from fastadasp.plugins.evict_tokens.op import EVICT_TOKENS
 from fastadasp.plugins.gated_mlp import function as mlp
 from fastadasp.plugins.gated_mlp import reference as mlp_reference
-from fastadasp.plugins.gated_mlp.op import GATED_MLP
+from fastadasp.plugins.gated_mlp.op import GATED_MLP, STEP_MLP, STEP_PRODUCT
 from fastadasp.plugins.merge_tokens import function as merge
 from fastadasp.plugins.merge_tokens import reference as merge_reference
 from fastadasp.plugins.merge_tokens.op import (
@@ -68,7 +70,10 @@ Array = NDArray[Any]
 TOLERANCE = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 1e-5}
 """Largest error of an op, relative to the scale of its result."""
 
-INTEGERS = ("span", "removed", "count")  # inputs of int64; all others are floating
+TYPES = {
+    **dict.fromkeys(("span", "removed", "count"), INT64),
+    "many": BOOL,
+}  # of inputs that are not floating
 
 
 @dataclass(frozen=True)
@@ -208,6 +213,18 @@ OPS = {
         _plain(mlp_reference.gated_mlp),
         lambda _: [mlp.gated_mlp()],
     ),
+    STEP_MLP: Op(
+        {"x": "rows hidden", "gate": "wide hidden", "up": "wide hidden", "down": "hidden wide", "many": ""},
+        {"output": "rows hidden"},
+        lambda *inputs, heads: mlp_reference.gated_mlp(*inputs[:-1]),
+        lambda _: [mlp.step_mlp()],
+    ),
+    STEP_PRODUCT: Op(
+        {"x": "rows hidden", "weight": "wide hidden", "many": ""},
+        {"output": "rows wide"},
+        lambda x, weight, _, heads: x @ weight.T,
+        lambda _: [mlp.step_product()],
+    ),
 }
 
 Run = Callable[[str, Sequence[Array], Heads | None, Mapping[str, int]], Sequence[Array]]
@@ -284,11 +301,22 @@ def session(
     return onnxruntime.InferenceSession(serialised, options, providers=["CPUExecutionProvider"])
 
 
+def optimised(op_type: str) -> Any:
+    """The model of an op as ONNX Runtime runs it."""
+    with TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = f"{folder}/model.onnx"
+        onnxruntime.InferenceSession(
+            model(op_type).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        return onnx.load(options.optimized_model_filepath)
+
+
 def _values(tensors: Mapping[str, str]) -> list[onnx.ValueInfoProto]:
     return [
         value(
             name,
-            INT64 if name in INTEGERS else FLOAT,
+            TYPES.get(name, FLOAT),
             [int(axis) if axis.isdigit() else axis for axis in axes.split()],
         )
         for name, axes in tensors.items()

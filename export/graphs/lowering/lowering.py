@@ -60,6 +60,7 @@ class Lowering(Protocol):
     steps_requests: bool  # whether a decode step takes several requests, and gives their new rows alone
     pools_in_place: bool  # whether a decode step writes its rows into a pool with room for them
     domains: tuple[str, ...]  # opset domains beside the standard one and the project's
+    turns_many_rows: bool  # whether products of a step are faster as W x^T where it has `MANY_ROWS`
 
     @property
     def for_steps(self) -> Lowering:

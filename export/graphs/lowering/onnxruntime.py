@@ -49,6 +49,7 @@ class OnnxRuntimeLowering:
     steps_requests = True
     pools_in_place = False
     domains: tuple[str, ...] = (CONTRIB,)
+    turns_many_rows = True
 
     @property
     def for_steps(self) -> Lowering:
@@ -69,6 +70,8 @@ class OnnxRuntimeLowering:
             merge.random_score(),
             evict.evict_tokens(),
             mlp.gated_mlp(),
+            mlp.step_mlp(),
+            mlp.step_product(),
             *(body(dims) for op_type, body in RARE_BODIES.items() if op_type == reduction),
         ]
 

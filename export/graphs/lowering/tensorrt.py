@@ -49,6 +49,7 @@ class TensorRTLowering:
     steps_requests = False
     pools_in_place = False
     domains: tuple[str, ...] = ()
+    turns_many_rows = False
 
     def __init__(self, precision: Precision, max_audio_rows: int) -> None:
         """`max_audio_rows` is the longest `audio_embeds` that the graphs will be given."""
