@@ -10,6 +10,7 @@ from ...profiles.faults import count_faults, shown, text_fault
 from ...runtime.backend_options import MOST_THREADS, CpuOptions
 from ...runtime.decoding.options import NOTHING_GIVEN, SearchOptions
 from ...runtime.runtime_options import RuntimeOptions
+from ...runtime.segments.options import SegmentOptions
 
 DEFAULT_RUNTIME = RuntimeOptions()
 MOST_DEFAULT_WORKERS = 8  # each holds its own packed copy of the decoder's weights
@@ -26,6 +27,7 @@ class TranscribeOptions:
     runtime: RuntimeOptions = (
         DEFAULT_RUNTIME  # without threads, each worker has one; `max_batch` is that of each
     )
+    segmenting: SegmentOptions | None = None  # cuts clips that are longer than a segment; None: none is cut
     workers: int = (
         0  # processes, each with the artifact loaded once; 0: one a core, up to 8, or one for a GPU
     )
@@ -53,3 +55,5 @@ def _faults(options: TranscribeOptions) -> Iterator[str]:
     for name, kind in (("search", SearchOptions), ("runtime", RuntimeOptions)):
         if not isinstance(found := getattr(options, name), kind):
             yield f"{name} is {shown(found)}: give {kind.__name__}"
+    if not isinstance(found := options.segmenting, SegmentOptions | None):
+        yield f"segmenting is {shown(found)}: give SegmentOptions, or None"

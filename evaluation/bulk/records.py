@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...profiles.codec import to_json
 from ...profiles.errors import FastAdaSPError
-from ...runtime import GenerationResult, TextHypothesis
+from ...runtime import GenerationResult, Segment, TextHypothesis
 from ...runtime.latency import Latency
 from ..clips.clip import Clip
 
@@ -25,13 +26,29 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds of a request from its start, beside others at the same time; no answer depends on them."""
+    """Milliseconds of a request from its start, beside others at the same time; no answer depends on them.
+
+    Of segments, `request_ms` is that of the whole clip, the stages are sums, and there is no first token.
+    """
 
     request_ms: float
     first_token_ms: float | None  # None with beams
     encoder_ms: float
     prefill_ms: float
     decode_ms: float
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The answer about one stretch of speech in a clip that was cut."""
+
+    start: float  # seconds from the beginning of the clip
+    end: float
+    text: str
+    score: float | None
+    finish_reason: str
+    output_tokens: int
+    hypotheses: tuple[Alternative, ...]
 
 
 @dataclass(frozen=True)
@@ -42,13 +59,14 @@ class Transcript:
     audio: str  # as the clip list writes it; in a folder, the path from there
     prompt: str  # empty for that of the artifact
     profile: str
-    text: str  # of the best hypothesis
-    score: float | None
-    finish_reason: str
+    text: str  # of the best hypothesis, or of all segments
+    score: float | None  # None of segments, which have their own
+    finish_reason: str  # of segments "length" if one of them was cut
     audio_seconds: float
     output_tokens: int
-    hypotheses: tuple[Alternative, ...]  # best first, as many as num_return_sequences
+    hypotheses: tuple[Alternative, ...]  # best first, as many as num_return_sequences; none of segments
     latency: Times
+    segments: tuple[Stretch, ...] | None = None  # of a clip that was cut, in order of time
 
     def to_json(self) -> dict[str, Any]:
         """As JSON takes it."""
@@ -92,6 +110,43 @@ def transcript(clip: Clip, result: GenerationResult) -> Transcript:
         output_tokens=best.output_tokens,
         hypotheses=hypotheses,
         latency=_times(result.latency),
+    )
+
+
+def transcript_of(
+    clip: Clip, profile: str, segments: Sequence[Segment], audio_seconds: float, request_ms: float
+) -> Transcript:
+    """The line of a clip that was cut, with all its segments."""
+    stretches = tuple(map(_stretch, segments))
+    each = [_times(segment.result.latency) for segment in segments]
+    return Transcript(
+        id=clip.id,
+        audio=clip.audio,
+        prompt=clip.prompt,
+        profile=profile,
+        text=" ".join(stretch.text for stretch in stretches if stretch.text),
+        score=None,
+        finish_reason="length" if any(each.finish_reason == "length" for each in stretches) else "stop",
+        audio_seconds=audio_seconds,
+        output_tokens=sum(stretch.output_tokens for stretch in stretches),
+        hypotheses=(),
+        latency=Times(
+            request_ms=request_ms,
+            first_token_ms=None,
+            encoder_ms=sum(times.encoder_ms for times in each),
+            prefill_ms=sum(times.prefill_ms for times in each),
+            decode_ms=sum(times.decode_ms for times in each),
+        ),
+        segments=stretches,
+    )
+
+
+def _stretch(segment: Segment) -> Stretch:
+    hypotheses = tuple(map(_alternative, segment.result.hypotheses))
+    best = hypotheses[0]
+    return Stretch(
+        *(segment.start, segment.end, segment.text, best.score, best.finish_reason, best.output_tokens),
+        hypotheses=hypotheses,
     )
 
 

@@ -116,7 +116,7 @@ def _job(folder: Path, artifact: Artifact, options: TranscribeOptions, verify: V
     search = options.search.resolved(artifact.manifest.generation)
     runtime = options.runtime.sharing(1)
     job = Job(folder, artifact.manifest.digest, (profile,), search, runtime, verify)
-    return BulkJob(job, options.system)
+    return BulkJob(job, options.system, options.segmenting)
 
 
 def _settings(requests: Requests, bulk: BulkJob) -> dict[str, Any]:
@@ -126,6 +126,7 @@ def _settings(requests: Requests, bulk: BulkJob) -> dict[str, Any]:
         "artifact": job.digest,
         "profile": job.profiles[0],
         "system": bulk.system,
+        "segments": None if bulk.segmenting is None else asdict(bulk.segmenting),
         "audio_root": str(requests.audio_root.absolute()),
         "search": asdict(job.search),
         **job.runtime.recorded(),

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from ...profiles.errors import AudioError, EngineError, FastAdaSPError, RequestError
-from ...runtime import SpeechLM
+from ...profiles.errors import AudioError, EngineError, FastAdaSPError, LongAudioError, RequestError
+from ...runtime import SegmentOptions, SpeechLM
+from ...runtime.audio.read import is_longer
+from ...runtime.segments.longest import longest_unasked
 from ..answers.workers import Job, serve_parent
 from ..clips.clip import Clip
-from .records import Found, failed, transcript
+from .records import Found, Transcript, failed, transcript, transcript_of
 
 OF_ONE_CLIP = (AudioError, RequestError, EngineError)
 """What is wrong with one request, as a rule; other errors end the run."""
@@ -25,6 +28,7 @@ class BulkJob:
 
     job: Job  # its first profile is the one
     system: str | None
+    segmenting: SegmentOptions | None = None  # None: no clip is cut
 
     @property
     def max_batch(self) -> int:
@@ -66,11 +70,40 @@ def transcribe_clip(model: SpeechLM, bulk: BulkJob, clip: Clip) -> Found:
         FastAdaSPError: what is no fault of the clip.
     """
     try:
-        request = model.submit(clip.path, clip.prompt or None, system=bulk.system, search=bulk.job.search)
-        result = request.result()
+        if bulk.segmenting is None:
+            return _whole(model, bulk, clip)
+        longest = bulk.segmenting.max_seconds or longest_unasked(model.manifest)
+        if is_longer(clip.path, model.manifest.front_end.log_mel.sample_rate, longest):
+            return _in_segments(model, bulk, clip, bulk.segmenting)
+        try:
+            return _whole(model, bulk, clip)
+        except LongAudioError:  # engines may hold less than a window
+            return _in_segments(model, bulk, clip, bulk.segmenting)
+    except LongAudioError as error:
+        return failed(clip, model.profile, LongAudioError(f"{error}; --segments cuts it"))
     except OF_ONE_CLIP as error:
         return failed(clip, model.profile, error)
-    return transcript(clip, result)
+
+
+def _whole(model: SpeechLM, bulk: BulkJob, clip: Clip) -> Transcript:
+    request = model.submit(clip.path, clip.prompt or None, system=bulk.system, search=bulk.job.search)
+    return transcript(clip, request.result())
+
+
+def _in_segments(model: SpeechLM, bulk: BulkJob, clip: Clip, segmenting: SegmentOptions) -> Transcript:
+    """Segments of one clip share steps with each other, and with other clips."""
+    begin = time.perf_counter()
+    found = model.segments(
+        clip.path,
+        clip.prompt or None,
+        system=bulk.system,
+        search=bulk.job.search,
+        segmenting=segmenting,
+        at_once=bulk.max_batch,
+    )
+    segments = list(found)
+    milliseconds = (time.perf_counter() - begin) * 1e3
+    return transcript_of(clip, model.profile, segments, found.audio_seconds, milliseconds)
 
 
 def _work(model: SpeechLM, bulk: BulkJob, desk: _Desk) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -33,29 +33,27 @@ OPTIONS: dict[str, tuple[str, str, str]] = {
 
 def segment_options(command: Command) -> Command:
     """Add those of long audio."""
-    options = [
-        click.option(
-            "--segments",
-            is_flag=True,
-            help="Audio of any length: print each stretch of speech with its times.",
-        ),
-        click.option(
-            "--format", type=click.Choice(FORMATS), help="How segments are printed.  [default: text]"
-        ),
-    ]
-    options.append(
-        click.option(
-            "--at-once",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="Answer so many segments at the same time.  [default: 1]",
-        )
+    at_once = click.option(
+        "--at-once",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Answer so many segments at the same time.  [default: 1]",
     )
-    for field, (flag, metavar, text) in OPTIONS.items():
+    form = click.option(
+        "--format", type=click.Choice(FORMATS), help="How segments are printed.  [default: text]"
+    )
+    text = "Audio of any length: print each stretch of speech with its times."
+    return cutting_options(command, text, form, at_once)
+
+
+def cutting_options(command: Command, text: str, *others: Callable[[Any], Any]) -> Command:
+    """Add --segments, which does what `text` says, others that belong to it, and where segments are cut."""
+    options = [click.option("--segments", is_flag=True, help=text), *others]
+    for field, (flag, metavar, words) in OPTIONS.items():
         default = SegmentOptions.__dataclass_fields__[field].default
         shown = "one window of the model" if default is None else f"{default:g}"
-        words = f"{text}  [default: {shown}]"
-        options.append(click.option(flag, field, type=float, metavar=metavar, help=words))
+        help_text = f"{words}  [default: {shown}]"
+        options.append(click.option(flag, field, type=float, metavar=metavar, help=help_text))
     for option in reversed(options):
         command = option(command)
     return command
@@ -70,6 +68,13 @@ def segmenting_of(values: dict[str, Any]) -> SegmentOptions:
     return SegmentOptions(**{field: values[field] for field in OPTIONS if values[field] is not None})
 
 
+def refuse_without_segments(values: dict[str, Any], **others: str) -> None:
+    """Refuse options of --segments, and others by their flags, where that is not given; click.UsageError."""
+    flags = {**others, **{field: flag for field, (flag, *_) in OPTIONS.items()}}
+    if given := [flag for field, flag in flags.items() if values[field] is not None]:
+        raise click.UsageError(f"{', '.join(given)}: of --segments, which is not given")
+
+
 def refuse_combinations(values: dict[str, Any], num_clips: int) -> None:
     """Refuse what has no meaning together.
 
@@ -77,13 +82,7 @@ def refuse_combinations(values: dict[str, Any], num_clips: int) -> None:
         click.UsageError: with the names of the options.
     """
     if not values["segments"]:
-        flags = {
-            "format": "--format",
-            "at_once": "--at-once",
-            **{field: flag for field, (flag, *_) in OPTIONS.items()},
-        }
-        if given := [flag for field, flag in flags.items() if values[field] is not None]:
-            raise click.UsageError(f"{', '.join(given)}: of --segments, which is not given")
+        refuse_without_segments(values, format="--format", at_once="--at-once")
         return
     form = values["format"] or "text"
     if values["stream"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +12,25 @@ from ...evaluation.bulk.options import TranscribeOptions
 from ...profiles.errors import OutputError
 from ...runtime.runtime_options import runtime_options as runtime_of
 from ..file import is_stream
-from .command import StrictCommand
+from .command import Command, StrictCommand
 from .lists import NAMES, one_option
 from .output import check_output
 from .parameters import PATH, backend_options_of, batch_option, runtime_options, verify_of
 from .progress import progress_bar
 from .search_parameters import say_search, search_of, search_options
+from .timed import cutting_options, refuse_without_segments, segmenting_of
 
 if TYPE_CHECKING:
     from ...evaluation.bulk.transcribe import Summary
 
 DEFAULTS = TranscribeOptions()
+INTERRUPTED = 128 + signal.SIGINT  # the exit code that a shell gives
+GOES_ON = "and what they were answered with is kept; the same command goes on with the others"
+
+
+def _cutting_options(command: Command) -> Command:
+    text = "Cut clips that are longer than a segment at pauses; each stretch of speech has its times."
+    return cutting_options(command, text)
 
 
 @click.command(cls=StrictCommand)
@@ -51,6 +60,7 @@ DEFAULTS = TranscribeOptions()
     help="Processes that share the clips.  [default: one per core, at most 8; one for a GPU]",
 )
 @batch_option
+@_cutting_options
 @click.option("--retry-failed", is_flag=True, help="Try again what has failed before.")
 @click.option("--restart", is_flag=True, help="Forget all that FILE holds.")
 @search_options
@@ -62,7 +72,10 @@ def transcribe(ctx: click.Context, /, artifact: Path, clips: Path, output: Path,
     Every clip gets one line in FILE as soon as it is answered, or one in FILE.failed.jsonl with the reason.
     The same command goes on where it was stopped or killed; a clip that has a line is not done again. Exits
     with 0 if all clips have an answer, with 1 if some have none, and with 2 if it could not begin or go on.
+    With --segments clips may be of any length: those that are longer than a segment are cut at pauses.
     """
+    if not values["segments"]:
+        refuse_without_segments(values)
     options = _options(values)
     if is_stream(output):
         raise OutputError(f"output {output} is no file, so nothing could go on from it; give a file")
@@ -73,10 +86,19 @@ def transcribe(ctx: click.Context, /, artifact: Path, clips: Path, output: Path,
 
     requests = read_requests(clips, audio_root=values["audio_root"], prompt=values["prompt"])
     start = Start(values["retry_failed"], values["restart"])
-    with progress_bar("load") as tick:
-        found = answer(
-            artifact, requests, output, options, tick, start=start, verify=verify_of(values["verify"])
-        )
+    verify, done = verify_of(values["verify"]), 0
+
+    def tick(step: str, clips: int, total: int) -> None:
+        nonlocal done
+        done = clips
+        show(step, clips, total)
+
+    try:
+        with progress_bar("load") as show:
+            found = answer(artifact, requests, output, options, tick, start=start, verify=verify)
+    except KeyboardInterrupt:
+        click.echo(f"stopped: {done} of {len(requests.clips)} clips are done, {GOES_ON}", err=True)
+        ctx.exit(INTERRUPTED)
     say_search(options.search, found.search)
     _say(found, output)
     ctx.exit(1 if found.failed else 0)
@@ -88,6 +110,7 @@ def _options(values: dict[str, Any]) -> TranscribeOptions:
         system=values["system"],
         search=search_of(values),
         runtime=runtime_of(values["backend"], **backend_options_of(values)),
+        segmenting=segmenting_of(values) if values["segments"] else None,
         workers=values["workers"],
     )
 

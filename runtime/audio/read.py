@@ -67,6 +67,24 @@ def load_audio(
         return Audio(mono_at(blocks, sample_rate, place, check_length), sample_rate)
 
 
+def is_longer(source: Source, sample_rate: int, seconds: float) -> bool:
+    """Whether audio is longer than so many seconds; no more of it is decoded. Errors as in `load_audio`."""
+
+    def check(place: str, found: float) -> None:
+        if found > seconds:
+            raise _LongerError(place)
+
+    try:
+        load_audio(source, sample_rate, check_length=check)
+    except _LongerError:
+        return True
+    return False
+
+
+class _LongerError(AudioError):
+    """What is heard so far."""
+
+
 def read_blocks(
     source: Source,
     sample_rate: int,

@@ -9,6 +9,11 @@ from ..prompt import PromptIds
 from .options import LEAST_SECONDS, LONGEST_SECONDS
 
 
+def longest_unasked(manifest: Manifest) -> float:
+    """Seconds that a segment may have where the positions, or the engines, hold as much."""
+    return min(manifest.front_end.log_mel.window_seconds, LONGEST_SECONDS)
+
+
 def longest_segment(
     manifest: Manifest, engines: Engines | None, ids: PromptIds, max_new_tokens: int, asked: float | None
 ) -> float:
@@ -19,9 +24,7 @@ def longest_segment(
     """
     rows = manifest.decoder.max_positions - ids.num_text_rows - max_new_tokens
     held = manifest.front_end.seconds_of(min(rows, engines.max_audio_rows) if engines else rows)
-    longest = (
-        min(manifest.front_end.log_mel.window_seconds, LONGEST_SECONDS, held) if asked is None else asked
-    )
+    longest = min(longest_unasked(manifest), held) if asked is None else asked
     if LEAST_SECONDS <= longest <= held:
         return longest
     beside = f"{ids.num_text_rows} tokens of prompt and max_new_tokens {max_new_tokens}"

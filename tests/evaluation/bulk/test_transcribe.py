@@ -12,9 +12,11 @@ import sys
 import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -32,7 +34,7 @@ from fastadasp.evaluation.clips.clip import Clip
 from fastadasp.evaluation.clips.requests import Requests, read_requests
 from fastadasp.export.cli import main
 from fastadasp.profiles.errors import ClipsError, JournalError, RequestError, WorkerError
-from fastadasp.runtime import SpeechLM
+from fastadasp.runtime import SegmentOptions, SpeechLM
 from fastadasp.runtime.decoding.options import SearchOptions
 from fastadasp.runtime.runtime_options import RuntimeOptions, runtime_options
 
@@ -153,6 +155,7 @@ def test_without_a_line_nothing_is_left(run: Any, output: Path) -> None:
     [
         ({"profile": "own-30"}, "profile was 'full', now 'own-30'"),
         ({"system": "be brief"}, "system was None, now 'be brief'"),
+        ({"segmenting": SegmentOptions(max_seconds=2)}, "segments was None, now {'threshold': 0.5"),
     ],
 )
 def test_other_settings_are_refused_by_name(
@@ -245,7 +248,97 @@ def test_the_lines_hold_what_generate_gives(tiny_artifact: Path, clip: Path, out
         "finish_reason": result.finish_reason,
         "audio_seconds": 3.0,
         "output_tokens": result.latency.output_tokens,
+        "segments": None,
     }
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Path:
+    """A folder with one clip of several sentences and a short one."""
+    import soundfile
+
+    (tmp_path / "talk").mkdir()
+    rng, parts = np.random.default_rng(0), list[Any]()
+    for name in ("dates-01.flac", "numbers-01.flac"):
+        samples, rate = soundfile.read(CLIPS.parent / name, dtype="float32")
+        parts += [samples, 1e-3 * rng.standard_normal(rate, np.float32)]
+    soundfile.write(tmp_path / "talk" / "long.wav", np.concatenate(parts), rate)
+    soundfile.write(tmp_path / "talk" / "short.wav", parts[0][:rate], rate)
+    return tmp_path / "talk"
+
+
+def test_a_clip_that_is_longer_than_a_segment_is_cut_and_a_short_one_is_not(
+    tiny_artifact: Path, talk: Path, output: Path
+) -> None:
+    ended = invoke(tiny_artifact, talk, output, "--segments", "--max-segment-seconds", 2, "--max-batch", 2)
+    assert ended.exit_code == 0, ended.stderr
+    found = {line["id"]: line for line in lines(output)}
+    whole = output.with_name("whole.jsonl")
+    invoke(tiny_artifact, talk / "short.wav", whole)
+    assert without_times(found["short.wav"]) == without_times(lines(whole)[0])
+    long = found["long.wav"]
+    with SpeechLM.load(tiny_artifact, max_batch=2) as model:
+        wanted = list(
+            model.segments(
+                talk / "long.wav",
+                "transcribe",
+                segmenting=SegmentOptions(max_seconds=2),
+                max_new_tokens=4,
+            )
+        )
+    assert len(wanted) > 1
+    stretches = [(each["start"], each["end"], each["text"]) for each in long["segments"]]
+    assert stretches == [(each.start, each.end, each.text) for each in wanted]
+    assert long["text"] == " ".join(each.text for each in wanted if each.text)
+    assert long["finish_reason"] == "length"
+    assert long["output_tokens"] == sum(each.result.latency.output_tokens for each in wanted)
+    assert long["audio_seconds"] == pytest.approx(soundfile_seconds(talk / "long.wav"), abs=1e-3)
+    assert not long["hypotheses"]
+    assert all(len(each["hypotheses"]) == 1 for each in long["segments"])
+
+
+def without_times(line: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in line.items() if key != "latency"}
+
+
+def soundfile_seconds(path: Path) -> float:
+    import soundfile
+
+    seconds: float = soundfile.info(path).duration
+    return seconds
+
+
+def test_a_clip_that_is_too_long_is_a_failure_that_names_the_option(
+    tiny_artifact: Path, tmp_path: Path, output: Path
+) -> None:
+    import soundfile
+
+    with SpeechLM.load(tiny_artifact) as model:
+        seconds = model.max_audio_seconds
+    soundfile.write(tmp_path / "long.wav", noise(seconds + 1), 16000)
+    assert invoke(tiny_artifact, tmp_path / "long.wav", output).exit_code == 1
+    (failure,) = lines(failures_of(output))
+    assert failure["error_type"] == "LongAudioError"
+    assert failure["error"].endswith("--segments cuts it")
+    refused = invoke(tiny_artifact, tmp_path / "long.wav", output, "--max-segment-seconds", 2)
+    assert refused.exit_code == 2
+    assert "of --segments, which is not given" in refused.stderr
+
+
+def test_ctrl_c_tells_what_is_kept_and_what_goes_on(
+    tiny_artifact: Path, many: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastadasp.evaluation.bulk import transcribe as module
+
+    monkeypatch.setattr(module, "transcribe", partial(transcribe, engine=Told(stop_after=3)))
+    stopped = invoke(tiny_artifact, many, output)
+    assert stopped.exit_code == 130
+    assert "stopped: 3 of 12 clips are done" in stopped.stderr
+    assert "the same command goes on" in stopped.stderr
+    assert len(ids(output)) == 3
+    monkeypatch.setattr(module, "transcribe", partial(transcribe, engine=Told()))
+    assert invoke(tiny_artifact, many, output).exit_code == 0
+    assert len(ids(output)) == 12
 
 
 def test_a_clip_that_cannot_be_answered_stops_no_other(tiny_artifact: Path, clip: Path, output: Path) -> None:
@@ -482,7 +575,9 @@ def test_a_worker_has_one_thread_of_blas_unless_the_user_has_said_otherwise(
         assert os.environ[BLAS_THREADS] == "4"
 
 
-@pytest.mark.parametrize("options", [{"workers": -1}, {"profile": 3}, {"system": "\ud800"}, {"search": None}])
+@pytest.mark.parametrize(
+    "options", [{"workers": -1}, {"profile": 3}, {"system": "\ud800"}, {"search": None}, {"segmenting": 3}]
+)
 def test_options_out_of_range_are_refused_by_name(options: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match=next(iter(options))):
         TranscribeOptions(**options)

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from fastadasp.profiles.errors import AudioError
-from fastadasp.runtime.audio.read import load_audio
+from fastadasp.runtime.audio.read import is_longer, load_audio
 from fastadasp.runtime.audio.waveform import MAX_LEVEL
 
 RATE = 16000
@@ -409,7 +409,7 @@ MEASURE = """
 import resource, sys
 import soundfile, soxr
 from fastadasp.profiles.errors import AudioError
-from fastadasp.runtime.audio.read import load_audio
+from fastadasp.runtime.audio.read import is_longer, load_audio
 
 def check(place, seconds):
     if seconds > 30:
@@ -450,3 +450,11 @@ def test_hours_of_silence_take_no_memory(tmp_path: Path) -> None:
 
 def test_a_clip_shorter_than_one_sample_of_the_model_is_refused() -> None:
     assert "1 sample(s) at 96000 Hz make none at 16000 Hz" in refusal(np.float32([1.0]), source_rate=96000)
+
+
+def test_whether_audio_is_longer_is_told_to_a_sample() -> None:
+    samples = np.full(RATE, 0.1, np.float32)
+    assert not is_longer(samples, RATE, 1.0)
+    assert is_longer(samples, RATE, 1.0 - 1 / RATE)
+    with pytest.raises(AudioError, match="does not exist"):
+        is_longer("missing.wav", RATE, 1.0)
