@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = TranscribeOptions()
 INTERRUPTED = 128 + signal.SIGINT  # the exit code that a shell gives
-GOES_ON = "and what they were answered with is kept; the same command goes on with the others"
+GOES_ON = "and kept; the same command goes on with the others"
 
 
 def _cutting_options(command: Command) -> Command:
@@ -97,7 +97,7 @@ def transcribe(ctx: click.Context, /, artifact: Path, clips: Path, output: Path,
         with progress_bar("load") as show:
             found = answer(artifact, requests, output, options, tick, start=start, verify=verify)
     except KeyboardInterrupt:
-        click.echo(f"stopped: {done} of {len(requests.clips)} clips are done, {GOES_ON}", err=True)
+        click.echo(f"stopped: {done} of {len(requests.clips)} clips are done {GOES_ON}", err=True)
         ctx.exit(INTERRUPTED)
     say_search(options.search, found.search)
     _say(found, output)

@@ -25,11 +25,13 @@ class GreedySearch:
         self._ask()
 
     def advance(self, top: TopTokens) -> None:
-        """Add the best token; on a tie the one with the lower id."""
+        """Add the best token; on a tie the one with the lower id, which comes first."""
         self.request = None
         top.check(1, len(self.tokens))
-        scores = self._lowered.apply(top.logits[0], top.ids[0])
-        best = np.lexsort((top.ids[0], -scores))[0]
+        scores, best = top.logits[0], 0
+        if self._lowered:
+            scores = self._lowered.apply(scores, top.ids[0])
+            best = np.lexsort((top.ids[0], -scores))[0]
         if scores[best] == -np.inf:
             raise all_banned(self._options, len(self.tokens))
         self._total += top.logits[0, best] - top.log_sum_exp[0]
