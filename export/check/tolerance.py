@@ -46,6 +46,9 @@ class Tolerance:
         """As a table shows it."""
         if self.scores == self.rows:
             return f"{self.rows:g}"
+        if self.audio_rows is not None:
+            rows = f"{self.audio_rows:.3g} for audio rows and {self.rows:g} for keys and values"
+            return f"{self.scores:.3g} for scores, {rows}"
         return f"{self.scores:.3g} for scores and {self.rows:g} for rows"
 
 

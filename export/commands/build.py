@@ -193,11 +193,13 @@ def build(
 
 
 def _origins(manifest: Manifest) -> Iterator[str]:
-    """How the weights of each precision got there, and what an adapter or a folded prompt adds to them."""
+    """How the weights got there, those of each precision where there are several; and what is beside them."""
     from ..checkpoint.weights import COMPUTED, FOLDER
 
     for precision, weights in manifest.weights.items():
-        yield ORIGINS[weights.origin].format(precision=PRECISION_NAMES.get(precision, precision))
+        name = PRECISION_NAMES.get(precision, precision)
+        own = ORIGINS[weights.origin].format(precision=name)
+        yield own if len(manifest.weights) == 1 else f"in {name} {own.removesuffix(f' to {name}')}"
         files = {place.file for each in (weights.encoder, weights.decoder) for place in each.values()}
         if computed := sorted(name for name in files if name.startswith(f"{FOLDER}/{COMPUTED}")):
             whole = sum(manifest.files[name].size for name in computed)

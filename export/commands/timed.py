@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...runtime.runtime_options import MOST_BATCH
 from ...runtime.segments.options import SegmentOptions
 from .answer_record import record
 from .command import Command
@@ -35,7 +36,7 @@ def segment_options(command: Command) -> Command:
     """Add those of long audio."""
     at_once = click.option(
         "--at-once",
-        type=click.IntRange(min=1),
+        type=click.IntRange(min=1, max=MOST_BATCH),
         metavar="N",
         help="Answer so many segments at the same time.  [default: 1]",
     )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Generator
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
+from numbers import Real
 from typing import Any
 
+from ...profiles.errors import RequestError
+from ...profiles.faults import shown
 from ..cancellation.cancellation import Cancellation
 from ..cancellation.guard import Guard
 from ..cancellation.in_thread import ending_with_task
@@ -39,13 +43,16 @@ class Submitted:
         """The answer, as `SpeechLM.generate` returns it.
 
         Args:
-            timeout: seconds to wait for it; the request goes on when they have passed.
+            timeout: seconds to wait for it, 0 to look; the request goes on when they have passed.
 
         Raises:
             TimeoutError: it is not there yet.
+            RequestError: a timeout that is no number of seconds; and what `SpeechLM.generate` raises.
             RequestCancelled: it was cancelled, or the model closed; DeadlineExceeded: its deadline passed.
             FastAdaSPError: what `SpeechLM.generate` raises.
         """
+        if timeout is not None and not _can_be_waited(timeout):
+            raise RequestError(f"timeout is {shown(timeout)}: give seconds, at least 0, or None")
         left, more = self._guard.seconds_left, timeout
         if left is not None and (timeout is None or left < timeout):
             if not self._ended_within(left):
@@ -87,6 +94,11 @@ class Submitted:
             assert error is not None, "nothing else ends a request that waits"
             raise error
         return self._future.result()
+
+
+def _can_be_waited(seconds: object) -> bool:
+    is_number = isinstance(seconds, Real) and not isinstance(seconds, bool)
+    return is_number and 0 <= seconds <= threading.TIMEOUT_MAX  # type: ignore[operator]
 
 
 def _end(ended: asyncio.Future[None]) -> None:

@@ -11,6 +11,7 @@ from ..audio.recording import CheckLength
 from ..sessions import Sessions
 from .bound import AnswerSizes, ModelSizes, RequestMemory, encoding_memory, request_memory
 
+CUT = "cut the audio"
 MEGABYTES = 1e5  # bytes from which a size is told in them: fewer would be 0.0
 
 
@@ -28,10 +29,19 @@ class MemoryLimit:
             RequestMemoryError: it is too long; `place` says where it comes from.
         """
         if self.most is not None:
-            self._check(encoding_memory(self.model, self._samples(seconds)), f"{place}: {_s(seconds)}", "")
+            self._check(encoding_memory(self.model, self._samples(seconds)), f"{place}: {_s(seconds)}", CUT)
 
-    def of_request(self, profile: ResolvedProfile, asked: AnswerSizes, encoded: bool) -> CheckLength:
-        """What refuses audio that cannot be answered within the limit; `encoded`: it was heard before."""
+    def of_request(
+        self, profile: ResolvedProfile, asked: AnswerSizes, encoded: bool, shorter: str = CUT
+    ) -> CheckLength:
+        """What refuses audio that cannot be answered within the limit.
+
+        Args:
+            profile: how it is reduced.
+            asked: text, beams and new tokens.
+            encoded: it was heard before.
+            shorter: how messages say what gives shorter audio.
+        """
 
         def check(place: str, seconds: float) -> None:
             if self.most is None:
@@ -39,7 +49,8 @@ class MemoryLimit:
             taken = self.taken(profile, seconds, asked, encoded)
             what = f"{asked.num_beams} beam{'s' * (asked.num_beams > 1)}, {asked.max_new_tokens} new tokens"
             request = f"{place}: {_s(seconds)} under profile {profile.name} with {what}"
-            self._check(taken, request, ", ask for fewer beams or tokens, take a profile that reduces more")
+            remedies = f"{shorter}, ask for fewer beams or tokens, take a profile that reduces more"
+            self._check(taken, request, remedies)
 
         return check
 
@@ -54,7 +65,7 @@ class MemoryLimit:
             raise RequestMemoryError(
                 f"{request} may take {taken.peak} bytes ({_size(taken.peak)}) beside the loaded model, "
                 f"and max_request_bytes allows {self.most} ({_size(self.most)}): "
-                f"cut the audio{remedies}, or raise the limit (--max-request-memory)"
+                f"{remedies}, or raise the limit (--max-request-memory)"
             )
 
     def _samples(self, seconds: float) -> int:

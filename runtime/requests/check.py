@@ -11,6 +11,7 @@ from ..audio.recording import CheckLength
 from ..decoding.options import ResolvedSearch
 from ..limits import check_engines, check_ids, check_length, check_room, length_limit, limit_of
 from ..memory.bound import AnswerSizes
+from ..memory.limit import CUT
 from ..prompt import PromptIds
 from .loaded import LoadedModel
 
@@ -50,9 +51,23 @@ class Checked:
 
 
 def checked(
-    model: LoadedModel, ids: PromptIds, profile: str | None, search: ResolvedSearch, *, encoded: bool = False
+    model: LoadedModel,
+    ids: PromptIds,
+    profile: str | None,
+    search: ResolvedSearch,
+    *,
+    encoded: bool = False,
+    shorter: str = CUT,
 ) -> Checked:
-    """Check what is known before the audio; `encoded`: that was heard before, and takes no more memory.
+    """Check what is known before the audio.
+
+    Args:
+        model: what is to answer.
+        ids: the prompt.
+        profile: None for the default.
+        search: the options.
+        encoded: the audio was heard before, and takes no more memory.
+        shorter: how messages say what gives shorter audio.
 
     Raises:
         RequestError: the model is closed, an unknown profile, or a prompt that it cannot take under it or
@@ -62,5 +77,5 @@ def checked(
     check_ids(manifest, ids, name)
     check_room(manifest, ids, search.max_new_tokens)
     sizes = AnswerSizes(ids.num_text_rows, search.num_beams, search.max_new_tokens)
-    memory = model.memory.of_request(manifest.profiles[name], sizes, encoded)
+    memory = model.memory.of_request(manifest.profiles[name], sizes, encoded, shorter)
     return Checked(manifest, engines, name, ids, search, memory)

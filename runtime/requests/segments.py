@@ -93,7 +93,7 @@ def _longest(
     model: LoadedModel, ids: PromptIds, profile: str, search: ResolvedSearch, asked: float | None
 ) -> float:
     """Seconds of a segment at most; refuses a request for which that is too long, or takes too much."""
-    taken = checked(model, ids, profile, search)
+    taken = checked(model, ids, profile, search, shorter="give it fewer seconds")
     longest = longest_segment(model.manifest, taken.engines, ids, search.max_new_tokens, asked)
     taken.memory(LONGEST, longest)
     if taken.engines:

@@ -55,7 +55,8 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "adapter", _adapter(folded)
     adapter = "prompt adapter, " if decoder.has_prompt_adapter else ""
     prefills = f"{len(manifest.profiles)} prefills, one per profile"
-    yield "graphs", f"{_encoders(manifest)}, decode step, {adapter}{prefills}{_targets(manifest)}"
+    yield "graphs", f"{_encoders(manifest)}, decode step, {adapter}{prefills}"
+    yield "targets", _targets(manifest)
     yield "weights", f"{', '.join(manifest.weight_origins)}, {size(_weight_bytes(manifest))}"
     yield "built with", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     yield "digest", manifest.digest
@@ -104,8 +105,9 @@ def _encoders(manifest: Manifest) -> str:
 
 
 def _targets(manifest: Manifest) -> str:
-    """What the graphs are for, where it is more than one."""
-    return f"; for {', '.join(manifest.graphs)}" if len(manifest.graphs) > 1 else ""
+    """The backends that the graphs are for, and that of the engines."""
+    engines = [f"tensorrt (engines of {manifest.engines.machine.product})"] if manifest.engines else []
+    return ", ".join((*manifest.graphs, *engines))
 
 
 def _weight_bytes(manifest: Manifest) -> int:

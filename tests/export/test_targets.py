@@ -129,13 +129,13 @@ def test_an_artifact_that_lacks_a_target_is_refused_with_the_remedy(tiny_artifac
         SpeechLM.load(tiny_artifact, backend="plain")
 
 
-def test_inspect_names_the_targets_of_more_than_one(artifact, tiny_artifact):
+def test_inspect_names_the_targets(artifact, tiny_artifact):
     shown = [
         CliRunner().invoke(main, ["inspect", str(folder)]).stdout for folder in (artifact, tiny_artifact)
     ]
     several, one = (" ".join(text.split()) for text in shown)
-    assert "3 prefills, one per profile; for onnxruntime, plain weights copied" in several
-    assert "3 prefills, one per profile weights copied" in one
+    assert "3 prefills, one per profile targets onnxruntime, plain weights copied" in several
+    assert "3 prefills, one per profile targets onnxruntime weights copied" in one
 
 
 def test_a_method_that_one_target_lacks_is_refused_before_anything_is_left(tiny_checkpoint, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from ....profiles.errors import RequestError
-from ....profiles.faults import count_fault, count_faults, shown
+from ....profiles.faults import count_fault, count_faults, is_count, shown
 from ...backend_options import threads_fault
 from ...decoding.options import MOST_BEAMS, MOST_NEW_TOKENS
 from ...runtime_options import MOST_BATCH, RuntimeOptions
@@ -82,6 +82,7 @@ def _faults(options: LoadOptions) -> Iterator[str]:
         yield "neither concurrency nor rates: give numbers of clients, or requests a second"
     for clients in options.concurrency:
         yield from count_fault("concurrency", clients, 1, MOST_CLIENTS)
+    yield from _idle_clients(options)
     for beams in options.beams:
         yield from count_fault("beams", beams, 1, MOST_BEAMS)
     if options.requests is not None:
@@ -92,6 +93,16 @@ def _faults(options: LoadOptions) -> Iterator[str]:
         yield from _numbers(name, getattr(options, name))
     if options.seconds is not None:
         yield from _numbers("seconds", (options.seconds,))
+
+
+def _idle_clients(options: LoadOptions) -> Iterator[str]:
+    """With fewer requests than clients some of those never send one."""
+    requests, counts = options.num_requests, [each for each in options.concurrency if is_count(each, 1)]
+    if counts and is_count(requests, 1) and requests < max(counts):
+        yield (
+            f"requests is {requests}, fewer than the {max(counts)} clients of concurrency: give at least as "
+            "many, or seconds"
+        )
 
 
 def _numbers(name: str, values: Sequence[object]) -> Iterator[str]:

@@ -110,6 +110,7 @@ def test_a_clip_that_cannot_be_read_stops_no_others(tiny_artifact: Path, talk: P
         (["--format", "srt"], "--format: of --segments, which is not given"),
         (["--min-pause", "1", "--merge-seconds", "9"], "--min-pause, --merge-seconds: of --segments"),
         (["--at-once", "2"], "--at-once: of --segments"),
+        (["--segments", "--at-once", "100000"], "100000 is not in the range 1<=x<=128"),
         (["--segments", "--stream"], "--segments and --stream exclude each other"),
         (["--segments", "--json"], "--segments and --json exclude each other: give --format json or jsonl"),
         (["--segments", "--format", "vtt", "more.wav"], "--format vtt holds one recording"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -103,6 +104,14 @@ def test_so_many_wait_and_no_more(model: SpeechLM, held: Held) -> None:
     last = model.submit(SOUND, "hi", **ASKED)
     held.let_go()
     assert len({str(found(request.result())) for request in (*running, waiting[1], last)}) == 1
+
+
+@pytest.mark.parametrize("timeout", [-1, math.nan, math.inf, "1", True])
+def test_a_time_that_nobody_can_wait_is_refused(model: SpeechLM, timeout: Any) -> None:
+    request = model.submit(SOUND, "hi", **ASKED)
+    with pytest.raises(RequestError, match=r"timeout is .*: give seconds, at least 0, or None"):
+        request.result(timeout)
+    assert request.result()
 
 
 @pytest.mark.parametrize("own", [True, False])

@@ -133,6 +133,8 @@ def test_what_may_take_too_much_memory_is_refused_before_anything_is_read(tiny_a
     model = SpeechLM.load(tiny_artifact, threads=1, max_request_bytes=1000)
     with pytest.raises(AudioError, match=r"the longest segment \(max_seconds.*max_request_bytes allows 1000"):
         model.segments("none.wav", "hello")
+    with pytest.raises(AudioError, match=": give it fewer seconds, ask for fewer beams"):
+        model.segments("none.wav", "hello")
 
 
 def test_it_is_cancelled_between_segments_and_within(model: SpeechLM, talk: Path) -> None:

@@ -271,6 +271,8 @@ def test_bench_prints_a_table_for_each_load_and_writes_them(tiny_artifact: Path,
         (("--rate", 1, "--audio-seconds", 600), "600.0 s take 15000 rows"),
         (("--rate", 1, "--profile", "none"), "profile none is not in this artifact"),
         (("--rate", 1, "--max-batch", 0), "max_batch is 0"),
+        (("--concurrency", "2,8", "--requests", 4), "requests is 4, fewer than the 8 clients of concurrency"),
+        (("--concurrency", 101), "requests is 100, fewer than the 101 clients"),
     ],
 )
 def test_what_makes_no_load_is_refused(tiny_artifact: Path, words: tuple[object, ...], named: str) -> None:
