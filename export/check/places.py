@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import onnx
 
-from ...plugins.gated_mlp.op import GATED_MLP, STEP_MLP, STEP_PRODUCT
+from ...plugins.gated_mlp.op import GATED_MLP
+from ...plugins.step_product.op import STEP_PRODUCT
 from ...profiles import signature as sig
 from ...profiles.flops import DecoderDims
 from ...profiles.methods import METHODS
@@ -63,7 +64,7 @@ READ_BY = {"reduce": "mlp_norm"}
 
 TAPPED_OPS = {
     *("Gemm", "LayerNormalization", "RMSNormalization", "SkipSimplifiedLayerNormalization"),
-    *(GATED_MLP, STEP_MLP, STEP_PRODUCT, *(reducer.op_type for reducer in REDUCERS.values())),
+    *(GATED_MLP, STEP_PRODUCT, *(reducer.op_type for reducer in REDUCERS.values())),
     *("MatMulNBits", "QuantizeLinear"),  # of quantised matrices; the second reads the rows of a product
 }
 """Ops whose first output is the part that their name says."""

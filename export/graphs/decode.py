@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from ...plugins.body import DOMAIN, FLOAT, Value
-from ...plugins.gated_mlp.op import MANY_ROWS, STEP_MLP, STEP_PRODUCT
+from ...plugins.step_product.op import MANY_ROWS, STEP_PRODUCT
 from ...profiles import signature as sig
 from ...profiles.kv_layout import KV_LAYOUT, ROWS_AXIS, kv_shape, with_rows
 from ..checkpoint.quantized import QuantizedWeight
@@ -140,29 +140,13 @@ class _Step(_Decode):
     def _beams(self) -> Value:
         return self.g.dim(sig.TOKEN_IDS, 1)
 
-    def mlp(self, x: Value, layer: DecoderLayer, name: str) -> Value:
+    def wide(self, x: Value, linear: Linear, name: str) -> Value:
         """Of many rows in another way, if the backend gains by that."""
-        weights = self._turned(layer.gate, layer.up, layer.down)
-        if not weights:
-            return super().mlp(x, layer, name)
-        out = self.g.op(STEP_MLP, x, *weights, self._are_many, name=name, domain=DOMAIN)
-        return self.branch(self.g.shaped(out, (sig.BEAM_ROWS, self.dims.hidden_size)), name)
-
-    def head(self, normed: Value) -> Value:
-        """Likewise."""
-        weights = self._turned(self.spec.head)
-        if not weights:
-            return super().head(normed)
-        out = self.g.op(STEP_PRODUCT, normed, *weights, self._are_many, name="/lm_head", domain=DOMAIN)
-        return self.g.shaped(out, (sig.BEAM_ROWS, self.dims.vocab_size))
-
-    def _turned(self, *linears: Linear) -> list[Value]:
-        """Their weights, if products with all of them are turned for many rows; otherwise none."""
-        weights = [each.weight for each in linears if not isinstance(each.weight, QuantizedWeight)]
-        plain = len(weights) == len(linears) and not any(each.bias or each.lora for each in linears)
-        return (
-            [self.g.weight(weight) for weight in weights] if plain and self.lowering.turns_many_rows else []
-        )
+        weight, others = linear.weight, linear.bias or linear.lora
+        if isinstance(weight, QuantizedWeight) or others or not self.lowering.turns_many_rows:
+            return super().wide(x, linear, name)
+        out = self.g.op(STEP_PRODUCT, x, self.g.weight(weight), self._are_many, name=name, domain=DOMAIN)
+        return self.g.shaped(out, (sig.BEAM_ROWS, weight.shape[0]))
 
     @cached_property
     def _are_many(self) -> Value:

@@ -115,24 +115,24 @@ class DecoderLayers:
         shape = (None, self.dims.hidden_size)
         return self.g.shaped(total, shape), self.g.shaped(normed, shape)
 
+    def wide(self, x: Value, linear: Linear, name: str) -> Value:
+        """x W^T by one of the large matrices: those of the MLP and of the scores."""
+        return self.g.linear(x, linear, name)
+
     def mlp(self, x: Value, layer: DecoderLayer, name: str) -> Value:
         """SwiGLU: down(silu(gate(x)) * up(x))."""
         g = self.g
-        gate = g.linear(x, layer.gate, f"{name}/gate_proj")
-        up = g.linear(x, layer.up, f"{name}/up_proj")
+        gate = self.wide(x, layer.gate, f"{name}/gate_proj")
+        up = self.wide(x, layer.up, f"{name}/up_proj")
         gate = g.op("Mul", gate, g.op("Sigmoid", gate, name=name), name=name)
-        down = g.linear(g.op("Mul", gate, up, name=f"{name}/gated"), layer.down, f"{name}/down_proj")
+        down = self.wide(g.op("Mul", gate, up, name=f"{name}/gated"), layer.down, f"{name}/down_proj")
         return self.branch(down, name)
-
-    def head(self, normed: Value) -> Value:
-        """The logits of rows, (rows, vocab_size), before they are divided."""
-        return self.g.linear(normed, self.spec.head, "/lm_head")
 
     def scores(self, x: Value, branch: Value) -> None:
         """Final norm and head; write the best logits, their ids and the log of the normaliser."""
         g = self.g
         _, normed = self.norm(x, branch, self.spec.final_norm, "/norm")
-        logits = g.to_float(self.head(normed))
+        logits = g.to_float(self.wide(normed, self.spec.head, "/lm_head"))
         if (divisor := self.spec.logits_divisor) != 1:
             logits = g.op("Div", logits, g.const(divisor, np.float32), name="/logits")
         g.ops("TopK", logits, sig.NUM_CANDIDATES, axis=-1, outputs=[sig.TOP_LOGITS, sig.TOP_IDS])

@@ -54,7 +54,7 @@ from fastadasp.plugins.evict_tokens import reference as evict_reference
 from fastadasp.plugins.evict_tokens.op import EVICT_TOKENS
 from fastadasp.plugins.gated_mlp import function as mlp
 from fastadasp.plugins.gated_mlp import reference as mlp_reference
-from fastadasp.plugins.gated_mlp.op import GATED_MLP, STEP_MLP, STEP_PRODUCT
+from fastadasp.plugins.gated_mlp.op import GATED_MLP
 from fastadasp.plugins.merge_tokens import function as merge
 from fastadasp.plugins.merge_tokens import reference as merge_reference
 from fastadasp.plugins.merge_tokens.op import (
@@ -64,6 +64,9 @@ from fastadasp.plugins.merge_tokens.op import (
     MERGE_TOKENS,
     RANDOM_SCORE,
 )
+from fastadasp.plugins.step_product import function as product
+from fastadasp.plugins.step_product import reference as product_reference
+from fastadasp.plugins.step_product.op import STEP_PRODUCT
 
 Array = NDArray[Any]
 
@@ -213,17 +216,11 @@ OPS = {
         _plain(mlp_reference.gated_mlp),
         lambda _: [mlp.gated_mlp()],
     ),
-    STEP_MLP: Op(
-        {"x": "rows hidden", "gate": "wide hidden", "up": "wide hidden", "down": "hidden wide", "many": ""},
-        {"output": "rows hidden"},
-        lambda *inputs, heads: mlp_reference.gated_mlp(*inputs[:-1]),
-        lambda _: [mlp.step_mlp()],
-    ),
     STEP_PRODUCT: Op(
         {"x": "rows hidden", "weight": "wide hidden", "many": ""},
         {"output": "rows wide"},
-        lambda x, weight, _, heads: x @ weight.T,
-        lambda _: [mlp.step_product()],
+        lambda x, weight, _, heads: product_reference.step_product(x, weight),
+        lambda _: [product.step_product()],
     ),
 }
 

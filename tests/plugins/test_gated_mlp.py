@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastadasp.plugins.gated_mlp.op import GATED_MLP, MANY_ROWS, ROW_CHUNK, STEP_MLP, STEP_PRODUCT
+from fastadasp.plugins.gated_mlp.op import GATED_MLP, ROW_CHUNK
 
 from .op_oracle import gated_mlp
-from .op_versions import Array, Version, every_version, optimised
+from .op_versions import Array, Version, every_version
 
 
 def inputs(version: Version, rows: int, hidden: int, wide: int) -> list[Array]:
@@ -40,25 +40,3 @@ def test_a_gate_far_beyond_the_range_of_exp_opens_or_closes(version: Version) ->
     x = np.array([[1e4], [-1e4]], version.dtype)
     one = np.ones((1, 1), version.dtype)
     version.assert_close(version(GATED_MLP, x, one, one, one), [[1e8], [0.0]], [[1e8], [1.0]])
-
-
-@every_version
-@pytest.mark.parametrize("rows", [1, 2, MANY_ROWS - 1, MANY_ROWS, 17])
-@pytest.mark.parametrize("many", [False, True])
-def test_few_rows_and_many_agree_with_plain_loops(version: Version, rows: int, many: bool) -> None:
-    given = inputs(version, rows, 8, 24)
-    want = gated_mlp(*given)
-    version.assert_close(version(STEP_MLP, *given, np.array(many)), want, np.maximum(np.abs(want), 4))
-    x, weight, *_ = given
-    product = version(STEP_PRODUCT, x, weight, np.array(many))
-    version.assert_close(product, x.astype(np.float64) @ weight.T.astype(np.float64), 8)
-
-
-def test_many_rows_are_multiplied_from_the_other_side_by_the_runtime_too() -> None:
-    """No optimisation turns the products back."""
-    for op_type, products in ((STEP_MLP, 3), (STEP_PRODUCT, 1)):
-        branches = (node.attribute for node in optimised(op_type).graph.node if node.op_type == "If")
-        many = next(each.g for each in next(branches) if each.name == "then_branch")
-        first = [node.input[0] for node in many.node if "MatMul" in node.op_type or "Gemm" in node.op_type]
-        assert len(first) == products
-        assert set(first) <= {"gate", "up", "down", "weight"}

@@ -20,6 +20,7 @@ from ....plugins.gated_mlp.op import GATED_MLP
 from ....plugins.merge_tokens import function as merge
 from ....plugins.merge_tokens.op import RANDOM_SCORE
 from ....plugins.relative_attention.function import SkewedBias, append_relative_attention
+from ....plugins.step_product import function as product
 from ....profiles.flops import DecoderDims
 from ...checkpoint.derived import Weight
 from ...checkpoint.precision import FP32, Precision
@@ -70,8 +71,7 @@ class OnnxRuntimeLowering:
             merge.random_score(),
             evict.evict_tokens(),
             mlp.gated_mlp(),
-            mlp.step_mlp(),
-            mlp.step_product(),
+            product.step_product(),
             *(body(dims) for op_type, body in RARE_BODIES.items() if op_type == reduction),
         ]
 

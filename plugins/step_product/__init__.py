@@ -1,0 +1,1 @@
+"""A product of the rows of a decode step."""
