@@ -25,7 +25,7 @@ ENGINES = tuple(PRODUCTS)
 WEIGHT_MODES = ("link", "copy")
 KV_PRECISIONS = ("fp16",)
 
-_LEAST = {"sm": 80, "max_beams": 1, "max_text_rows": 1, "max_new_tokens": 1}
+_LEAST = {"sm": 80, "max_beams": 1, "max_batch": 1, "max_text_rows": 1, "max_new_tokens": 1}
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class EngineOptions:
     precision: str = "bf16"
     max_audio_seconds: float = 240.0
     max_beams: int = 8
+    max_batch: int = 8  # requests that share a decode step
     max_text_rows: int = 256  # before the audio, and after it
     max_new_tokens: int = 256
     reproducible: bool = False  # the same bytes on every build: one core, real-time scheduling

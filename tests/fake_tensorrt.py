@@ -9,13 +9,13 @@ from __future__ import annotations
 import ctypes
 import json
 import shutil
+import threading
 import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 
-from fastadasp.export.check.sessions.step_of_one import StepOfOne
 from fastadasp.profiles import signature as sig
 from fastadasp.runtime.artifact.artifact import open_artifact, record_of
 from fastadasp.runtime.artifact.engines import EngineRecord, Engines, Machine, plan_name
@@ -27,21 +27,26 @@ MACHINE = Machine("tensorrt_rtx", "1.7.1.116", 80)
 TOWER = ("encoder.onnx", "wave_encoder.onnx")
 GRAPH_SHA256 = "f00d" * 16
 POISON = 0xFF
-LIMITS = {"max_beams": 4, "max_audio_seconds": 8.0, "max_audio_rows": 200, "max_text_rows": 64}
+LIMITS = {"max_beams": 4, "max_batch": 4, "max_audio_seconds": 8.0, "max_audio_rows": 200, "max_text_rows": 64}
 
 
 class FakeDevice:
-    """Device memory is host memory."""
+    """Device memory is host memory. What is read or written must lie within one living allocation."""
 
     name, sm, stream = "a GPU that is not there", MACHINE.sm, 7
 
     def __init__(self):
         self.live_bytes = 0
+        self.copies = []  # bytes of each copy within the device
+        self._living = {}  # address -> bytes
+        self._lock = threading.RLock()  # memory may be given back while it is held
 
     def allocate(self, num_bytes):
         memory = np.full(max(1, num_bytes), POISON, np.uint8)
-        self.live_bytes += num_bytes
         buffer = _Buffer(memory.ctypes.data)
+        with self._lock:
+            self.live_bytes += num_bytes
+            self._living[buffer.address] = memory.nbytes
         weakref.finalize(buffer, self._free, memory, num_bytes)
         return buffer
 
@@ -51,16 +56,46 @@ class FakeDevice:
         ctypes.memmove(buffer.address, array.ctypes.data, array.nbytes)
         return buffer
 
-    def download(self, buffer, array):
-        ctypes.memmove(array.ctypes.data, buffer.address, array.nbytes)
+    def download(self, source, array):
+        ctypes.memmove(array.ctypes.data, self.checked(source, array.nbytes), array.nbytes)
 
-    def copy_rectangle(self, to, to_pitch, source, source_pitch, width, height):
-        for row in range(height):
-            ctypes.memmove(to + row * to_pitch, source + row * source_pitch, width)
+    def copy_box(self, to, source, width, height, depth):
+        self.copies.append(width * height * depth)
+        pairs = list(zip(*(self._runs(box, width, height, depth) for box in (to, source)), strict=True))
+        assert not pairs or not self._meet(*zip(*pairs, strict=True), width)
+        for into, begin in pairs:
+            ctypes.memmove(into, begin, width)
+
+    def clear_box(self, box, width, height, depth):
+        for run in self._runs(box, width, height, depth):
+            ctypes.memset(run, 0, width)
+
+    def checked(self, address, num_bytes):
+        """The address of bytes that all belong to one allocation."""
+        with self._lock:
+            begin = max((begin for begin in self._living if begin <= address), default=None)
+            assert begin is not None
+            assert address + num_bytes <= begin + self._living[begin]
+        return address
+
+    def _runs(self, box, width, height, depth):
+        assert depth == 1 or height <= box.slice_runs
+        assert height == depth == 1 or width <= box.pitch
+        places = (slice_ * box.slice_runs + run for slice_ in range(depth) for run in range(height))
+        return [self.checked(box.address + place * box.pitch, width) for place in places]
+
+    @staticmethod
+    def _meet(written, taken, width):
+        """Whether a run that is written has a byte of one that is read: CUDA does not say what comes of it."""
+        begins = np.sort(np.array(taken))
+        after = np.searchsorted(begins, np.array(written) + width)
+        return bool((np.searchsorted(begins, np.array(written) - width, side="right") < after).any())
 
     def _free(self, memory, num_bytes):
         memory[:] = POISON
-        self.live_bytes -= num_bytes
+        with self._lock:
+            del self._living[memory.ctypes.data]
+            self.live_bytes -= num_bytes
 
 
 class _Buffer:
@@ -170,8 +205,6 @@ class FakeTensorRT:
         part = weights.encoder if content["graph"] in TOWER else weights.decoder
         path = self._artifact.path(content["graph"])
         session = OnnxRuntimeSession(path, map_weights(self._artifact, part), threads=1)
-        if content["graph"] == "decode.onnx":
-            session = StepOfOne(session, manifest.decoder.dims, alone=True)
         return FakeEngine(content["name"], session, *self._tensors(content["graph"]))
 
     def _tensors(self, graph):
@@ -184,7 +217,7 @@ class FakeTensorRT:
             "wave_encoder.onnx": lambda: sig.wave_encoder_signature(
                 front_end.window_width(dims.hidden_size), dims.hidden_size
             ),
-            "decode.onnx": lambda: sig.decode_signature(dims, decoder.step_inputs),
+            "decode.onnx": lambda: sig.step_signature(dims, decoder.step_inputs),
             "prompt_adapter.onnx": lambda: sig.prompt_adapter_signature(dims),
         }.get(graph, lambda: sig.prefill_signature(dims, decoder.request_inputs))()
         tensors = {spec.name: "INPUT" for spec in signature.inputs}

@@ -46,6 +46,7 @@ PRECISION_NAMES = {"fp32": "float32"}
 LIMITS = {
     "max_audio_seconds": (click.FloatRange(min=1), "Longest audio that the engines take."),
     "max_beams": (click.IntRange(min=1), "Most beams that the decode engine takes."),
+    "max_batch": (click.IntRange(min=1), "Most requests that share a step of the decode engine."),
     "max_text_rows": (click.IntRange(min=1), "Most tokens of text before the audio, and after it."),
     "max_new_tokens": (click.IntRange(min=1), "Most tokens of an answer."),
 }

@@ -207,6 +207,7 @@ def _record(built: Sequence[Built], options: EngineOptions, audio_rows: int, plu
         plugin_library=f"{FOLDER}/{plugins.name}" if plugins else None,
         plugin_abi=VERSION,
         max_beams=options.max_beams,
+        max_batch=options.max_batch,
         max_audio_seconds=options.max_audio_seconds,
         max_audio_rows=audio_rows,
         max_text_rows=options.max_text_rows,

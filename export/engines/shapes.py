@@ -14,6 +14,8 @@ from ...runtime.audio.clip_features import ClipFeatures
 from ...runtime.audio.front_end import FrontEnd
 from ...runtime.audio.log_mel import LogMelConfig
 from ...runtime.audio.wave_windows import WaveWindows
+from ...runtime.batching.classes import rounded_up
+from ...runtime.decoding.pool_buckets import SMALLEST, capacity_for
 from ..model.fit import longest_audio
 from ..model.spec import SpeechModelSpec
 from ..options import EngineOptions
@@ -110,18 +112,21 @@ def prefill_profile(model: SpeechModelSpec, audio_rows: int, options: EngineOpti
 
 
 def decode_profile(model: SpeechModelSpec, audio_rows: int, options: EngineOptions) -> OptimizationProfile:
-    """One step of up to `max_beams` beams over the prefix of any reduction profile."""
-    longest = audio_rows + 2 * options.max_text_rows
-    pool = options.max_new_tokens * options.max_beams
+    """One step of up to `max_batch` requests, of up to `max_beams` beams each, over buffers of any capacity.
+
+    A request that is alone has a prefix of its own length, which any reduction profile may have left.
+    """
+    longest = rounded_up(audio_rows + 2 * options.max_text_rows)
+    pool = capacity_for(options.max_new_tokens * options.max_beams)
     prefix = Range(1, max(1, longest // 2), longest)
     ranges = {
+        sig.REQUESTS: Range(1, max(1, options.max_batch // 2), options.max_batch),
         sig.BEAMS: Range(1, options.max_beams, options.max_beams),
-        sig.POOL: Range(0, pool // 2, pool),
-        sig.POOL_GROWN: Range(1, pool // 2 + options.max_beams, pool + options.max_beams),
+        sig.POOL: Range(SMALLEST, max(SMALLEST, pool // 2), pool),
         sig.NUM_CANDIDATES: _candidates(model.decoder.dims, options),
     }
     ranges |= {sig.prefix_axis(layer): prefix for layer in range(model.decoder.dims.num_layers)}
-    return _profile(sig.decode_signature(model.decoder.dims, model.decoder.step_inputs), ranges)
+    return _profile(sig.step_signature(model.decoder.dims, model.decoder.step_inputs), ranges)
 
 
 def check_positions(model: SpeechModelSpec, audio_rows: int, options: EngineOptions) -> None:

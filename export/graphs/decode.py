@@ -1,7 +1,7 @@
 """The decode graph: one new row per beam, over any prefix and the pool that all beams of a request share.
 
-For most backends a step takes several requests, and gives their new rows alone (`step_signature`). For the
-others it takes one, and gives its pool with the new rows appended.
+For most backends a step takes several requests, and gives their new rows alone (`step_signature`). For
+onnxruntime-cuda it takes one, and writes the new rows into its pool, which has room for them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..checkpoint.weights import WeightStore
 from ..model.spec import DecoderLayer, DecoderSpec, Linear
 from .graph import Graph
 from .layers import DecoderLayers
-from .lowering.lowering import Lowering
+from .lowering.lowering import KvPart, Lowering
 from .positions import Angles
 
 HIDDEN = -1e30  # added to the score of a pool row that a beam does not see
@@ -32,7 +32,7 @@ def build_decode(spec: DecoderSpec, store: WeightStore, lowering: Lowering) -> o
     signature = _signature(spec, lowering)
     for tensor in signature.inputs:
         g.input(tensor)
-    kind = _Step if lowering.steps_requests else _Decode
+    kind = _StepInPlace if lowering.pools_in_place else _Step
     kind(g, spec, lowering).run()
     for tensor in signature.outputs:
         g.output(tensor)
@@ -40,15 +40,16 @@ def build_decode(spec: DecoderSpec, store: WeightStore, lowering: Lowering) -> o
 
 
 def _signature(spec: DecoderSpec, lowering: Lowering) -> sig.Signature:
-    if lowering.steps_requests:
-        return sig.step_signature(spec.dims, spec.step_inputs, spec.prefix_type)
-    return sig.decode_signature(
-        spec.dims, spec.step_inputs, spec.prefix_type, in_place=lowering.pools_in_place
-    )
+    if lowering.pools_in_place:
+        return sig.decode_signature(spec.dims, spec.step_inputs, spec.prefix_type, in_place=True)
+    return sig.step_signature(spec.dims, spec.step_inputs, spec.prefix_type)
 
 
-class _Decode(DecoderLayers):
-    """The step of one request, layer by layer."""
+class _StepInPlace(DecoderLayers):
+    """The step of one request, layer by layer.
+
+    Everything that it computes with stays in place, so that a step can be replayed without the host.
+    """
 
     def run(self) -> None:
         """Append the whole step."""
@@ -80,12 +81,13 @@ class _Decode(DecoderLayers):
         query = rotate(self.query(normed, layer, name, log_n), dims.num_heads, angles, f"{name}/q")
         key = rotate(self.key(normed, layer, name), dims.num_kv_heads, angles, f"{name}/k")
         value = self.value(normed, layer, name)
-        pool = (
+        pool = KvPart(
             self._grow(sig.pool_key(i), self.cache_layout(key, f"{name}/new_key")),
             self._grow(sig.pool_value(i), self.cache_layout(value, f"{name}/new_value")),
+            bias,
         )
-        prefix = self.read_prefix(sig.prefix_key(i)), self.read_prefix(sig.prefix_value(i))
-        out = self.lowering.decode_attention(g, name, dims, query, prefix, pool, bias)
+        prefix = KvPart(self.read_prefix(sig.prefix_key(i)), self.read_prefix(sig.prefix_value(i)))
+        out = self.lowering.decode_attention(g, name, dims, query, {"prefix": prefix, "pool": pool})
         return g.shaped(out, (sig.BEAMS, dims.query_width))
 
     def _angles_here(self, i: int) -> Angles:
@@ -107,22 +109,18 @@ class _Decode(DecoderLayers):
     def _rows_of(self, prefix: str) -> Value:
         """How many there are, int64 of shape (1,).
 
-        A shape is a number of the host. Where pools stay in place, so does everything that a step computes
-        with: there the rows are counted on the device, so that a step can be replayed without the host.
+        A shape is a number of the host, so they are counted on the device.
         """
         g, rows = self.g, self.g.dim(prefix, ROWS_AXIS)
-        if not self.lowering.pools_in_place:
-            return rows
         counted = g.op(
             "Range", g.const(1), g.op("Squeeze", g.op("Add", rows, g.ints(1)), g.ints(0)), g.const(1)
         )
         return g.op("Gather", counted, g.ints(-1), axis=0)
 
     def _grow(self, pool: str, rows: Value) -> Value:
-        g, outputs = self.g, [sig.grown(pool)]
-        if self.lowering.pools_in_place:
-            return g.op("ScatterElements", pool, self._places, rows, axis=ROWS_AXIS, outputs=outputs)
-        return g.op("Concat", pool, rows, axis=ROWS_AXIS, outputs=outputs)
+        return self.g.op(
+            "ScatterElements", pool, self._places, rows, axis=ROWS_AXIS, outputs=[sig.grown(pool)]
+        )
 
     @cached_property
     def _places(self) -> Value:
@@ -133,7 +131,7 @@ class _Decode(DecoderLayers):
         return g.op("Expand", row, g.shape(*kv_shape(self.dims, str(beams))), name="/pool")
 
 
-class _Step(_Decode):
+class _Step(_StepInPlace):
     """The step of several requests, whose new rows are outputs by themselves."""
 
     @cached_property
@@ -163,14 +161,13 @@ class _Step(_Decode):
         key = rotate(self.key(normed, layer, name), dims.num_kv_heads, angles, f"{name}/k")
         value = self.value(normed, layer, name)
         prefix = self.read_prefix(sig.prefix_key(i)), self.read_prefix(sig.prefix_value(i))
-        out = self.lowering.batched_attention(
-            g,
-            name,
-            query,
-            (*prefix, self._prefix_bias(i)),
-            (sig.pool_key(i), sig.pool_value(i), bias),
-            (self._new(key, sig.new_key(i)), self._new(value, sig.new_value(i)), self._own_bias),
-        )
+        own = self._new(key, sig.new_key(i)), self._new(value, sig.new_value(i))
+        parts = {
+            "prefix": KvPart(*prefix, self._prefix_bias(i)),
+            "pool": KvPart(sig.pool_key(i), sig.pool_value(i), bias),
+            "own": KvPart(*own, self._own_bias),
+        }
+        out = self.lowering.decode_attention(g, name, dims, query, parts)
         return g.shaped(out, (sig.BEAM_ROWS, dims.query_width))
 
     def _new(self, x: Value, output: str) -> Value:

@@ -49,6 +49,7 @@ class Engines:
     plugin_library: str | None
     plugin_abi: str  # version of the plugins that the plans ask for
     max_beams: int
+    max_batch: int  # requests that share a decode step
     max_audio_seconds: float
     max_audio_rows: int
     max_text_rows: int  # before the audio, and after it

@@ -21,7 +21,7 @@ from ..decoding.options import NOTHING_GIVEN, SearchOptions
 from .engines import Engines
 from .prompt import Prompt
 
-MANIFEST_FORMAT = 8
+MANIFEST_FORMAT = 9
 FILE_NAME = "manifest.json"
 PREFIX_TYPES = {"fp16": HALF}
 """What keys and values of a prompt may be kept in, if not in the precision of the graphs -> their type."""

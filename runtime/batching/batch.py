@@ -15,8 +15,7 @@ from ...profiles.kv_layout import rows_of
 from ..decoding.beam_tree import BeamTree, Mask
 from ..decoding.kv_cache import cache_bytes
 from ..decoding.search import TopTokens
-from ..session import StepSession
-from .buffers import Buffers
+from ..session import NewRows, StepBuffers, StepSession, Tensor
 
 Array = npt.NDArray[Any]
 Ids = npt.NDArray[np.int64]
@@ -55,18 +54,18 @@ class Batch:
         """Of requests that have these inputs of steps in common."""
         self._session, self._dims, self._fixed = session, dims, dict(fixed)
         self._members: list[Member] = []
-        self._buffers: Buffers | None = None
+        self._buffers: StepBuffers | None = None
         self._lengths: Ids = np.zeros((dims.num_layers, 0), np.int64)  # (layers, members)
 
-    def member_of(self, prefix: Mapping[str, Array]) -> Member:
-        """One that may join, with the prefix that a prefill left, arrays in KV layout."""
+    def member_of(self, prefix: Mapping[str, Tensor]) -> Member:
+        """One that may join, with the prefix that a prefill left, as `StepSession.prefix` gives it."""
         keys = (prefix[sig.prefix_key(i)] for i in range(self._dims.num_layers))
         return Member(self._session, self._dims, [rows_of(key.shape) for key in keys])
 
-    def join(self, member: Member, prefix: Mapping[str, Array]) -> None:
+    def join(self, member: Member, prefix: Mapping[str, Tensor]) -> None:
         """Take a member in, and its prefix."""
         if self._buffers is None:
-            self._buffers = Buffers(self._session, self._dims, prefix)
+            self._buffers = self._session.buffers(self._dims, prefix)
         else:
             self._buffers.fit([each.prefix_lengths for each in (*self._members, member)])
             self._buffers.put(len(self._members), prefix)
@@ -102,7 +101,7 @@ class Batch:
         return self._taken(self._buffers, asked, places, branches, outputs)
 
     def _run(
-        self, buffers: Buffers, asked: Sequence[Rows], places: Sequence[int], branches: Sequence[Mask]
+        self, buffers: StepBuffers, asked: Sequence[Rows], places: Sequence[int], branches: Sequence[Mask]
     ) -> dict[str, Any]:
         """Members that ask for nothing have a row all the same; what comes of it is left."""
         members, beams = len(self._members), max(map(len, branches))
@@ -124,23 +123,27 @@ class Batch:
 
     def _taken(
         self,
-        buffers: Buffers,
+        buffers: StepBuffers,
         asked: Sequence[Rows],
         places: Sequence[int],
         branches: Sequence[Mask],
         outputs: Mapping[str, Any],
     ) -> list[TopTokens]:
         """Write new rows behind those in use, and cut the scores of each request out."""
-        new = {name: self._session.read(outputs[name]) for name in buffers.new_names}
+        buffers.append(
+            outputs,
+            [
+                NewRows(place, rows.member.tree.rows, len(branch))
+                for place, rows, branch in zip(places, asked, branches, strict=True)
+            ],
+        )
         logits, ids, total = (
             self._session.read(outputs[name]) for name in (sig.TOP_LOGITS, sig.TOP_IDS, sig.LOG_SUM_EXP)
         )
         found, beams = [], max(map(len, branches))
         for place, rows, branch in zip(places, asked, branches, strict=True):
-            tree, count = rows.member.tree, len(branch)
-            buffers.append(place, tree.rows, count, new)
-            tree.append(branch)
-            own = slice(place * beams, place * beams + count)
+            rows.member.tree.append(branch)
+            own = slice(place * beams, place * beams + len(branch))
             found.append(TopTokens(logits[own, : rows.k], ids[own, : rows.k], total[own]))
         return found
 

@@ -1,12 +1,8 @@
-"""Keys and values of several requests in arrays of fixed capacity, which are written in place.
-
-An array has a row for each request, and behind it KV layout. The session reads the arrays where they lie. A
-request that is alone keeps the tensors of its prefill as they are; they are copied when another one joins.
-"""
+"""Buffers of the host: arrays of fixed capacity, which a session reads where they lie."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,20 +12,33 @@ from ...profiles.flops import DecoderDims
 from ...profiles.kv_layout import ROWS_AXIS, kv_shape, rows_of, take_rows
 from ...profiles.signature import new_key, new_value, pool_key, pool_value, prefix_key, prefix_value
 from ..decoding.pool_buckets import SMALLEST, capacity_for
-from ..session import StepSession, Tensor
+from ..session import NewRows, Tensor
 from .classes import rounded_up
 
 Array = npt.NDArray[Any]
 CAPACITY_AXIS = 1 + ROWS_AXIS
 
 
-class Buffers:
-    """The memory of one batch. What is not in use is finite, so that a mask can hide it."""
+class HostBuffers:
+    """The memory of one batch, as `StepBuffers` says."""
 
-    def __init__(self, session: StepSession, dims: DecoderDims, prefix: Mapping[str, Array]) -> None:
-        """Hold the prefix of one request, arrays in KV layout, where it is."""
+    def __init__(
+        self,
+        dims: DecoderDims,
+        prefix: Mapping[str, Array],
+        share: Callable[[Array], Tensor],
+        read: Callable[[Tensor], Array],
+    ) -> None:
+        """Hold the prefix of one request, arrays in KV layout, where it is.
+
+        Args:
+            dims: sizes of the decoder.
+            prefix: keys and values of all layers by name.
+            share: makes a tensor whose numbers are those of an array, now and later.
+            read: makes an array of an output of a step.
+        """
         layers = range(dims.num_layers)
-        self._session, self._dims = session, dims
+        self._dims, self._share, self._read = dims, share, read
         self._prefix_names = [name(i) for i in layers for name in (prefix_key, prefix_value)]
         self._new_names = {
             name(i): new(i) for i in layers for name, new in ((pool_key, new_key), (pool_value, new_value))
@@ -53,7 +62,7 @@ class Buffers:
         """What a step of the first so many requests reads."""
         if requests not in self._tensors:
             arrays = (self._prefix | self._pool).items()
-            self._tensors[requests] = {name: self._session.share(array[:requests]) for name, array in arrays}
+            self._tensors[requests] = {name: self._share(array[:requests]) for name, array in arrays}
         return self._tensors[requests]
 
     def put(self, row: int, prefix: Mapping[str, Array]) -> None:
@@ -97,12 +106,13 @@ class Buffers:
         if rows > self.pool_capacity:
             self._replace_pool(self.requests, capacity_for(rows))
 
-    def append(self, row: int, at: int, count: int, new: Mapping[str, Array]) -> None:
-        """Write the first rows that a step made for a request into its pool, at a place."""
-        before: tuple[int | slice, ...] = (row, *[slice(None)] * ROWS_AXIS)
-        into, made = (*before, slice(at, at + count)), (*before, slice(count))
+    def append(self, outputs: Mapping[str, Tensor], written: Sequence[NewRows]) -> None:
+        """Write the rows that a step made into the pools of their requests."""
         for name, new_name in self._new_names.items():
-            self._pool[name][into] = new[new_name][made]
+            pool, new = self._pool[name], self._read(outputs[new_name])
+            for rows in written:
+                into = take_rows(pool[rows.request], slice(rows.at, rows.at + rows.count))
+                into[...] = take_rows(new[rows.request], slice(rows.count))
 
     def put_pool(self, row: int, pool: Mapping[str, Array]) -> None:
         """Copy rows to the beginning of the pool of a request."""
@@ -113,11 +123,6 @@ class Buffers:
         """Leave these rows alone in the pool of a request, in this order."""
         for array in self._pool.values():
             take_rows(array[row], slice(len(rows)))[...] = take_rows(array[row], rows)
-
-    @property
-    def new_names(self) -> tuple[str, ...]:
-        """The outputs of a step that `append` takes."""
-        return tuple(self._new_names.values())
 
     def _replace_pool(self, requests: int, capacity: int) -> None:
         for name in self._new_names:

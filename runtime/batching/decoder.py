@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ...profiles import signature as sig
 from ...profiles.flops import DecoderDims
+from ...profiles.kv_layout import rows_of
 from ..decoding.options import ResolvedSearch
 from ..decoding.search import TopTokens
 from ..decoding.session_decoder import NOTHING, read_top_tokens
@@ -48,8 +49,8 @@ class Batcher:
         """
         layers = range(self._dims.num_layers)
         names = (name(i) for i in layers for name in (sig.prefix_key, sig.prefix_value))
-        prefix = {name: self._session.view(outputs[name]) for name in names}
-        longest = max(prefix[sig.prefix_key(i)].shape[1] for i in layers)
+        prefix = {name: self._session.prefix(outputs[name]) for name in names}
+        longest = max(rows_of(prefix[sig.prefix_key(i)].shape) for i in layers)
         with self._lock:
             shared = self._batch_for(longest, search, fixed)
             return shared, shared.join(prefix)

@@ -12,8 +12,10 @@ import onnxruntime as ort
 
 from ...profiles.errors import ArtifactError, EngineError, RequestError
 from ...profiles.faults import few, shown
+from ...profiles.flops import DecoderDims
 from ...profiles.kv_layout import rows_of, take_rows
 from ...profiles.signature import Signature
+from ..batching.buffers import HostBuffers
 from .options import CPU
 from .run_options import ERRORS, new_run_options, stoppable
 
@@ -142,6 +144,16 @@ class OnnxRuntimeSession(OnnxRuntimeTensors):
             shapes = ", ".join(f"{name} {tuple(tensor.shape())}" for name, tensor in feed.items())
             raise EngineError(f"{self._path}: onnxruntime failed on {shapes}: {one_line(error)}") from error
         return dict(zip(self._outputs, values, strict=True))
+
+    def buffers(self, dims: DecoderDims, prefix: Mapping[str, npt.NDArray[Any]]) -> HostBuffers:
+        """Buffers of the host, with the prefix of one request."""
+        return HostBuffers(dims, prefix, self.share, self.read)
+
+    def prefix(self, tensor: Any) -> npt.NDArray[Any]:
+        """Keys or values of a prompt where they lie, or an array of them in the bits that the graph takes."""
+        if not isinstance(tensor, np.ndarray):
+            return self.view(tensor)
+        return tensor.astype(np.float16 if self._halves else np.float32, copy=False)
 
     def _narrowed(self, name: str, tensor: Any) -> Any:
         """An array in 16 bits where the graph takes nothing else."""

@@ -39,8 +39,9 @@ class LoadedModel(Uncopied):
             options.max_request_bytes, sizes_of(self.manifest, sessions, options.max_batch)
         )
         self.codec, self.prompt_adapter = _codec_of(artifact, self.place), PromptAdapter()
-        steps = sessions.steps
-        self.batcher = None if steps is None else Batcher(steps, dims, options.max_batch)
+        steps, limits = sessions.steps, sessions.limits
+        most = min(options.max_batch, limits.max_batch) if limits else options.max_batch
+        self.batcher = None if steps is None else Batcher(steps, dims, most)
         self.queue = RequestQueue(options.max_batch, options.max_queue)
         sessions.prefill(self.profile)
         if self.manifest.decoder.has_prompt_adapter:

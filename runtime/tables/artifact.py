@@ -162,7 +162,9 @@ def _engine_limits(engines: Engines) -> str:
     verified = (
         f"ran on {engines.verified_on} and agreed" if engines.verified_on else "never ran: NOT VERIFIED"
     )
-    limits = f"{engines.max_beams} beams, {engines.max_new_tokens} new tokens"
+    limits = (
+        f"{engines.max_batch} requests a step, {engines.max_beams} beams, {engines.max_new_tokens} new tokens"
+    )
     audio = f"up to {engines.max_audio_seconds:g} s of audio"
     return f"{library if engines.plugin_library else ''}{audio}, {limits}; on a GPU: {verified}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -18,6 +19,15 @@ class Buffer(Protocol):
     address: int
 
 
+@dataclass(frozen=True)
+class Box:
+    """A part of memory in three dimensions: runs of bytes, `pitch` apart, and slices of them."""
+
+    address: int  # of the first byte
+    pitch: int  # bytes from the begin of a run to that of the next
+    slice_runs: int  # runs from the begin of a slice to that of the next, in the part or not
+
+
 class Device(Protocol):
     """One GPU with one stream, on which everything happens in the order of the calls."""
 
@@ -31,13 +41,14 @@ class Device(Protocol):
     def upload(self, array: Array) -> Buffer:
         """A copy of a contiguous array."""
 
-    def download(self, buffer: Buffer, array: Array) -> None:
-        """Fill a contiguous array, once the work before it is done."""
+    def download(self, source: int, array: Array) -> None:
+        """Fill a contiguous array from an address, once the work before it is done."""
 
-    def copy_rectangle(
-        self, to: int, to_pitch: int, source: int, source_pitch: int, width: int, height: int
-    ) -> None:
-        """`height` runs of `width` bytes from address to address, the runs `pitch` bytes apart."""
+    def copy_box(self, to: Box, source: Box, width: int, height: int, depth: int) -> None:
+        """Copy `depth` slices of `height` runs of `width` bytes, from memory that has none of `to`."""
+
+    def clear_box(self, box: Box, width: int, height: int, depth: int) -> None:
+        """The same bytes become 0."""
 
 
 class CudaBuffer:
@@ -91,21 +102,31 @@ class CudaDevice:
             self._call("cudaMemcpyAsync", buffer.address, address, array.nbytes, kind, self.stream)
         return buffer
 
-    def download(self, buffer: Buffer, array: Array) -> None:
+    def download(self, source: int, array: Array) -> None:
         """Copy, and wait for the stream."""
         if array.nbytes:
             kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
             address = array.ctypes.data
-            self._call("cudaMemcpyAsync", address, buffer.address, array.nbytes, kind, self.stream)
+            self._call("cudaMemcpyAsync", address, source, array.nbytes, kind, self.stream)
         self._call("cudaStreamSynchronize", self.stream)
 
-    def copy_rectangle(
-        self, to: int, to_pitch: int, source: int, source_pitch: int, width: int, height: int
-    ) -> None:
+    def copy_box(self, to: Box, source: Box, width: int, height: int, depth: int) -> None:
         """One copy inside the device."""
-        kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
-        sizes = (to, to_pitch, source, source_pitch, width, height)
-        self._call("cudaMemcpy2DAsync", *sizes, kind, self.stream)
+        if width and height and depth:
+            copy = self._cuda.cudaMemcpy3DParms()
+            copy.dstPtr, copy.srcPtr = self._pitched(to, width), self._pitched(source, width)
+            copy.extent = self._cuda.make_cudaExtent(width, height, depth)
+            copy.kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+            self._call("cudaMemcpy3DAsync", copy, self.stream)
+
+    def clear_box(self, box: Box, width: int, height: int, depth: int) -> None:
+        """One call of CUDA."""
+        if width and height and depth:
+            extent = self._cuda.make_cudaExtent(width, height, depth)
+            self._call("cudaMemset3DAsync", self._pitched(box, width), 0, extent, self.stream)
+
+    def _pitched(self, box: Box, width: int) -> Any:
+        return self._cuda.make_cudaPitchedPtr(box.address, box.pitch, width, box.slice_runs)
 
     def _free(self, address: int) -> None:
         self._cuda.cudaFreeAsync(address, self.stream)

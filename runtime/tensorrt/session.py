@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -13,21 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ...profiles.errors import EngineError
-from ...profiles.kv_layout import blocks_of, rows_of, with_rows
+from ...profiles.kv_layout import rows_of, with_rows
 from ...profiles.signature import prefix_key
 from ..artifact.engines import EngineRecord, Shape
 from .api import NOT_TOLD, Context, Engine, Log, kind
-from .device import Buffer, Device
-from .element_types import ElementType, element_type
-
-
-@dataclass(frozen=True)
-class DeviceTensor:
-    """A tensor on the device."""
-
-    buffer: Buffer
-    shape: Shape
-    type: ElementType
+from .device import Device
+from .element_types import element_type
+from .stack import Stack, copy_rows, runs
+from .tensor import DeviceTensor, read, upload
 
 
 class TensorRTSession:
@@ -82,7 +73,9 @@ class TensorRTSession:
             held = [self._bind(name, inputs[name]) for name in self._inputs]
             if missing := self._context.infer_shapes():
                 raise EngineError(f"engine {self._name}: {', '.join(missing)} are not set; report this fault")
-            outputs = {name: self._output(name) for name in self._outputs}
+            outputs = self._new_outputs()
+            for name, tensor in outputs.items():
+                self._context.set_tensor_address(name, tensor.address)
             if not self._context.execute_async_v3(self._device.stream):
                 raise EngineError(f"engine {self._name}: {self._log.last_error or 'it did not run'}")
             del held  # memory is given back in the order of the stream, so after this run
@@ -90,9 +83,7 @@ class TensorRTSession:
 
     def read(self, tensor: DeviceTensor) -> npt.NDArray[Any]:
         """A tensor as an array, 16-bit brain floats as float32; waits for the device."""
-        array = np.empty(tensor.shape, tensor.type.storage)
-        self._device.download(tensor.buffer, array)
-        return tensor.type.decode(array)
+        return read(self._device, tensor)
 
     def rows_of(self, tensor: DeviceTensor) -> int:
         """Rows of a cache tensor."""
@@ -100,19 +91,11 @@ class TensorRTSession:
 
     def take_rows(self, tensor: DeviceTensor, rows: npt.NDArray[np.int64]) -> DeviceTensor:
         """Chosen rows of a cache tensor, run by run of neighbours, without leaving the device."""
-        blocks, row_numbers = blocks_of(tensor.shape)
-        row_bytes, shape = row_numbers * tensor.type.item_bytes, with_rows(tensor.shape, len(rows))
-        buffer = self._device.allocate(blocks * len(rows) * row_bytes)
-        for at, first, count in _runs(rows):
-            self._device.copy_rectangle(
-                buffer.address + at * row_bytes,
-                len(rows) * row_bytes,
-                tensor.buffer.address + first * row_bytes,
-                rows_of(tensor.shape) * row_bytes,
-                count * row_bytes,
-                blocks,
-            )
-        return DeviceTensor(buffer, shape, tensor.type)
+        given = Stack.of(tensor)
+        taken = Stack.allocated(self._device, 1, 1, given.blocks, len(rows), given.row_bytes)
+        for at, first, count in runs(rows):
+            copy_rows(self._device, taken, taken.box(0, at), given.box(0, first), count)
+        return DeviceTensor(taken.buffer, with_rows(tensor.shape, len(rows)), tensor.type)
 
     def _bind(self, name: str, value: Any) -> Any:
         """Give the context one input; what has to outlive the run is returned."""
@@ -121,19 +104,17 @@ class TensorRTSession:
             self._check(name, tuple(array.ravel().tolist()))
             self._set(name, array.shape, array.ctypes.data)
             return array
-        tensor = value if isinstance(value, DeviceTensor) else self._upload(name, value)
+        tensor = value
+        if not isinstance(value, DeviceTensor):
+            tensor = upload(self._device, value, self._types[name])
         self._check(name, tensor.shape)
-        self._set(name, tensor.shape, tensor.buffer.address)
+        self._set(name, tensor.shape, tensor.address)
         return tensor
 
     def _set(self, name: str, shape: Shape, address: int) -> None:
         done = self._context.set_input_shape(name, shape) and self._context.set_tensor_address(name, address)
         if not done:
             raise EngineError(f"engine {self._name}: {name} {shape}: {self._log.last_error}")
-
-    def _upload(self, name: str, array: npt.NDArray[Any]) -> DeviceTensor:
-        element = self._types[name]
-        return DeviceTensor(self._device.upload(element.encode(array)), array.shape, element)
 
     def _check(self, name: str, sizes: Shape) -> None:
         """Refuse sizes (or values, of an input that shapes depend on) outside the optimization profile."""
@@ -146,20 +127,17 @@ class TensorRTSession:
                 f"{_text(least)} to {_text(largest)}; build the engines for larger inputs"
             )
 
+    def _new_outputs(self) -> dict[str, DeviceTensor]:
+        """Memory for the outputs of a run, whose shapes are known once its inputs are set."""
+        return {name: self._output(name) for name in self._outputs}
+
     def _output(self, name: str) -> DeviceTensor:
-        shape, element = tuple(self._context.get_tensor_shape(name)), self._types[name]
-        tensor = DeviceTensor(self._device.allocate(prod(shape) * element.item_bytes), shape, element)
-        self._context.set_tensor_address(name, tensor.buffer.address)
-        return tensor
+        shape, element = self._shape(name), self._types[name]
+        return DeviceTensor(self._device.allocate(prod(shape) * element.item_bytes), shape, element)
+
+    def _shape(self, name: str) -> Shape:
+        return tuple(self._context.get_tensor_shape(name))
 
 
 def _text(sizes: Shape) -> str:
     return "x".join(map(str, sizes))
-
-
-def _runs(rows: npt.NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
-    """(place in `rows`, first row, count) of each run of rows that follow each other."""
-    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
-    bounds = [0, *breaks.tolist(), len(rows)] if len(rows) else []
-    for start, end in pairwise(bounds):
-        yield start, int(rows[start]), end - start

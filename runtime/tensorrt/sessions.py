@@ -15,14 +15,16 @@ from ..artifact.engines import (
     ENCODER,
     PROMPT_ADAPTER,
     WAVE_ENCODER,
+    EngineRecord,
     Engines,
     Machine,
     prefill_engine,
 )
-from .api import Runtime, logger
+from .api import Engine, Runtime, logger
 from .device import CudaDevice, Device
 from .plan import check_machine, check_ratios, load_engine
 from .session import TensorRTSession
+from .steps import TensorRTStepSession
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,6 @@ def open_platform(product: str) -> Platform:
 class TensorRTSessions:
     """Encoders and decode step at once, the other engines when they are first asked for."""
 
-    steps = None  # each takes one request
     unrolled = False  # its memory is planned
 
     def __init__(self, artifact: Artifact, platform: Platform | None = None) -> None:
@@ -78,9 +79,14 @@ class TensorRTSessions:
         self._runtime: Runtime = trt.Runtime(self._log)
         self.encoder = self._load(ENCODER)
         self.wave_encoder = self._load(WAVE_ENCODER) if artifact.manifest.front_end.wave else None
-        self.decode = self._load(DECODE)
+        self.decode = self._load_decode()
         self._others: dict[str, TensorRTSession] = {}
         self._lock = threading.Lock()
+
+    @property
+    def steps(self) -> TensorRTStepSession:
+        """The decode session: its steps take several requests."""
+        return self.decode
 
     @property
     def limits(self) -> Engines:
@@ -121,12 +127,18 @@ class TensorRTSessions:
                 load_plugins(path, self._platform.trt, self._engines.plugin_abi)
 
     def _load(self, name: str) -> TensorRTSession:
+        engine, record = self._engine(name)
+        return TensorRTSession(name, engine, record, self._platform.device, self._log)
+
+    def _load_decode(self) -> TensorRTStepSession:
+        engine, record = self._engine(DECODE)
+        config = _runtime_config(engine, self._platform.trt)
+        return TensorRTStepSession(DECODE, engine, record, self._platform.device, self._log, config)
+
+    def _engine(self, name: str) -> tuple[Engine, EngineRecord]:
         record = self._engines.plans[name]
-        device = self._platform.device
         with self._artifact.opened(record.file) as plan:
-            engine = load_engine(plan, name, record, self._runtime, self._log)
-        config = _runtime_config(engine, self._platform.trt) if name == DECODE else None
-        return TensorRTSession(name, engine, record, device, self._log, config)
+            return load_engine(plan, name, record, self._runtime, self._log), record
 
 
 def _engines(artifact: Artifact) -> Engines:
@@ -140,9 +152,10 @@ def _engines(artifact: Artifact) -> Engines:
 
 
 def _runtime_config(engine: Any, trt: Any) -> Any:
-    """For the decode step on TensorRT-RTX: every step has other shapes, because the pool grows.
+    """For the decode step on TensorRT-RTX: no kernel for one shape, and no CUDA graph.
 
-    So no kernel is compiled for one shape, and no CUDA graph is captured: neither would ever be used again.
+    Shapes stay for many steps, but each request has a prefix of its own length and each step inputs and
+    outputs in other memory. What either would gain, and cost, no device has told.
     """
     if not hasattr(trt, "DynamicShapesKernelSpecializationStrategy"):
         return None

@@ -93,10 +93,9 @@ class StepOfOne:
         return take_rows(tensor, rows)
 
     def _joined(self, batch: Batch, feed: Feed) -> Member:
-        narrow = np.float16 if self.prefix_number_bytes == 2 else np.float32
         layers = range(self._dims.num_layers)
         prefix = {
-            name: np.asarray(feed[name], narrow)
+            name: self._session.prefix(feed[name])
             for i in layers
             for name in (sig.prefix_key(i), sig.prefix_value(i))
         }

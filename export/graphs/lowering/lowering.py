@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
@@ -43,6 +43,20 @@ class Cut:
     ratio: Fraction
 
 
+@dataclass(frozen=True)
+class KvPart:
+    """Keys and values that a decode step attends to, in KV layout, behind an axis of requests if any.
+
+    The bias is added to the scores of each beam, 0 for rows that it sees: (beams, rows), or of the prefix of
+    several requests (requests, 1, 1, rows) and of their pools (requests, beams, rows). Without one, all rows
+    are seen.
+    """
+
+    key: str
+    value: str
+    bias: str | None = None
+
+
 class Lowering(Protocol):
     """Emits nodes for the ops whose best form differs between backends.
 
@@ -57,8 +71,7 @@ class Lowering(Protocol):
     normalises_over_time: bool  # whether it has InstanceNormalization
     evicts_caches: bool  # whether each KV head of a cache may keep rows of its own
     sorts_pairs: bool  # whether heads whose neighbours make rotary pairs are brought into halves first
-    steps_requests: bool  # whether a decode step takes several requests, and gives their new rows alone
-    pools_in_place: bool  # whether a decode step writes its rows into a pool with room for them
+    pools_in_place: bool  # whether a decode step takes one request, and writes its rows into its pool
     domains: tuple[str, ...]  # opset domains beside the standard one and the project's
     turns_many_rows: bool  # whether products of a step are faster as W x^T where it has `MANY_ROWS`
 
@@ -110,29 +123,12 @@ class Lowering(Protocol):
         """Attention of one last row, (1, heads * head_dim), to all rows."""
 
     def decode_attention(
-        self,
-        g: Graph,
-        name: str,
-        dims: DecoderDims,
-        query: str,
-        prefix: tuple[str, str],
-        pool: tuple[str, str],
-        bias: str,
+        self, g: Graph, name: str, dims: DecoderDims, query: str, parts: Mapping[str, KvPart]
     ) -> str:
-        """Attention of the beams of one request to its prefix and their part of its pool."""
+        """Attention of the beams of a step to "prefix" and "pool", and to their "own" rows.
 
-    def batched_attention(
-        self,
-        g: Graph,
-        name: str,
-        query: str,
-        prefix: tuple[str, str, str],
-        pool: tuple[str, str, str],
-        own: tuple[str, str, str],
-    ) -> str:
-        """Attention of the beams of several requests, where `steps_requests`.
-
-        Each part has keys and values of several requests, and a bias that says who sees them.
+        The parts are those of several requests, or, where `pools_in_place`, of one whose pool has its own
+        rows already.
         """
 
     def add_norm(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -27,7 +27,7 @@ from ...checkpoint.precision import FP32, Precision
 from ...checkpoint.quantized import Int8Blocks, QuantizedBlocks, QuantizedRows, QuantizedWeight
 from ..graph import Graph
 from . import int8_rows
-from .lowering import Cut, Lowering
+from .lowering import Cut, KvPart, Lowering
 
 CONTRIB = "com.microsoft"
 INT8_ACTIVATIONS = 4  # the accuracy level of MatMulNBits that rounds each block of activations to int8
@@ -47,7 +47,6 @@ class OnnxRuntimeLowering:
     normalises_over_time = True
     evicts_caches = True
     sorts_pairs = False
-    steps_requests = True
     pools_in_place = False
     domains: tuple[str, ...] = (CONTRIB,)
     turns_many_rows = True
@@ -127,29 +126,11 @@ class OnnxRuntimeLowering:
         return g.op(LAST_ROW_ATTENTION, query, key, value, name=name, domain=DOMAIN)
 
     def decode_attention(
-        self,
-        g: Graph,
-        name: str,
-        dims: DecoderDims,
-        query: str,
-        prefix: tuple[str, str],
-        pool: tuple[str, str],
-        bias: str,
-    ) -> str:
-        """Not for graphs whose steps take several requests."""
-        raise NotImplementedError
-
-    def batched_attention(
-        self,
-        g: Graph,
-        name: str,
-        query: str,
-        prefix: tuple[str, str, str],
-        pool: tuple[str, str, str],
-        own: tuple[str, str, str],
+        self, g: Graph, name: str, dims: DecoderDims, query: str, parts: Mapping[str, KvPart]
     ) -> str:
         """Attention in three parts: prefix and pool are read in place."""
-        return g.op(DECODE_ATTENTION, query, *prefix, *pool, *own, name=name, domain=DOMAIN)
+        inputs = [tensor or "" for part in parts.values() for tensor in (part.key, part.value, part.bias)]
+        return g.op(DECODE_ATTENTION, query, *inputs, name=name, domain=DOMAIN)
 
     def add_norm(
         self, g: Graph, name: str, residual: str, branch: str, weight: Weight, eps: float

@@ -3,13 +3,14 @@
 Standard ops are written out, because a function in the graph would win over a plugin of its name. Every
 length is a function of the input shapes, so the plugins get their spans from shapes, too. What this costs in
 copies: the query and the attention output are transposed in each layer of the prefill; keys and values are
-read as the cache keeps them. In a decode step the prefix is read in place: only scores are concatenated.
+read as the cache keeps them. In a decode step prefixes and pools are read in place: only scores are
+concatenated.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from ...checkpoint.derived import Weight
 from ...checkpoint.precision import FP32, Precision
 from ...checkpoint.quantized import QuantizedRows, QuantizedWeight, SignedBlocks
 from ..graph import Graph
-from .lowering import Cut, Lowering
+from .lowering import Cut, KvPart, Lowering
 
 WHOLE_OUTPUTS = 0  # the block of matrices with one scale for each output
 LARGEST_ATTRIBUTE = 2**31 - 1
@@ -38,7 +39,7 @@ ENCODER_ROWS_PER_AUDIO_ROW = 4  # of a wave encoder, before its head
 
 
 class TensorRTLowering:
-    """Attention-23, plugin nodes, and a two-part decode attention from standard ops."""
+    """Attention-23, plugin nodes, and a decode attention from standard ops."""
 
     name: str = "tensorrt"
     takes_data_dependent_lengths = False
@@ -46,7 +47,6 @@ class TensorRTLowering:
     normalises_over_time = True
     evicts_caches = False
     sorts_pairs = True  # TensorRT-RTX 1.7 fails to compile a decode step with interleaved pairs
-    steps_requests = False
     pools_in_place = False
     domains: tuple[str, ...] = ()
     turns_many_rows = False
@@ -152,42 +152,25 @@ class TensorRTLowering:
         return _unfolded(g, dims, g.op("MatMul", probabilities, value, name=f"{name}/value"))
 
     def decode_attention(
-        self,
-        g: Graph,
-        name: str,
-        dims: DecoderDims,
-        query: str,
-        prefix: tuple[str, str],
-        pool: tuple[str, str],
-        bias: str,
+        self, g: Graph, name: str, dims: DecoderDims, query: str, parts: Mapping[str, KvPart]
     ) -> str:
-        """Two-part attention: the prefix is read in place, scores and softmax are float32."""
-        q = _folded(g, name, dims, query)
-        on_prefix, on_pool = (_scores(g, f"{name}/{part}", q, key) for part, key in _parts(prefix, pool, 0))
-        on_pool = g.op("Add", on_pool, g.op("Tile", bias, g.ints(dims.num_heads // dims.num_kv_heads, 1)))
-        probabilities = _softmax(g, name, g.op("Concat", on_prefix, on_pool, axis=-1))
-        end = g.dim(prefix[0], ROWS_AXIS)
-        shares = (
-            g.slice(probabilities, g.ints(0), end, 2),
-            g.slice(probabilities, end, g.op("Add", end, g.dim(pool[0], ROWS_AXIS)), 2),
-        )
-        values = (
-            g.op("MatMul", share, val, name=f"{name}/{part}/value")
-            for share, (part, val) in zip(shares, _parts(prefix, pool, 1), strict=True)
-        )
-        return _unfolded(g, dims, g.op("Add", *values, name=f"{name}/sum"))
-
-    def batched_attention(
-        self,
-        g: Graph,
-        name: str,
-        query: str,
-        prefix: tuple[str, str, str],
-        pool: tuple[str, str, str],
-        own: tuple[str, str, str],
-    ) -> str:
-        """A step of this target takes one request."""
-        raise NotImplementedError
+        """Scores of all parts, one softmax in float32, and the values of each part by its share."""
+        requests = [] if self.pools_in_place else [g.dim(parts["prefix"].key, 0)]
+        rows_axis, q = len(requests) + ROWS_AXIS, _folded(g, name, dims, query, *requests)
+        scores = []
+        for place, part in parts.items():
+            on_part = _scores(g, f"{name}/{place}", q, part.key, stacked=len(requests))
+            bias = _by_head(g, place, part.bias, dims, len(requests)) if part.bias else None
+            scores.append(g.op("Add", on_part, bias) if bias else on_part)
+        probabilities, end = _softmax(g, name, g.op("Concat", *scores, axis=-1)), g.ints(0)
+        total = None
+        for place, part in parts.items():
+            start, end = end, g.op("Add", end, g.dim(part.key, rows_axis))
+            share = g.slice(probabilities, start, end, rows_axis + 1)
+            y = g.op("MatMul", share, part.value, name=f"{name}/{place}/value")
+            total = g.op("Add", total, y, name=f"{name}/sum") if total else y
+        assert total is not None, "there is a prefix"
+        return _unfolded(g, dims, total, *requests)
 
     def add_norm(
         self, g: Graph, name: str, residual: str, branch: str, weight: Weight, eps: float
@@ -258,29 +241,45 @@ def _plugin(
     )
 
 
-def _parts(prefix: tuple[str, str], pool: tuple[str, str], which: int) -> list[tuple[str, str]]:
-    return [("prefix", prefix[which]), ("pool", pool[which])]
+def _folded(g: Graph, name: str, dims: DecoderDims, query: str, *requests: str) -> str:
+    """The scaled query, the heads of a group as rows: (kv_heads, group * beams, head_dim).
 
-
-def _folded(g: Graph, name: str, dims: DecoderDims, query: str) -> str:
-    """The scaled query, the heads of a group as rows: (kv_heads, group * beams, head_dim)."""
+    With `requests`, how many there are, behind an axis of them.
+    """
     kv_heads, group = dims.num_kv_heads, dims.num_heads // dims.num_kv_heads
     q = g.op("Mul", query, g.number(dims.head_dim**-0.5), name=f"{name}/scale")
-    q = g.op("Transpose", g.reshape(q, -1, kv_heads, group, dims.head_dim), perm=[1, 2, 0, 3])
-    return g.reshape(q, kv_heads, -1, dims.head_dim)
+    q = g.reshape(q, *requests, -1, kv_heads, group, dims.head_dim)
+    q = g.op("Transpose", q, perm=_behind(len(requests), 1, 2, 0, 3))
+    return g.reshape(q, *requests, kv_heads, -1, dims.head_dim)
 
 
-def _scores(g: Graph, name: str, q: str, key: str) -> str:
-    """Float32 scores: (kv_heads, group * beams, rows)."""
-    return g.to_float(g.op("MatMul", q, g.op("Transpose", key, perm=[0, 2, 1]), name=f"{name}/scores"))
+def _scores(g: Graph, name: str, q: str, key: str, stacked: int = 0) -> str:
+    """Float32 scores: (kv_heads, group * beams, rows), behind `stacked` axes of query and key."""
+    columns = g.op("Transpose", key, perm=_behind(stacked, 0, 2, 1))
+    return g.to_float(g.op("MatMul", q, columns, name=f"{name}/scores"))
+
+
+def _by_head(g: Graph, place: str, bias: str, dims: DecoderDims, stacked: int) -> str:
+    """The bias of a part as it is added to the scores of query rows, of which a beam has one a head."""
+    if place == "prefix":  # the same for all beams
+        return bias
+    group, in_front = dims.num_heads // dims.num_kv_heads, stacked if place == "pool" else 0
+    if group > 1:
+        bias = g.op("Tile", bias, g.ints(*[1] * in_front, group, 1))
+    return g.op("Unsqueeze", bias, g.ints(1)) if in_front else bias
 
 
 def _softmax(g: Graph, name: str, scores: str) -> str:
     return g.to_activation(g.op("Softmax", scores, axis=-1, name=name))
 
 
-def _unfolded(g: Graph, dims: DecoderDims, y: str) -> str:
-    """One row a beam, heads side by side: (beams, heads * head_dim)."""
+def _unfolded(g: Graph, dims: DecoderDims, y: str, *requests: str) -> str:
+    """One row a beam, heads side by side: (beams, heads * head_dim), those of all requests."""
     kv_heads, group = dims.num_kv_heads, dims.num_heads // dims.num_kv_heads
-    y = g.op("Transpose", g.reshape(y, kv_heads, group, -1, dims.head_dim), perm=[2, 0, 1, 3])
-    return g.reshape(y, -1, dims.query_width)
+    y = g.reshape(y, *requests, kv_heads, group, -1, dims.head_dim)
+    return g.reshape(g.op("Transpose", y, perm=_behind(len(requests), 2, 0, 1, 3)), -1, dims.query_width)
+
+
+def _behind(stacked: int, *axes: int) -> list[int]:
+    """An order of axes, behind axes that stay where they are."""
+    return [*range(stacked), *(stacked + axis for axis in axes)]

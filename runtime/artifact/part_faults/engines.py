@@ -41,7 +41,7 @@ def engines_faults(engines: Engines, manifest: Manifest) -> Iterator[str]:
     yield from known_fault("engines.machine.product", machine.product, PRODUCTS)
     yield from count_fault("engines.machine.sm", machine.sm, 1, LARGEST)
     yield from known_fault("engines.precision", engines.precision, ITEM_BYTES)
-    for name in ("max_beams", "max_audio_rows", "max_text_rows", "max_new_tokens"):
+    for name in ("max_beams", "max_batch", "max_audio_rows", "max_text_rows", "max_new_tokens"):
         yield from count_fault(f"engines.{name}", getattr(engines, name), 1, LARGEST)
     if not engines.max_audio_seconds > 0:
         yield f"engines.max_audio_seconds is {engines.max_audio_seconds}: it must be above 0"

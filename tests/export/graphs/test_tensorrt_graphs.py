@@ -15,7 +15,6 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from safetensors.torch import load_file
 
-from fastadasp.export.check.sessions.step_of_one import StepOfOne
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.checkpoint.derived import Derived
 from fastadasp.export.checkpoint.precision import FP32
@@ -36,7 +35,6 @@ from fastadasp.profiles import Profile
 from fastadasp.profiles.long_context import LongContext
 from fastadasp.profiles.methods import VARIANTS
 from fastadasp.profiles.signature import ROPE_ALPHA, ROWS_BEFORE_EVICTION, cache_names
-from fastadasp.runtime.onnxruntime.session import OnnxRuntimeSession
 
 AUDIO_ROWS = 37
 COMPACT = {
@@ -219,18 +217,58 @@ def test_another_attention_scale_reaches_the_decode_step_of_both(graphs, scaled)
     assert np.abs(found[0] - usual[0]).max() > 1e-2
 
 
-def step(model):
-    """The second step of two beams, over a prefix of 9 rows."""
+@pytest.mark.parametrize("requests", [1, 3])
+def test_a_step_of_several_requests_computes_what_one_for_onnx_runtime_does(graphs, requests):
+    compare(*graphs, DECODE_FILE, step(graphs[0], requests))
+
+
+def test_a_request_gets_from_a_step_for_tensorrt_what_it_gets_alone(graphs):
+    feeds, path = step(graphs[0], requests := 3), graphs[1]["tensorrt"] / DECODE_FILE
+    together = evaluated(path, feeds)
+    for request in range(requests):
+        for whole, found in zip(together, evaluated(path, of_one(feeds, request)), strict=True):
+            own = whole.reshape(requests, *found.shape)[request]  # beams or caches, request by request
+            np.testing.assert_allclose(found, own, rtol=0, atol=2e-4)
+
+
+def test_rows_of_a_buffer_that_are_not_in_use_have_no_influence(graphs):
+    """Whatever finite numbers they hold."""
+    feeds = step(graphs[0], 3)
+    expected = evaluated(graphs[1]["tensorrt"] / DECODE_FILE, feeds)
+    changed = {name: array.copy() for name, array in feeds.items()}
+    for layer in range(graphs[0].decoder.dims.num_layers):
+        keys, values, *pool = (changed[name] for name in cache_names(layer))
+        for request, length in enumerate(feeds["prefix_lengths"][layer]):
+            keys[request, :, length:], values[request, :, length:] = 50, 1e4
+            for tensor in pool:
+                tensor[request][:, ~feeds["pool_mask"][request].any(axis=0)] = 1e4
+    assert any((changed[name] != feeds[name]).any() for name in feeds)
+    for found, wanted in zip(evaluated(graphs[1]["tensorrt"] / DECODE_FILE, changed), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-4)
+
+
+def of_one(feeds, request):
+    """The inputs of one of the requests alone."""
+    own = {name: array[[request]] for name, array in feeds.items() if len(array) > 1}
+    return feeds | own | {"prefix_lengths": feeds["prefix_lengths"][:, [request]]}
+
+
+def step(model, requests=2):
+    """A step of two beams each, over prefixes and pools of several lengths in buffers with room."""
     dims, rng = model.decoder.dims, np.random.default_rng(0)
+    lengths = rng.integers(1, 13, (dims.num_layers, requests))
+    pools = rng.integers(0, 7, requests)
+    used = np.arange(6) < pools[:, None, None]
     feeds = {
-        "token_ids": rng.integers(0, 200, 2),
-        "step": np.array([1]),
-        "pool_mask": np.array([[True, False, True, False], [False, True, False, True]]),
+        "token_ids": rng.integers(0, 200, (requests, 2)),
+        "prefix_lengths": lengths,
+        "steps": -(-pools // 2),
+        "pool_mask": used & (rng.random((requests, 2, 6)) < 0.6),
         "num_candidates": np.array([4]),
     }
     for layer in range(dims.num_layers):
-        for name, rows in zip(cache_names(layer), (9, 9, 2, 2), strict=True):
-            shape = dims.num_kv_heads, rows, dims.head_dim
+        for name, rows in zip(cache_names(layer), (12, 12, 6, 6), strict=True):
+            shape = requests, dims.num_kv_heads, rows, dims.head_dim
             feeds[name] = rng.standard_normal(shape).astype(np.float32)
     return feeds
 
@@ -254,14 +292,15 @@ def prompt(model, audio):
 
 def compare(model, folders, file, feeds):
     """Run one graph of both lowerings; return what the outputs agree on."""
-    path, graph = folders["onnxruntime"] / file, onnx.load(folders["tensorrt"] / file)
-    if file == DECODE_FILE:  # whose steps take several requests
-        outputs = StepOfOne(OnnxRuntimeSession(path, {}), model.decoder.dims, alone=True).run(feeds)
-        expected = [outputs[output.name] for output in graph.graph.output]
-    else:
-        expected = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feeds)
-    found = ReferenceEvaluator(graph, new_ops=PLUGINS).run(None, feeds)
+    path = folders["onnxruntime"] / file
+    expected = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feeds)
+    found = evaluated(folders["tensorrt"] / file, feeds)
     assert [output.shape for output in found] == [output.shape for output in expected]
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-4)
     return expected
+
+
+def evaluated(path, feeds):
+    """The outputs of a graph by onnx, with the plugins as NumPy."""
+    return ReferenceEvaluator(onnx.load(path), new_ops=PLUGINS).run(None, feeds)

@@ -22,7 +22,7 @@ from fastadasp.runtime.tensorrt.api import kind
 from fastadasp.runtime.tensorrt.device import CudaDevice
 from fastadasp.runtime.tensorrt.element_types import bfloat16_bits, bfloat16_numbers
 from fastadasp.runtime.tensorrt.plan import check_machine
-from fastadasp.runtime.tensorrt.session import _runs
+from fastadasp.runtime.tensorrt.stack import runs
 from fastadasp.runtime.tensorrt.sessions import Platform, TensorRTSessions
 
 ON_TENSORRT = runtime_options("tensorrt")
@@ -323,5 +323,5 @@ def test_bfloat16_agrees_with_a_library_on_every_kind_of_number():
 
 
 def test_rows_are_taken_in_runs():
-    assert list(_runs(np.array([0, 1, 2, 5, 7, 8]))) == [(0, 0, 3), (3, 5, 1), (4, 7, 2)]
-    assert list(_runs(np.array([], np.int64))) == []
+    assert list(runs(np.array([0, 1, 2, 5, 7, 8]))) == [(0, 0, 3), (3, 5, 1), (4, 7, 2)]
+    assert list(runs(np.array([], np.int64))) == []

@@ -12,7 +12,7 @@ import torch
 import transformers
 from onnx.reference import ReferenceEvaluator
 
-from fastadasp.export.check.sessions.step_of_one import StepOfOne
+from fastadasp.export.check.sessions.step_of_one import step_feed
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.checkpoint.precision import FP32
 from fastadasp.export.checkpoint.weights import weight_store
@@ -33,7 +33,6 @@ from fastadasp.profiles.flops import resolve
 from fastadasp.profiles.signature import cache_names
 from fastadasp.runtime.audio.front_end import FrontEnd
 from fastadasp.runtime.audio.log_mel import LogMelConfig
-from fastadasp.runtime.onnxruntime.session import OnnxRuntimeSession
 
 from ....graphs.test_tensorrt_graphs import PLUGINS
 
@@ -169,11 +168,7 @@ def test_the_graphs_of_each_target_compute_what_transformers_does(decoder, targe
     with torch.no_grad():
         top = layers.top_tokens(layers.step(np.array([11]))[:, -1], 7)
     feeds = step(found, spec.dims, target)
-    if target == "onnxruntime":  # whose steps take several requests
-        session = OnnxRuntimeSession(tmp_path / "decode.onnx", {})
-        found = StepOfOne(session, spec.dims).run(feeds)
-    else:
-        found = run(tmp_path / "decode.onnx", target, feeds)
+    found = run(tmp_path / "decode.onnx", target, feeds)
     np.testing.assert_allclose(found["top_logits"], top.logits, atol=ATOL, rtol=0)
     np.testing.assert_array_equal(found["top_ids"], top.ids)
 
@@ -186,12 +181,12 @@ def step(prefill, dims, target):
         "pool_mask": np.array([[True]]),
         "num_candidates": np.array([7]),
     }
-    in_place = target == "onnxruntime-cuda"
+    takes_one = target == "onnxruntime-cuda"  # and has room for its row
     for i in range(dims.num_layers):
         names = cache_names(i)
-        pool = np.zeros((dims.num_kv_heads, int(in_place), dims.head_dim), np.float32)
+        pool = np.zeros((dims.num_kv_heads, int(takes_one), dims.head_dim), np.float32)
         feeds |= {name: prefill[name] for name in names[:2]} | dict.fromkeys(names[2:], pool)
-    return feeds | ({"pool_rows": np.array([0])} if in_place else {})
+    return feeds | {"pool_rows": np.array([0])} if takes_one else step_feed(feeds, dims)
 
 
 def run(path, target, feeds):
