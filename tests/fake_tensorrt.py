@@ -27,7 +27,14 @@ MACHINE = Machine("tensorrt_rtx", "1.7.1.116", 80)
 TOWER = ("encoder.onnx", "wave_encoder.onnx")
 GRAPH_SHA256 = "f00d" * 16
 POISON = 0xFF
-LIMITS = {"max_beams": 4, "max_batch": 4, "max_audio_seconds": 8.0, "max_audio_rows": 200, "max_text_rows": 64}
+NO_SHAPES = {}  # an optimization profile that says nothing
+LIMITS = {
+    "max_beams": 4,
+    "max_batch": 4,
+    "max_audio_seconds": 8.0,
+    "max_audio_rows": 200,
+    "max_text_rows": 64,
+}
 
 
 class FakeDevice:
@@ -86,7 +93,7 @@ class FakeDevice:
 
     @staticmethod
     def _meet(written, taken, width):
-        """Whether a run that is written has a byte of one that is read: CUDA does not say what comes of it."""
+        """Whether a run that is written has a byte of one that is read, which CUDA does not define."""
         begins = np.sort(np.array(taken))
         after = np.searchsorted(begins, np.array(written) + width)
         return bool((np.searchsorted(begins, np.array(written) - width, side="right") < after).any())
@@ -182,8 +189,9 @@ class FakeTensorRT:
     DynamicShapesKernelSpecializationStrategy = SimpleNamespace(NONE="NONE")
     CudaGraphStrategy = SimpleNamespace(DISABLED="DISABLED")
 
-    def __init__(self, artifact, activation="BF16", plugin_version="1"):
-        self._artifact, self._activation = artifact, activation
+    def __init__(self, artifact, activation="BF16", plugin_version="1", decode=None):
+        """`decode`: a graph of the same model, beside its weights, that the decode engine runs instead."""
+        self._artifact, self._activation, self._decode = artifact, activation, decode
         creators = [
             SimpleNamespace(name=name, plugin_version=plugin_version, plugin_namespace="fastadasp")
             for name in ("AttentionMass", "MergeTokens", "MergeEdges", "EvictTokens")
@@ -204,7 +212,10 @@ class FakeTensorRT:
         weights = manifest.weights["fp32"]
         part = weights.encoder if content["graph"] in TOWER else weights.decoder
         path = self._artifact.path(content["graph"])
-        session = OnnxRuntimeSession(path, map_weights(self._artifact, part), threads=1)
+        weights = map_weights(self._artifact, part)
+        if self._decode and content["graph"] == "decode.onnx":
+            path, weights = self._decode, {}
+        session = OnnxRuntimeSession(path, weights, threads=1)
         return FakeEngine(content["name"], session, *self._tensors(content["graph"]))
 
     def _tensors(self, graph):
@@ -227,7 +238,7 @@ class FakeTensorRT:
         return tensors, types
 
 
-def with_engines(source, folder, **changes):
+def with_engines(source, folder, decode_shapes=NO_SHAPES, **changes):
     """A copy of an artifact with plans for `FakeTensorRT`; `changes` are fields of its `Engines`."""
     shutil.copytree(source, folder)
     artifact = open_artifact(folder)
@@ -244,7 +255,8 @@ def with_engines(source, folder, **changes):
         files[file] = record_of(folder / file)
         resolved = artifact.manifest.profiles.get(name.removeprefix("prefill."))
         ratios = resolved.ratios if resolved else ()
-        plans[name] = EngineRecord(file, GRAPH_SHA256, ratios, 1.0, None, {}, {})
+        shapes = decode_shapes if name == "decode" else NO_SHAPES
+        plans[name] = EngineRecord(file, GRAPH_SHA256, ratios, 1.0, None, {}, shapes)
     (folder / "engines/plugins.so").write_bytes(b"a library")
     files["engines/plugins.so"] = record_of(folder / "engines/plugins.so")
     record = Engines(

@@ -18,7 +18,7 @@ from ..targets import TARGETS
 from .graphs import DECODE, ENCODER, GraphName, file_of
 from .options import has_option
 from .places import Place, output_places, places_of
-from .sessions.step_of_one import StepOfOne, step_outputs
+from .sessions.step_of_one import MOST, StepOfOne, step_outputs
 
 OpenGraph = Callable[[Path, bytes, Mapping[str, Array], bool], StepSession]
 """Opens a graph in the place of a file, over mapped weights, for the decode step or for another."""
@@ -74,7 +74,9 @@ class CheckedBackend:
     def session(self, graph: GraphName) -> Session:
         """The session that production runs."""
         if graph == DECODE and self._sessions.steps:
-            return StepOfOne(self._sessions.steps, self._artifact.manifest.decoder.dims)
+            limits, dims = self._sessions.limits, self._artifact.manifest.decoder.dims
+            most = min(MOST, limits.max_batch) if limits else MOST
+            return StepOfOne(self._sessions.steps, dims, most=most)
         return session_of(self._sessions, graph)
 
     def places(self, graph: GraphName) -> list[Place]:
@@ -101,7 +103,7 @@ class CheckedBackend:
         model = modify_outputs(self._model(graph), values)
         path, content = self._artifact.path(self._file(graph)), model.SerializeToString()
         session = READ_INSIDE[self.name](path, content, map_weights(self._artifact, table), graph == DECODE)
-        return StepOfOne(session, dims, alone=True) if graph == DECODE else session
+        return StepOfOne(session, dims, most=1) if graph == DECODE else session
 
     def _model(self, graph: GraphName) -> onnx.ModelProto:
         return onnx.load_model_from_string(self._artifact.read(self._file(graph)))

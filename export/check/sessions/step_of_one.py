@@ -16,6 +16,8 @@ from ....runtime.batching.batch import Batch, Member, Rows
 from ....runtime.decoding.beam_tree import BeamTree
 from ....runtime.session import StepSession
 
+MOST = 3  # requests of a step, unless a backend takes fewer
+
 Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]
 
@@ -42,9 +44,9 @@ class StepOfOne:
     numbers of beams differ: the first of these goes on with one beam, so that rows are padded.
     """
 
-    def __init__(self, session: StepSession, dims: DecoderDims, *, alone: bool = False) -> None:
-        """Take a session; `alone`: without others, so that values inside are those of one request."""
-        self._session, self._dims, self._alone = session, dims, alone
+    def __init__(self, session: StepSession, dims: DecoderDims, *, most: int = MOST) -> None:
+        """Take a session, for `most` requests in a step; with 1, values inside are those of one request."""
+        self._session, self._dims, self._most = session, dims, most
         self._before: list[Feed] = []
 
     @property
@@ -61,7 +63,7 @@ class StepOfOne:
         """The outputs for one request, and whatever else the session gives."""
         kept = _Kept(self._session)
         batch: Any = Batch(kept, self._dims, _fixed(inputs, self._dims))
-        first = [] if self._alone else self._before
+        first = self._before[max(0, len(self._before) + 1 - self._most) :]
         members = [self._joined(batch, feed) for feed in (*first, inputs)]
         tops = batch.step(
             [_rows(member, feed) for member, feed in zip(members, (*first, inputs), strict=True)]

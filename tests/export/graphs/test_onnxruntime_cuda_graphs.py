@@ -328,7 +328,7 @@ def test_a_step_writes_into_a_pool_with_room_what_one_of_the_cpu_appends(written
 def step_of_one(path, model, feeds):
     """The outputs of a step of one request, from a graph whose steps take several."""
     dims = model.decoder.dims
-    found = StepOfOne(OnnxRuntimeSession(path, {}), dims, alone=True).run(feeds)
+    found = StepOfOne(OnnxRuntimeSession(path, {}), dims, most=1).run(feeds)
     names = [tensor.name for tensor in sig.decode_signature(dims).outputs]
     return [found[name] for name in names]
 

@@ -157,6 +157,7 @@ SILENT = {
         "decoder.max_positions",
         "decoder.trained_positions",
         "engines.max_beams",
+        "engines.max_batch",
         "engines.max_audio_seconds",
         "engines.max_audio_rows",
         "engines.max_text_rows",

@@ -22,8 +22,8 @@ from fastadasp.runtime.tensorrt.api import kind
 from fastadasp.runtime.tensorrt.device import CudaDevice
 from fastadasp.runtime.tensorrt.element_types import bfloat16_bits, bfloat16_numbers
 from fastadasp.runtime.tensorrt.plan import check_machine
-from fastadasp.runtime.tensorrt.stack import runs
 from fastadasp.runtime.tensorrt.sessions import Platform, TensorRTSessions
+from fastadasp.runtime.tensorrt.stack import runs
 
 ON_TENSORRT = runtime_options("tensorrt")
 CUDA_MEMBERS = {"cudaMemcpyHostToDevice", "cudaMemcpyDeviceToHost", "cudaMemcpyDeviceToDevice", "cudaSuccess"}
