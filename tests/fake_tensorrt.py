@@ -43,7 +43,7 @@ class FakeDevice:
     name, sm, stream = "a GPU that is not there", MACHINE.sm, 7
 
     def __init__(self):
-        self.live_bytes = 0
+        self.live_bytes = self.peak_bytes = 0
         self.copies = []  # bytes of each copy within the device
         self._living = {}  # address -> bytes
         self._lock = threading.RLock()  # memory may be given back while it is held
@@ -53,6 +53,7 @@ class FakeDevice:
         buffer = _Buffer(memory.ctypes.data)
         with self._lock:
             self.live_bytes += num_bytes
+            self.peak_bytes = max(self.peak_bytes, self.live_bytes)
             self._living[buffer.address] = memory.nbytes
         weakref.finalize(buffer, self._free, memory, num_bytes)
         return buffer

@@ -21,6 +21,7 @@ DEMO, CLIPS = ROOT / "demo/model", ROOT / "demo/clips"
 PROFILES = "full", "dense-constant-50", "dense-decay-50", "sparse-50"
 KEPT = "dense-constant-50-kept"  # reduced rows keep their positions
 RIGHT_ANSWERS = 8  # of the ten clips, at least; in float32 on a CPU it is all of them
+SAME_ANSWERS = 8  # of those alone, at least, where requests share steps, which round in another order
 
 
 def parity(context: Context, artifact: Path, backend: str, precision: str, *options: str) -> Iterator[Check]:
@@ -58,7 +59,7 @@ def parity(context: Context, artifact: Path, backend: str, precision: str, *opti
             }
             fault = None if finding.passed else f"{finding.output}: {verdict.where or finding.error}"
             yield Check(" ".join(name.split()), finding.passed, ran_on, figures, fault)
-        yield _answers(model, ran_on, precision)
+        yield from _answers(model, ran_on, precision)
 
 
 def mark_verified(artifact: Path, gpu: str) -> None:
@@ -79,12 +80,25 @@ def _kept_profile(folder: Path) -> Path:
     return path
 
 
-def _answers(model: SpeechLM, ran_on: str | None, precision: str) -> Check:
-    """What the unreduced model says of the demo's clips, beside what is said in them."""
+def _answers(model: SpeechLM, ran_on: str | None, precision: str) -> Iterator[Check]:
+    """What the unreduced model says of the demo's clips, beside what is said in them; then of all at once."""
     clips = [json.loads(line) for line in (CLIPS / "transcripts.jsonl").read_text("utf-8").splitlines()]
     answers = [model.generate(CLIPS / clip["audio"], clip["prompt"], profile="full").text for clip in clips]
     right = sum(answer == clip["text"] for answer, clip in zip(answers, clips, strict=True))
     passed = right >= RIGHT_ANSWERS
     figures = {"clips": len(clips), "right": right, "answers": answers}
     fault = None if passed else f"{right} of {len(clips)} clips are answered right"
-    return Check(f"answers, {precision}", passed, ran_on, figures, fault)
+    yield Check(f"answers, {precision}", passed, ran_on, figures, fault)
+    yield _together(model, ran_on, precision, clips, answers)
+
+
+def _together(
+    model: SpeechLM, ran_on: str | None, precision: str, clips: list[dict[str, str]], alone: list[str]
+) -> Check:
+    """The same requests, submitted at once: where the backend can, they share steps over buffers in place."""
+    submitted = [model.submit(CLIPS / clip["audio"], clip["prompt"], profile="full") for clip in clips]
+    same = sum(request.result().text == text for request, text in zip(submitted, alone, strict=True))
+    passed = same >= SAME_ANSWERS
+    fault = None if passed else f"{same} of {len(clips)} clips are answered as alone"
+    figures = {"clips": len(clips), "same": same}
+    return Check(f"answers together, {precision}", passed, ran_on, figures, fault)

@@ -101,7 +101,7 @@ STAGES = {
         330,
     ),
     "tensorrt-rtx": Stage(
-        "engines of TensorRT-RTX for this GPU: the demo against torch, then the latency table",
+        "engines of TensorRT-RTX for this GPU: the demo against torch, requests that share steps, latency",
         "tensorrt",
         "run_rtx",
         (*RUNTIME, *EXPORT, *CHECK, "triton", "kernel_lens", "tensorrt_rtx", "cuda"),

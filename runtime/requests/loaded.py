@@ -35,12 +35,10 @@ class LoadedModel(Uncopied):
         self._opened: Sessions | None = open_sessions(artifact, options.backend, options.options)
         sessions, dims = self.sessions, self.dims
         self.audio_encoder = AudioEncoder(sessions.encoder, self.manifest.front_end, sessions.wave_encoder)
-        self.memory = MemoryLimit(
-            options.max_request_bytes, sizes_of(self.manifest, sessions, options.max_batch)
-        )
-        self.codec, self.prompt_adapter = _codec_of(artifact, self.place), PromptAdapter()
         steps, limits = sessions.steps, sessions.limits
         most = min(options.max_batch, limits.max_batch) if limits else options.max_batch
+        self.memory = MemoryLimit(options.max_request_bytes, sizes_of(self.manifest, sessions, most))
+        self.codec, self.prompt_adapter = _codec_of(artifact, self.place), PromptAdapter()
         self.batcher = None if steps is None else Batcher(steps, dims, most)
         self.queue = RequestQueue(options.max_batch, options.max_queue)
         sessions.prefill(self.profile)

@@ -30,7 +30,7 @@ from fastadasp.runtime.artifact.engines import Machine, plan_name
 
 pytest.importorskip("tensorrt_rtx", reason="engines need the extra tensorrt-rtx")
 
-LIMITS = EngineOptions(max_audio_seconds=8, max_beams=4, max_text_rows=32, max_new_tokens=32)
+LIMITS = EngineOptions(max_audio_seconds=8, max_beams=4, max_batch=5, max_text_rows=32, max_new_tokens=32)
 METHODS = {
     "weighted": ({"method": "weighted_merge"}, {"AttentionMass": 1, "MergeTokens": 1}),
     "average": ({"method": "average_merge"}, {"MergeTokens": 1}),
@@ -111,6 +111,8 @@ def test_every_graph_becomes_a_plan_that_the_manifest_describes(engines):
     assert record.machine == Machine("tensorrt_rtx", version("tensorrt-rtx-cu13"), 80)
     assert record.precision == "bf16"
     assert record.verified_on is None
+    assert record.max_batch == 5
+    assert [shape[0] for shape in record.plans["decode"].shapes["prefix_key.0"]] == [1, 2, 5]  # requests
     for name, plan in record.plans.items():
         assert manifest.files[plan.file].size > 10_000
         assert plan.peak_bytes > 10_000_000
@@ -240,9 +242,11 @@ def test_optimization_profiles_follow_the_signature(tiny_checkpoint):
     dims = model.decoder.dims
     prefill, decode = prefill_profile(model, 200, LIMITS), decode_profile(model, 200, LIMITS)
     assert prefill.shapes["audio_embeds"][2] == (200, dims.hidden_size)
-    assert decode.shapes["pool_mask"] == ((1, 1), (4, 68), (4, 132))
-    assert decode.shapes["pool_key.0"][0] == (dims.num_kv_heads, 0, dims.head_dim)
-    assert decode.shapes["prefix_key.3"][2] == (dims.num_kv_heads, 200 + 2 * 32, dims.head_dim)
+    assert decode.shapes["pool_mask"] == ((1, 1, 64), (2, 4, 64), (5, 4, 128))
+    assert decode.shapes["pool_key.0"][0] == (1, dims.num_kv_heads, 64, dims.head_dim)
+    assert decode.shapes["prefix_key.3"][0] == (1, dims.num_kv_heads, 1, dims.head_dim)
+    assert decode.shapes["prefix_key.3"][2] == (5, dims.num_kv_heads, 320, dims.head_dim)  # of 200 + 2 * 32
+    assert decode.shapes["prefix_lengths"][2] == (dims.num_layers, 5)
     assert prefill.shapes["num_candidates"][0] == (1,)
 
 
@@ -279,9 +283,19 @@ def test_a_pool_mask_that_was_dropped_is_named(graphs, tmp_path):
     model, folder = graphs
 
     def drop(graph):
-        (mask,) = (node for node in graph.graph.node if node.op_type == "Where")
-        everything = onnx.helper.make_node("Equal", [mask.input[1], mask.input[1]], ["everything"])
-        graph.graph.node.insert(list(graph.graph.node).index(mask), everything)
+        nodes, make = list(graph.graph.node), onnx.helper.make_node
+        (mask,) = (node for node in nodes if "pool_mask" in node.input)
+        axes = [make("Constant", [], [f"axes{i}"], value_ints=it) for i, it in enumerate(([1, 3], [1], [2]))]
+        everything = [
+            make("ReduceSum", ["pool_key.0", "axes0"], ["of_rows"], keepdims=0),
+            make("Unsqueeze", ["of_rows", "axes1"], ["by_row"]),
+            make("Cast", ["token_ids"], ["of_beams"], to=onnx.TensorProto.BFLOAT16),
+            make("Unsqueeze", ["of_beams", "axes2"], ["by_beam"]),
+            make("Add", ["by_row", "by_beam"], ["numbers"]),  # (requests, beams, pool), as the mask
+            make("Equal", ["numbers", "numbers"], ["everything"]),
+        ]
+        for i, node in enumerate((*axes, *everything), nodes.index(mask)):
+            graph.graph.node.insert(i, node)
         mask.input[0] = "everything"
 
     edited(folder, "decode", drop)

@@ -149,6 +149,19 @@ def test_who_leaves_gives_the_memory_of_the_device_back(load):
     model.close()
 
 
+def test_the_device_holds_no_more_than_the_bounds_of_the_requests(load):
+    model, device, _ = load()
+    heard, before = [model.encode(noise(seconds)) for seconds in (1.0, 7.0, 3.0, 5.0)], device.live_bytes
+    asked = [{"num_beams": beams, "max_new_tokens": TOKENS, "eos_token_ids": ()} for beams in (4, 1, 3, 2)]
+    pairs = list(zip(heard, asked, strict=True))
+    bounds = [model.request_memory(each.audio.seconds, text_rows=50, **options) for each, options in pairs]
+    for request in [model.submit(each, "hello", **options) for each, options in pairs]:
+        request.result(LONG_WAIT)
+    held, caches = device.peak_bytes - before, sum(bound.kv_cache for bound in bounds)
+    assert caches < held <= caches + sum(bound.steps + bound.batch for bound in bounds)
+    model.close()
+
+
 def test_what_a_step_makes_is_written_by_one_copy_a_request(load):
     """Whatever the number of layers: a call of CUDA for each layer would take longer than a short step."""
     model, device, sizes = load()
