@@ -224,9 +224,9 @@ def step_signature(
     its pool: its ancestors; its own row it sees in any case. `request_inputs` and `prefix_type` are as in
     `decode_signature`; all requests of a step have the same of the former.
 
-    A backend whose buffers lie on a device and are written by the graph itself takes the same capacities:
-    onnxruntime-cuda has them for the pool of one request (`in_place` of `decode_signature`), and an
-    optimization profile of an engine would have requests, beams and capacities as its dynamic axes.
+    The optimization profile of an engine has requests, beams and capacities as its dynamic axes.
+    onnxruntime-cuda, whose graph writes into the pool itself, takes the same capacities for that of one
+    request (`in_place` of `decode_signature`).
     """
     prefix, pool, new = [], [], []
     for layer in range(dims.num_layers):

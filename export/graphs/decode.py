@@ -6,6 +6,7 @@ onnxruntime-cuda it takes one, and writes the new rows into its pool, which has 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cached_property
 
 import numpy as np
@@ -45,11 +46,8 @@ def _signature(spec: DecoderSpec, lowering: Lowering) -> sig.Signature:
     return sig.step_signature(spec.dims, spec.step_inputs, spec.prefix_type)
 
 
-class _StepInPlace(DecoderLayers):
-    """The step of one request, layer by layer.
-
-    Everything that it computes with stays in place, so that a step can be replayed without the host.
-    """
+class _Decode(DecoderLayers, ABC):
+    """A step, layer by layer."""
 
     def run(self) -> None:
         """Append the whole step."""
@@ -74,6 +72,17 @@ class _StepInPlace(DecoderLayers):
         """The pool mask as numbers to add to the scores."""
         g = self.g
         return g.op("Where", sig.POOL_MASK, g.const(0, np.float32), g.const(HIDDEN, np.float32))
+
+    @abstractmethod
+    def _attention(self, i: int, layer: DecoderLayer, normed: Value, bias: Value) -> Value:
+        """What the rows of a step see in one layer, with the bias of its pool: (rows, query_width)."""
+
+
+class _StepInPlace(_Decode):
+    """The step of one request.
+
+    Everything that it computes with stays in place, so that a step can be replayed without the host.
+    """
 
     def _attention(self, i: int, layer: DecoderLayer, normed: Value, bias: Value) -> Value:
         g, name, dims, rotate = self.g, f"/layers.{i}/attn", self.dims, self.rotary.rotate
@@ -131,7 +140,7 @@ class _StepInPlace(DecoderLayers):
         return g.op("Expand", row, g.shape(*kv_shape(self.dims, str(beams))), name="/pool")
 
 
-class _Step(_StepInPlace):
+class _Step(_Decode):
     """The step of several requests, whose new rows are outputs by themselves."""
 
     @cached_property
