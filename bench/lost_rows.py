@@ -45,7 +45,7 @@ def shares(decoder: SpecDecoder, x: Torch, span: Span, resolved: ResolvedProfile
     for layer, ratio in enumerate(resolved.ratios):
         x, scores = decoder.attend_with_scores(layer, x)
         if count := removed(span.length, ratio):
-            site = Site(resolved, layer, span, count, scores.keys, scores.probabilities)
+            site = Site(resolved, layer, span, count, x, scores.keys, scores.probabilities)
             both = reduced(site, torch.cat([x, origin], 1))
             span = replace(span, length=span.length - (len(x) - len(both)))
             x, origin = both[:, : x.shape[1]], both[:, x.shape[1] :]

@@ -48,6 +48,7 @@ class ProfileCost:
     text_rows: int  # and the rows that it leaves alone
     max_positions: int
     longest_seconds: float | None  # of audio that the model hears at once; None: what its positions hold
+    input_rows: int  # of those that are reduced, what the first layer sees
     layers: tuple[LayerRow, ...]
     weight_bytes: int  # as graphs of float32 read them
     requests: tuple[RequestCost, ...]  # those that the model can answer
@@ -119,6 +120,7 @@ def profile_cost(
         text_rows=others,
         max_positions=model.decoder.max_positions,
         longest_seconds=model.front_end.longest_seconds,
+        input_rows=resolved.token_counts(frames + bos).attention[0],
         layers=tuple(profile_table(resolved, dims, frames + bos, others, FLOAT32_BYTES)),
         weight_bytes=FLOAT32_BYTES * sum(prod(shape) for shape in shapes.values()),
         requests=tuple(_requests(model, resolved, text)),

@@ -12,7 +12,14 @@ from fractions import Fraction
 
 from .errors import ProfileError
 from .profile import Profile
-from .schedule import TokenCounts, layer_ratios, token_counts
+from .schedule import (
+    BEFORE_LAYERS,
+    TokenCounts,
+    has_start_layer,
+    input_ratio,
+    layer_ratios,
+    token_counts,
+)
 
 RATIO_GRID = 10**6  # solved ratios are multiples of one millionth
 LARGEST_RATIO = Fraction(RATIO_GRID - 1, RATIO_GRID)
@@ -65,6 +72,20 @@ class ResolvedProfile:
         return tuple(layer for layer, ratio in enumerate(self.ratios) if ratio > 0)
 
     @property
+    def input_ratio(self) -> Fraction:
+        """The share of the audio rows that goes before the first layer."""
+        return input_ratio(self.profile.schedule, self.ratio)
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Where rows are removed: `BEFORE_LAYERS`, if at the input, then the layers that reduce."""
+        return (BEFORE_LAYERS,) * (self.input_ratio > 0) + self.merging_layers
+
+    def ratio_at(self, place: int) -> Fraction:
+        """The share that one of the `places` removes, and 0 of any other layer."""
+        return self.input_ratio if place == BEFORE_LAYERS else self.ratios[place]
+
+    @property
     def cache_only(self) -> bool:
         """Whether the method shortens KV caches and leaves the rows of the prefill alone."""
         return self.profile.traits.is_of_caches
@@ -82,11 +103,11 @@ class ResolvedProfile:
     @property
     def has_static_lengths(self) -> bool:
         """Whether the token counts follow from the span alone, or depend on the data as well."""
-        return not (self.profile.traits.is_data_dependent and self.merging_layers)
+        return not (self.profile.traits.is_data_dependent and self.places)
 
     def token_counts(self, span_rows: int) -> TokenCounts:
         """Rows of a span of `span_rows` audio rows in every layer; `sum(counts.cached)` is the KV budget."""
-        return token_counts(span_rows, self.ratios, self.cache_only)
+        return token_counts(span_rows, self.ratios, self.cache_only, self.input_ratio)
 
 
 @dataclass(frozen=True)
@@ -139,17 +160,21 @@ def scoring_flops(dims: DecoderDims, rows: int) -> int:
 
 
 def flops_reduction(
-    dims: DecoderDims, span_rows: int, text_rows: int, ratios: Sequence[Fraction]
+    dims: DecoderDims,
+    span_rows: int,
+    text_rows: int,
+    ratios: Sequence[Fraction],
+    input_share: Fraction = Fraction(0),
 ) -> Fraction:
     """The share of the prefill FLOPs that `ratios` remove: 1 - F_reduced / F_full, decoder only.
 
+    Before the first layer `input_share` of the rows goes.
+
     The ratios are shares of the rows that layers hand on: a method that shortens caches alone has none.
     """
-    full, reduced = (
-        _prompt_flops(dims, token_counts(span_rows, shares), text_rows)
-        for shares in ([Fraction(0)] * len(ratios), ratios)
-    )
-    return 1 - Fraction(reduced, full)
+    full = token_counts(span_rows, [Fraction(0)] * len(ratios))
+    reduced = token_counts(span_rows, ratios, input_ratio=input_share)
+    return 1 - Fraction(_prompt_flops(dims, reduced, text_rows), _prompt_flops(dims, full, text_rows))
 
 
 def resolve(profile: Profile, dims: DecoderDims, span_rows: int) -> ResolvedProfile:
@@ -191,8 +216,9 @@ def _solve(profile: Profile, dims: DecoderDims, span_rows: int) -> Fraction:
     text_rows = profile.reference_text_tokens
 
     def reduction(step: int) -> Fraction:
-        ratios = _ratios(profile, Fraction(step, RATIO_GRID), dims)
-        return flops_reduction(dims, span_rows, text_rows, ratios)
+        ratio = Fraction(step, RATIO_GRID)
+        at_input = input_ratio(profile.schedule, ratio)
+        return flops_reduction(dims, span_rows, text_rows, _ratios(profile, ratio, dims), at_input)
 
     step = bisect_left(range(RATIO_GRID), target, key=reduction)
     if step == RATIO_GRID:
@@ -203,10 +229,12 @@ def _solve(profile: Profile, dims: DecoderDims, span_rows: int) -> Fraction:
 def _infeasible(profile: Profile, span_rows: int, most: Fraction) -> str:
     target = float(100 * (profile.flops_reduction or 0))
     reachable = most * 10_000 // 1 / 100  # rounded down, so that asking for it succeeds
+    starts = has_start_layer(profile.schedule)
     return (
         f"flops_reduction_percent {target:g} is infeasible, at most {reachable:.2f} % "
-        f"(schedule {profile.schedule!r} from start_layer {profile.start_layer}, {span_rows} audio rows and "
-        f"{profile.reference_text_tokens} text rows): lower the target or start earlier"
+        f"(schedule {profile.schedule!r}{f' from start_layer {profile.start_layer}' if starts else ''}, "
+        f"{span_rows} audio rows and {profile.reference_text_tokens} text rows): "
+        f"lower the target{' or start earlier' if starts else ''}"
     )
 
 

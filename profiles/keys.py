@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any, TypeGuard
 
 from .methods import METHODS, Method
-from .schedule import SCHEDULES
+from .schedule import SCHEDULES, has_start_layer
 
 POSITIONS = ("compact", "kept")
 
@@ -102,7 +102,12 @@ def _cache_faults(method: Method, given: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _schedule_faults(method: Method, given: Mapping[str, Any]) -> Iterator[str]:
-    if method.schedules == SCHEDULES or given.get("schedule", SCHEDULES[0]) in method.schedules:
+    schedule = given.get("schedule", SCHEDULES[0])
+    if schedule not in SCHEDULES:  # which is a fault of its own
+        return
+    if "start_layer" in given and not has_start_layer(schedule):
+        yield f"start_layer does not apply to schedule {schedule!r}, which is before all layers: remove it"
+    if schedule in method.schedules:
         return
     needed = " or ".join(map(json.dumps, method.schedules))
     why = (

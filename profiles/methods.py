@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from .schedule import SCHEDULES
+from .schedule import IN_LAYERS, INPUT
+
+EVERYWHERE = (*IN_LAYERS, INPUT)
+"""The schedules of methods that ask for no attention: there is none before the first layer."""
 
 
 class Sums(Enum):
@@ -44,7 +47,7 @@ class Method:
     removes: Removes = Removes.ROWS
     is_random: bool = False  # it draws by the seed of the profile
     is_data_dependent: bool = False  # how many rows are left depends on the audio, not on its length alone
-    schedules: tuple[str, ...] = SCHEDULES  # that it can have
+    schedules: tuple[str, ...] = IN_LAYERS  # that it can have
     score_key: str = ""  # key of a profile that says which of `scores` it ranks rows by
     scores: tuple[Sums, ...] = ()  # `sums` is the default one
     recorded_as: str = ""  # its name in recorded outputs of the published code, where that has it
@@ -93,9 +96,10 @@ METHODS: dict[str, Method] = {
     for row in (
         Method("full", "full model", removes=Removes.NOTHING, recorded_as="full"),
         Method("weighted_merge", "FastAdaSP", Sums.ALL_QUERIES, recorded_as="merge_weighted"),
-        Method("average_merge", "average merge", recorded_as="merge_ave"),
+        Method("average_merge", "average merge", schedules=EVERYWHERE, recorded_as="merge_ave"),
         Method("random_merge", "random merge", Sums.ALL_QUERIES, is_random=True),
-        Method("a_tome", "A-ToMe", is_data_dependent=True, recorded_as="atome"),
+        Method("uniform_merge", "uniform pooling", schedules=EVERYWHERE),
+        Method("a_tome", "A-ToMe", is_data_dependent=True, schedules=EVERYWHERE, recorded_as="atome"),
         Method(
             "fastv",
             "FastV",
@@ -104,7 +108,7 @@ METHODS: dict[str, Method] = {
             scores=(Sums.ALL_QUERIES, Sums.LAST_QUERY),
             recorded_as="fastv_evict",
         ),
-        Method("random_evict", "random eviction", is_random=True),
+        Method("random_evict", "random eviction", is_random=True, schedules=EVERYWHERE),
         Method(
             "h2o", "H2O", Sums.BY_HEAD, Removes.CACHED_ROWS, schedules=("constant",), recorded_as="kv_evict"
         ),

@@ -48,7 +48,7 @@ class Profile:
 
 
 def layer_seed(profile: Profile, layer: int) -> int:
-    """The seed of a random method in one layer: every layer draws its own numbers."""
+    """The seed of a random method in one layer, or at the input: every place draws its own numbers."""
     return profile.seed * SEED_STRIDE + layer
 
 

@@ -12,6 +12,7 @@ import shutil
 import threading
 import weakref
 from dataclasses import replace
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -255,9 +256,9 @@ def with_engines(source, folder, decode_shapes=NO_SHAPES, **changes):
         (folder / file).write_text(json.dumps({"name": plan_name(name, GRAPH_SHA256), "graph": graph}))
         files[file] = record_of(folder / file)
         resolved = artifact.manifest.profiles.get(name.removeprefix("prefill."))
-        ratios = resolved.ratios if resolved else ()
+        at_input, ratios = (resolved.input_ratio, resolved.ratios) if resolved else (Fraction(0), ())
         shapes = decode_shapes if name == "decode" else NO_SHAPES
-        plans[name] = EngineRecord(file, GRAPH_SHA256, ratios, 1.0, None, {}, shapes)
+        plans[name] = EngineRecord(file, GRAPH_SHA256, at_input, ratios, 1.0, None, {}, shapes)
     (folder / "engines/plugins.so").write_bytes(b"a library")
     files["engines/plugins.so"] = record_of(folder / "engines/plugins.so")
     record = Engines(

@@ -65,4 +65,5 @@ def _flops_reduction(manifest: Manifest, profile: str, measured: Sequence[ClipAn
         return None
     audio_rows = round(fmean(found.audio_rows or 0 for found in measured))
     text_rows = round(fmean(found.text_rows or 0 for found in measured))
-    return float(flops_reduction(manifest.decoder.dims, audio_rows, text_rows, resolved.row_ratios))
+    shares = resolved.row_ratios, resolved.input_ratio
+    return float(flops_reduction(manifest.decoder.dims, audio_rows, text_rows, *shares))

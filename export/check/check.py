@@ -140,7 +140,7 @@ class _Checker:
         return expected
 
     def _tolerance(self, graph: GraphName, backend: CheckedBackend) -> Tolerance:
-        reduces = graph.profile is not None and any(self._manifest.profiles[graph.profile].ratios)
+        reduces = graph.profile is not None and bool(self._manifest.profiles[graph.profile].places)
         return tolerance_of(backend.precision(graph), reduces)
 
     def _ran(self, graph: str) -> None:

@@ -35,7 +35,7 @@ ENCODER_PARTS = (
 )
 KEYS_AND_VALUES = "keys and values"
 CACHED, KEPT = ("rotated keys", "cached values"), ("kept keys", "kept values")
-REDUCTION = "reduction"
+REDUCTION, INPUT_REDUCTION = "reduction", "reduction at the input"
 HEAD = "lm_head"
 DECODER_PARTS = (
     ("attention norm", "attn_norm", "output"),
@@ -166,6 +166,9 @@ def _layer_number(node: str) -> int:
 
 
 def _decoder(nodes: Nodes, graph: GraphName, dims: DecoderDims, modules: ModuleNames) -> Iterator[Place]:
+    if "/input/reduce" in nodes:
+        first = modules.part("attn_norm", 0)
+        yield Place(INPUT_REDUCTION, nodes["/input/reduce"].output[0], None, first, "input")
     for i in range(dims.num_layers):
         only_last = graph != DECODE and i == dims.num_layers - 1
         evicts = _evicts(nodes.get(f"/layers.{i}/reduce"))

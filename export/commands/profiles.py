@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...profiles.profile import Profile, builtin_names, load_profile, profile_to_toml
+from ...profiles.schedule import has_start_layer
 from .command import StrictCommand
 from .parameters import PATH, profile_folders, require
 
@@ -85,9 +86,8 @@ def _profiles_table(found: list[Profile]) -> Table:
         if not profile.traits.reduces:
             rows.add_row(profile.name, profile.method, "-", "-", "none")
         else:
-            rows.add_row(
-                profile.name, profile.method, profile.schedule, str(profile.start_layer), _target(profile)
-            )
+            start = str(profile.start_layer) if has_start_layer(profile.schedule) else "-"
+            rows.add_row(profile.name, profile.method, profile.schedule, start, _target(profile))
     return rows
 
 
@@ -140,6 +140,9 @@ def _cost_lines(cost: ProfileCost) -> Iterator[str]:
     """Totals."""
     from ...runtime.tables.units import percent, seconds, size
 
+    if cost.resolved.input_ratio:
+        before = f"{cost.input_rows} of {cost.span_rows} audio rows enter the first layer"
+        yield f"input     {before}: ratio {cost.resolved.input_ratio}"
     flops, full = cost.flops / GIGA, cost.full_flops / GIGA
     saved, smaller = 1 - cost.flops / cost.full_flops, 1 - cost.kv_bytes / cost.full_kv_bytes
     yield f"prefill   {flops:.2f} GFLOPs with the head, {full:.2f} without reduction: {percent(saved)} saved"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ...plugins.tensorrt_library import VERSION
 from ...profiles.flops import ResolvedProfile
+from ...profiles.schedule import BEFORE_LAYERS
 from ...runtime.artifact.engines import (
     DECODE,
     ENCODER,
@@ -134,6 +135,7 @@ class _Builder:
         record = EngineRecord(
             file=f"{FOLDER}/{request.plan.name}",
             graph_sha256=digest,
+            input_ratio=graph_ratios(graph).get(BEFORE_LAYERS, Fraction(0)),
             layer_ratios=() if name in SHARED else self._ratios(graph),
             seconds=round(facts.seconds, 2),
             peak_bytes=facts.peak_bytes,

@@ -13,9 +13,10 @@ import onnx
 from ...plugins.body import DOMAIN
 from ...profiles.errors import EngineError
 from ...profiles.flops import ResolvedProfile
-from ...runtime.artifact.engines import changed_layer, prefill_engine
+from ...profiles.schedule import BEFORE_LAYERS
+from ...runtime.artifact.engines import changed_place, prefill_engine
 
-REDUCING_NODE = re.compile(r"/layers\.(\d+)/reduce/")
+REDUCING_NODE = re.compile(r"/(?:layers\.(?P<layer>\d+)|input)/reduce/")
 
 
 def plugin_layers(graph: Path) -> dict[str, int]:
@@ -25,13 +26,14 @@ def plugin_layers(graph: Path) -> dict[str, int]:
 
 
 def graph_ratios(graph: Path) -> dict[int, Fraction]:
-    """The share of the rows that each reducing node of a graph removes, by layer."""
+    """The share of the rows that each reducing node of a graph removes, by layer or `BEFORE_LAYERS`."""
     ratios = {}
     for node in onnx.load(str(graph), load_external_data=False).graph.node:
         place = REDUCING_NODE.match(node.name)
         fields = {attribute.name: attribute.i for attribute in node.attribute}
         if place and "denominator" in fields:
-            ratios[int(place[1])] = Fraction(fields["numerator"], fields["denominator"])
+            layer = BEFORE_LAYERS if place["layer"] is None else int(place["layer"])
+            ratios[layer] = Fraction(fields["numerator"], fields["denominator"])
     return ratios
 
 
@@ -44,8 +46,9 @@ def check_ratios(graphs: Mapping[str, Path], profiles: Sequence[ResolvedProfile]
     for resolved in profiles:
         removed = graph_ratios(graphs[prefill_engine(resolved.name)])
         found = [removed.get(layer, Fraction(0)) for layer in range(len(resolved.ratios))]
-        if (layer := changed_layer(resolved, found)) is not None:
+        at_input = removed.get(BEFORE_LAYERS, Fraction(0))
+        if change := changed_place(resolved, at_input, found):
             raise EngineError(
-                f"profile {resolved.name!r}: layer {layer} of the graph removes {found[layer]} of the rows, "
-                f"the profile {resolved.ratios[layer]}; build again"
+                f"profile {resolved.name!r}: {change.place} of the graph removes {change.found} of the rows, "
+                f"the profile {change.wanted}; build again"
             )

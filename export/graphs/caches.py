@@ -86,7 +86,7 @@ class EvictedCache:
     def keep(self, kv: KeyValue, attended: Attended) -> None:
         """Evict."""
         layers, i = self.layers, self.layer
-        site = SiteValues(layers.g, layers.lowering, self.profile, layers.dims, i, attended, self.cut)
+        site = SiteValues(layers.g, layers.lowering, self.profile, layers.dims, i, None, attended, self.cut)
         kept = [sig.prefix_key(i), sig.prefix_value(i)]
         outputs = [f"{site.name}/{name}" for name in kept] if layers.narrows_prefix else kept
         REDUCERS[self.profile.method].choose(site).apply(site.name, kv.cached_key, kv.value, outputs=outputs)

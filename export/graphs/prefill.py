@@ -11,6 +11,7 @@ from ...plugins.body import FLOAT, Value
 from ...profiles import signature as sig
 from ...profiles.flops import ResolvedProfile
 from ...profiles.methods import Sums
+from ...profiles.schedule import BEFORE_LAYERS
 from ...runtime.audio.front_end import FrontEnd
 from ..checkpoint.quantized import QuantizedWeight
 from ..checkpoint.weights import WeightStore
@@ -63,9 +64,10 @@ class _Prefill(DecoderLayers):
         angles, factors = self.rotary.angles(positions, "/rope"), self._log_n_factors(positions)
         state = LayerState(prompt, None, span.length, positions, angles, factors)
         caches, reductions = self._caches(span, positions), self._reductions(span)
+        state = self._reduction(BEFORE_LAYERS, span).reduce(state, None)
         for i in range(self.dims.num_layers - 1):
             state, attended = self._attention(i, state, caches[i])
-            state = reductions[i].after_attention(state, attended)
+            state = reductions[i].reduce(state, attended)
             state = self._feed_forward(i, state)
         self._last_layer(state, caches[-1])
 
@@ -109,10 +111,10 @@ class _Prefill(DecoderLayers):
         """One per layer."""
         return [self._reduction(i, span) for i in range(self.dims.num_layers)]
 
-    def _reduction(self, i: int, span: SpanValues) -> RowReduction:
-        if not (ratio := self.resolved.row_ratios[i]):
+    def _reduction(self, place: int, span: SpanValues) -> RowReduction:
+        if self.resolved.cache_only or not (ratio := self.resolved.ratio_at(place)):
             return KeepRows()
-        own = self.g, self.lowering, self.profile, self.dims, i, ratio, span
+        own = self.g, self.lowering, self.profile, self.dims, place, ratio, span
         return (
             RemoveRowsKeepPositions(*own, self.rotary) if self.resolved.keeps_positions else RemoveRows(*own)
         )

@@ -20,6 +20,7 @@ from ...profiles.flops import DecoderDims
 from ...profiles.kv_layout import ROWS_AXIS
 from ...profiles.methods import Sums
 from ...profiles.profile import Profile, layer_seed
+from ...profiles.schedule import BEFORE_LAYERS
 from .graph import Graph
 from .lowering.lowering import Cut, Lowering, SpanValues
 from .positions import Angles, Rotary, earlier
@@ -35,6 +36,15 @@ class Attended:
     sums: Value | None = None  # over all query rows: (rows,) or (kv_heads, rows), if the method asks for them
 
 
+HEAD_COLUMNS = 128
+"""The widest head that every version of the merge ops takes."""
+
+
+def place_name(place: int) -> str:
+    """What names of nodes of a layer, or of the input, begin with."""
+    return "/input" if place == BEFORE_LAYERS else f"/layers.{place}"
+
+
 @dataclass(frozen=True)
 class SiteValues:
     """One reduction of a graph; what its method asks for is appended when it is asked for."""
@@ -43,19 +53,28 @@ class SiteValues:
     lowering: Lowering
     profile: Profile
     dims: DecoderDims
-    layer: int
-    attended: Attended
+    place: int  # its layer, or `BEFORE_LAYERS`
+    rows: Value | None  # that are reduced, (rows, hidden_size); None of caches
+    attended: Attended | None  # None at the input
     cut: Cut
 
     @property
     def name(self) -> str:
         """What its node names begin with."""
-        return f"/layers.{self.layer}/reduce"
+        return f"{place_name(self.place)}/reduce"
 
     @property
     def keys(self) -> Value:
-        """Rotated keys in KV layout."""
-        return self.attended.key
+        """What neighbours are compared by: rotated keys in KV layout, or at the input the rows."""
+        return self.rows_as_keys() if self.attended is None else self.attended.key
+
+    def rows_as_keys(self) -> Value:
+        """The rows in KV layout, cut into heads, which a similarity takes together again."""
+        assert self.rows is not None, "caches are reduced by keys"
+        g, hidden = self.g, self.dims.hidden_size
+        head = max(width for width in range(1, HEAD_COLUMNS + 1) if hidden % width == 0)
+        heads = g.reshape(self.rows, -1, hidden // head, head)
+        return g.op("Transpose", heads, name=f"{self.name}/heads", perm=[1, 0, 2])
 
     def of_span(self, x: Value, axis: int = 0) -> Value:
         """The part of an axis of rows that may be reduced."""
@@ -64,6 +83,7 @@ class SiteValues:
 
     def sums(self) -> Value:
         """The attention that rows receive, as the profile's method sums it: (rows,) or (kv_heads, rows)."""
+        assert self.attended is not None, "methods that ask for attention reduce in layers alone"
         if self.profile.traits.sums is Sums.LAST_QUERY:
             query, key, name = self.attended.query, self.attended.key, f"{self.name}/score"
             return Value(self.lowering.last_query_mass(self.g, name, self.dims, query, key))
@@ -76,7 +96,22 @@ class SiteValues:
 
     def ones(self) -> Value:
         """The same weight for each row: (rows,)."""
-        return self.g.op("Expand", self.g.const([1.0], np.float32), self.g.dim(self.keys, ROWS_AXIS))
+        g = self.g
+        count = g.dim(self.rows, 0) if self.rows is not None else g.dim(self.keys, ROWS_AXIS)
+        return g.op("Expand", g.const([1.0], np.float32), count)
+
+    def uniform_edges(self) -> Value:
+        """1 for each pair of neighbours that runs of equal length join, 0 for others: (length - 1,).
+
+        Row i belongs to run i * kept // length.
+        """
+        g, length = self.g, self.cut.length
+        row = g.op("Range", g.const(0), g.op("Squeeze", length, g.ints(0)), g.const(1))
+        kept = g.op("Sub", length, self.cut.removed)
+        run = g.op("Div", g.op("Mul", row, kept), length, name=f"{self.name}/run")
+        edges = g.op("Sub", length, g.ints(1))
+        left, right = g.slice(run, g.ints(0), edges, 0), g.slice(run, g.ints(1), length, 0)
+        return g.op("Cast", g.op("Equal", left, right), to=FLOAT, name=f"{self.name}/score")
 
     def random_rows(self) -> Value:
         """A random score for each row of the span: (length,)."""
@@ -88,7 +123,7 @@ class SiteValues:
 
     def _random(self, count: Value) -> Value:
         """Scores that differ from layer to layer, the same on every run."""
-        seed = layer_seed(self.profile, self.layer)
+        seed = layer_seed(self.profile, self.place)
         return Value(self.lowering.random_score(self.g, f"{self.name}/score", count, seed))
 
 
@@ -122,6 +157,7 @@ REDUCERS: dict[str, Reducer] = {
     "weighted_merge": Reducer(MERGE_TOKENS, lambda site: [site.keys, site.sums()]),
     "average_merge": Reducer(MERGE_TOKENS, lambda site: [site.keys, site.ones()]),
     "random_merge": Reducer(MERGE_EDGES, lambda site: [site.random_edges(), site.sums()]),
+    "uniform_merge": Reducer(MERGE_EDGES, lambda site: [site.uniform_edges(), site.ones()]),
     "a_tome": Reducer(MERGE_PAIRS, lambda site: [site.keys]),
     "fastv": Reducer(EVICT_TOKENS, lambda site: [site.sums_of_span()]),
     "random_evict": Reducer(EVICT_TOKENS, lambda site: [site.random_rows()]),
@@ -149,16 +185,16 @@ class LayerState:
 
 
 class RowReduction(Protocol):
-    """What becomes of the rows between the attention of a layer and its MLP."""
+    """What becomes of the rows between the attention of a layer and its MLP, or before the first layer."""
 
-    def after_attention(self, state: LayerState, attended: Attended) -> LayerState:
-        """Append it; `state.branch` is the output of the attention."""
+    def reduce(self, state: LayerState, attended: Attended | None) -> LayerState:
+        """Append it; `state.branch` is the output of the attention, if there has been one."""
 
 
 class KeepRows:
     """All rows go on."""
 
-    def after_attention(self, state: LayerState, attended: Attended) -> LayerState:
+    def reduce(self, state: LayerState, attended: Attended | None) -> LayerState:
         """Nothing is appended."""
         return state
 
@@ -171,18 +207,18 @@ class RemoveRows:
     lowering: Lowering
     profile: Profile
     dims: DecoderDims
-    layer: int
+    place: int
     ratio: Fraction
     span: SpanValues
 
-    def after_attention(self, state: LayerState, attended: Attended) -> LayerState:
-        """Add the branch, then reduce."""
-        assert state.branch is not None
-        g, name = self.g, f"/layers.{self.layer}"
-        rows = g.op("Add", state.rows, state.branch, name=f"{name}/attn")
+    def reduce(self, state: LayerState, attended: Attended | None) -> LayerState:
+        """Add the branch, if there is one, then reduce."""
+        g, name, rows = self.g, place_name(self.place), state.rows
+        if state.branch is not None:
+            rows = g.op("Add", rows, state.branch, name=f"{name}/attn")
         removed = removed_rows(g, state.length, self.ratio, f"{name}/reduce")
         cut = Cut(self.span, state.length, removed, self.ratio)
-        site = SiteValues(g, self.lowering, self.profile, self.dims, self.layer, attended, cut)
+        site = SiteValues(g, self.lowering, self.profile, self.dims, self.place, rows, attended, cut)
         choice = REDUCERS[self.profile.method].choose(site)
         reduced = g.shaped(choice.apply(site.name, rows), (None, self.dims.hidden_size))
         if self.profile.traits.is_data_dependent:

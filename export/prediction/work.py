@@ -81,7 +81,7 @@ def prefill_work(sizes: Sizes, request: Request, kernels: Kernels) -> Work:
         attention_flops=prompts * attention,
         bytes=sizes.read_bytes * (1 + PACKING_PASSES * kernels.packs_weights) + prompts * moved,
         layers=sizes.dims.num_layers,
-        reductions=len(request.resolved.merging_layers),
+        reductions=len(request.resolved.places),
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...profiles.flops import ResolvedProfile
-from ...profiles.schedule import removed
+from ...profiles.schedule import BEFORE_LAYERS, removed
 from ...runtime.decoding.search import TopTokens
 from .reduction import Site, Span, hidden_rows, margin, reduced
 
@@ -73,6 +73,7 @@ class TorchLayers:
         import torch
 
         x, places = x * self._embedding_multiplier, torch.arange(x.shape[1], dtype=x.dtype)
+        x, places, span = self._reduce(BEFORE_LAYERS, x, places, None, resolved, span)
         for index in range(len(self._decoder.layers)):
             x, probabilities = self._attend(index, x, places - (places[-1] + 1 - len(places)))
             x, places, span = self._reduce(index, x, places, probabilities, resolved, span)
@@ -169,15 +170,21 @@ class TorchLayers:
         index: int,
         x: Torch,
         places: Torch,
-        probabilities: Torch,
+        probabilities: Torch | None,
         resolved: ResolvedProfile,
         span: Span,
     ) -> tuple[Torch, Torch, Span]:
-        """The reduction of one layer, between its attention and its second norm: rows, positions and span."""
-        count = removed(span.length, resolved.ratios[index])
+        """A reduction before the layers, or between a layer's attention and its second norm.
+
+        Its rows, positions and span.
+        """
+        count = removed(span.length, resolved.ratio_at(index))
         if not count:
             return x, places, span
-        site = Site(resolved, index, span, count, self._cache.layers[index].keys[0], probabilities[0])
+        keys, shares = (
+            (x, None) if probabilities is None else (self._cache.layers[index].keys[0], probabilities[0])
+        )
+        site = Site(resolved, index, span, count, x[0], keys, shares)
         self.margins[index] = margin(site)
         if resolved.cache_only:
             self._evicted[index] = hidden_rows(site)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from ...plugins.merge_tokens.op import SMALLEST_WEIGHT
@@ -29,11 +30,12 @@ class Site:
     """What a reduction in one layer may look at."""
 
     resolved: ResolvedProfile
-    layer: int
+    layer: int  # or `BEFORE_LAYERS`
     span: Span
     count: int  # rows to remove
-    keys: Torch  # in KV layout, rotated, with bias
-    probabilities: Torch  # (heads, rows, rows)
+    rows: Torch  # (rows, hidden_size)
+    keys: Torch  # in KV layout, rotated, with bias; at the input the rows, as one head
+    probabilities: Torch  # (heads, rows, rows); None at the input, where no method asks for them
 
     @property
     def column_sums(self) -> Torch:
@@ -62,6 +64,15 @@ class Site:
         import torch
 
         return torch.as_tensor(random_score(size, layer_seed(self.resolved.profile, self.layer)))
+
+    @property
+    def uniform(self) -> Torch:
+        """1 for each pair of neighbours in one of the runs of equal length, else 0: (length - 1,)."""
+        import torch
+
+        length, kept = self.span.length, self.span.length - self.count
+        run = [row * kept // length for row in range(length)]
+        return torch.tensor([float(left == right) for left, right in pairwise(run)])
 
 
 SUMS: dict[Sums, Callable[[Site], Torch]] = {
@@ -150,7 +161,7 @@ def _merge_pairs(site: Site, edges: list[int], rows: Torch) -> Torch:
 
 
 def _equal(site: Site) -> Torch:
-    return site.probabilities.new_ones(site.probabilities.shape[-1])
+    return site.rows.new_ones(len(site.rows))
 
 
 REDUCTIONS: dict[str, Reduction] = {
@@ -159,6 +170,7 @@ REDUCTIONS: dict[str, Reduction] = {
     "random_merge": Reduction(
         lambda site: site.random(site.span.length - 1), _merging(lambda site: site.column_sums)
     ),
+    "uniform_merge": Reduction(lambda site: site.uniform, _merging(_equal)),
     "a_tome": Reduction(lambda site: site.similarity, _merge_pairs),
     "fastv": Reduction(lambda site: -site.attention_received),
     "random_evict": Reduction(lambda site: -site.random(site.span.length)),

@@ -32,7 +32,8 @@ class EngineRecord:
 
     file: str
     graph_sha256: str  # of the ONNX graph that it was built from; the plan's own name ends with it
-    layer_ratios: tuple[Fraction, ...]  # of a prefill: the share of the rows that each layer removes
+    input_ratio: Fraction  # of a prefill: the share of the rows that goes before the first layer
+    layer_ratios: tuple[Fraction, ...]  # and that each layer removes
     seconds: float  # that the build took
     peak_bytes: int | None  # resident memory of the build at its largest
     plugin_layers: Mapping[str, int]
@@ -64,13 +65,26 @@ def prefill_engine(profile: str) -> str:
     return f"prefill.{profile}"
 
 
-def changed_layer(resolved: ResolvedProfile, found: Sequence[Fraction]) -> int | None:
-    """The first layer that removes another share of the rows than its profile says, if one does.
+@dataclass(frozen=True)
+class ChangedPlace:
+    """A place where rows are removed, by another share than that of the profile."""
+
+    place: str
+    found: Fraction
+    wanted: Fraction
+
+
+def changed_place(
+    resolved: ResolvedProfile, at_input: Fraction, in_layers: Sequence[Fraction]
+) -> ChangedPlace | None:
+    """The first place that removes another share of the rows than its profile says, if one does.
 
     The last layer does not count: only its last row is computed, so nothing is removed there.
     """
-    pairs = zip(found, resolved.ratios[:-1], strict=False)
-    return next((layer for layer, (share, wanted) in enumerate(pairs) if share != wanted), None)
+    places = ["the input", *(f"layer {layer}" for layer in range(len(in_layers)))]
+    wanted = [resolved.input_ratio, *resolved.ratios[:-1]]
+    shares = zip(places, [at_input, *in_layers], wanted, strict=False)
+    return next((ChangedPlace(*each) for each in shares if each[1] != each[2]), None)
 
 
 def plan_name(name: str, graph_sha256: str) -> str:

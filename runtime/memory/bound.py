@@ -107,6 +107,7 @@ def request_memory(
     """
     heard = RequestMemory() if encoded else encoding_memory(model, samples)
     layers = _layer_rows(model, profile, samples, asked.text_rows)
+    at_input = _input_bytes(model, profile, samples, asked.text_rows)
     cached = [row.cached for row in layers]
     rows = asked.num_beams * asked.max_new_tokens
     pool, longest = _pool_bytes(model, rows), max(cached)
@@ -114,7 +115,7 @@ def request_memory(
     return RequestMemory(
         audio=heard.audio,
         encoder=heard.encoder,
-        prefill=0 if model.planned else _prefill_bytes(model, layers, any(profile.ratios)),
+        prefill=0 if model.planned else max(at_input, _prefill_bytes(model, layers, any(profile.ratios))),
         prefix=kv_bytes(model.decoder, cached, model.prefix_item),
         pool=pool,
         steps=steps,
@@ -133,14 +134,28 @@ def _layer_rows(
     model: ModelSizes, profile: ResolvedProfile, samples: int, text_rows: int
 ) -> list[_LayerRows]:
     """Rows of the prompt, audio and text, in every layer."""
-    front_end, bos = model.front_end, int(profile.profile.include_audio_bos)
-    span = front_end.audio_tokens(samples) + bos
-    others = max(0, text_rows + front_end.rows_around - bos)
+    span, others = _prompt_rows(model, profile, samples, text_rows)
     if not profile.has_static_lengths:
         return [_LayerRows(*[span + others] * 3)] * model.decoder.num_layers
     counts = profile.token_counts(span)
     columns = zip(counts.attention, counts.mlp, counts.cached, strict=True)
     return [_LayerRows(*(rows + others for rows in row)) for row in columns]
+
+
+def _prompt_rows(
+    model: ModelSizes, profile: ResolvedProfile, samples: int, text_rows: int
+) -> tuple[int, int]:
+    """Rows of the prompt that may be reduced, and all others."""
+    front_end, bos = model.front_end, int(profile.profile.include_audio_bos)
+    return front_end.audio_tokens(samples) + bos, max(0, text_rows + front_end.rows_around - bos)
+
+
+def _input_bytes(model: ModelSizes, profile: ResolvedProfile, samples: int, text_rows: int) -> int:
+    """Of a reduction before the layers: as in a layer, where rows are compared by all of their numbers."""
+    if not profile.input_ratio:
+        return 0
+    rows = sum(_prompt_rows(model, profile, samples, text_rows))
+    return FLOAT * rows * 9 * model.decoder.hidden_size
 
 
 def _mel_bytes(config: Features, samples: int) -> int:

@@ -120,7 +120,7 @@ def _weight_bytes(manifest: Manifest) -> int:
 def _profiles(profiles: Iterable[ResolvedProfile]) -> Section:
     table = columns("name", "method", "schedule", "layers: share of the rows removed", left=4)
     for resolved in profiles:
-        schedule = resolved.profile.schedule if resolved.merging_layers else ABSENT
+        schedule = resolved.profile.schedule if resolved.places else ABSENT
         table.add_row(resolved.name, resolved.method, schedule, _ratios(resolved))
     return Section("profiles", table)
 
@@ -128,8 +128,10 @@ def _profiles(profiles: Iterable[ResolvedProfile]) -> Section:
 def _ratios(resolved: ResolvedProfile) -> str:
     """Exact fractions, layers of one ratio together."""
     groups = groupby(resolved.merging_layers, lambda layer: resolved.ratios[layer])
-    lines = (f"{ranges(layers)}: {ratio} = {float(ratio):.4f}" for ratio, layers in groups)
-    return "\n".join(lines) or ABSENT
+    shares = [(ranges(layers), ratio) for ratio, layers in groups]
+    if resolved.input_ratio:
+        shares.insert(0, ("input", resolved.input_ratio))
+    return "\n".join(f"{place}: {ratio} = {float(ratio):.4f}" for place, ratio in shares) or ABSENT
 
 
 def _engines(manifest: Manifest, engines: Engines) -> Section:

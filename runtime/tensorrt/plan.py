@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from ...profiles.errors import EngineError
 from ...profiles.flops import ResolvedProfile
-from ..artifact.engines import EngineRecord, Machine, changed_layer, plan_name
+from ..artifact.engines import EngineRecord, Machine, changed_place, plan_name
 from .api import NOT_TOLD, Engine, Log, Runtime
 
 FIELDS = {"product": "TensorRT product", "version": "its version", "sm": "compute capability (SM)"}
@@ -43,10 +43,10 @@ def check_ratios(resolved: ResolvedProfile, record: EngineRecord) -> None:
             f"profile {resolved.name!r}: its plan has {len(found)} layers, the model {len(wanted)}; "
             "build the artifact again"
         )
-    if (layer := changed_layer(resolved, found)) is not None:
+    if change := changed_place(resolved, record.input_ratio, found):
         raise EngineError(
-            f"profile {resolved.name!r}: layer {layer} of its plan removes {found[layer]} of the rows, "
-            f"the profile {wanted[layer]}; build the artifact again"
+            f"profile {resolved.name!r}: {change.place} of its plan removes {change.found} of the rows, "
+            f"the profile {change.wanted}; build the artifact again"
         )
 
 

@@ -14,6 +14,7 @@ from fastadasp.export.pipeline import build
 from fastadasp.export.reference.model import load_reference
 from fastadasp.profiles.methods import METHODS, VARIANTS
 from fastadasp.profiles.profile import Profile
+from fastadasp.profiles.schedule import has_start_layer
 from fastadasp.runtime import SpeechLM
 
 from .models import roughen
@@ -33,6 +34,12 @@ EXTREMES = (
     Profile("most-forgotten", "h2o", "constant", 0, ratio=Fraction(999, 1000)),
     Profile("last-cache", "h2o", "constant", 3, ratio=Fraction(1, 2)),
     Profile("nothing-forgotten", "h2o", "constant", 0, ratio=Fraction(1, 1000)),
+    Profile("least-at-input", "average_merge", "input", ratio=Fraction(1, 1000)),
+    Profile("most-at-input", "average_merge", "input", ratio=Fraction(999, 1000)),
+    Profile("most-pairs-at-input", "a_tome", "input", ratio=Fraction(9, 10)),
+    Profile("most-pooled", "uniform_merge", "constant", 0, ratio=Fraction(9, 10)),
+    Profile("pooled-pairs", "uniform_merge", "input", ratio=Fraction(1, 2)),
+    Profile("input-with-bos", "average_merge", "input", ratio=Fraction(1, 3), include_audio_bos=True),
     Profile("another-seed", "random_merge", "constant", 1, ratio=Fraction(2, 7), seed=2**31 - 1),
 )
 
@@ -42,14 +49,16 @@ def every_method_and_schedule():
     for name, method in VARIANTS.items():
         for schedule in method.schedules:
             own = {"ratio": Fraction(2, 7), **method.settings}
-            yield Profile(f"{name}-{schedule}", method.name, schedule, 1, **own)
+            start = int(has_start_layer(schedule))
+            yield Profile(f"{name}-{schedule}", method.name, schedule, start, **own)
 
 
 def with_audio_bos():
     """A profile for each method whose span starts one row before the audio frames."""
     for method in REDUCING:
+        schedule = "constant" if "constant" in METHODS[method].schedules else METHODS[method].schedules[0]
         name = f"{method}-with-bos"
-        yield Profile(name, method, "constant", 0, ratio=Fraction(1, 3), include_audio_bos=True)
+        yield Profile(name, method, schedule, 0, ratio=Fraction(1, 3), include_audio_bos=True)
 
 
 def with_kept_positions():

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from fastadasp.profiles import (
     METHODS,
-    SCHEDULES,
     DecoderDims,
     Profile,
     ProfileError,
@@ -20,6 +19,7 @@ from fastadasp.profiles import (
     profile_to_toml,
     resolve,
 )
+from fastadasp.profiles.schedule import has_start_layer
 
 MERGE, H2O = 'method = "weighted_merge"\n', 'method = "h2o"\n'
 
@@ -108,7 +108,8 @@ def profiles(draw: st.DrawFn) -> Profile:
         own["positions"] = draw(st.sampled_from(["compact", "kept"]))
     if method.startswith("random"):
         own["seed"] = draw(whole)
-    schedule, start = draw(st.sampled_from(SCHEDULES)), draw(whole)
+    schedule = draw(st.sampled_from(METHODS[method].schedules))
+    start = draw(whole) if has_start_layer(schedule) else 0
     return Profile(name, method, schedule, start, include_audio_bos=bos, **target, **own)  # type: ignore[arg-type]
 
 

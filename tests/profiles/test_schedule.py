@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastadasp.profiles import SCHEDULES, ProfileError, layer_ratios, removed, token_counts
+from fastadasp.profiles.schedule import input_ratio
 
 LAYERS, SPAN, TEXT = 32, 101, 12  # of the recorded run: 113 rows of prompt
 
@@ -102,6 +103,15 @@ def test_only_the_caches_get_shorter_where_a_method_works_on_them_alone(
     assert kept or not span
 
 
+def test_a_reduction_at_the_input_is_before_the_first_layer() -> None:
+    half, ratios = Fraction(1, 2), layer_ratios("input", 0, Fraction(1, 2), 3)
+    assert ratios == (0, 0, 0)
+    counts = token_counts(11, ratios, input_ratio=input_ratio("input", half))
+    assert counts.attention == counts.mlp == counts.cached == (6, 6, 6)
+    both = token_counts(11, layer_ratios("input_and_single", 1, half, 3), input_ratio=half)
+    assert (both.attention, both.mlp) == ((6, 6, 3), (6, 3, 3))
+
+
 def test_a_decimal_ratio_is_not_rounded_as_a_float() -> None:
     assert int(100 * 0.29) == 28  # what floating point makes of it
     assert removed(100, Fraction("0.29")) == 29
@@ -116,16 +126,19 @@ def test_decay_falls_linearly_to_nothing_at_the_last_layer() -> None:
 def test_counts_equal_a_walk_by_definition(span: int, ratio: Fraction, layout: tuple[str, int, int]) -> None:
     schedule, start, num_layers = layout
     rows, attention, mlp = span, [], []
+    at_input = input_ratio(schedule, ratio)
+    if schedule in ("input", "input_and_single"):
+        rows -= floor(rows * ratio)
     for layer in range(num_layers):
         share = Fraction(0)
-        if layer == start or (layer > start and schedule != "single"):
+        if (layer == start and schedule != "input") or (layer > start and schedule in ("constant", "decay")):
             share = ratio
         if schedule == "decay" and layer > start:
             share *= 1 - Fraction(layer - start, num_layers - 1 - start)
         attention.append(rows)
         rows -= floor(rows * share)
         mlp.append(rows)
-    counts = token_counts(span, layer_ratios(schedule, start, ratio, num_layers))
+    counts = token_counts(span, layer_ratios(schedule, start, ratio, num_layers), input_ratio=at_input)
     assert counts.attention == tuple(attention)
     assert counts.mlp == tuple(mlp)
 
@@ -135,11 +148,13 @@ def test_rows_never_grow_and_one_always_stays(
     span: int, ratio: Fraction, layout: tuple[str, int, int]
 ) -> None:
     schedule, start, num_layers = layout
-    counts = token_counts(span, layer_ratios(schedule, start, ratio, num_layers))
+    at_input = input_ratio(schedule, ratio)
+    counts = token_counts(span, layer_ratios(schedule, start, ratio, num_layers), input_ratio=at_input)
     walk = [rows for pair in zip(counts.attention, counts.mlp, strict=True) for rows in pair]
     assert all(before >= after for before, after in pairwise(walk))
     assert walk[-1] >= 1
-    assert set(counts.attention[: start + 1]) == {span}
+    first = span - floor(span * ratio) if schedule in ("input", "input_and_single") else span
+    assert set(counts.attention[: start + 1]) == {first}
 
 
 @given(st.integers(1, 5_000), ratios_below_one, ratios_below_one, layouts())

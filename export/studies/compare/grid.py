@@ -11,7 +11,7 @@ from typing import Any
 from ....profiles.flops import LARGEST_RATIO, flops_reduction
 from ....profiles.methods import METHODS, VARIANTS, Method
 from ....profiles.profile import Profile
-from ....profiles.schedule import layer_ratios
+from ....profiles.schedule import has_start_layer, input_ratio, layer_ratios
 from ...model.fit import resolve_for
 from ...model.spec import SpeechModelSpec
 from ..reference_request import ReferenceRequest
@@ -112,7 +112,8 @@ class _Grid:
         """The largest share of the prefill FLOPs that a schedule can remove."""
         dims, reference = self.model.decoder.dims, self.reference
         ratios = layer_ratios(schedule, self.options.start_layer, LARGEST_RATIO, dims.num_layers)
-        return flops_reduction(dims, reference.audio_rows, reference.text_rows, ratios)
+        at_input = input_ratio(schedule, LARGEST_RATIO)
+        return flops_reduction(dims, reference.audio_rows, reference.text_rows, ratios, at_input)
 
     def _profile(self, name: str, schedule: str, level: Fraction) -> Profile:
         method = VARIANTS[name]
@@ -122,7 +123,8 @@ class _Grid:
         else:
             own |= {"positions": self.options.positions, **self._target(level)}
         name = f"{name}-{schedule}-{float(100 * level):g}"
-        return Profile(name, method.name, schedule, self.options.start_layer, **own)
+        start = self.options.start_layer if has_start_layer(schedule) else 0
+        return Profile(name, method.name, schedule, start, **own)
 
     def _target(self, level: Fraction) -> dict[str, Any]:
         return {

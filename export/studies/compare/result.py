@@ -7,6 +7,7 @@ from fractions import Fraction
 from ....evaluation.answers.peak_memory import SCOPE
 from ....evaluation.recorded import METHOD, answer_settings, clip_list, difference, intervals, measured
 from ....evaluation.results.comparison import CellRecord, ComparisonProtocol, ComparisonResult, RowRecord
+from ....profiles.schedule import has_start_layer
 from ..trials import BASELINE
 from .cells import CellResult
 from .comparison import Comparison
@@ -69,7 +70,8 @@ def _row(row: Row, results: tuple[CellResult, ...], start_layer: int) -> RowReco
         )
         for cell, result in zip(row.cells, results, strict=True)
     )
-    return RowRecord(row.label, row.name, row.schedule, start_layer, row.quantized, cells)
+    start = start_layer if has_start_layer(row.schedule) else 0
+    return RowRecord(row.label, row.name, row.schedule, start, row.quantized, cells)
 
 
 def _cell(

@@ -69,7 +69,7 @@ class _Fork:
 
         decoder, span, scores = self.decoder, self.span, self.scores
         count = removed(span.length, resolved.ratios[ratio_of])
-        site = Site(resolved, self.layer, span, count, scores.keys, scores.probabilities)
+        site = Site(resolved, self.layer, span, count, self.rows, scores.keys, scores.probabilities)
         edges, weight, positions = best(site.similarity, count), site.column_sums, None
         x = merge_at_once(self.rows, edges, weight, span)
         if resolved.keeps_positions:

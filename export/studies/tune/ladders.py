@@ -8,7 +8,9 @@ from fractions import Fraction
 from itertools import product
 
 from ....profiles.errors import ProfileError
+from ....profiles.methods import METHODS
 from ....profiles.profile import Profile
+from ....profiles.schedule import has_start_layer
 from ....runtime.tables.units import in_percent
 from ...model.fit import profile_of, resolve_for
 from ...model.spec import SpeechModelSpec
@@ -55,7 +57,13 @@ def ladders_of(
         raise ProfileError(f"start layer {beyond[0]} is out of range: the last layer is {layers - 1}")
     found = tuple(
         _with_candidates(model, options, reference, Ladder(*own))
-        for own in product(options.methods, options.schedules, starts, options.positions)
+        for own in dict.fromkeys(
+            (method, schedule, start if has_start_layer(schedule) else 0, positions)
+            for method, schedule, start, positions in product(
+                options.methods, options.schedules, starts, options.positions
+            )
+            if schedule in METHODS[method].schedules
+        )
     )
     if not any(ladder.candidates for ladder in found):
         raise ProfileError(f"no level can be reached: {found[0].unreachable}")

@@ -61,6 +61,9 @@ def _faults(options: TuneOptions) -> Iterator[str]:
     ):
         if unknown := [name for name in given if name not in known]:
             yield f"{kind} {', '.join(unknown)} cannot be tried: choose among {', '.join(known)}"
+    methods = (METHODS[name] for name in options.methods if name in TRIABLE)
+    if options.schedules and not {each for it in methods for each in it.schedules} & set(options.schedules):
+        yield "no method has one of the schedules, so there is nothing to try: name others"
     for name in ("methods", "schedules", "positions", "levels"):
         if not getattr(options, name):
             yield f"{name}: nothing to try; give at least one"

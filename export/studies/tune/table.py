@@ -10,6 +10,7 @@ from ....evaluation.figures.loss import Loss
 from ....evaluation.metrics.metric import SHARE, Metric
 from ....evaluation.table import number, unit
 from ....profiles.profile import profile_to_toml
+from ....profiles.schedule import has_start_layer
 from ....runtime.tables.tables import Section, columns
 from ....runtime.tables.units import ABSENT, in_percent, milliseconds, percent, seconds, size
 from ..trials import BASELINE
@@ -57,7 +58,8 @@ def _rounds(tuning: Tuning) -> Section:
 
 def _name(tuning: Tuning, ladder: Ladder) -> str:
     method, positions = told_apart(tuning.options, ladder)
-    name = f"{method} {ladder.schedule} from {ladder.start_layer}".lstrip()
+    start = f" from {ladder.start_layer}" if has_start_layer(ladder.schedule) else ""
+    name = f"{method} {ladder.schedule}{start}".lstrip()
     return f"{name}, {positions}" if positions else name
 
 

@@ -64,6 +64,8 @@ def engines_faults(engines: Engines, manifest: Manifest) -> Iterator[str]:
 def _plan_faults(place: str, plan: EngineRecord, manifest: Manifest) -> Iterator[str]:
     yield from listed_fault(f"{place}.file", plan.file, manifest)
     yield from hash_fault(f"{place}.graph_sha256", plan.graph_sha256)
+    if plan.input_ratio >= 1:
+        yield f"{place}.input_ratio is {plan.input_ratio}: some rows are always left"
     if any(ratio >= 1 for ratio in plan.layer_ratios):
         yield f"{place}.layer_ratios has a share of 1 or more: no layer removes all of its rows"
     if not plan.seconds >= 0:

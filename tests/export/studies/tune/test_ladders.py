@@ -14,6 +14,7 @@ from fastadasp.export.studies.tune.ladders import all_candidates, default_start_
 from fastadasp.export.studies.tune.options import TuneOptions
 from fastadasp.profiles.errors import ProfileError, RequestError
 from fastadasp.profiles.flops import flops_reduction, resolve
+from fastadasp.profiles.schedule import AT_INPUT
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +35,17 @@ def test_start_layers_are_a_few_that_differ(layers, starts):
 
 
 def test_every_candidate_meets_its_level_with_the_ratio_that_it_names(model, reference):
-    options = TuneOptions(1.0)
+    methods = ("weighted_merge", "uniform_merge")
+    options = TuneOptions(1.0, methods=methods, schedules=("constant", "single", *AT_INPUT))
     candidates = all_candidates(ladders_of(model, options, reference))
     assert len({candidate.name for candidate in candidates}) == len(candidates)
     for candidate in candidates:
         assert candidate.profile.ratio is not None
-        ratios = resolve(candidate.profile, model.decoder.dims, 1).ratios
+        found = resolve(candidate.profile, model.decoder.dims, 1)
         rows = reference.audio_rows, reference.text_rows
-        assert flops_reduction(model.decoder.dims, *rows, ratios) >= candidate.level
+        assert (
+            flops_reduction(model.decoder.dims, *rows, found.ratios, found.input_ratio) >= candidate.level
+        )
 
 
 @pytest.mark.parametrize("positions", [("compact",), ("kept",), ("compact", "kept")])
@@ -74,6 +78,17 @@ def test_methods_are_told_apart_by_name_where_there_are_several(model, reference
     )
     names = {candidate.name for candidate in all_candidates(ladders_of(model, options, reference))}
     assert {"fastv-constant-1-flops-10", "random_merge-constant-1-flops-10"} <= names
+
+
+def test_what_starts_in_no_layer_is_tried_once(model, reference):
+    options = TuneOptions(1.0, methods=("uniform_merge", "weighted_merge"), schedules=("input", "single"))
+    ladders = [ladder for ladder in ladders_of(model, options, reference) if ladder.schedule == "input"]
+    assert [(ladder.method, ladder.start_layer, ladder.positions) for ladder in ladders] == [
+        ("uniform_merge", 0, "compact"),
+        ("uniform_merge", 0, "kept"),
+    ]
+    with pytest.raises(RequestError, match="no method has one of the schedules"):
+        TuneOptions(1.0, schedules=("input",))
 
 
 def test_nothing_to_try_is_refused(model, reference):
