@@ -14,6 +14,7 @@ from .schedule import SCHEDULES, has_start_layer
 
 POSITIONS = ("compact", "kept")
 
+MOST_SEGMENTS = 100
 MAX_DECIMALS = 9
 MAX_DENOMINATOR = 1_000_000_000  # engines multiply rows and numerators in 64 bits, `decay` included
 MAX_EXPONENT = 30  # of a decimal in TOML; beyond it an exact fraction would fill the memory
@@ -223,6 +224,13 @@ KEYS = {
         for method in METHODS.values()
         if method.score_key
     },
+    "segments": Key(
+        "segments",
+        lambda value: value if _is_whole(value) else None,
+        str,
+        lambda value: 1 <= value <= MOST_SEGMENTS,
+        f"must be a whole number from 1 to {MOST_SEGMENTS}",
+    ),
     "seed": _whole("seed", "must be a whole number from 0 to 2147483647"),
 }
 _REDUCTION_FIELDS = ("schedule", "start_layer", "ratio", "flops_reduction", "positions")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from .schedule import IN_LAYERS, INPUT
+from .schedule import IN_LAYERS, INPUT, INPUT_AND_SINGLE
 
 EVERYWHERE = (*IN_LAYERS, INPUT)
 """The schedules of methods that ask for no attention: there is none before the first layer."""
@@ -47,6 +47,7 @@ class Method:
     removes: Removes = Removes.ROWS
     is_random: bool = False  # it draws by the seed of the profile
     is_data_dependent: bool = False  # how many rows are left depends on the audio, not on its length alone
+    in_segments: bool = False  # it chooses in each of the `segments` of the profile
     schedules: tuple[str, ...] = IN_LAYERS  # that it can have
     score_key: str = ""  # key of a profile that says which of `scores` it ranks rows by
     scores: tuple[Sums, ...] = ()  # `sums` is the default one
@@ -70,7 +71,8 @@ class Method:
     @property
     def own_keys(self) -> tuple[str, ...]:
         """Keys of a profile that mean something to this method, and nothing to most others."""
-        return tuple(key for key in ("seed" * self.is_random, self.score_key) if key)
+        keys = "seed" * self.is_random, "segments" * self.in_segments, self.score_key
+        return tuple(key for key in keys if key)
 
     @property
     def settings(self) -> Mapping[str, str]:
@@ -99,6 +101,7 @@ METHODS: dict[str, Method] = {
         Method("average_merge", "average merge", schedules=EVERYWHERE, recorded_as="merge_ave"),
         Method("random_merge", "random merge", Sums.ALL_QUERIES, is_random=True),
         Method("uniform_merge", "uniform pooling", schedules=EVERYWHERE),
+        Method("affinity_pooling", "Affinity Pooling", schedules=(INPUT_AND_SINGLE,)),
         Method("a_tome", "A-ToMe", is_data_dependent=True, schedules=EVERYWHERE, recorded_as="atome"),
         Method(
             "fastv",
@@ -108,6 +111,7 @@ METHODS: dict[str, Method] = {
             scores=(Sums.ALL_QUERIES, Sums.LAST_QUERY),
             recorded_as="fastv_evict",
         ),
+        Method("segment_evict", "segment-wise top-k", Sums.ALL_QUERIES, in_segments=True),
         Method("random_evict", "random eviction", is_random=True, schedules=EVERYWHERE),
         Method(
             "h2o", "H2O", Sums.BY_HEAD, Removes.CACHED_ROWS, schedules=("constant",), recorded_as="kv_evict"

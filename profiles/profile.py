@@ -35,6 +35,7 @@ class Profile:
     include_audio_bos: bool = False  # the span starts one row before the audio frames
     positions: str = "compact"  # rows close up after a reduction; or "kept": they stay where they were
     fastv_score: str = "all_queries"  # the attention rows that `fastv` sums: all of them, or "last_query"
+    segments: int = 10  # of equal length, in each of which `segment_evict` keeps as many rows
     seed: int = 0  # of the random methods
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ...plugins.body import FLOAT, Value
+from ...plugins.body import FLOAT, INT64, Value
 from ...plugins.evict_cache.op import EVICT_CACHE
 from ...plugins.evict_tokens.op import EVICT_TOKENS
 from ...plugins.merge_tokens.op import MERGE_EDGES, MERGE_PAIRS, MERGE_TOKENS
@@ -106,12 +106,36 @@ class SiteValues:
         Row i belongs to run i * kept // length.
         """
         g, length = self.g, self.cut.length
-        row = g.op("Range", g.const(0), g.op("Squeeze", length, g.ints(0)), g.const(1))
+        row = g.op("Range", g.const(0), self._rows_of_span(), g.const(1))
         kept = g.op("Sub", length, self.cut.removed)
         run = g.op("Div", g.op("Mul", row, kept), length, name=f"{self.name}/run")
         edges = g.op("Sub", length, g.ints(1))
         left, right = g.slice(run, g.ints(0), edges, 0), g.slice(run, g.ints(1), length, 0)
         return g.op("Cast", g.op("Equal", left, right), to=FLOAT, name=f"{self.name}/score")
+
+    def segment_scores(self) -> Value:
+        """Of each row of the span how late it is evicted, the best row of each segment last: (length,).
+
+        Row i belongs to segment ((i + 1) * segments - 1) // length, which starts at floor(s * length /
+        segments). The score of a row is its rank within its segment, by attention, and then the segment.
+        """
+        g, name, segments = self.g, f"{self.name}/segments", self.profile.segments
+        place = g.op("Range", g.const(1), g.op("Add", self._rows_of_span(), g.const(1)), g.const(1))
+        after = g.op("Sub", g.op("Mul", place, g.ints(segments)), g.ints(1))
+        segment = g.op("Div", after, self.cut.length, name=name)
+        order = Value(self.lowering.falling_order(g, name, self.sums_of_span()))
+        sorted_segment = g.op("Gather", segment, order, axis=0)
+        every = g.const(np.arange(segments)[:, None], np.int64)
+        of_segment = g.op("Cast", g.op("Equal", sorted_segment, every), to=INT64)  # (segments, length)
+        counted = g.op("Mul", of_segment, g.op("CumSum", of_segment, g.const(1)))
+        rank = g.op("ReduceSum", counted, g.ints(0), keepdims=0)  # from 1 on
+        late = g.op("Add", g.op("Mul", rank, g.ints(segments)), sorted_segment)
+        scores = g.op("Cast", g.op("Neg", late), to=FLOAT)
+        return g.op("ScatterElements", scores, order, scores, axis=0, name=f"{self.name}/score")
+
+    def _rows_of_span(self) -> Value:
+        """How many there are, as a scalar."""
+        return self.g.op("Squeeze", self.cut.length, self.g.ints(0))
 
     def random_rows(self) -> Value:
         """A random score for each row of the span: (length,)."""
@@ -158,8 +182,10 @@ REDUCERS: dict[str, Reducer] = {
     "average_merge": Reducer(MERGE_TOKENS, lambda site: [site.keys, site.ones()]),
     "random_merge": Reducer(MERGE_EDGES, lambda site: [site.random_edges(), site.sums()]),
     "uniform_merge": Reducer(MERGE_EDGES, lambda site: [site.uniform_edges(), site.ones()]),
+    "affinity_pooling": Reducer(MERGE_TOKENS, lambda site: [site.rows_as_keys(), site.ones()]),
     "a_tome": Reducer(MERGE_PAIRS, lambda site: [site.keys]),
     "fastv": Reducer(EVICT_TOKENS, lambda site: [site.sums_of_span()]),
+    "segment_evict": Reducer(EVICT_TOKENS, lambda site: [site.segment_scores()]),
     "random_evict": Reducer(EVICT_TOKENS, lambda site: [site.random_rows()]),
     "h2o": Reducer(EVICT_CACHE, lambda site: [site.sums_of_span()]),
 }

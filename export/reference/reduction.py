@@ -51,6 +51,21 @@ class Site:
         return torch.cosine_similarity(rows[:-1], rows[1:], dim=-1)
 
     @property
+    def row_similarity(self) -> Torch:
+        """Cosine of each pair of neighbouring rows in the span: (length - 1,)."""
+        import torch
+
+        rows = self.rows[self.span.start : self.span.start + self.span.length]
+        return torch.cosine_similarity(rows[:-1], rows[1:], dim=-1)
+
+    @property
+    def segments(self) -> list[range]:
+        """Rows of the span in parts of equal length, but for one row."""
+        count, length = self.resolved.profile.segments, self.span.length
+        ends = [part * length // count for part in range(count + 1)]
+        return [range(*pair) for pair in pairwise(ends)]
+
+    @property
     def attention_received(self) -> Torch:
         """What each row of the span receives, as the method sums it: (length,) or (kv_heads, length)."""
         return self.of_span(SUMS[self.resolved.profile.traits.sums](self))
@@ -139,6 +154,15 @@ def disjoint(edges: list[int]) -> list[int]:
     return taken
 
 
+def _gap(site: Site) -> float:
+    """Between the last score that is taken and the first that is not."""
+    ranked = REDUCTIONS[site.resolved.method].ranks(site).sort(descending=True).values
+    if site.count >= ranked.shape[-1]:
+        return math.inf
+    taken, left = ranked[..., site.count - 1], ranked[..., site.count]
+    return float(((taken - left) / taken.abs().clamp(min=SMALLEST_WEIGHT)).min())
+
+
 @dataclass(frozen=True)
 class Reduction:
     """How a method chooses, and what it does with its choice.
@@ -150,6 +174,32 @@ class Reduction:
         [Site], Torch
     ]  # the largest are taken: (rows or edges,), or (kv_heads, rows), of the span
     apply: Callable[[Site, list[int], Torch], Torch] = evict
+    gap: Callable[[Site], float] = _gap  # see `margin`
+
+
+def _ranks_in_segments(site: Site) -> Torch:
+    """Later ones go first: by rank in the segment, then by segment. (length,)"""
+    import torch
+
+    received, segments = site.attention_received, site.segments
+    late = torch.zeros(site.span.length)
+    for number, rows in enumerate(segments):
+        falling = received[rows.start : rows.stop].argsort(descending=True, stable=True).tolist()
+        for rank, place in enumerate(falling):
+            late[rows.start + place] = rank * len(segments) + number
+    return late
+
+
+def _gap_in_segments(site: Site) -> float:
+    """The least one of all segments of which some rows go."""
+    received, gone = site.attention_received, set(best(_ranks_in_segments(site), site.count))
+    gaps = [math.inf]
+    for rows in site.segments:
+        taken = [-float(received[row]) for row in rows if row in gone]
+        left = [-float(received[row]) for row in rows if row not in gone]
+        if taken and left:
+            gaps.append((min(taken) - max(left)) / max(abs(min(taken)), SMALLEST_WEIGHT))
+    return min(gaps)
 
 
 def _merging(weight: Callable[[Site], Torch]) -> Callable[[Site, list[int], Torch], Torch]:
@@ -171,8 +221,10 @@ REDUCTIONS: dict[str, Reduction] = {
         lambda site: site.random(site.span.length - 1), _merging(lambda site: site.column_sums)
     ),
     "uniform_merge": Reduction(lambda site: site.uniform, _merging(_equal)),
+    "affinity_pooling": Reduction(lambda site: site.row_similarity, _merging(_equal)),
     "a_tome": Reduction(lambda site: site.similarity, _merge_pairs),
     "fastv": Reduction(lambda site: -site.attention_received),
+    "segment_evict": Reduction(_ranks_in_segments, gap=_gap_in_segments),
     "random_evict": Reduction(lambda site: -site.random(site.span.length)),
     "h2o": Reduction(lambda site: -site.attention_received),
 }
@@ -202,8 +254,4 @@ def margin(site: Site) -> float:
     """
     if site.resolved.profile.traits.is_random:
         return math.inf
-    ranked = REDUCTIONS[site.resolved.method].ranks(site).sort(descending=True).values
-    if site.count >= ranked.shape[-1]:
-        return math.inf
-    taken, left = ranked[..., site.count - 1], ranked[..., site.count]
-    return float(((taken - left) / taken.abs().clamp(min=SMALLEST_WEIGHT)).min())
+    return REDUCTIONS[site.resolved.method].gap(site)

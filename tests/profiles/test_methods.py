@@ -5,6 +5,7 @@ import pytest
 from fastadasp.profiles import METHODS, SCHEDULES, Method, Profile, ProfileError, parse_profile
 from fastadasp.profiles.keys import KEYS
 from fastadasp.profiles.methods import VARIANTS, Sums
+from fastadasp.profiles.schedule import AT_INPUT
 
 
 def test_a_method_stands_under_its_name() -> None:
@@ -30,9 +31,14 @@ def test_the_settings_of_a_variant_make_a_profile_of_its_traits(name: str) -> No
     assert parse_profile(text, "mine", "here").traits == method
 
 
+@pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
+def test_only_what_asks_for_no_attention_reduces_at_the_input(method: Method) -> None:
+    assert not (set(AT_INPUT) & set(method.schedules) and method.sums is not Sums.NONE)
+
+
 def test_what_belongs_to_single_methods_is_a_key_of_profiles() -> None:
     own = {key for method in METHODS.values() for key in method.own_keys}
-    assert own == {"seed", "fastv_score"}
+    assert own == {"seed", "segments", "fastv_score"}
     assert own <= set(KEYS)
 
 

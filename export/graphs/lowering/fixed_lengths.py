@@ -178,7 +178,15 @@ def _shares(b: Body, weight: str, place: str, left: str) -> Value:
 
 
 def _extreme(b: Body, score: str, cut: Cut, largest: bool, axis: int) -> Value:
-    """1 at the `removed` largest or smallest scores along an axis, 0 elsewhere: int64.
+    """1 at the `removed` largest or smallest scores along an axis, 0 elsewhere: int64."""
+    order = append_order(b, score, largest, axis)
+    first = b.op("Cast", b.op("Less", _range(b, b.dim(score, axis)), cut.removed), to=INT64)
+    first = b.op("Expand", first, b.op("Shape", order))
+    return b.op("ScatterElements", first, order, first, axis=axis)
+
+
+def append_order(b: Body, score: str, largest: bool = True, axis: int = 0) -> Value:
+    """Places of scores along an axis, the largest or the smallest first.
 
     NaN counts as the smallest; ties go to the lower index.
     """
@@ -190,10 +198,7 @@ def _extreme(b: Body, score: str, cut: Cut, largest: bool, axis: int) -> Value:
     step = b.op("Mul", b.op("Abs", number), b.const(TIE, np.float64))
     step = b.op("Mul", b.op("Add", step, b.const(TIE_OF_ZEROS, np.float64)), place)
     rank = b.op("Sub" if largest else "Add", number, step)
-    _, order = b.ops("TopK", rank, count, axis=axis, largest=int(largest), sorted=1, outputs=2)
-    first = b.op("Cast", b.op("Less", _range(b, count), cut.removed), to=INT64)
-    first = b.op("Expand", first, b.op("Shape", order))
-    return b.op("ScatterElements", first, order, first, axis=axis)
+    return b.ops("TopK", rank, count, axis=axis, largest=int(largest), sorted=1, outputs=2)[1]
 
 
 def _around(b: Body, flags: str, cut: Cut, rows: str, before: int, heads: str | None = None) -> Value:

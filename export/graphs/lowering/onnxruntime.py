@@ -46,6 +46,7 @@ class OnnxRuntimeLowering:
     has_loops = True
     normalises_over_time = True
     evicts_caches = True
+    sorts_rows = True
     sorts_pairs = False
     pools_in_place = False
     domains: tuple[str, ...] = (CONTRIB,)
@@ -145,6 +146,12 @@ class OnnxRuntimeLowering:
     def random_score(self, g: Graph, name: str, count: str, seed: int) -> str:
         """Integer arithmetic inside the graph."""
         return g.op(RANDOM_SCORE, count, name=name, domain=DOMAIN, seed=seed)
+
+    def falling_order(self, g: Graph, name: str, score: str) -> str:
+        """TopK gives ties to the lower index."""
+        body = Body(f"{name}/", within=g)
+        count = g.dim(score, 0)
+        return body.ops("TopK", merge.ordered(body, score), count, axis=0, sorted=1, outputs=2)[1]
 
     def last_query_mass(self, g: Graph, name: str, dims: DecoderDims, query: str, key: str) -> str:
         """One row of scores."""

@@ -20,7 +20,7 @@ from ...checkpoint.derived import Weight
 from ...checkpoint.precision import FP32, Precision
 from ...checkpoint.quantized import Int8Blocks, QuantizedBlocks, QuantizedWeight
 from ..graph import Graph
-from .fixed_lengths import append_reduction
+from .fixed_lengths import append_order, append_reduction
 from .lowering import Cut
 from .onnxruntime import CONTRIB, product_in_blocks, skip_norm
 from .tensorrt import SCORE_BYTES, TensorRTLowering
@@ -35,6 +35,7 @@ class OnnxRuntimeCudaLowering(TensorRTLowering):
     normalises_over_time = False  # the provider has a kernel, and still leaves such nodes to the CPU
     takes_data_dependent_lengths = True
     evicts_caches = True
+    sorts_rows = True
     sorts_pairs = False
     pools_in_place = True
     domains: tuple[str, ...] = (CONTRIB,)
@@ -72,6 +73,10 @@ class OnnxRuntimeCudaLowering(TensorRTLowering):
         scores = dims.num_heads * self.max_rows**2 * FP32.item_bytes
         count = max(1, math.ceil(scores / self.score_bytes))
         return out, _ColumnSums(Body(f"{name}/mass_", within=g), g, dims, count, by_head).of(query, key)
+
+    def falling_order(self, g: Graph, name: str, score: str) -> str:
+        """Ties are ordered before TopK could order them in any way."""
+        return append_order(Body(f"{name}/", within=g), score)
 
     def reduce(
         self,

@@ -46,6 +46,7 @@ class TensorRTLowering:
     has_loops = False
     normalises_over_time = True
     evicts_caches = False
+    sorts_rows = False  # its TopK takes 3840 rows at most
     sorts_pairs = True  # TensorRT-RTX 1.7 fails to compile a decode step with interleaved pairs
     pools_in_place = False
     domains: tuple[str, ...] = ()
@@ -190,6 +191,10 @@ class TensorRTLowering:
         """The first of the numbers for the longest span: each depends on its place and the seed alone."""
         longest = self.max_audio_rows + 1  # a span may start at the row before the audio
         return g.slice(g.const(random_score(longest, seed), np.float32), g.ints(0), count, 0)
+
+    def falling_order(self, g: Graph, name: str, score: str) -> str:
+        """Its TopK has a limit."""
+        raise NotImplementedError
 
     def last_query_mass(self, g: Graph, name: str, dims: DecoderDims, query: str, key: str) -> str:
         """Standard ops, in float32: a rounded score could change which rows go."""

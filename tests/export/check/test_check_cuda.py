@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from demo_files import CLIPS, DEMO
+from every_way import every_way
 from fastadasp.evaluation.clips.read import read_clips_of_any_task
 from fastadasp.export.check.check import check_artifact
 from fastadasp.export.check.matrices import check_matrices
@@ -17,15 +18,13 @@ from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles import Profile, load_profile
 from fastadasp.profiles.errors import RequestError
-from fastadasp.profiles.methods import VARIANTS
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.artifact.artifact import open_artifact
 
 CUDA = "onnxruntime-cuda"
-HALF = {"schedule": "constant", "start_layer": 1, "ratio": Fraction(1, 5)}
 METHODS = [
     load_profile("full"),
-    *(Profile(name, m.name, **m.settings, **HALF) for name, m in VARIANTS.items()),
+    *(Profile(name, **way, ratio=Fraction(1, 5)) for name, way in every_way(1).items()),
 ]
 TWO_METHODS = [it for it in METHODS if it.name in ("weighted_merge", "h2o")]
 

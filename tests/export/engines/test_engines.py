@@ -25,18 +25,28 @@ from fastadasp.export.pipeline import build
 from fastadasp.profiles import Profile, ProfileError, load_profile
 from fastadasp.profiles.errors import EngineError
 from fastadasp.profiles.methods import VARIANTS
+from fastadasp.profiles.schedule import has_start_layer
 from fastadasp.runtime.artifact.artifact import open_artifact
 from fastadasp.runtime.artifact.engines import Machine, plan_name
 
 pytest.importorskip("tensorrt_rtx", reason="engines need the extra tensorrt-rtx")
 
 LIMITS = EngineOptions(max_audio_seconds=8, max_beams=4, max_batch=5, max_text_rows=32, max_new_tokens=32)
+HALF = Fraction(1, 2)
 METHODS = {
     "weighted": ({"method": "weighted_merge"}, {"AttentionMass": 1, "MergeTokens": 1}),
     "average": ({"method": "average_merge"}, {"MergeTokens": 1}),
     "random-merge": ({"method": "random_merge"}, {"AttentionMass": 1, "MergeEdges": 1}),
     "random-evict": ({"method": "random_evict", "include_audio_bos": True}, {"EvictTokens": 1}),
     "fastv": ({"method": "fastv"}, {"AttentionMass": 1, "EvictTokens": 1}),
+    "uniform": ({"method": "uniform_merge"}, {"MergeEdges": 1}),
+    "affinity": ({"method": "affinity_pooling", "schedule": "input_and_single"}, {"MergeTokens": 1}),
+    "average-at-input": ({"method": "average_merge", "schedule": "input"}, {"MergeTokens": 1}),
+    "uniform-at-input": ({"method": "uniform_merge", "schedule": "input"}, {"MergeEdges": 1}),
+    "random-evict-at-input": (
+        {"method": "random_evict", "schedule": "input", "positions": "kept"},
+        {"EvictTokens": 2},
+    ),
     "fastv-last": ({"method": "fastv", "fastv_score": "last_query"}, {"EvictTokens": 1}),
     "weighted-kept": (
         {"method": "weighted_merge", "positions": "kept"},
@@ -50,15 +60,26 @@ METHODS = {
 def test_every_method_that_an_engine_can_have_is_built():
     profiles = [Profile(name, **settings, ratio=Fraction(1, 2)) for name, (settings, _) in METHODS.items()]
     built = [profile.traits for profile in profiles]
-    assert all(method in built for method in VARIANTS.values() if method.meets_targets)
+    possible = [method for method in VARIANTS.values() if method.meets_targets and not method.in_segments]
+    assert all(method in built for method in possible)
+    assert {profile.traits for profile in profiles if profile.schedule == "input"} == {
+        method for method in possible if "input" in method.schedules
+    }
+
+
+def start(settings):
+    """The layer from which a profile of these settings reduces."""
+    return int(has_start_layer(settings.get("schedule", "constant")))
 
 
 @pytest.fixture(scope="module")
 def engines(tiny_checkpoint, tmp_path_factory):
     """An artifact with engines for the unreduced model and for every method that an engine can have."""
     folder = tmp_path_factory.mktemp("engines") / "artifact"
-    half = {"schedule": "constant", "start_layer": 1, "ratio": Fraction(1, 2)}
-    reduced = (Profile(name, **settings, **half) for name, (settings, _) in METHODS.items())
+    reduced = (
+        Profile(name, **{"schedule": "constant", **settings}, start_layer=start(settings), ratio=HALF)
+        for name, (settings, _) in METHODS.items()
+    )
     profiles = (load_profile("full"), *reduced)
     build(tiny_checkpoint, folder, BuildOptions(profiles, weights="copy", engines=LIMITS))
     return folder
@@ -124,7 +145,7 @@ def test_reduced_profiles_have_their_plugin_layers(engines, name):
     """In every layer that reduces, but for the last layer, which only computes its last row."""
     manifest = open_artifact(engines).manifest
     last = manifest.decoder.dims.num_layers - 1
-    reducing = sum(layer < last for layer in manifest.profiles[name].merging_layers)
+    reducing = sum(place < last for place in manifest.profiles[name].places)
     assert reducing
     expected = {plugin: count * reducing for plugin, count in METHODS[name][1].items()}
     assert manifest.engines.plans[f"prefill.{name}"].plugin_layers == expected
@@ -139,6 +160,10 @@ def test_a_prefill_plan_says_what_each_layer_removes(engines):
     plans, last = manifest.engines.plans, manifest.decoder.dims.num_layers - 1
     assert plans["prefill.weighted"].layer_ratios[:last] == (0, *[Fraction(1, 2)] * (last - 1))
     assert set(plans["prefill.full"].layer_ratios) == {0}
+    assert plans["prefill.average-at-input"].input_ratio == HALF
+    assert set(plans["prefill.average-at-input"].layer_ratios) == {0}
+    assert plans["prefill.affinity"].input_ratio == plans["prefill.affinity"].layer_ratios[1] == HALF
+    assert plans["prefill.weighted"].input_ratio == 0
     assert plans["decode"].layer_ratios == ()
 
 

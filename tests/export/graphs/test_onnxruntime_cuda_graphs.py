@@ -17,6 +17,7 @@ import pytest
 from onnx import TensorProto
 
 from cuda_graphs import as_float32, without_kernel
+from every_way import every_way
 from fastadasp.export.check.sessions.step_of_one import StepOfOne
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.checkpoint.precision import BF16, FP16, FP32
@@ -42,7 +43,6 @@ from fastadasp.plugins.merge_tokens.reference import merge_pairs
 from fastadasp.profiles import Profile
 from fastadasp.profiles import signature as sig
 from fastadasp.profiles.long_context import LongContext
-from fastadasp.profiles.methods import VARIANTS
 from fastadasp.runtime.onnxruntime.session import OnnxRuntimeSession
 from tiny_families import TINY
 from torch_wavllm import TorchWavLLM
@@ -51,16 +51,7 @@ AUDIO_ROWS = 37
 CHUNKS = 3
 SITES = {
     "full": {"method": "full"},
-    **{
-        name: {
-            "method": m.name,
-            **m.settings,
-            "schedule": "constant",
-            "start_layer": 0,
-            "ratio": Fraction(1, 3),
-        }
-        for name, m in VARIANTS.items()
-    },
+    **{name: {**way, "ratio": Fraction(1, 3)} for name, way in every_way().items()},
 }
 SITES |= {
     f"{name}-kept": {**site, "positions": "kept"}

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from every_way import every_way
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.checkpoint.precision import FP32
 from fastadasp.export.checkpoint.weights import weight_store
@@ -20,7 +21,6 @@ from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import resolve_for
 from fastadasp.plugins.causal_attention.op import FEWEST_UNROLLED, MOST_UNROLLED, unrolled_chunks
 from fastadasp.profiles.errors import ArtifactError, RequestError
-from fastadasp.profiles.methods import METHODS
 from fastadasp.profiles.profile import Profile
 from fastadasp.runtime.openvino.compiled import check_precision, compiled
 from fastadasp.runtime.openvino.options import OpenVinoOptions
@@ -29,10 +29,9 @@ from fastadasp.runtime.openvino.session import OpenVinoSession
 pytest.importorskip("openvino")
 
 TENTH = Fraction(1, 10)
-REDUCED = [Profile(name, name, "constant", 0, TENTH) for name in METHODS if name != "full"]
-LAST_QUERY = Profile("last_query", "fastv", "constant", 0, TENTH, fastv_score="last_query")
+REDUCED = [Profile(name, **way, ratio=TENTH) for name, way in every_way().items()]
 KEPT = Profile("kept", "weighted_merge", "constant", 0, TENTH, positions="kept")
-PROFILES = {each.name: each for each in (Profile("full", "full"), *REDUCED, LAST_QUERY, KEPT)}
+PROFILES = {each.name: each for each in (Profile("full", "full"), *REDUCED, KEPT)}
 RANDOM = "random_evict", "random_merge"
 FP32_OPTIONS, BF16_OPTIONS = OpenVinoOptions(1, "fp32"), OpenVinoOptions(1, "bf16")
 LENGTHS = 1, 3, 40, 300  # the first two have fewer rows than there are chunks

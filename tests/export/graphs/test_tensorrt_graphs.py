@@ -15,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from safetensors.torch import load_file
 
+from every_way import every_way
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.checkpoint.derived import Derived
 from fastadasp.export.checkpoint.precision import FP32
@@ -38,7 +39,7 @@ from fastadasp.profiles.signature import ROPE_ALPHA, ROWS_BEFORE_EVICTION, cache
 
 AUDIO_ROWS = 37
 COMPACT = {
-    **{name: {"method": m.name, **m.settings} for name, m in VARIANTS.items() if m.meets_targets},
+    **every_way(methods={name: m for name, m in VARIANTS.items() if m.meets_targets and not m.in_segments}),
     "random-evict-bos": {"method": "random_evict", "include_audio_bos": True},
     "random-merge-bos": {"method": "random_merge", "include_audio_bos": True},
 }
@@ -133,8 +134,8 @@ def written(model, sites, tmp_path_factory):
 
 def write(model, sites, lowering, folder):
     """Graphs and weights; the names of the files of the weights."""
-    half = {"schedule": "constant", "start_layer": 0, "ratio": Fraction(1, 3)}
-    profiles = [resolve_for(Profile(name, **site, **half), model) for name, site in sites.items()]
+    third = {"schedule": "constant", "ratio": Fraction(1, 3)}
+    profiles = [resolve_for(Profile(name, **third | site), model) for name, site in sites.items()]
     store = weight_store(model.tensors, "copy")
     write_graphs(folder, model, profiles, store, lowering)
     return list(store.write(folder))

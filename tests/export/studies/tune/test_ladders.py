@@ -43,9 +43,7 @@ def test_every_candidate_meets_its_level_with_the_ratio_that_it_names(model, ref
         assert candidate.profile.ratio is not None
         found = resolve(candidate.profile, model.decoder.dims, 1)
         rows = reference.audio_rows, reference.text_rows
-        assert (
-            flops_reduction(model.decoder.dims, *rows, found.ratios, found.input_ratio) >= candidate.level
-        )
+        assert flops_reduction(model.decoder.dims, *rows, found.ratios, found.input_ratio) >= candidate.level
 
 
 @pytest.mark.parametrize("positions", [("compact",), ("kept",), ("compact", "kept")])
