@@ -108,7 +108,7 @@ class SiteValues:
         g, length = self.g, self.cut.length
         row = g.op("Range", g.const(0), self._rows_of_span(), g.const(1))
         kept = g.op("Sub", length, self.cut.removed)
-        run = g.op("Div", g.op("Mul", row, kept), length, name=f"{self.name}/run")
+        run = g.op("Div", g.op("Mul", row, kept), self._divisor(), name=f"{self.name}/run")
         edges = g.op("Sub", length, g.ints(1))
         left, right = g.slice(run, g.ints(0), edges, 0), g.slice(run, g.ints(1), length, 0)
         return g.op("Cast", g.op("Equal", left, right), to=FLOAT, name=f"{self.name}/score")
@@ -122,7 +122,7 @@ class SiteValues:
         g, name, segments = self.g, f"{self.name}/segments", self.profile.segments
         place = g.op("Range", g.const(1), g.op("Add", self._rows_of_span(), g.const(1)), g.const(1))
         after = g.op("Sub", g.op("Mul", place, g.ints(segments)), g.ints(1))
-        segment = g.op("Div", after, self.cut.length, name=name)
+        segment = g.op("Div", after, self._divisor(), name=name)
         order = Value(self.lowering.falling_order(g, name, self.sums_of_span()))
         sorted_segment = g.op("Gather", segment, order, axis=0)
         every = g.const(np.arange(segments)[:, None], np.int64)
@@ -136,6 +136,10 @@ class SiteValues:
     def _rows_of_span(self) -> Value:
         """How many there are, as a scalar."""
         return self.g.op("Squeeze", self.cut.length, self.g.ints(0))
+
+    def _divisor(self) -> Value:
+        """The same as a divisor, (1,): without rows nothing is divided, but some backends look at it."""
+        return self.g.op("Max", self.cut.length, self.g.ints(1))
 
     def random_rows(self) -> Value:
         """A random score for each row of the span: (length,)."""

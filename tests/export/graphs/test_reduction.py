@@ -1,0 +1,179 @@
+"""One reduction of a graph against its definition in torch: any length, ratio and ties, at any place."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import cache
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastadasp.export.checkpoint.precision import FP32
+from fastadasp.export.graphs.graph import Graph
+from fastadasp.export.graphs.lowering.lowering import Cut, SpanValues
+from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
+from fastadasp.export.graphs.lowering.onnxruntime_cuda import OnnxRuntimeCudaLowering
+from fastadasp.export.graphs.reduction import REDUCERS, Attended, SiteValues, removed_rows
+from fastadasp.export.reference.reduction import Site, Span, margin, reduced
+from fastadasp.profiles.flops import DecoderDims, ResolvedProfile
+from fastadasp.profiles.methods import METHODS, VARIANTS
+from fastadasp.profiles.profile import Profile
+from fastadasp.profiles.schedule import BEFORE_LAYERS, INPUT, removed
+from fastadasp.profiles.signature import FLOAT, INT64, TensorSpec
+
+HIDDEN, BEFORE, AFTER = 6, 2, 1
+DIMS = DecoderDims(4, HIDDEN, 2, 2, 3, 8, 11)
+RATIOS = [Fraction(ratio) for ratio in ("0", "1/1000", "2/7", "1/2", "3/4", "999/1000")]
+LOWERINGS = {
+    "onnxruntime": OnnxRuntimeLowering,
+    "onnxruntime-cuda": lambda: OnnxRuntimeCudaLowering(FP32, 64, 64),
+}
+PLACES = [
+    *((name, 1) for name, method in VARIANTS.items() if not method.is_of_caches),
+    *((name, BEFORE_LAYERS) for name, method in VARIANTS.items() if INPUT in method.schedules),
+]
+
+
+def profile_of(name, place, ratio, segments=10):
+    """One that reduces once, there."""
+    method = VARIANTS[name]
+    schedule = INPUT if place == BEFORE_LAYERS else method.schedules[0]
+    own = {"segments": segments} if method.in_segments else {}
+    profile = Profile("mine", method.name, schedule, ratio=ratio, **method.settings, **own)
+    return ResolvedProfile(profile, ratio, (ratio,) * DIMS.num_layers)
+
+
+@cache
+def session_of(name, place, ratio, target, segments=10):
+    """A graph of one reduction alone."""
+    lowering, resolved = LOWERINGS[target](), profile_of(name, place, ratio, segments)
+    g = Graph("one", None, lowering)
+    for spec in (
+        TensorSpec("rows", FLOAT, ("n", HIDDEN)),
+        TensorSpec("query", FLOAT, ("n", 6)),
+        TensorSpec("key", FLOAT, (2, "n", 3)),
+        TensorSpec("sums", FLOAT, ("n",)),
+    ):
+        g.input(spec)
+    length = g.op("Sub", g.dim("rows", 0), g.ints(BEFORE + AFTER))
+    span = SpanValues(g.ints(BEFORE), length, BEFORE, AFTER)
+    cut = Cut(span, length, removed_rows(g, length, ratio, "/one"), ratio)
+    attended = None if place == BEFORE_LAYERS else Attended("rows", "query", "key", "sums")
+    site = SiteValues(g, lowering, resolved.profile, DIMS, place, "rows", attended, cut)
+    reducer = REDUCERS[VARIANTS[name].name]
+    left = reducer.choose(site).apply("reduced", "rows")
+    g.op("Identity", left, outputs=["left"])
+    g.op("Identity", cut.removed, outputs=["removed"])
+    g.output(TensorSpec("left", FLOAT, ("left", HIDDEN)))
+    g.output(TensorSpec("removed", INT64, (1,)))
+    model = g.model(lowering.decoder_functions(DIMS, reducer.op_type), lowering.domains)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(model.SerializeToString(), options)
+
+
+def inputs(length, seed, levels):
+    """Rows of a prompt, and attention; with few levels many rows and sums are equal."""
+    rng, n = np.random.default_rng(seed), BEFORE + length + AFTER
+
+    def draw(*shape):
+        drawn = rng.standard_normal(shape)
+        return np.round(drawn * levels).astype(np.float32) / np.float32(levels)
+
+    query, key = draw(n, 6), draw(2, n, 3)
+    scores = torch.einsum("qhd,hkd->hqk", torch.tensor(query).unflatten(1, (2, 3)), torch.tensor(key))
+    hidden = torch.full((n, n), -torch.inf).triu(1)
+    probabilities = (scores / 3**0.5 + hidden).softmax(-1)
+    return {"rows": draw(n, HIDDEN), "query": query, "key": key}, probabilities
+
+
+def expected(name, place, ratio, feed, probabilities, segments=10):
+    """By the definition in torch, and how close its choice was."""
+    rows, keys = torch.tensor(feed["rows"]), torch.tensor(feed["key"])
+    span = Span(BEFORE, len(rows) - BEFORE - AFTER)
+    resolved = profile_of(name, place, ratio, segments)
+    seen = (rows[None], None) if place == BEFORE_LAYERS else (keys, probabilities)
+    site = Site(resolved, place, span, removed(span.length, ratio), rows, *seen)
+    if not site.count:
+        return rows.numpy(), np.inf
+    return reduced(site, rows).numpy(), margin(site)
+
+
+@pytest.mark.parametrize("target", LOWERINGS)
+@pytest.mark.parametrize(("name", "place"), PLACES)
+@settings(max_examples=40, deadline=None)
+@given(
+    st.one_of(st.integers(0, 3), st.integers(4, 30)),
+    st.sampled_from(RATIOS),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([1, 1000]),
+)
+def test_what_is_left_is_what_the_definition_leaves(target, name, place, length, ratio, seed, levels):
+    length = max(length, name == "random_merge")  # which has a score for each pair of neighbours
+    feed, probabilities = inputs(length, seed, levels)
+    wanted, gap = expected(name, place, ratio, feed, probabilities)
+    sums = probabilities.sum((0, 1)).numpy()
+    left, gone = session_of(name, place, ratio, target).run(None, {**feed, "sums": sums})
+    assert gone == removed(length, ratio)
+    if not METHODS[VARIANTS[name].name].is_data_dependent:
+        assert len(left) == BEFORE + length + AFTER - gone
+    if gap < 1e-5:  # equal but for rounding: either choice is right, and so are equal lengths alone
+        assert METHODS[VARIANTS[name].name].is_data_dependent or left.shape == wanted.shape
+        return
+    np.testing.assert_allclose(left, wanted, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("target", LOWERINGS)
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 40), st.sampled_from(RATIOS), st.sampled_from([1, 2, 3, 7, 100]), st.data())
+def test_each_segment_keeps_as_many_rows_and_ties_go_to_earlier_ones(target, length, ratio, segments, data):
+    whole = st.integers(0, 3).map(float)  # exact, and often equal
+    sums = np.array(data.draw(st.lists(whole, min_size=length, max_size=length)), np.float32)
+    around = np.zeros(BEFORE, np.float32), np.zeros(AFTER, np.float32)
+    feed, _ = inputs(length, 0, 1000)
+    feed["rows"][:, 0] = np.arange(len(feed["rows"])) - BEFORE
+    session = session_of("segment_evict", 1, ratio, target, segments)
+    left, _ = session.run(None, {**feed, "sums": np.concatenate([around[0], sums, around[1]])})
+    stays = left[BEFORE : len(left) - AFTER, 0].astype(int).tolist()
+    kept = length - removed(length, ratio)
+    assert len(stays) == kept
+    assert stays == sorted(stays)
+    for part in range(segments):
+        rows = range(part * length // segments, (part + 1) * length // segments)
+        mine = [row for row in rows if row in stays]
+        assert len(mine) >= min(kept // segments, len(rows))
+        assert len(mine) <= kept // segments + 1 or kept > segments * (len(rows) or 1)
+        falling = sorted(rows, key=lambda row: (-sums[row], row))
+        assert set(mine) == set(falling[: len(mine)])
+
+
+@pytest.mark.parametrize("target", LOWERINGS)
+@given(st.integers(1, 60), st.sampled_from(RATIOS))
+def test_pooled_runs_differ_in_length_by_one_row_at_most(target, length, ratio):
+    feed, probabilities = inputs(length, 1, 1000)
+    feed["rows"][:, 0] = np.arange(len(feed["rows"])) - BEFORE
+    session = session_of("uniform_merge", BEFORE_LAYERS, ratio, target)
+    left, _ = session.run(None, {**feed, "sums": probabilities.sum((0, 1)).numpy()})
+    means = left[BEFORE : len(left) - AFTER, 0]
+    kept, first = length - removed(length, ratio), 0
+    assert len(means) == kept
+    lengths = []
+    for mean in means:  # of first, first + 1, ...
+        size = round(2 * (mean - first)) + 1
+        lengths.append(size)
+        first += size
+    assert first == length
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_half_of_the_rows_are_the_means_of_pairs():
+    feed, probabilities = inputs(8, 2, 1000)
+    session = session_of("uniform_merge", BEFORE_LAYERS, Fraction(1, 2), "onnxruntime")
+    left, _ = session.run(None, {**feed, "sums": probabilities.sum((0, 1)).numpy()})
+    pairs = feed["rows"][BEFORE:-AFTER].reshape(4, 2, HIDDEN).mean(1)
+    np.testing.assert_allclose(left[BEFORE:-AFTER], pairs, atol=1e-6)
+    np.testing.assert_array_equal(left[:BEFORE], feed["rows"][:BEFORE])
