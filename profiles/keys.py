@@ -9,8 +9,8 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any, TypeGuard
 
-from .methods import METHODS, Method
-from .schedule import SCHEDULES, has_start_layer
+from .methods import METHODS, Method, Sums
+from .schedule import AT_INPUT, SCHEDULES, has_start_layer
 
 POSITIONS = ("compact", "kept")
 
@@ -115,7 +115,10 @@ def _schedule_faults(method: Method, given: Mapping[str, Any]) -> Iterator[str]:
         ": from start_layer on, each layer keeps the same share of its own cache, and no layer hands fewer "
         "rows to the next"
     )
-    yield f"method {method.name!r} needs schedule = {needed}{why if method.is_of_caches else ''}"
+    if not method.is_of_caches:
+        asks = schedule in AT_INPUT and method.sums is not Sums.NONE
+        why = ": it asks for attention, and there is none before the first layer" if asks else ""
+    yield f"method {method.name!r} needs schedule = {needed}{why}"
 
 
 def _misplaced(given: Mapping[str, Any], fields: Iterable[str], place: str) -> Iterator[str]:

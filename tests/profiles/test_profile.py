@@ -106,6 +106,8 @@ def profiles(draw: st.DrawFn) -> Profile:
         own["fastv_score"] = draw(st.sampled_from(["all_queries", "last_query"]))
     if method != "h2o":
         own["positions"] = draw(st.sampled_from(["compact", "kept"]))
+    if method == "segment_evict":
+        own["segments"] = draw(st.integers(1, 100))
     if method.startswith("random"):
         own["seed"] = draw(whole)
     schedule = draw(st.sampled_from(METHODS[method].schedules))
@@ -196,6 +198,23 @@ def test_all_faults_are_told_at_once_on_one_line() -> None:
         (MERGE + "ratio = 0.5\n[table]\nx = 1\n", "unknown key 'table'"),
         ('method = "full"\nratio = 0.0\n', "ratio does not apply to method 'full'"),
         ('method = "full"\nstart_layer = 0\n', "start_layer does not apply to method 'full'"),
+        (
+            'method = "fastv"\nratio = 0.5\nschedule = "input"\n',
+            'or "decay": it asks for attention, and there is none before the first layer',
+        ),
+        (
+            'method = "uniform_merge"\nratio = 0.5\nschedule = "input"\nstart_layer = 2\n',
+            "start_layer does not apply to schedule 'input', which is before all layers: remove it",
+        ),
+        (
+            'method = "affinity_pooling"\nratio = 0.5\n',
+            "method 'affinity_pooling' needs schedule = \"input_and_single\"",
+        ),
+        (MERGE + "ratio = 0.5\nsegments = 4\n", "segments does not apply to method 'weighted_merge'"),
+        (
+            'method = "segment_evict"\nratio = 0.5\nsegments = 0\n',
+            "segments = 0 must be a whole number from 1 to 100",
+        ),
         ('method = "fastv"\nratio = 0.5\nfastv_score = "first"\n', "must be one of all_queries, last_query"),
         ('method = "random_evict"\nratio = 0.5\nseed = -1\n', "seed = -1 must be a whole number from 0"),
         ("method = \n", "not valid TOML"),
