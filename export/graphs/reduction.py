@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ...plugins.body import FLOAT, INT64, Value
+from ...plugins.body import FLOAT, Value
 from ...plugins.evict_cache.op import EVICT_CACHE
 from ...plugins.evict_tokens.op import EVICT_TOKENS
 from ...plugins.merge_tokens.op import MERGE_EDGES, MERGE_PAIRS, MERGE_TOKENS
@@ -123,15 +123,9 @@ class SiteValues:
         place = g.op("Range", g.const(1), g.op("Add", self._rows_of_span(), g.const(1)), g.const(1))
         after = g.op("Sub", g.op("Mul", place, g.ints(segments)), g.ints(1))
         segment = g.op("Div", after, self._divisor(), name=name)
-        order = Value(self.lowering.falling_order(g, name, self.sums_of_span()))
-        sorted_segment = g.op("Gather", segment, order, axis=0)
-        every = g.const(np.arange(segments)[:, None], np.int64)
-        of_segment = g.op("Cast", g.op("Equal", sorted_segment, every), to=INT64)  # (segments, length)
-        counted = g.op("Mul", of_segment, g.op("CumSum", of_segment, g.const(1)))
-        rank = g.op("ReduceSum", counted, g.ints(0), keepdims=0)  # from 1 on
-        late = g.op("Add", g.op("Mul", rank, g.ints(segments)), sorted_segment)
-        scores = g.op("Cast", g.op("Neg", late), to=FLOAT)
-        return g.op("ScatterElements", scores, order, scores, axis=0, name=f"{self.name}/score")
+        rank = self.lowering.segment_ranks(g, name, self.sums_of_span(), segment, segments)
+        late = g.op("Add", g.op("Mul", rank, g.ints(segments)), segment)
+        return g.op("Cast", g.op("Neg", late), to=FLOAT, name=f"{self.name}/score")
 
     def _rows_of_span(self) -> Value:
         """How many there are, as a scalar."""

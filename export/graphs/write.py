@@ -79,12 +79,6 @@ def _check_methods(profiles: Sequence[ResolvedProfile], lowering: Lowering) -> N
             f"how many rows are left depends on the data, and {lowering.name} must know every length from "
             "the shapes of the inputs",
         )
-    if not lowering.sorts_rows:
-        _refuse(
-            [profile for profile in profiles if profile.profile.traits.in_segments and profile.places],
-            f"rows are ordered by attention in each segment, and {lowering.name} cannot order as many rows "
-            "as audio has",
-        )
     if not lowering.evicts_caches:
         _refuse(
             [profile for profile in profiles if profile.cache_only and profile.merging_layers],

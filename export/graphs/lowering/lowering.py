@@ -70,7 +70,6 @@ class Lowering(Protocol):
     has_loops: bool  # whether it is good at repeating nodes, which keeps memory small
     normalises_over_time: bool  # whether it has InstanceNormalization
     evicts_caches: bool  # whether each KV head of a cache may keep rows of its own
-    sorts_rows: bool  # whether it can order scores of as many rows as there are
     sorts_pairs: bool  # whether heads whose neighbours make rotary pairs are brought into halves first
     pools_in_place: bool  # whether a decode step takes one request, and writes its rows into its pool
     domains: tuple[str, ...]  # opset domains beside the standard one and the project's
@@ -143,10 +142,11 @@ class Lowering(Protocol):
     def random_score(self, g: Graph, name: str, count: str, seed: int) -> str:
         """Reproducible scores in [0, 1): (count,) of float32. `count` is int64 of shape (1,)."""
 
-    def falling_order(self, g: Graph, name: str, score: str) -> str:
-        """Places of scores (count,) from the largest to the smallest, ties from the lower one on: (count,).
+    def segment_ranks(self, g: Graph, name: str, score: str, segment: str, segments: int) -> str:
+        """The rank of each row within its segment by falling score, ties from the lower row on: from 0 on.
 
-        NaN counts as the smallest. Where the lowering `sorts_rows`.
+        All are (length,); `segment` says which of the `segments` a row belongs to, of equal length but for a
+        row. NaN counts as the smallest score.
         """
 
     def last_query_mass(self, g: Graph, name: str, dims: DecoderDims, query: str, key: str) -> str:

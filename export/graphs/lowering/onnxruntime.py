@@ -28,6 +28,7 @@ from ...checkpoint.quantized import Int8Blocks, QuantizedBlocks, QuantizedRows, 
 from ..graph import Graph
 from . import int8_rows
 from .lowering import Cut, KvPart, Lowering
+from .segment_ranks import append_ranks_by_order
 
 CONTRIB = "com.microsoft"
 INT8_ACTIVATIONS = 4  # the accuracy level of MatMulNBits that rounds each block of activations to int8
@@ -46,7 +47,6 @@ class OnnxRuntimeLowering:
     has_loops = True
     normalises_over_time = True
     evicts_caches = True
-    sorts_rows = True
     sorts_pairs = False
     pools_in_place = False
     domains: tuple[str, ...] = (CONTRIB,)
@@ -147,11 +147,12 @@ class OnnxRuntimeLowering:
         """Integer arithmetic inside the graph."""
         return g.op(RANDOM_SCORE, count, name=name, domain=DOMAIN, seed=seed)
 
-    def falling_order(self, g: Graph, name: str, score: str) -> str:
-        """TopK gives ties to the lower index."""
-        body = Body(f"{name}/", within=g)
-        count = g.dim(score, 0)
-        return body.ops("TopK", merge.ordered(body, score), count, axis=0, sorted=1, outputs=2)[1]
+    def segment_ranks(self, g: Graph, name: str, score: str, segment: str, segments: int) -> str:
+        """By an order of all rows: TopK gives ties to the lower index."""
+        b = Body(f"{name}/", within=g)
+        count = b.dim(score, 0)
+        order = b.ops("TopK", merge.ordered(b, score), count, axis=0, sorted=1, outputs=2)[1]
+        return append_ranks_by_order(b, order, segment, segments)
 
     def last_query_mass(self, g: Graph, name: str, dims: DecoderDims, query: str, key: str) -> str:
         """One row of scores."""

@@ -23,6 +23,7 @@ from ..graph import Graph
 from .fixed_lengths import append_order, append_reduction
 from .lowering import Cut
 from .onnxruntime import CONTRIB, product_in_blocks, skip_norm
+from .segment_ranks import append_ranks_by_order
 from .tensorrt import SCORE_BYTES, TensorRTLowering
 
 HIDDEN = -1e30  # added to the score of a key after its query
@@ -35,7 +36,6 @@ class OnnxRuntimeCudaLowering(TensorRTLowering):
     normalises_over_time = False  # the provider has a kernel, and still leaves such nodes to the CPU
     takes_data_dependent_lengths = True
     evicts_caches = True
-    sorts_rows = True
     sorts_pairs = False
     pools_in_place = True
     domains: tuple[str, ...] = (CONTRIB,)
@@ -74,9 +74,10 @@ class OnnxRuntimeCudaLowering(TensorRTLowering):
         count = max(1, math.ceil(scores / self.score_bytes))
         return out, _ColumnSums(Body(f"{name}/mass_", within=g), g, dims, count, by_head).of(query, key)
 
-    def falling_order(self, g: Graph, name: str, score: str) -> str:
-        """Ties are ordered before TopK could order them in any way."""
-        return append_order(Body(f"{name}/", within=g), score)
+    def segment_ranks(self, g: Graph, name: str, score: str, segment: str, segments: int) -> str:
+        """By an order of all rows, whose ties are told apart before TopK could order them in any way."""
+        b = Body(f"{name}/", within=g)
+        return append_ranks_by_order(b, append_order(b, score), segment, segments)
 
     def reduce(
         self,

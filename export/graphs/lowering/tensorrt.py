@@ -31,6 +31,7 @@ from ...checkpoint.precision import FP32, Precision
 from ...checkpoint.quantized import QuantizedRows, QuantizedWeight, SignedBlocks
 from ..graph import Graph
 from .lowering import Cut, KvPart, Lowering
+from .segment_ranks import append_ranks_by_counting
 
 WHOLE_OUTPUTS = 0  # the block of matrices with one scale for each output
 LARGEST_ATTRIBUTE = 2**31 - 1
@@ -46,7 +47,6 @@ class TensorRTLowering:
     has_loops = False
     normalises_over_time = True
     evicts_caches = False
-    sorts_rows = False  # its TopK takes 3840 rows at most
     sorts_pairs = True  # TensorRT-RTX 1.7 fails to compile a decode step with interleaved pairs
     pools_in_place = False
     domains: tuple[str, ...] = ()
@@ -192,9 +192,9 @@ class TensorRTLowering:
         longest = self.max_audio_rows + 1  # a span may start at the row before the audio
         return g.slice(g.const(random_score(longest, seed), np.float32), g.ints(0), count, 0)
 
-    def falling_order(self, g: Graph, name: str, score: str) -> str:
-        """Its TopK has a limit."""
-        raise NotImplementedError
+    def segment_ranks(self, g: Graph, name: str, score: str, segment: str, segments: int) -> str:
+        """By counting: its TopK takes 3840 rows at most."""
+        return append_ranks_by_counting(Body(f"{name}/", within=g), score, segment, segments)
 
     def last_query_mass(self, g: Graph, name: str, dims: DecoderDims, query: str, key: str) -> str:
         """Standard ops, in float32: a rounded score could change which rows go."""

@@ -17,6 +17,7 @@ from fastadasp.export.graphs.graph import Graph
 from fastadasp.export.graphs.lowering.lowering import Cut, SpanValues
 from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
 from fastadasp.export.graphs.lowering.onnxruntime_cuda import OnnxRuntimeCudaLowering
+from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
 from fastadasp.export.graphs.reduction import REDUCERS, Attended, SiteValues, removed_rows
 from fastadasp.export.reference.reduction import Site, Span, margin, reduced
 from fastadasp.profiles.flops import DecoderDims, ResolvedProfile
@@ -151,7 +152,27 @@ def test_each_segment_keeps_as_many_rows_and_ties_go_to_earlier_ones(target, len
         assert set(mine) == set(falling[: len(mine)])
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 40), st.sampled_from([1, 2, 3, 7, 100]), st.integers(0, 2**32 - 1))
+def test_ranks_by_counting_are_those_of_an_order(length, segments, seed):
+    score = np.random.default_rng(seed).integers(0, 4, length).astype(np.float32)
+    score[score == 3] = np.nan
+    segment = ((np.arange(length) + 1) * segments - 1) // max(length, 1)
+    found = []
+    for lowering in (OnnxRuntimeLowering(), TensorRTLowering(FP32, 64)):
+        g = Graph("ranks", None, lowering)
+        g.input(TensorSpec("score", FLOAT, ("n",)))
+        g.input(TensorSpec("segment", INT64, ("n",)))
+        rank = lowering.segment_ranks(g, "/ranks", "score", "segment", segments)
+        g.op("Identity", rank, outputs=["rank"])
+        g.output(TensorSpec("rank", INT64, ("n",)))
+        session = onnxruntime.InferenceSession(g.model().SerializeToString())
+        found.append(session.run(None, {"score": score, "segment": segment})[0].tolist())
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("target", LOWERINGS)
+@settings(deadline=None)
 @given(st.integers(1, 60), st.sampled_from(RATIOS))
 def test_pooled_runs_differ_in_length_by_one_row_at_most(target, length, ratio):
     feed, probabilities = inputs(length, 1, 1000)

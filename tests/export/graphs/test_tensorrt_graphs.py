@@ -39,7 +39,7 @@ from fastadasp.profiles.signature import ROPE_ALPHA, ROWS_BEFORE_EVICTION, cache
 
 AUDIO_ROWS = 37
 COMPACT = {
-    **every_way(methods={name: m for name, m in VARIANTS.items() if m.meets_targets and not m.in_segments}),
+    **every_way(methods={name: m for name, m in VARIANTS.items() if m.meets_targets}),
     "random-evict-bos": {"method": "random_evict", "include_audio_bos": True},
     "random-merge-bos": {"method": "random_merge", "include_audio_bos": True},
 }
