@@ -2,8 +2,8 @@
 
     python bench/reducers.py
 
-Each result is that of one `fastadasp-export compare` over clips of `demo/evaluation_sets.py` (made first,
-if they are missing, which needs espeak-ng), and lies in bench/results/reducers. A run that was stopped goes on.
+Each result is that of one `fastadasp-export compare` and lies in bench/results/reducers; a run that was stopped
+goes on. The clips are those of `demo/evaluation_sets.py`, made first with espeak-ng where they are missing.
 What is published for Affinity Pooling merges in deep layers, so it has a comparison of its own.
 """
 

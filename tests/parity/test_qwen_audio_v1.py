@@ -38,15 +38,26 @@ WINDOW = 2 * SAMPLE_RATE  # samples
 SEQ_LENGTH, MAX_POSITIONS = 160, 200
 TOKENS = [17, 91, 203, 150]
 BOS_EOS = torch.randn(2, 64, generator=torch.Generator().manual_seed(6))
+
+
+def schedule_of(method, wanted):
+    """This one, or the one that the method has."""
+    return wanted if wanted in METHODS[method].schedules else METHODS[method].schedules[0]
+
+
 REDUCING = [name for name, method in METHODS.items() if method.reduces]
 PROFILES = (
     Profile("full", "full"),
-    *(Profile(method, method, "constant", 1, ratio=Fraction(2, 7)) for method in REDUCING),
+    *(
+        Profile(method, method, schedule_of(method, "constant"), 1, ratio=Fraction(2, 7))
+        for method in REDUCING
+    ),
+    Profile("at-input", "average_merge", "input", ratio=Fraction(2, 7)),
     *(
         Profile(
             f"{method}-with-bos",
             method,
-            "constant" if METHODS[method].is_of_caches else "decay",
+            schedule_of(method, "decay"),
             ratio=Fraction(1, 2),
             include_audio_bos=True,
         )

@@ -35,7 +35,9 @@ TEXTS = "hello", "the audio"
 PROFILES = (
     Profile("full", "full"),
     *(
-        Profile(f"{name}-{schedule}", name, schedule, int(schedule != "single"), ratio=Fraction(2, 7))
+        Profile(
+            f"{name}-{schedule}", name, schedule, int(schedule in ("constant", "decay")), ratio=Fraction(2, 7)
+        )
         for name, method in METHODS.items()
         for schedule in method.schedules
         if method.reduces
