@@ -1,9 +1,10 @@
 """Measure reducers before the decoder and newer ones on the demo model, at equal FLOPs, and print the table.
 
-    python bench/reducers.py
+    python bench/reducers.py               # what has no result yet
+    python bench/reducers.py --table-only
 
-Each result is that of one `fastadasp-export compare` and lies in bench/results/reducers; a run that was stopped
-goes on. The clips are those of `demo/evaluation_sets.py`, made first with espeak-ng where they are missing.
+Each result is that of one `fastadasp-export compare` and lies in bench/results/reducers; a run that was
+stopped goes on. The clips are those of `demo/evaluation_sets.py`, made first with espeak-ng if need be.
 What is published for Affinity Pooling merges in deep layers, so it has a comparison of its own.
 """
 
@@ -78,17 +79,19 @@ def table() -> Iterator[str]:
     yield _line("method, schedule", "start layer", "positions", *levels)
     yield _line(*["---"] * (3 + len(levels)))
     for part in PARTS:
+        if not part.output.is_file():
+            continue
         (file,) = read_results([part.output]).of(ComparisonResult)
         found: ComparisonResult = file.found
         for row in found.rows:
             start = str(row.start_layer) if row.schedule != "input" else "-"
             yield _line(row.label, start, part.positions, *(_cell(found, cell) for cell in row.cells))
-    full = _cell(found, found.full)
+        full = _cell(found, found.full)
     yield _line("full model", "", "", *[full] * len(levels))
 
 
 def _cell(found: ComparisonResult, cell: CellRecord) -> str:
-    (metric,) = found.metrics
+    metric = found.metrics[0]
     return cell.unmet or estimate_text(metric, figure_of(metric, cell.figures))
 
 
@@ -100,6 +103,14 @@ def _run(words: list[str]) -> None:
     subprocess.run([sys.executable, *words], cwd=ROOT, check=True)
 
 
-if __name__ == "__main__":
-    measure()
+def main() -> None:
+    """Measure, unless only the table of what is there is asked for."""
+    if "--table-only" not in sys.argv[1:]:
+        measure()
     print("\n".join(table()))
+    if missing := [part.output.name for part in PARTS if not part.output.is_file()]:
+        print(f"\nNot measured yet: {', '.join(missing)}.")
+
+
+if __name__ == "__main__":
+    main()
