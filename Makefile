@@ -12,7 +12,7 @@ SLEEP_WHEN_IDLE := GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=passive
 # large buffers would leave gaps in a heap that keeps all: they come in huge pages, and go back
 HUGE_PAGES := GLIBC_TUNABLES=glibc.malloc.hugetlb=1 MALLOC_MMAP_THRESHOLD_=16777216 MALLOC_TRIM_THRESHOLD_=32000000000
 
-.PHONY: demo test check browser bench accuracy train train-pretrained kill-test fuzz accept-gpu clean
+.PHONY: demo test check browser bench bench-peers accuracy train train-pretrained kill-test fuzz accept-gpu clean
 
 demo: $(READY)  ## build the demo model under two profiles, transcribe its clips, print the latency table
 	$(BIN)/python demo/run_demo.py
@@ -35,6 +35,9 @@ browser:  ## Chromium, in which the tests of `report` open it; where it cannot b
 
 bench: $(READY)  ## ours against transformers, side by side in one process (about half an hour)
 	$(BIN)/python bench/compare.py -o bench/results/compare.json
+
+bench-peers: $(READY)  ## ours beside its peers, which are installed under build/peers: docs/benchmarks.md (about two hours)
+	$(BIN)/python bench/compare_peers.py -o bench/results/peers.json
 
 accuracy: $(READY) synthesisers  ## what token reduction costs the demo model: docs/accuracy.md (an hour)
 	$(BIN)/python bench/accuracy.py

@@ -43,7 +43,7 @@ static void errors_only(enum ggml_log_level level, const char *text, void *unuse
 static struct llama_context *new_context(struct llama_model *model, int threads, int flash, int rows, int steps, int beams) {
     struct llama_context_params params = llama_context_default_params();
     params.n_ctx = rows + steps * beams + 256;
-    params.n_batch = params.n_ubatch = rows;
+    params.n_batch = rows;  /* n_ubatch stays at its default, 512: more is slower */
     params.n_seq_max = beams;
     params.n_threads = params.n_threads_batch = threads;
     params.kv_unified = true;

@@ -118,23 +118,23 @@ def write_models(folder: Path) -> None:
             write_gguf(checkpoint, folder / f"{peer}.gguf", peer)
 
 
-def write_gguf(checkpoint: Path, path: Path, form: str) -> None:
+def write_gguf(checkpoint: Path, path: Path, form: str, sizes: Mapping[str, int] = SIZES) -> None:
     """The decoder of a checkpoint for llama.cpp, every matrix in one format, head and embedding too."""
     import gguf
 
-    layers, heads = SIZES["num_hidden_layers"], SIZES["num_attention_heads"]
+    layers, heads = sizes["num_hidden_layers"], sizes["num_attention_heads"]
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, layers)
     partial_path = path.with_suffix(".partial")
     writer = gguf.GGUFWriter(partial_path, "qwen2")
     writer.add_block_count(layers)
     writer.add_context_length(COMMON["max_position_embeddings"])
-    writer.add_embedding_length(SIZES["hidden_size"])
-    writer.add_feed_forward_length(SIZES["intermediate_size"])
+    writer.add_embedding_length(sizes["hidden_size"])
+    writer.add_feed_forward_length(sizes["intermediate_size"])
     writer.add_head_count(heads)
-    writer.add_head_count_kv(SIZES["num_key_value_heads"])
+    writer.add_head_count_kv(sizes["num_key_value_heads"])
     writer.add_layer_norm_rms_eps(COMMON["rms_norm_eps"])
     writer.add_rope_freq_base(10000.0)
-    writer.add_vocab_size(SIZES["vocab_size"])
+    writer.add_vocab_size(sizes["vocab_size"])
     writer.add_tokenizer_model("none")
     for name, numbers in decoder_tensors(checkpoint):
         kind = gguf.GGMLQuantizationType[form] if numbers.ndim > 1 else gguf.GGMLQuantizationType.F32

@@ -1,0 +1,126 @@
+"""Ours beside transformers, onnxruntime-genai, Optimum for OpenVINO and llama.cpp: `make bench-peers`.
+
+    python bench/compare_peers.py -o bench/results/peers.json
+    python bench/compare_peers.py --models decoder --seconds 120 --rounds 1     # a quick look
+
+Each system is a process of its own; all take turns, one request at a time, so that rounds alternate.
+Requests are of 64 tokens: on a decoder with random weights (120 and 240 s of audio), on three layers of the shape of 7
+billion parameters (30 s), and on the demo from audio to text. Times are of CPU and by the clock, medians of the
+rounds after a warm-up; read the ratios. Peers are installed, and models written, into the folder, which takes
+20 GB with all models and is used again. A peer that cannot be installed or run is named with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from compare import INSTRUCTIONS
+from peers import install, models, tables, turns
+from peers.cases import BEAMS, MODELS, NEW_TOKENS, requests
+from peers.systems import PEERS, System, systems
+from peers.worker import Loading, serve
+
+from fastadasp.runtime.environment import environment
+
+ROOT = Path(__file__).parent.parent
+PROGRAM = Path(__file__).with_name("llama_cpp.c")
+
+Record = dict[str, Any]
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--process"]:
+        process(*sys.argv[2:])
+        return
+    options = _arguments()
+    folder: Path = options.folder.resolve()
+    parts = _kept(options.output)
+    for name in options.models:
+        for threads in options.threads:
+            part = measured(folder, name, threads, options)
+            parts[f"{name}, {threads}"] = part
+            result = {"new_tokens": NEW_TOKENS, "parts": parts}
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+            options.output.write_text(json.dumps(result, indent=1) + "\n")
+            tables.show(part)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-o", "--output", type=Path, default=Path("build/peers.json"))
+    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "peers", help="of peers and models")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="others are kept")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--seconds", type=int, nargs="+", help="of audio, as far as a model has them")
+    parser.add_argument("--beams", type=int, nargs="+", default=list(BEAMS))
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=3)
+    return parser.parse_args()
+
+
+def _kept(output: Path) -> dict[str, Record]:
+    found: dict[str, Record] = json.loads(output.read_text())["parts"] if output.is_file() else {}
+    return found
+
+
+def measured(folder: Path, model: str, threads: int, options: argparse.Namespace) -> Record:
+    """One model on so many threads."""
+    files = folder / "models" / model
+    models.write_inputs(files, model)
+    asked = list(requests(model, options.seconds, options.beams))
+    places, absent = prepared(folder, files, model, systems(model, options.peers))
+    before = machine(threads)
+    turn = turns.Turns(model, threads, places, asked, options.rounds, absent)
+    records = turn.records()
+    case = {"model": model, "threads": threads, "rounds": options.rounds, "environment": before}
+    return {**case, "peers": turn.hellos, "not_here": turn.absent, "records": records}
+
+
+def prepared(
+    folder: Path, files: Path, model: str, chosen: list[System]
+) -> tuple[dict[System, turns.Place], dict[str, str]]:
+    """Where each system runs, its files written; and why others cannot."""
+    places, absent = {}, {}
+    for system in chosen:
+        try:
+            place = _place(folder, files, system)
+            turns.write(system, place, model)
+            places[system] = place
+        except (install.NotHereError, turns.EndedError) as error:
+            absent[system.name] = str(error)
+            print(f"{system.name}: not here: {error}", file=sys.stderr, flush=True)
+    return places, absent
+
+
+def _place(folder: Path, files: Path, system: System) -> turns.Place:
+    python = install.python(folder, PEERS[system.peer].environment)
+    extra = install.llama_cpp(folder, PROGRAM) if system.peer == "llama.cpp" else ""
+    return turns.Place(python, files, str(extra))
+
+
+def machine(threads: int) -> Record:
+    """What a part runs on, with the instructions of the CPU that decide on 8 and 16 bits."""
+    info = Path("/proc/cpuinfo")
+    flags = set(info.read_text().split()) if info.is_file() else set()
+    return {**asdict(environment(threads)), "instructions": [name for name in INSTRUCTIONS if name in flags]}
+
+
+def process(mode: str, peer: str, form: str, model: str, threads: str, folder: str, extra: str) -> None:
+    """What the process of a system does: write its files, or serve."""
+    module = PEERS[peer].module
+    if mode == "write":
+        __import__(f"peers.{module}")
+        sys.modules[f"peers.{module}"].write(Path(folder), form, model)
+    else:
+        serve(module, Loading(model, form, int(threads), Path(folder), extra))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Ours: an artifact under a profile. Decoders get rows of audio; the demo gets a clip."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from peers.cases import DEMO, MODELS, NEW_TOKENS, prompt
+from peers.worker import Clock, Loading, Record, Run, record
+
+PROFILES = ("full", "dense-constant-50")
+LIBRARIES = ("fastadasp-export", "onnxruntime", "openvino")
+BACKENDS = {  # how a system is called -> weights, backend and its options
+    "onnxruntime fp32": ("none", "onnxruntime", {}),
+    "onnxruntime int8": ("int8", "onnxruntime", {}),
+    "onnxruntime int4": ("int4", "onnxruntime", {}),
+    "openvino bf16": ("none", "openvino", {"precision": "bf16"}),
+    "openvino bf16, int8 steps": ("int8", "openvino", {"precision": "bf16"}),
+}
+
+
+def write(folder: Path, form: str, model: str) -> None:
+    """An artifact for the backend, with its weights in the format."""
+    from fastadasp.export.options import BuildOptions
+    from fastadasp.export.pipeline import build
+    from fastadasp.profiles import load_profile
+
+    weights, backend, _ = BACKENDS[form]
+    profiles = tuple(map(load_profile, PROFILES))
+    quantize = None if weights == "none" else weights
+    options = BuildOptions(profiles, targets=(backend,), quantize=quantize)
+    build((folder / "checkpoint").resolve(), folder / f"ours-{weights}-{backend}", options)
+
+
+def load(loading: Loading) -> Run:
+    from fastadasp.runtime import SpeechLM
+
+    weights, backend, options = BACKENDS[loading.form]
+    folder = loading.folder / f"ours-{weights}-{backend}"
+    model = SpeechLM.load(folder, backend=backend, threads=loading.threads, **options)
+    return _clips(model, loading) if loading.model == DEMO else _decoder(model, loading)
+
+
+def _decoder(model: Any, loading: Loading) -> Run:
+    from fastadasp.runtime.decoding.drive import drive, new_search
+    from fastadasp.runtime.decoding.options import SearchOptions
+
+    sizes = MODELS[loading.model].sizes
+
+    def run(seconds: int, beams: int, profile: str) -> Record:
+        decoder = Timed(model.decoder(profile, *prompt(sizes, seconds)))
+        search = SearchOptions(num_beams=beams, max_new_tokens=NEW_TOKENS)
+        decoder.clock = Clock()
+        drive(new_search(search, sizes["vocab_size"]), decoder)
+        return record(decoder.prefill, decoder.clock.read())
+
+    return run
+
+
+class Timed:
+    """A decoder that reads the clock after its prefill."""
+
+    def __init__(self, decoder: Any) -> None:
+        self.decoder, self.clock, self.prefill = decoder, Clock(), [0.0, 0.0]
+
+    def start(self, k: int) -> Any:
+        """The prefill."""
+        found = self.decoder.start(k)
+        self.prefill = self.clock.read()
+        return found
+
+    def step(self, *arguments: Any) -> Any:
+        """One step."""
+        return self.decoder.step(*arguments)
+
+
+def _clips(model: Any, loading: Loading) -> Run:
+    def run(seconds: int, beams: int, profile: str) -> Record:
+        clip = loading.folder / f"{seconds}.wav"
+        clock, began = Clock(), time.perf_counter()
+        found = model.generate(
+            clip,
+            "<asr>",
+            profile=profile,
+            num_beams=beams,
+            max_new_tokens=NEW_TOKENS,
+            min_new_tokens=NEW_TOKENS,
+        )
+        cpu, wall = clock.read()
+        assert time.perf_counter() > began
+        steps = found.latency.step_ms * (NEW_TOKENS - 1)
+        return record([cpu * (1 - steps / wall), wall - steps], [cpu, wall], found.text)
+
+    return run

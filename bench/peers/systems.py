@@ -1,0 +1,60 @@
+"""The peers by name: what runs each, in which formats, on which models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from peers.cases import DEMO, MODELS
+
+PLAIN = ("",)
+DECODERS = tuple(name for name in MODELS if name != DEMO)
+BASE = "transformers bf16"  # what all are compared with
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One library."""
+
+    module: str  # of this package
+    forms: tuple[str, ...]  # of weights and products, as the module calls them
+    environment: str = ""  # one of `install.ENVIRONMENTS`; this one if empty
+    variants: tuple[str, ...] = PLAIN  # ways to run what is loaded
+    models: tuple[str, ...] = tuple(MODELS)
+
+
+@dataclass(frozen=True)
+class System:
+    """One process: a peer with weights in one format."""
+
+    peer: str
+    form: str
+
+    @property
+    def name(self) -> str:
+        """In tables."""
+        return f"{self.peer} {self.form}"
+
+    def titles(self) -> Iterator[tuple[str, str]]:
+        """Its variants, and what they are called in the tables."""
+        for variant in PEERS[self.peer].variants:
+            yield variant, f"{self.name}, {variant}" if variant else self.name
+
+
+PEERS = {
+    "transformers": Peer("huggingface", ("fp32", "bf16")),
+    "ours": Peer(
+        "ours",
+        ("onnxruntime fp32", "onnxruntime int8", "openvino bf16", "openvino bf16, int8 steps"),
+        variants=("full", "dense-constant-50"),
+    ),
+    "onnxruntime-genai": Peer("genai", ("fp32", "int4"), "genai", models=DECODERS),
+    "optimum-intel": Peer("optimum", ("bf16", "int8"), "optimum", models=DECODERS),
+    "llama.cpp": Peer("llama", ("BF16", "Q8_0", "Q4_0"), "llama", ("", "flash"), DECODERS),
+}
+
+
+def systems(model: str, peers: list[str]) -> list[System]:
+    """Those that a model is measured with."""
+    chosen = [name for name in PEERS if name in peers and model in PEERS[name].models]
+    return [System(name, form) for name in chosen for form in PEERS[name].forms]

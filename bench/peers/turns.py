@@ -1,0 +1,174 @@
+"""Systems take turns: round after round, one request of each, while the processes of the others wait."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from peers.cases import MODELS
+from peers.systems import System
+
+Record = dict[str, Any]
+Request = tuple[int, int]  # seconds of audio, beams
+SCRIPT = Path(__file__).parents[1] / "compare_peers.py"
+
+
+class EndedError(Exception):
+    """A process that ended; the message is what it said last."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """How the process of a system is started."""
+
+    python: Path
+    folder: Path  # with the files of the model
+    extra: str = ""  # where its library lies
+
+    def words(self, mode: str, system: System, model: str, threads: int) -> list[str]:
+        """The command of a process."""
+        asked = (mode, system.peer, system.form, model, threads, self.folder, self.extra)
+        return [str(word) for word in (self.python, SCRIPT, "--process", *asked)]
+
+
+@dataclass
+class Worker:
+    """The process of one system."""
+
+    system: System
+    process: subprocess.Popen[str]
+    log: Path
+    hello: Record = field(default_factory=dict)
+
+    @classmethod
+    def started(cls, system: System, place: Place, model: str, threads: int) -> Worker:
+        """With the model loaded."""
+        log = place.folder / f"{system.name.replace(' ', '-')}.log"
+        with log.open("w") as errors:
+            process = subprocess.Popen(
+                place.words("serve", system, model, threads),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        worker = cls(system, process, log)
+        worker.hello = worker._answer()
+        return worker
+
+    def ask(self, request: Request, variant: str) -> Record:
+        """One request."""
+        assert self.process.stdin
+        print(json.dumps([*request, variant]), file=self.process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> Record:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            last = self.log.read_text("utf-8", "replace").strip().splitlines()[-1:]
+            raise EndedError(f"ended with {self.process.wait()}: {' '.join(last)}")
+        found: Record = json.loads(line)
+        return found
+
+    def close(self) -> None:
+        """End the process, which reads no further line."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+@dataclass
+class Turns:
+    """A model, its requests, and the systems that answer them."""
+
+    model: str
+    threads: int
+    places: dict[System, Place]
+    requests: list[Request]
+    rounds: int
+    absent: dict[str, str] = field(default_factory=dict)  # system -> why
+    hellos: dict[str, Record] = field(default_factory=dict)
+    _workers: dict[System, Worker] = field(default_factory=dict)
+    _found: dict[tuple[Request, str], list[Record]] = field(default_factory=dict)
+
+    def records(self) -> list[Record]:
+        """Medians of every system in every request, in the order of the tables."""
+        try:
+            for i in range(self.rounds):
+                for system, request in self._order():
+                    if system.name not in self.absent:
+                        self._turn(system, request, i)
+        finally:
+            for worker in self._workers.values():
+                worker.close()
+        return [self._record(*key) for key in self._keys() if key in self._found]
+
+    def _order(self) -> Iterator[tuple[System, Request]]:
+        if MODELS[self.model].stays_loaded:
+            yield from ((system, request) for request in self.requests for system in self.places)
+        else:
+            yield from ((system, request) for system in self.places for request in self.requests)
+
+    def _turn(self, system: System, request: Request, i: int) -> None:
+        try:
+            worker = self._worker(system)
+            for variant, title in system.titles():
+                found = worker.ask(request, variant)
+                self._found.setdefault((request, title), []).append(found)
+                self._tell(title, request, i, found)
+        except EndedError as error:
+            self.absent[system.name] = str(error)
+            print(f"{system.name}: not here: {error}", file=sys.stderr, flush=True)
+
+    def _tell(self, title: str, request: Request, i: int, found: Record) -> None:
+        case = f"{self.model}, {self.threads} thread, {request[0]} s, {request[1]} beams, round {i + 1}"
+        print(f"{case}: {title} {found['total_cpu_ms']:.0f} ms of CPU", file=sys.stderr, flush=True)
+
+    def _worker(self, system: System) -> Worker:
+        """Loaded, and warmed up by the first request, which is not counted."""
+        if system in self._workers:
+            return self._workers[system]
+        if not MODELS[self.model].stays_loaded:
+            for other in list(self._workers):
+                self._workers.pop(other).close()
+        worker = Worker.started(system, self.places[system], self.model, self.threads)
+        self._workers[system] = worker
+        self.hellos.setdefault(system.name, worker.hello)
+        for variant, _ in system.titles():
+            worker.ask(self.requests[0], variant)
+        return worker
+
+    def _keys(self) -> Iterator[tuple[Request, str]]:
+        for request in self.requests:
+            yield from ((request, title) for system in self.places for _, title in system.titles())
+
+    def _record(self, request: Request, title: str) -> Record:
+        found = self._found[request, title]
+        case = {"seconds": request[0], "beams": request[1], "system": title}
+        times = {key: statistics.median(r[key] for r in found) for key in found[0] if key.endswith("_ms")}
+        return {**case, "text": found[-1]["text"], **times}
+
+
+def write(system: System, place: Place, model: str) -> None:
+    """Let a peer write what it loads, unless it has.
+
+    Raises:
+        EndedError: it cannot.
+    """
+    mark = place.folder / f"{system.name.replace(' ', '-')}.written"
+    if mark.is_file():
+        return
+    words = place.words("write", system, model, 0)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise EndedError(" ".join(done.stderr.strip().splitlines()[-1:]))
+    mark.touch()
