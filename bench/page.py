@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from compare import DTYPES, TARGETS
+from peers import tables as peer_tables
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs"
@@ -193,6 +194,48 @@ def _hour(part: Result) -> str:
     return f"{table(heads, rows)}\n{filled(words)}{offsets}"
 
 
+def peers(result: Result) -> str:
+    """Ours beside its peers, a table for each model and number of threads."""
+    parts = []
+    for part in result["parts"].values():
+        rounds = "round" if part["rounds"] == 1 else "rounds"
+        words = f"**{peer_tables.title(part)}.** {where(part['environment'])} "
+        words += f"Medians of {part['rounds']} {rounds} after a warm-up; {versions(part)}."
+        rows = table(peer_tables.HEADS, peer_tables.rows(part))
+        absent = "".join(f"\n* {line}" for line in peer_tables.absent(part))
+        parts.append(f"{filled(words)}{rows}{absent}")
+    return "\n".join(parts)
+
+
+def versions(part: Result) -> str:
+    """Those of every peer's process."""
+    found = {
+        system.partition(" ")[0]: ", ".join(f"{name} {number}" for name, number in hello["versions"].items())
+        for system, hello in part["peers"].items()
+    }
+    return "; ".join(f"{peer} with {libraries}" for peer, libraries in found.items())
+
+
+def openvino_accuracy(result: Result) -> str:
+    """What answers cost with a prefill in bf16: the difference from float32 on ONNX Runtime, clip by clip."""
+    rows = []
+    for plain, other in zip(*(iter(result["records"]),) * 2, strict=True):
+        low, high = other["interval"]
+        star = "" if low <= 0 <= high else " \\*"
+        rows.append(
+            [
+                *(f"{other['set']} ({other['clips']})", other["metric"], other["profile"]),
+                *(f"{each['value']:.2f}" for each in (plain, other)),
+                f"{other['change']:+.2f} ({low:+.2f} to {high:+.2f}){star}",
+                str(other["changed"]),
+            ]
+        )
+    excluded = sum(row[5].endswith("\\*") for row in rows)
+    words = f"{where(result['environment'])} Of {len(rows)} intervals of differences, {excluded} exclude 0."
+    heads = ["set (clips)", "metric", "profile", "float32", "bf16", "difference (95 % interval)"]
+    return filled(words) + table([*heads, "other answers"], rows)
+
+
 def filled(words: str) -> str:
     """A paragraph."""
     return textwrap.fill(words, LINE) + "\n\n"
@@ -212,9 +255,10 @@ def where(environment: Result) -> str:
 
 
 SECTIONS: dict[str, dict[str, Callable[[Result], str]]] = {
-    "benchmarks.md": {"quantized": quantized, "llama_cpp": llama_cpp},
+    "benchmarks.md": {"quantized": quantized, "llama_cpp": llama_cpp, "peers": peers},
     "performance.md": {"seven_billion": seven_billion},
     "long_form.md": {"long_form": long_form},
+    "openvino.md": {"openvino_accuracy": openvino_accuracy},
 }
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def load(loading: Loading) -> Run:
 
     torch.set_num_threads(loading.threads)
     model = OVModelForCausalLM.from_pretrained(
-        loading.folder / f"optimum-{loading.form}",
+        str(loading.folder / f"optimum-{loading.form}"),
         ov_config={
             "INFERENCE_PRECISION_HINT": "bf16",
             "INFERENCE_NUM_THREADS": str(loading.threads),

@@ -59,7 +59,11 @@ class Worker:
                 text=True,
             )
         worker = cls(system, process, log)
-        worker.hello = worker._answer()
+        try:
+            worker.hello = worker._answer()
+        except EndedError:
+            worker.close()
+            raise
         return worker
 
     def ask(self, request: Request, variant: str) -> Record:
@@ -127,6 +131,8 @@ class Turns:
                 self._tell(title, request, i, found)
         except EndedError as error:
             self.absent[system.name] = str(error)
+            if system in self._workers:
+                self._workers.pop(system).close()
             print(f"{system.name}: not here: {error}", file=sys.stderr, flush=True)
 
     def _tell(self, title: str, request: Request, i: int, found: Record) -> None:
