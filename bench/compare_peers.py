@@ -6,8 +6,8 @@
 Each system is a process of its own; all take turns, one request at a time, so that rounds alternate. Requests
 are of 64 tokens: on a decoder with random weights (120 and 240 s of audio), on three layers of the shape of 7
 billion parameters (30 s), and on the demo from audio to text. Times are of CPU and by the clock, medians of
-the rounds after a warm-up; read the ratios. Peers are installed, and models written, into the folder, which
-takes 20 GB with all models and is used again. A peer that cannot be installed or run is named with the reason.
+the rounds after a warm-up; read the ratios. Peers are installed, and models written, into the folder: 20 GB
+with all models, which are used again. A peer that cannot be installed or run is named with the reason.
 """
 
 from __future__ import annotations
