@@ -154,6 +154,12 @@ def _profiles(artifact: Artifact, options: EvalOptions) -> tuple[str, ...]:
         raise RequestError(
             f"profile {', '.join(unknown)} is not in {artifact.folder}; it has: {', '.join(known)}"
         )
+    first = (options.profiles or known)[0]
+    if options.max_loss is not None and artifact.manifest.profiles[first].profile.traits.reduces:
+        raise RequestError(
+            f"a budget of accuracy is against the unreduced model, and the first profile is {first}, which "
+            "reduces: name full first (--profile full,…), and build with it if it is not there"
+        )
     if not artifact.has_tokenizer:
         raise RequestError(f"artifact {artifact.folder} has no tokenizer, so there is no text to measure")
     return options.profiles or known

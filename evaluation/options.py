@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from numbers import Real
+from typing import TypeGuard
 
 from ..profiles.errors import RequestError
 from ..profiles.faults import count_faults, names_fault, shown
 from ..runtime.backend_options import MOST_THREADS
+from ..runtime.choice.acceptance import ENOUGH_CLIPS
 from ..runtime.decoding.options import NOTHING_GIVEN, SearchOptions
 from ..runtime.runtime_options import RuntimeOptions
 from .metrics.normalizers import NORMALIZERS
 from .metrics.tasks import TASKS
 
 DEFAULT_RUNTIME = RuntimeOptions()
-_LEAST = {"resamples": 1, "seed": 0, "workers": 1}
+_LEAST = {"resamples": 1, "seed": 0, "workers": 1, "least_clips": 1}
 MOST_RESAMPLES = 10**6
 _MOST = {"resamples": MOST_RESAMPLES, "workers": MOST_THREADS}  # each worker has threads of its own
 
@@ -38,6 +42,8 @@ class EvalOptions:
     resamples: int = Bootstrap.resamples
     seed: int = Bootstrap.seed
     workers: int = 1  # processes, each with the artifact loaded once
+    max_loss: float | None = None  # budget: points of the first metric that a profile may lose; None: no gate
+    least_clips: int = ENOUGH_CLIPS  # with fewer, no profile is found to be within its budget
 
     @property
     def bootstrap(self) -> Bootstrap:
@@ -62,12 +68,19 @@ class EvalOptions:
             raise RequestError("; ".join(faults))
 
 
+def is_budget(value: object) -> TypeGuard[float]:
+    """Whether a value is a number of points that may be lost."""
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) < math.inf
+
+
 def _faults(options: EvalOptions) -> Iterator[str]:
     yield from count_faults(options, _LEAST, _MOST)
     yield from names_fault("profiles", options.profiles)
     for name, kind in (("search", SearchOptions), ("runtime", RuntimeOptions)):
         if not isinstance(found := getattr(options, name), kind):
             yield f"{name} is {shown(found)}: give {kind.__name__}"
+    if options.max_loss is not None and not is_budget(options.max_loss):
+        yield f"max_loss is {shown(options.max_loss)}: give a number of points from 0 on"
     chosen = options.normalizer
     if chosen is not None and not (isinstance(chosen, str) and chosen in NORMALIZERS):
         yield f"normalizer {shown(chosen)} is unknown; choose {', '.join(NORMALIZERS)}"

@@ -12,13 +12,15 @@ from .results.evaluation import ClipRecord, EvaluationResult
 def evaluation_result(evaluation: Evaluation) -> EvaluationResult:
     """The record. But for its environment, equal answers give equal ones."""
     clips, options = evaluation.clips, evaluation.options
+    metrics = tuple(figure.metric for figure in evaluation.profiles[0].figures)
     return EvaluationResult(
         task=clips.task,
         artifact=evaluation.artifact,
         clips=clip_list(clips, evaluation.clips_digest, len(evaluation.measured)),
         settings=answer_settings(options, clips.task),
         intervals=intervals(options.bootstrap),
-        metrics=tuple(figure.metric for figure in evaluation.profiles[0].figures),
+        metrics=metrics,
+        max_loss=options.max_loss / metrics[0].scale if options.max_loss is not None and metrics else None,
         profiles=tuple(map(profile_figures, evaluation.profiles)),
         failures=tuple(failures(evaluation.records)),
         records=tuple(_record(clip, found) for clip, found in evaluation.records),

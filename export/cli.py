@@ -20,6 +20,7 @@ from .commands.compare import compare
 from .commands.convert import convert
 from .commands.eval import evaluate
 from .commands.families import families
+from .commands.figures import figures
 from .commands.inspect import inspect
 from .commands.output import WORDS
 from .commands.plan import plan
@@ -134,6 +135,7 @@ for command in (
     select_layer,
     tune,
     report,
+    figures,
     inspect,
     check,
     families,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..profiles.errors import EngineError, OutputError, ProfileError, RequestError
 from ..profiles.faults import count_faults, is_count, shown, text_fault
 from ..profiles.profile import Profile
+from ..runtime.choice.target import AUTO
 from .model.formats import INT4_BLOCKS, QUANTIZED, int4_block_faults
 from .targets import TARGETS
 
@@ -52,7 +53,7 @@ class BuildOptions:
     """What a build is asked for.
 
     Raises:
-        ProfileError: no profile, or two of one name.
+        ProfileError: no profile, two of one name, or one whose name asks for a choice.
         OutputError: an unknown way for the weights to get into the artifact.
         RequestError: no target, an unknown one, or one twice; a number of positions or a prompt that is none.
     """
@@ -82,6 +83,8 @@ class BuildOptions:
             raise ProfileError(
                 f"profile {', '.join(twice)} is given twice; names must differ within an artifact"
             )
+        if AUTO in names:
+            raise ProfileError(f"profile {AUTO}: requests give this word to have one chosen; rename the file")
         if self.weights not in WEIGHT_MODES:
             raise OutputError(f"weights {self.weights!r} is unknown; choose {', '.join(WEIGHT_MODES)}")
         if self.prompt is not None and (faults := list(text_fault("prompt", self.prompt))):

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from .audio.encoder import EncodedAudio
     from .batching.submitted import Submitted
     from .cancellation.cancellation import Cancellation
+    from .choice.target import Auto
     from .decoding.options import SearchOptions
     from .prompt import PromptIds, RawPrompt
     from .results import GenerationResult, TextHypothesis
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .stream import Stream
 
 __all__ = [
+    "Auto",
     "Cancellation",
     "EncodedAudio",
     "GenerationResult",
@@ -31,6 +33,7 @@ __all__ = [
     "TextHypothesis",
 ]
 _MODULES = {
+    "Auto": "choice.target",
     "Cancellation": "cancellation.cancellation",
     "EncodedAudio": "audio.encoder",
     "SearchOptions": "decoding.options",

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from .choice.figures import Machine
+
 LIBRARIES = (
     *("fastadasp-export", "numpy", "onnxruntime", "onnxruntime-gpu", "tensorrt-rtx-cu13", "tensorrt"),
     *("cuda-python", "tokenizers", "soundfile", "soxr"),
@@ -56,6 +58,11 @@ def environment(threads: int, libraries: Iterable[str] = ()) -> Environment:
         python=platform.python_version(),
         libraries={name: found for name in (*LIBRARIES, *libraries) if (found := _version(name))},
     )
+
+
+def machine(device: str, threads: int) -> Machine:
+    """What figures of latency belong to; `threads` as in `environment`."""
+    return Machine(device, cpu_model(), threads or _usable_cores())
 
 
 def cpu_model() -> str | None:

@@ -29,6 +29,7 @@ class GenerationResult:
     prefix_lengths: tuple[int, ...]  # rows of the prompt that each layer keeps
     kept_ratio: float  # audio rows in the KV caches, summed over the layers / (layers * audio rows)
     kv_bytes: int  # prefix, shared by all beams, plus the pool at its largest
+    profile_reason: str | None = None  # why the profile was chosen, if it was not named
 
     @property
     def finish_reason(self) -> FinishReason:

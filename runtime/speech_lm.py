@@ -20,6 +20,8 @@ from .batching.submitted import Submitted
 from .cancellation.cancellation import Cancellation
 from .cancellation.guard import guard_of
 from .cancellation.in_thread import in_thread
+from .choice.figures import Figures
+from .choice.target import Auto
 from .decoding.options import ResolvedSearch, SearchOptions
 from .decoding.session_decoder import SessionDecoder
 from .latency import Stopwatch
@@ -147,6 +149,11 @@ class SpeechLM(Uncopied):
         return self._loaded.profile
 
     @property
+    def figures(self) -> Figures | None:
+        """What the artifact holds of the accuracy and the latency of its profiles, if anything."""
+        return self.manifest.figures
+
+    @property
     def audio_encoder(self) -> AudioEncoder:
         """From samples to audio rows, for callers with a decoder of their own."""
         return self._loaded.audio_encoder
@@ -220,7 +227,7 @@ class SpeechLM(Uncopied):
         prompt: str | RawPrompt | PromptIds | None = None,
         *,
         system: str | None = None,
-        profile: str | None = None,
+        profile: str | Auto | None = None,
         source_rate: int | None = None,
         search: SearchOptions | None = None,
         cancellation: Cancellation | None = None,
@@ -236,7 +243,8 @@ class SpeechLM(Uncopied):
             prompt: text for the model's template, text that names the place of the audio itself, or ids. None
                 takes the artifact's default, or else no text.
             system: text for the place of that name in the model's template, instead of its own.
-            profile: a profile of the artifact, if not the default.
+            profile: a profile of the artifact, if not the default; or `Auto` with a budget, by which one is
+                chosen for the length of the audio: the result says which one and why.
             source_rate: Hz of samples that come without a rate, if not the model's.
             search: how to search; what it leaves out is as the artifact has it.
             cancellation: what the request is cancelled with from another thread.
@@ -247,7 +255,7 @@ class SpeechLM(Uncopied):
             AudioError: audio that is missing, corrupt, too short or too long.
             RequestMemoryError: more memory than `max_request_bytes` would be needed.
             RequestError: options out of range, unknown profile, audio that another model has encoded, or a
-                prompt that the model cannot take.
+                prompt that the model cannot take; or no profile can be chosen by a budget.
             EngineError: a graph or an engine fails, mostly for want of memory.
             RequestCancelled: `cancellation` was cancelled.
             DeadlineExceeded: the deadline passed.
@@ -261,7 +269,7 @@ class SpeechLM(Uncopied):
         prompt: str | RawPrompt | PromptIds | None = None,
         *,
         system: str | None = None,
-        profile: str | None = None,
+        profile: str | Auto | None = None,
         source_rate: int | None = None,
         search: SearchOptions | None = None,
         cancellation: Cancellation | None = None,
@@ -285,7 +293,7 @@ class SpeechLM(Uncopied):
         prompt: str | RawPrompt | PromptIds | None = None,
         *,
         system: str | None = None,
-        profile: str | None = None,
+        profile: str | Auto | None = None,
         source_rate: int | None = None,
         search: SearchOptions | None = None,
         cancellation: Cancellation | None = None,
@@ -314,7 +322,7 @@ class SpeechLM(Uncopied):
         prompt: str | RawPrompt | PromptIds | None = None,
         *,
         system: str | None = None,
-        profile: str | None = None,
+        profile: str | Auto | None = None,
         source_rate: int | None = None,
         search: SearchOptions | None = None,
         cancellation: Cancellation | None = None,
@@ -341,7 +349,7 @@ class SpeechLM(Uncopied):
         prompt: str | RawPrompt | PromptIds | None = None,
         *,
         system: str | None = None,
-        profile: str | None = None,
+        profile: str | Auto | None = None,
         source_rate: int | None = None,
         search: SearchOptions | None = None,
         segmenting: SegmentOptions = DEFAULT_SEGMENTS,

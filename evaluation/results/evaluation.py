@@ -13,7 +13,7 @@ from ..metrics.metric import Metric
 from .figures import ProfileFigures
 from .settings import AnswerSettings, ClipList, Failure, Intervals
 
-EVALUATION_FORMAT = 3
+EVALUATION_FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class EvaluationResult:
     settings: AnswerSettings
     intervals: Intervals
     metrics: tuple[Metric, ...]
+    max_loss: float | None  # the budget: of the first metric, in its unit; None: there was none
     profiles: tuple[ProfileFigures, ...]
     failures: tuple[Failure, ...]
     records: tuple[ClipRecord, ...]

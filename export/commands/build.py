@@ -24,6 +24,7 @@ from ..options import (
 from ..targets import TARGETS
 from .case_parameters import int4_block_option
 from .command import Command, StrictCommand
+from .figures_parameters import figures_options, say_figures, sources_of
 from .lists import NAMES, list_option
 from .parameters import PATH, lora_option, profile_options, require_all
 from .progress import Lines
@@ -129,6 +130,7 @@ def engine_limits(command: Command) -> Command:
     help="Compute capability of the GPU, times ten; 80 is the A100.",
 )
 @engine_limits
+@figures_options
 @click.option(
     "--reproducible",
     is_flag=True,
@@ -151,11 +153,15 @@ def build(
     calibration: Path | None,
     audio_root: Path | None,
     targets: tuple[str, ...],
+    accepted: tuple[str, ...],
+    latency: Path | None,
+    least_clips: int,
     **engine: Any,
 ) -> None:
     """Build an artifact from CHECKPOINT.
 
-    All profiles share the weights and the decode graph.
+    All profiles share the weights and the decode graph. With --accepted or --latency the artifact then holds
+    figures, as figures takes them in; if they are of another model, it is built all the same, without them.
     """
     if audio_root is not None and calibration is None:
         raise click.UsageError(
@@ -163,6 +169,7 @@ def build(
         )
     torch = () if fold_prompt is None and calibration is None else ("torch",)
     require_all({"export": ("onnx", *torch), **_engine_packages(engine["engine"])})
+    sources = sources_of({"accepted": accepted, "latency": latency, "least_clips": least_clips})
     begin = time.perf_counter()
     has_choice = any(len(TARGETS[name].precisions) > 1 for name in targets if name in TARGETS)
     chosen = load_profiles(profiles, folders)
@@ -191,6 +198,10 @@ def build(
     elapsed = time.perf_counter() - begin
     origins = [f"in {quantize}"] if quantize else list(dict.fromkeys(_origins(manifest)))
     click.echo(f"{output}: {size(whole)}, built in {elapsed:.1f} s; weights {'; '.join(origins)}")
+    if sources is not None:
+        from ..figures.take_in import take_in
+
+        say_figures(take_in(output, sources), sources)
 
 
 def _origins(manifest: Manifest) -> Iterator[str]:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from .command import StrictCommand
-from .evaluation_parameters import clip_options, clips_of, evaluation_of, evaluation_options, require_metrics
+from .evaluation_parameters import (
+    budget_of,
+    budget_options,
+    check_budget,
+    clip_options,
+    clips_of,
+    evaluation_of,
+    evaluation_options,
+    least_clips_option,
+    require_metrics,
+)
 from .lists import NAMES, each_once, list_option
 from .output import check_output, kept_beside, write_result
 from .parameters import PATH, runtime_options, verify_of
@@ -27,6 +38,8 @@ from .search_parameters import say_search, search_options
     otherwise="all of the artifact",
     arrange=each_once,
 )
+@budget_options
+@least_clips_option
 @evaluation_options
 @search_options
 @runtime_options
@@ -41,14 +54,21 @@ def evaluate(ctx: click.Context, /, artifact: Path, output: Path | None, **value
     asr: WER, CER; translate: BLEU, chrF; classify: accuracy, macro F1; caption: CIDEr, SPICE, SPIDEr; qa:
     exact match. Tables go to stdout. With -o, answers are kept in FILE.journal.jsonl until FILE is written:
     the same command goes on where it was stopped. Exits with 1 if a clip failed.
+
+    With a budget, exits with 1 unless every profile is shown to be within it, against the first one, which
+    reduces nothing: the upper end of the paired 95 % interval of its loss is compared, not the loss itself.
+    Where that end is beyond the budget, or clips are few, it says that it cannot tell.
     """
-    options = evaluation_of(values)
+    options = replace(evaluation_of(values), max_loss=budget_of(values), least_clips=values["least_clips"])
     if output is not None:
         check_output(output)
     clips = clips_of(values)
+    check_budget(values, clips.task)
     require_metrics(clips.task, options)
     from ...evaluation import evaluation as accuracy
     from ...evaluation.answers.journal import journal_of
+    from ...evaluation.gate.gate import judged
+    from ...evaluation.gate.table import gate_lines
     from ...evaluation.result import evaluation_result
     from ...evaluation.table import evaluation_sections
     from ...runtime.tables.tables import console, show
@@ -66,10 +86,11 @@ def evaluate(ctx: click.Context, /, artifact: Path, output: Path | None, **value
             verify=verify_of(values["verify"]),
         )
     say_search(options.search, found.options.search)
-    show(console(), evaluation_sections(found))
+    show(console(), (*evaluation_sections(found), *gate_lines(found)))
     if output is not None:
         write_result(output, evaluation_result(found))
         if journal is not None:
             journal.unlink()
         click.echo(f"results in {output}", err=True)
-    ctx.exit(1 if found.failures else 0)
+    is_open = all(each.verdict.is_accepted for each in judged(found))
+    ctx.exit(0 if is_open and not found.failures else 1)

@@ -10,6 +10,7 @@ import click
 from ...evaluation.metrics.normalizers import NORMALIZERS
 from ...evaluation.metrics.tasks import TASKS
 from ...evaluation.options import EvalOptions
+from ...profiles.errors import RequestError
 from ...runtime.runtime_options import DEFAULT_BACKEND, runtime_options
 from .command import Command
 from .parameters import PATH, backend_options_of, require_all
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ...evaluation.clips.clip import ClipSet
 
 DEFAULTS = EvalOptions()
+WER_TASK = "asr"
 NORMALIZER_OF_TASK = ", ".join(f"{name} {task.normalizer}" for name, task in TASKS.items())
 
 
@@ -66,6 +68,56 @@ def clips_of(values: dict[str, Any]) -> ClipSet:
     return read_clips(
         values["manifest"], values["task"], audio_root=values["audio_root"], prompt=values["prompt"]
     )
+
+
+def budget_options(command: Command) -> Command:
+    """Add the budget of accuracy, in either of its names."""
+    options = (
+        click.option(
+            "--max-wer-increase",
+            type=float,
+            metavar="POINTS",
+            help="Budget of asr: points of WER that may be lost.",
+        ),
+        click.option(
+            "--max-loss",
+            type=float,
+            metavar="POINTS",
+            help="Budget of any task, in points of its first metric as eval shows them.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def budget_of(values: dict[str, Any]) -> float | None:
+    """The budget that was given, if one was.
+
+    Raises:
+        RequestError: both were.
+    """
+    budgets = [values[key] for key in ("max_wer_increase", "max_loss") if values[key] is not None]
+    if len(budgets) > 1:
+        raise RequestError("give the budget once: --max-wer-increase for asr, or --max-loss for any task")
+    return budgets[0] if budgets else None
+
+
+def check_budget(values: dict[str, Any], task: str) -> None:
+    """Refuse a budget of WER for clips that are not transcribed; RequestError."""
+    if values["max_wer_increase"] is not None and task != WER_TASK:
+        raise RequestError(f"--max-wer-increase is of {WER_TASK}; the clips are of {task}: give --max-loss")
+
+
+def least_clips_option(command: Command) -> Command:
+    """Add with how many clips a profile may be found to be within its budget."""
+    return click.option(
+        "--least-clips",
+        type=int,
+        default=DEFAULTS.least_clips,
+        show_default=True,
+        help="With fewer clips, no profile is found to be within its budget.",
+    )(command)
 
 
 def reference_option(command: Command) -> Command:

@@ -62,6 +62,7 @@ def percent(text: str) -> Fraction:
 
 NAMES = ListOf("names such as a,b", str)
 PROFILES = ListOf("profiles such as full,mine.toml", str, files=True)
+FILES = ListOf("files such as a.json,b.json", str, files=True)
 INTEGERS = ListOf("numbers such as 1,5", int)
 REALS = ListOf("numbers such as 1,5", float, "{:g}".format)
 LAYERS = ListOf("layers such as 0,2", int)

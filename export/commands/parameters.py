@@ -20,7 +20,7 @@ from .command import Command
 from .lists import NAMES, PROFILES, list_option
 
 if TYPE_CHECKING:
-    from ...runtime import SpeechLM
+    from ...runtime import Auto, SpeechLM
     from ...runtime.artifact.verification import Verify
 
 PATH = click.Path(path_type=Path)
@@ -185,6 +185,44 @@ def onnxruntime_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def auto_options(command: Command) -> Command:
+    """Add the budgets by which a profile is chosen."""
+    options = (
+        click.option(
+            "--latency-budget",
+            type=float,
+            metavar="SECONDS",
+            help="Of profile auto: the most accurate one whose prefill and decode take at most so long.",
+        ),
+        click.option(
+            "--accuracy-budget",
+            type=float,
+            metavar="POINTS",
+            help="Of profile auto: the fastest one accepted to lose at most so much.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def auto_of(values: dict[str, Any]) -> Auto | None:
+    """What a profile is to be chosen for; None where one is named, or the default is taken.
+
+    Raises:
+        click.UsageError: a budget, and a profile that is named.
+        RequestError: no budget, two, or one that is out of range.
+    """
+    from ...runtime.choice.target import AUTO, Auto
+
+    budgets = {name: values[name] for name in ("latency_budget", "accuracy_budget")}
+    if values["profile"] == AUTO:
+        return Auto(**budgets)
+    if given := [f"--{name.replace('_', '-')}" for name, value in budgets.items() if value is not None]:
+        raise click.UsageError(f"{', '.join(given)}: a budget to choose a profile by; give --profile {AUTO}")
+    return None
 
 
 def load(artifact: Path, **values: Any) -> SpeechLM:

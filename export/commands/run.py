@@ -16,12 +16,12 @@ from ...profiles.errors import AudioError, DeadlineExceeded
 from .answer_record import record
 from .command import StrictCommand
 from .lists import NAMES, one_option
-from .parameters import PATH, load, runtime_options
+from .parameters import PATH, auto_of, auto_options, load, runtime_options
 from .search_parameters import search_of, search_options
 from .timed import print_segments, refuse_combinations, segment_options, segmenting_of
 
 if TYPE_CHECKING:
-    from ...runtime import GenerationResult, RawPrompt, SpeechLM
+    from ...runtime import Auto, GenerationResult, RawPrompt, SpeechLM
     from ...runtime.artifact.manifest import Manifest
     from ...runtime.decoding.options import ResolvedSearch
 
@@ -35,9 +35,10 @@ STDIN = "-"
     "--profile",
     "profile",
     NAMES,
-    "A profile of the artifact.  [default: its first one]",
+    "A profile of the artifact, or auto, with a budget.  [default: its first one]",
     instead="eval compares profiles, bench times them",
 )
+@auto_options
 @click.option(
     "--prompt", metavar="TEXT", help='Text of the request, such as "<asr>".  [default: the artifact\'s]'
 )
@@ -62,14 +63,17 @@ def run(ctx: click.Context, /, artifact: Path, clips: tuple[str, ...], **values:
     answered; then the exit code is 1.
     With --segments clips may be of any length: the speech in them is found as they are read, and every
     stretch of it is answered by itself and printed with its times.
+    With --profile auto the profile is chosen for the length of each CLIP, by a budget and the figures that
+    ARTIFACT holds (figures ART); which one and why goes to stderr.
     The times are those of single requests, the first one cold; bench takes medians.
     """
     if values["stream"] and values["as_json"]:
         raise click.UsageError("--stream and --json exclude each other")
     refuse_combinations(values, len(clips))
     search, prompt, segmenting = search_of(values), _prompt(values), segmenting_of(values)
-    model = load(artifact, **values)
-    asked = Asked(prompt, values["system"], model.search_options(search), values["deadline"])
+    auto = auto_of(values)
+    model = load(artifact, **values if auto is None else {**values, "profile": None})
+    asked = Asked(prompt, values["system"], model.search_options(search), values["deadline"], auto)
     if values["segments"]:
         how = {"segmenting": segmenting, "at_once": values["at_once"] or 1}
         failures = _segments(model, clips, asked, how, values["format"])
@@ -90,11 +94,13 @@ class Asked:
     system: str | None
     search: ResolvedSearch
     deadline: float | None  # seconds from the start of each request
+    auto: Auto | None = None  # what a profile is chosen for; None: that of the model
 
     @property
     def keywords(self) -> dict[str, Any]:
         """What every request is given beside audio and prompt."""
-        return {"system": self.system, "search": self.search, "deadline": self.deadline}
+        own = {"system": self.system, "search": self.search, "deadline": self.deadline}
+        return {**own, "profile": self.auto}
 
 
 def _prompt(values: dict[str, Any]) -> str | RawPrompt | None:
@@ -150,6 +156,8 @@ def _answer(model: SpeechLM, clips: tuple[str, ...], asked: Asked, *, as_json: b
     finally:
         if answered and not as_json:
             _report(answered, asked.search.num_beams)
+        for clip, result in answered:
+            _say_choice(clip, result)
 
 
 def _line(clip: str, result: GenerationResult, num_clips: int, *, as_json: bool) -> str:
@@ -182,6 +190,7 @@ def _stream(model: SpeechLM, clips: tuple[str, ...], asked: Asked) -> int:
         finally:
             click.echo()  # ends the line of an answer that was given up, too
         _stream_report(clip, first, time.perf_counter() - begin)
+        _say_choice(clip, pieces.result)
 
     return _each(clips, ask)
 
@@ -201,6 +210,12 @@ def _segments(
 def _stream_report(clip: str, first: float | None, whole: float) -> None:
     start = "no text" if first is None else f"first text after {first * 1e3:.1f} ms"
     click.echo(f"{clip}: {start}, all of it after {whole * 1e3:.1f} ms", err=True)
+
+
+def _say_choice(clip: str, result: GenerationResult) -> None:
+    """Which profile was chosen and why, if one was."""
+    if result.profile_reason is not None:
+        click.echo(f"{clip}: {result.profile_reason}", err=True)
 
 
 def _source(clip: str) -> str | BinaryIO:

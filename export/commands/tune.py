@@ -14,6 +14,9 @@ from ...profiles.schedule import SCHEDULES
 from ..studies.tune.options import OBJECTIVES, TRIABLE, TuneOptions
 from .command import StrictCommand
 from .evaluation_parameters import (
+    budget_of,
+    budget_options,
+    check_budget,
     clip_options,
     clips_of,
     evaluation_of,
@@ -28,7 +31,6 @@ from .progress import progress_bar
 from .search_parameters import say_search, search_options
 
 DEFAULTS = TuneOptions(0.0)
-WER_TASK = "asr"
 TUNED = (
     *("objective", "methods", "schedules", "start_layers", "levels", "positions"),
     *("reference_seconds", "runs", "warmup", "lora"),
@@ -38,15 +40,7 @@ TUNED = (
 @click.command("tune", cls=StrictCommand)
 @click.argument("checkpoint", type=PATH)
 @clip_options
-@click.option(
-    "--max-wer-increase", type=float, metavar="POINTS", help="Budget of asr: points of WER that may be lost."
-)
-@click.option(
-    "--max-loss",
-    type=float,
-    metavar="POINTS",
-    help="Budget of any task, in points of its first metric as eval shows them.",
-)
+@budget_options
 @click.option(
     "--objective",
     type=click.Choice(OBJECTIVES),
@@ -126,7 +120,7 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
     name = profile_name(output)
     options = _options(values, name)
     clips = clips_of(values)
-    _check_budget(values, clips.task)
+    check_budget(values, clips.task)
     require_metrics(clips.task, options.evaluation, export=("onnx",))
     from ...evaluation.answers.work_folder import work_folder
     from ...runtime.tables.tables import console, show
@@ -149,17 +143,11 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
 
 
 def _options(values: dict[str, Any], name: str) -> TuneOptions:
-    budgets = [values[key] for key in ("max_wer_increase", "max_loss") if values[key] is not None]
-    if len(budgets) != 1:
+    if (budget := budget_of(values)) is None:
         raise RequestError("give the budget once: --max-wer-increase for asr, or --max-loss for any task")
     return TuneOptions(
-        budgets[0],
+        budget,
         name=name,
         evaluation=evaluation_of(values),
         **{key: values[key] for key in TUNED},
     )
-
-
-def _check_budget(values: dict[str, Any], task: str) -> None:
-    if values["max_wer_increase"] is not None and task != WER_TASK:
-        raise RequestError(f"--max-wer-increase is of {WER_TASK}; the clips are of {task}: give --max-loss")

@@ -105,6 +105,7 @@ class Artifact:
         return {
             "folder": str(self.folder),
             "digest": manifest.digest,
+            "shared": [manifest.shared_digest(target) for target in manifest.graphs],
             "family": manifest.family,
             "precision": manifest.precision,
             "built_with": dict(manifest.versions),

@@ -12,6 +12,7 @@ from ...profiles.faults import at
 from .manifest import Manifest
 from .part_faults.engines import engines_faults
 from .part_faults.fields import text_fault
+from .part_faults.figures import figures_faults
 from .part_faults.files import file_faults, graphs_faults, names_faults, overlap_faults, weights_faults
 from .part_faults.model import (
     adapter_faults,
@@ -49,6 +50,8 @@ def manifest_faults(manifest: Manifest) -> Iterator[str]:
         yield from adapter_faults(f"adapters[{i}]", adapter)
     if manifest.engines:
         yield from engines_faults(manifest.engines, manifest)
+    if manifest.figures:
+        yield from figures_faults(manifest.figures, manifest)
 
 
 def _named(place: str, texts: Mapping[str, str]) -> dict[str, str]:

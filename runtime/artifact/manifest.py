@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...profiles.codec import RecordError, from_json, to_json
@@ -17,12 +17,14 @@ from ...profiles.long_context import LongContext
 from ...profiles.signature import ACTIVATION, HALF, TensorSpec, lora_scale
 from ..audio.front_end import FrontEnd
 from ..audio.tower_dims import TowerDims
+from ..choice.figures import Figures
 from ..decoding.options import NOTHING_GIVEN, SearchOptions
 from .engines import Engines
 from .prompt import Prompt
 
 MANIFEST_FORMAT = 9
 FILE_NAME = "manifest.json"
+FIGURES = "figures"
 PREFIX_TYPES = {"fp16": HALF}
 """What keys and values of a prompt may be kept in, if not in the precision of the graphs -> their type."""
 
@@ -154,10 +156,13 @@ class Manifest:
     engines: Engines | None = None
     generation: SearchOptions = NOTHING_GIVEN  # how to search, as far as a request leaves it out
     adapters: tuple[FoldedAdapter, ...] = ()  # in the order in which they were folded in
+    figures: Figures | None = None  # of the profiles, measured after the build; a manifest may lack the field
 
     def to_json(self) -> str:
         """The manifest as text, with a digest of itself."""
         content = self._content()
+        if self.figures is not None:
+            content[FIGURES] = to_json(self.figures)
         return json.dumps({**content, "digest": digest_of(content)}, indent=1, ensure_ascii=False) + "\n"
 
     @property
@@ -177,11 +182,29 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """Hash of the content, and so of every file: what tells two artifacts apart."""
+        """Hash of the content but for figures, and so of every file: what tells two artifacts apart.
+
+        Whoever measures an artifact finds the same one when the figures are taken in.
+        """
         return digest_of(self._content())
 
+    def shared_digest(self, target: str) -> str:
+        """Hash of what all profiles share on a target: graphs, weights, front end, and files of settings.
+
+        Profiles of artifacts with equal ones differ in what they reduce, and in nothing else.
+        """
+        graphs, weights = self.graphs[target], self.weights[self.graphs[target].weights]
+        tables = weights.encoder, weights.decoder
+        names = {*graphs.files} - {*graphs.prefill.values()}
+        names |= {place.file for table in tables for place in table.values()}
+        names |= {name for name in self.files if name.endswith(".json")}
+        hashes = {name: self.files[name].blake3 for name in names}
+        return digest_of({"files": hashes, "tables": to_json(tables), "front_end": to_json(self.front_end)})
+
     def _content(self) -> dict[str, Any]:
-        return {"format_version": MANIFEST_FORMAT, **to_json(self)}
+        content: dict[str, Any] = to_json(replace(self, figures=None))
+        del content[FIGURES]
+        return {"format_version": MANIFEST_FORMAT, **content}
 
 
 def parse_manifest(text: str | bytes, place: str) -> Manifest:
@@ -205,6 +228,7 @@ def parse_manifest(text: str | bytes, place: str) -> Manifest:
         )
     if content.pop("digest", None) != digest_of({"format_version": version, **content}):
         raise ArtifactError(f"{place}: its content does not match its digest; build or copy it again")
+    content.setdefault(FIGURES, None)
     try:
         return from_json(Manifest, content, whole=True)
     except RecordError as error:

@@ -17,6 +17,7 @@ from ..stream import Stream
 from .asked import Asked
 from .audio import hear
 from .check import checked
+from .choice import heard_and_chosen
 from .decoder import DecoderPrompt, new_decoder
 from .loaded import LoadedModel
 from .prompt import history, prompt_ids
@@ -53,8 +54,9 @@ def streamed(model: LoadedModel, asked: Asked, own: Cancellation) -> Stream:
 def _begin(model: LoadedModel, asked: Asked) -> Request:
     """Check a request, encode its audio, and set up the search for its answer."""
     ids, search, watch = prompt_ids(model, asked.prompt, asked.system), asked.search, asked.watch
-    taken = checked(model, ids, asked.profile, search, encoded=isinstance(asked.audio, EncodedAudio))
-    heard = hear(model, asked, taken.while_read)
+    chosen = heard_and_chosen(model, asked, ids)
+    taken = checked(model, ids, chosen.profile, search, encoded=isinstance(asked.audio, EncodedAudio))
+    heard = chosen.heard or hear(model, asked, taken.while_read)
     ids = ids.about(heard.audio.seconds)
     replace(taken, ids=ids).check(heard.place, heard.audio)
     rows = heard.rows if heard.rows is not None else model.audio_encoder.encode(heard.audio.samples, watch)
@@ -68,6 +70,7 @@ def _begin(model: LoadedModel, asked: Asked) -> Request:
         search=new_search(search, model.dims.vocab_size, history(model.manifest, ids)),
         decoder=new_decoder(model, taken.profile, prompt, watch, search if asked.shares else None),
         watch=watch,
+        profile_reason=chosen.reason,
     )
 
 

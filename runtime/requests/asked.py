@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from ..audio.encoder import EncodedAudio
 from ..audio.read import Source
+from ..choice.target import Auto
 from ..decoding.options import ResolvedSearch
 from ..latency import Stopwatch
 from ..prompt import PromptIds, RawPrompt
@@ -21,7 +22,7 @@ class Asked:
     audio: Source | EncodedAudio
     prompt: AnyPrompt
     system: str | None
-    profile: str | None  # None: the default
+    profile: str | Auto | None  # None: the default
     source_rate: int | None  # Hz
     search: ResolvedSearch
     watch: Stopwatch  # began with the request; its guard says what may end it

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from ...profiles.errors import RequestError
 from ...profiles.faults import shown
 from ...profiles.flops import DecoderDims
@@ -10,7 +12,10 @@ from ..audio.encoder import AudioEncoder
 from ..backends import open_sessions
 from ..batching.decoder import Batcher
 from ..batching.queue import RequestQueue
+from ..choice.figures import Machine
+from ..choice.target import AUTO
 from ..decoding.prompt_adapter import PromptAdapter
+from ..environment import machine
 from ..memory.limit import MemoryLimit, sizes_of
 from ..prompt import PromptCodec, tokenizer_of
 from ..runtime_options import RuntimeOptions
@@ -30,6 +35,7 @@ class LoadedModel(Uncopied):
         """
         self.artifact, self.manifest = artifact, artifact.manifest
         self.place = f"artifact {artifact.folder}"  # as messages call it
+        self._threads = options.threads
         self.profile = next(iter(self.manifest.profiles))
         self.profile = self.profile_named(profile)
         self._opened: Sessions | None = open_sessions(artifact, options.backend, options.options)
@@ -59,6 +65,11 @@ class LoadedModel(Uncopied):
             raise RequestError(f"{self.place}: the model is closed; load the artifact again")
         return self._opened
 
+    @cached_property
+    def machine(self) -> Machine:
+        """What it runs on."""
+        return machine(self.sessions.device, self._threads)
+
     def check_open(self) -> None:
         """Refuse to work on a closed model."""
         _ = self.sessions
@@ -83,7 +94,8 @@ class LoadedModel(Uncopied):
             return self.profile
         if not isinstance(name, str) or name not in self.manifest.profiles:
             known = ", ".join(self.manifest.profiles)
-            raise RequestError(f"profile {shown(name)} is not in this artifact; it has: {known}")
+            auto = f"; for {AUTO} give a budget" if name == AUTO else ""
+            raise RequestError(f"profile {shown(name)} is not in this artifact; it has: {known}{auto}")
         return name
 
 

@@ -39,6 +39,7 @@ class Request:
     search: Search
     decoder: RequestDecoder
     watch: Stopwatch
+    profile_reason: str | None = None  # if it was chosen
 
     def run(self) -> None:
         """Drive the search to its end."""
@@ -75,4 +76,5 @@ class Request:
             prefix_lengths=lengths,
             kept_ratio=kept / (len(lengths) * self.audio_rows),
             kv_bytes=self.decoder.cache.size_bytes,
+            profile_reason=self.profile_reason,
         )

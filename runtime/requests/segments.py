@@ -23,6 +23,7 @@ from ..segments.speech import Listener, Speech
 from .answer import answer, submitted
 from .asked import Asked
 from .check import checked
+from .choice import most_costly
 from .loaded import LoadedModel
 from .prompt import prompt_ids
 
@@ -58,7 +59,8 @@ def answered_segments(
     Raises:
         RequestError: as in `SpeechLM.segments`, and all others.
     """
-    ids, name = prompt_ids(model, asked.prompt, asked.system), model.profile_named(asked.profile)
+    ids = prompt_ids(model, asked.prompt, asked.system)
+    name = model.profile_named(most_costly(model, asked.profile))
     rate, guard = model.sample_rate, asked.watch.guard
     assert guard is not None, "it has a cancellation of its own"
     rules = segmenting.rules(_longest(model, ids, name, asked.search, segmenting.max_seconds))
@@ -67,7 +69,8 @@ def answered_segments(
     limit = limit_of(ended_by(guard), at_most(max_audio_seconds))
     blocks = read_blocks(source, rate, source_rate=asked.source_rate, check_length=limit)
     speech = asked.watch.each("audio", listener.listen(blocks))
-    each = replace(asked, prompt=ids, system=None, profile=name, source_rate=rate, shares=at_once > 1)
+    profile = asked.profile or name  # one that is to be chosen is chosen for each segment
+    each = replace(asked, prompt=ids, system=None, profile=profile, source_rate=rate, shares=at_once > 1)
 
     def ask(part: Speech) -> Answer:
         watch = Stopwatch(guard.of_part())

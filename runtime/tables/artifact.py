@@ -13,6 +13,7 @@ from ..artifact.manifest import MANIFEST_FORMAT, FoldedAdapter, Manifest
 from ..artifact.prompt import Prompt
 from ..audio.front_end import FrontEnd
 from ..decoding.options import SearchOptions
+from .figures import figures_sections
 from .tables import Section, columns
 from .units import ABSENT, ranges, seconds, size
 
@@ -26,6 +27,8 @@ def artifact_sections(artifact: Artifact, verified: str) -> Iterator[Section]:
         facts.add_row(name, text)
     yield Section(f"artifact {artifact.folder}", facts)
     yield _profiles(artifact.manifest.profiles.values())
+    if artifact.manifest.figures:
+        yield from figures_sections(artifact.manifest.figures)
     if artifact.manifest.engines:
         yield _engines(artifact.manifest, artifact.manifest.engines)
     yield _files(artifact.manifest)

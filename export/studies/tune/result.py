@@ -32,7 +32,7 @@ def tuning_result(tuning: Tuning) -> TuningResult:
     first, options, chosen = tuning.rounds[0], tuning.options, tuning.profile
     return TuningResult(
         task=first.clips.task,
-        checkpoint=tuning.checkpoint,
+        checkpoint={**tuning.checkpoint, "shared": first.artifact["shared"]},
         max_loss=options.max_loss / tuning.metric.scale,
         objective=options.objective,
         seed=options.evaluation.seed,

@@ -1,0 +1,1 @@
+"""Budgets of accuracy: which profiles the clips show to be within one."""

@@ -1,0 +1,176 @@
+"""From result files to the figures that an artifact holds: what they say of it, or why they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any
+
+from ...profiles.errors import ResultsError
+from ...profiles.profile import parse_profile
+from ...runtime.artifact.manifest import Manifest
+from ...runtime.benchmark.records import Benchmark
+from ...runtime.choice.figures import Accuracy, Latency, Loss, Machine, MeasuredClips, Timed
+from ...runtime.choice.prediction import in_order
+from ..figures.loss import badness
+from ..metrics.metric import Metric
+from ..results.evaluation import EvaluationResult
+from ..results.figures import Estimate
+from ..results.files import Result, ResultFile
+from ..results.settings import ClipList
+from ..results.tuning import TuningResult
+
+TIMED = "decoder_ms"  # of a benchmark: prefill and decode
+SUMMARY = "the figures cannot be taken in"
+
+
+def accuracy_of(manifest: Manifest, files: Sequence[ResultFile[Result]], least_clips: int) -> Accuracy:
+    """What files of `eval` and `tune` say of the profiles of an artifact.
+
+    Args:
+        manifest: of the artifact.
+        files: one at least, all of the same clips.
+        least_clips: with fewer, no profile is accepted.
+
+    Raises:
+        ResultsError: with every file that says nothing of this artifact, and why.
+    """
+    found: list[Accuracy] = []
+    faults: list[str] = []
+    for file in files:
+        try:
+            found.append(_accuracy(manifest, file.found, least_clips))
+        except _OfAnotherError as error:
+            faults.append(f"{file.name}: {error}")
+    if not faults:
+        faults += _contradictions(files, found)
+    if faults:
+        raise ResultsError(SUMMARY, faults)
+    losses = {profile: loss for each in found for profile, loss in each.losses.items()}
+    return replace(found[0], losses=losses)
+
+
+def latency_of(manifest: Manifest, file: ResultFile[Result]) -> Latency:
+    """What a file of `bench` says of the profiles of an artifact; errors as `accuracy_of`."""
+    try:
+        return _latency(manifest, file.found)
+    except _OfAnotherError as error:
+        raise ResultsError(SUMMARY, [f"{file.name}: {error}"]) from None
+
+
+class _OfAnotherError(ValueError):
+    """A file that says nothing of the artifact."""
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """A profile of the artifact, and what it loses, in the unit of the metric."""
+
+    profile: str
+    loss: Estimate
+
+
+def _accuracy(manifest: Manifest, found: Result, least_clips: int) -> Accuracy:
+    if isinstance(found, EvaluationResult):
+        against, lost = found.profiles[0].profile, tuple(_evaluated(manifest, found))
+        budget, clips, metric = found.max_loss, found.clips, found.metrics[0]
+    elif isinstance(found, TuningResult):
+        lost, against, clips = _tuned(manifest, found)
+        budget, metric = found.max_loss, found.metric
+    else:
+        raise _OfAnotherError("it holds no accuracy; give a file of eval or tune")
+    assert budget is not None, "checked with the file"
+    losses = {each.profile: _loss(each.loss.times(metric.scale), metric.scale * budget) for each in lost}
+    measured = MeasuredClips(_name(clips.source), clips.digest, clips.measured)
+    return Accuracy(found.task, metric.title, against, measured, least_clips, losses)
+
+
+def _evaluated(manifest: Manifest, found: EvaluationResult) -> Iterator[_Lost]:
+    _check_digest(manifest, found.artifact, "eval")
+    if not found.metrics or not found.clips.measured:
+        raise _OfAnotherError(
+            "no clip was answered under every profile, so it has no figures; evaluate other clips"
+        )
+    if found.max_loss is None:
+        raise _OfAnotherError("it has no budget; evaluate with --max-loss or --max-wer-increase")
+    metric = found.metrics[0]
+    for scores in found.profiles[1:]:
+        figure = scores.figures.get(metric.name)
+        if figure is None or figure.delta is None:
+            raise _OfAnotherError(f"profile {scores.profile} has no figure of {metric.title}")
+        yield _Lost(scores.profile, _worse(metric, figure.delta))
+
+
+def _worse(metric: Metric, delta: Estimate) -> Estimate:
+    """A difference as a loss, in the unit of the metric."""
+    ends = [badness(metric, end) / metric.scale for end in (delta.low, delta.high) if end is not None]
+    return Estimate(badness(metric, delta.value) / metric.scale, *sorted(ends))
+
+
+def _tuned(manifest: Manifest, found: TuningResult) -> tuple[tuple[_Lost, ...], str, ClipList]:
+    """The choice of a tuning, under the name that it has in the artifact, and the half that judged it."""
+    if found.profile is None or found.held_out is None:
+        raise _OfAnotherError(f"it chose no profile ({found.reason or 'none was judged'})")
+    shared = found.checkpoint.get("shared") or ()
+    if not {*shared} & {manifest.shared_digest(target) for target in manifest.graphs}:
+        raise _OfAnotherError(
+            "it tuned another model, or one with weights in another format; measure this artifact with eval, "
+            "or build as tune does: float32, the same --lora"
+        )
+    chosen = parse_profile(found.profile, "chosen", "the file")
+    names = [
+        name
+        for name, resolved in manifest.profiles.items()
+        if replace(resolved.profile, name=chosen.name) == chosen
+    ]
+    if not names:
+        raise _OfAnotherError("its profile is none of the artifact's; build with the .toml that tune wrote")
+    half = replace(found.held_out.clips, source=f"{_name(found.held_out.clips.source)}, held-out half")
+    return tuple(_Lost(name, found.held_out.loss) for name in names), found.held_out.profiles[0].profile, half
+
+
+def _loss(estimate: Estimate, budget: float) -> Loss:
+    return Loss(estimate.value, estimate.low, estimate.high, budget)
+
+
+def _name(source: str) -> str:
+    return PurePath(source).name or source
+
+
+def _contradictions(files: Sequence[ResultFile[Result]], found: Sequence[Accuracy]) -> Iterator[str]:
+    """Files of other clips than the first, and profiles that are in two."""
+    first, seen = found[0], dict[str, str]()
+    for file, accuracy in zip(files, found, strict=True):
+        if (accuracy.task, accuracy.metric, accuracy.clips.digest, accuracy.clips.count) != (
+            *(first.task, first.metric, first.clips.digest, first.clips.count),
+        ):
+            yield (
+                f"{file.name}: it is of other clips than {files[0].name}; losses are compared with each "
+                "other, so measure all profiles on the same ones"
+            )
+        for profile in accuracy.losses:
+            if (other := seen.setdefault(profile, file.name)) != file.name:
+                yield f"{file.name}: profile {profile} is in {other}, too; give one of them"
+
+
+def _latency(manifest: Manifest, found: Result) -> Latency:
+    if not isinstance(found, Benchmark):
+        raise _OfAnotherError("it holds no times of single requests; give a file of bench, without a load")
+    _check_digest(manifest, found.artifact, "bench")
+    times: dict[str, list[Timed]] = {}
+    for case in found.results:
+        if (median := case.median(TIMED)) is not None:
+            times.setdefault(case.profile, []).append(Timed(case.beams, case.audio_seconds, median))
+    if not times:
+        raise _OfAnotherError("every length of audio was skipped; measure shorter ones")
+    machine = Machine(str(found.artifact["device"]), found.environment.cpu, found.environment.threads)
+    return Latency(machine, found.protocol.new_tokens, {name: in_order(each) for name, each in times.items()})
+
+
+def _check_digest(manifest: Manifest, artifact: Mapping[str, Any], command: str) -> None:
+    """Refuse figures of another artifact."""
+    if artifact.get("digest") != manifest.digest:
+        raise _OfAnotherError(
+            f"it measured another artifact, or another build of it; measure this one: {command} ART -o FILE"
+        )

@@ -1,0 +1,1 @@
+"""Figures that were measured of an artifact, taken into it."""

@@ -1,0 +1,161 @@
+"""The profile that a budget asks for, and the figures that say why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...profiles.errors import RequestError
+from .acceptance import accepted, loss_in_words
+from .figures import Accuracy, Figures, Latency, Loss, Machine
+from .prediction import predicted
+from .target import AUTO, Auto
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A profile, and why it is that one: a sentence with the figures."""
+
+    profile: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is known of a request when a profile is chosen for it."""
+
+    audio_seconds: float
+    beams: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A profile that may be chosen."""
+
+    profile: str
+    loss: Loss
+    seconds: float  # of prefill and decode, predicted
+
+    @property
+    def lost(self) -> tuple[float, float]:
+        """What it loses: at worst, then most likely."""
+        high = self.loss.value if self.loss.high is None else self.loss.high
+        return high, self.loss.value
+
+
+def choose(
+    figures: Figures | None, profiles: Sequence[str], auto: Auto, sizes: Sizes, machine: Machine
+) -> Choice:
+    """Choose among the accepted profiles and the unreduced one that they were compared with.
+
+    By a budget of time: of those that are predicted to be fast enough, the one that loses least at worst, by
+    the upper end of its interval. By a budget of accuracy: the fastest one that loses no more at worst. Of
+    equals, the faster one, then the one that loses less, then the first of the artifact.
+
+    Args:
+        figures: those of the artifact.
+        profiles: of the artifact.
+        auto: the budget.
+        sizes: of the request.
+        machine: what it runs on.
+
+    Raises:
+        RequestError: figures are missing, or no profile is within the budget; with the remedy.
+    """
+    accuracy, latency = complete(figures)
+    among = _candidates(accuracy, latency, profiles, sizes)
+    if auto.latency_budget is not None:
+        found = _most_accurate(among, auto.latency_budget)
+        why = f"within {auto.latency_budget:g} s; it loses least of those that are, {_lost(found, accuracy)}"
+    else:
+        assert auto.accuracy_budget is not None, "an Auto has one budget"
+        found = _fastest(among, auto.accuracy_budget)
+        why = (
+            f"the fastest of those that lose at most {auto.accuracy_budget:g}: it loses "
+            f"{_lost(found, accuracy)}"
+        )
+    return Choice(found.profile, f"{_took(found, latency, sizes)}, {why}{_elsewhere(latency, machine)}")
+
+
+def complete(figures: Figures | None) -> tuple[Accuracy, Latency]:
+    """Both kinds of figures.
+
+    Raises:
+        RequestError: one of them is missing; with the commands that make it.
+    """
+    if figures is None or figures.accuracy is None:
+        raise RequestError(
+            f"profile {AUTO}: the artifact holds no figures of accuracy; measure them with: eval ART "
+            "--max-loss POINTS -o eval.json, and take them in with: figures ART --accepted eval.json"
+        )
+    if figures.latency is None:
+        raise RequestError(
+            f"profile {AUTO}: the artifact holds no figures of latency; measure them with: bench ART "
+            "-o bench.json, and take them in with: figures ART --latency bench.json"
+        )
+    return figures.accuracy, figures.latency
+
+
+def _candidates(
+    accuracy: Accuracy, latency: Latency, profiles: Sequence[str], sizes: Sizes
+) -> list[Candidate]:
+    """In the order of the artifact."""
+    losses = accepted(accuracy)
+    if not (names := [name for name in profiles if name in losses]):
+        raise RequestError(
+            f"profile {AUTO}: the artifact holds neither an accepted profile nor {accuracy.against}, which "
+            "they are compared with; name a profile, or build with it"
+        )
+    return [
+        Candidate(name, losses[name], predicted(latency, name, sizes.audio_seconds, sizes.beams))
+        for name in names
+    ]
+
+
+def _most_accurate(among: Sequence[Candidate], budget: float) -> Candidate:
+    """Of those that are fast enough."""
+    if within := [found for found in among if found.seconds <= budget]:
+        return min(within, key=lambda found: (found.lost[0], found.seconds, found.lost[1]))
+    fastest = min(among, key=lambda found: found.seconds)
+    raise RequestError(
+        f"profile {AUTO}: none of the accepted ones is predicted to take at most {budget:g} s of prefill "
+        f"and decode; the fastest, {fastest.profile}, takes {fastest.seconds:.3g} s: allow more, or name a "
+        "profile"
+    )
+
+
+def _fastest(among: Sequence[Candidate], budget: float) -> Candidate:
+    """Of those that lose no more."""
+    if within := [found for found in among if found.lost[0] <= budget]:
+        return min(within, key=lambda found: (found.seconds, *found.lost))
+    best = min(among, key=lambda found: found.lost)
+    raise RequestError(
+        f"profile {AUTO}: none of the artifact is accepted to lose at most {budget:g}; the best, "
+        f"{best.profile}, loses {loss_in_words(best.loss)}: allow more, or name a profile"
+    )
+
+
+def _took(found: Candidate, latency: Latency, sizes: Sizes) -> str:
+    return (
+        f"{found.profile}: {found.seconds:.3g} s predicted for prefill and decode of "
+        f"{sizes.audio_seconds:.1f} s of audio with {sizes.beams} beam{'s' * (sizes.beams > 1)} "
+        f"({latency.new_tokens} tokens)"
+    )
+
+
+def _lost(found: Candidate, accuracy: Accuracy) -> str:
+    """The loss of a candidate, and what it is of."""
+    if found.profile == accuracy.against:
+        return "nothing, for losses are against it"
+    clips = accuracy.clips
+    return (
+        f"{loss_in_words(found.loss)} of {accuracy.metric} against {accuracy.against} on {clips.count} clips "
+        f"of {clips.name}"
+    )
+
+
+def _elsewhere(latency: Latency, machine: Machine) -> str:
+    """What to think of figures of another machine."""
+    if machine == latency.machine:
+        return ""
+    return f"; the times are of another machine: {latency.machine.in_words}; this is {machine.in_words}"
