@@ -15,6 +15,7 @@ from .figures import Accuracy, Loss
 
 LEAST_CLIPS = 2  # one clip does not vary, so it has no interval
 ENOUGH_CLIPS = 30  # fewer hardly stand for all there could be: an interval of them is rough
+ROUNDING = 1e-9  # points: what is the budget but for rounding is within it
 Outcome = Literal["within", "over", "cannot tell"]
 
 
@@ -34,14 +35,19 @@ class Verdict:
 def verdict(loss: Loss, clips: int, least_clips: int) -> Verdict:
     """Judge a loss that was measured on so many clips."""
     measured, budget = loss_in_words(loss), f"{loss.budget:g}"
-    if loss.value > loss.budget:
+    if not is_within(loss.value, loss.budget):
         return Verdict("over", f"{measured} is over the budget of {budget}")
     unknown = f"{measured} of a budget of {budget}: cannot tell with so few clips"
     if loss.high is None or clips < least_clips:
         return Verdict("cannot tell", f"{unknown}, {clips} of at least {max(least_clips, LEAST_CLIPS)}")
-    if loss.high > loss.budget:
+    if not is_within(loss.high, loss.budget):
         return Verdict("cannot tell", f"{unknown}, the interval of {clips} goes beyond it")
     return Verdict("within", f"{measured} is within the budget of {budget}, up to the end of its interval")
+
+
+def is_within(points: float, budget: float) -> bool:
+    """Whether so much is no more than a budget."""
+    return points <= budget + ROUNDING
 
 
 def loss_in_words(loss: Loss) -> str:

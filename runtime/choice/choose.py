@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...profiles.errors import RequestError
-from .acceptance import accepted, loss_in_words
+from .acceptance import accepted, is_within, loss_in_words
 from .figures import Accuracy, Figures, Latency, Loss, Machine
 from .prediction import predicted
 from .target import AUTO, Auto
@@ -126,7 +126,7 @@ def _most_accurate(among: Sequence[Candidate], budget: float) -> Candidate:
 
 def _fastest(among: Sequence[Candidate], budget: float) -> Candidate:
     """Of those that lose no more."""
-    if within := [found for found in among if found.lost[0] <= budget]:
+    if within := [found for found in among if is_within(found.lost[0], budget)]:
         return min(within, key=lambda found: (found.seconds, *found.lost))
     best = min(among, key=lambda found: found.lost)
     raise RequestError(

@@ -24,6 +24,15 @@ from fastadasp.runtime import SearchOptions, SpeechLM
 from fastadasp.runtime.artifact.artifact import open_artifact, record_of
 from fastadasp.runtime.artifact.faults import manifest_faults
 from fastadasp.runtime.artifact.manifest import FILE_NAME, MANIFEST_FORMAT, parse_manifest
+from fastadasp.runtime.choice.figures import (
+    Accuracy,
+    Figures,
+    Latency,
+    Loss,
+    Machine,
+    MeasuredClips,
+    Timed,
+)
 from fastadasp.runtime.tables.artifact import artifact_sections
 from fuzzing import (
     Place,
@@ -39,6 +48,13 @@ from fuzzing import (
 )
 
 SOUND = np.full(8000, 0.1, np.float32)
+CLIPS = MeasuredClips("clips.jsonl", "0" * 64, 40)
+TIMES = {"full": (Timed(1, 10.0, 100.0), Timed(1, 30.0, 300.0), Timed(5, 10.0, 150.0))}
+LOSS = {"value": 0.5, "low": 0.1, "high": 0.9, "budget": 1}
+FIGURES = Figures(
+    Accuracy("asr", "WER", "full", CLIPS, 30, {"own-30": Loss(0.5, -0.1, 0.9, 1.0)}),
+    Latency(Machine("CPUExecutionProvider", "a CPU", 2), 64, TIMES),
+)
 
 
 def with_digest(content: dict[str, Any]) -> dict[str, Any]:
@@ -56,14 +72,8 @@ def with_plans(tiny_artifact: Path, tmp_path_factory: pytest.TempPathFactory) ->
     engines = artifact.manifest.engines
     plan = replace(engines.plans["encoder"], peak_bytes=5, shapes={"mel": ((1, 2), (1, 3), (1, 4))})
     plan = replace(plan, plugin_layers={"MergeTokens": 2}, quantized={"int4": 25})
-    write(
-        folder,
-        json.loads(
-            replace(
-                artifact.manifest, engines=replace(engines, plans={**engines.plans, "encoder": plan})
-            ).to_json()
-        ),
-    )
+    engines = replace(engines, plans={**engines.plans, "encoder": plan})
+    write(folder, json.loads(replace(artifact.manifest, engines=engines, figures=FIGURES).to_json()))
     return folder
 
 
@@ -99,6 +109,8 @@ MAPPINGS = (
     "plugin_layers",
     "shapes",
     "quantized",
+    "losses",
+    "times",
 )
 
 
@@ -132,6 +144,33 @@ CHANGES: list[Change] = [
 ]
 SILENT = {
     "another model or checkpoint": {"family", "versions", "versions.*"},
+    "what was measured, or that nothing was": {
+        "figures",
+        "figures.accuracy",
+        "figures.accuracy.task",
+        "figures.accuracy.metric",
+        "figures.accuracy.against",
+        "figures.accuracy.clips.name",
+        "figures.accuracy.clips.count",
+        "figures.accuracy.least_clips",
+        "figures.accuracy.losses",
+        "figures.accuracy.losses.*",
+        "figures.accuracy.losses.*.value",
+        "figures.accuracy.losses.*.low",
+        "figures.accuracy.losses.*.high",
+        "figures.accuracy.losses.*.budget",
+        "figures.latency",
+        "figures.latency.machine.device",
+        "figures.latency.machine.cpu",
+        "figures.latency.machine.threads",
+        "figures.latency.new_tokens",
+        "figures.latency.times",
+        "figures.latency.times.*",
+        "figures.latency.times.*.*",
+        "figures.latency.times.*.*.beams",
+        "figures.latency.times.*.*.audio_seconds",
+        "figures.latency.times.*.*.milliseconds",
+    },
     "other figures": {
         "decoder.dims.intermediate_size",
         "profiles.*.profile.reference_text_tokens",
@@ -321,6 +360,29 @@ def write(folder: Path, content: dict[str, Any]) -> None:
         ),
         (("engines", "machine", "product"), "cuda", "product is 'cuda'; known are tensorrt_rtx, tensorrt"),
         (("versions", "numpy"), "\x1b[2J", r"versions.numpy is '\x1b[2J': it is no text in one line"),
+        (("figures", "accuracy", "metric"), "a\nb", "accuracy.metric is 'a\\nb': it is no text in one line"),
+        (("figures", "accuracy", "against"), "own-30", "against is 'own-30', which removes rows"),
+        (("figures", "accuracy", "against"), "own-30", "losses.own-30: the others are compared with it"),
+        (("figures", "accuracy", "clips", "digest"), "0", "clips.digest is '0': it is no SHA-256"),
+        (("figures", "accuracy", "clips", "count"), 0, "clips.count is 0: give a whole number of at least 1"),
+        (("figures", "accuracy", "least_clips"), 0, "least_clips is 0: give a whole number of at least 1"),
+        (("figures", "accuracy", "losses"), {"half": LOSS}, "losses has 'half', which is no profile"),
+        (("figures", "accuracy", "losses", "own-30", "low"), None, "own-30: an interval has two ends"),
+        (("figures", "accuracy", "losses", "own-30", "low"), 2, "own-30.low is 2, above high, 0.9"),
+        (("figures", "accuracy", "losses", "own-30", "budget"), -1, "budget is -1: it must not be negative"),
+        (("figures", "latency", "machine", "device"), "", "machine.device is '': it is no text in one line"),
+        (("figures", "latency", "machine", "threads"), 0, "threads is 0: give a whole number of at least 1"),
+        (("figures", "latency", "new_tokens"), 0, "new_tokens is 0: give a whole number of at least 1"),
+        (("figures", "latency", "times"), {"half": []}, "times has 'half', which is no profile"),
+        (("figures", "latency", "times"), {"full": []}, "times.full is empty"),
+        (
+            ("figures", "latency", "times", "full", 0, "milliseconds"),
+            0,
+            "milliseconds is 0: it must be above",
+        ),
+        (("figures", "latency", "times", "full", 0, "beams"), 9, "times.full: beams and seconds do not rise"),
+        (("figures", "latency", "times", "full", 0, "audio_seconds"), 30, "full: beams and seconds do not r"),
+        (("figures", "more"), 1, "figures.more is unknown"),
         (("more",), 1, "more is unknown"),
         (("decoder", "dims", "more"), 1, "decoder.dims.more is unknown"),
         (("profiles", "full", "ratio"), "2/4", "ratio is '2/4', not a share"),
@@ -338,6 +400,18 @@ def test_what_cannot_be_is_named_with_its_place(
     assert words.startswith(f"{tmp_path / FILE_NAME}: ")
     assert fault in words
     assert words.endswith("build the artifact again")
+
+
+def test_a_manifest_without_figures_is_as_it_was_before_there_were_any(content: dict[str, Any]) -> None:
+    manifest = parse_manifest(text_of(content), "here")
+    assert manifest.figures == FIGURES
+    plain = replace(manifest, figures=None)
+    written = json.loads(plain.to_json())
+    assert "figures" not in written
+    assert written["format_version"] == 8
+    assert parse_manifest(plain.to_json(), "here") == plain
+    assert parse_manifest(manifest.to_json(), "here") == manifest
+    assert manifest.digest == plain.digest == written["digest"] != json.loads(manifest.to_json())["digest"]
 
 
 def test_a_text_for_a_prompt_adapter_is_there_where_something_reads_it(content: dict[str, Any]) -> None:
