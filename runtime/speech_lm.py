@@ -20,6 +20,7 @@ from .batching.submitted import Submitted
 from .cancellation.cancellation import Cancellation
 from .cancellation.guard import guard_of
 from .cancellation.in_thread import in_thread
+from .choice.choose import Choice
 from .choice.figures import Figures
 from .choice.target import Auto
 from .decoding.options import ResolvedSearch, SearchOptions
@@ -30,6 +31,7 @@ from .prompt import PromptIds, RawPrompt
 from .requests.answer import answer, streamed, submitted
 from .requests.asked import Asked
 from .requests.audio import encode_audio
+from .requests.choice import chosen_for
 from .requests.decoder import DecoderPrompt, new_decoder, request_inputs
 from .requests.loaded import LoadedModel
 from .requests.search import resolved_search
@@ -192,6 +194,15 @@ class SpeechLM(Uncopied):
         asked = AnswerSizes(text_rows, found.num_beams, found.max_new_tokens)
         resolved = self.manifest.profiles[self._loaded.profile_named(profile)]
         return self._loaded.memory.taken(resolved, seconds, asked)
+
+    def choose_profile(self, auto: Auto, audio_seconds: float, num_beams: int = 1) -> Choice:
+        """The profile that a budget chooses for a length of audio, and why; nothing is run.
+
+        Raises:
+            RequestError: the artifact lacks figures, or no profile is within the budget; or the model is
+                closed.
+        """
+        return chosen_for(self._loaded, auto, audio_seconds, num_beams)
 
     def encode(
         self,

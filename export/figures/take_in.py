@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...evaluation.gate.taken import accuracy_of, latency_of
+from ...evaluation.gate.taken import SUMMARY, accuracy_of, latency_of
 from ...evaluation.results.files import Result, ResultFile, read_results
-from ...profiles.errors import OutputError
+from ...profiles.errors import OutputError, ResultsError
 from ...profiles.locked import held
 from ...runtime.artifact.artifact import open_artifact
+from ...runtime.artifact.faults import manifest_faults
 from ...runtime.artifact.manifest import FILE_NAME, Manifest
 from ...runtime.choice.figures import Figures
 from ..file import write_file
@@ -56,6 +57,8 @@ def take_in(artifact: Path, sources: Sources) -> Manifest:
         if sources.latency:
             found = replace(found, latency=latency_of(manifest, sources.latency))
         changed = replace(manifest, figures=found)
+        if faults := list(manifest_faults(changed)):  # of files that no command of ours wrote
+            raise ResultsError(SUMMARY, faults)
         try:
             write_file(artifact / FILE_NAME, changed.to_json().encode("utf-8"))
         except OSError as error:

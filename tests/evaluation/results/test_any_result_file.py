@@ -37,6 +37,7 @@ def evaluation() -> EvaluationResult:
         settings=examples.SETTINGS,
         intervals=examples.INTERVALS,
         metrics=(examples.ACCURACY,),
+        max_loss=0.01,
         profiles=(examples.tuning().full, examples.tuning().candidates[0].scores),
         failures=(Failure("b", 2, ("full",), "too short"),),
         records=clips,

@@ -19,6 +19,7 @@ TWO_ITEMS: dict[str, tuple[str, str]] = {
     "R": ("0.5", "2"),
     "PERCENT": ("10", "20"),
     "SM": ("80", "90"),
+    "FILE": ("a.json", "b.json"),
 }
 """First word of a list's metavar -> two items of it, in rising order."""
 ONE_ITEM = {

@@ -239,6 +239,10 @@ def test_files_that_say_nothing_of_accuracy_or_latency_are_named(
     both = refusal("figures", artifact, "--accepted", evaluated, "--accepted", other)
     assert "other.json: it is of other clips than eval.json" in both
     assert f"other.json: profile {REDUCED} is in eval.json, too" in both
+    hostile = edited(evaluated, tmp_path / "hostile.json", lambda content: content.update(max_loss=-1))
+    assert f"losses.{REDUCED}.budget is -100.0: it must not be negative" in refusal(
+        "figures", artifact, "--accepted", hostile
+    )
     assert "give --accepted" in refusal("figures", artifact)
     assert manifest_of(artifact).figures is None
     (tmp_path / "broken.json").write_text("{", "utf-8")
