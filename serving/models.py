@@ -1,16 +1,12 @@
-"""What clients call the model: NAME:PROFILE, or NAME alone; and which profile answers a request."""
+"""What clients call the model: NAME:PROFILE, NAME:auto, or NAME alone; and what a profile is chosen for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class Choice:
-    """The profile that answers a request, and why it is this one; None where the client named it."""
-
-    profile: str
-    reason: str | None = None
+from ..runtime.choice.choose import complete
+from ..runtime.choice.figures import Figures
+from ..runtime.choice.target import AUTO, Auto
 
 
 @dataclass(frozen=True)
@@ -19,24 +15,29 @@ class Models:
 
     name: str
     profiles: tuple[str, ...]
-    default: str  # of NAME alone
+    default: str  # of NAME alone; may be `AUTO`
+    figures: Figures | None = None  # of the profiles, by which one is chosen
+    auto: Auto | None = None  # what for, where a request does not say it
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """A name for each profile, the default one first."""
-        others = (profile for profile in self.profiles if profile != self.default)
+        """A name for each profile, the default one first; and one for a choice, where there are figures."""
+        known = (*self.profiles, *((AUTO,) if self._has_figures else ()))
+        others = (profile for profile in known if profile != self.default)
         return tuple(f"{self.name}:{profile}" for profile in (self.default, *others))
 
     def asked_profile(self, model: str) -> str | None:
-        """What the field `model` of a request asks for, as `choose` takes it; None: no model of ours."""
+        """What the field `model` of a request asks for: a profile, or `AUTO`; None: no model of ours."""
         if model == self.name:
             return self.default
         name, colon, profile = model.rpartition(":")
-        return profile if colon and name == self.name and profile in self.profiles else None
+        return profile if colon and name == self.name and profile in (*self.profiles, AUTO) else None
 
-    def choose(self, asked: str, audio_seconds: float) -> Choice:
-        """The profile for what `asked_profile` gave, once it is known how long the audio is.
+    def check_figures(self) -> None:
+        """Refuse to choose where there is nothing to choose by; RequestError, with the remedy."""
+        complete(self.figures)
 
-        Of audio that is answered in segments `audio_seconds` is the longest that one may have.
-        """
-        return Choice(asked)
+    @property
+    def _has_figures(self) -> bool:
+        found = self.figures
+        return found is not None and found.accuracy is not None and found.latency is not None

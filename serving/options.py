@@ -10,6 +10,7 @@ from pathlib import Path
 from ..profiles.errors import RequestError
 from ..profiles.faults import count_faults, is_unicode, shown, text_fault
 from ..runtime.backend_options import MOST_THREADS, CpuOptions
+from ..runtime.choice.target import Auto
 from ..runtime.runtime_options import RuntimeOptions
 
 DEFAULT_RUNTIME = RuntimeOptions()
@@ -32,7 +33,8 @@ class ServeOptions:
     max_queue: int = 64  # requests that may wait beside those that run
     api_keys: tuple[str, ...] = ()
     name: str | None = None  # of the model; that of the artifact's folder if None
-    profile: str | None = None  # of the model's name alone; the artifact's first one if None
+    profile: str | None = None  # of the model's name alone, or auto; the artifact's first one if None
+    auto: Auto | None = None  # what a profile is chosen for, where requests for auto do not say it
     prompt: str | None = None  # of requests that have none; {language} stands for the field of that name
     translation_prompt: str | None = None  # of translations that have none
     max_upload_bytes: int = 25 << 20

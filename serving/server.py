@@ -18,6 +18,8 @@ from ..profiles.errors import ArtifactError, RequestError
 from ..runtime.artifact.artifact import Artifact, open_artifact
 from ..runtime.artifact.manifest import FILE_NAME
 from ..runtime.artifact.verification import Verify
+from ..runtime.choice.choose import complete
+from ..runtime.choice.target import AUTO
 from ..runtime.decoding.options import NOTHING_GIVEN
 from ..runtime.tables.units import seconds, size
 from .http.app import Api, build_app
@@ -71,18 +73,22 @@ def models_of(artifact: Artifact, options: ServeOptions) -> Models:
 
     Raises:
         ArtifactError: it has no tokenizer.
-        RequestError: an unknown profile, or a folder whose name is none for a model.
+        RequestError: an unknown profile, or a folder whose name is none for a model; no figures to choose a
+            profile by, and that is asked for.
     """
     folder, profiles = artifact.folder, tuple(artifact.manifest.profiles)
     if artifact.manifest.prompt is None or not artifact.has_tokenizer:
         raise ArtifactError(f"artifact {folder} has no tokenizer, so there is no text to serve")
     default = profiles[0] if options.profile is None else options.profile
-    if default not in profiles:
+    if default not in (*profiles, AUTO):
         raise RequestError(f"profile {default} is not in {folder}; it has: {', '.join(profiles)}")
+    figures = artifact.manifest.figures
+    if options.auto is not None or default == AUTO:
+        complete(figures)
     name = folder.resolve().name if options.name is None else options.name
     if not is_model_name(name):
         raise RequestError(f"artifact {folder}: clients cannot call a model {name!r}; give it a --name")
-    return Models(name, profiles, default)
+    return Models(name, profiles, default, figures, options.auto)
 
 
 async def _serve(
@@ -96,7 +102,8 @@ async def _serve(
 ) -> None:
     metrics = Metrics()
     runtime = options.runtime.sharing(1)
-    job = Job(artifact.folder, artifact.manifest.digest, (models.default,), NOTHING_GIVEN, runtime, verify)
+    first = models.profiles[0] if models.default == AUTO else models.default
+    job = Job(artifact.folder, artifact.manifest.digest, (first,), NOTHING_GIVEN, runtime, verify)
     plan = Plan(job, models, AudioLimits(options.max_audio_seconds, options.whole_seconds))
     pool = Pool(plan, options.num_workers, options.max_queue, options.deadline, metrics)
     LOGGER.info("loading %s in %d worker processes", artifact.folder, options.num_workers)

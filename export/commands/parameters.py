@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ...runtime.artifact.verification import Verify
 
 PATH = click.Path(path_type=Path)
+BUDGETS = ("latency_budget", "accuracy_budget")
 
 
 def lora_option(command: Command) -> Command:
@@ -217,12 +218,24 @@ def auto_of(values: dict[str, Any]) -> Auto | None:
     """
     from ...runtime.choice.target import AUTO, Auto
 
-    budgets = {name: values[name] for name in ("latency_budget", "accuracy_budget")}
+    given = {name: values[name] for name in BUDGETS if values[name] is not None}
     if values["profile"] == AUTO:
-        return Auto(**budgets)
-    if given := [f"--{name.replace('_', '-')}" for name, value in budgets.items() if value is not None]:
-        raise click.UsageError(f"{', '.join(given)}: a budget to choose a profile by; give --profile {AUTO}")
+        return Auto(**given)
+    if flags := [f"--{name.replace('_', '-')}" for name in given]:
+        raise click.UsageError(f"{', '.join(flags)}: a budget to choose a profile by; give --profile {AUTO}")
     return None
+
+
+def budgets_of(values: dict[str, Any]) -> Auto | None:
+    """What a profile is to be chosen for where requests do not say it; None: they must.
+
+    Raises:
+        RequestError: two budgets, or one that is out of range.
+    """
+    from ...runtime.choice.target import Auto
+
+    given = {name: values[name] for name in BUDGETS if values[name] is not None}
+    return Auto(**given) if given else None
 
 
 def load(artifact: Path, **values: Any) -> SpeechLM:

@@ -12,7 +12,17 @@ from ...runtime.runtime_options import runtime_options as runtime_of
 from ...serving.options import ServeOptions, keys_of
 from .command import Command, StrictCommand
 from .lists import NAMES, one_option
-from .parameters import PATH, Bytes, backend_options_of, batch_option, require, runtime_options, verify_of
+from .parameters import (
+    PATH,
+    Bytes,
+    auto_options,
+    backend_options_of,
+    batch_option,
+    budgets_of,
+    require,
+    runtime_options,
+    verify_of,
+)
 
 DEFAULTS = ServeOptions()
 OF_THE_SERVER = (
@@ -40,9 +50,10 @@ def _seconds(flag: str, field: str, words: str) -> Callable[[Command], Command]:
     "--profile",
     "profile",
     NAMES,
-    "Profile of the name alone.  [default: the first one]",
+    "Profile of the name alone, or auto.  [default: the first one]",
     instead="all profiles are served, as NAME:PROFILE",
 )
+@auto_options
 @click.option("--prompt", metavar="TEXT", help="Text of requests that have none.  [default: the artifact's]")
 @click.option(
     "--translation-prompt", metavar="TEXT", help="The same of translations.  [default: they must have one]"
@@ -83,13 +94,18 @@ def serve(artifact: Path, **values: Any) -> None:
     """Serve ARTIFACT to OpenAI's clients over HTTP: transcriptions, translations, chat about audio.
 
     Each profile is a model, NAME:PROFILE. Audio of any length is taken; long audio is answered in segments.
+    NAME:auto has a profile chosen for the length of the audio, by the figures that ARTIFACT holds and a
+    budget: that of the request, or the one that is given here; the answer says which one and why.
     Without keys only this machine is served. SIGTERM or Ctrl-C ends the server, requests under way first.
     """
     require("starlette", "uvicorn", "python_multipart", "prometheus_client", extra="serve")
     keys = keys_of(values["api_key_file"]) if values["api_key_file"] else ()
     runtime = runtime_of(values["backend"], **backend_options_of(values))
     options = ServeOptions(
-        runtime=runtime, api_keys=keys, **{field: values[field] for field in OF_THE_SERVER}
+        runtime=runtime,
+        api_keys=keys,
+        auto=budgets_of(values),
+        **{field: values[field] for field in OF_THE_SERVER},
     )
     from ...serving.server import serve as serve_artifact
 

@@ -22,7 +22,7 @@ from ..pool.pool import Pool
 from ..pool.ticket import Ticket
 from .chat import read_chat
 from .errors import ApiError, api_error
-from .events import Events, EventStream, chat_events, completion, transcript_events
+from .events import Events, EventStream, chat_events, chosen, completion, transcript_events
 from .formats import transcript
 from .guard import CLIENT_GONE, Guard, Limits
 from .served import Served
@@ -92,7 +92,8 @@ class Api:
             raise api_error(LongAudioError(longer), "messages") from error
         except FastAdaSPError as error:
             raise api_error(error, "messages") from error
-        return JSONResponse(completion(chat.model, heard.answer), headers=headers_of(heard.began))
+        content = {**completion(chat.model, heard.answer), **chosen(heard.began)}
+        return JSONResponse(content, headers=headers_of(heard.began))
 
     async def models(self, request: Request) -> Response:
         """One model a profile."""

@@ -15,7 +15,17 @@ from ...profiles.faults import is_unicode, shown
 from ...profiles.json_text import JsonError, read_object
 from ..pool.messages import Asked
 from .errors import ApiError, invalid, refused
-from .fields import SEARCH, flag_of, profile_of, refuse_temperature, refuse_unknown, search_of, text_of
+from .fields import (
+    BUDGETS,
+    SEARCH,
+    auto_of,
+    flag_of,
+    profile_of,
+    refuse_temperature,
+    refuse_unknown,
+    search_of,
+    text_of,
+)
 from .guard import too_large
 from .served import Served
 
@@ -40,7 +50,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "service_tier": ("auto", "default"),
 }
 """Field -> values that ask for nothing; all others are refused."""
-USED = ("model", "messages", "stream", "stream_options", "temperature", *LENGTHS, *SEARCH)
+USED = ("model", "messages", "stream", "stream_options", "temperature", *LENGTHS, *SEARCH, *BUDGETS)
 WITHOUT_EFFECT = ("user", "metadata", "safety_identifier", "seed")  # on any answer: nothing is drawn
 KNOWN = (*USED, *NEUTRAL, *WITHOUT_EFFECT)
 NOT_HONOURED = {
@@ -94,8 +104,10 @@ def _chat(body: bytes, served: Served) -> Chat:
     system, prompt, audio = _messages(given.get("messages"))
     if len(audio) > served.max_upload_bytes:
         raise too_large(served.max_upload_bytes, "audio")
+    profile = profile_of(served.models, given.get("model"))
     asked = Asked(
-        profile=profile_of(served.models, given.get("model")),
+        profile=profile,
+        auto=auto_of(served.models, profile, given),
         prompt=served.prompts.for_transcription(None, None) if prompt is None else prompt,
         system=system,
         search=search_of(given, LENGTHS),

@@ -17,6 +17,7 @@ from ...profiles.errors import (
     RequestError,
     WorkerError,
 )
+from ...runtime.choice.target import AUTO
 
 NO_RETRY = {"x-should-retry": "false"}  # OpenAI's clients send a request again after 408, 409, 429 and 5xx
 CODES = {404: "not_found", 405: "method_not_allowed"}
@@ -92,6 +93,7 @@ def api_error(error: FastAdaSPError | HTTPException, param: str | None = None) -
             return ApiError(400, text, param=param or "file", code=code)
         case RequestError():
             named = next((name for name in FIELDS if text.startswith(name)), None)
+            named = "model" if text.startswith(f"profile {AUTO}") else named
             return ApiError(
                 400, text, param=param if named in TEXTS and param else named, code="invalid_value"
             )

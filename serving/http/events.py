@@ -48,6 +48,13 @@ def completion(model: str, answer: Answer) -> dict[str, Any]:
     return {**new_completion(model), "choices": [choice], "usage": chat_usage(answer)}
 
 
+def chosen(began: Began) -> dict[str, Any]:
+    """What an answer of a chat says of its profile, where that was chosen: a field of our own."""
+    if began.reason is None:
+        return {}
+    return {"fastadasp": {"profile": began.profile, "reason": began.reason}}
+
+
 async def chat_events(events: AsyncIterator[Event], model: str, include_usage: bool) -> Events:
     """The answer of a chat in pieces."""
     base = new_completion(model, chunk=True)
@@ -60,7 +67,7 @@ async def chat_events(events: AsyncIterator[Event], model: str, include_usage: b
     async for event in events:
         match event:
             case Began():
-                yield part({"role": "assistant", "content": ""})
+                yield {**part({"role": "assistant", "content": ""}), **chosen(event)}
             case Piece(_, text) if text:
                 yield part({"content": text})
             case Ended(_, answer):

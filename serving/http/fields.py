@@ -8,11 +8,13 @@ from typing import Any
 
 from ...profiles.errors import RequestError
 from ...profiles.faults import is_unicode, shown
+from ...runtime.choice.target import AUTO, Auto
 from ...runtime.decoding.options import SearchOptions
 from ..models import Models
 from .errors import ApiError, api_error, invalid, refused
 
 SEARCH = ("num_beams", "length_penalty", "max_new_tokens")
+BUDGETS = ("latency_budget", "accuracy_budget")  # by which a profile is chosen
 MOST_DIGITS = 40  # of a number in a form
 ONLY_ZERO = (
     "the answer is the most probable one that the search finds, and nothing is drawn; give 0 or leave it out"
@@ -46,6 +48,29 @@ def profile_of(models: Models, model: object) -> str:
         text = f"model {shown(model)} does not exist; this server has {known}"
         raise ApiError(404, text, param="model", code="model_not_found")
     return asked
+
+
+def auto_of(models: Models, asked: str, given: Mapping[str, Any]) -> Auto | None:
+    """What a profile is chosen for: the budget of the request, or that of the server; None: it is named.
+
+    Raises:
+        ApiError: no budget, or one that is none; one beside a profile that is named; no figures to choose by.
+    """
+    values = {name: value for name in BUDGETS if (value := number_of(name, given.get(name))) is not None}
+    if asked != AUTO:
+        if values:
+            raise refused(next(iter(values)), f"it chooses a profile, of the model {models.name}:{AUTO}")
+        return None
+    try:
+        models.check_figures()
+    except RequestError as error:
+        raise ApiError(400, str(error), param="model", code="invalid_value") from None
+    if not values and models.auto is not None:
+        return models.auto
+    try:
+        return Auto(**values)
+    except RequestError as error:
+        raise ApiError(400, str(error), param=next(iter(values), BUDGETS[0]), code="invalid_value") from None
 
 
 def text_of(name: str, value: object) -> str | None:

@@ -15,7 +15,9 @@ from ...runtime.segments.options import SegmentOptions
 from ..pool.messages import Asked, Form
 from .errors import ApiError, invalid, refused
 from .fields import (
+    BUDGETS,
     SEARCH,
+    auto_of,
     flag_of,
     number_of,
     profile_of,
@@ -39,7 +41,7 @@ OF_VAD = {
     f"{CHUNKING}[prefix_padding_ms]": ("padding", 1e-3),
 }
 """Field -> the same of `SegmentOptions`, and its unit there."""
-BOTH = ("file", "model", "prompt", "response_format", "temperature", *SEARCH)
+BOTH = ("file", "model", "prompt", "response_format", "temperature", *SEARCH, *BUDGETS)
 KNOWN: Mapping[Task, tuple[str, ...]] = {
     "transcribe": (
         *BOTH,
@@ -100,8 +102,10 @@ async def _transcription(form: FormData, task: Task, served: Served) -> Transcri
     _check_granularities(form, form_of_answer)
     segmenting = _segmenting(fields)
     prompt, language = text_of("prompt", fields.get("prompt")), text_of("language", fields.get("language"))
+    profile = profile_of(served.models, fields.get("model"))
     asked = Asked(
-        profile=profile_of(served.models, fields.get("model")),
+        profile=profile,
+        auto=auto_of(served.models, profile, fields),
         prompt=(
             served.prompts.for_transcription(prompt, language)
             if task == "transcribe"

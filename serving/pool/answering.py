@@ -13,7 +13,7 @@ from ...runtime import Cancellation, GenerationResult, Segment, SpeechLM, TextHy
 from ...runtime.audio.read import Audio, load_audio
 from ...runtime.cancellation.guard import Guard, guard_of
 from ...runtime.limits import at_most, ended_by, limit_of
-from ..models import Models
+from ...runtime.segments.options import LONGEST_SECONDS
 from .messages import Answer, Ask, Asked, Began, Ended, Event, Failed, Piece, SegmentFound, TimedText
 
 SEGMENTS_AT_ONCE = 4  # of one request: others find room in a step, too
@@ -42,13 +42,12 @@ class Answering:
     def __init__(
         self,
         model: SpeechLM,
-        models: Models,
         limits: AudioLimits,
         max_batch: int,
         tell: Callable[[Event], None],
     ) -> None:
         """With a loaded model, for so many requests at once; `tell` takes what becomes of them."""
-        self._model, self._models, self._limits, self._tell = model, models, limits, tell
+        self._model, self._limits, self._tell = model, limits, tell
         self._segments_at_once = min(SEGMENTS_AT_ONCE, max_batch)
 
     def answer(self, ask: Ask, source: Source, cancellation: Cancellation) -> None:
@@ -76,9 +75,8 @@ class Answering:
 
     def _whole(self, ask: Ask, source: Source, cancellation: Cancellation, guard: Guard) -> Answer:
         asked, audio = ask.asked, self._heard(ask.asked, source, guard)
-        choice = self._models.choose(asked.profile, audio.seconds)
-        keywords = {**_keywords(asked, cancellation, guard), "profile": choice.profile}
-        began = Began(ask.number, choice.profile, choice.reason)
+        began = self._began(ask, audio.seconds)
+        keywords = {**_keywords(asked, cancellation, guard), "profile": began.profile}
         if not asked.in_pieces or self._model.search_options(asked.search).num_beams > 1:
             result = self._model.submit(audio.samples, asked.prompt, **keywords).result()
             self._tell(began)
@@ -101,17 +99,16 @@ class Answering:
 
     def _segments(self, ask: Ask, source: Source, cancellation: Cancellation, guard: Guard) -> Answer:
         asked, found, texts = ask.asked, list[GenerationResult](), list[str]()
-        choice = self._models.choose(asked.profile, self._limits.whole_of(self._model))
+        began = self._began(ask, longest_of(self._model))
         segments = self._model.segments(
             source,
             asked.prompt,
-            profile=choice.profile,
+            profile=began.profile,
             segmenting=asked.segmenting,
             at_once=self._segments_at_once,
             max_audio_seconds=self._limits.max_audio_seconds,
             **_keywords(asked, cancellation, guard),
         )
-        began = Began(ask.number, choice.profile, choice.reason)
         for segment in segments:
             if not found:
                 self._tell(began)
@@ -122,12 +119,27 @@ class Answering:
             self._tell(SegmentFound(ask.number, self._timed(segment, asked)))
         if not found:
             self._tell(began)
-        return _joined(choice.profile, " ".join(texts), found, segments.audio_seconds)
+        return _joined(began.profile, " ".join(texts), found, segments.audio_seconds)
+
+    def _began(self, ask: Ask, seconds: float) -> Began:
+        """The profile for so many seconds of audio, or of the longest segment, and why."""
+        asked = ask.asked
+        if asked.auto is None:
+            return Began(ask.number, asked.profile, None)
+        beams = self._model.search_options(asked.search).num_beams
+        choice = self._model.choose_profile(asked.auto, seconds, beams)
+        return Began(ask.number, choice.profile, choice.reason)
 
     def _timed(self, segment: Segment, asked: Asked) -> TimedText:
         best = segment.result.hypotheses[0]
         penalty = self._model.search_options(asked.search).length_penalty
         return TimedText(segment.start, segment.end, segment.text, best.tokens, _mean(best, penalty))
+
+
+def longest_of(model: SpeechLM) -> float:
+    """The longest segment that there may be, in seconds."""
+    window = model.manifest.front_end.log_mel.window_seconds
+    return min(window, LONGEST_SECONDS, model.max_audio_seconds)
 
 
 def _keywords(asked: Asked, cancellation: Cancellation, guard: Guard) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...profiles.errors import FastAdaSPError
+from ...runtime.choice.target import Auto
 from ...runtime.decoding.options import SearchOptions
 from ...runtime.decoding.search import FinishReason
 from ...runtime.segments.options import SegmentOptions
@@ -19,13 +20,14 @@ Form = Literal["whole", "segments", "either"]
 class Asked:
     """A request, all of it checked but for its audio, which nobody has looked at yet."""
 
-    profile: str  # as `Models.choose` takes it
+    profile: str  # or `AUTO`
     prompt: str | None
     system: str | None
     search: SearchOptions
     form: Form
     in_pieces: bool = False  # whether text is told as it is found
     segmenting: SegmentOptions = DEFAULT_SEGMENTS
+    auto: Auto | None = None  # what a profile is chosen for; None: it is named
 
 
 @dataclass(frozen=True)

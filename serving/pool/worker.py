@@ -49,7 +49,7 @@ def serve(pipe: Connection, plan: Plan) -> None:
         desk.send(Unloadable(error))
         return
     desk.send(Ready(facts))
-    answering = Answering(model, plan.models, plan.limits, plan.max_batch, desk.send)
+    answering = Answering(model, plan.limits, plan.max_batch, desk.send)
     with model, ThreadPoolExecutor(plan.max_batch, "answer") as threads:
         _serve(desk, answering, threads)
 

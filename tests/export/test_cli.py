@@ -42,6 +42,7 @@ COMMANDS = (
     "select-layer",
     "tune",
     "report",
+    "figures",
     "inspect",
     "check",
     "families",
