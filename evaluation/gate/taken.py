@@ -112,8 +112,9 @@ def _tuned(manifest: Manifest, found: TuningResult) -> tuple[tuple[_Lost, ...], 
     """The choice of a tuning, under the name that it has in the artifact, and the half that judged it."""
     if found.profile is None or found.held_out is None:
         raise _OfAnotherError(f"it chose no profile ({found.reason or 'none was judged'})")
-    shared = found.checkpoint.get("shared") or ()
-    if not {*shared} & {manifest.shared_digest(target) for target in manifest.graphs}:
+    shared = found.checkpoint.get("shared")
+    ours = [manifest.shared_digest(target) for target in manifest.graphs]
+    if not isinstance(shared, list) or not any(digest in shared for digest in ours):
         raise _OfAnotherError(
             "it tuned another model, or one with weights in another format; measure this artifact with eval, "
             "or build as tune does: float32, the same --lora"
@@ -164,7 +165,8 @@ def _latency(manifest: Manifest, found: Result) -> Latency:
             times.setdefault(case.profile, []).append(Timed(case.beams, case.audio_seconds, median))
     if not times:
         raise _OfAnotherError("every length of audio was skipped; measure shorter ones")
-    machine = Machine(str(found.artifact["device"]), found.environment.cpu, found.environment.threads)
+    device = str(found.artifact.get("device", "an unknown device"))
+    machine = Machine(device, found.environment.cpu, found.environment.threads)
     return Latency(machine, found.protocol.new_tokens, {name: in_order(each) for name, each in times.items()})
 
 

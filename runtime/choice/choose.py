@@ -155,7 +155,7 @@ def _lost(found: Candidate, accuracy: Accuracy) -> str:
 
 
 def _elsewhere(latency: Latency, machine: Machine) -> str:
-    """What to think of figures of another machine."""
+    """That figures are of another machine, or of another number of threads."""
     if machine == latency.machine:
         return ""
-    return f"; the times are of another machine: {latency.machine.in_words}; this is {machine.in_words}"
+    return f"; the times were measured on {latency.machine.in_words}, and this runs on {machine.in_words}"

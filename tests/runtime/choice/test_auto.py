@@ -76,9 +76,7 @@ def test_the_length_of_the_audio_decides_and_the_answer_is_that_of_the_profile(
     assert found.profile == profile
     assert found.profile_reason is not None
     assert found.profile_reason.startswith(f"{profile}: ")
-    assert (
-        "the times are of another machine: another, 2 threads; this is CPUExecution" in found.profile_reason
-    )
+    assert "; the times were measured on another, 2 threads, and this runs on CPUExec" in found.profile_reason
     assert named.profile_reason is None
     assert model.figures == FIGURES
 

@@ -97,7 +97,7 @@ def test_figures_of_another_machine_are_used_and_said_to_be() -> None:
     )
     assert there.profile == chosen(latency_budget=1).profile
     assert there.reason.endswith(
-        "; the times are of another machine: CPUExecutionProvider, a CPU, 2 threads; this is "
+        "; the times were measured on CPUExecutionProvider, a CPU, 2 threads, and this runs on "
         "CUDAExecutionProvider"
     )
 
