@@ -408,7 +408,7 @@ def test_a_manifest_without_figures_is_as_it_was_before_there_were_any(content: 
     plain = replace(manifest, figures=None)
     written = json.loads(plain.to_json())
     assert "figures" not in written
-    assert written["format_version"] == 8
+    assert written["format_version"] == MANIFEST_FORMAT
     assert parse_manifest(plain.to_json(), "here") == plain
     assert parse_manifest(manifest.to_json(), "here") == manifest
     assert manifest.digest == plain.digest == written["digest"] != json.loads(manifest.to_json())["digest"]
