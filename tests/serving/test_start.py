@@ -17,7 +17,7 @@ from fastadasp.export.cli import main
 from fastadasp.profiles.errors import RequestError
 from fastadasp.serving.http.errors import ApiError
 from fastadasp.serving.http.prompts import Prompts
-from fastadasp.serving.models import Choice, Models
+from fastadasp.serving.models import Models
 from fastadasp.serving.options import ServeOptions, is_loopback
 from server_process import ServerProcess, form, serving
 
@@ -161,7 +161,7 @@ def test_names_of_models_are_those_of_profiles() -> None:
     assert models.ids == ("a:b:half", "a:b:full")
     asked = {name: models.asked_profile(name) for name in ("a:b", "a:b:full", "a", "a:b:none", ":full", "")}
     assert asked == {"a:b": "half", "a:b:full": "full", "a": None, "a:b:none": None, ":full": None, "": None}
-    assert models.choose("full", 3.0) == Choice("full", None)
+    assert models.asked_profile("a:b:auto") == "auto"
 
 
 def test_a_translation_is_not_asked_for_with_the_prompt_of_transcriptions() -> None:
