@@ -27,9 +27,9 @@ from fastadasp.runtime.choice.figures import (
 )
 from fastadasp.serving.options import ServeOptions
 from fastadasp.serving.server import models_of
+from server_process import NAME, ServerProcess, serving
 
 from .conftest import CLIP, SAID
-from .server_process import NAME, ServerProcess, serving
 
 AUDIO = ("dates-01.flac", CLIP.read_bytes())
 REDUCED = "dense-constant-50"
