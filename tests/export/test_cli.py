@@ -34,6 +34,7 @@ COMMANDS = (
     "build",
     "run",
     "transcribe",
+    "serve",
     "eval",
     "compare",
     "bench",
