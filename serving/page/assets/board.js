@@ -5,13 +5,14 @@ import { Fault, transcription } from "./api.js";
 import { Card } from "./card.js";
 import { counted, find, seconds } from "./dom.js";
 
+const OPEN_END = 1.15; // of the bar of an answer that has not ended
 const SAID_EVERY = 1500; // ms between two pieces that a screen reader is told
 
 export class Board {
   #cards = [];
   #running = null; // the AbortController of the request under way
   #events;
-  #said = { card: null, words: 0, at: 0 };
+  #said = { words: 0, at: 0 };
 
   /* `events`: changed(busy), wantsKey(), play(seconds), marked(segments). */
   constructor(events) {
@@ -105,7 +106,11 @@ export class Board {
 
   async #found(card) {
     const { answer } = card, running = (this.#running = new AbortController());
-    const ticking = setInterval(() => this.#measure(), 100);
+    const ticking = setInterval(() => {
+      this.#measure();
+      this.#say(card);
+    }, 100);
+    this.#said = { words: 0, at: performance.now() };
     answer.begin();
     card.show();
     this.#changed();
@@ -114,7 +119,6 @@ export class Board {
       for await (const event of transcription(answer.asked, running.signal)) {
         answer.take(event);
         card.show();
-        this.#say(card);
       }
     } catch (fault) {
       if (fault.name !== "AbortError" && !(fault instanceof Fault)) throw fault;
@@ -137,7 +141,8 @@ export class Board {
   }
 
   #measure() {
-    const longest = Math.max(0.1, ...this.#cards.map(({ answer }) => answer.elapsed));
+    const lengths = this.#cards.map(({ answer }) => answer.elapsed * (answer.underWay ? OPEN_END : 1));
+    const longest = Math.max(0.001, ...lengths);
     for (const card of this.#cards) card.measure(longest);
   }
 
@@ -148,7 +153,6 @@ export class Board {
 
   /* What has arrived since the last time, for those who hear the page: not every word on its own. */
   #say(card) {
-    if (this.#said.card !== card) this.#said = { card, words: 0, at: 0 };
     const now = performance.now(), { words } = card.answer;
     if (now - this.#said.at < SAID_EVERY || words.length === this.#said.words) return;
     find("said").textContent = words.slice(this.#said.words).join(" ");

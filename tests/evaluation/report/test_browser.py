@@ -5,22 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import shlex
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chromium import PHONE, WIDE, chromium, needs_chromium, requests, show
+
 from ..conftest import run
 
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-ARGUMENTS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-)
-LOGS = {"browser": "ALL", "performance": "ALL"}
-WIDE, PAPER, PHONE = 1280, 690, 360
+PAPER = 690
 OWN = ("file:", "data:", "blob:")
 HOSTILE = "</script><script>window.ran = 1</script><img src=x onerror='window.ran = 1'>{{7*7}}%{x}"
 AS_IT_IS = ("kind", "unit", "name", "level", "levels", "ratio", "flops_reduction", "reachable", "arrivals")
@@ -54,25 +49,13 @@ return [...document.querySelectorAll('.plot')].filter(plot => {
 }).map(plot => plot.getAttribute('aria-label'));
 """
 
-pytestmark = pytest.mark.skipif(
-    not (BROWSER and DRIVER),
-    reason="needs chromium and chromedriver: apt-get install chromium chromium-driver",
-)
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER or ""
-    for argument in (*ARGUMENTS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", LOGS)
-    driver = webdriver.Chrome(options, Service(DRIVER))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("browser")) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -106,45 +89,27 @@ def attacked(content: Any) -> Any:
     return f"{content}{HOSTILE}" if isinstance(content, str) else content
 
 
-def show(browser: Any, path: Path, width: int = WIDE, scheme: str = "light") -> None:
-    """Open a page that wide, and forget what the browser has logged before."""
-    screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width == PHONE}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    media = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
-    browser.get("about:blank")
-    for log in LOGS:
-        browser.get_log(log)
-    browser.get(path.as_uri())
-
-
 def number_of_plots(browser: Any) -> int:
     return browser.execute_script("return document.querySelectorAll('.plot').length")
-
-
-def requests(browser: Any) -> list[str]:
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    sent = [one["params"] for one in messages if one["method"] == "Network.requestWillBeSent"]
-    return [params["request"]["url"] for params in sent]
 
 
 @pytest.mark.parametrize("width", [WIDE, PHONE])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_plot_is_drawn_without_a_word_in_the_console(browser, report, width, scheme):
-    show(browser, report, width, scheme)
+    show(browser, report.as_uri(), width, scheme)
     assert browser.execute_script(DRAWN) == number_of_plots(browser) > 15
     assert browser.get_log("browser") == []
 
 
 def test_the_page_asks_the_network_for_nothing(browser, report):
-    show(browser, report)
+    show(browser, report.as_uri())
     found = requests(browser)
     assert found
     assert all(url.startswith(OWN) for url in found)
 
 
 def test_what_the_page_forbids_is_seen_by_this_test(browser, report):
-    show(browser, report)
+    show(browser, report.as_uri())
     browser.execute_async_script(
         "const done = arguments[0]; fetch('https://example.invalid/').then(done, () => done())"
     )
@@ -153,7 +118,7 @@ def test_what_the_page_forbids_is_seen_by_this_test(browser, report):
 
 @pytest.mark.parametrize("width", [WIDE, PHONE, 600])
 def test_the_page_never_scrolls_sideways(browser, report, width):
-    show(browser, report, width)
+    show(browser, report.as_uri(), width)
     browser.execute_script("document.querySelectorAll('details').forEach(one => one.open = true)")
     inner, scroll = browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]")
     assert scroll <= inner == width
@@ -161,13 +126,13 @@ def test_the_page_never_scrolls_sideways(browser, report, width):
 
 @pytest.mark.parametrize("width", [WIDE, PHONE])
 def test_labels_neither_touch_nor_leave_their_plot(browser, report, width):
-    show(browser, report, width)
+    show(browser, report.as_uri(), width)
     assert browser.execute_script(TOUCHING) == []
     assert browser.execute_script(OUTSIDE) == []
 
 
 def test_plots_follow_the_width_of_the_window(browser, report):
-    show(browser, report, WIDE)
+    show(browser, report.as_uri(), WIDE)
     assert PHONE < browser.execute_script(WIDEST) <= WIDE
     screen = {"width": PHONE, "height": 800, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
@@ -177,7 +142,7 @@ def test_plots_follow_the_width_of_the_window(browser, report):
 
 
 def test_a_method_can_be_hidden_in_all_plots_of_its_section(browser, report):
-    show(browser, report)
+    show(browser, report.as_uri())
     button = browser.find_element("css selector", "#accuracy-and-flops button[data-series]")
     series = button.get_attribute("data-series")
     traces = """
@@ -193,7 +158,7 @@ def test_a_method_can_be_hidden_in_all_plots_of_its_section(browser, report):
 
 
 def test_the_page_prints_with_plots_within_the_paper(browser, report):
-    show(browser, report)
+    show(browser, report.as_uri())
     paper = {"width": PAPER, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     assert base64.b64decode(browser.print_page()).startswith(b"%PDF")
@@ -206,7 +171,7 @@ def test_the_page_prints_with_plots_within_the_paper(browser, report):
 
 
 def test_nothing_that_a_file_holds_is_run(browser, hostile_report):
-    show(browser, hostile_report)
+    show(browser, hostile_report.as_uri())
     assert browser.execute_script("return window.ran") is None
     assert browser.execute_script("return document.querySelectorAll('img').length") == 0
     assert browser.execute_script(DRAWN) == number_of_plots(browser) > 10
@@ -215,7 +180,7 @@ def test_nothing_that_a_file_holds_is_run(browser, hostile_report):
 
 
 def test_hostile_text_is_shown_as_it_is(browser, hostile_report):
-    show(browser, hostile_report)
+    show(browser, hostile_report.as_uri())
     shown = browser.execute_script("return document.body.textContent")
     assert f"FastV{HOSTILE}" in shown
     hover = "return document.querySelector('.plot').data[0].hovertext[0]"
@@ -227,5 +192,5 @@ def test_hostile_text_is_shown_as_it_is(browser, hostile_report):
 
 
 def test_hostile_text_does_not_widen_the_page_of_a_phone(browser, hostile_report):
-    show(browser, hostile_report, PHONE)
+    show(browser, hostile_report.as_uri(), PHONE)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= PHONE
