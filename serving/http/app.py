@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from ...profiles.errors import FastAdaSPError, LongAudioError
 from ..metrics import CONTENT_TYPE, Metrics
+from ..page.routes import page_routes
 from ..pool.messages import Answer, Began, Ended, SegmentFound, TimedText
 from ..pool.pool import Pool
 from ..pool.ticket import Ticket
@@ -149,7 +150,8 @@ def build_app(api: Api, limits: Limits, metrics: Metrics) -> ASGIApp:
         ClientDisconnect: _answer_nobody,
         Exception: _answer_failure,
     }
-    return Guard(Starlette(routes=api.routes, exception_handlers=handlers), limits, metrics)
+    routes = [*page_routes(), *api.routes]
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), limits, metrics)
 
 
 def headers_of(began: Began) -> dict[str, str]:

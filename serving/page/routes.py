@@ -1,4 +1,4 @@
-"""Routes of the page: its files are read once, and no header lets it load or run anything else."""
+"""The routes of the page: its files are read once, and its policy lets it load and run nothing else."""
 
 from __future__ import annotations
 
@@ -41,11 +41,17 @@ HEADERS = {
 }
 
 
+PAGE_PATHS = {
+    "/" if path.name == INDEX else f"/page/{path.name}": path
+    for path in sorted(ASSETS.iterdir())
+    if path.suffix in MEDIA_TYPES
+}
+"""Where each file is asked for; none needs a key: the page asks for one where the server wants it."""
+
+
 def page_routes() -> list[Route]:
-    """`/` and `/page/…`, which need no key: the page asks for one where the server wants it."""
-    files = {path.name: path for path in sorted(ASSETS.iterdir()) if path.suffix in MEDIA_TYPES}
-    others = [_route(f"/page/{name}", path) for name, path in files.items() if name != INDEX]
-    return [_route("/", files[INDEX]), *others]
+    """One for each of `PAGE_PATHS`."""
+    return [_route(place, path) for place, path in PAGE_PATHS.items()]
 
 
 def _route(place: str, path: Path) -> Route:

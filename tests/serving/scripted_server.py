@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from fastadasp.serving.page import page_routes
+from fastadasp.serving.page.routes import page_routes
 
 HOSTILE = "<img src=x onerror='window.ran = 1'> --> <b>bold</b>"
 ANSWERS = {
@@ -27,7 +27,7 @@ ANSWERS = {
     "other": (HOSTILE,),
 }
 TIMES = ((0.0, 2.7), (3.0, 6.0))
-SECONDS = 6.25
+SECONDS = 7.25
 
 
 @dataclass
@@ -38,11 +38,7 @@ class ScriptedServer:
     released: threading.Event = field(default_factory=threading.Event)
     asked: list[dict[str, Any]] = field(default_factory=list)  # fields of requests
     left: list[str] = field(default_factory=list)  # models whose answer nobody waited for
-    port: int = 0
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}/"
+    address: str = ""
 
     def reset(self) -> None:
         self.key = None
@@ -117,7 +113,7 @@ def scripted_server() -> Iterator[ScriptedServer]:
     """Serve on a port of the system's choice."""
     scripted = ScriptedServer()
     with served(Starlette(routes=scripted.routes())) as port:
-        scripted.port = port
+        scripted.address = f"http://127.0.0.1:{port}/"
         yield scripted
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -12,15 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from click.testing import CliRunner
 
 from chromium import PHONE, WIDE, chromium, needs_chromium, requests, show, view
 from demo_files import DEMO
+from fastadasp.export.cli import main
 
 from .scripted_server import HOSTILE, SECONDS, ScriptedServer, scripted_server
 
 pytestmark = needs_chromium
 
 RATE = 16000
+KEY = "0123456789abcdef"
 MICROPHONE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 PLAYED = ("--autoplay-policy=no-user-gesture-required", "--mute-audio")
 OWN = ("data:", "blob:")
@@ -65,8 +70,8 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two clips of the demo with a pause between them: as long as the scripted answers say."""
     clips = [soundfile.read(DEMO / "clips" / f"{name}.flac")[0] for name in ("dates-01", "digits-02")]
     samples = np.zeros(round(SECONDS * RATE))
-    samples[: len(clips[0])] = clips[0]
-    samples[3 * RATE :] = clips[1][: len(samples) - 3 * RATE]
+    for start, clip in zip((0, 3 * RATE), clips, strict=True):
+        samples[start : start + len(clip)] = clip
     path = tmp_path_factory.mktemp("audio") / "friday call.flac"
     soundfile.write(path, samples, RATE)
     return path
@@ -171,7 +176,7 @@ class Page:
 def test_a_chosen_file_is_shown_before_anything_is_asked(page, recording):
     assert not page.one("#run").is_enabled()
     page.choose(recording)
-    assert page.text("#clip-facts").startswith("6.3 s ·")
+    assert page.text("#clip-facts").startswith("7.3 s ·")
     drawn = """
     const canvas = document.querySelector('canvas');
     return canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean)"""
@@ -196,7 +201,8 @@ def test_what_is_asked_is_what_was_set(page, recording):
     page.choose(recording)
     page.tick("half")
     Select(page.one("#beams")).select_by_value("4")
-    assert "when the search has ended" in page.text("#beams-note")
+    page.one("#segments").click()
+    assert "when the search has ended" in page.text("#arrival")
     page.prompt("what is said?")
     page.run()
     assert page.ended() == ["done"]
@@ -204,6 +210,7 @@ def test_what_is_asked_is_what_was_set(page, recording):
     assert asked["file"] == recording.read_bytes()
     assert (asked["name"], asked["model"], asked["num_beams"]) == (recording.name, "demo:half", "4")
     assert (asked["prompt"], asked["stream"]) == ("what is said?", "true")
+    assert "chunking_strategy" not in asked
 
 
 def test_text_is_there_before_the_answer_has_ended(page, recording):
@@ -227,7 +234,7 @@ def test_an_answer_says_how_long_it_took_and_who_gave_it(page, recording):
     page.run()
     page.ended()
     found = page.figures(page.one("article"))
-    assert found["audio"] == "6.25 s"
+    assert found["audio"] == "7.25 s"
     assert found["answered by"] == "full"
     assert found["speed"].endswith("× real time")
     assert found["first text"].endswith("s")
@@ -281,6 +288,8 @@ def test_asking_again_replaces_an_answer_and_other_beams_stand_beside_it(page, r
     page.foot("Again").click()
     assert page.ended() == ["done", "done"]
     assert len(page.server.asked) == 4
+    assert "fastest of 3" in page.figures(page.one("article"))
+    assert "fastest of 2" not in page.figures(page.all("article")[1])
     page.foot("Remove").click()
     assert page.states() == ["done"]
 
@@ -546,6 +555,58 @@ def test_words_that_differ_are_those_of_the_shortest_edit(page, words, reference
     });
     """
     assert page.browser.execute_async_script(found, words, reference) == [count, changed]
+
+
+@pytest.fixture(scope="module")
+def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The demo behind `serve`, for those with the key."""
+    folder = tmp_path_factory.mktemp("served")
+    profiles = ("--profile", "full", "--profile", "dense-constant-50")
+    built = CliRunner().invoke(main, ["build", str(DEMO / "model"), "-o", str(folder / "demo"), *profiles])
+    assert built.exit_code == 0, built.output
+    (folder / "keys").write_text(KEY, "utf-8")
+    options = ("--port", "0", "--workers", "1", "--prompt", "<asr>", "--api-key-file", folder / "keys")
+    command = [sys.executable, "-P", "-m", "fastadasp.export", "serve", folder / "demo", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            lines = iter(process.stdout or ())
+            address = next(line for line in lines if line.startswith("address ")).split()[1].rstrip(",")
+            assert next((line for line in lines if line.startswith("ready")), None)
+            yield f"{address}/"
+        finally:
+            process.terminate()
+
+
+def test_a_real_clip_is_heard_recorded_and_compared_on_the_real_server(browser, recording, real_server):
+    server = ScriptedServer()
+    server.address = real_server
+    page = Page(browser, server)
+    page.open()
+    page.until(lambda: page.one("#key-field").is_displayed())
+    page.one("#key").send_keys(KEY, "\n")
+    page.until(lambda: page.all(".chip"))
+    page.choose(recording)
+    page.tick("full", "dense-constant-50")
+    page.run()
+    assert page.ended() == ["done", "done"]
+    for card in page.all("article"):
+        said = [one.text for one in card.find_elements("css selector", ".words")]
+        assert said == ["friday march six", "five three seven three zero"]
+    assert page.figures(page.all("article")[1])["answered by"] == "dense-constant-50"
+    page.one("#segments").click()
+    page.tick("full")
+    page.run()
+    assert page.ended() == ["done", "done", "done"]
+    page.until(lambda: not page.all("article:last-child .segments li"))
+    assert page.text("article:last-child .text").startswith("friday march six")
+    page.one("#record").click()
+    page.until(lambda: page.text("#record-label") >= "Stop · 0:03.0")
+    page.one("#record").click()
+    page.until(lambda: page.one("#run").is_enabled() and not page.all("article"))
+    page.run()
+    assert page.ended() == ["done"]
+    assert len(page.text("article .text").split()) >= 3
+    assert all(url.startswith((real_server, *OWN)) for url in requests(browser))
 
 
 def test_headers_forbid_all_that_the_page_does_not_need(server):

@@ -10,10 +10,12 @@ export class Answer {
   whole = null; // time
   audio = null; // seconds of audio
   profile = null; // that has answered
+  reason = null; // why it was this one, where the server has chosen it
   fault = null;
+  earlier = []; // whole times of the same question
   #began = null;
 
-  /* `asked`: {clip, model, label, colour, beams, prompt}. */
+  /* `asked`: {clip, model, label, colour, beams, prompt, inSegments}. */
   constructor(asked) {
     this.asked = asked;
   }
@@ -36,16 +38,26 @@ export class Answer {
     return this.state === "done" && held ? "" : wordsOf(this.told).slice(held).join(" ");
   }
 
+  get fastest() {
+    return Math.min(this.whole, ...this.earlier);
+  }
+
+  /* Whole times of this question so far. */
+  get times() {
+    return this.state === "done" ? [...this.earlier, this.whole] : this.earlier;
+  }
+
   begin() {
     this.state = "asking";
     this.#began = performance.now();
   }
 
   take(event) {
-    if (event.type === "answering") Object.assign(this, { state: "answering", profile: event.profile });
-    else if (event.type === "transcript.text.delta") this.told += event.delta;
-    else if (event.type === "transcript.text.segment") this.segments.push(event);
-    else if (event.type === "transcript.text.done") {
+    const { type, ...told } = event;
+    if (type === "answering") Object.assign(this, { state: "answering", ...told });
+    else if (type === "transcript.text.delta") this.told += event.delta;
+    else if (type === "transcript.text.segment") this.segments.push(event);
+    else if (type === "transcript.text.done") {
       this.told = event.text;
       this.audio = event.usage?.seconds ?? this.asked.clip.seconds;
       this.whole = this.#now;

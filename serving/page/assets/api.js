@@ -4,18 +4,17 @@
 
 const KEPT = "fastadasp-key";
 
-const FORMAT = { response_format: "verbose_json" }; // segments with their times
-
 const FAULTS = {
   400: ["The server cannot take this request", "Change what it names and try again."],
   401: ["This server wants an API key", "Enter it on the left: the request is then made again."],
-  403: ["This key may not do that", "Enter another key."],
+  403: ["The server does not answer this page", "Open it on the machine that the server runs on, or start it with a key."],
   404: ["The server does not have this", "Reload the page to see which profiles there are now."],
   408: ["The request took too long", "Take a shorter recording, fewer beams or a profile that removes more."],
   413: ["The recording is too large for this server", "Take a shorter one, or one of a smaller format."],
   415: ["The server cannot read this kind of audio", "Send it as WAV, or choose another file."],
   429: ["The server is busy", "Try again in a moment."],
   503: ["The server is busy", "Try again in a moment."],
+  504: ["The request took too long", "Take a shorter recording, fewer beams or a profile that removes more."],
 };
 const FAILED = ["The server failed", "Try again; if it happens again, its log says why."];
 const GONE = ["The server does not answer", "See whether it still runs, and try again."];
@@ -42,13 +41,16 @@ export async function models() {
 }
 
 /* Events of one transcription: first {type: "answering", …} with what the headers say, then those of the stream. */
-export async function* transcription({ clip, model, beams, prompt }, signal) {
+export async function* transcription({ clip, model, beams, prompt, inSegments }, signal) {
   const form = new FormData();
-  const fields = { model, num_beams: beams, prompt, stream: "true", ...FORMAT };
-  for (const [field, value] of Object.entries(fields)) if (value !== "") form.append(field, value);
+  const fields = { model, num_beams: beams, stream: "true" };
+  if (prompt) fields.prompt = prompt;
+  if (inSegments) fields.chunking_strategy = "auto";
+  for (const [field, value] of Object.entries(fields)) form.append(field, value);
   form.append("file", clip.blob, clip.name); // last: what it is asked comes before it
   const response = await asked("v1/audio/transcriptions", { method: "POST", body: form, headers: headers(), signal });
-  yield { type: "answering", profile: response.headers.get("x-fastadasp-profile") };
+  const { headers: told } = response;
+  yield { type: "answering", profile: told.get("x-fastadasp-profile"), reason: told.get("x-fastadasp-reason") };
   let answered = false;
   for await (const data of serverEvents(response.body)) {
     if (data === "[DONE]") continue;

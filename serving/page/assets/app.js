@@ -152,18 +152,26 @@ async function useKey() {
 function showBeams() {
   const counts = Array.from({ length: MOST_BEAMS }, (_, i) => i + 1);
   find("beams").append(...counts.map((count) => new Option(counted(count, "beam"), count)));
-  const told = () => {
-    const one = find("beams").value === "1";
-    find("beams-note").textContent = one ? "Text arrives word by word." : "Text arrives when the search has ended, segment by segment.";
-  };
-  find("beams").addEventListener("change", told);
-  told();
+  for (const id of ["beams", "segments"]) find(id).addEventListener("change", showArrival);
+  showArrival();
+}
+
+/* Whole answers come in pieces where the search is greedy; a recording beyond a window is cut in any case. */
+function showArrival() {
+  const whole = find("beams").value === "1" ? "word by word" : "when the search has ended";
+  const arrival = find("segments").checked ? "segment by segment" : `${whole}; of a long recording, segment by segment`;
+  find("arrival").textContent = `Text arrives ${arrival}.`;
 }
 
 /* Wiring */
 
 function ask() {
-  const asked = { clip, beams: Number(find("beams").value), prompt: find("prompt").value.trim() };
+  const asked = {
+    clip,
+    beams: Number(find("beams").value),
+    prompt: find("prompt").value.trim(),
+    inSegments: find("segments").checked,
+  };
   for (const profile of chosen()) board.ask({ ...profile, ...asked });
   if (matchMedia("(max-width: 52rem)").matches) find("results").scrollIntoView();
 }

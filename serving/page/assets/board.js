@@ -23,10 +23,10 @@ export class Board {
     return this.#running !== null || this.#cards.some(({ answer }) => answer.state === "waiting");
   }
 
-  /* Ask for {clip, model, label, colour, beams, prompt}; what was asked before is asked again in its place. */
+  /* Ask for {clip, model, label, colour, beams, prompt, inSegments}; what was asked before is asked again in its place. */
   ask(asked) {
     const same = this.#cards.find(({ answer }) =>
-      ["model", "beams", "prompt"].every((name) => answer.asked[name] === asked[name]),
+      ["model", "beams", "prompt", "inSegments"].every((name) => answer.asked[name] === asked[name]),
     );
     if (same) this.#replace(same, asked);
     else this.#put(this.#card(asked));
@@ -73,6 +73,7 @@ export class Board {
 
   #replace(card, asked) {
     const fresh = this.#card(asked);
+    if (asked.clip === card.answer.asked.clip) fresh.answer.earlier = card.answer.times;
     const held = card.element.contains(document.activeElement);
     card.element.replaceWith(fresh.element);
     this.#cards[this.#cards.indexOf(card)] = fresh;

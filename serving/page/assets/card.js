@@ -68,7 +68,7 @@ export class Card {
     this.#badge.hidden = !compared;
     this.#verdict.hidden = !compared;
     if (!compared) return this.#underline(new Set());
-    const ratio = reference.whole / answer.whole;
+    const ratio = reference.fastest / answer.fastest; // of several runs: noise only ever adds time
     this.#badge.textContent = ratio >= 1 ? `${figure(ratio)}× as fast` : `${figure(1 / ratio)}× the time`;
     this.#badge.classList.toggle("slower", ratio < 1);
     this.#badge.title = `of ${reference.asked.label}, ${counted(reference.asked.beams, "beam")}`;
@@ -118,7 +118,7 @@ export class Card {
   }
 
   #figures() {
-    const { first, whole, audio, profile, asked } = this.answer;
+    const { first, whole, audio, profile, reason, times, fastest, asked } = this.answer;
     const figures = [
       ["first text", first === null ? "none" : seconds(first)],
       ["whole answer", seconds(whole)],
@@ -127,6 +127,8 @@ export class Card {
       ["beams", String(asked.beams)],
       ["answered by", profile ?? asked.label],
     ];
+    if (times.length > 1) figures.push([`fastest of ${times.length}`, seconds(fastest)]);
+    if (reason) figures.push(["because", reason]);
     return figures.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)));
   }
 
