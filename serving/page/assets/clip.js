@@ -73,7 +73,7 @@ export class Player {
   playFrom(seconds) {
     if (this.#clip.seconds === null) return;
     this.#audio.currentTime = seconds;
-    this.#audio.play();
+    this.#start();
   }
 
   /* Draw these segments under the waveform. */
@@ -83,8 +83,15 @@ export class Player {
   }
 
   #toggle() {
-    if (this.#audio.paused) this.#audio.play();
+    if (this.#audio.paused) this.#start();
     else this.#audio.pause();
+  }
+
+  /* Playing that ends before it has begun, by a pause or another recording, is no fault. */
+  async #start() {
+    await this.#audio.play().catch((fault) => {
+      if (fault.name !== "AbortError") throw fault;
+    });
   }
 
   #follow(tell) {
