@@ -55,6 +55,7 @@ def manifest_of(
             folded_prompt=decoder.folded_prompt,
             long_context=decoder.long_context,
             trained_positions=decoder.trained_positions,
+            row_maps=decoder.row_maps,
         ),
         front_end=model.front_end,
         tower=model.tower_dims,

@@ -73,6 +73,7 @@ class BuildOptions:
     kv_precision: str | None = (
         None  # of the prompt's keys and values, one of KV_PRECISIONS; None: as computed
     )
+    row_maps: bool = False  # prefills say where the rows come from that they leave, which costs time
     calibration: tuple[Clip, ...] | None = None  # by which int4 is quantised; None: by the matrices alone
 
     def __post_init__(self) -> None:
@@ -101,6 +102,11 @@ class BuildOptions:
         if self.kv_precision is not None and self.kv_precision not in KV_PRECISIONS:
             raise RequestError(
                 f"kv_precision {self.kv_precision!r} is unknown; choose {', '.join(KV_PRECISIONS)}"
+            )
+        if self.row_maps and (self.engines or self.targets != BuildOptions.targets):
+            raise RequestError(
+                f"row_maps: graphs for {', '.join(BuildOptions.targets)} alone say where rows come from; "
+                "build an artifact for this target, without engines"
             )
         if self.calibration is not None and self.quantize != "int4":
             raise RequestError(

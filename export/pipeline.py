@@ -101,6 +101,7 @@ def _as_asked(model: SpeechModelSpec, checkpoint: Checkpoint, options: BuildOpti
     """
     if options.engines:
         model = within_engines(model, options.engines)
+    model = replace(model, decoder=replace(model.decoder, row_maps=options.row_maps))
     if options.prompt is None:
         return model
     codec = prompt_codec(checkpoint, model.prompt)

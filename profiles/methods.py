@@ -46,6 +46,7 @@ class Method:
     sums: Sums = Sums.NONE
     removes: Removes = Removes.ROWS
     is_random: bool = False  # it draws by the seed of the profile
+    merges: bool = False  # neighbours become one row, so that those left stand for all; else rows are dropped
     is_data_dependent: bool = False  # how many rows are left depends on the audio, not on its length alone
     in_segments: bool = False  # it chooses in each of the `segments` of the profile
     schedules: tuple[str, ...] = IN_LAYERS  # that it can have
@@ -97,12 +98,12 @@ METHODS: dict[str, Method] = {
     row.name: row
     for row in (
         Method("full", "full model", removes=Removes.NOTHING, recorded_as="full"),
-        Method("weighted_merge", "FastAdaSP", Sums.ALL_QUERIES, recorded_as="merge_weighted"),
-        Method("average_merge", "average merge", schedules=EVERYWHERE, recorded_as="merge_ave"),
-        Method("random_merge", "random merge", Sums.ALL_QUERIES, is_random=True),
-        Method("uniform_merge", "uniform pooling", schedules=EVERYWHERE),
-        Method("affinity_pooling", "Affinity Pooling", schedules=(INPUT_AND_SINGLE,)),
-        Method("a_tome", "A-ToMe", is_data_dependent=True, schedules=EVERYWHERE, recorded_as="atome"),
+        Method("weighted_merge", "FastAdaSP", Sums.ALL_QUERIES, merges=True, recorded_as="merge_weighted"),
+        Method("average_merge", "average merge", merges=True, schedules=EVERYWHERE, recorded_as="merge_ave"),
+        Method("random_merge", "random merge", Sums.ALL_QUERIES, is_random=True, merges=True),
+        Method("uniform_merge", "uniform pooling", merges=True, schedules=EVERYWHERE),
+        Method("affinity_pooling", "Affinity Pooling", merges=True, schedules=(INPUT_AND_SINGLE,)),
+        Method("a_tome", "A-ToMe", merges=True, is_data_dependent=True, schedules=EVERYWHERE, recorded_as="atome"),
         Method(
             "fastv",
             "FastV",

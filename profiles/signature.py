@@ -6,7 +6,7 @@ An axis is a number or the name of a dynamic axis. Those of keys and values are 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .flops import DecoderDims
+from .flops import DecoderDims, ResolvedProfile
 from .kv_layout import kv_shape
 
 MEL = "mel"
@@ -88,6 +88,19 @@ def prefix_value(layer: int) -> str:
     return f"prefix_value.{layer}"
 
 
+ROW_SOURCES = "row_sources."
+
+
+def row_sources(place: int) -> str:
+    """Where the rows come from that one reduction leaves, of artifacts that tell it; `place` as in
+    `ResolvedProfile.places`.
+
+    Of a method that merges the mean of the places, among the rows of this layer, of those that became one;
+    of others the place of each row that is left.
+    """
+    return f"{ROW_SOURCES}{place}"
+
+
 def pool_key(layer: int) -> str:
     """Keys of the generated rows of all beams in one layer, rotated: the pool."""
     return f"pool_key.{layer}"
@@ -150,13 +163,28 @@ def prompt_adapter_signature(dims: DecoderDims) -> Signature:
     return Signature(inputs=(TensorSpec(ADAPTER_IDS, INT64, (TEXT,)),), outputs=(lora_scale(dims),))
 
 
+def row_maps(dims: DecoderDims, resolved: ResolvedProfile) -> tuple[TensorSpec, ...]:
+    """What the prefill of a profile says of the rows that it leaves, a tensor for each reduction."""
+    if resolved.cache_only:
+        axes: tuple[int | str, ...] = (dims.num_kv_heads,)
+        places = resolved.places
+    else:
+        axes, last = (), len(resolved.ratios) - 1  # whose rows nobody reads
+        places = tuple(place for place in resolved.places if place != last)
+    return tuple(TensorSpec(row_sources(i), FLOAT, (*axes, f"left_{i}")) for i in places)
+
+
 def prefill_signature(
-    dims: DecoderDims, request_inputs: Sequence[TensorSpec] = (), prefix_type: str = ACTIVATION
+    dims: DecoderDims,
+    request_inputs: Sequence[TensorSpec] = (),
+    prefix_type: str = ACTIVATION,
+    maps: Sequence[TensorSpec] = (),
 ) -> Signature:
     """The whole prompt: scores of the first token and the prefix of every layer.
 
     `request_inputs` are those that a request has the same in its prefill and in all of its steps.
-    `prefix_type` is what keys and values of the prompt are kept in.
+    `prefix_type` is what keys and values of the prompt are kept in. `maps` are those of `row_maps`, where the
+    artifact tells them.
     """
     prefix = [
         TensorSpec(name, prefix_type, kv_shape(dims, prefix_axis(layer)))
@@ -171,7 +199,7 @@ def prefill_signature(
             TensorSpec(NUM_CANDIDATES, INT64, (1,)),
             *request_inputs,
         ),
-        outputs=(*_scores(1), *prefix),
+        outputs=(*_scores(1), *prefix, *maps),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .decoding.search import FinishReason, Hypothesis
 from .latency import Latency
+from .row_map import LayerRows
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class GenerationResult:
     kept_ratio: float  # audio rows in the KV caches, summed over the layers / (layers * audio rows)
     kv_bytes: int  # prefix, shared by all beams, plus the pool at its largest
     profile_reason: str | None = None  # why the profile was chosen, if it was not named
+    row_map: tuple[LayerRows, ...] | None = None  # seconds of each row; of artifacts built with row maps
 
     @property
     def finish_reason(self) -> FinishReason:

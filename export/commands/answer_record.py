@@ -15,7 +15,7 @@ def record(result: GenerationResult) -> dict[str, Any]:
     latency = result.latency
     derived = {name: getattr(latency, name) for name in ("step_ms", "rtf", "rtfx", "tokens_per_second")}
     return {
-        **asdict(result),
+        **{name: value for name, value in asdict(result).items() if name != "row_map"},  # of --map
         "finish_reason": result.finish_reason,
         "hypotheses": [_hypothesis(found) for found in result.hypotheses],
         "latency": {**asdict(latency), **derived},

@@ -98,6 +98,12 @@ def engine_limits(command: Command) -> Command:
     help="Keep keys and values of prompts in 16 bits, on ONNX Runtime; engines have a format of their own.",
 )
 @click.option(
+    "--row-maps",
+    is_flag=True,
+    default=BuildOptions.row_maps,
+    help="Let every answer say which seconds each row stands for, as run --map writes it; it takes time.",
+)
+@click.option(
     "--calibration",
     type=PATH,
     metavar="FILE",
@@ -150,6 +156,7 @@ def build(
     int4_block: str,
     lora: Path | None,
     kv_precision: str | None,
+    row_maps: bool,
     calibration: Path | None,
     audio_root: Path | None,
     targets: tuple[str, ...],
@@ -190,6 +197,7 @@ def build(
             int4_block=int(int4_block),
             lora=lora,
             kv_precision=kv_precision,
+            row_maps=row_maps,
             calibration=None if calibration is None else read_clips_of_any_task(calibration, audio_root),
             precision=engine["precision"] if has_choice else None,
         )

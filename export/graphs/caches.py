@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from ...plugins.body import Value
+from ...plugins.body import FLOAT, Value
 from ...profiles import signature as sig
+from ...profiles.kv_layout import ROWS_AXIS
 from ...profiles.profile import Profile
 from .layers import DecoderLayers
 from .lowering.lowering import Cut
 from .positions import Angles
-from .reduction import REDUCERS, Attended, SiteValues
+from .reduction import REDUCERS, Attended, Choice, SiteValues
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,19 @@ class EvictedCache:
         site = SiteValues(layers.g, layers.lowering, self.profile, layers.dims, i, None, attended, self.cut)
         kept = [sig.prefix_key(i), sig.prefix_value(i)]
         outputs = [f"{site.name}/{name}" for name in kept] if layers.narrows_prefix else kept
-        REDUCERS[self.profile.method].choose(site).apply(site.name, kv.cached_key, kv.value, outputs=outputs)
+        choice = REDUCERS[self.profile.method].choose(site)
+        choice.apply(site.name, kv.cached_key, kv.value, outputs=outputs)
+        if layers.spec.row_maps:
+            self._write_sources(choice, kv.cached_key)
         if layers.narrows_prefix:
             for whole, narrow in zip(outputs, kept, strict=True):
                 layers.write_prefix(whole, narrow)
+
+    def _write_sources(self, choice: Choice, key: Value) -> None:
+        """The same op on the place of each row, as wide as a key, of which one column is as good as all."""
+        g, name, output = self.layers.g, f"{choice.site.name}/sources", sig.row_sources(self.layer)
+        count = g.op("Squeeze", g.dim(key, ROWS_AXIS))
+        places = g.op("Cast", g.op("Range", g.const(0), count, g.const(1)), to=FLOAT)
+        wide = g.op("Expand", g.reshape(places, 1, -1, 1), g.op("Shape", key))
+        kept = choice.apply(name, wide, wide, outputs=[f"{name}.0", f"{name}.1"])
+        g.op("Gather", kept, g.const(0), axis=2, name=output, outputs=[output])

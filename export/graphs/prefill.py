@@ -38,7 +38,8 @@ def build_prefill(
 ) -> onnx.ModelProto:
     """The whole prompt under one reduction profile."""
     g = Graph(f"prefill.{resolved.name}", store, lowering)
-    signature = sig.prefill_signature(spec.dims, spec.request_inputs, spec.prefix_type)
+    maps = sig.row_maps(spec.dims, resolved) if spec.row_maps else ()
+    signature = sig.prefill_signature(spec.dims, spec.request_inputs, spec.prefix_type, maps)
     for tensor in signature.inputs:
         g.input(tensor)
     _Prefill(g, spec, lowering, resolved).run(front_end)
@@ -114,7 +115,7 @@ class _Prefill(DecoderLayers):
     def _reduction(self, place: int, span: SpanValues) -> RowReduction:
         if self.resolved.cache_only or not (ratio := self.resolved.ratio_at(place)):
             return KeepRows()
-        own = self.g, self.lowering, self.profile, self.dims, place, ratio, span
+        own = self.g, self.lowering, self.profile, self.dims, place, ratio, span, self.spec.row_maps
         return (
             RemoveRowsKeepPositions(*own, self.rotary) if self.resolved.keeps_positions else RemoveRows(*own)
         )

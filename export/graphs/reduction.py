@@ -21,6 +21,7 @@ from ...profiles.kv_layout import ROWS_AXIS
 from ...profiles.methods import Sums
 from ...profiles.profile import Profile, layer_seed
 from ...profiles.schedule import BEFORE_LAYERS
+from ...profiles.signature import row_sources
 from .graph import Graph
 from .lowering.lowering import Cut, Lowering, SpanValues
 from .positions import Angles, Rotary, earlier
@@ -174,7 +175,20 @@ class Choice:
         site, inputs = self.site, [*tensors, *self.inputs]
         return Value(site.lowering.reduce(site.g, name, self.op_type, inputs, site.cut, outputs))
 
+    def write_sources(self, rows: Value, name: str) -> None:
+        """Write `row_sources`: the same op on the places of the rows, all of which weigh the same.
 
+        So nothing is chosen again, and the mean of neighbours tells which ones they are.
+        """
+        g = self.site.g
+        places = g.op("Cast", g.op("Range", g.const(0), g.op("Squeeze", rows), g.const(1)), to=FLOAT)
+        inputs = [*self.inputs[:-1], self.site.ones()] if self.op_type in WEIGHTED else self.inputs
+        column = replace(self, inputs=inputs).apply(f"{self.site.name}/sources", g.reshape(places, -1, 1))
+        g.op("Squeeze", column, g.ints(1), name=name, outputs=[name])
+
+
+WEIGHTED = (MERGE_TOKENS, MERGE_EDGES)
+"""Ops whose last input of a choice are weights."""
 REDUCERS: dict[str, Reducer] = {
     "weighted_merge": Reducer(MERGE_TOKENS, lambda site: [site.keys, site.sums()]),
     "average_merge": Reducer(MERGE_TOKENS, lambda site: [site.keys, site.ones()]),
@@ -234,6 +248,7 @@ class RemoveRows:
     place: int
     ratio: Fraction
     span: SpanValues
+    writes_sources: bool
 
     def reduce(self, state: LayerState, attended: Attended | None) -> LayerState:
         """Add the branch, if there is one, then reduce."""
@@ -245,6 +260,8 @@ class RemoveRows:
         site = SiteValues(g, self.lowering, self.profile, self.dims, self.place, rows, attended, cut)
         choice = REDUCERS[self.profile.method].choose(site)
         reduced = g.shaped(choice.apply(site.name, rows), (None, self.dims.hidden_size))
+        if self.writes_sources:
+            choice.write_sources(g.dim(rows, 0), row_sources(self.place))
         if self.profile.traits.is_data_dependent:
             removed = g.op("Sub", g.dim(rows, 0), g.dim(reduced, 0))
         return self._close_up(replace(state, rows=reduced, branch=None), choice, removed)

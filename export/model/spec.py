@@ -125,6 +125,7 @@ class DecoderSpec:
     folded_prompt: FoldedPrompt | None = None  # whose LoRA is part of the weights
     trained_positions: int | None = None  # of the checkpoint, where a build is asked for more
     prefix_type: str = ACTIVATION  # of the prompt's keys and values between prefill and steps
+    row_maps: bool = False  # whether prefills say where the rows come from that they leave
     embedding_multiplier: float = 1.0  # of every row that enters the first layer, of text and of audio
     residual_multiplier: float = 1.0  # of what attention and MLP add to the rows
     logits_divisor: float = 1.0

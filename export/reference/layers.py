@@ -20,7 +20,7 @@ import numpy.typing as npt
 from ...profiles.flops import ResolvedProfile
 from ...profiles.schedule import BEFORE_LAYERS, removed
 from ...runtime.decoding.search import TopTokens
-from .reduction import Site, Span, hidden_rows, margin, reduced
+from .reduction import Site, Span, hidden_rows, margin, reduced, sources
 
 Ids = npt.NDArray[np.int64]
 Torch = Any  # a torch.Tensor
@@ -46,12 +46,18 @@ class TorchLayers:
         for index, (keys, values) in enumerate(cached):
             self._cache.update(keys, values, index)
         self.margins: dict[int, float] = {}  # of each reduction so far, by layer; see `margin`
+        self.sources: dict[int, list[list[int]]] = {}  # of each reduction of rows so far, by layer
         self._evicted: dict[int, Torch] = {}  # by layer: rows that steps do not see, (kv_heads, prompt rows)
 
     @property
     def cached(self) -> list[tuple[Torch, Torch]]:
         """Keys and values of every layer, each (beams, kv_heads, rows, head_dim)."""
         return [(layer.keys, layer.values) for layer in self._cache.layers]
+
+    @property
+    def evicted(self) -> dict[int, Torch]:
+        """By layer the rows that steps do not see, (kv_heads, prompt rows) of bool."""
+        return self._evicted
 
     @property
     def prefix(self) -> list[tuple[Torch, Torch]]:
@@ -189,6 +195,7 @@ class TorchLayers:
         if resolved.cache_only:
             self._evicted[index] = hidden_rows(site)
             return x, places, span
+        self.sources[index] = sources(site)
         left = reduced(site, x[0])
         places = reduced(site, places[:, None])[:, 0] if resolved.keeps_positions else places[: len(left)]
         return left[None], places, Span(span.start, span.length - (x.shape[1] - len(left)))

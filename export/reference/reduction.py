@@ -237,6 +237,14 @@ def reduced(site: Site, rows: Torch) -> Torch:
     return reduction.apply(site, best(reduction.ranks(site), site.count), rows)
 
 
+def sources(site: Site) -> list[list[int]]:
+    """The rows that each row which a method leaves stands for, in order: whatever its weights, they show."""
+    import torch
+
+    shares = reduced(site, torch.eye(site.probabilities.shape[-1], dtype=site.keys.dtype))
+    return [share.nonzero()[:, 0].tolist() for share in shares]
+
+
 def hidden_rows(site: Site) -> Torch:
     """Where a method of caches hides rows from later steps: (kv_heads, rows) of bool."""
     hidden = site.keys.new_zeros(site.keys.shape[:2]).bool()

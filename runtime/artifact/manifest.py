@@ -57,6 +57,7 @@ class Decoder:
     has_prompt_adapter: bool = False  # a graph of its own makes the strength of LoRA of each prompt
     folded_prompt: FoldedPrompt | None = None
     trained_positions: int | None = None  # of the checkpoint, where the build was asked for more
+    row_maps: bool = False  # whether prefills say where the rows come from that they leave
     long_context: LongContext | None = None  # None: no prompt is treated in another way than the others
 
     @property

@@ -15,7 +15,7 @@ from ...profiles.flops import DecoderDims
 from ...profiles.kv_layout import rows_of
 from ..decoding.options import ResolvedSearch
 from ..decoding.search import TopTokens
-from ..decoding.session_decoder import NOTHING, read_top_tokens
+from ..decoding.session_decoder import NOTHING, read_row_sources, read_top_tokens
 from ..latency import Stopwatch
 from ..session import Session, StepSession
 from .batch import Batch, Member
@@ -72,9 +72,12 @@ class Batcher:
 
 
 class BatchedDecoder:
-    """One request's decoder: once it has started, it has a `cache`, and a row of a batch until its end."""
+    """One request's decoder. Once it has started, it has `cache` and `row_sources`, and until its end a row
+    of a batch.
+    """
 
     cache: Member
+    row_sources: Mapping[int, Array]
 
     def __init__(
         self,
@@ -108,6 +111,7 @@ class BatchedDecoder:
         with self._watch.stage("prefill"), turns.take("prefill"):
             outputs = self._prefill.run({**self._prompt, sig.NUM_CANDIDATES: np.array([k])})
             top = read_top_tokens(self._prefill, outputs)
+            self.row_sources = read_row_sources(self._prefill, outputs)
             self._steps, self.cache = self._batcher.join(outputs, self._search, self._fixed)
         self._leave = weakref.finalize(self, self._steps.leave, self.cache)
         self._watch.mark_first_token()

@@ -19,9 +19,10 @@ NOTHING: Mapping[str, npt.NDArray[Any]] = {}
 
 
 class SessionDecoder:
-    """One request's decoder; `cache` is there once it has started."""
+    """One request's decoder; `cache` and `row_sources` are there once it has started."""
 
     cache: KVCache
+    row_sources: Mapping[int, npt.NDArray[Any]]
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class SessionDecoder:
         with self._watch.stage("prefill"):
             outputs = self._prefill.run({**self._prompt, sig.NUM_CANDIDATES: np.array([k])})
             top = read_top_tokens(self._prefill, outputs)
+        self.row_sources = read_row_sources(self._prefill, outputs)
         self.cache = KVCache(self._decode, self._dims, outputs)
         self._watch.mark_first_token()
         return top
@@ -84,3 +86,9 @@ def read_top_tokens(session: Session, outputs: Mapping[str, Tensor]) -> TopToken
         session.read(outputs[name]) for name in (sig.TOP_LOGITS, sig.TOP_IDS, sig.LOG_SUM_EXP)
     )
     return TopTokens(logits, ids, total)
+
+
+def read_row_sources(session: Session, outputs: Mapping[str, Tensor]) -> dict[int, npt.NDArray[Any]]:
+    """By the place of each reduction where its rows come from, of a prefill that tells it."""
+    told = [name for name in outputs if name.startswith(sig.ROW_SOURCES)]
+    return {int(name.removeprefix(sig.ROW_SOURCES)): session.read(outputs[name]) for name in told}

@@ -12,6 +12,7 @@ from ...profiles.signature import (
     encoder_signature,
     prefill_signature,
     prompt_adapter_signature,
+    row_maps,
     wave_encoder_signature,
 )
 from ..artifact.artifact import Artifact
@@ -94,7 +95,8 @@ class GraphSessions(ABC, Generic[Loaded, WeightsByName]):
     def prefill(self, profile: str) -> Loaded:
         """The prefill session of a profile of the artifact."""
         decoder, graphs = self._decoder, self._graphs
-        signature = prefill_signature(decoder.dims, decoder.request_inputs, graphs.prefix_type)
+        maps = row_maps(decoder.dims, self._artifact.manifest.profiles[profile]) if decoder.row_maps else ()
+        signature = prefill_signature(decoder.dims, decoder.request_inputs, graphs.prefix_type, maps)
         return self._other(graphs.prefill[profile], signature)
 
     @property

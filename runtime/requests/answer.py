@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
+from functools import partial
 
 from ...profiles.errors import RequestError
 from ..audio.encoder import EncodedAudio
@@ -13,6 +14,7 @@ from ..decoding.drive import new_search
 from ..decoding.search import Hypothesis
 from ..prompt import PromptCodec
 from ..results import GenerationResult, TextHypothesis
+from ..row_map import Array, LayerRows, prompt_rows, row_map
 from ..stream import Stream
 from .asked import Asked
 from .audio import hear
@@ -71,7 +73,19 @@ def _begin(model: LoadedModel, asked: Asked) -> Request:
         decoder=new_decoder(model, taken.profile, prompt, watch, search if asked.shares else None),
         watch=watch,
         profile_reason=chosen.reason,
+        map_rows=_map_rows(model, taken.profile, prompt, heard.audio.seconds),
     )
+
+
+def _map_rows(
+    model: LoadedModel, profile: str, prompt: DecoderPrompt, seconds: float
+) -> Callable[[Mapping[int, Array]], tuple[LayerRows, ...]] | None:
+    """What makes the map of the rows at the end, if the artifact tells where they come from."""
+    if not model.manifest.decoder.row_maps:
+        return None
+    sizes = len(prompt.before), len(prompt.rows), len(prompt.after)
+    rows = prompt_rows(model.manifest.front_end, *sizes, seconds)
+    return partial(row_map, model.manifest.profiles[profile], rows)
 
 
 def _pieces(

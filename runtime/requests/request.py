@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy.typing as npt
 
 from ..decoding.drive import Decoder, drive, steps
 from ..decoding.greedy_search import GreedySearch
@@ -14,6 +16,7 @@ from ..decoding.options import ResolvedSearch
 from ..decoding.search import Search
 from ..latency import Stopwatch
 from ..results import GenerationResult, TextHypothesis
+from ..row_map import LayerRows
 
 
 class RequestDecoder(Decoder, Protocol):
@@ -22,6 +25,10 @@ class RequestDecoder(Decoder, Protocol):
     @property
     def cache(self) -> CacheFigures:
         """Once it has started."""
+
+    @property
+    def row_sources(self) -> Mapping[int, npt.NDArray[Any]]:
+        """By layer where its rows come from, if the artifact tells it; once it has started."""
 
     def close(self) -> None:
         """Give back what others could use; it takes no step after that."""
@@ -40,6 +47,7 @@ class Request:
     decoder: RequestDecoder
     watch: Stopwatch
     profile_reason: str | None = None  # if it was chosen
+    map_rows: Callable[[Mapping[int, npt.NDArray[Any]]], tuple[LayerRows, ...]] | None = None
 
     def run(self) -> None:
         """Drive the search to its end."""
@@ -77,4 +85,5 @@ class Request:
             kept_ratio=kept / (len(lengths) * self.audio_rows),
             kv_bytes=self.decoder.cache.size_bytes,
             profile_reason=self.profile_reason,
+            row_map=self.map_rows(self.decoder.row_sources) if self.map_rows else None,
         )
