@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .decoding.row_map import LayerRows
 from .decoding.search import FinishReason, Hypothesis
 from .latency import Latency
-from .row_map import LayerRows
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ..results.comparison import ComparisonResult
 from ..results.evaluation import EvaluationResult
 from ..results.files import Result, ResultFile, Results
 from ..results.plan import PlanResult
+from ..results.row_map import RowMapResult
 from ..results.selection import SelectionResult
 from ..results.tuning import TuningResult
 from .comparison_parts import comparison_parts
@@ -26,6 +27,7 @@ from .sections.layer_rows import layer_rows_section
 from .sections.load import load_section
 from .sections.plan import plan_section
 from .sections.profiles import profiles_section
+from .sections.row_maps import row_maps_section
 from .sections.selection import selection_section
 from .sections.tuning import tuning_section
 from .sections.weights import weights_section
@@ -41,6 +43,7 @@ ORDER = (
     LoadBenchmark,
     TuningResult,
     PlanResult,
+    RowMapResult,
 )
 INERT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 """Characters that could end a script element, as JSON may write them."""
@@ -88,6 +91,7 @@ def sections(results: Results) -> Iterator[Section]:
         load_section(results.of(LoadBenchmark)),
         tuning_section(results.of(TuningResult)),
         plan_section(results.of(PlanResult)),
+        row_maps_section(results.of(RowMapResult)),
         failures_section(sources(results)),
         reading_section(sources(results)),
         sources_section(sources(results)),

@@ -18,6 +18,7 @@ from ...runtime.benchmark.records import BENCHMARK_FORMAT, Benchmark
 from .comparison import COMPARISON_FORMAT, ComparisonResult
 from .evaluation import EVALUATION_FORMAT, EvaluationResult
 from .plan import PLAN_FORMAT, PlanResult
+from .row_map import ROW_MAP_FORMAT, RowMapResult
 from .selection import SELECTION_FORMAT, SelectionResult
 from .tuning import TUNING_FORMAT, TuningResult
 
@@ -29,6 +30,7 @@ Result = (
     | SelectionResult
     | TuningResult
     | PlanResult
+    | RowMapResult
 )
 Found = TypeVar("Found", bound=Result)
 PROGRAM = "fastadasp-export"
@@ -52,6 +54,7 @@ KINDS = {
     "tune": Kind(TuningResult, TUNING_FORMAT),
     "plan": Kind(PlanResult, PLAN_FORMAT),
     "bench-load": Kind(LoadBenchmark, LOAD_FORMAT, "bench"),
+    "row-map": Kind(RowMapResult, ROW_MAP_FORMAT, "run"),
 }
 """By the command, or what is told from its other files."""
 

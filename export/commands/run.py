@@ -16,7 +16,9 @@ from ...profiles.errors import AudioError, DeadlineExceeded
 from .answer_record import record
 from .command import StrictCommand
 from .lists import NAMES, one_option
+from .output import check_output
 from .parameters import PATH, auto_of, auto_options, load, runtime_options
+from .row_map_file import check_row_maps, write_row_map
 from .search_parameters import search_of, search_options
 from .timed import print_segments, refuse_combinations, segment_options, segmenting_of
 
@@ -53,6 +55,14 @@ STDIN = "-"
 )
 @click.option("--stream", is_flag=True, help="Print the text as it is found (greedy search).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per clip instead.")
+@click.option(
+    "--map",
+    "map_file",
+    type=PATH,
+    metavar="FILE",
+    help="Write which seconds each row of each layer stands for, for report; of one CLIP and an artifact "
+    "built with --row-maps.",
+)
 @segment_options
 @click.pass_context
 def run(ctx: click.Context, /, artifact: Path, clips: tuple[str, ...], **values: Any) -> None:
@@ -70,6 +80,8 @@ def run(ctx: click.Context, /, artifact: Path, clips: tuple[str, ...], **values:
     if values["stream"] and values["as_json"]:
         raise click.UsageError("--stream and --json exclude each other")
     refuse_combinations(values, len(clips))
+    if values["map_file"]:
+        _check_map(values, len(clips))
     search, prompt, segmenting = search_of(values), _prompt(values), segmenting_of(values)
     auto = auto_of(values)
     model = load(artifact, **values if auto is None else {**values, "profile": None})
@@ -79,6 +91,8 @@ def run(ctx: click.Context, /, artifact: Path, clips: tuple[str, ...], **values:
         failures = _segments(model, clips, asked, how, values["format"])
     elif values["stream"]:
         failures = _stream(model, clips, asked)
+    elif values["map_file"]:
+        failures = _mapped(model, clips[0], asked, values)
     else:
         failures = _answer(model, clips, asked, as_json=values["as_json"])
     if prompt is None:
@@ -158,6 +172,29 @@ def _answer(model: SpeechLM, clips: tuple[str, ...], asked: Asked, *, as_json: b
             _report(answered, asked.search.num_beams)
         for clip, result in answered:
             _say_choice(clip, result)
+
+
+def _check_map(values: dict[str, Any], num_clips: int) -> None:
+    """Tell what --map does not go with before anything is loaded."""
+    if values["stream"] or values["segments"]:
+        raise click.UsageError("--map is of one answer: leave out --stream and --segments")
+    if num_clips > 1:
+        raise click.UsageError("--map is of one answer: give one CLIP")
+    check_output(values["map_file"])
+
+
+def _mapped(model: SpeechLM, clip: str, asked: Asked, values: dict[str, Any]) -> int:
+    """As `_answer` for one clip, and the file of its map."""
+    from ...runtime.audio.read import load_audio
+
+    check_row_maps(model)
+    samples = load_audio(_source(clip), model.manifest.front_end.log_mel.sample_rate).samples
+    result = model.generate(samples, asked.prompt, **asked.keywords)
+    write_row_map(values["map_file"], model, clip, samples, result, values["threads"] or 0)
+    click.echo(_line(clip, result, 1, as_json=values["as_json"]))
+    if not values["as_json"]:
+        _report([(clip, result)], asked.search.num_beams)
+    return 0
 
 
 def _line(clip: str, result: GenerationResult, num_clips: int, *, as_json: bool) -> str:

@@ -11,10 +11,10 @@ from ..audio.encoder import EncodedAudio
 from ..batching.submitted import Submitted
 from ..cancellation.cancellation import Cancellation
 from ..decoding.drive import new_search
+from ..decoding.row_map import Array, LayerRows, prompt_rows, row_map
 from ..decoding.search import Hypothesis
 from ..prompt import PromptCodec
 from ..results import GenerationResult, TextHypothesis
-from ..row_map import Array, LayerRows, prompt_rows, row_map
 from ..stream import Stream
 from .asked import Asked
 from .audio import hear

@@ -13,10 +13,10 @@ from ..decoding.drive import Decoder, drive, steps
 from ..decoding.greedy_search import GreedySearch
 from ..decoding.kv_cache import CacheFigures
 from ..decoding.options import ResolvedSearch
+from ..decoding.row_map import LayerRows
 from ..decoding.search import Search
 from ..latency import Stopwatch
 from ..results import GenerationResult, TextHypothesis
-from ..row_map import LayerRows
 
 
 class RequestDecoder(Decoder, Protocol):

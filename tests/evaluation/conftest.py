@@ -31,7 +31,7 @@ def command_lines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder.mkdir()
     artifact, clips, sound = folder / "ART", *_clip_lists(folder)
     profiles = ("full", "--profile", "dense-constant-50")
-    assert run("build", DEMO / "model", "-o", artifact, "--profile", *profiles).exit_code == 0
+    assert run("build", DEMO / "model", "-o", artifact, "--row-maps", "--profile", *profiles).exit_code == 0
     model, small = DEMO / "model", ("--manifest", sound, *PROMPT)
     counts = ("--beams", "1,2", "--runs", 1, "--warmup", 0, "--new-tokens", 4)
     loads = ("--concurrency", "1,2", "--rate", 50, "--audio-seconds", "1,2")
@@ -48,8 +48,10 @@ def command_lines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ("tune", model, *small, "--max-loss", 5, *search, *timed, "--json", folder / "tune.json"),
     )
     plan = ("plan", model, "--device", "a100,t4", "--audio-seconds", "30,600", "--published")
-    lines = (*lines, (*plan, "-o", folder / "plan.json"))
-    kinds = ("bench-load" if "--rate" in words else str(words[0]) for words in lines)
+    asked = ("run", artifact, CLIPS.parent / "dates-01.flac", "--profile", profiles[-1], "--prompt", "<asr>")
+    lines = (*lines, (*plan, "-o", folder / "plan.json"), (*asked, "--map", folder / "map.json"))
+    others = {"--rate": "bench-load", "--map": "row-map"}
+    kinds = (next((others[word] for word in words if word in others), str(words[0])) for words in lines)
     return {
         kind: shlex.join(("fastadasp-export", *map(str, words)))
         for kind, words in zip(kinds, lines, strict=True)

@@ -12,6 +12,7 @@ from ....runtime.benchmark.records import Benchmark
 from ...results.comparison import ComparisonResult
 from ...results.files import Result, ResultFile
 from ...results.plan import PlanResult
+from ...results.row_map import RowMapResult
 from ...results.selection import SelectionResult
 from ...results.settings import Failure, Intervals
 from ..page_model import Facts, Section, Table
@@ -38,7 +39,7 @@ def failures_section(files: Files) -> Section | None:
 
 def _failures(found: Result) -> tuple[Failure, ...]:
     match found:
-        case Benchmark() | LoadBenchmark() | PlanResult():
+        case Benchmark() | LoadBenchmark() | PlanResult() | RowMapResult():
             return ()
         case SelectionResult():
             return () if found.accuracy is None else found.accuracy.failures
@@ -57,7 +58,9 @@ def _meanings(files: Files) -> Iterator[str]:
         for what in _intervals(file.found):
             names.setdefault(what, []).append(file.name)
     yield from (f"{what} of {', '.join(found)}: {how}." for (what, how), found in names.items())
-    if any(not isinstance(file.found, Benchmark | LoadBenchmark | PlanResult) for file in files):
+    if any(
+        not isinstance(file.found, Benchmark | LoadBenchmark | PlanResult | RowMapResult) for file in files
+    ):
         yield (
             "An interval tells how far a figure may move with other clips of the same kind. It does not tell "
             "what other speakers, languages or machines would do. Where intervals of two profiles overlap, "
@@ -79,7 +82,7 @@ def _intervals(found: Result) -> Iterator[tuple[str, str]]:
         case LoadBenchmark():
             yield "Times under load", found.protocol.measured.rstrip(".")
             return
-        case PlanResult():
+        case PlanResult() | RowMapResult():
             return
         case SelectionResult():
             yield "Ranks over resamples", _made(found.intervals)

@@ -33,5 +33,7 @@ def all_files(real_files: dict[str, Path], made_up_files: tuple[Path, ...]) -> t
 @pytest.fixture(scope="session")
 def results(real_files: dict[str, Path], made_up_files: tuple[Path, ...]) -> Results:
     """Comparisons and a tuning with made-up figures, the rest of commands."""
-    of_commands = (real_files[kind] for kind in ("eval", "bench", "bench-load", "select-layer", "plan"))
+    of_commands = (
+        real_files[kind] for kind in ("eval", "bench", "bench-load", "select-layer", "plan", "row-map")
+    )
     return read_results((*of_commands, *made_up_files))

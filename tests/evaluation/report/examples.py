@@ -28,6 +28,7 @@ from fastadasp.evaluation.results.plan import (
     PlanResult,
     PublishedTime,
 )
+from fastadasp.evaluation.results.row_map import RowMapResult
 from fastadasp.evaluation.results.selection import (
     AccuracyResult,
     LayerFigures,
@@ -47,6 +48,7 @@ from fastadasp.evaluation.results.tuning import (
     TuningResult,
 )
 from fastadasp.runtime.decoding.options import ResolvedSearch
+from fastadasp.runtime.decoding.row_map import LayerRows
 from fastadasp.runtime.environment import Environment
 
 LEVELS = (10, 20, 30, 40, 50)
@@ -212,6 +214,18 @@ def plan() -> PlanResult:
         notes=("The checkpoint folder has no weights.",),
         environment=ENVIRONMENT,
     )
+
+
+def row_map() -> RowMapResult:
+    """Three layers: two rows merge after the first, and each head of the last drops another row."""
+    layers = (
+        LayerRows(0, None, (0.0, 0.04, 0.08, 0.12), (0.04, 0.08, 0.12, 0.16)),
+        LayerRows(1, None, (0.0, 0.08, 0.12), (0.08, 0.12, 0.16)),
+        LayerRows(2, 0, (0.0, 0.12), (0.08, 0.16)),
+        LayerRows(2, 1, (0.08, 0.12), (0.12, 0.16)),
+    )
+    artifact = {"folder": "ART", "digest": "d"}
+    return RowMapResult(artifact, "a.wav", "half", "one two", 0.17, (0.0, 0.5, 1.0), layers, ENVIRONMENT)
 
 
 def _candidate(name: str, flops: float, value: float) -> CandidateRecord:

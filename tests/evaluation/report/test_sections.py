@@ -13,6 +13,7 @@ from fastadasp.evaluation.report.series_style import COLOURS, MARKERS, NEUTRAL, 
 from fastadasp.evaluation.report.shown import figure_of, heading
 from fastadasp.evaluation.results.files import Results, read_results
 from fastadasp.evaluation.results.selection import SelectionResult
+from fastadasp.runtime.decoding.row_map import LayerRows
 
 from . import examples
 from .examples import write
@@ -221,6 +222,7 @@ def test_every_file_has_a_command_that_makes_it(by_title):
         "compare",
         "tune",
         "plan",
+        "run",
     }
 
 
@@ -299,3 +301,36 @@ def test_every_format_has_a_plot_of_its_own_in_which_colours_are_methods(formats
 
 def test_a_comparison_in_one_format_has_no_section_of_formats(by_title):
     assert "Weight formats" not in by_title
+
+
+def test_a_map_has_a_bar_for_each_row_and_a_line_for_each_layer_or_head(tmp_path):
+    (section, *_) = sections(read_results([write(tmp_path / "map.json", examples.row_map())]))
+    (plot,) = section.plots
+    *_, bars = plot.figure["data"]
+    assert plot.figure["layout"]["yaxis"]["ticktext"] == ["0", "1", "2, head 0", "2, head 1"]
+    assert (bars["base"], bars["y"]) == (
+        [0.0, 0.04, 0.08, 0.12, 0.0, 0.08, 0.12, 0.0, 0.12, 0.08, 0.12],
+        [0] * 4 + [1] * 3 + [2] * 2 + [3] * 2,
+    )
+    assert len({bars["marker"]["color"][place] for place in (0, 5, 8)}) == 1
+    assert bars["marker"]["color"][4] == bars["marker"]["color"][7] != bars["marker"]["color"][0]
+    assert bars["hovertext"][4] == "layer 1<br>0.00 to 0.08 s<br>2 in one"
+    assert plot.table.rows == (
+        ("0", "4", "0.04", "0.00"),
+        ("1", "3", "0.08", "0.00"),
+        ("2, head 0", "2", "0.08", "0.04"),
+        ("2, head 1", "2", "0.04", "0.08"),
+    )
+
+
+def test_of_a_long_clip_rows_that_are_as_they_were_are_drawn_together(tmp_path):
+    found, rows = examples.row_map(), 4000
+    starts = tuple(0.04 * i for i in range(rows))
+    layer = LayerRows(0, None, starts, (*starts[1:], 160.0))
+    merged = LayerRows(1, None, starts[1:], (*starts[2:], 160.0))
+    merged = replace(merged, starts=(0.0, *merged.starts[1:]))
+    long = replace(found, audio_seconds=160.0, layers=(layer, merged))
+    (section, *_) = sections(read_results([write(tmp_path / "map.json", long)]))
+    *_, bars = section.plots[0].figure["data"]
+    assert len(bars["base"]) == 3
+    assert bars["hovertext"][0].endswith("4000 rows as they were")

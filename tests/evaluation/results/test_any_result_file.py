@@ -79,6 +79,7 @@ MADE_UP: dict[str, Callable[[], Result]] = {
     "select-layer": examples.selection,
     "tune": examples.tuning,
     "plan": examples.plan,
+    "row-map": examples.row_map,
 }
 
 

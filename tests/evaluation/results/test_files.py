@@ -35,7 +35,16 @@ def changed(path, change):
 
 
 def test_there_is_a_file_of_every_kind(real_files):
-    assert list(real_files) == ["eval", "bench", "bench-load", "select-layer", "compare", "tune", "plan"]
+    assert list(real_files) == [
+        "eval",
+        "bench",
+        "bench-load",
+        "select-layer",
+        "compare",
+        "tune",
+        "plan",
+        "row-map",
+    ]
     assert set(real_files) == set(KINDS)
 
 
@@ -87,7 +96,7 @@ def test_the_page_shows_that_line_and_how_intervals_were_made(kind, real_files, 
     made = [
         note for note in notes if f" of {name}: " in note and ("bootstrap" in note or "percentile" in note)
     ]
-    assert len(made) == {"select-layer": 2, "plan": 0}.get(kind, 1)
+    assert len(made) == {"select-layer": 2, "plan": 0, "row-map": 0}.get(kind, 1)
     assert kind.startswith("bench") or all("; 20 resamples, seed 0." in note for note in made)
 
 

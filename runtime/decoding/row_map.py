@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ..profiles.errors import EngineError
-from ..profiles.flops import ResolvedProfile
-from ..profiles.schedule import BEFORE_LAYERS
-from .audio.front_end import FrontEnd
+from ...profiles.errors import EngineError
+from ...profiles.flops import ResolvedProfile
+from ...profiles.schedule import BEFORE_LAYERS
+from ..audio.front_end import FrontEnd
 
 Array = npt.NDArray[Any]
 Run = tuple[int, int]  # the first and the last row of the prompt that one row stands for
