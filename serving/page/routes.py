@@ -41,17 +41,10 @@ HEADERS = {
 }
 
 
-PAGE_PATHS = {
-    "/" if path.name == INDEX else f"/page/{path.name}": path
-    for path in sorted(ASSETS.iterdir())
-    if path.suffix in MEDIA_TYPES
-}
-"""Where each file is asked for; none needs a key: the page asks for one where the server wants it."""
-
-
 def page_routes() -> list[Route]:
-    """One for each of `PAGE_PATHS`."""
-    return [_route(place, path) for place, path in PAGE_PATHS.items()]
+    """`/` and `/page/…`. None needs a key: the page asks for one where the server wants it."""
+    files = [path for path in sorted(ASSETS.iterdir()) if path.suffix in MEDIA_TYPES]
+    return [_route("/" if path.name == INDEX else f"/page/{path.name}", path) for path in files]
 
 
 def _route(place: str, path: Path) -> Route:

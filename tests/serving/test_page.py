@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,11 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from click.testing import CliRunner
 
 from chromium import PHONE, WIDE, chromium, needs_chromium, requests, show, view
 from demo_files import DEMO
-from fastadasp.export.cli import main
+from server_process import serving
 
 from .scripted_server import HOSTILE, SECONDS, ScriptedServer, scripted_server
 
@@ -558,23 +555,12 @@ def test_words_that_differ_are_those_of_the_shortest_edit(page, words, reference
 
 
 @pytest.fixture(scope="module")
-def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def real_server(demo_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The demo behind `serve`, for those with the key."""
-    folder = tmp_path_factory.mktemp("served")
-    profiles = ("--profile", "full", "--profile", "dense-constant-50")
-    built = CliRunner().invoke(main, ["build", str(DEMO / "model"), "-o", str(folder / "demo"), *profiles])
-    assert built.exit_code == 0, built.output
-    (folder / "keys").write_text(KEY, "utf-8")
-    options = ("--port", "0", "--workers", "1", "--prompt", "<asr>", "--api-key-file", folder / "keys")
-    command = [sys.executable, "-P", "-m", "fastadasp.export", "serve", folder / "demo", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            lines = iter(process.stdout or ())
-            address = next(line for line in lines if line.startswith("address ")).split()[1].rstrip(",")
-            assert next((line for line in lines if line.startswith("ready")), None)
-            yield f"{address}/"
-        finally:
-            process.terminate()
+    keys = tmp_path_factory.mktemp("keys") / "keys"
+    keys.write_text(KEY, "utf-8")
+    with serving(demo_artifact, "--workers", 1, "--api-key-file", keys) as server:
+        yield f"http://{server.host}:{server.port}/"
 
 
 def test_a_real_clip_is_heard_recorded_and_compared_on_the_real_server(browser, recording, real_server):
