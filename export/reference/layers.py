@@ -46,6 +46,7 @@ class TorchLayers:
         for index, (keys, values) in enumerate(cached):
             self._cache.update(keys, values, index)
         self.margins: dict[int, float] = {}  # of each reduction so far, by layer; see `margin`
+        self.tells_sources = False  # whether `sources` is filled, which takes as long as the reductions
         self.sources: dict[int, list[list[int]]] = {}  # of each reduction of rows so far, by layer
         self._evicted: dict[int, Torch] = {}  # by layer: rows that steps do not see, (kv_heads, prompt rows)
 
@@ -195,7 +196,8 @@ class TorchLayers:
         if resolved.cache_only:
             self._evicted[index] = hidden_rows(site)
             return x, places, span
-        self.sources[index] = sources(site)
+        if self.tells_sources:
+            self.sources[index] = sources(site)
         left = reduced(site, x[0])
         places = reduced(site, places[:, None])[:, 0] if resolved.keeps_positions else places[: len(left)]
         return left[None], places, Span(span.start, span.length - (x.shape[1] - len(left)))

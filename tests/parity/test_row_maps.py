@@ -68,6 +68,7 @@ def test_rows_stand_for_what_the_reference_made_them_of(telling, model, answered
     result = answered(profile, clip)
     rows = our_rows(telling, sound(CLIPS[clip], seed=len(clip)))
     reference = reference_decoder(model, telling.manifest.profiles[profile], rows)
+    reference.layers.tells_sources = True
     reference.start(1)
     expected = expected_rows(reference, telling.manifest.profiles[profile], len(rows))
     assert [(each.layer, each.head) for each in result.row_map] == list(expected)
