@@ -12,7 +12,10 @@ SLEEP_WHEN_IDLE := GOMP_SPINCOUNT=0 OMP_WAIT_POLICY=passive
 # large buffers would leave gaps in a heap that keeps all: they come in huge pages, and go back
 HUGE_PAGES := GLIBC_TUNABLES=glibc.malloc.hugetlb=1 MALLOC_MMAP_THRESHOLD_=16777216 MALLOC_TRIM_THRESHOLD_=32000000000
 
-.PHONY: demo test check browser bench bench-peers accuracy train train-pretrained kill-test fuzz accept-gpu clean
+# this server dies of NumPy 2, so the dependencies of the package are named here
+OF_TRITON := nvidia-pytriton==0.7.0 numpy==1.26.4 blake3 onnxruntime tokenizers soundfile soxr click rich
+
+.PHONY: demo test check browser bench bench-peers accuracy train train-pretrained kill-test fuzz accept-gpu triton-test clean
 
 demo: $(READY)  ## build the demo model under two profiles, transcribe its clips, print the latency table
 	$(BIN)/python demo/run_demo.py
@@ -61,6 +64,12 @@ kill-test: $(READY)  ## kill commands at random moments and at every rename and 
 fuzz: $(READY)  ## the tests that try any input, with many examples each (FUZZ_EXAMPLES): docs/reliability.md
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-1000} $(BIN)/python -m pytest -m fuzz
 
+triton-test: $(READY)  ## a model repository in Triton Inference Server, which a wheel brings: docs/scaling.md
+	$(PYTHON) -m venv $(VENV)-triton
+	$(VENV)-triton/bin/pip install $(PIP_FLAGS) $(OF_TRITON)
+	$(VENV)-triton/bin/pip install $(PIP_FLAGS) --no-deps --force-reinstall .
+	FASTADASP_TRITON=$(abspath $(VENV)-triton) $(BIN)/python -m pytest tests/serving/triton
+
 accept-gpu: $(READY)  ## what runs on this GPU, stage by stage; without one each stage says so: docs/accept_gpu.md
 	$(BIN)/python bench/accept_gpu.py -o build/accept_gpu.json
 
@@ -70,4 +79,4 @@ $(READY): pyproject.toml setup.py constraints.txt
 	@touch $@
 
 clean:  ## remove the environment and everything that was built
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-triton build dist *.egg-info

@@ -19,6 +19,7 @@ from .commands.check import check
 from .commands.compare import compare
 from .commands.convert import convert
 from .commands.eval import evaluate
+from .commands.export_triton import export_triton
 from .commands.families import families
 from .commands.figures import figures
 from .commands.inspect import inspect
@@ -139,6 +140,7 @@ for command in (
     inspect,
     check,
     families,
+    export_triton,
     plugins,
 ):
     main.add_command(command)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..profiles.errors import FastAdaSPError, OutputError
 from ..profiles.locked import held, release, remove
-from .ownership import DamagedManifestError, foreign_entries, listed_files
+from .ownership import ARTIFACT, DamagedManifestError, Kind, foreign_entries
 from .scratch import new_folder, remove_leftovers
 from .swap import put, replace
 
@@ -20,9 +20,10 @@ Notice = Callable[[str], None]
 """Called with a line for the user: what an earlier run has left, and what became of it."""
 
 
-def check_output(output: Path, force: bool, notice: Notice = lambda _: None) -> None:
-    """Refuse a place that an artifact cannot take, or where something else is. What a killed build has left
-    there is removed.
+def check_output(output: Path, force: bool, notice: Notice = lambda _: None, kind: Kind = ARTIFACT) -> None:
+    """Refuse a place that a folder of that kind cannot take, or where something else is.
+
+    What a killed run has left there is removed.
 
     Raises:
         OutputError: with the remedy.
@@ -33,14 +34,14 @@ def check_output(output: Path, force: bool, notice: Notice = lambda _: None) -> 
     if os.path.lexists(place) and not force:
         raise OutputError(f"output {output} exists; give another folder, or --force to replace it")
     if os.path.lexists(place):
-        _check_ours(place, output)
+        _check_ours(place, output, kind)
     nearest = next(parent for parent in place.absolute().parents if parent.exists())
     if not nearest.is_dir():
         raise OutputError(f"output {output}: {nearest} is a file; choose another folder")
 
 
 @contextmanager
-def temporary_folder(output: Path, force: bool) -> Iterator[Path]:
+def temporary_folder(output: Path, force: bool, kind: Kind = ARTIFACT) -> Iterator[Path]:
     """A folder beside `output` that takes its name on success, in one step, and vanishes on failure.
 
     A link is followed: it stays, and the folder that it names is written.
@@ -57,7 +58,7 @@ def temporary_folder(output: Path, force: bool) -> Iterator[Path]:
     try:
         yield folder
         folder.chmod(0o755)
-        _place(folder, place, output, force)
+        _place(folder, place, output, force, kind)
     except FastAdaSPError:
         raise
     except OSError as error:
@@ -67,7 +68,7 @@ def temporary_folder(output: Path, force: bool) -> Iterator[Path]:
         release(lock)
 
 
-def _place(folder: Path, place: Path, output: Path, force: bool) -> None:
+def _place(folder: Path, place: Path, output: Path, force: bool, kind: Kind) -> None:
     """Give the folder its name; what it replaces is removed afterwards."""
     try:
         put(folder, place)
@@ -77,24 +78,26 @@ def _place(folder: Path, place: Path, output: Path, force: bool) -> None:
     else:
         return
     with held(place):
-        _check_ours(place, output)
+        _check_ours(place, output, kind)
         remove(replace(folder, place))
 
 
-def _check_ours(place: Path, output: Path) -> None:
+def _check_ours(place: Path, output: Path, kind: Kind) -> None:
     try:
-        listed = listed_files(place)
+        listed = kind.listed_files(place)
     except DamagedManifestError as error:
         raise OutputError(
-            f"output {output}: {error}, so what belongs to the artifact is not known; move it elsewhere, "
+            f"output {output}: {error}, so what belongs to the {kind.name} is not known; move it elsewhere, "
             "or give another folder"
         ) from None
     if listed is None:
-        raise OutputError(f"output {output} is not an artifact; --force replaces artifacts only")
+        raise OutputError(
+            f"output {output} is not {kind.article} {kind.name}; --force replaces {kind.name}s only"
+        )
     if foreign := foreign_entries(place, listed):
         more = f" and {len(foreign) - NAMED} more" if len(foreign) > NAMED else ""
         raise OutputError(
-            f"output {output} holds what is no part of the artifact: {', '.join(foreign[:NAMED])}{more}; "
+            f"output {output} holds what is no part of the {kind.name}: {', '.join(foreign[:NAMED])}{more}; "
             "move it elsewhere, or give another folder"
         )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -35,6 +36,18 @@ def listed_files(folder: Path) -> frozenset[str] | None:
     if content.pop("digest", None) != digest_of(content):
         raise DamagedManifestError(f"{FILE_NAME} was changed: its content does not match its digest")
     return frozenset({*content["files"], FILE_NAME})
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Folders of one kind that we write, and so may replace."""
+
+    article: str
+    name: str
+    listed_files: Callable[[Path], frozenset[str] | None]  # as the function of that name
+
+
+ARTIFACT = Kind("an", "artifact", listed_files)
 
 
 def foreign_entries(folder: Path, listed: frozenset[str]) -> list[str]:

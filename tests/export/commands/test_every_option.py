@@ -26,6 +26,7 @@ ONE_ITEM = {
     ("run", "--profile"): "eval",
     ("transcribe", "--profile"): "an output of its own",
     ("serve", "--profile"): "NAME:PROFILE",
+    ("export-triton", "--profile"): "requests name any of them",
     ("select-layer", "--flops"): "--flops-levels",
 }
 """Options of the grammar for lists that take one item -> what their refusal points to."""
