@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,13 @@ from ..file import is_stream
 from .command import Command, StrictCommand
 from .lists import NAMES, one_option
 from .output import check_output
-from .parameters import PATH, backend_options_of, batch_option, runtime_options, verify_of
+from .parameters import PATH, backend_options_of, batch_option, require, runtime_options, verify_of
 from .progress import progress_bar
 from .search_parameters import say_search, search_of, search_options
 from .timed import cutting_options, refuse_without_segments, segmenting_of
 
 if TYPE_CHECKING:
-    from ...evaluation.bulk.transcribe import Summary
+    from ...evaluation.bulk.transcribe import MakeEngine, Summary
 
 DEFAULTS = TranscribeOptions()
 INTERRUPTED = 128 + signal.SIGINT  # the exit code that a shell gives
@@ -31,6 +32,22 @@ GOES_ON = "and kept; the same command goes on with the others"
 def _cutting_options(command: Command) -> Command:
     text = "Cut clips that are longer than a segment at pauses; each stretch of speech has its times."
     return cutting_options(command, text)
+
+
+def _local() -> MakeEngine:
+    from ...evaluation.bulk.local import LocalEngine
+
+    return LocalEngine
+
+
+def _ray() -> MakeEngine:
+    require("ray", extra="ray")
+    from ...serving.ray.bulk import RayEngine
+
+    return RayEngine
+
+
+ENGINES: dict[str, Callable[[], MakeEngine]] = {"local": _local, "ray": _ray}
 
 
 @click.command(cls=StrictCommand)
@@ -61,6 +78,13 @@ def _cutting_options(command: Command) -> Command:
 )
 @batch_option
 @_cutting_options
+@click.option(
+    "--engine",
+    type=click.Choice(list(ENGINES)),
+    default=next(iter(ENGINES)),
+    show_default=True,
+    help="Where the workers are: processes of this machine, or actors of Ray (RAY_ADDRESS names a cluster).",
+)
 @click.option("--retry-failed", is_flag=True, help="Try again what has failed before.")
 @click.option("--restart", is_flag=True, help="Forget all that FILE holds.")
 @search_options
@@ -85,8 +109,8 @@ def transcribe(ctx: click.Context, /, artifact: Path, clips: Path, output: Path,
     from ...evaluation.clips.requests import read_requests
 
     requests = read_requests(clips, audio_root=values["audio_root"], prompt=values["prompt"])
-    start = Start(values["retry_failed"], values["restart"])
-    verify, done = verify_of(values["verify"]), 0
+    start, engine = Start(values["retry_failed"], values["restart"]), ENGINES[values["engine"]]()
+    done = 0
 
     def tick(step: str, clips: int, total: int) -> None:
         nonlocal done
@@ -95,7 +119,12 @@ def transcribe(ctx: click.Context, /, artifact: Path, clips: Path, output: Path,
 
     try:
         with progress_bar("load") as show:
-            found = answer(artifact, requests, output, options, tick, start=start, verify=verify)
+            found = answer(
+                *(artifact, requests, output, options, tick),
+                start=start,
+                verify=verify_of(values["verify"]),
+                engine=engine,
+            )
     except KeyboardInterrupt:
         click.echo(f"stopped: {done} of {len(requests.clips)} clips are done {GOES_ON}", err=True)
         ctx.exit(INTERRUPTED)
