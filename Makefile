@@ -15,7 +15,7 @@ HUGE_PAGES := GLIBC_TUNABLES=glibc.malloc.hugetlb=1 MALLOC_MMAP_THRESHOLD_=16777
 # this server dies of NumPy 2, so the dependencies of the package are named here
 OF_TRITON := nvidia-pytriton==0.7.0 numpy==1.26.4 blake3 onnxruntime tokenizers soundfile soxr click rich
 
-.PHONY: demo test check browser bench bench-peers accuracy train train-pretrained kill-test fuzz accept-gpu triton-test clean
+.PHONY: demo test check browser bench bench-peers accuracy train train-pretrained kill-test fuzz accept-gpu triton-test ray-test clean
 
 demo: $(READY)  ## build the demo model under two profiles, transcribe its clips, print the latency table
 	$(BIN)/python demo/run_demo.py
@@ -63,6 +63,10 @@ kill-test: $(READY)  ## kill commands at random moments and at every rename and 
 
 fuzz: $(READY)  ## the tests that try any input, with many examples each (FUZZ_EXAMPLES): docs/reliability.md
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-1000} $(BIN)/python -m pytest -m fuzz
+
+ray-test: $(READY)  ## a Ray on this machine, whose processes are killed: docs/scaling.md
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e ".[ray]"
+	FASTADASP_RAY=1 $(BIN)/python -m pytest tests/serving/ray
 
 triton-test: $(READY)  ## a model repository in Triton Inference Server, which a wheel brings: docs/scaling.md
 	$(PYTHON) -m venv $(VENV)-triton

@@ -44,6 +44,7 @@ class Metrics:
         self.failed = self._counter("failed", "Requests without an answer, by kind of error.", "error")
         self.workers = self._gauge("workers", "Worker processes that are ready.")
         self.deaths = self._counter("worker_deaths", "Worker processes that have died.")
+        self.retries = self._counter("request_retries", "Requests sent again, as their replica had died.")
 
     def text(self) -> bytes:
         """All of it in the format that Prometheus reads."""

@@ -100,7 +100,7 @@ def transcribe(ctx: click.Context, /, artifact: Path, clips: Path, output: Path,
     """
     if not values["segments"]:
         refuse_without_segments(values)
-    options = _options(values)
+    options, engine = _options(values), ENGINES[values["engine"]]()
     if is_stream(output):
         raise OutputError(f"output {output} is no file, so nothing could go on from it; give a file")
     check_output(output)
@@ -109,8 +109,7 @@ def transcribe(ctx: click.Context, /, artifact: Path, clips: Path, output: Path,
     from ...evaluation.clips.requests import read_requests
 
     requests = read_requests(clips, audio_root=values["audio_root"], prompt=values["prompt"])
-    start, engine = Start(values["retry_failed"], values["restart"]), ENGINES[values["engine"]]()
-    done = 0
+    start, done = Start(values["retry_failed"], values["restart"]), 0
 
     def tick(step: str, clips: int, total: int) -> None:
         nonlocal done

@@ -19,7 +19,7 @@ from ...profiles.errors import FastAdaSPError, LongAudioError
 from ..metrics import CONTENT_TYPE, Metrics
 from ..page.routes import page_routes
 from ..pool.messages import Answer, Began, Ended, SegmentFound, TimedText
-from ..pool.pool import Pool
+from ..pool.request_pool import RequestPool
 from ..pool.ticket import Ticket
 from .chat import read_chat
 from .errors import ApiError, api_error
@@ -45,7 +45,7 @@ class Heard:
 class Api:
     """The endpoints."""
 
-    def __init__(self, pool: Pool, served: Served, metrics: Metrics) -> None:
+    def __init__(self, pool: RequestPool, served: Served, metrics: Metrics) -> None:
         self._pool, self._served, self._metrics = pool, served, metrics
 
     @property

@@ -41,7 +41,12 @@ class OwnRay:
         with self.log.open("ab") as log:
             command = [sys.executable, "-P", *arguments]
             process = subprocess.Popen(
-                command, env=self.environment, stdout=log, stderr=log, start_new_session=True
+                command,
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         self._sessions.add(process.pid)
         return process

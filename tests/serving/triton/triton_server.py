@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import tritonclient.grpc as triton
+
+from free_port import free_port
 
 VENV = os.environ.get("FASTADASP_TRITON")
 """A virtual environment with nvidia-pytriton, NumPy 1.26 and this package: `make triton-test` makes one."""
@@ -92,10 +93,3 @@ def wait_until_ready(process: subprocess.Popen[bytes], address: str, log: Path) 
                 pass  # it does not listen yet
         time.sleep(0.5)
     raise AssertionError(log.read_text())
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
