@@ -11,6 +11,7 @@ from ...runtime.artifact.manifest import FILE_NAME
 from ...runtime.decoding.options import NOTHING_GIVEN
 from ..http.app import Api, build_app
 from ..http.prompts import Prompts
+from ..http.served import Served
 from ..metrics import Metrics
 from ..models import Models
 from ..pool.answering import AudioLimits
@@ -82,7 +83,8 @@ def _door(options: ScaleOptions, models: Models, created: int) -> Callable[[], A
         most = options.max_replicas * server.runtime.max_batch + server.max_queue
         pool = RayPool(serve.get_deployment_handle(MODEL), most, options.tries, server.deadline, metrics)
         prompts = Prompts(server.prompt, server.translation_prompt)
-        app = build_app(Api(pool, models, prompts, metrics, created), limits_of(server), metrics)
+        served = Served(models, prompts, server.max_upload_bytes, created)
+        app = build_app(Api(pool, served, metrics), limits_of(server), metrics)
         return _with_lifespan(app)
 
     return build

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from ...profiles.errors import FastAdaSPError, QueueFullError, WorkerError
 from ..metrics import Metrics
-from ..pool.messages import Ask, Asked, Ended, Event, Failed, Piece, SegmentFound
+from ..pool.messages import Asked, Ended, Event, Failed, Piece, SegmentFound
 from ..pool.ticket import CLOCK, Ticket
 from .cluster import lost
 
@@ -62,7 +62,7 @@ class RayPool:
         """Send a request until a replica has answered it."""
         audio, told = await asyncio.to_thread(_content, ticket.take_audio()), list[Event]()
         try:
-            async with asyncio.timeout(ticket.seconds_left + GRACE):
+            async with asyncio.timeout(ticket.until - CLOCK() + GRACE):
                 for _ in range(self._tries):
                     if await self._told_all(ticket, audio, told):
                         return
@@ -78,7 +78,8 @@ class RayPool:
         Raises:
             WorkerError: another replica began the answer with other words.
         """
-        answer = self._handle.answer.remote(Ask(ticket.number, ticket.asked, ticket.seconds_left, audio))
+        left = ticket.until - CLOCK()
+        answer = self._handle.answer.remote(ticket.number, ticket.asked, audio, left)
         again = iter(tuple(told))
         try:
             async for event in answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import traceback
 from collections.abc import AsyncGenerator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from ...profiles.errors import EngineError
 from ...runtime import Cancellation
 from ..pool.answering import Answering
-from ..pool.messages import Ask, Ended, Event, Failed
+from ..pool.messages import Ask, Asked, Ended, Event, Failed
 from ..pool.worker import Plan
 
 
@@ -28,9 +29,14 @@ class Speech:
         self._model.prepare(*plan.models.profiles)
         self._threads = ThreadPoolExecutor(plan.max_batch, "answer")
 
-    async def answer(self, ask: Ask) -> AsyncGenerator[Event, None]:
-        """What becomes of a request, up to `Ended` or `Failed`. When this is closed, the request ends."""
-        assert ask.audio is not None, "files do not go from machine to machine"
+    async def answer(
+        self, number: int, asked: Asked, audio: bytes, seconds: float
+    ) -> AsyncGenerator[Event, None]:
+        """What becomes of a request, up to `Ended` or `Failed`. When this is closed, the request ends.
+
+        It has so many `seconds` from now on: the clocks of two machines tell nothing of each other.
+        """
+        ask = Ask(number, asked, time.monotonic() + seconds, audio)
         loop, events, cancellation = asyncio.get_running_loop(), asyncio.Queue[Event](), Cancellation()
 
         def tell(event: Event) -> None:
@@ -43,7 +49,7 @@ class Speech:
 
         plan = self._plan
         answering = Answering(self._model, plan.models, plan.limits, plan.max_batch, tell)
-        self._threads.submit(answering.answer, ask, ask.audio, cancellation).add_done_callback(failed)
+        self._threads.submit(answering.answer, ask, audio, cancellation).add_done_callback(failed)
         try:
             while True:
                 event = await events.get()

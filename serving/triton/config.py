@@ -22,8 +22,7 @@ _CONFIG = """\
 #   PROFILE         one of: {profiles}
 #   NUM_BEAMS       more than 1 only where STREAM is false
 #   MAX_NEW_TOKENS
-#   STREAM          true, the default: a response for each piece of text; false: one response, which shares
-#                   decode steps with others
+#   STREAM          true, the default: a response for each piece of text; false: one response
 # Each response has TEXT; the last one says in FINISH_REASON "stop" or "length".
 name: {name}
 backend: "python"

@@ -1,7 +1,7 @@
 """Speech in, text out: what Triton's Python backend runs for a model that `export-triton` has written.
 
-Each request has a thread, up to `max_batch` at once; `max_queue` more wait. Answers that are asked for whole
-(`STREAM` false) share decode steps; pieces of text are sent as they are found.
+Each request has a thread, up to `max_batch` at once, which share decode steps; `max_queue` more wait. Pieces
+of text are sent as they are found, unless the answer is asked for whole (`STREAM` false).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class TritonPythonModel:
         """Send the text, in pieces or whole, and at its end why it ended."""
         audio, keywords = _audio(request), _keywords(request)
         if _input(request, "STREAM") in (None, True):
-            stream = self._model.stream(audio, cancellation=cancellation, **keywords)
+            stream = self._model.stream(audio, cancellation=cancellation, share_steps=True, **keywords)
             for piece in stream:
                 sender.send(_response(piece))
             sender.send(_response("", stream.result.hypotheses[0].finish_reason))

@@ -16,7 +16,7 @@ from fastadasp.profiles.errors import (
 )
 from fastadasp.runtime.decoding.options import SearchOptions
 from fastadasp.serving.metrics import Metrics
-from fastadasp.serving.pool.messages import Answer, Ask, Asked, Began, Ended, Event, Failed, Piece
+from fastadasp.serving.pool.messages import Answer, Asked, Began, Ended, Event, Failed, Piece
 from fastadasp.serving.ray import pool as pool_of_ray
 from fastadasp.serving.ray.pool import RayPool
 
@@ -33,14 +33,14 @@ class Replicas:
     """A handle: each request gets the next of these lists; None is the death of a replica."""
 
     def __init__(self, *answers: list[Event | None]) -> None:
-        self.answers, self.asked, self.cancelled = list(answers), list[Ask](), 0
+        self.answers, self.asked, self.cancelled = list(answers), list[tuple[Any, ...]](), 0
         self.answer = self
 
     def options(self, **_: Any) -> Replicas:
         return self
 
-    def remote(self, ask: Ask) -> Replicas:
-        self.asked.append(ask)
+    def remote(self, *asked: Any) -> Replicas:
+        self.asked.append(asked)
         return self
 
     async def __aiter__(self) -> AsyncIterator[Event]:
@@ -85,7 +85,7 @@ def run(
 def test_what_a_replica_says_is_told() -> None:
     replicas = Replicas([*WHOLE])
     assert told(replicas) == list(WHOLE)
-    assert [ask.audio for ask in replicas.asked] == [b"audio"]
+    assert [asked[1:3] for asked in replicas.asked] == [(ASKED, b"audio")]
 
 
 @pytest.mark.parametrize("said", range(len(WHOLE)))
