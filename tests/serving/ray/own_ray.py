@@ -34,7 +34,8 @@ class OwnRay:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_DEDUP_LOGS": "0",
         }
-        self._sessions = set[int]()  # of processes, by the number of the first one of each
+        self._folder = folder
+        self._started: list[subprocess.Popen[bytes]] = []  # each has a session of its own
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """A program of Python; what it says goes to the log."""
@@ -42,13 +43,14 @@ class OwnRay:
             command = [sys.executable, "-P", *arguments]
             process = subprocess.Popen(
                 command,
+                cwd=self._folder,
                 env=self.environment,
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        self._sessions.add(process.pid)
+        self._started.append(process)
         return process
 
     def processes(self, name: str = "") -> list[psutil.Process]:
@@ -57,7 +59,8 @@ class OwnRay:
 
     def _is_ours(self, process: psutil.Process, name: str) -> bool:
         try:
-            ours = os.getsid(process.pid) in self._sessions and process.status() != psutil.STATUS_ZOMBIE
+            sessions = {each.pid for each in self._started}
+            ours = os.getsid(process.pid) in sessions and process.status() != psutil.STATUS_ZOMBIE
             return ours and " ".join(process.cmdline()).startswith(name)
         except (psutil.Error, ProcessLookupError):
             return False
@@ -67,6 +70,9 @@ class OwnRay:
         for process in self.processes():
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+        for started in self._started:
+            with started:  # which closes its input
+                started.wait(WAIT)
         psutil.wait_procs(self.processes(), WAIT)
 
 
