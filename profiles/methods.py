@@ -103,7 +103,9 @@ METHODS: dict[str, Method] = {
         Method("random_merge", "random merge", Sums.ALL_QUERIES, is_random=True, merges=True),
         Method("uniform_merge", "uniform pooling", merges=True, schedules=EVERYWHERE),
         Method("affinity_pooling", "Affinity Pooling", merges=True, schedules=(INPUT_AND_SINGLE,)),
-        Method("a_tome", "A-ToMe", merges=True, is_data_dependent=True, schedules=EVERYWHERE, recorded_as="atome"),
+        Method(
+            "a_tome", "A-ToMe", merges=True, is_data_dependent=True, schedules=EVERYWHERE, recorded_as="atome"
+        ),
         Method(
             "fastv",
             "FastV",

@@ -48,7 +48,7 @@ class Speech:
                 tell(Failed(ask.number, EngineError("the program has failed; its log says where")))
 
         plan = self._plan
-        answering = Answering(self._model, plan.models, plan.limits, plan.max_batch, tell)
+        answering = Answering(self._model, plan.limits, plan.max_batch, tell)
         self._threads.submit(answering.answer, ask, audio, cancellation).add_done_callback(failed)
         try:
             while True:
