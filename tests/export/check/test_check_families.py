@@ -84,6 +84,11 @@ def test_an_embedding_that_is_the_head_is_rounded_in_the_head_alone(glmasr: Path
     assert 0 < (rounded / steps).abs().max() <= 0.501
 
 
+def test_a_tolerance_of_audio_rows_is_told_apart_from_that_of_keys() -> None:
+    words = "2 for scores, 1 for audio rows and 12 for keys and values"
+    assert [str(TOLERANCES[name]) for name in ("fp32", "int8")] == ["0.001", words]
+
+
 def test_tolerances_of_rounded_activations_grow_with_the_outputs() -> None:
     scores = np.random.default_rng(0).standard_normal((4, 1000)).astype(np.float32)
     found, small = (
