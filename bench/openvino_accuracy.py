@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def main() -> None:
     )
     parser.add_argument("-o", "--output", type=Path, default=OUTPUT)
     parser.add_argument("--again", action="store_true", help="measure what has a result, too")
+    parser.add_argument("--results-only", action="store_true", help="of the sets that have their results")
     options = parser.parse_args()
     if options.again:
         shutil.rmtree(FOLDER, ignore_errors=True)
@@ -56,9 +58,13 @@ def main() -> None:
         words = ("demo/model", "-o", str(FOLDER / "artifact"), "--profile", ",".join(PROFILES))
         _command("build", *words, "--target", TARGETS)
     machine = environment(1)
-    records = [record for part in PARTS for record in measured(part)]
+    parts = [
+        part for part in PARTS if not options.results_only or all(map(partial(has_result, part), SYSTEMS))
+    ]
+    records = [record for part in parts for record in measured(part)]
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    result = {"environment": asdict(machine), "records": records}
+    missing = [part.title for part in PARTS if part not in parts]
+    result = {"environment": asdict(machine), "not_measured": missing, "records": records}
     options.output.write_text(json.dumps(result, indent=1) + "\n")
 
 
@@ -81,9 +87,19 @@ def measured(part: Part) -> Iterator[Record]:
             yield {**case, **_figure(figures[name][0]), "changed": changed}
 
 
+def result_file(part: Part, system: str) -> Path:
+    """What `eval` writes."""
+    return FOLDER / f"{part.clips}-{part.task}-{system}.json"
+
+
+def has_result(part: Part, system: str) -> bool:
+    """Whether it has."""
+    return result_file(part, system).is_file()
+
+
 def answered(part: Part, system: str) -> EvaluationResult:
     """The result file of one `eval`, which runs if there is none."""
-    output, clips = FOLDER / f"{part.clips}-{part.task}-{system}.json", SETS / f"{part.clips}.jsonl"
+    output, clips = result_file(part, system), SETS / f"{part.clips}.jsonl"
     if not output.is_file():
         begin = time.perf_counter()
         options = ("--task", part.task, "--profile", ",".join(PROFILES), "--threads", "1")

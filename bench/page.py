@@ -233,7 +233,23 @@ def openvino_accuracy(result: Result) -> str:
     excluded = sum(row[5].endswith("\\*") for row in rows)
     words = f"{where(result['environment'])} Of {len(rows)} intervals of differences, {excluded} exclude 0."
     heads = ["set (clips)", "metric", "profile", "float32", "bf16", "difference (95 % interval)"]
-    return filled(words) + table([*heads, "other answers"], rows)
+    missing = (
+        f"\n**Not measured yet**: {'; '.join(result['not_measured'])}." if result["not_measured"] else ""
+    )
+    return filled(words) + table([*heads, "other answers"], rows) + missing
+
+
+def request_memory_openvino(result: Result) -> str:
+    """What a request adds to a loaded model."""
+    rows = [
+        [
+            *(r["profile"], f"{r['seconds']:.0f} s"),
+            *(f"{max(r['peak_bytes']) / 1e6:.0f} MB", f"{r['bound_bytes'] / 1e6:.0f} MB"),
+        ]
+        for r in result["records"]
+    ]
+    heads = ["profile", "audio", "peak above the loaded model", "bound of `max_request_bytes`"]
+    return filled(where(result["environment"])) + table(heads, rows)
 
 
 def filled(words: str) -> str:
@@ -258,7 +274,10 @@ SECTIONS: dict[str, dict[str, Callable[[Result], str]]] = {
     "benchmarks.md": {"quantized": quantized, "llama_cpp": llama_cpp, "peers": peers},
     "performance.md": {"seven_billion": seven_billion},
     "long_form.md": {"long_form": long_form},
-    "openvino.md": {"openvino_accuracy": openvino_accuracy},
+    "openvino.md": {
+        "openvino_accuracy": openvino_accuracy,
+        "request_memory_openvino": request_memory_openvino,
+    },
 }
 
 if __name__ == "__main__":

@@ -5,6 +5,9 @@ model, answers half a second of noise, so that the mapped weights are in memory,
 times over: what is measured is the peak of its resident memory above that of the loaded model after each.
 
     python bench/request_memory.py -o bench/results/request_memory.json
+    python bench/request_memory.py --backend openvino -o bench/results/request_memory_openvino.json
+
+With the second command only the decoder with random weights is measured, with one beam and in bf16.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ PROFILES = ("full", "dense-constant-50")
 FORMATS: dict[str, dict[str, Any]] = {"fp32": {}, "int8": {"quantize": "int8"}}
 KV = {"fp32, fp16 KV": {"kv_precision": "fp16"}}
 SECONDS, BEAMS, REPEATS = (5.0, 30.0, 120.0), (1, 5), 3
+OPENVINO_SECONDS = (30.0, 60.0, 120.0)
 NEW_TOKENS, RATE, THREADS = 64, 16000, 1
 TEXT = PromptIds(np.arange(2, 6), np.arange(2, 10))
 
@@ -43,10 +47,13 @@ TEXT = PromptIds(np.arange(2, 6), np.arange(2, 10))
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("-o", "--output", type=Path, default=Path("build/request_memory.json"))
-    output: Path = parser.parse_args().output
+    parser.add_argument("--backend", choices=("onnxruntime", "openvino"), default="onnxruntime")
+    options = parser.parse_args()
+    output: Path = options.output
     before = environment(THREADS)
     with tempfile.TemporaryDirectory() as scratch:
-        records = list(_cases(Path(scratch)))
+        cases = _cases if options.backend == "onnxruntime" else _openvino_cases
+        records = list(cases(Path(scratch)))
     output.parent.mkdir(parents=True, exist_ok=True)
     result = {"new_tokens": NEW_TOKENS, "environment": asdict(before), "records": records}
     output.write_text(json.dumps(result, indent=1) + "\n")
@@ -67,6 +74,17 @@ def _cases(folder: Path) -> Iterator[dict[str, Any]]:
             yield record
 
 
+def _openvino_cases(folder: Path) -> Iterator[dict[str, Any]]:
+    write_checkpoint(folder / "random", SIZES)
+    artifact, profiles = folder / "openvino", tuple(map(load_profile, PROFILES))
+    build(folder / "random", artifact, BuildOptions(profiles, targets=("openvino",)))
+    for profile, seconds in product(PROFILES, OPENVINO_SECONDS):
+        case = {"profile": profile, "seconds": seconds, "beams": 1, "backend": "openvino"}
+        record = {"model": "random", "weights": "bf16", **case, **measured(artifact, **case)}
+        print(json.dumps(record), file=sys.stderr)
+        yield record
+
+
 def measured(artifact: Path, **case: Any) -> dict[str, Any]:
     """Peak and bound in bytes, of a process of its own."""
     command = [sys.executable, __file__, "--request", str(artifact), json.dumps(case)]
@@ -78,7 +96,8 @@ def measured(artifact: Path, **case: Any) -> dict[str, Any]:
 def request(artifact: str, case: str) -> None:
     """The child process."""
     asked = json.loads(case)
-    model = SpeechLM.load(artifact, asked["profile"], threads=THREADS)
+    backend = asked.get("backend", "onnxruntime")
+    model = SpeechLM.load(artifact, asked["profile"], backend=backend, threads=THREADS)
     options = {"num_beams": asked["beams"], "max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS}
     model.generate(_noise(0.5), TEXT, max_new_tokens=2, min_new_tokens=2)
     samples = _noise(asked["seconds"])

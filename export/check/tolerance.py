@@ -64,7 +64,7 @@ TOLERANCES = {
     "fp32": Tolerance(scores=1e-3, rows=1e-3, rounding=2e-4),
     "fp32 with fp16 prompt KV": Tolerance(scores=6e-3, rows=1e-2, rounding=1e-3, audio_rows=1e-3),
     "fp16": Tolerance(scores=2e-2, rows=2e-1, rounding=2e-2),
-    "bf16": Tolerance(scores=2e-1, rows=4.0, rounding=2e-1),
+    "bf16": Tolerance(scores=2e-1, rows=4.0, rounding=2e-1, measured_on=DEMO),
     "int8": Tolerance(scores=2.0, rows=12.0, rounding=5e-2, audio_rows=1.0, measured_on=DEMO),
     "int4": Tolerance(scores=1.0, rows=12.0, rounding=5e-2, audio_rows=0.5, measured_on=DEMO),
 }
