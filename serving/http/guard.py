@@ -8,7 +8,10 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
+from collections.abc import MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -21,6 +24,7 @@ from .errors import ApiError, overloaded
 
 OPEN_PATHS, OPEN_FOLDER = frozenset({"/", "/health", "/ready"}), "/page/"  # for anyone, without a key
 IDLE_SECONDS = 30.0  # that a body may pause
+LINGER_SECONDS = 5.0  # for a client that reads no answer before it has sent everything
 CLIENT_GONE = 499  # in the counts alone; nobody reads it
 
 
@@ -47,13 +51,15 @@ class Guard:
         if scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served")
         begin, status = time.monotonic(), CLIENT_GONE
-        body = _Body(receive, self._limits, self)
+        body = _Body(scope, receive, self._limits, self)
 
         async def sent(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 body.let_go()  # a client that reads slowly holds up nobody
+            elif not message.get("more_body", False):
+                await body.outlast(message, send)
             await send(message)
 
         try:
@@ -111,10 +117,12 @@ class Guard:
 class _Body:
     """A body as it comes in: counted, and not waited for without end."""
 
-    def __init__(self, receive: Receive, limits: Limits, guard: Guard) -> None:
+    def __init__(self, scope: Scope, receive: Receive, limits: Limits, guard: Guard) -> None:
         self._size = self._held = 0
         self._receive, self._limits, self._guard = receive, limits, guard
-        self._complete, self._until = False, time.monotonic() + limits.max_seconds
+        headers = Headers(scope=scope)
+        self._complete = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+        self._until = time.monotonic() + limits.max_seconds
 
     async def receive(self) -> Message:
         """As ASGI has it.
@@ -141,6 +149,23 @@ class _Body:
         self._guard.hold(received)
         if self._size > self._limits.max_body_bytes:
             raise too_large(self._limits.max_body_bytes)
+
+    async def outlast(self, last: MutableMapping[str, Any], send: Send) -> None:
+        """Send an answer that came before the end of the body, and hear the rest of that for a while.
+
+        The connection would be reset otherwise, and the answer with it.
+        """
+        if self._complete:
+            return
+        await send({**last, "more_body": True})
+        last["body"] = b""
+        most = self._size + self._limits.max_body_bytes
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while not self._complete and self._size < most:
+                    message = await self._receive()
+                    self._complete = not message.get("more_body", False)
+                    self._size += len(message.get("body", b""))
 
     def let_go(self) -> None:
         """Count it no longer as held."""

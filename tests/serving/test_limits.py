@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import uvicorn
-from openai import AuthenticationError
+from openai import APIStatusError, AuthenticationError
 from starlette.responses import Response
 
 from fastadasp.serving.http import connection, guard
@@ -84,6 +84,14 @@ def test_a_body_that_does_not_say_how_large_it_is_is_counted(server: ServerProce
     chunks = (head, *[b"\0" * 65536] * 50)
     found = server.ask("POST", TRANSCRIBE, iter(chunks), {**headers, **bearer()})
     assert (found.status, found.error["code"]) == (413, "content_too_large")
+
+
+@pytest.mark.parametrize("size", [UPLOAD + 1, 20_000_000])
+def test_a_client_reads_that_its_file_is_too_large(server: ServerProcess, size: int) -> None:
+    """Also one that sends all of it before it reads anything."""
+    with server.client(KEY) as client, pytest.raises(APIStatusError) as caught:
+        client.audio.transcriptions.create(file=("a.wav", bytes(size)), model=NAME)
+    assert (caught.value.status_code, caught.value.param) == (413, "file")
 
 
 @pytest.mark.parametrize("path", [TRANSCRIBE, "/v1/chat/completions"])
@@ -198,13 +206,15 @@ def guarded(limits: Limits, receive: Receive) -> tuple[int, dict[str, Any], Guar
         sent.append(message)
 
     around = Guard(application, limits, Metrics())
-    scope = {"type": "http", "path": "/", "headers": [], "method": "POST"}
+    headers = [(b"transfer-encoding", b"chunked")]
+    scope = {"type": "http", "path": "/", "headers": headers, "method": "POST"}
     asyncio.run(around(scope, receive, send))  # type: ignore[arg-type]
     return sent[0]["status"], json.loads(sent[1]["body"])["error"], around
 
 
 def test_an_upload_that_stops_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(guard, "LINGER_SECONDS", 0.01)
 
     async def never() -> dict[str, Any]:
         await asyncio.Event().wait()
@@ -214,7 +224,9 @@ def test_an_upload_that_stops_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
     assert (status, error["code"]) == (408, "timeout")
 
 
-def test_an_upload_that_trickles_is_given_up() -> None:
+def test_an_upload_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "LINGER_SECONDS", 0.01)
+
     async def trickling() -> dict[str, Any]:
         await asyncio.sleep(0.01)
         return {"type": "http.request", "body": b"x", "more_body": True}
