@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-WAIT = 120.0  # seconds for what must happen
+WAIT = 240.0  # seconds for what must happen
 NEEDS_RAY = pytest.mark.skipif(
     find_spec("ray") is None or "FASTADASP_RAY" not in os.environ, reason="needs Ray: make ray-test"
 )
