@@ -74,8 +74,8 @@ With keys and values in 16 bits, those of the demo are off by up to 2e-3, half a
 by as much; in bf16 they would be off by 1.6e-2.
 Those of 16 bits are for engines: about three times as far as torch in that format is from float32 on clips
 of the demo, whose keys reach 9. No engine has been measured with them. In bf16 rounding is a share of each
-number, so scores that are larger may be farther off: those of a random Qwen3-ASR are on OpenVINO by 0.36, and
-agree within 1e-3 in float32. Those of quantised weights are against
+number, so scores that are larger may be farther off: those of one random checkpoint are on OpenVINO by 0.36,
+and agree within 1e-3 in float32. Those of quantised weights are against
 what these stand for, so activations alone are rounded, by a share of the largest of a row or a block: errors
 grow with the numbers. A random GLM-ASR in int8 whose scores have a standard deviation of 8.5, and audio rows
 of 7.4, is off by 3.6 and 0.51; with activations in float32 the same graphs agree within 6e-5.
