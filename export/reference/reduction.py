@@ -241,7 +241,7 @@ def sources(site: Site) -> list[list[int]]:
     """The rows that each row which a method leaves stands for, in order: whatever its weights, they show."""
     import torch
 
-    shares = reduced(site, torch.eye(site.probabilities.shape[-1], dtype=site.keys.dtype))
+    shares = reduced(site, torch.eye(len(site.rows), dtype=site.rows.dtype))
     return [share.nonzero()[:, 0].tolist() for share in shares]
 
 

@@ -7,6 +7,7 @@ from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles.errors import RequestError
 from fastadasp.profiles.methods import METHODS
+from fastadasp.profiles.schedule import BEFORE_LAYERS
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.prompt import PromptIds
 
@@ -45,7 +46,12 @@ def answered(telling):
 def expected_rows(reference, resolved, rows):
     """By layer and head the rows of the audio that each row of the reference stands for."""
     audio = range(len(BEFORE), len(BEFORE) + rows)
-    own = [[row] for row in range(len(BEFORE) + rows + len(AFTER))]
+
+    def left(place, own):
+        sources = reference.layers.sources.get(place, [[row] for row in range(len(own))])
+        return [[row for each in run for row in own[each]] for run in sources]
+
+    own = left(BEFORE_LAYERS, [[row] for row in range(len(BEFORE) + rows + len(AFTER))])
     found = {}
     for layer in range(len(reference.prefix_lengths)):
         if resolved.cache_only and resolved.ratios[layer]:
@@ -54,8 +60,7 @@ def expected_rows(reference, resolved, rows):
                 found[layer, head] = [run for row, run in enumerate(own) if not (len(gone) and gone[row])]
             continue
         found[layer, None] = own
-        if layer in reference.layers.sources:
-            own = [[row for each in run for row in own[each]] for run in reference.layers.sources[layer]]
+        own = left(layer, own)
     return {
         place: [kept for run in runs if (kept := [row - audio.start for row in run if row in audio])]
         for place, runs in found.items()
