@@ -12,13 +12,13 @@ from ...runtime.backend_options import CpuOptions
 from ...runtime.backends import backend_named
 from ...runtime.runtime_options import RuntimeKeywords
 from ...runtime.runtime_options import runtime_options as runtime_of
-from ..ownership import Kind, listed_files
 from .command import StrictCommand
 from .lists import NAMES, one_option
 from .parameters import PATH, backend_options_of, batch_option, runtime_options, verify_of
 
 if TYPE_CHECKING:
     from ...runtime.artifact.artifact import Artifact
+    from ..ownership import Kind
 
 MODES = ("link", "copy")
 DEFAULT_QUEUE = 64
@@ -82,8 +82,9 @@ def export_triton(artifact: Path, output: Path, name: str | None, force: bool, *
     known, options = tuple(opened.manifest.profiles), _load_options(values)
     model = TritonModel(name, profile, known, options, values["instances"])
     place = output / name
-    check_output(place, force, lambda line: click.echo(line, err=True), TRITON_MODEL)
-    with temporary_folder(place, force, TRITON_MODEL) as folder:
+    kind = _triton_model()
+    check_output(place, force, lambda line: click.echo(line, err=True), kind)
+    with temporary_folder(place, force, kind) as folder:
         write_model(folder, opened, model, values["files"])
     click.echo(
         f"{place}: model {name}, profile {profile}; serve it with tritonserver --model-repository {output}"
@@ -121,12 +122,13 @@ def _load_options(values: dict[str, Any]) -> dict[str, Any]:
     return {"backend": backend, **threads, **given}
 
 
-def _listed_files(folder: Path) -> frozenset[str] | None:
-    """As `listed_files`, of the folder of a model."""
+def _triton_model() -> Kind:
+    """Folders that this command writes, and so may replace."""
     from ...serving.triton.repository import ARTIFACT, files_of_model
+    from ..ownership import Kind, listed_files
 
-    listed = listed_files(folder / ARTIFACT)
-    return None if listed is None else files_of_model(folder, listed)
+    def files(folder: Path) -> frozenset[str] | None:
+        listed = listed_files(folder / ARTIFACT)
+        return None if listed is None else files_of_model(folder, listed)
 
-
-TRITON_MODEL = Kind("a", "Triton model", _listed_files)
+    return Kind("a", "Triton model", files)

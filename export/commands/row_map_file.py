@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from ...profiles.errors import RequestError
 from .output import write_result
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from ...runtime import GenerationResult, SpeechLM
 
 LEVELS = 800  # stretches of a waveform: more than a page has pixels for
@@ -58,5 +58,7 @@ def write_row_map(
 
 def levels_of(samples: npt.NDArray[np.float32], count: int = LEVELS) -> tuple[float, ...]:
     """The loudest sample of each of up to `count` stretches of samples (n,), from 0 to 1."""
+    import numpy as np
+
     parts: list[Any] = np.array_split(np.abs(samples), min(count, len(samples)))
     return tuple(round(min(float(part.max()), 1.0), 4) for part in parts)

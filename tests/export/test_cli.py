@@ -47,6 +47,7 @@ COMMANDS = (
     "inspect",
     "check",
     "families",
+    "export-triton",
     "plugins",
 )
 

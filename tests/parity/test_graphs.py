@@ -39,14 +39,17 @@ def test_graphs_over_converted_weights_pass_the_checker(checkpoint, tmp_path):
         check_graph(path)
 
 
-@pytest.mark.parametrize("file", [DECODE_FILE, prefill_file("full"), prefill_file("most-pairs")])
-def test_decoder_nodes_are_named_after_the_layers_of_the_model(artifact, file):
+@pytest.mark.parametrize(
+    ("file", "product"),
+    [(DECODE_FILE, "StepProduct"), (prefill_file("full"), "Gemm"), (prefill_file("most-pairs"), "Gemm")],
+)
+def test_decoder_nodes_are_named_after_the_layers_of_the_model(artifact, file, product):
     names = nodes(artifact / file)
     expected = {f"/layers.{i}/attn/{part}_proj/Gemm" for i in range(4) for part in "qkvo"}
     assert {name for name in names if PROJECTION.fullmatch(name)} == expected
     assert all(any(name.startswith(f"/layers.{i}/mlp/") for name in names) for i in range(4))
-    assert {f"/layers.3/mlp/{part}_proj/Gemm" for part in ("gate", "up", "down")} <= names
-    assert "/lm_head/Gemm" in names
+    assert {f"/layers.3/mlp/{part}_proj/{product}" for part in ("gate", "up", "down")} <= names
+    assert f"/lm_head/{product}" in names
 
 
 def test_reductions_are_named_after_their_layer(artifact):

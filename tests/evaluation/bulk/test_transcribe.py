@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from fastadasp.evaluation.bulk.worker import BulkJob
 from fastadasp.evaluation.clips.clip import Clip
 from fastadasp.evaluation.clips.requests import Requests, read_requests
 from fastadasp.export.cli import main
+from fastadasp.export.commands.transcribe import ENGINES
 from fastadasp.profiles.errors import ClipsError, JournalError, RequestError, WorkerError
 from fastadasp.runtime import SegmentOptions, SpeechLM
 from fastadasp.runtime.decoding.options import SearchOptions
@@ -328,15 +328,13 @@ def test_a_clip_that_is_too_long_is_a_failure_that_names_the_option(
 def test_ctrl_c_tells_what_is_kept_and_what_goes_on(
     tiny_artifact: Path, many: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastadasp.evaluation.bulk import transcribe as module
-
-    monkeypatch.setattr(module, "transcribe", partial(transcribe, engine=Told(stop_after=3)))
+    monkeypatch.setitem(ENGINES, "local", lambda: Told(stop_after=3))
     stopped = invoke(tiny_artifact, many, output)
     assert stopped.exit_code == 130
     assert "stopped: 3 of 12 clips are done" in stopped.stderr
     assert "the same command goes on" in stopped.stderr
     assert len(ids(output)) == 3
-    monkeypatch.setattr(module, "transcribe", partial(transcribe, engine=Told()))
+    monkeypatch.setitem(ENGINES, "local", Told)
     assert invoke(tiny_artifact, many, output).exit_code == 0
     assert len(ids(output)) == 12
 
