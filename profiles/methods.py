@@ -47,6 +47,7 @@ class Method:
     removes: Removes = Removes.ROWS
     is_random: bool = False  # it draws by the seed of the profile
     merges: bool = False  # neighbours become one row, so that those left stand for all; else rows are dropped
+    selects_groups: bool = False  # rows are chosen one after the other, and of what merged only some stay
     is_data_dependent: bool = False  # how many rows are left depends on the audio, not on its length alone
     in_segments: bool = False  # it chooses in each of the `segments` of the profile
     schedules: tuple[str, ...] = IN_LAYERS  # that it can have
@@ -103,6 +104,7 @@ METHODS: dict[str, Method] = {
         Method("random_merge", "random merge", Sums.ALL_QUERIES, is_random=True, merges=True),
         Method("uniform_merge", "uniform pooling", merges=True, schedules=EVERYWHERE),
         Method("affinity_pooling", "Affinity Pooling", merges=True, schedules=(INPUT_AND_SINGLE,)),
+        Method("group_select", "group selection", merges=True, selects_groups=True, schedules=(INPUT,)),
         Method(
             "a_tome", "A-ToMe", merges=True, is_data_dependent=True, schedules=EVERYWHERE, recorded_as="atome"
         ),

@@ -96,7 +96,8 @@ def row_sources(place: int) -> str:
     `ResolvedProfile.places`.
 
     Of a method that merges the mean of the places, among the rows of this layer, of those that became one;
-    of others the place of each row that is left.
+    of one that selects among groups, the first and the last place of each; of others the place of each row
+    that is left.
     """
     return f"{ROW_SOURCES}{place}"
 
@@ -169,7 +170,8 @@ def row_maps(dims: DecoderDims, resolved: ResolvedProfile) -> tuple[TensorSpec, 
         axes: tuple[int | str, ...] = (dims.num_kv_heads,)
         places = resolved.places
     else:
-        axes, last = (), len(resolved.ratios) - 1  # whose rows nobody reads
+        axes = (2,) if resolved.profile.traits.selects_groups else ()
+        last = len(resolved.ratios) - 1  # whose rows nobody reads
         places = tuple(place for place in resolved.places if place != last)
     return tuple(TensorSpec(row_sources(i), FLOAT, (*axes, f"left_{i}")) for i in places)
 

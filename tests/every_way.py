@@ -2,6 +2,9 @@
 
 from fastadasp.profiles.methods import VARIANTS
 
+ON_DEVICES = {name: method for name, method in VARIANTS.items() if not method.selects_groups}
+"""Those that do not choose one row after the other."""
+
 
 def every_way(start_layer=0, methods=VARIANTS):
     """Name -> what a profile says of method, schedule and place."""

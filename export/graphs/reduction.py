@@ -16,6 +16,7 @@ from ...plugins.body import FLOAT, Value
 from ...plugins.evict_cache.op import EVICT_CACHE
 from ...plugins.evict_tokens.op import EVICT_TOKENS
 from ...plugins.merge_tokens.op import MERGE_EDGES, MERGE_PAIRS, MERGE_TOKENS
+from ...plugins.select_groups.op import SELECT_GROUPS
 from ...profiles.flops import DecoderDims
 from ...profiles.kv_layout import ROWS_AXIS
 from ...profiles.methods import Sums
@@ -76,6 +77,11 @@ class SiteValues:
         head = max(width for width in range(1, HEAD_COLUMNS + 1) if hidden % width == 0)
         heads = g.reshape(self.rows, -1, hidden // head, head)
         return g.op("Transpose", heads, name=f"{self.name}/heads", perm=[1, 0, 2])
+
+    def own_rows(self) -> Value:
+        """What is reduced, for methods that compare rows by themselves."""
+        assert self.rows is not None, "caches are reduced by keys"
+        return self.rows
 
     def of_span(self, x: Value, axis: int = 0) -> Value:
         """The part of an axis of rows that may be reduced."""
@@ -187,6 +193,59 @@ class Choice:
         g.op("Squeeze", column, g.ints(1), name=name, outputs=[name])
 
 
+@dataclass(frozen=True)
+class GroupReducer(Reducer):
+    """How groups of rows are merged and selected: which ones is decided once, before two ops do it."""
+
+    def choose(self, site: SiteValues) -> GroupChoice:
+        """Append what decides; `inputs` are the rows."""
+        names = [f"{site.name}/groups.{part}" for part in ("score", "links", "kept", "first")]
+        inputs, name = self.inputs(site), f"{site.name}/groups"
+        site.lowering.reduce(site.g, name, self.op_type, inputs, site.cut, names)
+        return GroupChoice(site, self.op_type, inputs, *map(Value, names))
+
+
+@dataclass(frozen=True)
+class GroupChoice(Choice):
+    """Groups that become one row each, and those of them that stay."""
+
+    score: Value  # of each edge
+    links: Value  # edges that link rows, of the largest score: int64 of shape (1,)
+    kept: Value  # 1 for each group that stays, or 0 for all where none goes
+    first: Value  # the row of the span that each begins with
+
+    def apply(self, name: str, *tensors: Value, outputs: Sequence[str] | int = 1) -> Value:
+        """Append both ops on one tensor that has these rows."""
+        site, (tensor,) = self.site, tensors
+        merging = replace(site.cut, removed=self.links)
+        inputs = [tensor, self.score, site.ones()]
+        groups = site.lowering.reduce(site.g, f"{name}/merged", MERGE_EDGES, inputs, merging)
+        return self._select(name, Value(groups), outputs)
+
+    def _select(self, name: str, groups: Value, outputs: Sequence[str] | int = 1) -> Value:
+        site, g, cut = self.site, self.site.g, self.site.cut
+        length, removed = (g.op("Sub", count, self.links) for count in (cut.length, cut.removed))
+        left = replace(cut, length=length, removed=removed)
+        return Value(site.lowering.reduce(g, name, EVICT_TOKENS, [groups, self.kept], left, outputs))
+
+    def write_sources(self, rows: Value, name: str) -> None:
+        """Write `row_sources`, the first and the last row of each group that stays: (2, rows left)."""
+        g, stem, span = self.site.g, f"{self.site.name}/sources", self.site.cut.span.start
+        places = g.op("Range", g.const(0), g.op("Squeeze", rows), g.const(1))
+        end = g.op("Add", span, self.site.cut.length)
+        before, after = g.slice(places, g.ints(0), span, 0), g.slice(places, end, rows, 0)
+        begins = g.op("Concat", before, g.op("Add", self.first, span), after, axis=0)
+        means = self.apply(f"{stem}/means", self._column(places))
+        first = self._select(f"{stem}/first", self._column(begins))
+        last = g.op("Sub", g.op("Add", means, means), first)
+        both = g.op("Concat", first, last, axis=1)
+        g.op("Transpose", both, name=name, outputs=[name], perm=[1, 0])
+
+    def _column(self, places: Value) -> Value:
+        g = self.site.g
+        return g.reshape(g.op("Cast", places, to=FLOAT), -1, 1)
+
+
 WEIGHTED = (MERGE_TOKENS, MERGE_EDGES)
 """Ops whose last input of a choice are weights."""
 REDUCERS: dict[str, Reducer] = {
@@ -195,6 +254,7 @@ REDUCERS: dict[str, Reducer] = {
     "random_merge": Reducer(MERGE_EDGES, lambda site: [site.random_edges(), site.sums()]),
     "uniform_merge": Reducer(MERGE_EDGES, lambda site: [site.uniform_edges(), site.ones()]),
     "affinity_pooling": Reducer(MERGE_TOKENS, lambda site: [site.rows_as_keys(), site.ones()]),
+    "group_select": GroupReducer(SELECT_GROUPS, lambda site: [site.own_rows()]),
     "a_tome": Reducer(MERGE_PAIRS, lambda site: [site.keys]),
     "fastv": Reducer(EVICT_TOKENS, lambda site: [site.sums_of_span()]),
     "segment_evict": Reducer(EVICT_TOKENS, lambda site: [site.segment_scores()]),

@@ -79,6 +79,11 @@ def _check_methods(profiles: Sequence[ResolvedProfile], lowering: Lowering) -> N
             f"how many rows are left depends on the data, and {lowering.name} must know every length from "
             "the shapes of the inputs",
         )
+    if not lowering.has_loops:
+        _refuse(
+            [profile for profile in profiles if profile.profile.traits.selects_groups and profile.places],
+            f"it chooses one row after the other, and {lowering.name} is not good at repeating nodes",
+        )
     if not lowering.evicts_caches:
         _refuse(
             [profile for profile in profiles if profile.cache_only and profile.merging_layers],

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 from ...plugins.merge_tokens.op import SMALLEST_WEIGHT
 from ...plugins.merge_tokens.reference import random_score
+from ...plugins.select_groups.reference import select_groups
 from ...profiles.flops import ResolvedProfile
 from ...profiles.methods import Sums
 from ...profiles.profile import layer_seed
@@ -88,6 +90,40 @@ class Site:
         length, kept = self.span.length, self.span.length - self.count
         run = [row * kept // length for row in range(length)]
         return torch.tensor([float(left == right) for left, right in pairwise(run)])
+
+    @cached_property
+    def groups(self) -> Groups:
+        """Those of rows that are alike, and which of them stay."""
+        span = self.span
+        chosen = select_groups(self.rows.numpy(), span.start, span.length, self.count)
+        return Groups(*(torch_of(each) for each in chosen))
+
+
+@dataclass(frozen=True)
+class Groups:
+    """What `SelectGroups` says of a span."""
+
+    score: Torch  # (length - 1,)
+    links: Torch  # (1,)
+    kept: Torch  # (groups,)
+    first: Torch  # (groups,)
+
+    @property
+    def edges(self) -> list[int]:
+        """Those along which rows merge."""
+        return best(self.score, int(self.links))
+
+    @property
+    def dropped(self) -> list[int]:
+        """Groups that go: none, if none is selected."""
+        return (self.kept == 0).nonzero()[:, 0].tolist() if self.kept.any() else []
+
+
+def torch_of(array: Any) -> Torch:
+    """The same numbers as a tensor."""
+    import torch
+
+    return torch.as_tensor(array)
 
 
 SUMS: dict[Sums, Callable[[Site], Torch]] = {
@@ -206,6 +242,19 @@ def _merging(weight: Callable[[Site], Torch]) -> Callable[[Site, list[int], Torc
     return lambda site, edges, rows: merge(rows, edges, weight(site), site.span)
 
 
+def _ranks_of_groups(site: Site) -> Torch:
+    """1 for each row that does not begin a group that stays: as many as are to go. (length,)"""
+    ranks, groups = site.rows.new_ones(site.span.length), site.groups
+    ranks[groups.first] = 0
+    ranks[groups.first[groups.dropped]] = 1
+    return ranks
+
+
+def _select_groups(site: Site, _: list[int], rows: Torch) -> Torch:
+    merged = merge(rows, site.groups.edges, _equal(site), site.span)
+    return evict(site, site.groups.dropped, merged)
+
+
 def _merge_pairs(site: Site, edges: list[int], rows: Torch) -> Torch:
     return merge(rows, disjoint(edges), _equal(site), site.span)
 
@@ -222,6 +271,7 @@ REDUCTIONS: dict[str, Reduction] = {
     ),
     "uniform_merge": Reduction(lambda site: site.uniform, _merging(_equal)),
     "affinity_pooling": Reduction(lambda site: site.row_similarity, _merging(_equal)),
+    "group_select": Reduction(_ranks_of_groups, _select_groups, lambda _: math.inf),  # float64, on a grid
     "a_tome": Reduction(lambda site: site.similarity, _merge_pairs),
     "fastv": Reduction(lambda site: -site.attention_received),
     "segment_evict": Reduction(_ranks_in_segments, gap=_gap_in_segments),

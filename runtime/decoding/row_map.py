@@ -3,12 +3,12 @@
 A prefill names rows by their place in their own layer (`profiles/signature.py: row_sources`); here the layers
 are put together. Rows that merge are neighbours, and all of them go on in some row. So the mean of their
 places says which ones they are: row k ends at twice its mean less where it begins, and the next one begins
-behind it.
+behind it. Of groups, of which only some stay, it says the first row and the last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ...profiles.errors import EngineError
 from ...profiles.flops import ResolvedProfile
+from ...profiles.methods import Method
 from ...profiles.schedule import BEFORE_LAYERS
 from ..audio.front_end import FrontEnd
 
@@ -67,14 +68,15 @@ def row_map(
     Args:
         resolved: the profile.
         prompt: what its rows are at first.
-        sources: by place what `row_sources` says there: (rows left,), or of caches (kv_heads, rows left).
+        sources: by place what `row_sources` says there: (rows left,), or of caches (kv_heads, rows left),
+            or of groups (2, rows left).
 
     Raises:
         EngineError: rows that are none, or that do not add up.
     """
     runs: list[Run] = [(row, row) for row in range(prompt.before + prompt.audio + prompt.after)]
     found: list[LayerRows] = []
-    left = _merged if resolved.profile.traits.merges else _kept
+    left = _reading(resolved.profile.traits)
     if BEFORE_LAYERS in sources:
         runs = left(runs, sources[BEFORE_LAYERS])
     for layer in range(len(resolved.ratios)):
@@ -86,6 +88,13 @@ def row_map(
         if layer in sources:
             runs = left(runs, sources[layer])
     return tuple(found)
+
+
+def _reading(method: Method) -> Callable[[Sequence[Run], Array], list[Run]]:
+    """How what a method tells is read."""
+    if method.selects_groups:
+        return _selected
+    return _merged if method.merges else _kept
 
 
 def _layer_rows(layer: int, head: int | None, runs: Sequence[Run], prompt: PromptRows) -> LayerRows:
@@ -106,6 +115,15 @@ def _merged(runs: Sequence[Run], means: Array) -> list[Run]:
     if end != len(runs) or any(first > last for first, last in clusters):
         raise EngineError(f"the rows that a layer merges are not {len(clusters)} of {len(runs)} in order")
     return [(runs[first][0], runs[last][1]) for first, last in clusters]
+
+
+def _selected(runs: Sequence[Run], bounds: Array) -> list[Run]:
+    groups = [(round(first), round(last)) for first, last in bounds.T.tolist()]
+    ends = [-1, *(bound for group in groups for bound in group), len(runs)]
+    begins_late = all(end < first for end, first in zip(ends[::2], ends[1::2], strict=True))
+    if not begins_late or any(first > last for first, last in groups):
+        raise EngineError(f"the groups that a layer keeps are not {len(groups)} of {len(runs)} rows in order")
+    return [(runs[first][0], runs[last][1]) for first, last in groups]
 
 
 def _clusters(means: Array) -> Iterator[Run]:

@@ -24,7 +24,7 @@ from ..audio.wave_windows import WaveWindows
 from ..batching.classes import class_of
 from ..decoding.pool_buckets import capacity_for
 
-FLOAT, COMPLEX = 4, 8  # bytes
+FLOAT, DOUBLE, COMPLEX = 4, 8, 8  # bytes
 SAMPLE_COPIES = 4  # decoded blocks, their sum, what the request holds, what a session takes
 ROW_COPIES = 3  # of audio rows: those of the windows, of the span, and what a session takes
 POOL_COPIES = 3  # the pool, the grown one, and a hole of its size that it no longer fits in
@@ -155,7 +155,13 @@ def _input_bytes(model: ModelSizes, profile: ResolvedProfile, samples: int, text
     if not profile.input_ratio:
         return 0
     rows = sum(_prompt_rows(model, profile, samples, text_rows))
-    return FLOAT * rows * 9 * model.decoder.hidden_size
+    compared = FLOAT * rows * 9 * model.decoder.hidden_size
+    return compared + _group_bytes(model, rows) * profile.profile.traits.selects_groups
+
+
+def _group_bytes(model: ModelSizes, rows: int) -> int:
+    """Of groups that are selected: rows in float64, and factors of each one chosen, while they grow."""
+    return DOUBLE * rows * (6 * model.decoder.hidden_size + 3 * rows)
 
 
 def _mel_bytes(config: Features, samples: int) -> int:

@@ -39,6 +39,9 @@ EXTREMES = (
     Profile("most-pairs-at-input", "a_tome", "input", ratio=Fraction(9, 10)),
     Profile("most-pooled", "uniform_merge", "constant", 0, ratio=Fraction(9, 10)),
     Profile("pooled-pairs", "uniform_merge", "input", ratio=Fraction(1, 2)),
+    Profile("least-selected", "group_select", "input", ratio=Fraction(1, 1000)),
+    Profile("most-selected", "group_select", "input", ratio=Fraction(999, 1000)),
+    Profile("half-selected", "group_select", "input", ratio=Fraction(1, 2)),
     Profile("input-with-bos", "average_merge", "input", ratio=Fraction(1, 3), include_audio_bos=True),
     Profile("another-seed", "random_merge", "constant", 1, ratio=Fraction(2, 7), seed=2**31 - 1),
 )

@@ -64,6 +64,9 @@ from fastadasp.plugins.merge_tokens.op import (
     MERGE_TOKENS,
     RANDOM_SCORE,
 )
+from fastadasp.plugins.select_groups import function as groups
+from fastadasp.plugins.select_groups import reference as groups_reference
+from fastadasp.plugins.select_groups.op import SELECT_GROUPS
 from fastadasp.plugins.step_product import function as product
 from fastadasp.plugins.step_product import reference as product_reference
 from fastadasp.plugins.step_product.op import STEP_PRODUCT
@@ -74,9 +77,9 @@ TOLERANCE = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 1e-5}
 """Largest error of an op, relative to the scale of its result."""
 
 TYPES = {
-    **dict.fromkeys(("span", "removed", "count"), INT64),
+    **dict.fromkeys(("span", "removed", "count", "links", "first"), INT64),
     "many": BOOL,
-}  # of inputs that are not floating
+}  # of inputs and outputs that are not floating
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,12 @@ OPS = {
         {"kept": "kept hidden"},
         _site(evict_reference.evict_tokens),
         lambda _: [evict.evict_tokens()],
+    ),
+    SELECT_GROUPS: Op(
+        {"hidden": "rows hidden", **SITE},
+        {"score": "edges", "links": "1", "kept": "groups", "first": "groups"},
+        _site(groups_reference.select_groups),
+        lambda _: [groups.select_groups()],
     ),
     EVICT_CACHE: Op(
         {"key": QKV["key"], "value": QKV["value"], "score": "kv_heads length", **SITE},

@@ -20,6 +20,8 @@ from ....plugins.gated_mlp.op import GATED_MLP
 from ....plugins.merge_tokens import function as merge
 from ....plugins.merge_tokens.op import RANDOM_SCORE
 from ....plugins.relative_attention.function import SkewedBias, append_relative_attention
+from ....plugins.select_groups import function as groups
+from ....plugins.select_groups.op import SELECT_GROUPS
 from ....plugins.step_product import function as product
 from ....profiles.flops import DecoderDims
 from ...checkpoint.derived import Weight
@@ -33,7 +35,8 @@ from .segment_ranks import append_ranks_by_order
 CONTRIB = "com.microsoft"
 INT8_ACTIVATIONS = 4  # the accuracy level of MatMulNBits that rounds each block of activations to int8
 RARE_BODIES: dict[str, Callable[[DecoderDims], onnx.FunctionProto]] = {
-    EVICT_CACHE: lambda dims: cache_eviction.evict_cache(dims.num_kv_heads, dims.head_dim)
+    EVICT_CACHE: lambda dims: cache_eviction.evict_cache(dims.num_kv_heads, dims.head_dim),
+    SELECT_GROUPS: lambda _: groups.select_groups(),
 }
 """Of reduction ops that are only in the graphs which use them."""
 

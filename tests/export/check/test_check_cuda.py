@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from demo_files import CLIPS, DEMO
-from every_way import every_way
+from every_way import ON_DEVICES, every_way
 from fastadasp.evaluation.clips.read import read_clips_of_any_task
 from fastadasp.export.check.check import check_artifact
 from fastadasp.export.check.matrices import check_matrices
@@ -24,7 +24,7 @@ from fastadasp.runtime.artifact.artifact import open_artifact
 CUDA = "onnxruntime-cuda"
 METHODS = [
     load_profile("full"),
-    *(Profile(name, **way, ratio=Fraction(1, 5)) for name, way in every_way(1).items()),
+    *(Profile(name, **way, ratio=Fraction(1, 5)) for name, way in every_way(1, ON_DEVICES).items()),
 ]
 TWO_METHODS = [it for it in METHODS if it.name in ("weighted_merge", "h2o")]
 

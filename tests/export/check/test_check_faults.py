@@ -173,17 +173,18 @@ def test_evicting_the_wrong_rows_is_found_in_what_is_kept(evicting, tmp_path, la
     assert line.endswith(f"; everything up to layer {layer}, o_proj agrees")
 
 
-def test_pooling_the_wrong_rows_at_the_input_is_found_there(tiny_checkpoint, tmp_path):
-    folder, profile = tmp_path / "artifact", Profile("pooled", "uniform_merge", "input", ratio=Fraction(1, 3))
+@pytest.mark.parametrize(("method", "op"), [("uniform_merge", "MergeEdges"), ("group_select", "EvictTokens")])
+def test_choosing_the_wrong_rows_at_the_input_is_found_there(tiny_checkpoint, tmp_path, method, op):
+    folder, profile = tmp_path / "artifact", Profile("chosen", method, "input", ratio=Fraction(1, 3))
     build(tiny_checkpoint, folder, BuildOptions((profile,), weights="copy"))
     assert all(it.finding.passed for it in check_artifact(open_artifact(folder), CheckOptions()))
-    graph = onnx.load(folder / "prefill.pooled.onnx", load_external_data=False)
+    graph = onnx.load(folder / "prefill.chosen.onnx", load_external_data=False)
     nodes = list(graph.graph.node)
-    node = next(node for node in nodes if node.name == "/input/reduce/MergeEdges")
+    node = next(node for node in nodes if node.name == f"/input/reduce/{op}")
     negated = onnx.helper.make_node("Neg", [node.input[1]], ["negated"], name="/negated")
     node.input[1] = "negated"
     graph.graph.node.insert(nodes.index(node), negated)
-    (folder / "prefill.pooled.onnx").write_bytes(graph.SerializeToString())
+    (folder / "prefill.chosen.onnx").write_bytes(graph.SerializeToString())
     sign(folder)
     (line,) = places(folder, CheckOptions()).values()
     assert line.startswith("first differs in reduction at the input: error ")

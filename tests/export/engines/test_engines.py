@@ -9,6 +9,7 @@ from importlib.metadata import version
 import onnx
 import pytest
 
+from every_way import ON_DEVICES
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.checkpoint.precision import BF16
 from fastadasp.export.checkpoint.weights import weight_store
@@ -24,7 +25,6 @@ from fastadasp.export.options import BuildOptions, EngineOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles import Profile, ProfileError, load_profile
 from fastadasp.profiles.errors import EngineError
-from fastadasp.profiles.methods import VARIANTS
 from fastadasp.profiles.schedule import has_start_layer
 from fastadasp.runtime.artifact.artifact import open_artifact
 from fastadasp.runtime.artifact.engines import Machine, plan_name
@@ -64,7 +64,7 @@ METHODS = {
 def test_every_method_that_an_engine_can_have_is_built():
     profiles = [Profile(name, **settings, ratio=Fraction(1, 2)) for name, (settings, _) in METHODS.items()]
     built = [profile.traits for profile in profiles]
-    possible = [method for method in VARIANTS.values() if method.meets_targets]
+    possible = [method for method in ON_DEVICES.values() if method.meets_targets]
     assert all(method in built for method in possible)
     assert {profile.traits for profile in profiles if profile.schedule == "input"} == {
         method for method in possible if "input" in method.schedules

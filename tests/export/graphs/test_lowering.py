@@ -13,6 +13,8 @@ from fastadasp.export.checkpoint.precision import FP16, FP32
 from fastadasp.export.checkpoint.weights import weight_store
 from fastadasp.export.graphs.graph import Graph
 from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
+from fastadasp.export.graphs.lowering.onnxruntime_cuda import OnnxRuntimeCudaLowering
+from fastadasp.export.graphs.lowering.openvino import OpenVinoLowering
 from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
 from fastadasp.export.graphs.write import write_graphs
 from fastadasp.export.model.families.family import load_model
@@ -21,6 +23,7 @@ from fastadasp.plugins.causal_attention.reference import last_query_mass
 from fastadasp.plugins.merge_tokens.reference import random_score
 from fastadasp.profiles import Profile, ProfileError
 from fastadasp.profiles.flops import DecoderDims
+from fastadasp.profiles.schedule import has_start_layer
 from fastadasp.profiles.signature import ACTIVATION, FLOAT, INT64, TensorSpec
 
 
@@ -38,7 +41,8 @@ def write(tiny_checkpoint, tmp_path):
     store = weight_store(model.tensors, "link")
 
     def write_for(lowering, method, schedule="single"):
-        profile = resolve_for(Profile("mine", method, schedule, 1, ratio=Fraction(1, 4)), model)
+        start = int(has_start_layer(schedule))
+        profile = resolve_for(Profile("mine", method, schedule, start, ratio=Fraction(1, 4)), model)
         return write_graphs(tmp_path, model, [profile], store, lowering)
 
     return write_for
@@ -58,11 +62,28 @@ def test_caches_that_each_head_shortens_are_refused_with_the_reason(write, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "lowering",
+    [
+        TensorRTLowering(FP32, 64),
+        OnnxRuntimeCudaLowering(FP32, 64, 64),
+        OpenVinoLowering(64, 64),
+    ],
+    ids=lambda lowering: lowering.name,
+)
+def test_a_choice_of_one_row_after_the_other_is_refused_on_a_device(write, tmp_path, lowering):
+    reason = rf"mine \(group_select\): it chooses one row after the other, and {lowering.name} is not good"
+    with pytest.raises(ProfileError, match=reason):
+        write(lowering, "group_select", "input")
+    assert not list(tmp_path.iterdir())
+
+
 def test_lengths_that_follow_from_the_shapes_are_taken(write):
     assert "prefill.mine.onnx" in write(StaticLowering(), "weighted_merge")
 
 
-def test_onnx_runtime_takes_both(write):
+def test_onnx_runtime_takes_all_of_them(write):
+    assert "prefill.mine.onnx" in write(OnnxRuntimeLowering(), "group_select", "input")
     assert "prefill.mine.onnx" in write(OnnxRuntimeLowering(), "a_tome")
     assert "prefill.mine.onnx" in write(OnnxRuntimeLowering(), "h2o", "constant")
 

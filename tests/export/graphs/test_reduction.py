@@ -38,6 +38,13 @@ PLACES = [
     *((name, BEFORE_LAYERS) for name, method in VARIANTS.items() if INPUT in method.schedules),
 ]
 
+CASES = [
+    (target, *place)
+    for target, lowering in LOWERINGS.items()
+    for place in PLACES
+    if not VARIANTS[place[0]].selects_groups or lowering().has_loops
+]
+
 
 def profile_of(name, place, ratio, segments=10):
     """One that reduces once, there."""
@@ -104,8 +111,7 @@ def expected(name, place, ratio, feed, probabilities, segments=10):
     return reduced(site, rows).numpy(), margin(site)
 
 
-@pytest.mark.parametrize("target", LOWERINGS)
-@pytest.mark.parametrize(("name", "place"), PLACES)
+@pytest.mark.parametrize(("target", "name", "place"), CASES)
 @settings(max_examples=40, deadline=None)
 @given(
     st.one_of(st.integers(0, 3), st.integers(4, 30)),
@@ -189,6 +195,27 @@ def test_pooled_runs_differ_in_length_by_one_row_at_most(target, length, ratio):
         first += size
     assert first == length
     assert max(lengths) - min(lengths) <= 1
+
+
+def test_groups_become_their_means_and_what_is_like_another_group_goes():
+    """In a plane: two alike rows, three alike ones, a row like the first group, and one across."""
+    angles = np.radians([0.0, 10.0, 90.0, 90.0, 96.0, 4.0, 170.0])
+    feed, probabilities = inputs(len(angles), 3, 1000)
+    span = slice(BEFORE, -AFTER)
+    feed["rows"][span] = 0
+    feed["rows"][span, :2] = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    feed["sums"] = probabilities.sum((0, 1)).numpy()
+    session = session_of("group_select", BEFORE_LAYERS, Fraction(4, 7), "onnxruntime")  # 3 rows stay
+    left, _ = session.run(None, feed)
+    rows = feed["rows"][span]
+    np.testing.assert_allclose(left[span], [rows[:2].mean(0), rows[2:5].mean(0), rows[6]], atol=1e-6)
+    np.testing.assert_array_equal(left[:BEFORE], feed["rows"][:BEFORE])
+    session = session_of(
+        "group_select", BEFORE_LAYERS, Fraction(2, 7), "onnxruntime"
+    )  # 5 rows stay of 4 groups
+    left, _ = session.run(None, feed)
+    expected = [rows[0], rows[1], rows[2:5].mean(0), rows[5], rows[6]]  # 10 degrees are the weakest link
+    np.testing.assert_allclose(left[span], expected, atol=1e-6)
 
 
 def test_half_of_the_rows_are_the_means_of_pairs():

@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from safetensors.torch import load_file
 
-from every_way import every_way
+from every_way import ON_DEVICES, every_way
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.checkpoint.derived import Derived
 from fastadasp.export.checkpoint.precision import FP32
@@ -34,12 +34,11 @@ from fastadasp.plugins.evict_tokens.reference import evict_tokens
 from fastadasp.plugins.merge_tokens.reference import merge_edges, merge_tokens
 from fastadasp.profiles import Profile
 from fastadasp.profiles.long_context import LongContext
-from fastadasp.profiles.methods import VARIANTS
 from fastadasp.profiles.signature import ROPE_ALPHA, ROWS_BEFORE_EVICTION, cache_names
 
 AUDIO_ROWS = 37
 COMPACT = {
-    **every_way(methods={name: m for name, m in VARIANTS.items() if m.meets_targets}),
+    **every_way(methods={name: m for name, m in ON_DEVICES.items() if m.meets_targets}),
     "random-evict-bos": {"method": "random_evict", "include_audio_bos": True},
     "random-merge-bos": {"method": "random_merge", "include_audio_bos": True},
 }

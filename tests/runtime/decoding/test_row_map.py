@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from fastadasp.profiles.errors import EngineError
 from fastadasp.profiles.flops import ResolvedProfile
 from fastadasp.profiles.profile import Profile
+from fastadasp.profiles.schedule import BEFORE_LAYERS
 from fastadasp.runtime.decoding.row_map import PromptRows, row_map
 
 BOUNDARIES = tuple(0.04 * i for i in range(200))
 
 
 def resolved(method: str, layers: int) -> ResolvedProfile:
-    profile = Profile("own", method, "constant", 0, ratio=Fraction(1, 2))
+    schedule = "input" if method == "group_select" else "constant"
+    profile = Profile("own", method, schedule, 0, ratio=Fraction(1, 2))
     return ResolvedProfile(profile, Fraction(1, 2), (Fraction(1, 2),) * layers)
 
 
@@ -79,6 +81,20 @@ def test_a_row_with_text_and_audio_in_it_stands_for_the_audio() -> None:
         ((0.0, 0.04, 0.08), (0.04, 0.08, 0.12)),
         ((0.0, 0.08), (0.08, 0.12)),
     ]
+
+
+def test_groups_of_which_some_stay_leave_gaps() -> None:
+    told = np.array([[0, 1, 3, 6, 7], [0, 2, 3, 6, 7]], np.float32)
+    found = row_map(resolved("group_select", 2), prompt_of(1, 6, 1), {BEFORE_LAYERS: told})
+    assert [(each.starts, each.ends) for each in found] == [((0.0, 0.08, 0.2), (0.08, 0.12, 0.24))] * 2
+
+
+@pytest.mark.parametrize(
+    "told", [[[0, 1], [1, 1]], [[0, 2], [0, 4]], [[1, 0], [1, 0]], [[2], [1]], [[-1], [0]], [[0, 0], [0, 0]]]
+)
+def test_groups_that_are_not_in_order_are_refused(told: list[list[int]]) -> None:
+    with pytest.raises(EngineError, match=r"groups that a layer keeps .* in order"):
+        row_map(resolved("group_select", 2), prompt_of(1, 2, 1), {BEFORE_LAYERS: np.array(told)})
 
 
 @pytest.mark.parametrize("method", ["average_merge", "fastv"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from demo_files import DEMO
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
-from fastadasp.profiles import load_profile
+from fastadasp.profiles import Profile, load_profile
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.prompt import PromptIds
 
@@ -47,10 +48,15 @@ print(json.dumps([peak, bound]))
 """
 
 
+POOLED, SELECTED = (
+    Profile(method, method, "input", ratio=Fraction(1, 2)) for method in ("uniform_merge", "group_select")
+)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> SpeechLM:
     folder = tmp_path_factory.mktemp("bound") / "artifact"
-    profiles = tuple(map(load_profile, ("full", "dense-constant-50")))
+    profiles = *map(load_profile, ("full", "dense-constant-50")), POOLED, SELECTED
     build(DEMO / "model", folder, BuildOptions(profiles))
     return SpeechLM.load(folder, threads=1, max_batch=1)
 
@@ -64,6 +70,9 @@ def test_it_grows_with_audio_text_beams_and_tokens_and_falls_with_a_reduction(mo
     base = peak()
     assert base < min(peak(seconds=60), peak(text=20), peak(beams=3), peak(new=10))
     assert peak(profile="dense-constant-50") < base
+    selecting = [peak(seconds, SELECTED.name) - peak(seconds, POOLED.name) for seconds in (60, 120, 240)]
+    assert selecting == sorted(selecting)
+    assert selecting[2] > 3 * selecting[1]  # factors of each group that is chosen
 
 
 def test_requests_that_may_share_steps_may_take_more(model: SpeechLM) -> None:

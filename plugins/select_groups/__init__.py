@@ -1,0 +1,1 @@
+"""Groups of neighbouring rows, of which the most diverse are selected."""

@@ -1,0 +1,112 @@
+"""Groups of rows and their selection from standard ONNX ops: a Loop over rows, one over what is selected.
+
+Both compute in float64. Each step of the second knows the groups chosen so far by their rows of the Cholesky
+factor of the kernel, as in "Fast Greedy MAP Inference for Determinantal Point Process" (arXiv 1709.05135), so
+the kernel itself is never there whole.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from ..body import BOOL, FLOAT, INT64, Body, Value, function, value
+from .op import DIAGONAL, GRID, GROUP_SIMILARITY, NO_LINK, SELECT_GROUPS, SMALLEST_NORM
+
+DOUBLE = TensorProto.DOUBLE
+
+
+def select_groups() -> onnx.FunctionProto:
+    """`SelectGroups`. TopK and ArgMax give ties to the lower index."""
+    b = Body()
+    start, length = (b.op("Gather", "span", b.ints(i), axis=0) for i in (0, 1))
+    rows = b.op("Cast", _finite(b, b.slice("hidden", start, b.op("Add", start, length), 0)), to=DOUBLE)
+    similarity = b.slice(_links(b, _unit(b, rows), length), b.ints(1), length, 0)
+    score = b.op("Cast", similarity, to=FLOAT, outputs=["score"])
+    is_link = b.op("Cast", b.op("Greater", score, b.const(NO_LINK, np.float32)), to=INT64)
+    links = b.op("Min", b.op("ReduceSum", is_link, b.ints(0)), "removed", outputs=["links"])
+    first = _heads(b, score, links, length)
+    unit, groups = _unit(b, _means(b, rows, first, length)), b.dim(first, 0)
+    stay = b.op("Sub", length, "removed")
+    count = b.op("Where", b.op("Greater", groups, stay), stay, b.ints(0))
+    kept = b.op("IsInf", _left_by_selection(b, unit, groups, count))
+    b.op("Cast", kept, to=FLOAT, outputs=["kept"])
+    return function(SELECT_GROUPS, ["hidden", "span", "removed"], ["score", "links", "kept", "first"], b)
+
+
+def _finite(b: Body, rows: str) -> Value:
+    """The rows with 0 for what is not finite."""
+    infinite = b.op("Or", b.op("IsNaN", rows), b.op("IsInf", rows))
+    return b.op("Where", infinite, b.const(0, np.float32), rows)
+
+
+def _unit(b: Body, rows: str) -> Value:
+    norm = b.op("Sqrt", b.op("ReduceSumSquare", rows, b.ints(1)))
+    return b.op("Div", rows, b.op("Max", norm, b.const(SMALLEST_NORM, np.float64)))
+
+
+def _rounded(b: Body, x: str) -> Value:
+    """In units of 1 / GRID."""
+    return b.op("Round", b.op("Mul", x, b.const(GRID, np.float64)))
+
+
+def _links(b: Body, unit: str, length: str) -> Value:
+    """The mean cosine of each row with the group before it, or `NO_LINK`: (length,)."""
+    step = Body("join_")
+    row = step.op("Gather", unit, "join_row", axis=0)
+    shared = step.op("ReduceSum", step.op("Mul", row, "join_total"), step.ints(0), keepdims=0)
+    mean = step.op("Div", shared, "join_size")
+    rounded = step.op("Div", _rounded(step, mean), step.const(GRID, np.float64))
+    joins = step.op("GreaterOrEqual", rounded, step.const(GROUP_SIMILARITY, np.float64))
+    total = step.op("Where", joins, step.op("Add", row, "join_total"), row)
+    one = step.const(1, np.float64)
+    size = step.op("Where", joins, step.op("Add", "join_size", one), one)
+    link = step.op("Where", joins, rounded, step.const(NO_LINK, np.float64))
+    inputs = [value("join_row", INT64, []), value("join_go", BOOL, [])]
+    inputs += [value("join_total", DOUBLE, [None]), value("join_size", DOUBLE, [])]
+    outputs = [value(total, DOUBLE, [None]), value(size, DOUBLE, []), value(link, DOUBLE, [])]
+    nothing = b.op("Expand", b.const([0.0], np.float64), b.dim(unit, 1))  # whose cosine with any row is 0
+    return b.loop(length, step, inputs, outputs, [nothing, b.const(1, np.float64)])[2]
+
+
+def _heads(b: Body, score: str, links: str, length: str) -> Value:
+    """Write `first`, the rows that are not the second of one of the `links` best edges: (groups,)."""
+    edges = b.ops("TopK", score, links, axis=0, largest=1, sorted=0, outputs=2)[1]
+    seconds = b.op("Add", edges, b.ints(1))
+    zeros = b.op("Expand", b.ints(0), b.op("Shape", seconds))
+    is_head = b.op("ScatterElements", b.op("Expand", b.ints(1), length), seconds, zeros, axis=0)
+    return b.op("Squeeze", b.op("NonZero", is_head), b.ints(0), outputs=["first"])
+
+
+def _means(b: Body, rows: str, first: str, length: str) -> Value:
+    """The mean of each group, from running sums: (groups, hidden_size)."""
+    nothing = b.op("Expand", b.const([[0.0]], np.float64), b.shape(1, b.dim(rows, 1)))
+    sums = b.op("Concat", nothing, b.op("CumSum", rows, b.const(0)), axis=0)
+    begins = b.op("Concat", first, length, axis=0)
+    ends = b.slice(begins, b.ints(1), b.dim(begins, 0), 0)
+    total = b.op("Sub", b.op("Gather", sums, ends, axis=0), b.op("Gather", sums, first, axis=0))
+    size = b.op("Cast", b.op("Sub", ends, first), to=DOUBLE)
+    return b.op("Div", total, b.op("Unsqueeze", size, b.ints(1)))
+
+
+def _left_by_selection(b: Body, unit: str, groups: str, count: str) -> Value:
+    """What the `count` selected groups leave of each other one, and -inf for themselves: (groups,)."""
+    step = Body("select_")
+    best = step.op("ArgMax", _rounded(step, "select_left"), axis=0, keepdims=1)
+    chosen = step.op("Transpose", step.op("Gather", unit, best, axis=0))
+    cosine = step.reshape(step.op("MatMul", unit, chosen), 1, -1)
+    factor = step.op("Transpose", step.op("Gather", "select_factors", best, axis=1))
+    known = step.op("MatMul", factor, "select_factors")
+    pivot = step.op("Sqrt", step.op("Gather", "select_left", best, axis=0))
+    new = step.op("Div", step.op("Sub", cosine, known), pivot)  # (1, groups)
+    left = step.op("Sub", "select_left", step.op("Squeeze", step.op("Mul", new, new), step.ints(0)))
+    left = step.op("ScatterElements", left, best, step.const([-np.inf], np.float64), axis=0)
+    factors = step.op("Concat", "select_factors", new, axis=0)
+    inputs = [value("select_i", INT64, []), value("select_go", BOOL, [])]
+    inputs += [value("select_left", DOUBLE, [None]), value("select_factors", DOUBLE, [None, None])]
+    outputs = [value(left, DOUBLE, [None]), value(factors, DOUBLE, [None, None])]
+    itself = b.op("ReduceSumSquare", unit, b.ints(1), keepdims=0)
+    whole = b.op("Add", itself, b.const(DIAGONAL, np.float64))
+    none = b.op("Expand", b.const([[0.0]], np.float64), b.shape(1, groups))  # a row that changes nothing
+    return b.loop(count, step, inputs, outputs, [whole, none])[0]
