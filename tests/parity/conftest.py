@@ -41,7 +41,7 @@ EXTREMES = (
     Profile("pooled-pairs", "uniform_merge", "input", ratio=Fraction(1, 2)),
     Profile("least-selected", "group_select", "input", ratio=Fraction(1, 1000)),
     Profile("most-selected", "group_select", "input", ratio=Fraction(999, 1000)),
-    Profile("half-selected", "group_select", "input", ratio=Fraction(1, 2)),
+    Profile("few-selected", "group_select", "input", ratio=Fraction(49, 50)),  # fewer than groups
     Profile("input-with-bos", "average_merge", "input", ratio=Fraction(1, 3), include_audio_bos=True),
     Profile("another-seed", "random_merge", "constant", 1, ratio=Fraction(2, 7), seed=2**31 - 1),
 )
