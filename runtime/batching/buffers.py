@@ -50,13 +50,13 @@ class HostBuffers:
 
     @property
     def requests(self) -> int:
-        """Rows for requests."""
-        return len(self._prefix[self._prefix_names[0]])
+        """Rows for requests: those of all arrays, of which some were left small where memory ran out."""
+        return min(len(array) for array in (*self._prefix.values(), *self._pool.values()))
 
     @property
     def pool_capacity(self) -> int:
-        """Rows of the pool of a request, in use or not."""
-        return int(next(iter(self._pool.values())).shape[CAPACITY_AXIS])
+        """Rows of the pool of a request, in use or not; of all arrays, as `requests`."""
+        return min(int(array.shape[CAPACITY_AXIS]) for array in self._pool.values())
 
     def tensors(self, requests: int) -> dict[str, Tensor]:
         """What a step of the first so many requests reads."""
@@ -97,8 +97,8 @@ class HostBuffers:
         while requests < len(lengths):
             requests *= 2  # so that those who are there are seldom copied
         for name, capacity in pairs:
-            old = self._prefix[name]
-            self._replace(self._prefix, name, requests, max(capacity, rounded_up(old.shape[CAPACITY_AXIS])))
+            there = rounded_up(self._prefix[name].shape[CAPACITY_AXIS])
+            self._replace(self._prefix, name, requests, max(capacity, there))
         self._replace_pool(requests, self.pool_capacity)
 
     def fit_pool(self, rows: int) -> None:
@@ -130,11 +130,10 @@ class HostBuffers:
 
     def _replace(self, arrays: dict[str, Array], name: str, requests: int, capacity: int) -> None:
         self._tensors.clear()
-        old = arrays.pop(name)
-        shape = requests, *kv_shape(self._dims, capacity)
-        arrays[name] = np.zeros(shape, old.dtype)
-        into = arrays[name][: self._held]
-        into[..., : old.shape[CAPACITY_AXIS], :] = old[: self._held]
+        old = arrays[name]  # which stays where there is no memory for a new one
+        new = np.zeros((requests, *kv_shape(self._dims, capacity)), old.dtype)
+        new[: self._held, ..., : old.shape[CAPACITY_AXIS], :] = old[: self._held]
+        arrays[name] = new
 
     def _empty(self, requests: int, capacity: int) -> Array:
         return np.zeros((requests, *kv_shape(self._dims, capacity)), np.float32)

@@ -60,7 +60,7 @@ class SharedSteps:
             self._batch.sweep()
             try:
                 self._batch.join(member, prefix)
-            except MemoryError:
+            except (MemoryError, EngineError):  # of the host, or of a device
                 self.leave(member)
                 raise
         return member

@@ -84,7 +84,7 @@ class DeviceBuffers:
         requests = max(len(lengths), self._pool.requests)
         self._tensors.clear()
         for name, capacity in pairs:
-            old = self._prefix.pop(name)
+            old = self._prefix[name]  # which stays where there is no memory for a new one
             roomy = max(capacity, rounded_up(old.capacity))
             self._prefix[name] = self._replaced(old, self._prefix_type, requests, roomy)
             del old  # before the next one is made

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fake_tensorrt import FakeDevice
+from fastadasp.profiles.errors import EngineError
 from fastadasp.profiles.flops import DecoderDims
 from fastadasp.profiles.kv_layout import kv_shape
 from fastadasp.profiles.signature import cache_names
@@ -136,6 +137,49 @@ def test_a_pool_that_was_decoded_elsewhere_goes_on():
     for buffers in (both.host, both.there):
         buffers.fit_pool(70)
         buffers.put_pool(1, pool)
+    both.compare()
+
+
+def failing(function, after, error):
+    """The function, which fails once, after so many calls."""
+    calls = iter([*[False] * after, True])
+
+    def called(*arguments, **options):
+        if next(calls, False):
+            raise error
+        return function(*arguments, **options)
+
+    return called
+
+
+@pytest.mark.parametrize("after", [0, 3, 5, 6, 7])
+def test_where_memory_runs_out_the_next_request_finds_what_was_there(monkeypatch, after):
+    both = Both(random.Random(0), DecoderDims(LAYERS, 8, 4, 2, 2, 16, 9), "HALF")
+    both.join()
+    both.step()
+    large = [*both.lengths, [300] * LAYERS]
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "zeros", failing(np.zeros, after, MemoryError()))
+        with pytest.raises(MemoryError):
+            both.host.fit(large)
+    on_device = min(after, 2 * LAYERS)  # whose pools are one allocation
+    full = EngineError("cudaMallocAsync: out of memory")
+    monkeypatch.setattr(both.device, "allocate", failing(both.device.allocate, on_device, full))
+    with pytest.raises(EngineError):
+        both.there.fit(large)
+    both.compare()
+    both.join()
+    both.compare()
+
+
+def test_where_memory_runs_out_for_a_pool_the_next_step_makes_the_room(monkeypatch):
+    both = Both(random.Random(0), DecoderDims(LAYERS, 8, 4, 2, 2, 16, 9), "FLOAT")
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "zeros", failing(np.zeros, 2, MemoryError()))
+        with pytest.raises(MemoryError):
+            both.host.fit_pool(70)
+    for buffers in (both.host, both.there):
+        buffers.fit_pool(70)
     both.compare()
 
 

@@ -23,6 +23,7 @@ from fastadasp.runtime import Cancellation, SpeechLM
 from fastadasp.runtime.batching import shared_steps
 from fastadasp.runtime.runtime_options import runtime_options
 from fastadasp.runtime.tensorrt import sessions
+from fastadasp.runtime.tensorrt.buffers import DeviceBuffers
 from fastadasp.runtime.tensorrt.sessions import Platform
 
 from ..batching.answers import assert_same
@@ -160,6 +161,35 @@ def test_the_device_holds_no_more_than_the_bounds_of_the_requests(load):
     held, caches = device.peak_bytes - before, sum(bound.kv_cache for bound in bounds)
     assert caches < held <= caches + sum(bound.steps + bound.batch for bound in bounds)
     model.close()
+
+
+def test_a_request_for_which_the_device_has_no_room_leaves_the_others_alone(load, monkeypatch):
+    model, device, _ = load()
+    heard = model.encode(noise(2.0))
+    alone = model.generate(heard, "hello", **ANSWER)
+    gc.collect()
+    before = device.live_bytes
+
+    def full(self, lengths):
+        raise EngineError("cudaMallocAsync: out of memory")
+
+    monkeypatch.setattr(DeviceBuffers, "fit", full)
+    first, second = (model.submit(heard, "hello", **ANSWER) for _ in range(2))
+    errors = [request for request in (first, second) if _error(request)]
+    assert len(errors) == 1
+    assert_same((second if errors == [first] else first).result(LONG_WAIT), alone)
+    del first, second, errors
+    gc.collect()
+    assert device.live_bytes == before
+    model.close()
+
+
+def _error(request):
+    try:
+        request.result(LONG_WAIT)
+    except EngineError as error:
+        return str(error)
+    return None
 
 
 def test_what_a_step_makes_is_written_by_one_copy_a_request(load):
