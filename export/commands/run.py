@@ -186,16 +186,17 @@ def _check_map(values: dict[str, Any], num_clips: int) -> None:
 def _mapped(model: SpeechLM, clip: str, asked: Asked, values: dict[str, Any]) -> int:
     """As `_answer` for one clip, and the file of its map."""
     from ...runtime.audio.read import load_audio
-    from ...runtime.limits import at_most, limit_of
+    from ...runtime.limits import length_limit
 
     check_row_maps(model)
-    rate, limit = model.manifest.front_end.log_mel.sample_rate, limit_of(at_most(model.max_audio_seconds))
+    rate, limit = model.manifest.front_end.log_mel.sample_rate, length_limit(model.manifest)
     samples = load_audio(_source(clip), rate, check_length=limit).samples
     result = model.generate(samples, asked.prompt, **asked.keywords)
     write_row_map(values["map_file"], model, clip, samples, result, values["threads"] or 0)
     click.echo(_line(clip, result, 1, as_json=values["as_json"]))
     if not values["as_json"]:
         _report([(clip, result)], asked.search.num_beams)
+    _say_choice(clip, result)
     return 0
 
 

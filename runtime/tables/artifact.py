@@ -58,7 +58,8 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "adapter", _adapter(folded)
     adapter = "prompt adapter, " if decoder.has_prompt_adapter else ""
     prefills = f"{len(manifest.profiles)} prefills, one per profile"
-    yield "graphs", f"{_encoders(manifest)}, decode step, {adapter}{prefills}"
+    maps = ", which say where rows come from (run --map)" if decoder.row_maps else ""
+    yield "graphs", f"{_encoders(manifest)}, decode step, {adapter}{prefills}{maps}"
     yield "targets", _targets(manifest)
     yield "weights", f"{', '.join(manifest.weight_origins)}, {size(_weight_bytes(manifest))}"
     yield "built with", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 from click.testing import CliRunner
 
 from fastadasp.export.cli import main
@@ -13,6 +16,10 @@ from fastadasp.export.commands.row_map_file import levels_of
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles.profile import load_profile
+from fastadasp.runtime import SpeechLM
+from fastadasp.runtime.artifact.artifact import open_artifact
+from fastadasp.runtime.artifact.manifest import FILE_NAME
+from fastadasp.runtime.choice.figures import Accuracy, Figures, Latency, Loss, Machine, MeasuredClips, Timed
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +58,37 @@ def test_an_artifact_that_does_not_tell_is_refused_with_the_remedy(tiny_artifact
     assert result.exit_code == 2
     assert "build it with --row-maps" in " ".join(result.output.split())
     assert not (tmp_path / "map.json").exists()
+
+
+def test_a_clip_that_is_too_long_is_refused_by_its_name_while_it_is_decoded(telling, tmp_path, monkeypatch):
+    place, checked = tmp_path / "long.wav", []
+    soundfile.write(place, np.full(16000 * 400, 0.1, np.float32), 16000)
+    monkeypatch.setattr(SpeechLM, "generate", lambda *_, **__: checked.append("decoded"))
+    result = run(telling, place, "--map", tmp_path / "map.json")
+    assert result.exit_code == 2
+    assert f"audio {place}: 400.0 s take" in " ".join(result.output.split())
+    assert not checked
+
+
+def test_a_profile_that_was_chosen_is_told(telling, clip, tmp_path):
+    art = tmp_path / "art"
+    shutil.copytree(telling, art)
+    clips, machine = MeasuredClips("c", "0" * 64, 40), Machine("another", None, 2)
+    name, loss = "dense-constant-20", Loss(0.1, 0, 0.2, 1)
+    accuracy = Accuracy("asr", "WER", "full", clips, 30, {name: loss})
+    times = tuple(Timed(1, float(second), 50.0) for second in (1, 2, 4))
+    figures = Figures(accuracy, Latency(machine, 8, {name: times}))
+    manifest = replace(open_artifact(art).manifest, figures=figures)
+    (art / FILE_NAME).write_text(manifest.to_json(), "utf-8")
+    result = run(art, clip, "--profile", "auto", "--latency-budget", 9, "--map", tmp_path / "map.json")
+    assert result.exit_code == 0, result.output
+    assert f"{clip}: {name}: " in result.stderr
+
+
+def test_inspect_says_that_an_artifact_tells(telling, tiny_artifact):
+    told = "which say where rows come from (run --map)"
+    shown = [CliRunner().invoke(main, ["inspect", str(art)]).output for art in (telling, tiny_artifact)]
+    assert [told in " ".join(text.split()) for text in shown] == [True, False]
 
 
 @pytest.mark.parametrize("other", ["--stream", "--segments"])
