@@ -103,6 +103,8 @@ def compare(
     written: the same command goes on where it was stopped. Exits with 1 if a clip failed.
     """
     options = _options(values)
+    if ALL not in values["methods"]:
+        _say_left_out(options)
     if output is not None:
         check_output(output)
     clips = clips_of(values)
@@ -134,3 +136,12 @@ def _options(values: dict[str, Any]) -> CompareOptions:
     for name in ("methods", "schedules"):
         own[name] = getattr(DEFAULTS, name) if ALL in values[name] else values[name]
     return CompareOptions(evaluation=evaluation_of(values), **own)
+
+
+def _say_left_out(options: CompareOptions) -> None:
+    """Methods that were named and have no row."""
+    named = [VARIANTS[name] for name in options.methods if name in VARIANTS]
+    for method in named:
+        if not set(method.schedules) & set(options.schedules):
+            known = " or ".join(method.schedules)
+            click.echo(f"no row for {method.name}: it needs --schedules {known}", err=True)

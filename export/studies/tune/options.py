@@ -61,12 +61,26 @@ def _faults(options: TuneOptions) -> Iterator[str]:
     ):
         if unknown := [name for name in given if name not in known]:
             yield f"{kind} {', '.join(unknown)} cannot be tried: choose among {', '.join(known)}"
-    methods = (METHODS[name] for name in options.methods if name in TRIABLE)
-    if options.schedules and not {each for it in methods for each in it.schedules} & set(options.schedules):
-        yield "no method has one of the schedules, so there is nothing to try: name others"
+    yield from _left_out(options)
     for name in ("methods", "schedules", "positions", "levels"):
         if not getattr(options, name):
             yield f"{name}: nothing to try; give at least one"
     if low := [layer for layer in options.start_layers if layer < 0]:
         yield f"start layer {low[0]}: layers count from 0"
     yield from count_faults(options, _LEAST, _MOST)
+
+
+def _left_out(options: TuneOptions) -> Iterator[str]:
+    """Methods that would not be tried, because the schedules are those of others."""
+    methods = [METHODS[name] for name in options.methods if name in TRIABLE]
+    left = [method for method in methods if not set(method.schedules) & set(options.schedules)]
+    if not left or not options.schedules:
+        return
+    if len(left) == len(methods):
+        yield "no method has one of the schedules, so there is nothing to try: name others"
+        return
+    for method in left:
+        yield (
+            f"method {method.name} has none of the schedules {', '.join(options.schedules)}: "
+            f"name {' or '.join(method.schedules)} beside them, or leave the method out"
+        )

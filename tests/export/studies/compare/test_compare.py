@@ -409,6 +409,13 @@ def test_bad_options_are_one_line(clips, tmp_path, options, message):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_method_that_was_named_and_has_no_row_is_told(clips):
+    own = ("--methods", "fastv,affinity_pooling", "--schedules", "single", "--start-layer", 99)
+    told = "no row for affinity_pooling: it needs --schedules input_and_single"
+    assert told in run_compare(clips, *own).stderr
+    assert told not in run_compare(clips, "--schedules", "single", "--start-layer", 99).stderr
+
+
 # Resumption
 
 

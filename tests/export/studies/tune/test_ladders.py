@@ -89,6 +89,15 @@ def test_what_starts_in_no_layer_is_tried_once(model, reference):
         TuneOptions(1.0, schedules=("input",))
 
 
+def test_a_method_that_no_schedule_would_try_is_refused_with_its_own():
+    with pytest.raises(RequestError) as found:
+        TuneOptions(1.0, methods=("weighted_merge", "affinity_pooling"), schedules=("decay", "single"))
+    assert str(found.value) == (
+        "method affinity_pooling has none of the schedules decay, single: "
+        "name input_and_single beside them, or leave the method out"
+    )
+
+
 def test_nothing_to_try_is_refused(model, reference):
     with pytest.raises(ProfileError, match="start layer 4 is out of range"):
         ladders_of(model, TuneOptions(1.0, start_layers=(4,)), reference)
