@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
-from functools import partial
 
 from ...profiles.errors import RequestError
 from ..audio.encoder import EncodedAudio
@@ -83,9 +82,9 @@ def _map_rows(
     """What makes the map of the rows at the end, if the artifact tells where they come from."""
     if not model.manifest.decoder.row_maps:
         return None
+    resolved, front_end = model.manifest.profiles[profile], model.manifest.front_end
     sizes = len(prompt.before), len(prompt.rows), len(prompt.after)
-    rows = prompt_rows(model.manifest.front_end, *sizes, seconds)
-    return partial(row_map, model.manifest.profiles[profile], rows)
+    return lambda sources: row_map(resolved, prompt_rows(front_end, *sizes, seconds), sources)
 
 
 def _pieces(

@@ -9,7 +9,9 @@ from fastadasp.profiles.errors import RequestError
 from fastadasp.profiles.methods import METHODS
 from fastadasp.profiles.schedule import BEFORE_LAYERS
 from fastadasp.runtime import SpeechLM
+from fastadasp.runtime.decoding.row_map import prompt_rows
 from fastadasp.runtime.prompt import PromptIds
+from fastadasp.runtime.requests import answer
 
 from .conftest import EXTREMES, FULL, every_method_and_schedule, with_audio_bos, with_kept_positions
 from .models import AFTER, BEFORE, our_rows, reference_decoder, sound
@@ -109,6 +111,18 @@ def test_telling_changes_no_bit_of_an_answer(speech_lm, answered, profile):
     )
     assert plain.row_map is None
     assert (plain.hypotheses, plain.prefix_lengths) == (told.hypotheses, told.prefix_lengths)
+
+
+def test_no_token_waits_for_the_map(telling, monkeypatch):
+    """Seconds of thousands of rows take longer than a step."""
+    made = []
+    monkeypatch.setattr(answer, "prompt_rows", lambda *sizes: made.append(sizes) or prompt_rows(*sizes))
+    stream = telling.stream(sound(CLIPS["short"]), PromptIds(BEFORE, AFTER), max_new_tokens=4)
+    next(stream)
+    assert not made
+    list(stream)
+    assert len(made) == 1
+    assert stream.result.row_map is not None
 
 
 def test_rows_in_the_caches_are_as_many_as_in_the_map(answered):
