@@ -7,7 +7,8 @@ asked, too, and runs the step of all of them; so a request that is alone runs it
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,18 @@ GATHER = 0.02  # seconds that a step waits for members that are about to ask: ea
 
 
 NOBODY = threading.Event()  # for whom nobody waits
+
+
+@contextmanager
+def _memory_told() -> Iterator[None]:
+    """Tell want of memory of the host as sessions tell that of a device."""
+    try:
+        yield
+    except MemoryError as error:
+        raise EngineError(
+            "there is no memory for requests that share steps: run fewer at once (max_batch), or ask for "
+            "shorter audio, fewer beams or tokens"
+        ) from error
 
 
 class _Asked:
@@ -53,14 +66,15 @@ class SharedSteps:
         return len(self._present)
 
     def join(self, prefix: Mapping[str, Array]) -> Member:
-        """A new member with this prefix. Only in a turn: then no step runs."""
+        """A new member with this prefix. Only in a turn: then no step runs. EngineError: no memory."""
         with self._lock:
             member = self._batch.member_of(prefix)
             self._present.add(member)  # before it joins: a batch with nobody in it is cleared
             self._batch.sweep()
             try:
-                self._batch.join(member, prefix)
-            except (MemoryError, EngineError):  # of the host, or of a device
+                with _memory_told():
+                    self._batch.join(member, prefix)
+            except EngineError:
                 self.leave(member)
                 raise
         return member
@@ -135,11 +149,8 @@ class SharedSteps:
         """A step of one request may be stopped with it; one of several ends for all."""
         rows = [each.rows for each in asked]
         try:
-            if len(asked) == 1:
+            with _memory_told(), nullcontext() if len(asked) == 1 else unguarded():
                 found = self._batch.step(rows)
-            else:
-                with unguarded():
-                    found = self._batch.step(rows)
         except FastAdaSPError as error:
             for each in asked:
                 each.found = error

@@ -15,6 +15,7 @@ from conftest import noise
 from fastadasp.profiles.errors import EngineError, RequestCancelled, RequestError
 from fastadasp.runtime import Cancellation, SpeechLM
 from fastadasp.runtime.batching import shared_steps
+from fastadasp.runtime.batching.buffers import HostBuffers
 from fastadasp.runtime.batching.classes import class_of
 
 from .answers import assert_same
@@ -183,6 +184,32 @@ def test_a_step_that_fails_fails_for_all_and_the_next_ones_run(
             with pytest.raises(EngineError, match="out of memory"):
                 request.result(LONG_WAIT)
     assert_same(model.submit(heard, "hello", **asked).result(LONG_WAIT), alone)
+
+
+@pytest.mark.parametrize(("method", "failed"), [("fit", 1), ("fit_pool", 2)])
+def test_want_of_memory_is_told_and_the_next_requests_run(
+    model: SpeechLM, monkeypatch: pytest.MonkeyPatch, method: str, failed: int
+) -> None:
+    """Who joins fails alone; every step without room for its rows fails."""
+    options: dict[str, Any] = {"max_new_tokens": 20, "eos_token_ids": ()}
+    heard = model.encode(noise(2.0))
+    alone = model.generate(heard, "hello", **options)
+
+    def full(self: HostBuffers, needed: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HostBuffers, method, full)
+        errors = []
+        for request in [model.submit(heard, "hello", **options) for _ in range(2)]:
+            try:
+                assert_same(request.result(LONG_WAIT), alone)
+            except EngineError as error:
+                errors.append(str(error))
+    assert [error.partition(":")[0] for error in errors] == [
+        "there is no memory for requests that share steps"
+    ] * failed
+    assert_same(model.submit(heard, "hello", **options).result(LONG_WAIT), alone)
 
 
 def test_scores_that_are_no_numbers_spoil_no_other_request(
