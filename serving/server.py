@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from uvicorn import Server
 
 LOGGER = logging.getLogger(__name__)
+PARSER = logging.getLogger("python_multipart")  # has a warning for whatever is no form
 Say = Callable[[str], None]
 BASE64 = 4 / 3  # bytes of a body / bytes of the audio in it
 AROUND = 1 << 18  # bytes of a body beside the audio
@@ -100,6 +101,7 @@ async def _serve(
     say: Say,
     begin: float,
 ) -> None:
+    PARSER.setLevel(logging.ERROR)  # clients are told, and the log is not for them to fill
     metrics = Metrics()
     runtime = options.runtime.sharing(1)
     first = models.profiles[0] if models.default == AUTO else models.default

@@ -24,6 +24,7 @@ from ..pool.ticket import Ticket
 from .chat import read_chat
 from .errors import ApiError, api_error
 from .events import Events, EventStream, chat_events, chosen, completion, transcript_events
+from .fields import no_model
 from .formats import transcript
 from .guard import CLIENT_GONE, Guard, Limits
 from .served import Served
@@ -105,8 +106,9 @@ class Api:
     async def model(self, request: Request) -> Response:
         """One of them."""
         name = request.path_params["model"]
-        if self._served.models.asked_profile(name) is None:
-            raise ApiError(404, f"model {name[:100]!r} does not exist", param="model", code="model_not_found")
+        models = self._served.models
+        if name not in (models.name, *models.ids):
+            raise no_model(models, name)
         return JSONResponse(self._model(name))
 
     async def health(self, request: Request) -> Response:

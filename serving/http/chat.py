@@ -64,6 +64,12 @@ NOT_HONOURED = {
     "audio": "answers are text",
 }
 IN_A_THREAD = 1 << 20  # bytes of JSON, which would hold up other requests
+BEGIN_VALUES, MOST_VALUES = (b",", b"[", b"{"), 100_000  # that JSON has: some take thirty times their bytes
+PARTS = ("text", "input_audio")
+IN_A_PART: Mapping[str, tuple[str, ...]] = {
+    **{kind: ("type", kind) for kind in PARTS},
+    "audio": ("data", "format"),
+}
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,8 @@ async def read_chat(request: Request, served: Served) -> Chat:
 
 
 def _chat(body: bytes, served: Served) -> Chat:
+    if sum(map(body.count, BEGIN_VALUES)) > MOST_VALUES:
+        raise ApiError(400, f"the body holds more than {MOST_VALUES} values: send less", code="invalid_json")
     try:
         found = read_object(body)
     except JsonError as error:
@@ -108,7 +116,7 @@ def _chat(body: bytes, served: Served) -> Chat:
     asked = Asked(
         profile=profile,
         auto=auto_of(served.models, profile, given),
-        prompt=served.prompts.for_transcription(None, None) if prompt is None else prompt,
+        prompt=served.prompts.for_chat(prompt),
         system=system,
         search=search_of(given, LENGTHS),
         form="whole",
@@ -162,6 +170,10 @@ def _messages(messages: object) -> tuple[str | None, str | None, bytes]:
         if role == "user":
             questions.append(parts)
         elif role in ("system", "developer"):
+            if any(part["type"] != "text" for part in parts):
+                raise refused(
+                    "messages", f"role {shown(role)}: audio is of the question; send text alone here"
+                )
             system += _texts(parts)
         else:
             raise refused("messages", f"role {shown(role)}: each request is one question; send it alone")
@@ -184,6 +196,11 @@ def _message(message: object) -> tuple[object, Sequence[Mapping[str, Any]]]:
         return message.get("role"), [{"type": "text", "text": content}]
     if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
         raise invalid("messages", "content: give a text, or a list of parts")
+    for part in content:
+        if part.get("type") not in PARTS:
+            kind = shown(part.get("type"))
+            raise refused("messages", f"a part of the type {kind}: parts are text and input_audio")
+        _refuse_others(part, IN_A_PART[part["type"]])
     return message.get("role"), content
 
 
@@ -197,17 +214,24 @@ def _texts(parts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _audio(parts: Sequence[Mapping[str, Any]]) -> bytes:
-    for part in parts:
-        if part.get("type") not in ("text", "input_audio"):
-            kind = shown(part.get("type"))
-            raise refused("messages", f"a part of the type {kind}: parts are text and input_audio")
     found = [part.get("input_audio") for part in parts if part.get("type") == "input_audio"]
     if len(found) != 1:
         raise refused("messages", f"{len(found)} parts of the type input_audio: give one")
-    data = found[0].get("data") if isinstance(found[0], dict) else None
+    audio = found[0] if isinstance(found[0], dict) else {}
+    data = audio.get("data")
     if not isinstance(data, str) or not is_unicode(data):
         raise invalid("messages", "input_audio: give an object with data, the audio as base64")
+    _refuse_others(audio, IN_A_PART["audio"])
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
-        raise invalid("messages", "input_audio.data is no base64: send the bytes of the file in it") from None
+        raise invalid(
+            "messages", "input_audio.data is no base64: send the bytes of the file in it alone"
+        ) from None
+
+
+def _refuse_others(found: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuse fields of a part that are not known, but for those that say nothing."""
+    for name, value in found.items():
+        if name not in known and value is not None:
+            raise refused("messages", f"{shown(name)} of a part is not honoured here; leave it out")

@@ -83,7 +83,8 @@ def api_error(error: FastAdaSPError | HTTPException, param: str | None = None) -
     match error:
         case HTTPException():
             status = error.status_code
-            return ApiError(status, WORDS.get(status, error.detail), code=CODES.get(status))
+            words, code = WORDS.get(status, error.detail), CODES.get(status)
+            return ApiError(status, words, code=code, headers=error.headers)
         case QueueFullError():
             return overloaded(text)
         case DeadlineExceeded():

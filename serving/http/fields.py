@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from .errors import ApiError, api_error, invalid, refused
 SEARCH = ("num_beams", "length_penalty", "max_new_tokens")
 BUDGETS = ("latency_budget", "accuracy_budget")  # by which a profile is chosen
 MOST_DIGITS = 40  # of a number in a form
+_NUMBER = re.compile(r"[-+0-9.eE]+")  # Python reads more, such as 1_0 and digits of other scripts
 ONLY_ZERO = (
     "the answer is the most probable one that the search finds, and nothing is drawn; give 0 or leave it out"
 )
@@ -44,10 +46,15 @@ def profile_of(models: Models, model: object) -> str:
     if not isinstance(model, str):
         raise invalid("model", f"{shown(model)} is no text; give {models.ids[0]}")
     if (asked := models.asked_profile(model)) is None:
-        known = ", ".join((models.name, *models.ids))
-        text = f"model {shown(model)} does not exist; this server has {known}"
-        raise ApiError(404, text, param="model", code="model_not_found")
+        raise no_model(models, model)
     return asked
+
+
+def no_model(models: Models, model: str) -> ApiError:
+    """For one that is not ours."""
+    known = ", ".join((models.name, *models.ids))
+    text = f"model {shown(model)} does not exist; this server has {known}"
+    return ApiError(404, text, param="model", code="model_not_found")
 
 
 def auto_of(models: Models, asked: str, given: Mapping[str, Any]) -> Auto | None:
@@ -146,7 +153,7 @@ def search_of(given: Mapping[str, Any], aliases: Mapping[str, str] | None = None
 
 
 def _number(text: str) -> int | float | None:
-    if len(text) > MOST_DIGITS:
+    if len(text) > MOST_DIGITS or not _NUMBER.fullmatch(text):
         return None
     for kind in (int, float):
         try:

@@ -12,7 +12,7 @@ from collections.abc import MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -186,13 +186,9 @@ def too_large(most: int, what: str = "request") -> ApiError:
 
 def _foreign_page(headers: Headers) -> ApiError | None:
     """A page of another site that asks in its reader's name, or whose name was bound to this machine."""
-    host = _host_of(f"//{headers.get('host', '')}")
-    origin = headers.get("origin")
-    if (
-        host is not None
-        and is_loopback(host)
-        and (origin is None or urlsplit(origin).netloc == headers.get("host"))
-    ):
+    address, origin = headers.get("host", ""), headers.get("origin")
+    host = _parts(f"//{address}").hostname
+    if host is not None and is_loopback(host) and (origin is None or _parts(origin).netloc == address):
         return None
     return ApiError(
         403,
@@ -202,8 +198,9 @@ def _foreign_page(headers: Headers) -> ApiError | None:
     )
 
 
-def _host_of(address: str) -> str | None:
+def _parts(address: str) -> SplitResult:
+    """Those of an address; none of what is no address."""
     try:
-        return urlsplit(address).hostname
+        return urlsplit(address)
     except ValueError:
-        return None
+        return urlsplit("")

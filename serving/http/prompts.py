@@ -36,6 +36,18 @@ class Prompts:
             )
         return self.transcription if prompt is None else prompt
 
+    def for_chat(self, prompt: str | None) -> str | None:
+        """The prompt of a chat, which has no field for a language.
+
+        Raises:
+            ApiError: there is none, and that of the server lacks its language.
+        """
+        if prompt is None and self.transcription is not None and LANGUAGE in self.transcription:
+            raise invalid(
+                "messages", "a part of the type text is missing: the prompt of this server names a language"
+            )
+        return self.transcription if prompt is None else prompt
+
     def for_translation(self, prompt: str | None) -> str:
         """The prompt of a translation.
 

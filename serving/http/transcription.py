@@ -26,6 +26,7 @@ from .fields import (
     search_of,
     text_of,
 )
+from .forms import received_form
 from .guard import too_large
 from .served import Served
 
@@ -57,7 +58,6 @@ NOT_HONOURED = {
     "known_speaker_names[]": "speakers are not told apart",
     "known_speaker_references[]": "speakers are not told apart",
 }
-MOST_FIELDS, MOST_FIELD_BYTES = 64, 1 << 16
 IN_MEMORY = 1 << 20  # bytes of a file; what is larger lies in a temporary file without a name
 
 
@@ -87,7 +87,7 @@ async def read_form(request: Request, task: Task, served: Served) -> Transcripti
             param="content-type",
             code="unsupported_media_type",
         )
-    async with request.form(max_files=1, max_fields=MOST_FIELDS, max_part_size=MOST_FIELD_BYTES) as form:
+    async with received_form(request) as form:
         return await _transcription(form, task, served)
 
 

@@ -25,6 +25,7 @@ class Link(PipedProcess):
         super().__init__(serve, plan)
         self.tickets: dict[int, Ticket] = {}
         self.is_ready = False
+        self.has_said_why = False  # it cannot load the artifact
         self._heard, self._outgoing = heard, SimpleQueue[Outgoing]()
         work = (self._listen, self._talk)
         self._threads = [

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from ...profiles.errors import (
     AudioError,
+    DeadlineExceeded,
     FastAdaSPError,
     QueueFullError,
     RequestCancelled,
@@ -136,6 +137,7 @@ class Pool:
         """Its deadline has passed: one that runs is ended by its worker, which has the same deadline."""
         if ticket in self._waiting:
             self._withdraw(ticket)
+            self._metrics.failed.labels(DeadlineExceeded.__name__).inc()
             ticket.expire("while it waited for a worker")
         else:
             ticket.timer = self._loop.call_later(GRACE, ticket.expire, "and its worker does not answer")
@@ -150,6 +152,7 @@ class Pool:
             case Ready(facts):
                 self._begin(link, facts)
             case Unloadable(error):
+                link.has_said_why = True
                 self._fail_to_load(error)
             case event:
                 ticket = link.tickets[event.number]
@@ -215,7 +218,8 @@ class Pool:
             ticket.tell(event)
             self._end(dead, ticket, event)
         if not dead.is_ready:
-            self._fail_to_load(_unloadable(dead.exit_code))
+            if not dead.has_said_why:
+                self._fail_to_load(_unloadable(dead.exit_code))
             self._died_loading += 1
         pause = min(LONGEST_PAUSE, 2.0**self._died_loading - 1)
         self._loop.call_later(pause, self._hire)

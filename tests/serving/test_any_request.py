@@ -26,6 +26,7 @@ PATHS = st.sampled_from([TRANSCRIBE, TRANSLATE, CHAT, "/v1/models", "/v1/models/
 FORM = "multipart/form-data"
 KINDS = (
     *(FORM, f"{FORM}; boundary=", f"{FORM}; boundary={'b' * 300}", f"{FORM}; boundary=B; charset=none"),
+    *(f"{FORM}; boundary=B; charset={name}" for name in ("undefined", "punycode", "unicode_escape")),
     *("application/json", "text/plain", "x", ""),
 )
 SOUNDS = {"whole": AUDIO, "cut": AUDIO[:5000], "empty": b"", "head": b"RIFF", "none": None}

@@ -12,6 +12,7 @@ import soundfile
 from openai import BadRequestError
 
 from fastadasp.runtime import SpeechLM
+from fastadasp.serving.http.chat import MOST_VALUES
 from server_process import NAME, ServerProcess
 
 from .conftest import CLIP, SAID
@@ -116,6 +117,15 @@ def test_fields_that_ask_for_nothing_are_taken(ask: Any) -> None:
         ({"messages": [{"role": "system", "content": "be brief"}, user(AUDIO)]}, "messages"),
         ({"messages": [user({"type": "image_url", "image_url": {"url": "http://x"}}, AUDIO)]}, "messages"),
         ({"messages": [user({"type": "input_audio", "input_audio": {"data": "?"}})]}, "messages"),
+        ({"messages": [user({"type": "input_audio", "input_audio": [DATA]})]}, "messages"),
+        ({"messages": [user({"type": ["text"], "text": "<asr>"}, AUDIO)]}, "messages"),
+        ({"messages": [user({**said("<asr>"), "lang": "en"}, AUDIO)]}, "messages"),
+        ({"messages": [user({**AUDIO, "start": 1})]}, "messages"),
+        (
+            {"messages": [user({"type": "input_audio", "input_audio": {"data": DATA, "rate": 8000}})]},
+            "messages",
+        ),
+        ({"messages": [{"role": "system", "content": [AUDIO]}, user(AUDIO)]}, "messages"),
         ({"messages": [user({"type": "input_audio", "input_audio": {"data": "aGVsbG8="}})]}, "messages"),
     ],
     ids=lambda value: str(value)[:60],
@@ -130,11 +140,21 @@ def test_what_is_wrong_or_not_honoured_is_refused_by_its_name(
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{", b"\xff", b'{"model": NaN}', b"[" * 100_000, b'{"n": 1' + b"0" * 5000 + b"}"]
+    "body", [b"", b"[]", b"{", b"\xff", b'{"model": NaN}', b"[" * 90_000, b'{"n": 1' + b"0" * 5000 + b"}"]
 )
 def test_a_body_that_is_no_object_is_refused(server: ServerProcess, body: bytes) -> None:
     found = server.ask("POST", "/v1/chat/completions", body, JSON)
     assert (found.status, found.error["code"]) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize("each", [b"[],", b"{},", b"1,"])
+def test_a_body_of_many_small_values_is_refused_before_they_are_made(
+    server: ServerProcess, each: bytes
+) -> None:
+    body = b'{"messages": [' + each * MOST_VALUES + b"1]}"
+    found = server.ask("POST", "/v1/chat/completions", body, JSON)
+    assert (found.status, found.error["code"]) == (400, "invalid_json")
+    assert str(MOST_VALUES) in found.error["message"]
 
 
 def test_audio_that_is_too_long_for_one_request_names_the_way_to_segments(ask: Any) -> None:

@@ -154,8 +154,9 @@ def test_only_this_machine_is_served_without_a_key(demo_artifact: Path) -> None:
         for host in ("example.com", "127.0.0.1.example.com", "[", ""):
             assert server.get("/v1/models", host=host).status in (400, 403)
         assert server.get("/v1/models", host=here, origin=f"http://{here}").status == 200
-        foreign = server.get("/v1/models", host=here, origin="http://example.com")
-        assert (foreign.status, foreign.error["code"]) == (403, "forbidden")
+        for origin in ("http://example.com", "null", "http://[", "http://\u212a".encode().decode("latin-1")):
+            foreign = server.get("/v1/models", host=here, origin=origin)
+            assert (foreign.status, foreign.error["code"]) == (403, "forbidden")
 
 
 def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -170,3 +170,12 @@ def test_a_translation_is_not_asked_for_with_the_prompt_of_transcriptions() -> N
     assert prompts.for_transcription("<fr>", None) == "<fr>"
     with pytest.raises(ApiError, match="--translation-prompt"):
         prompts.for_translation(None)
+
+
+def test_a_chat_without_a_text_is_told_what_the_prompt_of_the_server_lacks() -> None:
+    assert Prompts("<asr>").for_chat(None) == "<asr>"
+    prompts = Prompts("<{language}>")
+    assert prompts.for_chat("<fr>") == "<fr>"
+    with pytest.raises(ApiError, match="part of the type text") as caught:
+        prompts.for_chat(None)
+    assert caught.value.param == "messages"

@@ -202,6 +202,8 @@ def test_sixteen_clients_at_once_get_the_answers_of_single_runs(
         ({"extra_body": {"num_beams": 0}}, "num_beams"),
         ({"extra_body": {"num_beams": 1000}}, "num_beams"),
         ({"extra_body": {"num_beams": "many"}}, "num_beams"),
+        ({"extra_body": {"num_beams": "1_0"}}, "num_beams"),
+        ({"extra_body": {"num_beams": "\u0663"}}, "num_beams"),
         ({"extra_body": {"max_new_tokens": 1.5}}, "max_new_tokens"),
         ({"extra_body": {"max_new_tokens": 10_000}}, "max_new_tokens"),
         ({"extra_body": {"length_penalty": "nan"}}, "length_penalty"),
@@ -264,6 +266,54 @@ def test_a_field_that_stands_twice_is_refused(server: ServerProcess) -> None:
     assert (found.status, found.error["param"]) == (400, "model")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "param"),
+    [
+        (b"prompt", "café".encode("latin-1"), "prompt"),
+        ("café".encode("latin-1"), b"x", "café"),
+        (b"prompt", b"x" * 70_000, None),
+        (b'file"; filename="b.wav', b"x", "file"),
+    ],
+    ids=["text", "name", "long", "files"],
+)
+def test_a_form_that_is_not_as_forms_are_is_refused(
+    server: ServerProcess, name: bytes, value: bytes, param: str | None
+) -> None:
+    body, headers = form({"model": NAME}, b"x")
+    part = b'--B\r\nContent-Disposition: form-data; name="' + name + b'"\r\n\r\n' + value + b"\r\n"
+    found = server.ask("POST", "/v1/audio/transcriptions", part + body, headers)
+    assert (found.status, found.error["param"]) == (400, param)
+    assert found.error["code"]
+
+
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "unicode_escape", "latin-1", "none"])
+def test_texts_of_another_encoding_are_refused(server: ServerProcess, charset: str) -> None:
+    body, headers = form({"model": NAME, "prompt": "<asr>", "\\ud800": "x"}, b"x")
+    headers["content-type"] += f"; charset={charset}"
+    found = server.ask("POST", "/v1/audio/transcriptions", body, headers)
+    assert (found.status, found.error["param"]) == (415, "content-type")
+
+
+def test_texts_are_utf_8_with_and_without_a_name_of_it(server: ServerProcess) -> None:
+    body, headers = form({"model": "über:😀"}, b"x")
+    for charset in ("", "; charset=utf-8", "; Charset=UTF8"):
+        kind = {"content-type": headers["content-type"] + charset}
+        found = server.ask("POST", "/v1/audio/transcriptions", body, kind)
+        assert (found.status, found.error["param"]) == (404, "model")
+        assert "'über:😀'" in found.error["message"]
+
+
+@pytest.mark.parametrize("boundary", ["", "; boundary=", "; boundary=X", f"; boundary={'b' * 300}"])
+def test_a_form_without_its_boundary_is_refused_and_fills_no_log(
+    server: ServerProcess, boundary: str
+) -> None:
+    body, _ = form({"model": NAME}, b"x")
+    kind = {"content-type": f"multipart/form-data{boundary}"}
+    found = server.ask("POST", "/v1/audio/transcriptions", body, kind)
+    assert (found.status, found.error["code"]) == (400, "invalid_form")
+    assert "oundary" not in server.log
+
+
 def test_bodies_of_other_types_are_refused(server: ServerProcess) -> None:
     for path in ("/v1/audio/transcriptions", "/v1/audio/translations", "/v1/chat/completions"):
         for kind in ("application/xml", "application/x-www-form-urlencoded", ""):
@@ -277,12 +327,14 @@ def test_models_are_the_profiles(server: ServerProcess) -> None:
         assert [each.id for each in found] == [f"{NAME}:{profile}" for profile in PROFILES]
         assert all(each.created > 1e9 and each.owned_by == "fastadasp" for each in found)
         assert client.models.retrieve(f"{NAME}:sparse-30").id == f"{NAME}:sparse-30"
-        with pytest.raises(NotFoundError):
-            client.models.retrieve("none")
+        for name in ("none", f"{NAME}:auto"):
+            with pytest.raises(NotFoundError, match=f"{NAME}:sparse-30"):
+                client.models.retrieve(name)
 
 
 def test_unknown_paths_and_methods_have_the_body_of_a_fault(server: ServerProcess) -> None:
     assert server.get("/v2/none").error["code"] == "not_found"
-    assert server.get("/v1/chat/completions").status == 405
+    refused = server.get("/v1/chat/completions")
+    assert (refused.status, refused.headers["allow"]) == (405, "POST")
     assert json.loads(server.get("/health").body) == {"status": "ok"}
     assert server.get("/ready").status == 200
