@@ -160,6 +160,11 @@ def _profiles(artifact: Artifact, options: EvalOptions) -> tuple[str, ...]:
             f"a budget of accuracy is against the unreduced model, and the first profile is {first}, which "
             "reduces: name full first (--profile full,…), and build with it if it is not there"
         )
+    if options.max_loss is not None and len(options.profiles or known) < 2:
+        raise RequestError(
+            f"a budget of accuracy is of what other profiles lose against {first}, and there is no other: name "
+            "one more (--profile full,…), or give no budget"
+        )
     if not artifact.has_tokenizer:
         raise RequestError(f"artifact {artifact.folder} has no tokenizer, so there is no text to measure")
     return options.profiles or known

@@ -9,7 +9,7 @@ import click
 
 from ...evaluation.metrics.normalizers import NORMALIZERS
 from ...evaluation.metrics.tasks import TASKS
-from ...evaluation.options import EvalOptions
+from ...evaluation.options import EvalOptions, is_budget
 from ...profiles.errors import RequestError
 from ...runtime.runtime_options import DEFAULT_BACKEND, runtime_options
 from .command import Command
@@ -95,11 +95,14 @@ def budget_of(values: dict[str, Any]) -> float | None:
     """The budget that was given, if one was.
 
     Raises:
-        RequestError: both were.
+        RequestError: both were, or one that is none by its other name.
     """
     budgets = [values[key] for key in ("max_wer_increase", "max_loss") if values[key] is not None]
     if len(budgets) > 1:
         raise RequestError("give the budget once: --max-wer-increase for asr, or --max-loss for any task")
+    wer = values["max_wer_increase"]
+    if wer is not None and not is_budget(wer):
+        raise RequestError(f"max_wer_increase is {wer}: give a number of points from 0 on")
     return budgets[0] if budgets else None
 
 

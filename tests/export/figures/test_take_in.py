@@ -125,12 +125,18 @@ def test_a_budget_is_against_a_model_that_is_not_reduced(built: Path) -> None:
     assert f"the first profile is {REDUCED}, which reduces: name full first" in words
 
 
+def test_a_budget_that_would_judge_nothing_is_refused(built: Path) -> None:
+    words = refusal("eval", built, *ASKED, "--profile", "full", "--max-loss", 1)
+    assert "lose against full, and there is no other: name one more" in words
+
+
 @pytest.mark.parametrize(
     ("given", "fault"),
     [
         (("--max-loss", 1, "--max-wer-increase", 1), "give the budget once"),
         (("--max-loss", -1), "max_loss is -1.0: give a number of points from 0 on"),
         (("--max-loss", "nan"), "max_loss is nan"),
+        (("--max-wer-increase", -1), "max_wer_increase is -1.0: give a number of points from 0 on"),
         (("--max-loss", 1, "--least-clips", 0), "least_clips is 0"),
     ],
 )
