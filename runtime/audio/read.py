@@ -133,7 +133,8 @@ def place_of(source: Source) -> str:
     if isinstance(source, str | os.PathLike):
         return f"audio {os.fspath(source)}"
     if hasattr(source, "read"):
-        return f"audio stream {getattr(source, 'name', '')}".rstrip()
+        name = getattr(source, "name", "")  # that of a descriptor is its number, which says nothing
+        return f"audio stream {name}".rstrip() if isinstance(name, str) else "audio stream"
     return "audio array"
 
 

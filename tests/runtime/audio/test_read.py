@@ -250,6 +250,14 @@ def test_other_types_are_refused_by_name(source: object) -> None:
     )
 
 
+def test_a_stream_is_called_by_its_name_and_not_by_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"no audio")
+    with path.open("rb") as named, os.fdopen(os.dup(named.fileno()), "rb") as numbered:
+        assert f"audio stream {path} is" in refusal(named)
+        assert "audio stream is" in refusal(numbered)
+
+
 def test_a_stream_of_text_is_refused() -> None:
     assert "open as text" in refusal(io.StringIO("text"))
 
