@@ -137,7 +137,10 @@ class _Body:
             async with asyncio.timeout(left):
                 message = await self._receive()
         except TimeoutError:
-            late = "the body of the request did not come in time; send it again over a faster connection"
+            late = (
+                f"the body of the request paused for {IDLE_SECONDS:g} s, or took longer than "
+                f"{self._limits.max_seconds:g} s; send it again over a faster connection"
+            )
             raise ApiError(408, late, code="timeout", headers={"connection": "close"}) from None
         self._complete = not message.get("more_body", False)
         self._count(len(message.get("body", b"")))
