@@ -162,7 +162,7 @@ def _profiles(artifact: Artifact, options: EvalOptions) -> tuple[str, ...]:
         )
     if options.max_loss is not None and len(options.profiles or known) < 2:
         raise RequestError(
-            f"a budget of accuracy is of what other profiles lose against {first}, and there is no other: name "
+            f"a budget of accuracy is of what others lose against {first}, and there is no other: name "
             "one more (--profile full,…), or give no budget"
         )
     if not artifact.has_tokenizer:
