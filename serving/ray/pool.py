@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from itertools import count
 from typing import Any, BinaryIO
 
-from ...profiles.errors import FastAdaSPError, QueueFullError, WorkerError
+from ...profiles.errors import EngineError, FastAdaSPError, QueueFullError, WorkerError
 from ..metrics import Metrics
 from ..pool.messages import Asked, Ended, Event, Failed, Piece, SegmentFound
 from ..pool.ticket import CLOCK, Ticket
 from .cluster import lost
 
+LOGGER = logging.getLogger(__name__)
 GRACE = 5.0  # seconds behind its deadline in which a replica may end a request by itself
 
 
@@ -40,7 +42,7 @@ class RayPool:
             )
         ticket = Ticket(next(self._numbers), asked, audio, self._deadline)
         self._tasks[ticket.number] = task = asyncio.create_task(self._answer(ticket))
-        task.add_done_callback(lambda _: self._ended(ticket))
+        task.add_done_callback(lambda ended: self._ended(ticket, ended))
         self._metrics.running.labels(asked.profile).inc()
         return ticket
 
@@ -53,8 +55,13 @@ class RayPool:
             if task := self._tasks.get(ticket.number):
                 task.cancel()
 
-    def _ended(self, ticket: Ticket) -> None:
+    def _ended(self, ticket: Ticket, task: asyncio.Task[None]) -> None:
+        """Whatever has ended it: somebody may still wait for an answer."""
         del self._tasks[ticket.number]
+        error = None if task.cancelled() else task.exception()
+        if ticket.is_wanted and not ticket.has_ended:
+            LOGGER.error("request %d has ended without an answer", ticket.number, exc_info=error)
+            self._fail(ticket, EngineError("the program has failed; its log says where"))
         ticket.close()
         self._metrics.running.labels(ticket.asked.profile).dec()
 

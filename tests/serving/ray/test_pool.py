@@ -11,6 +11,7 @@ import pytest
 from fastadasp.profiles.errors import (
     AudioError,
     DeadlineExceeded,
+    EngineError,
     QueueFullError,
     WorkerError,
 )
@@ -21,6 +22,7 @@ from fastadasp.serving.ray import pool as pool_of_ray
 from fastadasp.serving.ray.pool import RayPool
 
 ASKED = Asked("full", None, None, SearchOptions(), "whole", in_pieces=True)
+PATIENCE = 60.0  # seconds for what takes milliseconds
 END = Answer("full", "a b", "stop", 1.0, 5, 2, None)
 WHOLE = (Began(0, "full", None), Piece(0, "a"), Piece(0, " b"), Ended(0, END))
 
@@ -30,9 +32,12 @@ class DiedError(Exception):
 
 
 class Replicas:
-    """A handle: each request gets the next of these lists; None is the death of a replica."""
+    """A handle: each request gets the next of these lists; None is the death of a replica.
 
-    def __init__(self, *answers: list[Event | None]) -> None:
+    Another error is raised, and an empty tuple ends the answer.
+    """
+
+    def __init__(self, *answers: list[Event | Exception | tuple[()] | None]) -> None:
         self.answers, self.asked, self.cancelled = list(answers), list[tuple[Any, ...]](), 0
         self.answer = self
 
@@ -47,6 +52,10 @@ class Replicas:
         for event in self.answers.pop(0):
             if event is None:
                 raise DiedError
+            if isinstance(event, Exception):
+                raise event
+            if event == ():
+                return
             yield event
         await asyncio.Event().wait()  # it says no more
 
@@ -114,6 +123,20 @@ def test_a_fault_of_a_request_is_not_tried_again() -> None:
     with pytest.raises(AudioError):
         told(replicas)
     assert len(replicas.asked) == 1
+
+
+@pytest.mark.parametrize("end", [(), ValueError("of Ray, or of the program")])
+def test_a_request_that_ends_without_an_answer_holds_up_nobody(
+    end: Exception | tuple[()], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def ask(pool: RayPool) -> None:
+        events = pool.submit(ASKED, b"audio").events()
+        assert await anext(events) == WHOLE[0]
+        with pytest.raises(EngineError):
+            await asyncio.wait_for(anext(events), PATIENCE)
+
+    run(Replicas([WHOLE[0], end]), ask)
+    assert "has ended without an answer" in caplog.text
 
 
 def test_a_replica_that_says_nothing_is_waited_for_until_the_deadline(
