@@ -61,8 +61,8 @@ class Pool:
         links, self._links = self._links, []
         for link in links:
             link.dismiss()
+        await asyncio.gather(*(asyncio.to_thread(link.wait) for link in links))  # those that hang, at once
         for link in links:
-            await asyncio.to_thread(link.wait)
             link.end()
 
     @property
@@ -109,8 +109,18 @@ class Pool:
         ticket.close()
 
     def _hire(self) -> None:
-        if not self._closed:
+        if self._closed:
+            return
+        try:
             self._links.append(Link(self._plan, self._heard_in_thread))
+        except OSError as error:
+            self._fail_to_load(_unstarted(error))
+            self._died_loading += 1
+            self._hire_later()
+
+    def _hire_later(self) -> None:
+        pause = min(LONGEST_PAUSE, 2.0**self._died_loading - 1)
+        self._loop.call_later(pause, self._hire)
 
     def _feed(self) -> None:
         """Give out what waits, to whoever has least to do."""
@@ -221,8 +231,14 @@ class Pool:
             if not dead.has_said_why:
                 self._fail_to_load(_unloadable(dead.exit_code))
             self._died_loading += 1
-        pause = min(LONGEST_PAUSE, 2.0**self._died_loading - 1)
-        self._loop.call_later(pause, self._hire)
+        self._hire_later()
+
+
+def _unstarted(error: OSError) -> WorkerError:
+    return WorkerError(
+        f"no worker process can be started: {error.strerror or error}; give this user more processes, open "
+        "files or memory, or use fewer --workers"
+    )
 
 
 def _died(exit_code: int | None) -> WorkerError:

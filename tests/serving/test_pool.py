@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,11 @@ import psutil
 import pytest
 from openai import APIStatusError, OpenAI
 
-from server_process import NAME, ServerProcess, form, serving
+from fastadasp.profiles.errors import WorkerError
+from fastadasp.serving.metrics import Metrics
+from fastadasp.serving.pool import pool as pool_module
+from fastadasp.serving.pool.pool import Pool
+from server_process import NAME, PATIENCE, ServerProcess, form, serving
 
 from .conftest import CLIP, SAID
 
@@ -247,3 +253,53 @@ def test_paths_that_nobody_serves_make_no_labels(narrow: ServerProcess) -> None:
     text = narrow.get("/metrics").body.decode()
     assert "scan" not in text
     assert threading.active_count() < 20
+
+
+class Stand:
+    """In the place of a worker."""
+
+    def __init__(self, wait: Callable[[], object] = bool) -> None:
+        self.wait, self.has_ended = wait, False
+
+    def dismiss(self) -> None:
+        pass
+
+    def end(self) -> None:
+        self.has_ended = True
+
+
+def pool_of_two() -> Pool:
+    return Pool(None, 2, 1, 60.0, Metrics())  # type: ignore[arg-type]  # what has no worker needs no plan
+
+
+def test_workers_that_do_not_end_are_waited_for_at_once() -> None:
+    """So that the end of a server takes no longer with more of them."""
+    together = threading.Barrier(2, timeout=PATIENCE)
+    pool, stands = pool_of_two(), [Stand(together.wait) for _ in range(2)]
+    pool._links[:] = stands  # type: ignore[assignment]
+    asyncio.run(pool.close())
+    assert all(stand.has_ended for stand in stands)
+
+
+def test_where_no_process_can_be_started_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "LONGEST_PAUSE", 0.0)
+    faults = [OSError(errno.EMFILE, "Too many open files")]
+    started = asyncio.Event()
+
+    def link(*_: object) -> Stand:
+        if faults:
+            raise faults.pop()
+        started.set()
+        return Stand()
+
+    async def start() -> None:
+        pool = pool_of_two()
+        with pytest.raises(WorkerError, match="Too many open files"):
+            await pool.start()
+        await asyncio.wait_for(started.wait(), PATIENCE)
+        while len(pool._links) < 2:
+            await asyncio.sleep(0)
+        await pool.close()
+
+    monkeypatch.setattr(pool_module, "Link", link)
+    asyncio.run(start())
