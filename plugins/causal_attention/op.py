@@ -30,5 +30,17 @@ def unrolled_chunks(longest: int) -> int:
     return min(MOST_UNROLLED, max(FEWEST_UNROLLED, -(-longest // UNROLLED_ROWS)))
 
 
+def summed_ends(longest: int) -> list[int]:
+    """Where chunks of queries end if their columns are summed, for prompts of up to so many rows.
+
+    These ends are the same for every prompt: those that lie behind its last row are that row. A chunk is half
+    as long as what is before it, or `UNROLLED_ROWS`, so that there are few in a long prompt, too.
+    """
+    ends = [UNROLLED_ROWS]
+    while ends[-1] < longest:
+        ends.append(ends[-1] + max(UNROLLED_ROWS, ends[-1] // 2))
+    return [*ends[:-1], longest]
+
+
 QUERY_CHUNK = 64
 """Query rows that the function body handles at once: the score matrix is never larger than chunk x rows."""

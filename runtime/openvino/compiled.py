@@ -15,6 +15,9 @@ DEVICE = "CPU"
 NATIVE = "OPTIMIZATION_CAPABILITIES"  # property of a device: the formats that it has products of
 TYPES = {"bf16": "bf16", "fp32": "f32"}  # our precisions -> those of OpenVINO
 WIDE = ("f32", "f64")
+KEPT_SHAPES = 512
+"""Products of each kind that are kept with their shapes: more than one prompt needs, and some 0.3 GB at most.
+By default OpenVINO keeps 5000, so a server that hears audio of ever new lengths would take gigabytes."""
 
 
 @cache
@@ -87,6 +90,7 @@ def _settings(options: OpenVinoOptions) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": TYPES[options.precision],
         "NUM_STREAMS": 1,  # runs of several requests take turns, each with all threads
+        "CPU_RUNTIME_CACHE_CAPACITY": KEPT_SHAPES,
         "ENABLE_CPU_PINNING": False,  # the threads of ONNX Runtime run beside them
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,  # rows keep their numbers beside matrices in fewer bits
     }

@@ -3,19 +3,21 @@
 What a Loop repeats OpenVINO runs as a graph within a graph, one round after the other, and does not fuse. So
 queries are cut into a number of chunks that is fixed when the graph is built. Each meets the keys up to its
 own end alone, which saves almost half of the products, and no more scores than those of one chunk exist at
-once. Decode steps are no part of this: they stay with ONNX Runtime (`for_steps`), which is faster at many
-small products.
+once. Where columns are summed OpenVINO does not fuse a chunk: its products are ones of their own, made anew
+for each new shape, which takes more than to compute them where every layer has its own number of rows. So
+there all chunks but the last have the same shape in every prompt and layer. Decode steps are no part of this:
+they stay with ONNX Runtime (`for_steps`), which is faster at many small products.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ....plugins.body import Body, Value
-from ....plugins.causal_attention.op import unrolled_chunks
+from ....plugins.causal_attention.op import summed_ends, unrolled_chunks
 from ....profiles.flops import DecoderDims
 from ...checkpoint.derived import Weight
 from ...checkpoint.precision import FP32
@@ -39,7 +41,7 @@ class OpenVinoLowering(OnnxRuntimeCudaLowering):
     def __init__(self, max_audio_rows: int, max_rows: int) -> None:
         """How long audio and prompt may be decides into how many chunks attention is cut."""
         super().__init__(FP32, max_audio_rows, max_rows)
-        self.chunks = unrolled_chunks(max_rows)
+        self.chunks, self.summed_ends = unrolled_chunks(max_rows), summed_ends(max_rows)
 
     @property
     def for_steps(self) -> Lowering:
@@ -65,31 +67,33 @@ class OpenVinoLowering(OnnxRuntimeCudaLowering):
         self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str
     ) -> str:
         """A product, a softmax and a product for each chunk of queries, which OpenVINO fuses."""
-        return _ChunkedAttention(Body(f"{name}/", within=g), dims, self.chunks).of(query, key, value)
+        b = Body(f"{name}/", within=g)
+        return _ChunkedAttention(b, dims).of(query, key, value, _shares(b, b.dim(query, 0), self.chunks))
 
     def causal_attention_mass(
         self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str, by_head: bool = False
     ) -> tuple[str, str]:
         """The same, with the sums of what each softmax gives."""
         axes = (1, 2) if by_head else (0, 1, 2)
-        attention = _ChunkedAttention(Body(f"{name}/", within=g), dims, self.chunks, axes)
-        return attention.of(query, key, value), attention.column_sums()
+        b = Body(f"{name}/", within=g)
+        attention, ends = _ChunkedAttention(b, dims, axes), _up_to(b, b.dim(query, 0), self.summed_ends)
+        return attention.of(query, key, value, ends), attention.column_sums()
 
 
 class _ChunkedAttention:
     """Causal attention to one prompt, a chunk of queries after the other, each over the keys up to its end.
 
     Where columns are summed, a chunk waits for the sums of the one before: otherwise OpenVINO puts these off,
-    and keeps more scores. A prompt with fewer rows than there are chunks has chunks without rows.
+    and keeps more scores. A short prompt has chunks without rows.
     """
 
-    def __init__(self, b: Body, dims: DecoderDims, chunks: int, summed: Sequence[int] = ()) -> None:
+    def __init__(self, b: Body, dims: DecoderDims, summed: Sequence[int] = ()) -> None:
         """`summed`: over which axes of (kv_heads, group, queries, keys) columns are, if they are at all."""
-        self.b, self.dims, self.chunks, self._summed = b, dims, chunks, summed
+        self.b, self.dims, self._summed = b, dims, summed
         self._sums: list[Value] = []
 
-    def of(self, query: str, key: str, value: str) -> Value:
-        """Of rows (rows, heads * head_dim) and KV layout; as the rows are."""
+    def of(self, query: str, key: str, value: str, ends: Iterable[Value]) -> Value:
+        """Of rows (rows, heads * head_dim) and KV layout, with the ends of the chunks; as the rows are."""
         b, heads, kv_heads, width = self.b, self.dims.num_heads, self.dims.num_kv_heads, self.dims.head_dim
         scaled = b.op("Mul", query, b.const(width**-0.5, np.float32))
         q = b.reshape(scaled, -1, kv_heads, heads // kv_heads, width)
@@ -97,8 +101,7 @@ class _ChunkedAttention:
         k = b.op("Unsqueeze", b.op("Transpose", key, perm=[0, 2, 1]), b.ints(1))
         v = b.op("Unsqueeze", value, b.ints(1))
         rows, start, parts = b.dim(query, 0), b.ints(0), []
-        for i in range(1, self.chunks + 1):
-            end = rows if i == self.chunks else b.op("Div", b.op("Mul", rows, b.ints(i)), b.ints(self.chunks))
+        for end in ends:
             scores = b.op("MatMul", b.slice(q, start, end, 2), b.slice(k, b.ints(0), end, 3))
             shares = b.op("Softmax", b.op("Add", scores, _mask(b, start, end, self._seen())), axis=-1)
             parts.append(b.op("MatMul", shares, b.slice(v, b.ints(0), end, 2)))
@@ -123,6 +126,18 @@ class _ChunkedAttention:
     def column_sums(self) -> Value:
         """What each row has received: (rows,), or of each KV head, (kv_heads, rows)."""
         return self.b.op("Sum", *self._sums)
+
+
+def _shares(b: Body, rows: Value, chunks: int) -> Iterator[Value]:
+    """Where each of so many equal chunks ends."""
+    yield from (b.op("Div", b.op("Mul", rows, b.ints(i)), b.ints(chunks)) for i in range(1, chunks))
+    yield rows
+
+
+def _up_to(b: Body, rows: Value, ends: Sequence[int]) -> Iterator[Value]:
+    """Fixed ends of chunks, and `rows` for all behind it."""
+    yield from (b.op("Min", rows, b.ints(end)) for end in ends[:-1])
+    yield rows
 
 
 def _mask(b: Body, start: str, end: str, seen: str) -> Value:

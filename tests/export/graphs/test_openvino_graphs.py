@@ -19,7 +19,7 @@ from fastadasp.export.graphs.lowering.openvino import OpenVinoLowering
 from fastadasp.export.graphs.write import DECODE_FILE, ENCODER_FILE, build_graphs, prefill_file
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import resolve_for
-from fastadasp.plugins.causal_attention.op import FEWEST_UNROLLED, MOST_UNROLLED, unrolled_chunks
+from fastadasp.plugins.causal_attention.op import FEWEST_UNROLLED, MOST_UNROLLED, summed_ends, unrolled_chunks
 from fastadasp.profiles.errors import ArtifactError, RequestError
 from fastadasp.profiles.profile import Profile
 from fastadasp.runtime.openvino.compiled import check_precision, compiled
@@ -34,7 +34,7 @@ KEPT = Profile("kept", "weighted_merge", "constant", 0, TENTH, positions="kept")
 PROFILES = {each.name: each for each in (Profile("full", "full"), *REDUCED, KEPT)}
 RANDOM = "random_evict", "random_merge"
 FP32_OPTIONS, BF16_OPTIONS = OpenVinoOptions(1, "fp32"), OpenVinoOptions(1, "bf16")
-LENGTHS = 1, 3, 40, 300  # the first two have fewer rows than there are chunks
+LENGTHS = 1, 3, 40, 300  # the first two have fewer rows than chunks
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +149,25 @@ def test_long_prompts_have_more_chunks_up_to_a_limit():
         5,
         *[MOST_UNROLLED] * 2,
     ]
+
+
+def test_chunks_whose_columns_are_summed_end_at_the_same_rows_in_every_prompt():
+    longest = summed_ends(10**5)
+    assert longest[:5] == [512, 1024, 1536, 2304, 3456]
+    assert longest[-1] == 10**5
+    assert len(longest) < 16
+    for rows in (1, 511, 512, 513, 3000):
+        *ends, last = summed_ends(rows)
+        assert (ends, last) == (longest[: len(ends)], rows)
+        assert all(end < rows for end in ends)
+
+
+@pytest.mark.parametrize("rows", [511, 512, 513, 1100])
+def test_a_prefill_with_several_summed_chunks_is_exact(graphs, model, rows):
+    name = prefill_file("kept")
+    feed = prompt(model, rows - 5)
+    session = on_openvino(graphs, name, FP32_OPTIONS)
+    assert errors(reference(graphs, name, feed), session, feed) < 1e-3
 
 
 def test_a_graph_that_openvino_does_not_know_is_refused_by_its_name(graphs, tmp_path):

@@ -34,20 +34,24 @@ def status(key):
 def noise(seconds):
     return 0.1 * np.random.default_rng(0).standard_normal(round(seconds * 16000), np.float32)
 
-requests = int(sys.argv[2])
-model = SpeechLM.load(sys.argv[1], threads=1, max_batch=requests)
+requests, longest, given = int(sys.argv[2]), float(sys.argv[3]), json.loads(sys.argv[4])
+model = SpeechLM.load(sys.argv[1], threads=1, max_batch=requests, **given)
 text = PromptIds(np.arange(2, 6), np.arange(2, 10))
 model.generate(noise(0.5), text, max_new_tokens=2, min_new_tokens=2)
 before = status("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")
 options = dict(num_beams=5, max_new_tokens=16, min_new_tokens=16)
 for _ in range(2):
-    for request in [model.submit(noise(30 - 6 * i), text, **options) for i in range(requests)]:
+    for request in [model.submit(noise(longest - 6 * i), text, **options) for i in range(requests)]:
         request.result()
-bounds = [model.request_memory(30 - 6 * i, text_rows=12, **options).peak for i in range(requests)]
+bounds = [model.request_memory(longest - 6 * i, text_rows=12, **options).peak for i in range(requests)]
 peak, bound = status("VmHWM") - before, sum(bounds)
 print(json.dumps([peak, bound]))
 """
+
+ON_LINUX = pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="Linux tells the peak of a process"
+)
 
 
 POOLED, SELECTED = (
@@ -111,11 +115,31 @@ def test_its_prefix_is_exact_and_its_pool_a_bound(model: SpeechLM, profile: str)
     assert bound.prefix < result.kv_bytes <= bound.kv_cache
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the peak of a process")
+@ON_LINUX
 @pytest.mark.parametrize(("requests", "factor"), [(1, 2), (4, 4)])
 def test_a_measured_peak_is_below_it_and_not_far(model: SpeechLM, requests: int, factor: int) -> None:
     """Of one request, and of several that share steps; those as if all were the largest of their class."""
-    command = [sys.executable, "-c", MEASURE, str(model.artifact.folder), str(requests)]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    peak, bound = json.loads(out)
+    peak, bound = measured(model.artifact.folder, requests, 30)
     assert peak <= bound <= factor * peak
+
+
+@ON_LINUX
+@pytest.mark.parametrize("seconds", [2, 30])
+def test_openvino_stays_below_it_where_columns_are_summed(
+    seconds: float, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A prompt of a new length has products made for it, which take more than a short one's numbers."""
+    pytest.importorskip("openvino")
+    folder = tmp_path_factory.mktemp("openvino") / "artifact"
+    profiles = (load_profile("dense-constant-50"),)
+    build(DEMO / "model", folder, BuildOptions(profiles, targets=("openvino",)))
+    peak, bound = measured(folder, 1, seconds, backend="openvino", precision="fp32")
+    assert peak <= bound
+
+
+def measured(folder: Path, requests: int, seconds: float, **given: str) -> list[int]:
+    """Peak and bound of a process of its own."""
+    arguments = str(folder), str(requests), str(seconds), json.dumps(given)
+    command = [sys.executable, "-c", MEASURE, *arguments]
+    found: list[int] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return found
