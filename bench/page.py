@@ -194,6 +194,61 @@ def _hour(part: Result) -> str:
     return f"{table(heads, rows)}\n{filled(words)}{offsets}"
 
 
+def batching(result: Result) -> str:
+    """Requests that share steps beside the same ones one after the other, in CPU time of a request."""
+    at_once = [r for r in result["records"] if "seconds" in r]
+    rows = [
+        [
+            *(f"{r['seconds']} s", r["profile"], str(r["beams"])),
+            *(f"{r['cpu_ms'][part]:.0f}" for part in ("sequential", "batched", "prefill")),
+            *(f"{r['ratios'][part]:.2f}x" for part in ("whole", "decode")),
+        ]
+        for r in at_once
+    ]
+    heads = ["audio", "profile", "beams", "one after the other", "together", "of it prefill"]
+    words = f"{where(result['environment'])} CPU time of a request in ms, of audio that is encoded already."
+    text = filled(words) + table([*heads, "whole", "steps alone"], rows)
+    for r in result["records"]:
+        if "arrival" in r:
+            cpu, whole = r["cpu_ms"], r["ratios"]["whole"]
+            text += "\n" + filled(
+                f"{r['requests']} requests of mixed lengths that arrive at random, {r['per_second']:.1f} a "
+                f"second: {cpu['sequential']:.0f} ms one after the other, {cpu['batched']:.0f} ms together, "
+                f"{whole:.2f}x."
+            )
+    return text.rstrip("\n") + "\n"
+
+
+def soak(result: Result) -> str:
+    """Shared steps under load for long."""
+    failures, differ = sum(result["failures"].values()), sum(result["tokens_differ"].values())
+    grown, largest, bound = (
+        result[f"rss_{name}_bytes"] / 1e6 for name in ("growth", "largest", "growth_bound")
+    )
+    return filled(
+        f"{where(result['environment'])} {result['concurrency']} clients for {result['seconds']:.0f} s: "
+        f"{result['answered']} answers, {failures} failures, {differ} with other tokens than alone, "
+        f"scores within {result['largest_score_difference']:.0e}. The line through the resident memory "
+        f"rises by {grown:.1f} MB in the time that counts, of {largest:.0f} MB; the bound is {bound:.0f} MB."
+    )[:-1]
+
+
+def serve(result: Result) -> str:
+    """The server under load for long."""
+    growth, largest = result["rss_growth_bytes"], result["rss_largest_bytes"]
+    grown = ", ".join(f"{a / 1e6:.1f} of {b / 1e6:.0f} MB" for a, b in zip(growth, largest, strict=True))
+    failures, differ = sum(result["failures"].values()), sum(result["texts_differ"].values())
+    return filled(
+        f"{where(result['environment'])} Ready {result['ready_seconds']:.1f} s after the command was "
+        f"started. A request alone takes {result['overhead_ms']:.1f} ms more than in the library, "
+        f"{result['overhead_cpu_ms']:.1f} ms of CPU time. {result['concurrency']} clients for "
+        f"{result['seconds']:.0f} s, {result['workers']} workers: {result['answered']} answers, "
+        f"{failures} failures, {differ} with another text than alone, {result['worker_deaths']:.0f} deaths "
+        f"of workers. The line through the memory rises by {grown} (server, then workers); the bound is "
+        f"{result['rss_growth_bound_bytes'] / 1e6:.0f} MB each."
+    )[:-1]
+
+
 def peers(result: Result) -> str:
     """Ours beside its peers, a table for each model and number of threads."""
     parts = []
@@ -271,7 +326,14 @@ def where(environment: Result) -> str:
 
 
 SECTIONS: dict[str, dict[str, Callable[[Result], str]]] = {
-    "benchmarks.md": {"quantized": quantized, "llama_cpp": llama_cpp, "peers": peers},
+    "benchmarks.md": {
+        "batching": batching,
+        "soak": soak,
+        "quantized": quantized,
+        "llama_cpp": llama_cpp,
+        "peers": peers,
+    },
+    "serving.md": {"serve": serve},
     "performance.md": {"seven_billion": seven_billion},
     "long_form.md": {"long_form": long_form},
     "openvino.md": {

@@ -49,8 +49,9 @@ REDUCING = [name for name, method in METHODS.items() if method.reduces]
 PROFILES = (
     Profile("full", "full"),
     *(
-        Profile(method, method, schedule_of(method, "constant"), 1, ratio=Fraction(2, 7))
+        Profile(method, method, schedule, int(schedule != "input"), ratio=Fraction(2, 7))
         for method in REDUCING
+        for schedule in [schedule_of(method, "constant")]
     ),
     Profile("at-input", "average_merge", "input", ratio=Fraction(2, 7)),
     *(

@@ -270,7 +270,7 @@ def talk(tmp_path: Path) -> Path:
 def test_a_clip_that_is_longer_than_a_segment_is_cut_and_a_short_one_is_not(
     tiny_artifact: Path, talk: Path, output: Path
 ) -> None:
-    ended = invoke(tiny_artifact, talk, output, "--segments", "--max-segment-seconds", 2, "--max-batch", 2)
+    ended = invoke(tiny_artifact, talk, output, "--segments", "--max-segment-seconds", 2, "--max-batch", 1)
     assert ended.exit_code == 0, ended.stderr
     found = {line["id"]: line for line in lines(output)}
     whole = output.with_name("whole.jsonl")
