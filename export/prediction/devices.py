@@ -87,12 +87,12 @@ GPU_EFFICIENCY: EfficiencyTable = {
 }
 FITTED = "measured: fitted to two small models, fp32, one thread (bench/plan_cpu.py)"
 CPU_EFFICIENCY: EfficiencyTable = {
-    "compute": Sourced(0.78, FITTED),
-    "memory": Sourced(0.78, FITTED),
-    "pass_ms": Sourced(0.02, FITTED),
-    "layer_ms": Sourced(0.1, FITTED),
-    "reduction_ms": Sourced(0.36, FITTED),
-    "beam_ms": Sourced(0.24, FITTED),
+    "compute": Sourced(0.73, FITTED),
+    "memory": Sourced(0.95, FITTED),
+    "pass_ms": Sourced(0.0, FITTED),
+    "layer_ms": Sourced(0.07, FITTED),
+    "reduction_ms": Sourced(0.18, FITTED),
+    "beam_ms": Sourced(0.12, FITTED),
 }
 
 

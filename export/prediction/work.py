@@ -21,7 +21,7 @@ from ...profiles.flops import (
 )
 from .roofline import Work
 
-PACKING_PASSES = 6  # kernels that pack weights on each run take as long as so many more passes over them
+PACKING_PASSES = 1  # kernels that pack weights on each run take as long as so many more passes over them
 
 
 @dataclass(frozen=True)
