@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 """A function that is, or becomes, a command: what decorators of options take and give."""
+
+
+def with_options(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    """The command with these options; its help lists them in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 class StrictCommand(click.Command):

@@ -12,7 +12,7 @@ from ...evaluation.metrics.tasks import TASKS
 from ...evaluation.options import EvalOptions, is_budget
 from ...profiles.errors import RequestError
 from ...runtime.runtime_options import DEFAULT_BACKEND, runtime_options
-from .command import Command
+from .command import Command, with_options
 from .parameters import PATH, backend_options_of, require_all
 from .search_parameters import search_of
 
@@ -52,9 +52,7 @@ def clip_options(command: Command) -> Command:
             "--prompt", default="", metavar="TEXT", help="Text of the requests that have none of their own."
         ),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return with_options(command, options)
 
 
 def clips_of(values: dict[str, Any]) -> ClipSet:
@@ -86,9 +84,7 @@ def budget_options(command: Command) -> Command:
             help="Budget of any task, in points of its first metric as eval shows them.",
         ),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return with_options(command, options)
 
 
 def budget_of(values: dict[str, Any]) -> float | None:
@@ -154,9 +150,7 @@ def evaluation_options(command: Command) -> Command:
             help="Processes that share the clips.",
         ),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return with_options(command, options)
 
 
 def evaluation_of(values: dict[str, Any]) -> EvalOptions:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .command import Command
+from .command import Command, with_options
 from .evaluation_parameters import least_clips_option
 from .lists import FILES, list_option
 from .parameters import PATH
@@ -32,9 +32,7 @@ def figures_options(command: Command) -> Command:
         ),
         least_clips_option,
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return with_options(command, options)
 
 
 def sources_of(values: dict[str, Any]) -> Sources | None:

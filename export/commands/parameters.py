@@ -16,7 +16,7 @@ from ...profiles.keys import POSITIONS
 from ...runtime.backends import BACKENDS
 from ...runtime.openvino.options import PRECISIONS
 from ...runtime.runtime_options import DEFAULT_BACKEND, RuntimeKeywords, RuntimeOptions
-from .command import Command
+from .command import Command, with_options
 from .lists import NAMES, PROFILES, list_option
 
 if TYPE_CHECKING:
@@ -149,9 +149,7 @@ def cuda_options(command: Command) -> Command:
         click.option("--strict", is_flag=True, help="Refuse graphs of which a node falls back to the CPU."),
         click.option("--cuda-graph", is_flag=True, help="Capture decode steps and replay them; never tried."),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return with_options(command, options)
 
 
 def device_option(command: Command) -> Command:
@@ -183,9 +181,7 @@ def onnxruntime_options(command: Command) -> Command:
             "--lean", is_flag=True, help="Keep one copy of the weights: less memory, slower beam steps."
         ),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return with_options(command, options)
 
 
 def auto_options(command: Command) -> Command:
@@ -204,9 +200,7 @@ def auto_options(command: Command) -> Command:
             help="Of profile auto: the fastest one accepted to lose at most so much.",
         ),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return with_options(command, options)
 
 
 def auto_of(values: dict[str, Any]) -> Auto | None:

@@ -13,7 +13,7 @@ import click
 from ...runtime.runtime_options import MOST_BATCH
 from ...runtime.segments.options import SegmentOptions
 from .answer_record import record
-from .command import Command
+from .command import Command, with_options
 from .progress import Lines
 
 if TYPE_CHECKING:
@@ -55,9 +55,7 @@ def cutting_options(command: Command, text: str, *others: Callable[[Any], Any]) 
         shown = "one window of the model" if default is None else f"{default:g}"
         help_text = f"{words}  [default: {shown}]"
         options.append(click.option(flag, field, type=float, metavar=metavar, help=help_text))
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return with_options(command, options)
 
 
 def segmenting_of(values: dict[str, Any]) -> SegmentOptions:
