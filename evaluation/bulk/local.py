@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing import connection
 
-from ...profiles.errors import WorkerError
 from ..answers.piped import PipedProcess
 from ..clips.clip import Clip
-from .records import Found, failed
+from .clip_queue import ClipQueue
+from .records import Found
 from .worker import BulkJob, Message, Ready, serve
-
-MOST_DEATHS = 3  # of processes that had the same clip, or in a row before they had loaded the artifact
 
 
 class LocalEngine:
@@ -76,9 +73,8 @@ class _Crew:
     """All workers, and the clips that none of them has."""
 
     def __init__(self, bulk: BulkJob, clips: Sequence[Clip]) -> None:
-        self._bulk, self._workers, self._left = bulk, list[_Worker](), deque(clips)
-        self._suspects, self._deaths = deque[Clip](), Counter[str]()
-        self._died_loading = 0  # in a row
+        self._bulk, self._workers = bulk, list[_Worker]()
+        self._queue = ClipQueue(bulk, clips, "worker processes")
 
     def hire(self) -> None:
         """Start a worker."""
@@ -86,7 +82,7 @@ class _Crew:
 
     def work(self) -> Iterator[Found]:
         """Give out clips and gather lines until there are no more."""
-        while self._left or self._suspects or any(worker.clips for worker in self._workers):
+        while self._queue or any(worker.clips for worker in self._workers):
             for worker in self._workers:
                 self._feed(worker)
             pipes = {worker.pipe: worker for worker in self._workers}
@@ -106,20 +102,17 @@ class _Crew:
             worker.end()
 
     def _feed(self, worker: _Worker) -> None:
-        """Give a worker what it has room for; a suspect goes to one that has nothing else."""
-        if self._suspects:
-            if not worker.clips:
-                worker.give(self._suspects.popleft())
-        elif not self._deaths.keys() & worker.clips.keys():
-            while self._left and len(worker.clips) < self._bulk.max_batch:
-                worker.give(self._left.popleft())
+        """Give a worker what it has room for."""
+        while clip := self._queue.next_for(worker.clips.values()):
+            worker.give(clip)
 
     def _hear(self, worker: _Worker) -> Iterator[Found]:
         match worker.receive():
             case None:
                 yield from self._replace(worker)
             case Ready():
-                worker.is_ready, self._died_loading = True, 0
+                worker.is_ready = True
+                self._queue.loaded()
             case Exception() as error:
                 raise error
             case found:
@@ -132,34 +125,8 @@ class _Crew:
         dead.end()
         self._workers.remove(dead)
         if not dead.is_ready:
-            self._died_loading += 1
-            for clip in reversed(dead.clips.values()):
-                (self._suspects if clip.id in self._deaths else self._left).appendleft(clip)
-            if self._died_loading == MOST_DEATHS:
-                raise _unloadable()
+            self._queue.give_back(dead.clips.values())
+            self._queue.died_loading()
         else:
-            yield from self._suspected(dead.clips.values())
+            yield from filter(None, map(self._queue.lost, dead.clips.values()))
         self.hire()
-
-    def _suspected(self, clips: Iterable[Clip]) -> Iterator[Found]:
-        """The clips of a worker that died: those that had enough of such deaths have failed."""
-        for clip in clips:
-            self._deaths[clip.id] += 1
-            if self._deaths[clip.id] < MOST_DEATHS:
-                self._suspects.append(clip)
-            else:
-                yield failed(clip, self._bulk.job.profiles[0], _killer())
-
-
-def _unloadable() -> WorkerError:
-    return WorkerError(
-        f"{MOST_DEATHS} worker processes died while they loaded the artifact, likely for lack of memory: "
-        "use fewer --workers or --lean, and run again (what was answered is kept)"
-    )
-
-
-def _killer() -> WorkerError:
-    return WorkerError(
-        f"{MOST_DEATHS} worker processes died while they had this clip, twice alone, most likely for lack of "
-        "memory; limit it with --max-request-memory, or give shorter audio"
-    )

@@ -6,19 +6,17 @@ hand them over block by block, and try a clip that kills its actor again without
 
 from __future__ import annotations
 
-from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...evaluation.bulk.records import Found, failed
+from ...evaluation.bulk.clip_queue import ClipQueue
+from ...evaluation.bulk.records import Found
 from ...evaluation.bulk.worker import BulkJob, transcribe_clip
 from ...evaluation.clips.clip import Clip
-from ...profiles.errors import FastAdaSPError, WorkerError
+from ...profiles.errors import FastAdaSPError
 from ...runtime import SpeechLM
 from .cluster import claimed, connected, lost, need_ray
-
-MOST_DEATHS = 3  # of actors that had the same clip, or in a row before they had loaded the artifact
 
 
 class RayEngine:
@@ -82,6 +80,10 @@ class _Worker:
     is_ready: bool = False
     is_dead: bool = False
 
+    @property
+    def clips(self) -> list[Clip]:
+        return [clip for clip in self.asked.values() if clip]
+
     def load(self) -> None:
         self.asked[self.actor.load.remote()] = None
 
@@ -93,9 +95,7 @@ class _Crew:
     """All actors, and the clips that none of them has."""
 
     def __init__(self, bulk: BulkJob, clips: Sequence[Clip]) -> None:
-        self._bulk, self._workers, self._left = bulk, list[_Worker](), deque(clips)
-        self._suspects, self._deaths = deque[Clip](), Counter[str]()
-        self._died_loading = 0  # in a row
+        self._bulk, self._workers, self._queue = bulk, list[_Worker](), ClipQueue(bulk, clips, "actors")
 
     def hire(self) -> None:
         """Start an actor, on any machine that has room."""
@@ -112,7 +112,7 @@ class _Crew:
         """Give out clips and gather lines until there are no more."""
         import ray
 
-        while self._left or self._suspects or any(filter(None, self._asked().values())):
+        while self._queue or any(filter(None, self._asked().values())):
             for worker in self._workers:
                 self._feed(worker)
             (ready, *_), _ = ray.wait(list(self._asked()), num_returns=1)
@@ -129,15 +129,11 @@ class _Crew:
         return {answer: clip for worker in self._workers for answer, clip in worker.asked.items()}
 
     def _feed(self, worker: _Worker) -> None:
-        """Give an actor what it has room for; a suspect goes to one that has nothing else."""
+        """Give an actor what it has room for."""
         if not worker.is_ready or worker.is_dead:
             return
-        if self._suspects:
-            if not worker.asked:
-                worker.give(self._suspects.popleft())
-        elif not any(clip and clip.id in self._deaths for clip in worker.asked.values()):
-            while self._left and len(worker.asked) < self._bulk.max_batch:
-                worker.give(self._left.popleft())
+        while clip := self._queue.next_for(worker.clips):
+            worker.give(clip)
 
     def _hear(self, answer: Any) -> Iterator[Found]:
         """What has come of a clip, or of loading the artifact.
@@ -156,7 +152,8 @@ class _Crew:
         except lost():
             yield from self._lost(worker, clip)
         else:
-            worker.is_ready, self._died_loading = True, 0
+            worker.is_ready = True
+            self._queue.loaded()
             if found:
                 self._feed(worker)  # before the line is written
                 yield found
@@ -169,26 +166,6 @@ class _Crew:
             worker.is_dead = True
             self.hire()
         if clip is None:
-            self._died_loading += 1
-            if self._died_loading == MOST_DEATHS:
-                raise _unloadable()
-            return
-        self._deaths[clip.id] += 1
-        if self._deaths[clip.id] < MOST_DEATHS:
-            self._suspects.append(clip)
-        else:
-            yield failed(clip, self._bulk.job.profiles[0], _killer())
-
-
-def _unloadable() -> WorkerError:
-    return WorkerError(
-        f"{MOST_DEATHS} actors died while they loaded the artifact, likely for lack of memory: use fewer "
-        "--workers or --lean, and run again (what was answered is kept)"
-    )
-
-
-def _killer() -> WorkerError:
-    return WorkerError(
-        f"{MOST_DEATHS} actors died while they had this clip, twice alone, most likely for lack of memory; "
-        "limit it with --max-request-memory, or give shorter audio"
-    )
+            self._queue.died_loading()
+        elif found := self._queue.lost(clip):
+            yield found
