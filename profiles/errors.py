@@ -96,5 +96,9 @@ class WorkerError(FastAdaSPError, RuntimeError):
     """A process that works for a command has died."""
 
 
+class WorkerHungError(WorkerError):
+    """It was ended, because it lived and did not go on."""
+
+
 class JournalError(FastAdaSPError, ValueError):
     """A journal of other settings, or one that is damaged or in use."""

@@ -43,7 +43,8 @@ class Metrics:
         self.cancelled = self._counter("cancelled", "Requests whose client has gone.", "profile")
         self.failed = self._counter("failed", "Requests without an answer, by kind of error.", "error")
         self.workers = self._gauge("workers", "Worker processes that are ready.")
-        self.deaths = self._counter("worker_deaths", "Worker processes that have died.")
+        self.deaths = self._counter("worker_deaths", "Worker processes that have died or were ended.")
+        self.hangs = self._counter("worker_hangs", "Those of them that were ended because they hung.")
         self.retries = self._counter("request_retries", "Requests sent again, as their replica had died.")
 
     def text(self) -> bytes:

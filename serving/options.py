@@ -18,7 +18,8 @@ MOST_DEFAULT_WORKERS = 8  # each holds its own packed copy of the decoder's weig
 MOST_SECONDS = 1e6
 _LEAST = {"port": 0, "workers": 0, "max_queue": 0, "max_upload_bytes": 1}
 _MOST = {"port": 65535, "workers": MOST_THREADS, "max_queue": 100_000, "max_upload_bytes": 1 << 40}
-_SECONDS = ("max_audio_seconds", "whole_seconds", "deadline", "drain_seconds")
+_SECONDS = ("max_audio_seconds", "whole_seconds", "deadline", "hang_seconds", "drain_seconds")
+LEAST_HANG = 1.0  # seconds: a worker may be busy for less
 LEAST_KEY = 16  # characters: fewer can be guessed
 
 
@@ -41,6 +42,7 @@ class ServeOptions:
     max_audio_seconds: float = 7200.0
     whole_seconds: float | None = None  # longer audio is answered in segments; None: longer than a window
     deadline: float = 600.0  # seconds from the end of the upload to the answer, waiting included
+    hang_seconds: float = 30.0  # after which a worker that says nothing is replaced
     drain_seconds: float = 30.0  # that requests under way have when the server is told to end
 
     @property
@@ -68,6 +70,8 @@ class ServeOptions:
             value = getattr(self, name)
             if not (name == "whole_seconds" and value is None) and not _is_seconds(value):
                 yield f"{name} is {shown(value)}: give seconds, above 0"
+        if _is_seconds(self.hang_seconds) and self.hang_seconds < LEAST_HANG:
+            yield f"hang_seconds is {shown(self.hang_seconds)}: give at least {LEAST_HANG:g} s"
         for name in ("profile", "prompt", "translation_prompt"):
             if (text := getattr(self, name)) is not None:
                 yield from text_fault(name, text)

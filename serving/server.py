@@ -106,7 +106,9 @@ async def _serve(
     runtime = options.runtime.sharing(1)
     first = models.profiles[0] if models.default == AUTO else models.default
     job = Job(artifact.folder, artifact.manifest.digest, (first,), NOTHING_GIVEN, runtime, verify)
-    plan = Plan(job, models, AudioLimits(options.max_audio_seconds, options.whole_seconds))
+    plan = Plan(
+        job, models, AudioLimits(options.max_audio_seconds, options.whole_seconds), options.hang_seconds
+    )
     pool = Pool(plan, options.num_workers, options.max_queue, options.deadline, metrics)
     LOGGER.info("loading %s in %d worker processes", artifact.folder, options.num_workers)
     try:

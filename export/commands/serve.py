@@ -27,7 +27,7 @@ from .parameters import (
 DEFAULTS = ServeOptions()
 OF_THE_SERVER = (
     *("host", "port", "workers", "max_queue", "name", "profile", "prompt", "translation_prompt"),
-    *("max_upload_bytes", "max_audio_seconds", "whole_seconds", "deadline", "drain_seconds"),
+    *("max_upload_bytes", "max_audio_seconds", "whole_seconds", "deadline", "hang_seconds", "drain_seconds"),
 )
 
 
@@ -88,6 +88,7 @@ def _seconds(flag: str, field: str, words: str) -> Callable[[Command], Command]:
     help="Answer longer audio in segments.  [default: one window of the model]",
 )
 @_seconds("--deadline", "deadline", "Give up on a request after so long.")
+@_seconds("--hang-seconds", "hang_seconds", "Replace a worker that has said nothing for so long.")
 @_seconds("--drain-seconds", "drain_seconds", "When told to end, wait so long for requests under way.")
 @runtime_options
 def serve(artifact: Path, **values: Any) -> None:

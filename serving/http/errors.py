@@ -16,6 +16,7 @@ from ...profiles.errors import (
     QueueFullError,
     RequestError,
     WorkerError,
+    WorkerHungError,
 )
 from ...runtime.choice.target import AUTO
 
@@ -99,5 +100,6 @@ def api_error(error: FastAdaSPError | HTTPException, param: str | None = None) -
                 400, text, param=param if named in TEXTS and param else named, code="invalid_value"
             )
         case WorkerError():
-            return ApiError(500, text, code="worker_died", headers=NO_RETRY)
+            code = "worker_hung" if isinstance(error, WorkerHungError) else "worker_died"
+            return ApiError(500, text, code=code, headers=NO_RETRY)
     return ApiError(500, "the server has failed; its log says where", code="internal_error", headers=NO_RETRY)

@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 from ...evaluation.answers.piped import PipedProcess
 from .messages import Ask, Cancel, FromWorker
-from .ticket import Ticket
-from .worker import Plan, serve
+from .ticket import CLOCK, Ticket
+from .worker import BEATS, Plan, serve
 
 Outgoing = tuple[Ask | Cancel | None, BinaryIO | None]
 
@@ -26,6 +26,8 @@ class Link(PipedProcess):
         self.tickets: dict[int, Ticket] = {}
         self.is_ready = False
         self.has_said_why = False  # it cannot load the artifact
+        self.silent_looks = 0  # of the watch, in a row, since it has said anything
+        self._hang_seconds = plan.hang_seconds
         self._heard, self._outgoing = heard, SimpleQueue[Outgoing]()
         work = (self._listen, self._talk)
         self._threads = [
@@ -56,6 +58,22 @@ class Link(PipedProcess):
         for thread in self._threads:
             thread.join()
         self.pipe.close()
+
+    def look(self) -> str | None:
+        """How it hangs, in words, as a look every `beat_seconds` finds; None: it does not.
+
+        Silent looks are counted, so that it is not blamed for a pause of the whole machine.
+        """
+        self.silent_looks += 1
+        if self.silent_looks > BEATS:
+            return f"has said nothing for {self._hang_seconds:g} s"
+        if any(CLOCK() > ticket.until + self._hang_seconds for ticket in self.tickets.values()):
+            return f"has kept a request for {self._hang_seconds:g} s beyond its deadline"
+        return None
+
+    def abandon(self) -> None:
+        """End it, and wait for nothing: one that hangs in a device may take long to go."""
+        threading.Thread(target=self.end, name=f"end-{self.pid}", daemon=True).start()
 
     def _listen(self) -> None:
         message: FromWorker | None

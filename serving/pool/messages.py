@@ -71,6 +71,11 @@ class Unloadable:
 
 
 @dataclass(frozen=True)
+class Alive:
+    """The process goes on; it says so now and then, whatever else it does."""
+
+
+@dataclass(frozen=True)
 class Began:
     """Audio and request are fine: from now on only the server can fail."""
 
@@ -137,6 +142,6 @@ class Failed:
 
 Event = Began | Piece | SegmentFound | Ended | Failed
 """Of one request; the last one is `Ended` or `Failed`."""
-FromWorker = Ready | Unloadable | Event
+FromWorker = Ready | Unloadable | Alive | Event
 ToWorker = Ask | Cancel | None
 """None: there is no more to do."""

@@ -16,10 +16,11 @@ from ...profiles.errors import (
     RequestCancelled,
     RequestError,
     WorkerError,
+    WorkerHungError,
 )
 from ..metrics import Metrics
 from .link import Link
-from .messages import Answer, Asked, Ended, Facts, Failed, FromWorker, Piece, Ready, Unloadable
+from .messages import Alive, Answer, Asked, Ended, Facts, Failed, FromWorker, Piece, Ready, Unloadable
 from .ticket import CLOCK, Ticket
 from .worker import Plan
 
@@ -31,7 +32,7 @@ LONGEST_PAUSE = 30.0  # seconds before another worker is started where the last 
 
 
 class Pool:
-    """Answers requests in processes; one that dies is replaced. All of it is of one event loop."""
+    """Answers requests in processes; one that dies or hangs is replaced. All of it is of one event loop."""
 
     def __init__(
         self, plan: Plan, num_workers: int, max_queue: int, deadline: float, metrics: Metrics
@@ -54,6 +55,7 @@ class Pool:
         for _ in range(self._num_workers):
             self._hire()
         await self._loaded
+        self._watch()
 
     async def close(self) -> None:
         """End the workers; requests that are left are cancelled."""
@@ -156,9 +158,14 @@ class Pool:
         self._loop.call_soon_threadsafe(self._heard, link, message)
 
     def _heard(self, link: Link, message: FromWorker | None) -> None:
+        if link not in self._links:
+            return  # it was ended, and this comes late
+        link.silent_looks = 0
         match message:
             case None:
-                self._replace(link)
+                self._bury(link)
+            case Alive():
+                pass
             case Ready(facts):
                 self._begin(link, facts)
             case Unloadable(error):
@@ -212,25 +219,36 @@ class Pool:
         else:
             LOGGER.error("no worker can be started now: %s", error)
 
-    def _replace(self, dead: Link) -> None:
-        """Another worker for one that has died; the requests that it had fail."""
+    def _watch(self) -> None:
+        """End workers that hang, now and then for as long as the pool is open."""
         if self._closed:
             return
-        self._links.remove(dead)
+        for link in tuple(self._links):
+            if link.is_ready and (how := link.look()):
+                link.abandon()
+                self._metrics.hangs.inc()
+                self._replace(link, f"{how} and was ended", _hung(how))
+        self._loop.call_later(self._plan.beat_seconds, self._watch)
+
+    def _bury(self, dead: Link) -> None:
         dead.end()
-        self._metrics.deaths.inc()
-        LOGGER.warning(
-            "worker %s has died%s, with %d requests", dead.pid, _how(dead.exit_code), len(dead.tickets)
-        )
-        self._metrics.workers.set(sum(it.is_ready for it in self._links))
-        for ticket in tuple(dead.tickets.values()):
-            event = Failed(ticket.number, _died(dead.exit_code))
-            ticket.tell(event)
-            self._end(dead, ticket, event)
+        how = _how(dead.exit_code)
         if not dead.is_ready:
             if not dead.has_said_why:
-                self._fail_to_load(_unloadable(dead.exit_code))
+                self._fail_to_load(_unloadable(how))
             self._died_loading += 1
+        self._replace(dead, f"has died{how}", _died(how))
+
+    def _replace(self, lost: Link, how: str, error: WorkerError) -> None:
+        """Another worker for one that has ended; the requests that it had fail."""
+        self._links.remove(lost)
+        self._metrics.deaths.inc()
+        LOGGER.warning("worker %s %s, with %d requests", lost.pid, how, len(lost.tickets))
+        self._metrics.workers.set(sum(it.is_ready for it in self._links))
+        for ticket in tuple(lost.tickets.values()):
+            event = Failed(ticket.number, error)
+            ticket.tell(event)
+            self._end(lost, ticket, event)
         self._hire_later()
 
 
@@ -241,16 +259,23 @@ def _unstarted(error: OSError) -> WorkerError:
     )
 
 
-def _died(exit_code: int | None) -> WorkerError:
+def _died(how: str) -> WorkerError:
     return WorkerError(
-        f"the worker process that had this request has died{_how(exit_code)}; others go on, and "
+        f"the worker process that had this request has died{how}; others go on, and "
         "it is replaced. Most likely memory was short: give shorter audio or fewer beams"
     )
 
 
-def _unloadable(exit_code: int | None) -> WorkerError:
+def _hung(how: str) -> WorkerHungError:
+    return WorkerHungError(
+        f"the worker process that had this request {how} and was ended; others go on, and it is replaced. "
+        "Send it again once; where that ends alike, give shorter audio or fewer beams"
+    )
+
+
+def _unloadable(how: str) -> WorkerError:
     return WorkerError(
-        f"a worker process has died{_how(exit_code)} while it loaded the artifact, likely for lack of "
+        f"a worker process has died{how} while it loaded the artifact, likely for lack of "
         "memory: use fewer --workers or --lean"
     )
 

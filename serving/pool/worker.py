@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +20,9 @@ from ...profiles.errors import EngineError, FastAdaSPError
 from ...runtime import Cancellation, SpeechLM
 from ..models import Models
 from .answering import Answering, AudioLimits
-from .messages import Ask, Cancel, Facts, Failed, FromWorker, Ready, ToWorker, Unloadable
+from .messages import Alive, Ask, Cancel, Facts, Failed, FromWorker, Ready, ToWorker, Unloadable
+
+BEATS = 10  # in the time after which a worker that says nothing is ended
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,17 @@ class Plan:
     job: Job
     models: Models
     limits: AudioLimits
+    hang_seconds: float  # after which a worker that says nothing is ended; in a cluster, others watch
 
     @property
     def max_batch(self) -> int:
         """Requests that a worker has under way at once."""
         return self.job.runtime.max_batch
+
+    @property
+    def beat_seconds(self) -> float:
+        """Between two words of a worker that it goes on, and between two looks at it."""
+        return self.hang_seconds / BEATS
 
 
 def serve(pipe: Connection, plan: Plan) -> None:
@@ -49,9 +58,17 @@ def serve(pipe: Connection, plan: Plan) -> None:
         desk.send(Unloadable(error))
         return
     desk.send(Ready(facts))
+    threading.Thread(target=_beat, args=(desk, plan.beat_seconds), daemon=True).start()
     answering = Answering(model, plan.limits, plan.max_batch, desk.send)
     with model, ThreadPoolExecutor(plan.max_batch, "answer") as threads:
         _serve(desk, answering, threads)
+
+
+def _beat(desk: Desk, seconds: float) -> None:
+    """Say now and then that this process goes on; what holds it as a whole holds this, too."""
+    while True:
+        time.sleep(seconds)
+        desk.send(Alive())
 
 
 def _facts(model: SpeechLM, plan: Plan) -> Facts:

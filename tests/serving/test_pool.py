@@ -17,10 +17,19 @@ import psutil
 import pytest
 from openai import APIStatusError, OpenAI
 
+from fastadasp.evaluation.answers.workers import Job
 from fastadasp.profiles.errors import WorkerError
+from fastadasp.runtime import SearchOptions
+from fastadasp.runtime.runtime_options import RuntimeOptions
 from fastadasp.serving.metrics import Metrics
+from fastadasp.serving.models import Models
 from fastadasp.serving.pool import pool as pool_module
+from fastadasp.serving.pool.answering import AudioLimits
+from fastadasp.serving.pool.link import Link
+from fastadasp.serving.pool.messages import Asked
 from fastadasp.serving.pool.pool import Pool
+from fastadasp.serving.pool.ticket import Ticket
+from fastadasp.serving.pool.worker import Plan
 from server_process import NAME, PATIENCE, ServerProcess, form, serving
 
 from .conftest import CLIP, SAID
@@ -160,6 +169,28 @@ def test_a_worker_that_is_killed_loses_its_own_requests_alone(demo_artifact: Pat
         assert server.end() == 0
 
 
+def test_a_worker_that_hangs_is_replaced_and_loses_its_own_requests_alone(demo_artifact: Path) -> None:
+    options = ("--workers", 2, "--hang-seconds", 3)
+    with serving(demo_artifact, *options) as server, clients(server) as (client, threads):
+        with server.held() as (hung, other):
+            asked = [threads.submit(call, client) for call in (text_of, streamed_text_of) for _ in range(2)]
+            server.wait_for_metric("running_requests", 4)
+            other.resume()
+            server.wait_for_metric("worker_hangs_total", 1)
+        answers = [each for each in asked if each.exception() is None]
+        assert [each.result() for each in answers] == [SAID] * 2
+        faults = [fault_of(each) for each in asked if each not in answers]
+        assert [(each.status_code, each.code) for each in faults] == [(500, "worker_hung")] * 2
+        assert all("has said nothing for 3 s" in each.message for each in faults)
+        assert server.metric("failed_total", error="WorkerHungError") == 2
+        server.wait_for_metric("workers", 2)
+        assert hung not in server.workers
+        assert list(threads.map(text_of, [client] * 4)) == [SAID] * 4
+        assert server.metric("worker_deaths_total") == 1
+        assert "has said nothing for 3 s and was ended, with 2 requests" in server.log
+        assert server.end() == 0
+
+
 def test_a_server_that_is_told_to_end_answers_what_is_under_way(demo_artifact: Path) -> None:
     with serving(demo_artifact, "--workers", 2) as server, clients(server) as (client, threads):
         with server.held():
@@ -255,6 +286,11 @@ def test_paths_that_nobody_serves_make_no_labels(narrow: ServerProcess) -> None:
     assert threading.active_count() < 20
 
 
+ASKED = Asked("full", None, None, SearchOptions(), "whole")
+JOB = Job(Path(), "", ("full",), SearchOptions(), RuntimeOptions())
+PLAN = Plan(JOB, Models("demo", ("full",), "full"), AudioLimits(60.0, None), hang_seconds=30.0)
+
+
 class Stand:
     """In the place of a worker."""
 
@@ -268,8 +304,44 @@ class Stand:
         self.has_ended = True
 
 
+class Keeping(Link):
+    """A worker that lives, and keeps what it is asked."""
+
+    def __init__(self) -> None:
+        self.tickets, self.is_ready, self.silent_looks = {}, True, 0
+        self._hang_seconds, self.was_ended = PLAN.hang_seconds, False
+
+    pid = 1
+
+    def ask(self, ticket: Ticket) -> None:
+        self.tickets[ticket.number] = ticket
+
+    def abandon(self) -> None:
+        self.was_ended = True
+
+
+def test_a_worker_that_keeps_a_request_beyond_its_deadline_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool_module, "Link", lambda *_: Stand())
+
+    async def late(seconds: float) -> tuple[bool, float, list[str]]:
+        """Whether the worker was ended, what was counted, and what became of the requests."""
+        metrics, link = Metrics(), Keeping()
+        pool = Pool(PLAN, 1, 1, -seconds, metrics)
+        pool._loop, pool._links[:] = asyncio.get_running_loop(), [link]
+        tickets = [pool.submit(ASKED, b"") for _ in range(2)]
+        pool._watch()
+        faults = [type(ticket._events.get_nowait().error).__name__ for ticket in tickets if ticket.has_ended]  # type: ignore[union-attr]
+        pool._closed = True
+        return link.was_ended, metrics.hangs._value.get(), faults
+
+    assert asyncio.run(late(PLAN.hang_seconds - 1)) == (False, 0, [])
+    assert asyncio.run(late(PLAN.hang_seconds + 1)) == (True, 1, ["WorkerHungError"] * 2)
+
+
 def pool_of_two() -> Pool:
-    return Pool(None, 2, 1, 60.0, Metrics())  # type: ignore[arg-type]  # what has no worker needs no plan
+    return Pool(PLAN, 2, 1, 60.0, Metrics())
 
 
 def test_workers_that_do_not_end_are_waited_for_at_once() -> None:
