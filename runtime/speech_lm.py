@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, Self, Unpack
 
 import numpy as np
@@ -366,6 +367,7 @@ class SpeechLM(Uncopied):
         segmenting: SegmentOptions = DEFAULT_SEGMENTS,
         at_once: int = 1,
         max_audio_seconds: float | None = None,
+        tell: Callable[[str], None] | None = None,
         cancellation: Cancellation | None = None,
         deadline: float | None = None,
         **options: Any,
@@ -386,6 +388,8 @@ class SpeechLM(Uncopied):
             at_once: how many segments are answered at the same time; more than one are submitted, and the
                 first one is waited for. They come in order all the same.
             max_audio_seconds: longer audio is refused, as soon as its length is known; None: any is read.
+            tell: called with each piece of a segment's text as it is found, by greedy search, before the
+                segment is given; joined, they are its text. The pieces of segments come in their order.
             cancellation: ends reading and answers.
             deadline: seconds from the start, after which they end.
 
@@ -397,12 +401,12 @@ class SpeechLM(Uncopied):
             RequestMemoryError: the longest segment might take more memory than `max_request_bytes`.
             ArtifactError: the model that hears speech is damaged.
         """
-        check_segmenting(segmenting, at_once)
+        check_segmenting(segmenting, at_once, tell)
         own = Cancellation()
         watch = Stopwatch(guard_of(cancellation, deadline, own))
         found = self.search_options(search, **options)
         asked = Asked(audio, prompt, system, profile, source_rate, found, watch)
-        return answered_segments(self._loaded, asked, segmenting, at_once, own, max_audio_seconds)
+        return answered_segments(self._loaded, asked, segmenting, at_once, own, max_audio_seconds, tell)
 
     def search_options(self, search: SearchOptions | None = None, **options: Any) -> ResolvedSearch:
         """The search that a record asks for, or its fields by name; what is left out is the artifact's.

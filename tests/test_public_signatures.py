@@ -108,6 +108,7 @@ def test_requests(model: SpeechLM, method: str, **arguments: Any) -> None:
     prompt=mostly("hello", None),
     segmenting=mostly(SegmentOptions()),
     at_once=mostly(1, 2),
+    tell=mostly(None, len),
     source_rate=mostly(None, 16000),
     deadline=mostly(None, 100.0),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from numbers import Real
@@ -34,6 +34,10 @@ class Submitted:
         if self._guard.seconds_left == 0:
             self._expire()
         return self._future.done()
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Call once it has ended, in whichever thread ends it; now, if it has."""
+        self._future.add_done_callback(lambda _: call())
 
     def cancel(self) -> None:
         """End the request with `RequestCancelled`, at once if it still waits for a thread. Again: nothing."""

@@ -10,6 +10,7 @@ from ..audio.encoder import EncodedAudio
 from ..batching.submitted import Submitted
 from ..cancellation.cancellation import Cancellation
 from ..decoding.drive import new_search
+from ..decoding.options import ResolvedSearch
 from ..decoding.row_map import Array, LayerRows, prompt_rows, row_map
 from ..decoding.search import Hypothesis
 from ..prompt import PromptCodec
@@ -45,11 +46,17 @@ def submitted(model: LoadedModel, asked: Asked, own: Cancellation, *others: Canc
 
 def streamed(model: LoadedModel, asked: Asked, own: Cancellation) -> Stream:
     """The answer in pieces, which `own` ends; errors as in `SpeechLM.stream`."""
-    if (beams := asked.search.num_beams) != 1:
-        raise RequestError(f"num_beams is {beams}: tokens are streamed by greedy search, give 1")
+    codec = streaming_codec(model, asked.search)
+    return Stream(_pieces(model, codec, _begin(model, asked)), own)
+
+
+def streaming_codec(model: LoadedModel, search: ResolvedSearch) -> PromptCodec:
+    """What makes pieces of text of tokens; RequestError where there can be none."""
+    if search.num_beams != 1:
+        raise RequestError(f"num_beams is {search.num_beams}: tokens are streamed by greedy search, give 1")
     if model.codec is None:
         raise RequestError(f"{model.place}: it has no tokenizer, so there is no text to stream")
-    return Stream(_pieces(model, model.codec, _begin(model, asked)), own)
+    return model.codec
 
 
 def _begin(model: LoadedModel, asked: Asked) -> Request:

@@ -20,22 +20,25 @@ from ..segments.longest import longest_segment
 from ..segments.options import SegmentOptions
 from ..segments.segments import Answer, Segments, answered
 from ..segments.speech import Listener, Speech
-from .answer import answer, submitted
+from .answer import answer, streaming_codec, submitted
 from .asked import Asked
 from .check import checked
 from .choice import most_costly
 from .loaded import LoadedModel
 from .prompt import prompt_ids
+from .told import Tell, told, told_by_queue
 
 LONGEST = "the longest segment (max_seconds, --max-segment-seconds)"  # as messages call it
 
 
-def check_segmenting(segmenting: SegmentOptions, at_once: int) -> None:
-    """Refuse anything else than a record and a number of segments; RequestError."""
+def check_segmenting(segmenting: SegmentOptions, at_once: int, tell: Tell | None) -> None:
+    """Refuse anything else than a record, a number of segments, and a function or none; RequestError."""
     if faults := list(count_fault("at_once", at_once, 1)):
         raise RequestError("; ".join(faults))
     if not isinstance(segmenting, SegmentOptions):
         raise RequestError(f"segmenting is {shown(segmenting)}: give a record of SegmentOptions")
+    if tell is not None and not callable(tell):
+        raise RequestError(f"tell is {shown(tell)}: give a function that takes a text")
 
 
 def answered_segments(
@@ -45,6 +48,7 @@ def answered_segments(
     at_once: int,
     own: Cancellation,
     max_audio_seconds: float | None = None,
+    tell: Tell | None = None,
 ) -> Segments:
     """Find the speech in the audio of a request, and answer it about each segment.
 
@@ -55,10 +59,13 @@ def answered_segments(
         at_once: how many are under way at most; more than one are submitted.
         own: the cancellation that the guard of the request has beside the caller's.
         max_audio_seconds: longer audio is refused.
+        tell: takes the text of the segments piece by piece, in their order.
 
     Raises:
         RequestError: as in `SpeechLM.segments`, and all others.
     """
+    if tell is not None:
+        streaming_codec(model, asked.search)
     ids = prompt_ids(model, asked.prompt, asked.system)
     name = model.profile_named(most_costly(model, asked.profile))
     rate, guard = model.sample_rate, asked.watch.guard
@@ -74,16 +81,18 @@ def answered_segments(
 
     def ask(part: Speech) -> Answer:
         watch = Stopwatch(guard.of_part())
-        return _begun(model, replace(each, audio=_padded(model, part), watch=watch), own)
+        return _begun(model, replace(each, audio=_padded(model, part), watch=watch), own, tell)
 
     return Segments(answered(speech, ask, own, at_once), listener, own)
 
 
-def _begun(model: LoadedModel, asked: Asked, own: Cancellation) -> Answer:
+def _begun(model: LoadedModel, asked: Asked, own: Cancellation, tell: Tell | None) -> Answer:
     """What waits for the answer about one segment: submitted if it shares steps, or else run by then."""
-    if not asked.shares:
-        return lambda: answer(model, asked)
-    return submitted(model, asked, own).result
+    if tell is None:
+        return submitted(model, asked, own).result if asked.shares else lambda: answer(model, asked)
+    if asked.shares:
+        return told_by_queue(model, asked, own, tell)
+    return lambda: told(model, asked, own, tell)
 
 
 def _padded(model: LoadedModel, part: Speech) -> npt.NDArray[np.float32]:

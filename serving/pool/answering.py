@@ -77,7 +77,7 @@ class Answering:
         asked, audio = ask.asked, self._heard(ask.asked, source, guard)
         began = self._began(ask, audio.seconds)
         keywords = {**_keywords(asked, cancellation, guard), "profile": began.profile}
-        if not asked.in_pieces or self._model.search_options(asked.search).num_beams > 1:
+        if not self._in_pieces(asked):
             result = self._model.submit(audio.samples, asked.prompt, **keywords).result()
             self._tell(began)
             self._tell(Piece(ask.number, result.text))
@@ -98,8 +98,11 @@ class Answering:
         return load_audio(source, rate, check_length=limit)
 
     def _segments(self, ask: Ask, source: Source, cancellation: Cancellation, guard: Guard) -> Answer:
-        asked, found, texts = ask.asked, list[GenerationResult](), list[str]()
+        asked, found = ask.asked, list[GenerationResult]()
         began = self._began(ask, longest_of(self._model))
+        tell = _behind(began, self._tell)
+        text = _Joined(lambda piece: tell(Piece(ask.number, piece)))
+        in_pieces = self._in_pieces(asked)
         segments = self._model.segments(
             source,
             asked.prompt,
@@ -107,19 +110,22 @@ class Answering:
             segmenting=asked.segmenting,
             at_once=self._segments_at_once,
             max_audio_seconds=self._limits.max_audio_seconds,
+            tell=text.add if in_pieces else None,
             **_keywords(asked, cancellation, guard),
         )
         for segment in segments:
-            if not found:
-                self._tell(began)
             found.append(segment.result)
-            if segment.text:
-                self._tell(Piece(ask.number, f" {segment.text}" if texts else segment.text))
-                texts.append(segment.text)
-            self._tell(SegmentFound(ask.number, self._timed(segment, asked)))
+            if not in_pieces:
+                text.add(segment.text)
+            text.end_segment()
+            tell(SegmentFound(ask.number, self._timed(segment, asked)))
         if not found:
             self._tell(began)
-        return _joined(began.profile, " ".join(texts), found, segments.audio_seconds)
+        return _joined(began.profile, text.whole, found, segments.audio_seconds)
+
+    def _in_pieces(self, asked: Asked) -> bool:
+        """Whether text is told token by token, which beams would take back."""
+        return asked.in_pieces and self._model.search_options(asked.search).num_beams == 1
 
     def _began(self, ask: Ask, seconds: float) -> Began:
         """The profile for so many seconds of audio, or of the longest segment, and why."""
@@ -134,6 +140,41 @@ class Answering:
         best = segment.result.hypotheses[0]
         penalty = self._model.search_options(asked.search).length_penalty
         return TimedText(segment.start, segment.end, segment.text, best.tokens, _mean(best, penalty))
+
+
+class _Joined:
+    """The texts of segments as the pieces of one text, with a space between two segments."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell, self._pieces, self._gap = tell, list[str](), ""
+
+    @property
+    def whole(self) -> str:
+        """All of it."""
+        return "".join(self._pieces)
+
+    def add(self, piece: str) -> None:
+        """One more piece of the segment."""
+        if piece:
+            self._pieces.append(self._gap + piece)
+            self._gap = ""
+            self._tell(self._pieces[-1])
+
+    def end_segment(self) -> None:
+        """What follows is of another one."""
+        self._gap = " " if self._pieces else ""
+
+
+def _behind(first: Event, tell: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Tells events, and before any of them the first one."""
+    untold = [first]
+
+    def told(event: Event) -> None:
+        while untold:
+            tell(untold.pop())
+        tell(event)
+
+    return told
 
 
 def longest_of(model: SpeechLM) -> float:

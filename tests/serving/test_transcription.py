@@ -90,9 +90,12 @@ def test_beams_are_streamed_as_one_piece(ask: Any) -> None:
 
 @pytest.mark.parametrize("how", [{"chunking_strategy": "auto"}, {"response_format": "verbose_json"}])
 def test_a_stream_in_segments_tells_their_times(ask: Any, model: SpeechLM, how: dict[str, str]) -> None:
-    delta, segment, done = ask(stream=True, **how)
-    (wanted,) = model.segments(CLIP, "<asr>")
-    assert delta.delta == done.text == segment.text == SAID
+    *deltas, segment, done = ask(stream=True, **how)
+    told: list[str] = []
+    (wanted,) = model.segments(CLIP, "<asr>", tell=told.append)
+    assert done.text == segment.text == SAID
+    assert [delta.delta for delta in deltas] == [piece for piece in told if piece]
+    assert len(deltas) > 1
     assert segment.type == "transcript.text.segment"
     assert (segment.start, segment.end) == (round(wanted.start, 3), round(wanted.end, 3))
 
@@ -107,11 +110,21 @@ def test_long_audio_is_answered_in_segments_in_every_format(
     verbose = ask(file=file, response_format="verbose_json")
     assert [segment.text for segment in verbose.segments] == wanted
     assert verbose.text == " ".join(wanted)
-    events = list(ask(file=file, stream=True))
+    *events, done = ask(file=file, stream=True)
+    assert done.text == " ".join(wanted)
     assert [event.text for event in events if event.type == "transcript.text.segment"] == wanted
-    assert "".join(event.delta for event in events if event.type == "transcript.text.delta") == " ".join(
-        wanted
+    told = "".join(
+        event.delta if event.type == "transcript.text.delta" else f"|{event.text}|" for event in events
     )
+    assert told == " ".join(f"{text}|{text}|" for text in wanted)
+    assert sum(event.type == "transcript.text.delta" for event in events) > 2 * len(wanted)
+
+
+def test_segments_by_several_beams_are_streamed_as_one_piece_each(ask: Any, long_clip: bytes) -> None:
+    *events, done = ask(file=("long.wav", long_clip), stream=True, extra_body={"num_beams": 3})
+    deltas = [event.delta for event in events if event.type == "transcript.text.delta"]
+    assert deltas[1:] == [f" {event.text}" for event in events if event.type == "transcript.text.segment"][1:]
+    assert "".join(deltas) == done.text
 
 
 def test_the_way_to_cut_is_the_clients(ask: Any, long_clip: bytes) -> None:

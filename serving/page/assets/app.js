@@ -156,11 +156,11 @@ function showBeams() {
   showArrival();
 }
 
-/* Whole answers come in pieces where the search is greedy; a recording beyond a window is cut in any case. */
+/* Text comes in pieces where the search is greedy; a recording beyond a window is cut in any case. */
 function showArrival() {
-  const whole = find("beams").value === "1" ? "word by word" : "when the search has ended";
-  const arrival = find("segments").checked ? "segment by segment" : `${whole}; of a long recording, segment by segment`;
-  find("arrival").textContent = `Text arrives ${arrival}.`;
+  const whole = "when the search has ended; of a long recording, segment by segment";
+  const byBeams = find("segments").checked ? "segment by segment" : whole;
+  find("arrival").textContent = `Text arrives ${find("beams").value === "1" ? "word by word" : byBeams}.`;
 }
 
 /* Wiring */

@@ -198,6 +198,45 @@ def test_several_segments_at_once_give_the_same(model: SpeechLM, talk: Path, at_
             assert mine.score == pytest.approx(theirs.score, abs=1e-5)  # steps are shared
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 8])
+def test_the_text_of_a_segment_is_told_piece_by_piece_before_it_is_given(
+    model: SpeechLM, talk: Path, at_once: int
+) -> None:
+    told, asked = list[str](), {**ASKED, "max_new_tokens": 12}
+    for segment in model.segments(talk, "hello", at_once=at_once, tell=told.append, **asked):
+        alone = model.stream(samples_of(talk, segment.start, segment.end), "hello", max_new_tokens=12)
+        assert told == list(alone)
+        assert "".join(told) == segment.text
+        told.clear()
+    assert not told
+
+
+def test_pieces_are_of_greedy_search_and_told_to_a_function(model: SpeechLM, talk: Path) -> None:
+    with pytest.raises(RequestError, match="num_beams is 2"):
+        model.segments(talk, "hello", num_beams=2, tell=print, **ASKED)
+    with pytest.raises(RequestError, match="tell is 3"):
+        model.segments(talk, "hello", tell=3, **ASKED)  # type: ignore[arg-type]
+
+
+def test_a_deadline_ends_the_wait_for_pieces_though_no_thread_has_begun(
+    tiny_artifact: Path, talk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = threading.Event()
+    with SpeechLM.load(tiny_artifact, threads=1, max_batch=1) as model:
+        encode = model.audio_encoder.encode
+
+        def held(*given: Any) -> Any:
+            free.wait(60)
+            return encode(*given)
+
+        monkeypatch.setattr(model.audio_encoder, "encode", held)
+        other = model.submit(np.full(RATE, 0.1, np.float32), "hello", max_new_tokens=1)
+        with pytest.raises(DeadlineExceeded):
+            list(model.segments(talk, "hello", at_once=2, tell=print, deadline=2.0, **ASKED))
+        free.set()
+        other.result()
+
+
 def test_those_under_way_end_with_the_segments(
     model: SpeechLM, talk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
