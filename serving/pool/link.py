@@ -90,10 +90,12 @@ class Link(PipedProcess):
     def _talk(self) -> None:
         while True:
             message, file = self._outgoing.get()
-            with suppress(OSError):  # it is dead, which `_listen` finds, too
+            try:
                 self.pipe.send(message)
                 if file and self.pid:
                     send_handle(self.pipe, file.fileno(), self.pid)
+            except OSError:  # it is dead, or waits for a file that it will not get: `_listen` finds its end
+                self.kill()
             if file:
                 file.close()
             if message is None:

@@ -11,7 +11,9 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 
 import psutil
 import pytest
@@ -20,13 +22,15 @@ from openai import APIStatusError, OpenAI
 from fastadasp.evaluation.answers.workers import Job
 from fastadasp.profiles.errors import WorkerError
 from fastadasp.runtime import SearchOptions
+from fastadasp.runtime.artifact.artifact import open_artifact
 from fastadasp.runtime.runtime_options import RuntimeOptions
 from fastadasp.serving.metrics import Metrics
 from fastadasp.serving.models import Models
+from fastadasp.serving.pool import link as link_module
 from fastadasp.serving.pool import pool as pool_module
 from fastadasp.serving.pool.answering import AudioLimits
 from fastadasp.serving.pool.link import Link
-from fastadasp.serving.pool.messages import Asked
+from fastadasp.serving.pool.messages import Asked, FromWorker, Ready
 from fastadasp.serving.pool.pool import Pool
 from fastadasp.serving.pool.ticket import Ticket
 from fastadasp.serving.pool.worker import Plan
@@ -338,6 +342,27 @@ def test_a_worker_that_keeps_a_request_beyond_its_deadline_is_replaced(
 
     assert asyncio.run(late(PLAN.hang_seconds - 1)) == (False, 0, [])
     assert asyncio.run(late(PLAN.hang_seconds + 1)) == (True, 1, ["WorkerHungError"] * 2)
+
+
+def test_a_worker_that_cannot_be_given_a_file_is_ended(
+    demo_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would wait for the file, and take what comes next for it."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(link_module, "send_handle", full)
+    job = replace(JOB, artifact=demo_artifact, digest=open_artifact(demo_artifact).manifest.digest)
+    said: SimpleQueue[FromWorker | None] = SimpleQueue()
+    link = Link(replace(PLAN, job=job), lambda _, message: said.put(message))
+    assert isinstance(said.get(timeout=PATIENCE), Ready)
+    with CLIP.open("rb") as file:
+        link.ask(Ticket(0, ASKED, file, 60.0))
+        while said.get(timeout=PATIENCE) is not None:
+            pass
+        link.end()
+        assert file.closed
 
 
 def pool_of_two() -> Pool:
