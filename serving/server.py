@@ -44,6 +44,7 @@ BASE64 = 4 / 3  # bytes of a body / bytes of the audio in it
 AROUND = 1 << 18  # bytes of a body beside the audio
 HELD_UPLOADS = 40  # of the largest size, of all requests together
 KEEP_ALIVE = 30  # seconds that an idle connection stays
+UNREAD_SECONDS = 60.0  # that a client may take no byte of an answer, or be gone without a word
 BACKLOG = 2048
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
@@ -171,6 +172,8 @@ def _listening(options: ServeOptions) -> Iterator[socket.socket]:
         raise _no_address(options, error) from None
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # each connection has it from the listener
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_SECONDS * 1e3))
         try:
             listener.bind(address)
         except OSError as error:

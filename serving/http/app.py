@@ -153,7 +153,9 @@ def build_app(api: Api, limits: Limits, metrics: Metrics) -> ASGIApp:
         Exception: _answer_failure,
     }
     routes = [*page_routes(), *api.routes]
-    return Guard(Starlette(routes=routes, exception_handlers=handlers), limits, metrics)
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    app.router.redirect_slashes = False  # to an address of http, though the client came by https of a proxy
+    return Guard(app, limits, metrics)
 
 
 def headers_of(began: Began) -> dict[str, str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,11 @@ import uvicorn
 from openai import APIStatusError, AuthenticationError
 from starlette.responses import Response
 
+from fastadasp.serving import server as server_module
 from fastadasp.serving.http import connection, guard
 from fastadasp.serving.http.guard import Guard, Limits
 from fastadasp.serving.metrics import Metrics
+from fastadasp.serving.options import ServeOptions
 from server_process import NAME, PATIENCE, ServerProcess, form, serving
 
 from .conftest import CLIP, SAID
@@ -74,6 +78,47 @@ def answer_to(server: ServerProcess, content: bytes) -> bytes:
         return opened.recv(1 << 16)
 
 
+def test_what_is_no_http_is_told_so_as_all_other_faults_are(server: ServerProcess) -> None:
+    long = b"GET / HTTP/1.1\r\nHost: x\r\nLong: " + b"x" * 70_000
+    for content in (b"GET /\r\n\r\n", b"\x16\x03\x01\r\n\r\n", long):
+        head, _, body = answer_to(server, content).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert json.loads(body)["error"]["code"] == "invalid_http"
+
+
+@pytest.mark.parametrize("pause", [False, True])
+def test_a_body_that_is_no_http_has_one_answer(server: ServerProcess, pause: bool) -> None:
+    """That to its head, if it was sent before; and the log is not for clients to fill."""
+    head = f"POST {TRANSCRIBE} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    with socket.create_connection((server.host, server.port), timeout=PATIENCE) as opened:
+        opened.sendall(head if pause else head + b"no chunk\r\n")
+        found = opened.recv(1 << 16)
+        if pause:
+            opened.sendall(b"no chunk\r\n")
+        found += b"".join(iter(lambda: opened.recv(1 << 16), b""))
+    assert found.count(b"content-length") == 1
+    assert found.startswith(b"HTTP/1.1 401" if pause else b"HTTP/1.1 400")
+    assert "Traceback" not in server.log
+
+
+def test_a_path_is_taken_as_it_is(server: ServerProcess) -> None:
+    """A redirect would lead to http, with the key, though the client came by https to a proxy."""
+    for path in ("/v1/models/", "/health/", "//v1/models", "/page/../v1/models", "/page/%2e%2e/v1/models"):
+        found = server.get(path, **bearer())
+        assert (found.status, "location" in found.headers) == (404, False)
+
+
+def test_a_client_that_takes_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "UNREAD_SECONDS", 0.2)
+    with server_module._listening(ServeOptions(port=0)) as listener:
+        listener.listen()
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as opened:
+            opened.settimeout(PATIENCE)
+            with pytest.raises(OSError, match="timed out") as caught:
+                opened.sendall(bytes(1 << 26))
+            assert caught.value.errno == errno.ETIMEDOUT
+
+
 def test_a_body_that_says_that_it_is_too_large_is_not_read(server: ServerProcess) -> None:
     head = f"POST {TRANSCRIBE} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
     assert b"413" in answer_to(server, f"{head}Content-Length: 9999999\r\n\r\n".encode())
@@ -81,7 +126,7 @@ def test_a_body_that_says_that_it_is_too_large_is_not_read(server: ServerProcess
 
 def test_a_body_that_does_not_say_how_large_it_is_is_counted(server: ServerProcess) -> None:
     head, headers = form({"model": NAME}, b"")[0].removesuffix(b"\r\n--B--\r\n"), form({}, b"")[1]
-    chunks = (head, *[b"\0" * 65536] * 50)
+    chunks = (head, *[b"\0" * 65536] * 12)  # as many as are heard behind the answer
     found = server.ask("POST", TRANSCRIBE, iter(chunks), {**headers, **bearer()})
     assert (found.status, found.error["code"]) == (413, "content_too_large")
 
@@ -159,34 +204,76 @@ def test_only_this_machine_is_served_without_a_key(demo_artifact: Path) -> None:
             assert (foreign.status, foreign.error["code"]) == (403, "forbidden")
 
 
-def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "SILENT_SECONDS", 0.05)
+WHOLE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+CLOSING = WHOLE[:-2] + b"Connection: close\r\n\r\n"
+Opened = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Connect = Callable[[bytes], Awaitable[Opened]]
 
-    async def silent(content: bytes) -> bytes:
-        """What comes back before the server closes the connection by itself."""
-        config = uvicorn.Config(ok, http=connection.Connection, lifespan="off", log_config=None)
-        loop, listener = asyncio.get_running_loop(), socket.create_server(("127.0.0.1", 0))
-        state = uvicorn.server.ServerState()
-        config.load()
-        made = await loop.create_server(
-            lambda: connection.Connection(config=config, server_state=state, app_state={}), sock=listener
-        )
-        reader, writer = await asyncio.open_connection(*listener.getsockname())
-        writer.write(content)
-        found = await asyncio.wait_for(reader.read(), PATIENCE)
-        writer.close()
-        made.close()
-        return found
+
+@asynccontextmanager
+async def connections() -> AsyncIterator[Connect]:
+    """Opens a connection to an application that answers after a while, and sends something."""
 
     async def ok(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(0.2)  # an answer under way is not silence
         await Response("ok")(scope, receive, send)
 
-    whole = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    config = uvicorn.Config(ok, http=connection.Connection, lifespan="off", log_config=None)
+    loop, listener = asyncio.get_running_loop(), socket.create_server(("127.0.0.1", 0))
+    state = uvicorn.server.ServerState()
+    config.load()
+    made = await loop.create_server(
+        lambda: connection.Connection(config=config, server_state=state, app_state={}), sock=listener
+    )
+
+    async def connect(content: bytes) -> Opened:
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(content)
+        return reader, writer
+
+    yield connect
+    made.close()
+
+
+async def all_of(opened: Opened) -> bytes:
+    """What comes back until the server closes the connection."""
+    reader, writer = opened
+    found = await asyncio.wait_for(reader.read(), PATIENCE)
+    writer.close()
+    return found
+
+
+def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "SILENT_SECONDS", 0.05)
+
+    async def silent(content: bytes) -> bytes:
+        """What comes back before the server closes the connection by itself."""
+        async with connections() as connect:
+            return await all_of(await connect(content))
+
     assert asyncio.run(silent(b"")) == b""
-    assert asyncio.run(silent(whole[:9])) == b""
-    assert asyncio.run(silent(whole)).endswith(b"ok")
-    assert asyncio.run(silent(whole + whole[:9])).endswith(b"ok")
+    assert asyncio.run(silent(WHOLE[:9])) == b""
+    assert asyncio.run(silent(WHOLE)).endswith(b"ok")
+    assert asyncio.run(silent(WHOLE + WHOLE[:9])).endswith(b"ok")
+
+
+def test_connections_beyond_a_number_are_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the files that the process may have open would run out, and nothing would be answered."""
+    monkeypatch.setattr(connection, "most_connections", lambda: 2)
+
+    async def flood() -> list[bytes]:
+        async with connections() as connect:
+            opened = [await connect(b"") for _ in range(3)]
+            refused = await all_of(opened.pop())
+            for _, writer in opened:
+                writer.close()
+                await writer.wait_closed()
+            return [refused, await all_of(await connect(CLOSING))]
+
+    refused, answered = asyncio.run(flood())
+    assert refused.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert json.loads(refused.partition(b"\r\n\r\n")[2])["error"]["code"] == "overloaded"
+    assert answered.endswith(b"ok")
 
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
