@@ -12,32 +12,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from http.client import HTTPConnection
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
+from under_load import MOST_GROWTH, answer_figures, conclude, keep_asking, memory, memory_figures, parser_of
 
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles import load_profile
 from fastadasp.runtime import SpeechLM
-from fastadasp.runtime.benchmark.load.records import Percentiles
 from fastadasp.runtime.environment import environment
 
 DEMO = Path(__file__).parent.parent / "demo"
@@ -45,9 +40,6 @@ CLIPS = ("dates-01", "digits-02", "numbers-03")
 PROFILES = ("full", "dense-constant-50")
 BEAMS, FORMATS = (1, 3, 5), ("json", "stream", "verbose_json")
 THREADS, PROMPT = 1, "<asr>"
-SETTLING = 120.0  # seconds after which memory counts, or after half of the time
-EVERY = 1.0  # seconds between two looks at the memory
-MOST_GROWTH = 16e6  # bytes that the line through the memory may rise in the time that counts
 MOST_OVERHEAD_MS, MOST_READY_SECONDS = 5.0, 3.0
 TURNS = 100  # requests of each side for the overhead
 
@@ -60,16 +52,6 @@ class Asked:
     beams: int
     clip: str
     form: str
-
-
-@dataclass
-class Told:
-    """What the clients have seen."""
-
-    request_ms: list[float] = field(default_factory=list)
-    differ: Counter[str] = field(default_factory=Counter)
-    failures: Counter[str] = field(default_factory=Counter)
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(frozen=True)
@@ -88,12 +70,8 @@ class Server:
 
 def main() -> int:
     """Print what was found, and write it if asked; 1 where a bound is not kept."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--concurrency", type=int, default=16)
+    parser = parser_of(__doc__)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
     before = environment(THREADS)
     with tempfile.TemporaryDirectory() as scratch:
@@ -104,27 +82,19 @@ def main() -> int:
         with SpeechLM.load(artifact, threads=THREADS) as model, _served(artifact, options) as server:
             alone = {asked: _alone(model, asked, clips) for asked in kinds}
             overhead = _overhead(model, server, clips)
-            with _memory(server) as samples:
-                told = _soak(server, kinds, clips, alone, options)
+            with memory(server.family) as samples:
+                told = keep_asking(kinds, lambda: _client(server, clips, alone), options)
             found = {
                 "ready_seconds": server.ready_seconds,
                 "ready_seconds_bound": MOST_READY_SECONDS,
                 **overhead,
-                **_memory_figures(samples, options.seconds),
-                **_answer_figures(told, options.seconds),
+                **memory_figures(samples, options.seconds),
+                **answer_figures(told, options.seconds, "texts_differ"),
                 "worker_deaths": _metric(server, "worker_deaths_total"),
             }
-    faults = list(_faults(found))
-    for name, value in found.items():
-        if name != "rss":
-            print(f"{name}: {value}")
-    if options.output:
-        asked = {name: value for name, value in vars(options).items() if name != "output"}
-        mix = {"profiles": PROFILES, "beams": BEAMS, "formats": FORMATS, "clips": CLIPS}
-        content = {**asked, **mix, "environment": asdict(before), **found, "faults": faults}
-        options.output.write_text(json.dumps(content, indent=1) + "\n")
-    print("\n".join(faults) or "ready in time, flat memory, equal answers, little overhead")
-    return 1 if faults else 0
+    mix = {"profiles": PROFILES, "beams": BEAMS, "formats": FORMATS, "clips": CLIPS}
+    well = "ready in time, flat memory, equal answers, little overhead"
+    return conclude(found, _checks(found), well, before, options, mix)
 
 
 @contextmanager
@@ -155,6 +125,22 @@ def _alone(model: SpeechLM, asked: Asked, clips: Mapping[str, bytes]) -> str:
     if asked.form == "verbose_json":
         return " ".join(each.text for each in model.segments(clips[asked.clip], PROMPT, **keywords))
     return model.generate(clips[asked.clip], PROMPT, **keywords).text
+
+
+def _client(
+    server: Server, clips: Mapping[str, bytes], alone: Mapping[Asked, str]
+) -> Callable[[Asked], bool]:
+    """One that keeps its connection, but for faults."""
+    connection = HTTPConnection("127.0.0.1", server.port)
+
+    def ask(asked: Asked) -> bool:
+        try:
+            return _ask(connection, asked, clips) == alone[asked]
+        except Exception:
+            connection.close()
+            raise
+
+    return ask
 
 
 def _ask(connection: HTTPConnection, asked: Asked, clips: Mapping[str, bytes]) -> str:
@@ -212,84 +198,6 @@ def _cpu_of(server: Server) -> float:
     return sum(sum(each.cpu_times()[:2]) for each in server.family)
 
 
-def _soak(
-    server: Server,
-    kinds: Sequence[Asked],
-    clips: Mapping[str, bytes],
-    alone: Mapping[Asked, str],
-    options: argparse.Namespace,
-) -> Told:
-    told, end = Told(), time.monotonic() + options.seconds
-
-    def client(number: int) -> None:
-        dice = random.Random(options.seed * 1000 + number)
-        connection = HTTPConnection("127.0.0.1", server.port)
-        while time.monotonic() < end:
-            asked, begin = dice.choice(kinds), time.perf_counter()
-            try:
-                text = _ask(connection, asked, clips)
-            except Exception as error:  # whatever it is, it is what this looks for
-                connection.close()
-                with told.lock:
-                    told.failures[f"{type(error).__name__}: {error}"] += 1
-                continue
-            with told.lock:
-                told.request_ms.append((time.perf_counter() - begin) * 1e3)
-                if text != alone[asked]:
-                    told.differ[str(asked)] += 1
-        connection.close()
-
-    with ThreadPoolExecutor(options.concurrency) as clients:
-        for each in [clients.submit(client, number) for number in range(options.concurrency)]:
-            each.result()
-    return told
-
-
-@contextmanager
-def _memory(server: Server) -> Iterator[list[list[float]]]:
-    """Looks at the resident memory now and then: seconds, bytes of the server, bytes of each worker."""
-    samples: list[list[float]] = []
-    begin, ended, family = time.monotonic(), threading.Event(), server.family
-
-    def look() -> None:
-        while not ended.wait(EVERY):
-            samples.append([time.monotonic() - begin, *(each.memory_info().rss for each in family)])
-
-    watcher = threading.Thread(target=look)
-    watcher.start()
-    try:
-        yield samples
-    finally:
-        ended.set()
-        watcher.join()
-
-
-def _memory_figures(samples: Sequence[Sequence[float]], seconds: float) -> dict[str, Any]:
-    """Lines by least squares through what was seen after the processes have settled."""
-    settled = min(SETTLING, seconds / 2)
-    counted = np.array([each for each in samples if settled <= each[0] <= seconds])
-    times, resident = counted[:, 0], counted[:, 1:]
-    slopes = [float(np.polyfit(times, each, 1)[0]) for each in resident.T]
-    return {
-        "rss_counted_from_seconds": settled,
-        "rss_growth_bytes": [slope * float(times[-1] - times[0]) for slope in slopes],
-        "rss_growth_bound_bytes": MOST_GROWTH,
-        "rss_largest_bytes": [int(each) for each in resident.max(axis=0)],
-        "rss": [[round(each[0], 1), *map(int, each[1:])] for each in samples],
-    }
-
-
-def _answer_figures(told: Told, seconds: float) -> dict[str, Any]:
-    times = Percentiles.of(told.request_ms)
-    return {
-        "answered": len(told.request_ms),
-        "requests_per_second": len(told.request_ms) / seconds,
-        "request_ms": None if times is None else asdict(times),
-        "texts_differ": dict(told.differ),
-        "failures": dict(told.failures),
-    }
-
-
 def _metric(server: Server, name: str) -> float:
     connection = HTTPConnection("127.0.0.1", server.port)
     connection.request("GET", "/metrics")
@@ -304,9 +212,9 @@ def _words(process: psutil.Process) -> str:
     return " ".join(process.cmdline())
 
 
-def _faults(found: Mapping[str, Any]) -> Iterator[str]:
+def _checks(found: Mapping[str, Any]) -> Mapping[str, bool]:
     growth = max(found["rss_growth_bytes"])
-    checks = {
+    return {
         f"ready after {found['ready_seconds']:.1f} s": found["ready_seconds"] > MOST_READY_SECONDS,
         f"HTTP adds {found['overhead_ms']:.1f} ms": found["overhead_ms"] > MOST_OVERHEAD_MS,
         f"memory of a process grew by {growth / 1e6:.1f} MB": growth > MOST_GROWTH,
@@ -315,7 +223,6 @@ def _faults(found: Mapping[str, Any]) -> Iterator[str]:
         "workers have died": bool(found["worker_deaths"]),
         "nothing was answered": not found["answered"],
     }
-    yield from (fault for fault, is_so in checks.items() if is_so)
 
 
 if __name__ == "__main__":
