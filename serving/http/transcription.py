@@ -42,6 +42,7 @@ OF_VAD = {
     f"{CHUNKING}[prefix_padding_ms]": ("padding", 1e-3),
 }
 """Field -> the same of `SegmentOptions`, and its unit there."""
+MOST_MS = 30_000  # of a pause and of padding: that much audio is kept, and no segment is longer by itself
 BOTH = ("file", "model", "prompt", "response_format", "temperature", *SEARCH, *BUDGETS)
 KNOWN: Mapping[Task, tuple[str, ...]] = {
     "transcribe": (
@@ -171,6 +172,9 @@ def _segmenting(fields: Mapping[str, str]) -> SegmentOptions | None:
         for name, (ours, unit) in OF_VAD.items()
         if (number := number_of(name, fields.get(name))) is not None
     }
+    for name, (ours, _) in OF_VAD.items():
+        if name.endswith("_ms]") and values.get(ours, 0.0) > MOST_MS / 1e3:
+            raise invalid(name, f"{fields[name]}: give at most {MOST_MS}")
     try:
         return SegmentOptions(**values)
     except RequestError as error:

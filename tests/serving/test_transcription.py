@@ -224,6 +224,14 @@ def test_sixteen_clients_at_once_get_the_answers_of_single_runs(
         ({"extra_body": {"beam_size": 3}}, "beam_size"),
         ({"chunking_strategy": {"type": "server_vad", "threshold": 2.0}}, "chunking_strategy"),
         ({"extra_body": {"chunking_strategy": "fixed"}}, "chunking_strategy"),
+        (
+            {"chunking_strategy": {"type": "server_vad", "silence_duration_ms": 30_001}},
+            "chunking_strategy[silence_duration_ms]",
+        ),
+        (
+            {"chunking_strategy": {"type": "server_vad", "prefix_padding_ms": 10**9}},
+            "chunking_strategy[prefix_padding_ms]",
+        ),
         ({"prompt": "<AUDIO><AUDIO>"}, "prompt"),
         ({"prompt": "<asr> " * 9000}, "prompt"),
         ({"file": ("a.wav", b"")}, "file"),
