@@ -197,7 +197,9 @@ def test_what_is_asked_is_what_was_set(page, recording):
 
     page.choose(recording)
     page.tick("half")
+    assert page.text("#arrival") == "Text arrives word by word."
     Select(page.one("#beams")).select_by_value("4")
+    assert page.text("#arrival") == "Text arrives segment by segment."
     page.one("#segments").click()
     assert "when the search has ended" in page.text("#arrival")
     page.prompt("what is said?")

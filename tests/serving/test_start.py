@@ -140,9 +140,13 @@ def test_an_artifact_that_a_worker_cannot_load_is_refused(demo_artifact: Path) -
 
 def test_all_faults_of_the_options_are_told_at_once() -> None:
     with pytest.raises(RequestError) as caught:
-        ServeOptions(port=70000, workers=-1, deadline=0, drain_seconds=float("inf"), name="a b")
+        ServeOptions(
+            port=70000, workers=-1, deadline=0, hang_seconds=0.5, drain_seconds=float("inf"), name="a b"
+        )
     text = str(caught.value)
-    assert all(name in text for name in ("port", "workers", "deadline", "drain_seconds", "name"))
+    assert all(
+        name in text for name in ("port", "workers", "deadline", "hang_seconds", "drain_seconds", "name")
+    )
 
 
 @pytest.mark.parametrize(

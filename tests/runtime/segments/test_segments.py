@@ -23,6 +23,7 @@ from fastadasp.profiles.errors import (
 )
 from fastadasp.runtime import Cancellation, SegmentOptions, SpeechLM
 from fastadasp.runtime.audio.read import load_audio
+from fastadasp.runtime.prompt import PromptCodec
 from fastadasp.runtime.segments import speech as speech_module
 from fastadasp.runtime.segments.segments import answered
 from fastadasp.runtime.segments.speech import Speech
@@ -209,6 +210,28 @@ def test_the_text_of_a_segment_is_told_piece_by_piece_before_it_is_given(
         assert "".join(told) == segment.text
         told.clear()
     assert not told
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_piece_is_told_before_the_next_one_is_found(
+    model: SpeechLM, talk: Path, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = threading.Event()
+
+    def stream(_: PromptCodec, tokens: Iterator[int]) -> Iterator[str]:
+        yield "first"
+        assert heard.wait(60)
+        yield str(len(list(tokens)))
+
+    monkeypatch.setattr(PromptCodec, "stream", stream)
+    told: list[str] = []
+
+    def tell(text: str) -> None:
+        told.append(text)
+        heard.set()
+
+    assert len(list(model.segments(talk, "hello", at_once=at_once, tell=tell, **ASKED))) == 3
+    assert told == ["first", "3"] * 3
 
 
 def test_pieces_are_of_greedy_search_and_told_to_a_function(model: SpeechLM, talk: Path) -> None:
