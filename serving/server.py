@@ -141,11 +141,12 @@ def limits_of(options: ServeOptions) -> Limits:
 def _uvicorn(app: ASGIApp, options: ServeOptions) -> Server:
     from uvicorn import Config, Server
 
-    from .http.connection import Connection
+    from .http.connection import Connection, most_connections
 
     config = Config(
         app,
         http=Connection,
+        backlog=min(BACKLOG, most_connections()),  # so many are accepted at once, before any is refused
         loop="asyncio",
         ws="none",
         lifespan="off",

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from .errors import ApiError
 
 SILENT_SECONDS = 30.0  # without a whole head of a request, and without an answer under way
-MANY = 100_000
+MANY = 100_000  # where open files have no limit
 CLOSING = {"connection": "close"}
 TOO_MANY = ApiError(
     503,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import resource
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -241,6 +242,35 @@ async def all_of(opened: Opened) -> bytes:
     found = await asyncio.wait_for(reader.read(), PATIENCE)
     writer.close()
     return found
+
+
+def test_a_flood_of_connections_leaves_files_to_open(demo_artifact: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        server = ServerProcess(demo_artifact, "--name", NAME, "--workers", 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        opened = [socket.socket() for _ in range(300)]
+        for each in opened:
+            each.setblocking(False)
+            each.connect_ex((server.host, server.port))
+        server.wait_for(lambda: is_refused(server))
+        for each in opened:
+            each.close()
+        server.wait_for(lambda: not is_refused(server))
+        assert "Too many open files" not in server.log
+    finally:
+        server.close()
+
+
+def is_refused(server: ServerProcess) -> bool:
+    """Told to come again, or, where the request met the end of the connection, cut off."""
+    try:
+        return server.get("/health").status == 503
+    except OSError:
+        return True
 
 
 def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
