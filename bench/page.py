@@ -307,6 +307,30 @@ def request_memory_openvino(result: Result) -> str:
     return filled(where(result["environment"])) + table(heads, rows)
 
 
+def word_times(result: Result) -> str:
+    """How near the begins of words come by attention, and by an even spread."""
+    near = f"within {1000 * result['within_seconds']:.0f} ms"
+    kinds = {"attention": "by attention", "evenly": "spread evenly"}
+    rows = [
+        [
+            *(r["set"], r["profile"], f"{r['right']} of {r['words']}"),
+            *(
+                f"{r[kind]['median_ms']:.0f} / {r[kind]['p90_ms']:.0f} ms, {100 * r[kind]['within']:.0f} %"
+                for kind in kinds
+            ),
+        ]
+        for r in result["records"]
+    ]
+    heads = ["clips", "profile", "right words", *(f"{k}: median / p90, {near}" for k in kinds.values())]
+    best = ", ".join(f"{each['layer']}: {100 * each['within']:.0f} %" for each in result["layers"])
+    words = (
+        f"{where(result['environment'])} Heads {' and '.join(map(str, result['heads']))} of layer "
+        f"{result['layer']} were chosen on the other half of the clips; there the best heads of each layer "
+        f"come {near}: {best}."
+    )
+    return filled(words) + table(heads, rows)
+
+
 def filled(words: str) -> str:
     """A paragraph."""
     return textwrap.fill(words, LINE) + "\n\n"
@@ -333,6 +357,7 @@ SECTIONS: dict[str, dict[str, Callable[[Result], str]]] = {
         "llama_cpp": llama_cpp,
         "peers": peers,
     },
+    "runtime.md": {"word_times": word_times},
     "serving.md": {"serve": serve},
     "performance.md": {"seven_billion": seven_billion},
     "long_form.md": {"long_form": long_form},

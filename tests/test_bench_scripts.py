@@ -33,5 +33,12 @@ def test_weights_are_measured(tmp_path: Path) -> None:
 def test_the_pages_have_the_tables_of_the_result_files(tmp_path: Path) -> None:
     found = run(BENCH / "page.py", "-o", tmp_path)
     assert found.returncode == 0, found.stderr
-    for page in ("benchmarks.md", "performance.md", "long_form.md", "openvino.md", "serving.md"):
+    for page in (
+        "benchmarks.md",
+        "performance.md",
+        "long_form.md",
+        "openvino.md",
+        "serving.md",
+        "runtime.md",
+    ):
         assert (tmp_path / page).read_text("utf-8") == (BENCH.parent / "docs" / page).read_text("utf-8")
