@@ -326,7 +326,8 @@ def word_times(result: Result) -> str:
     words = (
         f"{where(result['environment'])} Heads {' and '.join(map(str, result['heads']))} of layer "
         f"{result['layer']} were chosen on the other half of the clips; there the best heads of each layer "
-        f"come {near}: {best}."
+        f"come {near}: {best}. What they look at ends {-result['median_end_late_ms']:.0f} ms before the word does, "
+        "as a median: it says nothing of the end."
     )
     return filled(words) + table(heads, rows)
 

@@ -3,11 +3,11 @@
     python bench/word_times.py -o bench/results/word_times.json [--sounds FOLDER] [--speech FOLDER]
 
 Clips of the demo's words are put together from recordings of single words, so that every begin is known: its
-first sample above 1 % of the peak. The demo model transcribes them under each profile; the torch reference
-goes through the same tokens and gives the attention of every head to every row, which the map of the rows
-turns into seconds. One half of the clips chooses heads of one layer, the other half is measured. Beside them
-stand begins spread evenly over the clip, by the number of words in the answer. The human voice is the same in
-both halves; synthetic voices are not.
+first sample above 1 % of the peak. The demo model transcribes them under each profile. On one half of the
+clips the torch reference goes through the same tokens and gives the attention of every head to every row,
+which the map of the rows turns into seconds; that chooses heads of one layer. An artifact is built with these
+and measured on the other half. Beside its begins stand those spread evenly over the clip, by the number of
+words in the answer. The human voice is the same in both halves; synthetic voices are not.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jiwer
 import numpy as np
@@ -31,6 +32,7 @@ from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.export.reference.model import ReferenceDecoder, load_reference
 from fastadasp.profiles import load_profile
+from fastadasp.profiles.signature import WordHeads
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.artifact.artifact import TOKENIZER
 from fastadasp.runtime.decoding.word_times import looked_at
@@ -41,7 +43,7 @@ from fastadasp.runtime.results import GenerationResult
 
 Array = npt.NDArray[Any]
 Draw = np.random.Generator
-Heads = tuple[int, tuple[int, ...]]  # a layer and some of its heads
+Times = tuple[float, ...]  # seconds
 
 ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "demo" / "model"
@@ -80,19 +82,21 @@ class Clip:
     is_test: bool  # or else it chooses heads
     samples: Array  # (n,), 16 kHz
     words: tuple[str, ...]
-    begins: tuple[float, ...]  # seconds
+    begins: Times
+    ends: Times
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model wrote about a clip under one profile, and where it looked."""
+    """What the model wrote about a clip under one profile."""
 
     clip: Clip
-    profile: str
-    words: tuple[str, ...]
-    seconds: float
-    attention: tuple[Array, ...]  # of each layer: (words, heads, rows) to the audio rows it keeps
     result: GenerationResult
+
+    @property
+    def words(self) -> list[str]:
+        """Those of the text."""
+        return self.result.text.split()
 
     @property
     def matched(self) -> list[tuple[int, int]]:
@@ -108,8 +112,14 @@ class Answer:
         ]
 
 
-Begins = Callable[[Answer], Sequence[float]]
-"""When each word of an answer begins, in seconds."""
+@dataclass(frozen=True)
+class Watched(Answer):
+    """An answer with where all heads looked, by layer: (words, heads, audio rows that it keeps)."""
+
+    attention: tuple[Array, ...]
+
+
+Kind = TypeVar("Kind", bound=Answer)
 
 
 def main() -> None:
@@ -119,15 +129,17 @@ def main() -> None:
     parser.add_argument("--speech", type=Path, help="folder with speech.npy of demo/evaluation_sets.py")
     options = parser.parse_args()
     machine = environment(1, ["jiwer", "torch", "transformers"])
-    found = list(answers(clips(options.sounds, options.speech)))
-    chosen, layers = choose([answer for answer in found if not answer.clip.is_test])
+    made = list(clips(options.sounds, options.speech))
+    chosen, layers, ends = choose(list(watched(clip for clip in made if not clip.is_test)))
+    found = list(answers((clip for clip in made if clip.is_test), chosen))
     result = {
         "environment": asdict(machine),
         "within_seconds": WITHIN,
-        "layer": chosen[0],
-        "heads": chosen[1],
+        "layer": chosen.layer,
+        "heads": chosen.heads,
         "layers": layers,
-        "records": list(records([answer for answer in found if answer.clip.is_test], chosen)),
+        "median_end_late_ms": ends,
+        "records": list(records(found)),
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=1) + "\n")
@@ -152,8 +164,8 @@ def clips(sounds: Path | None, speech_folder: Path | None) -> Iterator[Clip]:
             drawn = [WORDS[i] for i in draw.integers(len(WORDS), size=int(draw.integers(*plan.words)))]
             say = human.get if plan.voice == "human" else partial(speech.word, voice)
             said = [(word, samples) for word in drawn if (samples := say(word)) is not None]
-            samples, begins = spliced([each for _, each in said], plan.pauses, draw)
-            yield Clip(plan, number % 2 == 1, samples, tuple(word for word, _ in said), begins)
+            spoken = spliced([each for _, each in said], plan.pauses, draw)
+            yield Clip(plan, number % 2 == 1, spoken[0], tuple(word for word, _ in said), *spoken[1:])
 
 
 def _recorded(folder: Path) -> Path:
@@ -166,157 +178,168 @@ def _recorded(folder: Path) -> Path:
     return folder
 
 
-def spliced(
-    words: Sequence[Array], pauses: tuple[float, float], draw: Draw
-) -> tuple[Array, tuple[float, ...]]:
-    """The words one after another over noise, and when each begins."""
-    pieces, begins, at = [np.zeros(OPENING, np.float32)], [], OPENING
+def spliced(words: Sequence[Array], pauses: tuple[float, float], draw: Draw) -> tuple[Array, Times, Times]:
+    """The words one after another over noise, and when each begins and ends."""
+    pieces, begins, ends, at = [np.zeros(OPENING, np.float32)], [], [], OPENING
     for word in words:
-        begins.append((at + int(np.flatnonzero(np.abs(word) > 0.01 * np.abs(word).max())[0])) / RATE)
+        loud = np.flatnonzero(np.abs(word) > 0.01 * np.abs(word).max())
+        begins.append((at + int(loud[0])) / RATE)
+        ends.append((at + int(loud[-1]) + 1) / RATE)
         pieces += [word, np.zeros(int(draw.uniform(*pauses) * RATE), np.float32)]
         at += len(pieces[-2]) + len(pieces[-1])
     samples = np.concatenate(pieces)
-    return samples + draw.normal(0.0, FLOOR, len(samples)).astype(np.float32), tuple(begins)
+    noisy = samples + draw.normal(0.0, FLOOR, len(samples)).astype(np.float32)
+    return noisy, tuple(begins), tuple(ends)
 
 
-def answers(chosen: Iterator[Clip]) -> Iterator[Answer]:
-    """Each clip under every profile."""
+@contextmanager
+def demo(**options: Any) -> Iterator[SpeechLM]:
+    """The demo model, built with these options."""
+    with tempfile.TemporaryDirectory() as scratch:
+        build(MODEL, Path(scratch) / "demo", BuildOptions(tuple(map(load_profile, PROFILES)), **options))
+        with SpeechLM.load(Path(scratch) / "demo", threads=1) as model:
+            yield model
+
+
+def answers(chosen: Iterable[Clip], heads: WordHeads) -> Iterator[Answer]:
+    """Each clip under every profile, by an artifact that says when words begin."""
+    with demo(word_heads=heads) as model:
+        for clip in chosen:
+            for profile in PROFILES:
+                yield Answer(clip, model.generate(clip.samples, PROMPT, profile=profile))
+
+
+def watched(chosen: Iterable[Clip]) -> Iterator[Watched]:
+    """The same with the attention of all heads of the reference to the rows of the map."""
     import torch
 
     torch.set_num_threads(1)
-    reference = load_reference(MODEL)
-    seen = watched(reference)
-    with tempfile.TemporaryDirectory() as scratch:
-        profiles = tuple(map(load_profile, PROFILES))
-        build(MODEL, Path(scratch) / "demo", BuildOptions(profiles, row_maps=True))
-        with SpeechLM.load(Path(scratch) / "demo", threads=1) as model:
-            for clip in chosen:
-                rows = model.audio_encoder.encode(clip.samples, Stopwatch())
-                for profile in PROFILES:
-                    result = model.generate(clip.samples, PROMPT, profile=profile)
-                    yield answered(model, reference, seen, clip, rows, result)
-
-
-def watched(reference: Any) -> dict[int, Array]:
-    """By layer, the attention of the last row in the last run of a model: (heads, rows)."""
-    seen: dict[int, Array] = {}
-
-    def keep(layer: int, _module: Any, _inputs: Any, output: tuple[Any, Any]) -> None:
-        seen[layer] = output[1][0, :, -1].numpy()
-
+    reference, seen = load_reference(MODEL), {}
     for layer, module in enumerate(reference.get_decoder().layers):
-        module.self_attn.register_forward_hook(partial(keep, layer))
-    return seen
+        module.self_attn.register_forward_hook(partial(_keep, seen, layer))
+    with demo(row_maps=True) as model:
+        for clip in chosen:
+            for profile in PROFILES:
+                result = model.generate(clip.samples, PROMPT, profile=profile)
+                yield Watched(clip, result, attention_of(model, reference, seen, clip, result))
 
 
-def answered(
-    model: SpeechLM,
-    reference: Any,
-    seen: dict[int, Array],
-    clip: Clip,
-    rows: Array,
-    result: GenerationResult,
-) -> Answer:
-    """An answer with the attention of the steps that write its words: every token of the demo is a word."""
+def _keep(seen: dict[int, Array], layer: int, _module: Any, _inputs: Any, output: tuple[Any, Any]) -> None:
+    """What the last row of a layer attends to, (heads, rows)."""
+    seen[layer] = output[1][0, :, -1].numpy()
+
+
+def attention_of(
+    model: SpeechLM, reference: Any, seen: dict[int, Array], clip: Clip, result: GenerationResult
+) -> tuple[Array, ...]:
+    """That of the steps which write the words of an answer: every token of the demo is a word."""
     assert result.row_map is not None, "the artifact is built with it"
     codec = PromptCodec(tokenizer_of(model.artifact.read(TOKENIZER), TOKENIZER), model.manifest.prompt)
-    ids, words = codec.encode(PROMPT).about(result.audio_seconds), tuple(result.text.split())
-    tokens = result.hypotheses[0].tokens
-    assert len(tokens) == len(words), f"{result.text!r} is not a word a token"
-    decoder = ReferenceDecoder(
-        reference, model.manifest.profiles[result.profile], ids.before, rows, ids.after
-    )
+    ids, tokens = codec.encode(PROMPT).about(result.audio_seconds), result.hypotheses[0].tokens
+    assert len(tokens) == len(result.text.split()), f"{result.text!r} is not a word a token"
+    rows = model.audio_encoder.encode(clip.samples, Stopwatch())
+    profile = model.manifest.profiles[result.profile]
+    decoder = ReferenceDecoder(reference, profile, ids.before, rows, ids.after)
+    ends = [length - len(ids.after) for length in result.prefix_lengths]
+    audio = [slice(end - len(each.starts), end) for each, end in zip(result.row_map, ends, strict=True)]
     steps: list[list[Array]] = []
-    for number in range(len(tokens)):
-        if number:
-            decoder.step(np.array([tokens[number - 1]]), np.array([0]), 1)
-        else:
+    for before in (None, *tokens[:-1]):
+        if before is None:
             decoder.start(1)
-        ends = [length - len(ids.after) for length in result.prefix_lengths]
-        steps.append(
-            [
-                seen[each.layer][:, end - len(each.starts) : end].copy()
-                for each, end in zip(result.row_map, ends, strict=True)
-            ]
-        )
-    attention = tuple(np.stack(layer) for layer in zip(*steps, strict=True))
-    return Answer(clip, result.profile, words, result.audio_seconds, attention, result)
+        else:
+            decoder.step(np.array([before]), np.array([0]), 1)
+        steps.append([seen[layer][:, columns].copy() for layer, columns in enumerate(audio)])
+    return tuple(np.stack(layer) for layer in zip(*steps, strict=True))
 
 
-def by_attention(heads: Heads, answer: Answer) -> list[float]:
-    """Of each word where its step begins to look."""
-    layer, chosen = heads
+def spans(heads: WordHeads, answer: Watched) -> list[tuple[float, float]]:
+    """Of each word the seconds that its step looks at."""
     assert answer.result.row_map is not None
-    rows = answer.result.row_map[layer]
-    return [looked_at(step[list(chosen)].mean(0), rows)[0] for step in answer.attention[layer]]
+    rows, chosen = answer.result.row_map[heads.layer], list(heads.heads)
+    return [looked_at(step[chosen].mean(0), rows) for step in answer.attention[heads.layer]]
+
+
+def choose(found: Sequence[Watched]) -> tuple[WordHeads, list[dict[str, Any]], float]:
+    """The heads with the most begins near enough, the best of each layer, and how late their ends are."""
+    layers, best = [], []
+    for layer, attention in enumerate(found[0].attention):
+        numbers = range(attention.shape[1])
+        sets = [WordHeads(layer, heads) for size in numbers for heads in combinations(numbers, size + 1)]
+        share, heads = max(((_share(found, heads), heads) for heads in sets), key=lambda pair: pair[0])
+        layers.append({"layer": layer, "heads": heads.heads, "within": share})
+        best.append((share, heads))
+    chosen = max(best, key=lambda pair: pair[0])[1]
+    late = [
+        spans(chosen, answer)[mine][1] - answer.clip.ends[true]
+        for answer in found
+        for true, mine in answer.matched
+    ]
+    return chosen, layers, 1000 * float(np.median(late))
+
+
+def _share(found: Sequence[Watched], heads: WordHeads) -> float:
+    """Share of begins that are near enough, as a mean over sets and profiles."""
+    parts = [part for part in parted(found).values() if part]
+    return float(
+        np.mean(
+            [_near(late(part, lambda each: [begin for begin, _ in spans(heads, each)])) for part in parts]
+        )
+    )
+
+
+def by_attention(answer: Answer) -> list[float]:
+    """What the artifact says."""
+    assert answer.result.words is not None
+    return [word.start for word in answer.result.words]
 
 
 def evenly(answer: Answer) -> list[float]:
     """As if every word took equally long."""
-    return [place * answer.seconds / len(answer.words) for place in range(len(answer.words))]
+    return [place * answer.result.audio_seconds / len(answer.words) for place in range(len(answer.words))]
 
 
-def errors(found: Sequence[Answer], begins: Begins) -> Array:
+def late(found: Sequence[Kind], begins: Callable[[Kind], Sequence[float]]) -> Array:
     """Seconds by which the begins of right words are late, (words,)."""
-    late: list[float] = []
+    errors: list[float] = []
     for answer in found:
         at = begins(answer)
-        late += [at[mine] - answer.clip.begins[true] for true, mine in answer.matched]
-    return np.array(late)
+        errors += [at[mine] - answer.clip.begins[true] for true, mine in answer.matched]
+    return np.array(errors)
 
 
-def within(found: Sequence[Answer], heads: Heads) -> float:
-    """Share of begins that are near enough, as a mean over sets and profiles."""
-    parts = [part for part in parted(found).values() if part]
-    return float(np.mean([_near(errors(part, partial(by_attention, heads))) for part in parts]))
-
-
-def choose(found: Sequence[Answer]) -> tuple[Heads, list[dict[str, Any]]]:
-    """The heads with the most begins near enough, and the best of each layer."""
-    layers, best = [], []
-    for layer, attention in enumerate(found[0].attention):
-        numbers = range(attention.shape[1])
-        sets = [heads for size in numbers for heads in combinations(numbers, size + 1)]
-        share, heads = max((within(found, (layer, heads)), heads) for heads in sets)
-        layers.append({"layer": layer, "heads": heads, "within": share})
-        best.append((share, (layer, heads)))
-    return max(best)[1], layers
-
-
-def parted(found: Sequence[Answer]) -> dict[tuple[str, str], list[Answer]]:
+def parted(found: Sequence[Kind]) -> dict[tuple[str, str], list[Kind]]:
     """By set and profile."""
     return {
-        (plan.name, profile): [a for a in found if a.clip.plan == plan and a.profile == profile]
+        (plan.name, profile): [a for a in found if a.clip.plan == plan and a.result.profile == profile]
         for plan in PLANS
         for profile in PROFILES
     }
 
 
-def records(found: Sequence[Answer], heads: Heads) -> Iterator[dict[str, Any]]:
+def records(found: Sequence[Answer]) -> Iterator[dict[str, Any]]:
     """A record for each set and profile."""
     for (name, profile), part in parted(found).items():
         yield {
             **{"set": name, "profile": profile, "clips": len(part)},
             "words": sum(len(answer.clip.words) for answer in part),
             "right": sum(len(answer.matched) for answer in part),
-            "attention": figures(errors(part, partial(by_attention, heads))),
-            "evenly": figures(errors(part, evenly)),
+            "attention": figures(late(part, by_attention)),
+            "evenly": figures(late(part, evenly)),
         }
 
 
-def figures(late: Array) -> dict[str, float]:
+def figures(errors: Array) -> dict[str, float]:
     """Of seconds by which begins are late."""
-    error = np.abs(late)
     return {
-        "median_ms": 1000 * float(np.median(error)),
-        "p90_ms": 1000 * float(np.percentile(error, 90)),
-        "within": _near(late),
-        "median_late_ms": 1000 * float(np.median(late)),
+        "median_ms": 1000 * float(np.median(np.abs(errors))),
+        "p90_ms": 1000 * float(np.percentile(np.abs(errors), 90)),
+        "within": _near(errors),
+        "median_late_ms": 1000 * float(np.median(errors)),
     }
 
 
-def _near(late: Array) -> float:
-    return float((np.abs(late) <= WITHIN).mean())
+def _near(errors: Array) -> float:
+    return float((np.abs(errors) <= WITHIN).mean())
 
 
 if __name__ == "__main__":

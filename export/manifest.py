@@ -56,6 +56,7 @@ def manifest_of(
             long_context=decoder.long_context,
             trained_positions=decoder.trained_positions,
             row_maps=decoder.row_maps,
+            word_heads=decoder.word_heads,
         ),
         front_end=model.front_end,
         tower=model.tower_dims,

@@ -16,6 +16,7 @@ from .targets import TARGETS
 
 if TYPE_CHECKING:  # quick to import: a clip comes with hashing
     from ..evaluation.clips.clip import Clip
+    from ..profiles.signature import WordHeads
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 ENGINE_PRECISIONS = ("fp16", "bf16")
@@ -74,6 +75,7 @@ class BuildOptions:
         None  # of the prompt's keys and values, one of KV_PRECISIONS; None: as computed
     )
     row_maps: bool = False  # prefills say where the rows come from that they leave, which costs time
+    word_heads: WordHeads | None = None  # by whose attention words are given times; row maps come with it
     calibration: tuple[Clip, ...] | None = None  # by which int4 is quantised; None: by the matrices alone
 
     def __post_init__(self) -> None:
@@ -102,6 +104,11 @@ class BuildOptions:
         if self.kv_precision is not None and self.kv_precision not in KV_PRECISIONS:
             raise RequestError(
                 f"kv_precision {self.kv_precision!r} is unknown; choose {', '.join(KV_PRECISIONS)}"
+            )
+        if self.word_heads is not None and (self.engines or self.targets != BuildOptions.targets):
+            raise RequestError(
+                f"word_heads: graphs for {', '.join(BuildOptions.targets)} alone say where heads look; build "
+                "an artifact for this target, without engines"
             )
         if self.row_maps and (self.engines or self.targets != BuildOptions.targets):
             raise RequestError(

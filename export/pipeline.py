@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from ..profiles.errors import RequestError
+from ..profiles.signature import WordHeads, word_head_faults
 from ..runtime.artifact.artifact import TOKENIZER
 from ..runtime.artifact.manifest import FILE_NAME, FileRecord, Manifest
 from ..runtime.artifact.verification import large_files, remember_built
@@ -101,13 +103,28 @@ def _as_asked(model: SpeechModelSpec, checkpoint: Checkpoint, options: BuildOpti
     """
     if options.engines:
         model = within_engines(model, options.engines)
-    model = replace(model, decoder=replace(model.decoder, row_maps=options.row_maps))
+    heads = options.word_heads
+    _check_word_heads(heads, model, options)
+    maps = options.row_maps or heads is not None
+    model = replace(model, decoder=replace(model.decoder, row_maps=maps, word_heads=heads))
     if options.prompt is None:
         return model
     codec = prompt_codec(checkpoint, model.prompt)
     assert model.prompt is not None, "a codec was made of it"
     codec.encode(options.prompt)
     return replace(model, prompt=replace(model.prompt, default_prompt=options.prompt))
+
+
+def _check_word_heads(heads: WordHeads | None, model: SpeechModelSpec, options: BuildOptions) -> None:
+    """Refuse heads that the model lacks, and profiles under which no row of their layer is one for all."""
+    if heads is None:
+        return
+    if faults := list(word_head_faults(heads, model.decoder.dims)):
+        raise RequestError("; ".join(faults))
+    if apart := [profile.name for profile in options.profiles if profile.traits.is_of_caches]:
+        raise RequestError(
+            f"word_heads beside profile {', '.join(apart)}: each head keeps other rows; leave one of them out"
+        )
 
 
 def _quantized(

@@ -3,7 +3,7 @@
 An axis is a number or the name of a dynamic axis. Those of keys and values are in KV layout (`kv_layout.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .flops import DecoderDims, ResolvedProfile
@@ -76,6 +76,31 @@ class Signature:
 def prefix_axis(layer: int) -> str:
     """Rows of the prompt in the cache of one layer, as an axis."""
     return f"prefix_{layer}"
+
+
+WORD_ATTENTION = "word_attention"
+
+
+@dataclass(frozen=True)
+class WordHeads:
+    """Heads of one layer that look at where a word begins as they are about to write it."""
+
+    layer: int
+    heads: tuple[int, ...]
+
+    def tensor(self, requests: int | str, beams: int | str) -> TensorSpec:
+        """The output with the shares of their attention that rows of the prompt get, as a mean over them."""
+        return TensorSpec(WORD_ATTENTION, FLOAT, (requests, beams, prefix_axis(self.layer)))
+
+
+def word_head_faults(told: WordHeads, dims: DecoderDims) -> Iterator[str]:
+    """What a decoder of these sizes has no such heads for."""
+    if not 0 <= told.layer < dims.num_layers:
+        yield f"word_heads: there is no layer {told.layer} among {dims.num_layers}"
+    if not told.heads or len(set(told.heads)) < len(told.heads):
+        yield "word_heads: give at least one head, and each once"
+    if unknown := [head for head in told.heads if not 0 <= head < dims.num_heads]:
+        yield f"word_heads: there is no head {', '.join(map(str, unknown))} among {dims.num_heads}"
 
 
 def prefix_key(layer: int) -> str:
@@ -181,12 +206,13 @@ def prefill_signature(
     request_inputs: Sequence[TensorSpec] = (),
     prefix_type: str = ACTIVATION,
     maps: Sequence[TensorSpec] = (),
+    word_heads: WordHeads | None = None,
 ) -> Signature:
     """The whole prompt: scores of the first token and the prefix of every layer.
 
     `request_inputs` are those that a request has the same in its prefill and in all of its steps.
     `prefix_type` is what keys and values of the prompt are kept in. `maps` are those of `row_maps`, where the
-    artifact tells them.
+    artifact tells them, and `word_heads` those whose attention it tells.
     """
     prefix = [
         TensorSpec(name, prefix_type, kv_shape(dims, prefix_axis(layer)))
@@ -201,7 +227,7 @@ def prefill_signature(
             TensorSpec(NUM_CANDIDATES, INT64, (1,)),
             *request_inputs,
         ),
-        outputs=(*_scores(1), *prefix, *maps),
+        outputs=(*_scores(1), *prefix, *maps, *((word_heads.tensor(1, 1),) if word_heads else ())),
     )
 
 
@@ -243,7 +269,10 @@ def decode_signature(
 
 
 def step_signature(
-    dims: DecoderDims, request_inputs: Sequence[TensorSpec] = (), prefix_type: str = ACTIVATION
+    dims: DecoderDims,
+    request_inputs: Sequence[TensorSpec] = (),
+    prefix_type: str = ACTIVATION,
+    word_heads: WordHeads | None = None,
 ) -> Signature:
     """One step of several requests, or of one: scores of their next tokens, and the rows that they add.
 
@@ -252,7 +281,8 @@ def step_signature(
     nothing of a cache is copied. Every request has as many beams as the one with the most; what comes of
     those that it lacks means nothing. `pool_mask[r, i, j]` tells whether beam i of request r sees row j of
     its pool: its ancestors; its own row it sees in any case. `request_inputs` and `prefix_type` are as in
-    `decode_signature`; all requests of a step have the same of the former.
+    `decode_signature`; all requests of a step have the same of the former. `word_heads` are as in
+    `prefill_signature`.
 
     The optimization profile of an engine has requests, beams and capacities as its dynamic axes.
     onnxruntime-cuda, whose graph writes into the pool itself, takes the same capacities for that of one
@@ -277,7 +307,11 @@ def step_signature(
             *prefix,
             *pool,
         ),
-        outputs=(*_scores(BEAM_ROWS), *new),
+        outputs=(
+            *_scores(BEAM_ROWS),
+            *new,
+            *((word_heads.tensor(REQUESTS, BEAMS),) if word_heads else ()),
+        ),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .decoding.row_map import LayerRows
 from .decoding.search import FinishReason, Hypothesis
+from .decoding.word_times import Word
 from .latency import Latency
 
 
@@ -31,6 +32,7 @@ class GenerationResult:
     kept_ratio: float  # audio rows in the KV caches, summed over the layers / (layers * audio rows)
     kv_bytes: int  # prefix, shared by all beams, plus the pool at its largest
     profile_reason: str | None = None  # why the profile was chosen, if it was not named
+    words: tuple[Word, ...] | None = None  # of `text`; of artifacts built with word heads
     row_map: tuple[LayerRows, ...] | None = None  # seconds of each row; of artifacts built with row maps
 
     @property

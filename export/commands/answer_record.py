@@ -15,11 +15,16 @@ def record(result: GenerationResult) -> dict[str, Any]:
     latency = result.latency
     derived = {name: getattr(latency, name) for name in ("step_ms", "rtf", "rtfx", "tokens_per_second")}
     return {
-        **{name: value for name, value in asdict(result).items() if name != "row_map"},  # of --map
+        **{name: value for name, value in asdict(result).items() if name not in _not_here(result)},
         "finish_reason": result.finish_reason,
         "hypotheses": [_hypothesis(found) for found in result.hypotheses],
         "latency": {**asdict(latency), **derived},
     }
+
+
+def _not_here(result: GenerationResult) -> tuple[str, ...]:
+    """The map, which --map writes, and words where the artifact tells no times of them."""
+    return ("row_map",) if result.words is not None else ("row_map", "words")
 
 
 def _hypothesis(found: TextHypothesis) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from ..targets import TARGETS
 from .case_parameters import int4_block_option
 from .command import Command, StrictCommand
 from .figures_parameters import figures_options, say_figures, sources_of
-from .lists import NAMES, list_option
+from .lists import HEADS, NAMES, list_option
 from .parameters import PATH, lora_option, profile_options, require_all
 from .progress import Lines
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from ...profiles.signature import WordHeads
     from ...runtime.artifact.manifest import Manifest
 
 ENGINE_DEFAULTS = EngineOptions()
@@ -103,6 +104,14 @@ def engine_limits(command: Command) -> Command:
     default=BuildOptions.row_maps,
     help="Let every answer say which seconds each row stands for, as run --map writes it; it takes time.",
 )
+@list_option(
+    "--word-heads",
+    "word_heads",
+    HEADS,
+    "Heads of one layer that look at words as they begin: answers then say when, in run --json.",
+    metavar="LAYER.HEAD",
+    otherwise="none",
+)
 @click.option(
     "--calibration",
     type=PATH,
@@ -157,6 +166,7 @@ def build(
     lora: Path | None,
     kv_precision: str | None,
     row_maps: bool,
+    word_heads: tuple[tuple[int, int], ...],
     calibration: Path | None,
     audio_root: Path | None,
     targets: tuple[str, ...],
@@ -198,6 +208,7 @@ def build(
             lora=lora,
             kv_precision=kv_precision,
             row_maps=row_maps,
+            word_heads=_word_heads(word_heads),
             calibration=None if calibration is None else read_clips_of_any_task(calibration, audio_root),
             precision=engine["precision"] if has_choice else None,
         )
@@ -210,6 +221,18 @@ def build(
         from ..figures.take_in import take_in
 
         say_figures(take_in(output, sources), sources)
+
+
+def _word_heads(pairs: tuple[tuple[int, int], ...]) -> WordHeads | None:
+    """Heads by the layer that they are in, which must be one."""
+    if not pairs:
+        return None
+    (layer, *others) = dict.fromkeys(layer for layer, _ in pairs)
+    if others:
+        raise click.UsageError("--word-heads: give heads of one layer")
+    from ...profiles.signature import WordHeads
+
+    return WordHeads(layer, tuple(head for _, head in pairs))
 
 
 def _origins(manifest: Manifest) -> Iterator[str]:

@@ -52,6 +52,12 @@ class ListOf(Generic[Item]):
         return [part.strip() for part in text.split(",")]
 
 
+def layer_and_head(text: str) -> tuple[int, int]:
+    """A head by its layer and its number in it."""
+    layer, head = map(int, text.split("."))
+    return layer, head
+
+
 def percent(text: str) -> Fraction:
     """A percentage as an exact share of 1, between 0 and 1."""
     share = Fraction(text) / 100
@@ -66,6 +72,7 @@ FILES = ListOf("files such as a.json,b.json", str, files=True)
 INTEGERS = ListOf("numbers such as 1,5", int)
 REALS = ListOf("numbers such as 1,5", float, "{:g}".format)
 LAYERS = ListOf("layers such as 0,2", int)
+HEADS = ListOf("heads such as 7.0,7.1", layer_and_head, lambda head: f"{head[0]}.{head[1]}")
 PERCENTS = ListOf("percentages such as 10,20", percent, lambda share: f"{float(100 * share):g}")
 
 

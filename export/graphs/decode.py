@@ -43,7 +43,7 @@ def build_decode(spec: DecoderSpec, store: WeightStore, lowering: Lowering) -> o
 def _signature(spec: DecoderSpec, lowering: Lowering) -> sig.Signature:
     if lowering.pools_in_place:
         return sig.decode_signature(spec.dims, spec.step_inputs, spec.prefix_type, in_place=True)
-    return sig.step_signature(spec.dims, spec.step_inputs, spec.prefix_type)
+    return sig.step_signature(spec.dims, spec.step_inputs, spec.prefix_type, spec.word_heads)
 
 
 class _Decode(DecoderLayers, ABC):
@@ -170,6 +170,7 @@ class _Step(_Decode):
         key = rotate(self.key(normed, layer, name), dims.num_kv_heads, angles, f"{name}/k")
         value = self.value(normed, layer, name)
         prefix = self.read_prefix(sig.prefix_key(i)), self.read_prefix(sig.prefix_value(i))
+        self.tell_looks(i, query, prefix[0], self._beams, self._prefix_bias(i))
         own = self._new(key, sig.new_key(i)), self._new(value, sig.new_value(i))
         parts = {
             "prefix": KvPart(*prefix, self._prefix_bias(i)),

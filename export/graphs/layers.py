@@ -106,6 +106,32 @@ class DecoderLayers:
             return Value(prefix)
         return self.g.op("Cast", prefix, to=self.g.precision.onnx_type, name=f"{prefix}/read")
 
+    def tell_looks(
+        self, i: int, query: Value, key: Value, beams: Value | int, bias: Value | None = None
+    ) -> None:
+        """Write which rows of the prompt the word heads look at, if they are in this layer.
+
+        Args:
+            i: the layer.
+            query: rotated, (requests * beams, heads * head_dim).
+            key: rotated, (requests, kv_heads, prefix rows, head_dim).
+            beams: of each request.
+            bias: what hides rows of the prefix, (requests, 1, 1, prefix rows).
+        """
+        told, g, dims = self.spec.word_heads, self.g, self.dims
+        if told is None or told.layer != i:
+            return
+        group, name = dims.num_heads // dims.num_kv_heads, f"/layers.{i}/attn/looks"
+        split = g.reshape(query, -1, beams, dims.num_heads, dims.head_dim)
+        chosen = g.op("Gather", split, g.ints(*told.heads), name=name, axis=2)
+        keys = g.op("Gather", key, g.ints(*(head // group for head in told.heads)), name=name, axis=1)
+        turned = (
+            g.op("Transpose", x, perm=perm) for x, perm in ((chosen, (0, 2, 1, 3)), (keys, (0, 1, 3, 2)))
+        )
+        scores = g.op("Mul", g.op("MatMul", *turned, name=name), g.number(dims.head_dim**-0.5))
+        shares = g.op("Softmax", scores if bias is None else g.op("Add", scores, bias), axis=-1)
+        g.op("ReduceMean", shares, g.ints(1), name=name, keepdims=0, outputs=[sig.WORD_ATTENTION])
+
     def norm(self, x: Value, branch: Value | None, weight: Weight, name: str) -> tuple[Value, Value]:
         """x + branch and its normalisation; without a branch, x itself."""
         eps = self.spec.norm_eps

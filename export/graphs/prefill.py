@@ -39,7 +39,8 @@ def build_prefill(
     """The whole prompt under one reduction profile."""
     g = Graph(f"prefill.{resolved.name}", store, lowering)
     maps = sig.row_maps(spec.dims, resolved) if spec.row_maps else ()
-    signature = sig.prefill_signature(spec.dims, spec.request_inputs, spec.prefix_type, maps)
+    told = maps, spec.word_heads
+    signature = sig.prefill_signature(spec.dims, spec.request_inputs, spec.prefix_type, *told)
     for tensor in signature.inputs:
         g.input(tensor)
     _Prefill(g, spec, lowering, resolved).run(front_end)
@@ -129,6 +130,7 @@ class _Prefill(DecoderLayers):
         kv = self._key_value(i, normed, angles, cache)
         attended = self._attend(i, query, kv)
         cache.keep(kv, attended)
+        self._tell_last_look(i, query, kv)
         branch = self.output(attended.output, layer, f"/layers.{i}/attn")
         return replace(state, rows=rows, branch=branch), attended
 
@@ -162,6 +164,13 @@ class _Prefill(DecoderLayers):
         received = g.shaped(mass, (dims.num_kv_heads, None) if by_head else (None,), FLOAT)
         return Attended(output, query, kv.key, received)
 
+    def _tell_last_look(self, i: int, query: Value, kv: KeyValue) -> None:
+        """Of the last row, which writes the first token."""
+        if self.spec.word_heads is not None and self.spec.word_heads.layer == i:
+            g = self.g
+            last = g.op("Gather", query, g.ints(-1), axis=0)
+            self.tell_looks(i, last, g.op("Unsqueeze", kv.key, g.ints(0)), 1)
+
     def _feed_forward(self, i: int, state: LayerState) -> LayerState:
         """The second half of a layer; its output is the branch of the new state."""
         layer = self.spec.layers[i]
@@ -190,6 +199,7 @@ class _Prefill(DecoderLayers):
         x, normed = (g.op("Gather", rows, g.ints(-1), axis=0) for rows in (x, normed))
         last = factors and g.op("Gather", factors, g.ints(-1), axis=0)
         query = self._query(i, normed, self.rotary.last(angles), last)
+        self._tell_last_look(i, query, kv)
         out = self.lowering.last_row_attention(g, name, self.dims, query, kv.key, kv.value)
         out = self.output(g.shaped(out, (1, self.dims.query_width)), layer, name)
         x, normed = self.norm(x, out, layer.mlp_norm, f"/layers.{i}/mlp_norm")

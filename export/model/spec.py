@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from ...profiles.flops import DecoderDims
 from ...profiles.long_context import LongContext
-from ...profiles.signature import ACTIVATION, TensorSpec, lora_scale
+from ...profiles.signature import ACTIVATION, TensorSpec, WordHeads, lora_scale
 from ...runtime.artifact.manifest import FoldedAdapter, FoldedPrompt
 from ...runtime.artifact.prompt import Prompt
 from ...runtime.audio.front_end import FrontEnd
@@ -126,6 +126,7 @@ class DecoderSpec:
     trained_positions: int | None = None  # of the checkpoint, where a build is asked for more
     prefix_type: str = ACTIVATION  # of the prompt's keys and values between prefill and steps
     row_maps: bool = False  # whether prefills say where the rows come from that they leave
+    word_heads: WordHeads | None = None  # whose attention prefill and steps tell
     embedding_multiplier: float = 1.0  # of every row that enters the first layer, of text and of audio
     residual_multiplier: float = 1.0  # of what attention and MLP add to the rows
     logits_divisor: float = 1.0

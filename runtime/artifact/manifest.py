@@ -14,7 +14,7 @@ from ...profiles.faults import shown
 from ...profiles.flops import DecoderDims, ResolvedProfile
 from ...profiles.json_text import JsonError, read_object
 from ...profiles.long_context import LongContext
-from ...profiles.signature import ACTIVATION, HALF, TensorSpec, lora_scale
+from ...profiles.signature import ACTIVATION, HALF, TensorSpec, WordHeads, lora_scale
 from ..audio.front_end import FrontEnd
 from ..audio.tower_dims import TowerDims
 from ..choice.figures import Figures
@@ -58,6 +58,7 @@ class Decoder:
     folded_prompt: FoldedPrompt | None = None
     trained_positions: int | None = None  # of the checkpoint, where the build was asked for more
     row_maps: bool = False  # whether prefills say where the rows come from that they leave
+    word_heads: WordHeads | None = None  # whose attention prefill and steps tell; None: they tell none
     long_context: LongContext | None = None  # None: no prompt is treated in another way than the others
 
     @property

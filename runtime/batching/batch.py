@@ -140,11 +140,16 @@ class Batch:
         logits, ids, total = (
             self._session.read(outputs[name]) for name in (sig.TOP_LOGITS, sig.TOP_IDS, sig.LOG_SUM_EXP)
         )
+        told = outputs.get(sig.WORD_ATTENTION)
+        looks = None if told is None else self._session.read(told)
         found, beams = [], max(map(len, branches))
         for place, rows, branch in zip(places, asked, branches, strict=True):
             rows.member.tree.append(branch)
             own = slice(place * beams, place * beams + len(branch))
-            found.append(TopTokens(logits[own, : rows.k], ids[own, : rows.k], total[own]))
+            seen = None
+            if looks is not None:  # a copy: the search keeps it
+                seen = looks[place, : len(branch), : max(rows.member.prefix_lengths)].copy()
+            found.append(TopTokens(logits[own, : rows.k], ids[own, : rows.k], total[own], seen))
         return found
 
     def sweep(self) -> None:

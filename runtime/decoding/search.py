@@ -57,6 +57,7 @@ class TopTokens:
     logits: Floats  # (rows, k)
     ids: Ids  # (rows, k)
     log_sum_exp: Floats  # (rows,) over the whole vocabulary
+    looks: Floats | None = None  # (rows, prefix rows or more) attention of the word heads, if it is told
 
     def check(self, rows: int, generated: int) -> None:
         """Refuse scores of other rows, or that are no numbers; a logit may be -inf: its token never comes.

@@ -85,7 +85,8 @@ def read_top_tokens(session: Session, outputs: Mapping[str, Tensor]) -> TopToken
     logits, ids, total = (
         session.read(outputs[name]) for name in (sig.TOP_LOGITS, sig.TOP_IDS, sig.LOG_SUM_EXP)
     )
-    return TopTokens(logits, ids, total)
+    told = outputs.get(sig.WORD_ATTENTION)
+    return TopTokens(logits, ids, total, None if told is None else session.read(told)[0])
 
 
 def read_row_sources(session: Session, outputs: Mapping[str, Tensor]) -> dict[int, npt.NDArray[Any]]:

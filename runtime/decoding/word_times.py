@@ -1,4 +1,4 @@
-"""Where in the audio the decoder looks as it writes a word, from the attention of one step.
+"""When the words of an answer begin, by where the decoder looks as it writes them.
 
 Heads that follow the audio look at where a word begins when they are about to write it. Rows that stand for
 more audio get more attention, so attention counts per second; the rows beside the highest one belong to it
@@ -7,16 +7,64 @@ as long as they get a good share of what it gets.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .drive import Decoder
 from .row_map import LayerRows
+from .scoring import Floats, Ids
+from .search import TopTokens
 
 Array = npt.NDArray[Any]
 
 BESIDE = 0.2  # share of the highest attention; from 0.1 to 0.5 begins on the demo move by 30 ms
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word of an answer."""
+
+    text: str
+    start: float  # seconds from the beginning of the audio
+
+
+class Looks:
+    """A decoder that remembers where each of its rows looks, for the answer that is chosen in the end."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        """Of a decoder whose scores tell it."""
+        self._decoder = decoder
+        self._steps: list[tuple[Sequence[tuple[int, int]], Floats]] = []  # token and parent of each row
+
+    def start(self, k: int) -> TopTokens:
+        """As the decoder."""
+        return self._kept([], self._decoder.start(k))
+
+    def step(self, tokens: Ids, parents: Ids, k: int) -> TopTokens:
+        """As the decoder."""
+        rows = list(zip(tokens.tolist(), parents.tolist(), strict=True))
+        return self._kept(rows, self._decoder.step(tokens, parents, k))
+
+    def _kept(self, rows: Sequence[tuple[int, int]], top: TopTokens) -> TopTokens:
+        assert top.looks is not None, "the graph was compared with the manifest"
+        self._steps.append((rows, top.looks))
+        return top
+
+    def of(self, tokens: Sequence[int]) -> Iterator[Floats]:
+        """By token of an answer the attention of the row that wrote it, (prefix rows or more,).
+
+        Live beams are different answers, so that one row of a step continues another by a token.
+        """
+        row = 0
+        for number in range(len(tokens)):
+            rows, looks = self._steps[number]
+            if number:
+                row = rows.index((tokens[number - 1], row))
+            yield looks[row]
 
 
 def looked_at(attention: Array, rows: LayerRows) -> tuple[float, float]:
@@ -32,3 +80,18 @@ def looked_at(attention: Array, rows: LayerRows) -> tuple[float, float]:
     first = int(others[others < best].max(initial=-1)) + 1
     last = int(others[others > best].min(initial=len(density))) - 1
     return rows.starts[first], rows.ends[last]
+
+
+def words_of(texts: Sequence[str], begins: Sequence[float]) -> tuple[Word, ...]:
+    """The words of an answer, parted by spaces; each begins with its first token.
+
+    Args:
+        texts: of the answer up to each of its tokens.
+        begins: of the tokens, in seconds.
+    """
+    words: list[Word] = []
+    for text, begin in zip(texts, begins, strict=True):
+        found = text.split()
+        words = [Word(part, word.start) for part, word in zip(found, words, strict=False)]
+        words += [Word(part, begin) for part in found[len(words) :]]
+    return tuple(words)

@@ -49,6 +49,7 @@ class ModelSizes:
     in_place: bool = False  # whether pools have room for more rows, and steps write into it
     shares_steps: bool = False  # whether requests may be decoded together
     unrolled: bool = False  # whether a prefill has no Loops: wide layers and summed scores are there whole
+    keeps_looks: bool = False  # whether a request keeps where each of its rows looks
     planned: bool = False  # whether working memory was taken when the model was loaded, as engines do
 
 
@@ -116,6 +117,7 @@ def request_memory(
     rows = asked.num_beams * asked.max_new_tokens
     pool, longest = _pool_bytes(model, rows), max(cached)
     steps = _pool_with_copies(model, rows) - pool + _step_bytes(model, longest, rows, asked.num_beams)
+    steps += FLOAT * rows * longest if model.keeps_looks else 0
     return RequestMemory(
         audio=heard.audio,
         encoder=heard.encoder,

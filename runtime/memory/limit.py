@@ -94,4 +94,5 @@ def sizes_of(manifest: Manifest, sessions: Sessions, max_batch: int = 1) -> Mode
         shares_steps=sessions.steps is not None and max_batch > 1,
         planned=sessions.limits is not None,
         unrolled=sessions.unrolled,
+        keeps_looks=manifest.decoder.word_heads is not None,
     )

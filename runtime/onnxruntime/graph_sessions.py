@@ -96,7 +96,8 @@ class GraphSessions(ABC, Generic[Loaded, WeightsByName]):
         """The prefill session of a profile of the artifact."""
         decoder, graphs = self._decoder, self._graphs
         maps = row_maps(decoder.dims, self._artifact.manifest.profiles[profile]) if decoder.row_maps else ()
-        signature = prefill_signature(decoder.dims, decoder.request_inputs, graphs.prefix_type, maps)
+        told = maps, decoder.word_heads
+        signature = prefill_signature(decoder.dims, decoder.request_inputs, graphs.prefix_type, *told)
         return self._other(graphs.prefill[profile], signature)
 
     @property

@@ -44,7 +44,8 @@ class OnnxRuntimeSessions(GraphSessions[OnnxRuntimeSession, MappedWeights]):
 
     def _step_signature(self) -> Signature:
         decoder = self._decoder
-        return step_signature(decoder.dims, decoder.step_inputs, self._graphs.prefix_type)
+        fixed = decoder.step_inputs, self._graphs.prefix_type
+        return step_signature(decoder.dims, *fixed, decoder.word_heads)
 
     def _load(self, graph: str, weights: MappedWeights, is_step: bool) -> OnnxRuntimeSession:
         """Only the graph that runs at every step is worth packed weights; the others work on many rows. But

@@ -13,6 +13,7 @@ from ..decoding.drive import new_search
 from ..decoding.options import ResolvedSearch
 from ..decoding.row_map import Array, LayerRows, prompt_rows, row_map
 from ..decoding.search import Hypothesis
+from ..decoding.word_times import Looks, Word, looked_at, words_of
 from ..prompt import PromptCodec
 from ..results import GenerationResult, TextHypothesis
 from ..stream import Stream
@@ -69,16 +70,19 @@ def _begin(model: LoadedModel, asked: Asked) -> Request:
     replace(taken, ids=ids).check(heard.place, heard.audio)
     rows = heard.rows if heard.rows is not None else model.audio_encoder.encode(heard.audio.samples, watch)
     prompt = DecoderPrompt(ids.before, rows, ids.after, ids.adapter)
+    decoder = new_decoder(model, taken.profile, prompt, watch, search if asked.shares else None)
     return Request(
         profile=taken.profile,
         options=search,
         audio_seconds=heard.audio.seconds,
         audio_rows=len(rows),
         text_rows=ids.num_text_rows,
+        rows_after=len(ids.after),
         search=new_search(search, model.dims.vocab_size, history(model.manifest, ids)),
-        decoder=new_decoder(model, taken.profile, prompt, watch, search if asked.shares else None),
+        decoder=decoder,
         watch=watch,
         profile_reason=chosen.reason,
+        looks=Looks(decoder) if model.manifest.decoder.word_heads else None,
         map_rows=_map_rows(model, taken.profile, prompt, heard.audio.seconds),
     )
 
@@ -104,7 +108,22 @@ def _pieces(
 def _result(model: LoadedModel, request: Request) -> GenerationResult:
     with request.watch.stage("detokenize"):
         hypotheses = tuple(_with_text(model.codec, found) for found in request.search.hypotheses)
-    return request.result(hypotheses)
+    result = request.result(hypotheses)
+    return replace(result, words=_words(model, request, result))
+
+
+def _words(model: LoadedModel, request: Request, result: GenerationResult) -> tuple[Word, ...] | None:
+    """When the words of an answer begin, if the artifact tells where its rows look."""
+    told, codec = model.manifest.decoder.word_heads, model.codec
+    if told is None or codec is None:
+        return None
+    assert request.looks is not None, "the manifest has word heads"
+    assert result.row_map is not None, "the manifest was checked: it has row maps, too"
+    rows, behind = result.row_map[told.layer], request.rows_after + model.manifest.front_end.eos_rows
+    end, tokens = result.prefix_lengths[told.layer] - behind, result.hypotheses[0].tokens
+    audio = slice(end - len(rows.starts), end)
+    begins = [looked_at(look[audio], rows)[0] for look in request.looks.of(tokens)]
+    return words_of([codec.decode(tokens[: i + 1]) for i in range(len(tokens))], begins)
 
 
 def _with_text(codec: PromptCodec | None, found: Hypothesis) -> TextHypothesis:

@@ -15,6 +15,7 @@ from ..decoding.kv_cache import CacheFigures
 from ..decoding.options import ResolvedSearch
 from ..decoding.row_map import LayerRows
 from ..decoding.search import Search
+from ..decoding.word_times import Looks
 from ..latency import Stopwatch
 from ..results import GenerationResult, TextHypothesis
 
@@ -43,23 +44,25 @@ class Request:
     audio_seconds: float
     audio_rows: int
     text_rows: int
+    rows_after: int  # of them, those after the audio
     search: Search
     decoder: RequestDecoder
     watch: Stopwatch
     profile_reason: str | None = None  # if it was chosen
+    looks: Looks | None = None  # the decoder, with where its rows look; if the artifact tells it
     map_rows: Callable[[Mapping[int, npt.NDArray[Any]]], tuple[LayerRows, ...]] | None = None
 
     def run(self) -> None:
         """Drive the search to its end."""
         with closing(self.decoder):
-            drive(self.search, self.decoder)
+            drive(self.search, self.looks or self.decoder)
         self.watch.mark_last_token()
 
     def tokens(self) -> Iterator[int]:
         """Drive a greedy search, and give each token as it is found, but for the end token."""
         assert isinstance(self.search, GreedySearch), "beams are not streamed"
         with closing(self.decoder):
-            for _ in steps(self.search, self.decoder):
+            for _ in steps(self.search, self.looks or self.decoder):
                 self.watch.mark_last_token()
                 if self.search.end_reason != "stop":
                     yield self.search.tokens[-1]

@@ -59,6 +59,11 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     adapter = "prompt adapter, " if decoder.has_prompt_adapter else ""
     prefills = f"{len(manifest.profiles)} prefills, one per profile"
     maps = ", which say where rows come from (run --map)" if decoder.row_maps else ""
+    if told := decoder.word_heads:
+        yield (
+            "words",
+            f"heads {', '.join(f'{told.layer}.{head}' for head in told.heads)} say when words begin",
+        )
     yield "graphs", f"{_encoders(manifest)}, decode step, {adapter}{prefills}{maps}"
     yield "targets", _targets(manifest)
     yield "weights", f"{', '.join(manifest.weight_origins)}, {size(_weight_bytes(manifest))}"

@@ -9,6 +9,7 @@ from ....profiles.errors import ProfileError
 from ....profiles.faults import count_fault, shown
 from ....profiles.flops import ResolvedProfile
 from ....profiles.schedule import layer_ratios
+from ....profiles.signature import word_head_faults
 from ...decoding.options import SearchOptions
 from ..manifest import Decoder, FoldedAdapter, Manifest
 from ..prompt import Prompt
@@ -41,6 +42,10 @@ def decoder_faults(manifest: Manifest) -> Iterator[str]:
         yield from count_fault(place, context.trained_rows, least, LARGEST_POSITIONS)
     if decoder.folded_prompt:
         yield from ids_faults("decoder.folded_prompt", decoder.folded_prompt.adapter_ids, dims.vocab_size)
+    if decoder.word_heads:
+        yield from (f"decoder.{fault}" for fault in word_head_faults(decoder.word_heads, dims))
+        if not decoder.row_maps:
+            yield "decoder.word_heads: without row_maps nothing says which seconds their rows stand for"
     if manifest.front_end.rows_around >= decoder.max_positions:
         yield (
             f"front_end: {manifest.front_end.rows_around} rows around the audio leave it no room in "

@@ -20,6 +20,7 @@ TWO_ITEMS: dict[str, tuple[str, str]] = {
     "PERCENT": ("10", "20"),
     "SM": ("80", "90"),
     "FILE": ("a.json", "b.json"),
+    "LAYER.HEAD": ("7.0", "7.1"),
 }
 """First word of a list's metavar -> two items of it, in rising order."""
 ONE_ITEM = {

@@ -1,4 +1,4 @@
-"""Where a step looks: the highest attention a second, and the rows beside it."""
+"""Where a step looks, the way of an answer through its steps, and words of tokens."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from fastadasp.runtime.decoding.row_map import LayerRows
-from fastadasp.runtime.decoding.word_times import looked_at
+from fastadasp.runtime.decoding.scoring import Ids
+from fastadasp.runtime.decoding.search import TopTokens
+from fastadasp.runtime.decoding.word_times import Looks, Word, looked_at, words_of
 
 
 def rows_of(*boundaries: float) -> LayerRows:
@@ -35,3 +37,37 @@ def test_attention_counts_by_the_second() -> None:
 def test_the_scale_is_of_no_matter() -> None:
     attention, rows = np.array([0.1, 0.7, 0.2]), rows_of(0, 0.04, 0.08, 0.4)
     assert looked_at(attention, rows) == looked_at(5 * attention, rows) == (0.04, 0.08)
+
+
+class Numbered:
+    """A decoder whose row i of step s looks at 10 s + i."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def start(self, k: int) -> TopTokens:
+        return self._top(1)
+
+    def step(self, tokens: Ids, parents: Ids, k: int) -> TopTokens:
+        return self._top(len(tokens))
+
+    def _top(self, rows: int) -> TopTokens:
+        looks = 10.0 * self.steps + np.arange(rows, dtype=np.float32)[:, None]
+        self.steps += 1
+        return TopTokens(np.zeros((rows, 1)), np.zeros((rows, 1), np.int64), np.zeros(rows), looks)
+
+
+def test_an_answer_is_followed_through_the_rows_that_wrote_it() -> None:
+    """Two beams begin with 5 and 6; both go on from 6 with 7 and 5; then 7 from the row with 5 alone."""
+    looks = Looks(Numbered())
+    looks.start(2)
+    for tokens, parents in (([5, 6], [0, 0]), ([7, 5], [1, 1]), ([7, 7], [0, 1])):
+        looks.step(np.array(tokens), np.array(parents), 2)
+    followed = [[look.item() for look in looks.of(tokens)] for tokens in ((5,), (6, 5, 7, 9), (6, 7))]
+    assert followed == [[0], [0, 11, 21, 31], [0, 11]]
+
+
+def test_words_begin_with_their_first_tokens() -> None:
+    texts = ["", "thir", "thirteen", "thirteen", "thirteen days, f", "thirteen days, five"]
+    assert words_of(texts, [1, 2, 3, 4, 5, 6]) == (*(Word("thirteen", 2), Word("days,", 5), Word("five", 5)),)
+    assert words_of([], []) == ()

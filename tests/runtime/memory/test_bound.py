@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -102,6 +103,16 @@ def test_rows_that_are_evicted_from_caches_are_counted_while_the_prefill_runs(mo
     assert kept.prefix < whole.prefix
     assert kept.prefix + kept.prefill == whole.prefix + whole.prefill
     assert kept.peak > 87e6
+
+
+def test_where_rows_look_is_kept_for_every_row(model: SpeechLM) -> None:
+    """A number for each row of the prompt."""
+    sizes, full = model._loaded.memory.model, model.manifest.profiles["full"]
+    asked = AnswerSizes(text_rows=12, num_beams=5, max_new_tokens=16)
+    plain, kept = (
+        request_memory(each, full, 30 * 16000, asked) for each in (sizes, replace(sizes, keeps_looks=True))
+    )
+    assert kept.peak - plain.peak == 4 * 5 * 16 * (750 + 12)
 
 
 @pytest.mark.parametrize("profile", ["full", "dense-constant-50"])
