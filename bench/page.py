@@ -323,11 +323,12 @@ def word_times(result: Result) -> str:
     ]
     heads = ["clips", "profile", "right words", *(f"{k}: median / p90, {near}" for k in kinds.values())]
     best = ", ".join(f"{each['layer']}: {100 * each['within']:.0f} %" for each in result["layers"])
+    early = -result["median_end_late_ms"]
     words = (
         f"{where(result['environment'])} Heads {' and '.join(map(str, result['heads']))} of layer "
         f"{result['layer']} were chosen on the other half of the clips; there the best heads of each layer "
-        f"come {near}: {best}. What they look at ends {-result['median_end_late_ms']:.0f} ms before the word does, "
-        "as a median: it says nothing of the end."
+        f"come {near}: {best}. What they look at ends {early:.0f} ms before the word does, as a median: it "
+        "says nothing of the end."
     )
     return filled(words) + table(heads, rows)
 
