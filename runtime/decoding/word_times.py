@@ -29,7 +29,7 @@ class Word:
     """One word of an answer."""
 
     text: str
-    start: float  # seconds from the beginning of the audio
+    start: float  # seconds from the beginning of the audio, or of the segment that was answered
 
 
 class Looks:
