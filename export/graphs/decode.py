@@ -170,13 +170,13 @@ class _Step(_Decode):
         key = rotate(self.key(normed, layer, name), dims.num_kv_heads, angles, f"{name}/k")
         value = self.value(normed, layer, name)
         prefix = self.read_prefix(sig.prefix_key(i)), self.read_prefix(sig.prefix_value(i))
-        self.tell_looks(i, query, prefix[0], self._beams, self._prefix_bias(i))
         own = self._new(key, sig.new_key(i)), self._new(value, sig.new_value(i))
         parts = {
             "prefix": KvPart(*prefix, self._prefix_bias(i)),
             "pool": KvPart(sig.pool_key(i), sig.pool_value(i), bias),
             "own": KvPart(*own, self._own_bias),
         }
+        self.tell_looks(i, query, prefix[0], self._beams, parts["prefix"].bias)
         out = self.lowering.decode_attention(g, name, dims, query, parts)
         return g.shaped(out, (sig.BEAM_ROWS, dims.query_width))
 

@@ -107,7 +107,7 @@ class DecoderLayers:
         return self.g.op("Cast", prefix, to=self.g.precision.onnx_type, name=f"{prefix}/read")
 
     def tell_looks(
-        self, i: int, query: Value, key: Value, beams: Value | int, bias: Value | None = None
+        self, i: int, query: Value, key: Value, beams: Value | int, bias: str | None = None
     ) -> None:
         """Write which rows of the prompt the word heads look at, if they are in this layer.
 
