@@ -62,4 +62,4 @@ class ClipQueue:
             f"{MOST_DEATHS} {self._workers} died while they had this clip, twice alone, most likely for lack "
             "of memory; limit it with --max-request-memory, or give shorter audio"
         )
-        return failed(clip, self._bulk.job.profiles[0], error)
+        return failed(clip, self._bulk.profile, error)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ...profiles.errors import RequestError
 from ...profiles.faults import count_faults, shown, text_fault
 from ...runtime.backend_options import MOST_THREADS, CpuOptions
+from ...runtime.choice.target import Auto
 from ...runtime.decoding.options import NOTHING_GIVEN, SearchOptions
 from ...runtime.runtime_options import RuntimeOptions
 from ...runtime.segments.options import SegmentOptions
@@ -21,7 +22,7 @@ _LEAST, _MOST = {"workers": 0}, {"workers": MOST_THREADS}
 class TranscribeOptions:
     """How clips are answered. Raises RequestError with every fault."""
 
-    profile: str | None = None  # of the artifact; its first one if None
+    profile: str | Auto | None = None  # of the artifact, or chosen for each clip; its first one if None
     system: str | None = None  # text for that place of the model's template
     search: SearchOptions = NOTHING_GIVEN  # what is left out is as the artifact has it
     runtime: RuntimeOptions = (
@@ -49,8 +50,9 @@ class TranscribeOptions:
 
 def _faults(options: TranscribeOptions) -> Iterator[str]:
     yield from count_faults(options, _LEAST, _MOST)
-    for name in ("profile", "system"):
-        if (text := getattr(options, name)) is not None:
+    texts = {"profile": options.profile, "system": options.system}
+    for name, text in texts.items():
+        if text is not None and not isinstance(text, Auto):
             yield from text_fault(name, text)
     for name, kind in (("search", SearchOptions), ("runtime", RuntimeOptions)):
         if not isinstance(found := getattr(options, name), kind):

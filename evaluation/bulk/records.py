@@ -67,6 +67,7 @@ class Transcript:
     hypotheses: tuple[Alternative, ...]  # best first, as many as num_return_sequences; none of segments
     latency: Times
     segments: tuple[Stretch, ...] | None = None  # of a clip that was cut, in order of time
+    profile_reason: str | None = None  # why the profile was chosen, if it was not named
 
     def to_json(self) -> dict[str, Any]:
         """As JSON takes it."""
@@ -110,13 +111,19 @@ def transcript(clip: Clip, result: GenerationResult) -> Transcript:
         output_tokens=best.output_tokens,
         hypotheses=hypotheses,
         latency=_times(result.latency),
+        profile_reason=result.profile_reason,
     )
 
 
 def transcript_of(
-    clip: Clip, profile: str, segments: Sequence[Segment], audio_seconds: float, request_ms: float
+    clip: Clip,
+    profile: str,
+    reason: str | None,
+    segments: Sequence[Segment],
+    audio_seconds: float,
+    request_ms: float,
 ) -> Transcript:
-    """The line of a clip that was cut, with all its segments."""
+    """The line of a clip that was cut, with all its segments; a profile that was chosen has a reason."""
     stretches = tuple(map(_stretch, segments))
     each = [_times(segment.result.latency) for segment in segments]
     return Transcript(
@@ -138,6 +145,7 @@ def transcript_of(
             decode_ms=sum(times.decode_ms for times in each),
         ),
         segments=stretches,
+        profile_reason=reason,
     )
 
 

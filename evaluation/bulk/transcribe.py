@@ -9,9 +9,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...profiles.codec import to_json
 from ...profiles.errors import RequestError
 from ...runtime.artifact.artifact import Artifact, open_artifact
+from ...runtime.artifact.manifest import digest_of
 from ...runtime.artifact.verification import Verify
+from ...runtime.choice.choose import check_choice
+from ...runtime.choice.target import Auto
 from ...runtime.decoding.options import ResolvedSearch
 from ...runtime.environment import environment
 from ..answering import hint_at_prompts
@@ -80,7 +84,8 @@ def transcribe(
 
     Raises:
         ArtifactError: missing, changed, replaced meanwhile or of another version.
-        RequestError: unknown profile, no tokenizer, options out of range.
+        RequestError: unknown profile, no tokenizer, options out of range; or nothing to choose a
+            profile by.
         JournalError: the output is of other settings, damaged, or in use.
         ClipsError: it has answers to clips of the same ids with other audio or prompts.
         OutputError: it cannot be written.
@@ -89,7 +94,7 @@ def transcribe(
     opened = open_artifact(artifact, verify=verify)
     bulk = _job(artifact, opened, options, verify)
     hint_at_prompts(opened.manifest, requests.clips)
-    with open_output(output, _settings(requests, bulk), start) as lines:
+    with open_output(output, _settings(requests, bulk, opened), start) as lines:
         left = lines.left(requests.clips)
         found = _summary(bulk, requests, lines)
         done, begin = len(requests.clips) - len(left), time.monotonic()
@@ -107,24 +112,29 @@ def transcribe(
 def _job(folder: Path, artifact: Artifact, options: TranscribeOptions, verify: Verify) -> BulkJob:
     """What every clip is answered with, checked against the artifact."""
     known = tuple(artifact.manifest.profiles)
-    profile = known[0] if options.profile is None else options.profile
+    auto = options.profile if isinstance(options.profile, Auto) else None
+    profile = known[0] if options.profile is None or isinstance(options.profile, Auto) else options.profile
     if profile not in known:
         raise RequestError(f"profile {profile} is not in {folder}; it has: {', '.join(known)}")
     if not artifact.has_tokenizer:
         raise RequestError(f"artifact {folder} has no tokenizer, so there is no text to write")
     options.search.check_vocabulary(artifact.manifest.decoder.dims.vocab_size)
     search = options.search.resolved(artifact.manifest.generation)
+    if auto is not None:
+        check_choice(artifact.manifest.figures, known, auto, search.num_beams)
     runtime = options.runtime.sharing(1)
     job = Job(folder, artifact.manifest.digest, (profile,), search, runtime, verify)
-    return BulkJob(job, options.system, options.segmenting)
+    return BulkJob(job, options.system, options.segmenting, auto)
 
 
-def _settings(requests: Requests, bulk: BulkJob) -> dict[str, Any]:
+def _settings(requests: Requests, bulk: BulkJob, artifact: Artifact) -> dict[str, Any]:
     """All that an answer depends on beside its clip; threads, workers and batches change none."""
     job = bulk.job
+    figures = digest_of(to_json(artifact.manifest.figures)) if bulk.auto else None
     return {
         "artifact": job.digest,
-        "profile": job.profiles[0],
+        "profile": bulk.profile,
+        "budget": bulk.auto and {**asdict(bulk.auto), "figures": figures},
         "system": bulk.system,
         "segments": None if bulk.segmenting is None else asdict(bulk.segmenting),
         "audio_root": str(requests.audio_root.absolute()),

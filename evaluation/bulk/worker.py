@@ -13,6 +13,7 @@ from typing import Any
 from ...profiles.errors import AudioError, EngineError, FastAdaSPError, LongAudioError, RequestError
 from ...runtime import SegmentOptions, SpeechLM
 from ...runtime.audio.read import is_longer
+from ...runtime.choice.target import AUTO, Auto
 from ...runtime.segments.longest import longest_unasked
 from ..answers.workers import Job, serve_parent
 from ..clips.clip import Clip
@@ -29,6 +30,12 @@ class BulkJob:
     job: Job  # its first profile is the one
     system: str | None
     segmenting: SegmentOptions | None = None  # None: no clip is cut
+    auto: Auto | None = None  # what the profile of each clip is chosen for; None: it is that of the job
+
+    @property
+    def profile(self) -> str:
+        """What the profile is called before a clip is answered."""
+        return self.job.profiles[0] if self.auto is None else AUTO
 
     @property
     def max_batch(self) -> int:
@@ -74,36 +81,48 @@ def transcribe_clip(model: SpeechLM, bulk: BulkJob, clip: Clip) -> Found:
             return _whole(model, bulk, clip)
         longest = bulk.segmenting.max_seconds or longest_unasked(model.manifest)
         if is_longer(clip.path, model.manifest.front_end.log_mel.sample_rate, longest):
-            return _in_segments(model, bulk, clip, bulk.segmenting)
+            return _in_segments(model, bulk, clip, bulk.segmenting, longest)
         try:
             return _whole(model, bulk, clip)
         except LongAudioError:  # engines may hold less than a window
-            return _in_segments(model, bulk, clip, bulk.segmenting)
+            return _in_segments(model, bulk, clip, bulk.segmenting, longest)
     except LongAudioError as error:
-        return failed(clip, model.profile, LongAudioError(f"{error}; --segments cuts it"))
+        return failed(clip, bulk.profile, LongAudioError(f"{error}; --segments cuts it"))
     except OF_ONE_CLIP as error:
-        return failed(clip, model.profile, error)
+        return failed(clip, bulk.profile, error)
 
 
 def _whole(model: SpeechLM, bulk: BulkJob, clip: Clip) -> Transcript:
-    request = model.submit(clip.path, clip.prompt or None, system=bulk.system, search=bulk.job.search)
+    request = model.submit(
+        clip.path, clip.prompt or None, system=bulk.system, profile=bulk.auto, search=bulk.job.search
+    )
     return transcript(clip, request.result())
 
 
-def _in_segments(model: SpeechLM, bulk: BulkJob, clip: Clip, segmenting: SegmentOptions) -> Transcript:
-    """Segments of one clip share steps with each other, and with other clips."""
+def _in_segments(
+    model: SpeechLM, bulk: BulkJob, clip: Clip, segmenting: SegmentOptions, longest: float
+) -> Transcript:
+    """Segments of one clip share steps with each other, and with other clips.
+
+    A profile is chosen for the longest segment there may be, in seconds, so that a clip has one.
+    """
     begin = time.perf_counter()
+    profile, reason = model.profile, None
+    if bulk.auto is not None:
+        choice = model.choose_profile(bulk.auto, longest, model.search_options(bulk.job.search).num_beams)
+        profile, reason = choice.profile, choice.reason
     found = model.segments(
         clip.path,
         clip.prompt or None,
         system=bulk.system,
+        profile=profile,
         search=bulk.job.search,
         segmenting=segmenting,
         at_once=bulk.max_batch,
     )
     segments = list(found)
     milliseconds = (time.perf_counter() - begin) * 1e3
-    return transcript_of(clip, model.profile, segments, found.audio_seconds, milliseconds)
+    return transcript_of(clip, profile, reason, segments, found.audio_seconds, milliseconds)
 
 
 def _work(model: SpeechLM, bulk: BulkJob, desk: _Desk) -> None:

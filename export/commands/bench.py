@@ -24,6 +24,7 @@ from .parameters import (
     memory_limit,
     onnxruntime_options,
     precision_option,
+    refuse_auto,
 )
 from .progress import progress_bar
 
@@ -110,6 +111,7 @@ def bench(ctx: click.Context, /, artifact: Path, output: Path | None, **values: 
     With --concurrency or --rate every profile is measured under each load instead: latencies as percentiles,
     throughput, and how long requests wait. Exits with 1 if a request failed.
     """
+    refuse_auto(values["profiles"], "it is chosen by what bench measures of each")
     if values["concurrency"] or values["rates"]:
         failed = _load_bench(ctx, artifact, output, values)
     else:

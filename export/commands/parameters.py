@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...profiles.errors import DependencyError
+from ...profiles.errors import DependencyError, RequestError
 from ...profiles.keys import POSITIONS
 from ...runtime.backends import BACKENDS
 from ...runtime.openvino.options import PRECISIONS
@@ -218,6 +218,14 @@ def auto_of(values: dict[str, Any]) -> Auto | None:
     if flags := [f"--{name.replace('_', '-')}" for name in given]:
         raise click.UsageError(f"{', '.join(flags)}: a budget to choose a profile by; give --profile {AUTO}")
     return None
+
+
+def refuse_auto(profiles: Iterable[str], why: str) -> None:
+    """Refuse the word by which a profile is chosen where only named ones have a meaning; RequestError."""
+    from ...runtime.choice.target import AUTO
+
+    if AUTO in profiles:
+        raise RequestError(f"profile {AUTO}: {why}; name profiles")
 
 
 def budgets_of(values: dict[str, Any]) -> Auto | None:

@@ -16,7 +16,7 @@ from .command import StrictCommand
 from .lists import NAMES, each_once, list_option
 from .lists import PROFILES as PROFILE_LIST
 from .output import check_output, write_result
-from .parameters import PATH, profile_folders, require
+from .parameters import PATH, profile_folders, refuse_auto, require
 
 if TYPE_CHECKING:
     from ...evaluation.results.files import ResultFile
@@ -87,6 +87,7 @@ def plan(
     Of CHECKPOINT the settings are enough: weights are neither needed nor read. Every number that a prediction
     rests on is printed with its source.
     """
+    refuse_auto(profiles, "it is chosen by figures of an artifact, and a plan is of a checkpoint")
     options = PlanOptions(load_profiles(profiles, folders), int4_block=int(int4_block), **values)
     if output is not None:
         check_output(output)

@@ -16,7 +16,16 @@ from ..file import is_stream
 from .command import Command, StrictCommand
 from .lists import NAMES, one_option
 from .output import check_output
-from .parameters import PATH, backend_options_of, batch_option, require, runtime_options, verify_of
+from .parameters import (
+    PATH,
+    auto_of,
+    auto_options,
+    backend_options_of,
+    batch_option,
+    require,
+    runtime_options,
+    verify_of,
+)
 from .progress import progress_bar
 from .search_parameters import say_search, search_of, search_options
 from .timed import cutting_options, refuse_without_segments, segmenting_of
@@ -60,9 +69,10 @@ ENGINES: dict[str, Callable[[], MakeEngine]] = {"local": _local, "ray": _ray}
     "--profile",
     "profile",
     NAMES,
-    "A profile of the artifact.  [default: its first one]",
+    "A profile of the artifact, or auto, with a budget.  [default: its first one]",
     instead="run the command for each, with an output of its own",
 )
+@auto_options
 @click.option(
     "--prompt", metavar="TEXT", help="Text of the requests that have none.  [default: the artifact's]"
 )
@@ -97,6 +107,8 @@ def transcribe(ctx: click.Context, /, artifact: Path, clips: Path, output: Path,
     The same command goes on where it was stopped or killed; a clip that has a line is not done again. Exits
     with 0 if all clips have an answer, with 1 if some have none, and with 2 if it could not begin or go on.
     With --segments clips may be of any length: those that are longer than a segment are cut at pauses.
+    With --profile auto the profile is chosen for the length of each clip, by a budget and the figures that
+    ARTIFACT holds (figures ART); its line says which one and why.
     """
     if not values["segments"]:
         refuse_without_segments(values)
@@ -134,7 +146,7 @@ def transcribe(ctx: click.Context, /, artifact: Path, clips: Path, output: Path,
 
 def _options(values: dict[str, Any]) -> TranscribeOptions:
     return TranscribeOptions(
-        profile=values["profile"],
+        profile=auto_of(values) or values["profile"],
         system=values["system"],
         search=search_of(values),
         runtime=runtime_of(values["backend"], **backend_options_of(values)),

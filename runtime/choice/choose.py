@@ -77,6 +77,12 @@ def choose(
     return Choice(found.profile, f"{_took(found, latency, sizes)}, {why}{_elsewhere(latency, machine)}")
 
 
+def check_choice(figures: Figures | None, profiles: Sequence[str], auto: Auto, beams: int) -> None:
+    """Refuse what leaves no profile to choose, however short the audio; errors as in `choose`."""
+    _, latency = complete(figures)
+    choose(figures, profiles, auto, Sizes(0.0, beams), latency.machine)
+
+
 def complete(figures: Figures | None) -> tuple[Accuracy, Latency]:
     """Both kinds of figures.
 

@@ -249,6 +249,7 @@ def test_the_lines_hold_what_generate_gives(tiny_artifact: Path, clip: Path, out
         "audio_seconds": 3.0,
         "output_tokens": result.latency.output_tokens,
         "segments": None,
+        "profile_reason": None,
     }
 
 
