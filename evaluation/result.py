@@ -21,6 +21,7 @@ def evaluation_result(evaluation: Evaluation) -> EvaluationResult:
         intervals=intervals(options.bootstrap),
         metrics=metrics,
         max_loss=options.max_loss / metrics[0].scale if options.max_loss is not None and metrics else None,
+        least_clips=options.least_clips,
         profiles=tuple(map(profile_figures, evaluation.profiles)),
         failures=tuple(failures(evaluation.records)),
         records=tuple(_record(clip, found) for clip, found in evaluation.records),

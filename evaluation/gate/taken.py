@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
@@ -13,13 +13,11 @@ from ...runtime.artifact.manifest import Manifest
 from ...runtime.benchmark.records import Benchmark
 from ...runtime.choice.figures import Accuracy, Latency, Loss, Machine, MeasuredClips, Timed
 from ...runtime.choice.prediction import in_order
-from ..figures.loss import badness
-from ..metrics.metric import Metric
 from ..results.evaluation import EvaluationResult
-from ..results.figures import Estimate
 from ..results.files import Result, ResultFile
 from ..results.settings import ClipList
 from ..results.tuning import TuningResult
+from .recorded import judged_records
 
 TIMED = "decoder_ms"  # of a benchmark: prefill and decode
 SUMMARY = "the figures cannot be taken in"
@@ -63,30 +61,21 @@ class _OfAnotherError(ValueError):
     """A file that says nothing of the artifact."""
 
 
-@dataclass(frozen=True)
-class _Lost:
-    """A profile of the artifact, and what it loses, in the unit of the metric."""
-
-    profile: str
-    loss: Estimate
-
-
 def _accuracy(manifest: Manifest, found: Result, least_clips: int) -> Accuracy:
     if isinstance(found, EvaluationResult):
-        against, lost = found.profiles[0].profile, tuple(_evaluated(manifest, found))
-        budget, clips, metric = found.max_loss, found.clips, found.metrics[0]
+        losses, against, clips = _evaluated(manifest, found), found.profiles[0].profile, found.clips
+        metric = found.metrics[0]
     elif isinstance(found, TuningResult):
-        lost, against, clips = _tuned(manifest, found)
-        budget, metric = found.max_loss, found.metric
+        losses, against, clips = _tuned(manifest, found)
+        metric = found.metric
     else:
         raise _OfAnotherError("it holds no accuracy; give a file of eval or tune")
-    assert budget is not None, "checked with the file"
-    losses = {each.profile: _loss(each.loss.times(metric.scale), metric.scale * budget) for each in lost}
     measured = MeasuredClips(_name(clips.source), clips.digest, clips.measured)
     return Accuracy(found.task, metric.title, against, measured, least_clips, losses)
 
 
-def _evaluated(manifest: Manifest, found: EvaluationResult) -> Iterator[_Lost]:
+def _evaluated(manifest: Manifest, found: EvaluationResult) -> dict[str, Loss]:
+    """What each profile loses, in points."""
     _check_digest(manifest, found.artifact, "eval")
     if not found.metrics or not found.clips.measured:
         raise _OfAnotherError(
@@ -94,22 +83,15 @@ def _evaluated(manifest: Manifest, found: EvaluationResult) -> Iterator[_Lost]:
         )
     if found.max_loss is None:
         raise _OfAnotherError("it has no budget; evaluate with --max-loss or --max-wer-increase")
-    metric = found.metrics[0]
-    for scores in found.profiles[1:]:
-        figure = scores.figures.get(metric.name)
-        if figure is None or figure.delta is None:
-            raise _OfAnotherError(f"profile {scores.profile} has no figure of {metric.title}")
-        yield _Lost(scores.profile, _worse(metric, figure.delta))
+    losses = {each.profile: each.loss for each in judged_records(found)}
+    known = {profile: loss for profile, loss in losses.items() if loss is not None}
+    if missing := [profile for profile in losses if profile not in known]:
+        raise _OfAnotherError(f"profile {missing[0]} has no figure of {found.metrics[0].title}")
+    return known
 
 
-def _worse(metric: Metric, delta: Estimate) -> Estimate:
-    """A difference as a loss, in the unit of the metric."""
-    ends = [badness(metric, end) / metric.scale for end in (delta.low, delta.high) if end is not None]
-    return Estimate(badness(metric, delta.value) / metric.scale, *sorted(ends))
-
-
-def _tuned(manifest: Manifest, found: TuningResult) -> tuple[tuple[_Lost, ...], str, ClipList]:
-    """The choice of a tuning, under the name that it has in the artifact, and the half that judged it."""
+def _tuned(manifest: Manifest, found: TuningResult) -> tuple[dict[str, Loss], str, ClipList]:
+    """What the choice of a tuning loses, under the names that it has in the artifact; and what judged it."""
     if found.profile is None or found.held_out is None:
         raise _OfAnotherError(f"it chose no profile ({found.reason or 'none was judged'})")
     shared = found.checkpoint.get("shared")
@@ -128,11 +110,9 @@ def _tuned(manifest: Manifest, found: TuningResult) -> tuple[tuple[_Lost, ...], 
     if not names:
         raise _OfAnotherError("its profile is none of the artifact's; build with the .toml that tune wrote")
     half = replace(found.held_out.clips, source=f"{_name(found.held_out.clips.source)}, held-out half")
-    return tuple(_Lost(name, found.held_out.loss) for name in names), found.held_out.profiles[0].profile, half
-
-
-def _loss(estimate: Estimate, budget: float) -> Loss:
-    return Loss(estimate.value, estimate.low, estimate.high, budget)
+    scale, lost = found.metric.scale, found.held_out.loss.times(found.metric.scale)
+    loss = Loss(lost.value, lost.low, lost.high, scale * found.max_loss)
+    return dict.fromkeys(names, loss), found.held_out.profiles[0].profile, half
 
 
 def _name(source: str) -> str:

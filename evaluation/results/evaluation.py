@@ -13,7 +13,7 @@ from ..metrics.metric import Metric
 from .figures import ProfileFigures
 from .settings import AnswerSettings, ClipList, Failure, Intervals
 
-EVALUATION_FORMAT = 4
+EVALUATION_FORMAT = 5
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class EvaluationResult:
     intervals: Intervals
     metrics: tuple[Metric, ...]
     max_loss: float | None  # the budget: of the first metric, in its unit; None: there was none
+    least_clips: int  # with fewer, no profile is found to be within it
     profiles: tuple[ProfileFigures, ...]
     failures: tuple[Failure, ...]
     records: tuple[ClipRecord, ...]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ....runtime.choice.figures import Loss
 from ....runtime.tables.units import ABSENT, percent
+from ...gate.recorded import JudgedRecord, judged_records
 from ...metrics.metric import Metric
 from ...results.evaluation import EvaluationResult
-from ...results.figures import Measured, ProfileFigures
+from ...results.figures import Estimate, Measured, ProfileFigures
 from ...results.files import ResultFile
 from ..page_model import Plot, Section, Table
 from ..plotly_parts import axis, bars, hover, names_axis, plotly_figure, reference, row_height
@@ -30,7 +32,7 @@ def profiles_section(evaluations: Sequence[ResultFile[EvaluationResult]]) -> Sec
             for metric in evaluation.found.metrics
             if any(figure_of(metric, profile.figures).estimate for profile in evaluation.found.profiles)
         ),
-        tables=tuple(map(_costs, evaluations)),
+        tables=tuple(table for evaluation in evaluations for table in _tables(evaluation)),
         notes=tuple(note for evaluation in evaluations for note in _notes(evaluation)),
     )
 
@@ -97,6 +99,33 @@ def _cells(metric: Metric, found: Measured) -> tuple[str, ...]:
         return (*own, ABSENT, ABSENT, ABSENT)
     change = value_text(metric, found.delta.value, "+"), interval_text(metric, found.delta, "+")
     return (*own, *change, ABSENT if found.delta.p_value is None else f"{found.delta.p_value:.3f}")
+
+
+def _tables(evaluation: ResultFile[EvaluationResult]) -> Iterator[Table]:
+    yield _costs(evaluation)
+    if judged := list(judged_records(evaluation.found)):
+        yield _budgets(evaluation, judged)
+
+
+def _budgets(evaluation: ResultFile[EvaluationResult], judged: Sequence[JudgedRecord]) -> Table:
+    """Whether each profile is within the budget that the file was measured for."""
+    found, metric = evaluation.found, evaluation.found.metrics[0]
+    assert found.max_loss is not None, "what is judged has a budget"
+    budget = f"{found.max_loss * metric.scale:g}"
+    rows = tuple((each.profile, *_lost(metric, each.loss), budget, each.outcome) for each in judged)
+    return Table(
+        ("profile", f"{metric.title} lost, points", "95 %", "budget", "verdict"),
+        rows,
+        f"{evaluation.name}: against {found.profiles[0].profile} on {clips_text(found.clips.measured)}; a "
+        f"profile is within the budget if the upper end is, on at least {clips_text(found.least_clips)}",
+    )
+
+
+def _lost(metric: Metric, loss: Loss | None) -> tuple[str, str]:
+    if loss is None:
+        return ABSENT, ABSENT
+    estimate = Estimate(loss.value, loss.low, loss.high)
+    return value_text(metric, loss.value, "+"), interval_text(metric, estimate, "+")
 
 
 def _costs(evaluation: ResultFile[EvaluationResult]) -> Table:

@@ -46,6 +46,7 @@ def evaluation(manifest: Manifest, metric: Metric = WER, **others: Any) -> Evalu
         intervals=examples.INTERVALS,
         metrics=(metric,),
         max_loss=0.03,
+        least_clips=30,
         profiles=profiles,
         failures=(),
         records=(),

@@ -38,6 +38,7 @@ def evaluation() -> EvaluationResult:
         intervals=examples.INTERVALS,
         metrics=(examples.ACCURACY,),
         max_loss=0.01,
+        least_clips=30,
         profiles=(examples.tuning().full, examples.tuning().candidates[0].scores),
         failures=(Failure("b", 2, ("full",), "too short"),),
         records=clips,

@@ -1,0 +1,83 @@
+"""A result file of `eval` tells the verdict on each profile, and the page shows it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fastadasp.evaluation.gate.recorded import judged_records
+from fastadasp.evaluation.metrics.metric import POINTS, Metric
+from fastadasp.evaluation.report.page import sections
+from fastadasp.evaluation.results.evaluation import EvaluationResult
+from fastadasp.evaluation.results.figures import Difference, Measured, ProfileFigures
+from fastadasp.evaluation.results.files import ResultFile, Results
+
+from ..report import examples
+
+WER = Metric("wer", "WER", lower_is_better=True)
+BLEU = Metric("bleu", "BLEU", POINTS)
+
+
+def evaluation(metric: Metric, *delta: float, clips: int = 40, **others: Any) -> EvaluationResult:
+    """`own-30` against `full`: a difference with its interval, in the unit of the metric."""
+    change = Difference(*delta, p_value=0.5)
+    found = EvaluationResult(
+        task="asr",
+        artifact={"digest": "d"},
+        clips=replace(examples.CLIPS, measured=clips),
+        settings=examples.SETTINGS,
+        intervals=examples.INTERVALS,
+        metrics=(metric,),
+        max_loss=3 / metric.scale,
+        least_clips=30,
+        profiles=(
+            ProfileFigures("full", {metric.name: Measured(0.1, 0.05, 0.2)}, 1.0, 0.0, 0),
+            ProfileFigures("own-30", {metric.name: Measured(0.12, 0.06, 0.2, change)}, 0.5, 0.4, 0),
+        ),
+        failures=(),
+        records=(),
+        environment=examples.ENVIRONMENT,
+    )
+    return replace(found, **others)
+
+
+@pytest.mark.parametrize(
+    ("found", "row"),
+    [
+        (evaluation(WER, 0.02, -0.01, 0.029), ("own-30", "+2.00", "-1.00 to +2.90", "3", "within")),
+        (evaluation(WER, 0.02, -0.01, 0.05), ("own-30", "+2.00", "-1.00 to +5.00", "3", "cannot tell")),
+        (
+            evaluation(WER, 0.02, -0.01, 0.029, clips=29),
+            (*("own-30", "+2.00", "-1.00 to +2.90", "3"), "cannot tell"),
+        ),
+        (evaluation(WER, 0.04, 0.01, 0.05), ("own-30", "+4.00", "+1.00 to +5.00", "3", "over")),
+        (evaluation(BLEU, -2.0, -2.5, 1.0), ("own-30", "+2.00", "-1.00 to +2.50", "3", "within")),
+        (evaluation(BLEU, -4.0, -5.0, 1.0), ("own-30", "+4.00", "-1.00 to +5.00", "3", "over")),
+    ],
+    ids=["within", "wide", "few clips", "over", "higher is better", "higher is better, over"],
+)
+def test_the_page_shows_loss_interval_budget_and_verdict(
+    found: EvaluationResult, row: tuple[str, ...]
+) -> None:
+    (section,) = [
+        each
+        for each in sections(Results((ResultFile("eval.json", found, None),)))
+        if each.title == "Profiles of an artifact"
+    ]
+    _, table = section.tables
+    assert table.rows == (row,)
+    assert f"{found.clips.measured} clips" in table.caption
+    assert "at least 30 clips" in table.caption
+
+
+def test_a_profile_without_a_figure_has_no_verdict_but_a_row() -> None:
+    found = evaluation(WER, 0.0, 0.0, 0.0)
+    bare = replace(found, profiles=(found.profiles[0], replace(found.profiles[1], figures={})))
+    (judged,) = judged_records(bare)
+    assert (judged.profile, judged.loss, judged.outcome) == ("own-30", None, "cannot tell")
+
+
+def test_without_a_budget_there_is_no_verdict() -> None:
+    assert not list(judged_records(evaluation(WER, 0.0, 0.0, 0.0, max_loss=None)))
