@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -28,6 +30,12 @@ from .parameters import (
 )
 from .progress import progress_bar
 
+if TYPE_CHECKING:
+    from ...runtime.benchmark.load.records import LoadBenchmark
+    from ...runtime.benchmark.records import Benchmark
+    from ...runtime.tables.tables import Section
+
+INTERRUPTED = 128 + signal.SIGINT  # the exit code that a shell gives
 DEFAULTS, UNDER_LOAD = BenchmarkOptions(), LoadOptions(concurrency=(1,))
 OF_THE_MATRIX = {"runs": "--runs"}
 OF_A_LOAD = {
@@ -110,56 +118,77 @@ def bench(ctx: click.Context, /, artifact: Path, output: Path | None, **values: 
 
     With --concurrency or --rate every profile is measured under each load instead: latencies as percentiles,
     throughput, and how long requests wait. Exits with 1 if a request failed.
+
+    Ctrl-C ends it with what was measured: the rounds, or loads, that are whole are shown and written, and the
+    exit code is 130.
     """
     refuse_auto(values["profiles"], "it is chosen by what bench measures of each")
-    if values["concurrency"] or values["rates"]:
-        failed = _load_bench(ctx, artifact, output, values)
-    else:
-        failed = _matrix(ctx, artifact, output, values)
-    ctx.exit(1 if failed else 0)
+    measure = _load_bench if values["concurrency"] or values["rates"] else _matrix
+    ctx.exit(measure(ctx, artifact, output, values))
 
 
-def _matrix(ctx: click.Context, artifact: Path, output: Path | None, values: dict[str, Any]) -> bool:
-    """Whether nothing was measured."""
+def _matrix(ctx: click.Context, artifact: Path, output: Path | None, values: dict[str, Any]) -> int:
+    """The exit code: 1 where nothing was measured."""
     _refuse(ctx, OF_A_LOAD, "is of a load; give --concurrency or --rate")
     options = BenchmarkOptions(**_given(values, BenchmarkOptions))
     if output is not None:
         check_output(output)
     model = load(artifact, verify=None, **values)
     from ...runtime.benchmark.benchmark import run_benchmark
+    from ...runtime.benchmark.records import BenchmarkStopped
     from ...runtime.tables.benchmark import benchmark_sections
-    from ...runtime.tables.tables import console, show
 
-    with progress_bar("warm-up") as tick:
-        benchmark = run_benchmark(model, options, tick)
-    show(console(), benchmark_sections(benchmark))
-    if output is not None:
-        write_result(output, benchmark)
-        click.echo(f"results in {output}", err=True)
+    try:
+        with progress_bar("warm-up") as tick:
+            benchmark = run_benchmark(model, options, tick)
+    except BenchmarkStopped as stopped:
+        cases = stopped.found.results
+        whole = sum(case.skipped is None for case in cases)
+        click.echo(f"stopped: {whole} of {len(cases)} combinations have whole rounds", err=True)
+        if whole:
+            _show(stopped.found, benchmark_sections(stopped.found), output)
+        return INTERRUPTED
+    _show(benchmark, benchmark_sections(benchmark), output)
     if all(case.skipped for case in benchmark.results):
         click.echo("nothing was measured: every length of audio was skipped, for the reasons above", err=True)
-        return True
-    return False
+        return 1
+    return 0
 
 
-def _load_bench(ctx: click.Context, artifact: Path, output: Path | None, values: dict[str, Any]) -> bool:
-    """Whether a request has failed."""
+def _load_bench(ctx: click.Context, artifact: Path, output: Path | None, values: dict[str, Any]) -> int:
+    """The exit code: 1 where a request has failed."""
     _refuse(ctx, OF_THE_MATRIX, "is not of a load, which has --requests or --seconds")
     options = LoadOptions(**_given(values, LoadOptions))
     if output is not None:
         check_output(output)
     model = load(artifact, verify=None, **values)
     from ...runtime.benchmark.load.load import run_load
+    from ...runtime.benchmark.load.records import LoadStopped
     from ...runtime.tables.load import load_sections
+
+    try:
+        with model, progress_bar("warm-up") as tick:
+            benchmark = run_load(model, options, tick)
+    except LoadStopped as stopped:
+        whole, loads = len(stopped.found.results), len(options.levels) * len(stopped.found.protocol.profiles)
+        click.echo(f"stopped: {whole} of {loads} loads of a profile are whole", err=True)
+        if whole:
+            _show(stopped.found, load_sections(stopped.found), output)
+        return INTERRUPTED
+    _show(benchmark, load_sections(benchmark), output)
+    return int(any(case.failures for case in benchmark.results))
+
+
+def _show(
+    benchmark: Benchmark | LoadBenchmark, sections: Iterable[Section | str], output: Path | None
+) -> None:
+    """Tables, and the file."""
     from ...runtime.tables.tables import console, show
 
-    with model, progress_bar("warm-up") as tick:
-        benchmark = run_load(model, options, tick)
-    show(console(), load_sections(benchmark))
+    show(console(), sections)
     if output is not None:
         write_result(output, benchmark)
         click.echo(f"results in {output}", err=True)
-    return any(case.failures for case in benchmark.results)
 
 
 def _given(values: dict[str, Any], record: type[BenchmarkOptions | LoadOptions]) -> dict[str, Any]:

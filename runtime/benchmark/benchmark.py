@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 
@@ -22,11 +22,12 @@ from ..prompt import PromptIds
 from ..results import GenerationResult
 from ..speech_lm import SpeechLM
 from .options import BenchmarkOptions
-from .records import Benchmark, BenchmarkProtocol, Case, Spread
+from .records import Benchmark, BenchmarkProtocol, BenchmarkStopped, Case, Spread
 
 LEAST_SECONDS = 1.0  # of counted runs a combination: short runs are repeated more often
 MOST_RUNS = 5  # times as many as were asked for
 NOISE_LEVEL = 0.1
+STOPPED = "stopped by Ctrl-C before a whole round"
 NUM_PROMPT_IDS = 20  # stand in for a prompt where the artifact has no tokenizer
 FIGURES: dict[str, Callable[[Latency], float | None]] = {
     "request_ms": lambda latency: latency.request_ms,
@@ -57,6 +58,7 @@ def run_benchmark(
     Raises:
         AudioError: the clip cannot be read.
         RequestError: an unknown profile, or options that the search refuses.
+        BenchmarkStopped: at Ctrl-C, with the rounds that are whole.
     """
     profiles = options.profiles or model.profiles
     check_profiles(profiles, model)
@@ -66,12 +68,22 @@ def run_benchmark(
         PeakMemory(),
     )
     ticker = _Ticker(progress, options, len(profiles))
-    results: list[Case] = []
-    for seconds, beams in product(options.audio_seconds, options.beams):
-        cases = [Case(beams, seconds, profile) for profile in profiles]
-        results += _Group(model, options, cases, clip, memory, ticker).measure()
+    groups = [
+        _Group(model, options, [Case(beams, seconds, name) for name in profiles], clip, memory, ticker)
+        for seconds, beams in product(options.audio_seconds, options.beams)
+    ]
+    stopped = False
+    try:
+        for group in groups:
+            group.measure()
+    except KeyboardInterrupt:
+        stopped = True
     artifact = {**model.artifact.identity(), "device": model.device}
-    return Benchmark(artifact, _protocol(options, profiles, memory), before, tuple(results))
+    results = tuple(case for group in groups for case in group.results())
+    found = Benchmark(artifact, _protocol(options, profiles, memory), before, results)
+    if stopped:
+        raise BenchmarkStopped(found)
+    return found
 
 
 def repeat(clip: Array, seconds: float, sample_rate: int) -> Array:
@@ -104,6 +116,16 @@ class _Ticker:
         self.done += 1
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A counted run."""
+
+    latency: Latency
+    kept_ratio: float
+    kv_bytes: int
+    peak: int | None  # bytes of resident memory, where this platform reports them
+
+
 class _Group:
     """Combinations that differ in the profile alone, which are run in turns."""
 
@@ -118,8 +140,10 @@ class _Group:
     ) -> None:
         self.model, self.options, self.cases = model, options, cases
         self.clip, self.memory, self.ticker = clip, memory, ticker
+        self.skipped = STOPPED  # why there is no round
+        self.rounds: dict[str, list[_Run]] = {case.profile: [] for case in cases}
 
-    def measure(self) -> list[Case]:
+    def measure(self) -> None:
         """Warm up, then count. Audio that the model's positions do not hold is a result, too."""
         begin = self.ticker.done
         try:
@@ -128,11 +152,17 @@ class _Group:
                 last_round = self._round()
             rounds = self._rounds(last_round)
             self.ticker.total += (rounds - self.options.runs) * len(self.cases)
-            return self._count(rounds)
+            self._count(rounds)
         except AudioError as error:  # reported by the first run, before it does any work
             runs = self.options.warmup + self.options.runs
             self.ticker.total -= runs * len(self.cases) - (self.ticker.done - begin)
-            return [_skipped(case, str(error)) for case in self.cases]
+            self.skipped = str(error)
+
+    def results(self) -> list[Case]:
+        """What the whole rounds say of each combination; without one, why there is none."""
+        if not (rounds := min(map(len, self.rounds.values()))):
+            return [_skipped(case, self.skipped) for case in self.cases]
+        return [_counted(case, self.rounds[case.profile][:rounds]) for case in self.cases]
 
     def _audio(self) -> Array:
         """The clip, repeated; refused before it is made where no request could take it."""
@@ -155,14 +185,12 @@ class _Group:
         wanted = math.ceil(LEAST_SECONDS * len(self.cases) / seconds_a_round)
         return max(runs, min(MOST_RUNS * runs, wanted))
 
-    def _count(self, rounds: int) -> list[Case]:
-        results: dict[str, list[GenerationResult]] = {case.profile: [] for case in self.cases}
-        peaks: dict[str, int | None] = {}
+    def _count(self, rounds: int) -> None:
         for _, case in product(range(rounds), self.cases):
             self.memory.reset()
-            results[case.profile].append(self._run(case))
-            peaks[case.profile] = _larger(peaks.get(case.profile), self.memory.read())
-        return [_counted(case, results[case.profile], peaks[case.profile]) for case in self.cases]
+            result = self._run(case)
+            run = _Run(result.latency, result.kept_ratio, result.kv_bytes, self.memory.read())
+            self.rounds[case.profile].append(run)
 
     def _run(self, case: Case) -> GenerationResult:
         self.ticker(case)
@@ -171,27 +199,23 @@ class _Group:
         return self.model.generate(self.audio, prompt, profile=case.profile, search=search)
 
 
-def _counted(case: Case, results: Sequence[GenerationResult], peak: int | None) -> Case:
-    latencies = [result.latency for result in results]
+def _counted(case: Case, runs: Sequence[_Run]) -> Case:
+    latencies = [run.latency for run in runs]
     return Case(
         case.beams,
         case.audio_seconds,
         case.profile,
-        runs=len(results),
+        runs=len(runs),
         figures={name: spread(map(figure, latencies)) for name, figure in FIGURES.items()},
         stages_ms={name: spread(latency.stages[name] for latency in latencies) for name in STAGES},
-        kept_ratio=results[0].kept_ratio,
-        kv_bytes=max(result.kv_bytes for result in results),
-        peak_rss_bytes=peak,
+        kept_ratio=runs[0].kept_ratio,
+        kv_bytes=max(run.kv_bytes for run in runs),
+        peak_rss_bytes=max((run.peak for run in runs if run.peak is not None), default=None),
     )
 
 
 def _skipped(case: Case, reason: str) -> Case:
     return Case(case.beams, case.audio_seconds, case.profile, skipped=reason)
-
-
-def _larger(one: int | None, other: int | None) -> int | None:
-    return max((value for value in (one, other) if value is not None), default=None)
 
 
 def check_profiles(profiles: Sequence[str], model: SpeechLM) -> None:

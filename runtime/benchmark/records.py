@@ -57,7 +57,7 @@ class BenchmarkProtocol:
     clip: str | None
     prompt: str | None
     new_tokens: int
-    runs: int  # asked for; those of short requests are more
+    runs: int  # asked for; those of short requests are more, and fewer where it was stopped
     warmup: int
     threads: int  # of one run; 0 is one per core
     audio: str  # where the samples come from
@@ -74,3 +74,11 @@ class Benchmark:
     protocol: BenchmarkProtocol
     environment: Environment
     results: tuple[Case, ...]
+
+
+class BenchmarkStopped(KeyboardInterrupt):
+    """Ctrl-C, with the rounds that are whole by then."""
+
+    def __init__(self, found: Benchmark) -> None:
+        super().__init__()
+        self.found = found

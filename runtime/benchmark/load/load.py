@@ -28,7 +28,7 @@ from .arrivals import (
     until,
 )
 from .options import Level, LoadOptions
-from .records import TIMES, LoadBenchmark, LoadCase, LoadProtocol, Percentiles
+from .records import TIMES, LoadBenchmark, LoadCase, LoadProtocol, LoadStopped, Percentiles
 
 CLOCK = MonotonicClock()
 
@@ -53,17 +53,24 @@ def run_load(
     Raises:
         AudioError: the clip cannot be read, or a length is more than the model can hear.
         RequestError: an unknown profile, or options that the search refuses.
+        LoadStopped: at Ctrl-C, with the loads that had ended.
     """
     profiles = options.profiles or model.profiles
     check_profiles(profiles, model)
     before, memory = environment(options.threads), PeakMemory()
     requests = _Requests(model, options)
-    cases = []
-    for level, profile in product(options.levels, profiles):
-        requests.warm_up(profile)
-        cases.append(_measure(level, profile, options, requests, memory, progress, clock))
+    cases, stopped = list[LoadCase](), False
+    try:
+        for level, profile in product(options.levels, profiles):
+            requests.warm_up(profile)
+            cases.append(_measure(level, profile, options, requests, memory, progress, clock))
+    except KeyboardInterrupt:
+        stopped = True
     artifact = {**model.artifact.identity(), "device": model.device}
-    return LoadBenchmark(artifact, _protocol(options, profiles, memory), before, tuple(cases))
+    found = LoadBenchmark(artifact, _protocol(options, profiles, memory), before, tuple(cases))
+    if stopped:
+        raise LoadStopped(found)
+    return found
 
 
 class _Requests:

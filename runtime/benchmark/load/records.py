@@ -108,3 +108,11 @@ class LoadBenchmark:
     protocol: LoadProtocol
     environment: Environment
     results: tuple[LoadCase, ...]
+
+
+class LoadStopped(KeyboardInterrupt):
+    """Ctrl-C, with the loads that had ended by then."""
+
+    def __init__(self, found: LoadBenchmark) -> None:
+        super().__init__()
+        self.found = found
