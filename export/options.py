@@ -105,15 +105,17 @@ class BuildOptions:
             raise RequestError(
                 f"kv_precision {self.kv_precision!r} is unknown; choose {', '.join(KV_PRECISIONS)}"
             )
-        if self.word_heads is not None and (self.engines or self.targets != BuildOptions.targets):
+        if self.word_heads is not None and (others := _beside_default_target(self)):
+            alone = ", ".join(BuildOptions.targets)
             raise RequestError(
-                f"word_heads: graphs for {', '.join(BuildOptions.targets)} alone say where heads look; build "
-                "an artifact for this target, without engines"
+                f"word_heads: graphs for {alone} alone say where heads look, not {', '.join(others)}; "
+                f"build two artifacts, that with word heads for {alone}"
             )
-        if self.row_maps and (self.engines or self.targets != BuildOptions.targets):
+        if self.row_maps and (others := _beside_default_target(self)):
+            alone = ", ".join(BuildOptions.targets)
             raise RequestError(
-                f"row_maps: graphs for {', '.join(BuildOptions.targets)} alone say where rows come from; "
-                "build an artifact for this target, without engines"
+                f"row_maps: graphs for {alone} alone say where rows come from, not {', '.join(others)}; "
+                f"build two artifacts, that with row maps for {alone}"
             )
         if self.calibration is not None and self.quantize != "int4":
             raise RequestError(
@@ -144,6 +146,12 @@ class BuildOptions:
             raise RequestError(
                 f"targets {', '.join(self.targets) or 'none'}: give at least one, and each once"
             )
+
+
+def _beside_default_target(options: BuildOptions) -> list[str]:
+    """What is asked for that cannot say where rows come from."""
+    others = [name for name in options.targets if name not in BuildOptions.targets]
+    return [*others, "engines"] if options.engines else others
 
 
 def _target_faults(options: BuildOptions) -> Iterator[str]:

@@ -190,8 +190,9 @@ def _mapped(model: SpeechLM, clip: str, asked: Asked, values: dict[str, Any]) ->
 
     check_row_maps(model)
     rate, limit = model.manifest.front_end.log_mel.sample_rate, length_limit(model.manifest)
-    samples = load_audio(_source(clip), rate, check_length=limit).samples
-    result = model.generate(samples, asked.prompt, **asked.keywords)
+    source = sys.stdin.buffer.read() if clip == STDIN else clip  # a pipe cannot be read twice
+    samples = load_audio(source, rate, check_length=limit).samples
+    result = model.generate(source, asked.prompt, **asked.keywords)
     write_row_map(values["map_file"], model, clip, samples, result, values["threads"] or 0)
     click.echo(_line(clip, result, 1, as_json=values["as_json"]))
     if not values["as_json"]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastadasp.export.options import BuildOptions
+from fastadasp.export.options import BuildOptions, EngineOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles.errors import RequestError
 from fastadasp.profiles.methods import METHODS
@@ -141,7 +141,16 @@ def test_every_method_is_one_that_merges_or_drops(answered):
     assert {name for name, method in METHODS.items() if method.reduces and not method.merges} == drops
 
 
-@pytest.mark.parametrize("other", [{"targets": ("openvino",)}, {"targets": ("onnxruntime", "openvino")}])
-def test_other_targets_are_refused(other):
-    with pytest.raises(RequestError, match="row_maps: graphs for onnxruntime alone"):
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"targets": ("openvino",)}, "openvino"),
+        ({"targets": ("onnxruntime", "openvino")}, "openvino"),
+        ({"engines": EngineOptions()}, "engines"),
+    ],
+)
+def test_other_targets_are_refused_by_name(other, named):
+    with pytest.raises(
+        RequestError, match=f"row_maps: graphs for onnxruntime alone .*, not {named}; build two"
+    ):
         BuildOptions((FULL,), row_maps=True, **other)

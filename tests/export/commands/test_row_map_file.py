@@ -70,6 +70,21 @@ def test_a_clip_that_is_too_long_is_refused_by_its_name_while_it_is_decoded(tell
     assert not checked
 
 
+def test_audio_of_which_a_request_makes_nothing_is_refused_by_its_name(telling, tmp_path):
+    place = tmp_path / "short.wav"
+    soundfile.write(place, np.full(80, 0.1, np.float32), 16000)
+    result = run(telling, place, "--map", tmp_path / "map.json")
+    assert result.exit_code == 2
+    assert f"audio {place}: 5.0 ms give no audio token" in " ".join(result.output.split())
+
+
+def test_a_clip_may_come_through_a_pipe(telling, clip, tmp_path):
+    words = ["run", str(telling), "-", "--max-new-tokens", "4", "--map", str(tmp_path / "map.json")]
+    piped = CliRunner().invoke(main, words, input=clip.read_bytes())
+    assert piped.exit_code == 0, piped.output
+    assert piped.stdout == run(telling, clip).stdout
+
+
 def test_a_profile_that_was_chosen_is_told(telling, clip, tmp_path):
     art = tmp_path / "art"
     shutil.copytree(telling, art)
