@@ -20,7 +20,8 @@ from .parts.decoder import read_decoder, read_decoder_settings
 from .parts.generation import read_generation
 from .parts.reference import LLAMA_LAYER, Floats, Model, ModuleNames, TransformersReference
 from .parts.settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults
-from .towers.granite_tower import LAYER_COUNTS, front_end, read_settings, read_tower
+from .towers.granite_settings import LAYER_COUNTS, front_end, read_settings
+from .towers.granite_tower import read_tower
 
 DEFAULTS = {"audio_token_index": 49155, "window_size": 15, "downsample_rate": 5, "has_lora_adapter": True}
 PREFIXES = {
