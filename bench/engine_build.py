@@ -1,7 +1,9 @@
-"""How long engines of a larger decoder take to build, and how much memory: 24 layers of width 1024.
+"""How large engines are, and what their builds take: of the demo, and of 24 layers of width 1024.
 
-python bench/engine_build.py -o bench/results/engine_build.json
-python bench/engine_build.py --quantize int4 -o bench/results/engine_build_int4.json
+A build is added to the file, or takes the place of the same one there, so that one can be measured again.
+
+python bench/engine_build.py --model demo,larger --quantize bf16,int8,int4 -o bench/results/engine_build.json
+python bench/page.py
 """
 
 from __future__ import annotations
@@ -10,7 +12,10 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +28,11 @@ from fastadasp.profiles import load_profile
 from fastadasp.runtime.artifact.manifest import Manifest
 from fastadasp.runtime.environment import environment
 
+ROOT = Path(__file__).parents[1]
 PROFILES = ("full", "dense-constant-50")
+MODELS = {"demo": "demo", "larger": "24 layers, width 1024"}
+BF16 = "bf16"  # no format: what engines compute in
+FORMATS = (BF16, *QUANTIZED)
 SIZES = {
     "hidden_size": 1024,
     "num_hidden_layers": 24,
@@ -38,28 +47,55 @@ def main() -> None:
     """Build, and say what it took."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("-o", "--output", type=Path, default=Path("build/engine_build.json"))
-    parser.add_argument("--quantize", choices=QUANTIZED, help="what the large matrices are in; bf16 without")
+    parser.add_argument("--model", default="larger", help=f"of {', '.join(MODELS)}, with commas")
+    parser.add_argument("--quantize", default=BF16, help=f"of {', '.join(FORMATS)}, with commas")
     arguments = parser.parse_args()
-    output: Path = arguments.output
-    with tempfile.TemporaryDirectory() as scratch:
-        write_checkpoint(Path(scratch) / "checkpoint", SIZES, "bfloat16")
+    for model, form in product(arguments.model.split(","), arguments.quantize.split(",")):
+        found = measured(model, form)
+        print_table(found)
+        write(arguments.output, found)
+
+
+def measured(model: str, form: str) -> dict[str, Any]:
+    """One build."""
+    with checkpoint_of(model) as (checkpoint, scratch):
         before = environment(0)
         begin = time.perf_counter()
         profiles = tuple(map(load_profile, PROFILES))
-        options = BuildOptions(profiles, engines=EngineOptions(), quantize=arguments.quantize)
-        manifest = build(Path(scratch) / "checkpoint", Path(scratch) / "artifact", options, print)
+        quantize = None if form == BF16 else form
+        options = BuildOptions(profiles, engines=EngineOptions(), quantize=quantize)
+        manifest = build(checkpoint, scratch / "artifact", options, print)
         whole = time.perf_counter() - begin
-        weights = sum(file.stat().st_size for file in (Path(scratch) / "checkpoint").glob("*.safetensors"))
-    result = {
-        "model": SIZES,
+        weights = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
+    return {
+        "model": MODELS[model],
+        "format": form,
         "environment": asdict(before),
         "whole_build_s": round(whole, 1),
-        "quantize": arguments.quantize,
         **figures(manifest, weights),
     }
+
+
+@contextmanager
+def checkpoint_of(model: str) -> Iterator[tuple[Path, Path]]:
+    """A checkpoint in 16 bits, and a folder for what is made of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        if model == "demo":
+            yield ROOT / "demo" / "model", scratch
+        else:
+            write_checkpoint(scratch / "checkpoint", SIZES, "bfloat16")
+            yield scratch / "checkpoint", scratch
+
+
+def write(output: Path, found: dict[str, Any]) -> None:
+    """Put a build among those of a file."""
+    builds = json.loads(output.read_text("utf-8"))["builds"] if output.exists() else []
+    named = found["model"], found["format"]
+    builds = [each for each in builds if (each["model"], each["format"]) != named] + [found]
+    builds.sort(key=lambda each: (each["model"] != MODELS["demo"], FORMATS.index(each["format"])))
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(result, indent=1) + "\n")
-    print_table(result)
+    output.write_text(json.dumps({"builds": builds}, indent=1) + "\n", "utf-8")
 
 
 def figures(manifest: Manifest, weights: int) -> dict[str, Any]:
@@ -85,14 +121,14 @@ def print_table(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     weights = result["weight_bytes"] / 1e9
-    form = f", built in {result['quantize']}" if result["quantize"] else ""
-    title = f"{result['product']}, sm_{result['sm']}, weights {weights:.2f} GB in 16 bits{form}"
+    title = f"{result['model']}: {result['product']}, sm_{result['sm']}, weights {weights:.2f} GB in 16 bits"
+    title += f", built in {result['format']}"
     table = Table("engine", "built in", "plan", "peak memory", "peak / weights", title=title)
     for name, plan in result["plans"].items():
         table.add_row(
             name,
             f"{plan['seconds']:.1f} s",
-            f"{plan['plan_bytes'] / 1e9:.2f} GB",
+            f"{plan['plan_bytes'] / 1e6:.1f} MB",
             f"{plan['peak_bytes'] / 1e9:.2f} GB",
             f"{plan['peak_to_weights']:.2f}",
         )

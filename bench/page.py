@@ -333,6 +333,36 @@ def word_times(result: Result) -> str:
     return filled(words) + table(heads, rows)
 
 
+def engine_build(result: Result) -> str:
+    """Sizes of plans and the memory that their builds took, then what each build took."""
+    builds = result["builds"]
+    formats = list(dict.fromkeys(build["format"] for build in builds))
+    found = {
+        (build["model"], name, build["format"]): plan
+        for build in builds
+        for name, plan in build["plans"].items()
+    }
+    engines = dict.fromkeys((model, name) for model, name, _ in found)
+    rows = [[*engine, *(_plan(found.get((*engine, form))) for form in formats)] for engine in engines]
+    lines = [
+        f"* {build['model']}, {build['format']}: {build['whole_build_s']:.0f} s, of them engines "
+        f"{sum(plan['seconds'] for plan in build['plans'].values()):.0f} s; load average "
+        f"{build['environment']['load_average'][0]:.1f} when it began\n"
+        for build in builds
+    ]
+    machine = builds[0]["environment"]
+    words = f"{machine['cpu']}, {machine['cores']} cores; {builds[0]['product']}, sm_{builds[0]['sm']}. "
+    words += "The size of each plan, and the peak memory of the process that built it."
+    sizes = table(["model", "engine", *formats], rows)
+    return f"{filled(words)}{sizes}\nWhat the builds took:\n\n{''.join(lines)}"
+
+
+def _plan(plan: Result | None) -> str:
+    if plan is None:
+        return "not built"
+    return f"{plan['plan_bytes'] / 1e6:.1f} MB, {plan['peak_bytes'] / 1e9:.2f} GB"
+
+
 def filled(words: str) -> str:
     """A paragraph."""
     return textwrap.fill(words, LINE) + "\n\n"
@@ -361,6 +391,7 @@ SECTIONS: dict[str, dict[str, Callable[[Result], str]]] = {
     },
     "runtime.md": {"word_times": word_times},
     "serving.md": {"serve": serve},
+    "engines.md": {"engine_build": engine_build},
     "performance.md": {"seven_billion": seven_billion},
     "long_form.md": {"long_form": long_form},
     "openvino.md": {

@@ -40,5 +40,6 @@ def test_the_pages_have_the_tables_of_the_result_files(tmp_path: Path) -> None:
         "openvino.md",
         "serving.md",
         "runtime.md",
+        "engines.md",
     ):
         assert (tmp_path / page).read_text("utf-8") == (BENCH.parent / "docs" / page).read_text("utf-8")
