@@ -33,12 +33,12 @@ def unrolled_chunks(longest: int) -> int:
 def summed_ends(longest: int) -> list[int]:
     """Where chunks of queries end if their columns are summed, for prompts of up to so many rows.
 
-    These ends are the same for every prompt: those that lie behind its last row are that row. A chunk is half
-    as long as what is before it, or `UNROLLED_ROWS`, so that there are few in a long prompt, too.
+    These ends are the same for every prompt: those that lie behind its last row are that row. A chunk is a
+    quarter as long as what is before it, or `UNROLLED_ROWS`: few in a long prompt, too, and no large ones.
     """
     ends = [UNROLLED_ROWS]
     while ends[-1] < longest:
-        ends.append(ends[-1] + max(UNROLLED_ROWS, ends[-1] // 2))
+        ends.append(ends[-1] + max(UNROLLED_ROWS, ends[-1] // 4))
     return [*ends[:-1], longest]
 
 

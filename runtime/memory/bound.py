@@ -253,12 +253,12 @@ def _prefill_bytes(model: ModelSizes, layers: Sequence[_LayerRows], reduces: boo
 def _summed_bytes(dims: DecoderDims, rows: int) -> int:
     """Of a prefill by OpenVINO that sums columns: scores, and the products that are made for new shapes.
 
-    It keeps the scores of all chunks of queries, each up to its end: before and after the softmax, and once
-    more in another format. Products are kept with their shapes: every layer may have a number of rows that
-    was not met before, and so may every chunk.
+    Chunks of queries take turns in the memory of two tensors of scores in float32 (a third one is room for
+    other orders of layers), each as large as the largest chunk. Products are kept with their shapes: every
+    layer may have a number of rows that was not met before, and so may every chunk.
     """
     ends = summed_ends(rows)
-    scores = sum((end - start) * end for start, end in zip([0, *ends], ends, strict=False))
+    scores = max((end - start) * end for start, end in zip([0, *ends], ends, strict=False))
     return 3 * FLOAT * dims.num_heads * scores + SHAPE_BYTES * (dims.num_layers + len(ends))
 
 

@@ -67,7 +67,9 @@ def compiled(path: Path, options: OpenVinoOptions) -> Any:
         model = core().read_model(path)
         model.validate_nodes_and_infer_types()
         if options.precision != "fp32":
+            named = model.get_results()
             model.add_outputs(list(_decisions(model)))
+            model = library().Model(_in_order(model, named), model.get_parameters(), path.stem)
         return core().compile_model(model, DEVICE, _settings(options))
     except RuntimeError as error:
         raise ArtifactError(f"{path}: openvino cannot load it: {one_line(error)}") from error
@@ -84,6 +86,42 @@ def _decisions(model: Any) -> Iterator[Any]:
         from_numbers = any(each.get_element_type().get_type_name() in WIDE for each in op.inputs())
         if from_numbers and op.get_type_name() not in ("ShapeOf", "Result"):
             yield from (it for it in op.outputs() if it.get_element_type().get_type_name() not in WIDE)
+
+
+def _in_order(model: Any, named: list[Any]) -> list[Any]:
+    """The results of a model: the named ones as they become known, decisions once one of these needs them.
+
+    OpenVINO computes results in their order. A decision that is put off until all others are there would be
+    kept all that time, in memory that scores of attention have left and that those of later layers ask for.
+    """
+    known = {op.get_name(): i for i, op in enumerate(model.get_ordered_ops())}
+    names = {result.get_name() for result in named}
+    decided: dict[str, list[Any]] = {}
+    for result in model.get_results():
+        if result.get_name() not in names:
+            decided.setdefault(_source(result), []).append(result)
+    found, seen = [], set[str]()
+    for result in sorted(named, key=lambda result: known[_source(result)]):
+        found.append(result)
+        for name in _needed(result, seen):
+            found += decided.pop(name, [])
+    return [*found, *(result for rest in decided.values() for result in rest)]
+
+
+def _source(result: Any) -> str:
+    name: str = result.input_value(0).get_node().get_name()
+    return name
+
+
+def _needed(result: Any, seen: set[str]) -> Iterator[str]:
+    """Names of what leads to a result and was not `seen` before."""
+    todo = [result]
+    while todo:
+        op = todo.pop()
+        if (name := op.get_name()) not in seen:
+            seen.add(name)
+            todo += [value.get_node() for value in op.input_values()]
+            yield name
 
 
 def _settings(options: OpenVinoOptions) -> dict[str, Any]:
