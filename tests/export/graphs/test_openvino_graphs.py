@@ -153,21 +153,51 @@ def test_long_prompts_have_more_chunks_up_to_a_limit():
 
 def test_chunks_whose_columns_are_summed_end_at_the_same_rows_in_every_prompt():
     longest = summed_ends(10**5)
-    assert longest[:5] == [512, 1024, 1536, 2304, 3456]
+    assert longest[:7] == [512, 1024, 1536, 2048, 2560, 3200, 4000]
     assert longest[-1] == 10**5
-    assert len(longest) < 16
+    assert len(longest) < 24
     for rows in (1, 511, 512, 513, 3000):
         *ends, last = summed_ends(rows)
         assert (ends, last) == (longest[: len(ends)], rows)
         assert all(end < rows for end in ends)
 
 
-@pytest.mark.parametrize("rows", [511, 512, 513, 1100])
+@pytest.mark.parametrize("rows", [511, 512, 513, 1024, 1025, 1100])
 def test_a_prefill_with_several_summed_chunks_is_exact(graphs, model, rows):
     name = prefill_file("kept")
     feed = prompt(model, rows - 5)
     session = on_openvino(graphs, name, FP32_OPTIONS)
     assert errors(reference(graphs, name, feed), session, feed) < 1e-3
+
+
+@pytest.mark.usefixtures("bf16")
+def test_scores_of_a_chunk_leave_their_memory_to_the_next(graphs):
+    """A chunk ends before the next begins, and no decision of a layer is kept to the end of the graph."""
+    model = compiled(graphs["openvino"] / prefill_file("kept"), BF16_OPTIONS).get_runtime_model()
+    steps = {op.get_friendly_name(): op for op in model.get_ops()}
+    begin = {name: int(op.get_rt_info()["execOrder"].astype(str)) for name, op in steps.items()}
+    attention = [name for name in sorted(begin, key=begin.__getitem__) if "/attn/" in name]
+    first_layer = next(name for name in attention if "/attn/ReduceSum" in name).partition("/attn/")[0]
+    turns = [
+        kind
+        for name in attention
+        for kind in ("Softmax", "ReduceSum")
+        if name.startswith(f"{first_layer}/attn/{kind}") and "_bf16_" not in name
+    ]
+    assert len(turns) > 2
+    assert turns == ["Softmax", "ReduceSum"] * (len(turns) // 2)
+    last_scores = max(at for name, at in begin.items() if "/attn/Softmax" in name)
+    decided = [name for name in steps if name.startswith(f"{first_layer}/reduce/") and is_output(steps[name])]
+    assert decided
+    assert max(begin[name] for name in decided) < last_scores
+
+
+def is_output(op):
+    return op.get_rt_info()["layerType"].astype(str) == "Convert" and all(
+        each.get_node().get_rt_info()["layerType"].astype(str) == "Output"
+        for output in op.outputs()
+        for each in output.get_target_inputs()
+    )
 
 
 def test_a_graph_that_openvino_does_not_know_is_refused_by_its_name(graphs, tmp_path):
