@@ -56,6 +56,12 @@ def _of_cuda_graphs(precision: str, calibrated: Calibrated, block: int) -> Quant
     return of_cuda_graphs(calibrated, block, precision)
 
 
+def _of_openvino_graphs(precision: str, calibrated: Calibrated, block: int) -> Quantizers:
+    from .model.quantize import of_openvino_graphs
+
+    return of_openvino_graphs(calibrated, block)
+
+
 def _openvino(precision: str, model: SpeechModelSpec) -> Lowering:
     from .graphs.lowering.openvino import OpenVinoLowering
 
@@ -68,6 +74,6 @@ TARGETS: dict[str, Target] = {
     "onnxruntime-cuda": Target(
         _onnxruntime_cuda, ("bf16", "fp16", "fp32"), _of_cuda_graphs, rounds_rows=False
     ),
-    "openvino": Target(_openvino),
+    "openvino": Target(_openvino, quantizers=_of_openvino_graphs),
 }
 """By name. Engines have lowerings in `engines/`: graphs for them are thrown away."""

@@ -13,13 +13,14 @@ import onnx
 from ...plugins.body import Value
 from ...profiles.signature import AUDIO_EMBEDS, ENCODER_ROWS, encoder_signature
 from ...runtime.audio.log_mel import LogMelConfig
+from ..checkpoint.quantized import QuantizedRows
 from ..checkpoint.weights import WeightStore
 from ..model.spec import EncoderLayer, EncoderSpec, ImageStem, PooledHead, SpeechModelSpec, StackedHead
 from .clip_encoders.build import build_clip_encoder
 from .encoders.block_attention import append_block_attention, blocks_of
 from .encoders.image_stem import image_rows
 from .encoders.time_stem import chunk_rows, window_rows
-from .graph import Graph
+from .graph import Graph, Rounding
 from .heads import convolve, pool, project, stack
 from .lowering.lowering import Lowering
 from .positions import Rotary, prompt_positions
@@ -83,6 +84,7 @@ class _Attention:
         self.g, self.lowering = g, lowering
         self.heads = spec.num_heads, spec.hidden_size // spec.num_heads
         self.blocks = blocks_of(g, x, spec.attention_rows) if spec.attention_rows else None
+        self.rounds = isinstance(spec.layers[0].query.weight, QuantizedRows)
         self.rotary = None
         if spec.rotary:
             self.rotary = Rotary(g, self.heads[1], spec.rotary.theta, rotated=spec.rotary.rotated)
@@ -99,18 +101,26 @@ class _Attention:
         if self.blocks:
             attended = append_block_attention(g, name, self.heads, self.blocks, query, key, value)
         else:
-            attended = Value(self.lowering.full_attention(g, name, num_heads, query, key, value))
+            attended = Value(self._full(name, query, key, value))
         return g.shaped(attended, (None, num_heads * head_dim))
+
+    def _full(self, name: str, query: Value, key: Value, value: Value) -> str:
+        """Over all rows. Where products round their rows, scores may come of rounded ones, too."""
+        if self.rounds:
+            return self.lowering.rounded_attention(self.g, name, self.heads, query, key, value)
+        return self.lowering.full_attention(self.g, name, self.heads[0], query, key, value)
 
 
 def _layer(
     g: Graph, attention: _Attention, spec: EncoderSpec, layer: EncoderLayer, x: Value, name: str
 ) -> Value:
     y = g.layer_norm(x, layer.attn_norm, spec.norm_eps, f"{name}/attn_norm")
-    parts = {"q_proj": layer.query, "k_proj": layer.key, "v_proj": layer.value}
-    q, k, v = (g.linear(y, linear, f"{name}/attn/{part}") for part, linear in parts.items())
+    q, k = (g.linear(y, getattr(layer, part), f"{name}/attn/{part[0]}_proj") for part in ("query", "key"))
+    v = g.linear(y, layer.value, f"{name}/attn/v_proj", Rounding.FINE)
     attended = attention.append(f"{name}/attn", q, k, v)
-    x = g.op("Add", x, g.linear(attended, layer.output, f"{name}/attn/out_proj"), name=f"{name}/attn")
+    y = g.linear(attended, layer.output, f"{name}/attn/out_proj", Rounding.FINE)
+    x = g.op("Add", x, y, name=f"{name}/attn")
     y = g.layer_norm(x, layer.mlp_norm, spec.norm_eps, f"{name}/mlp_norm")
     y = g.op("Gelu", g.linear(y, layer.fc1, f"{name}/mlp/fc1"), name=f"{name}/mlp")
-    return g.op("Add", x, g.linear(y, layer.fc2, f"{name}/mlp/fc2"), name=f"{name}/mlp")
+    y = g.linear(y, layer.fc2, f"{name}/mlp/fc2", Rounding.AFTER_GELU)
+    return g.op("Add", x, y, name=f"{name}/mlp")

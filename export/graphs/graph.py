@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from typing import Any, Protocol
 
 import onnx
@@ -25,6 +26,14 @@ DTYPES = {
 PRODUCER = "fastadasp-export"
 
 
+class Rounding(Enum):
+    """How finely rows are rounded where a backend multiplies a quantised matrix by rounded rows."""
+
+    ROWS = "255 steps, up to the largest number of a row and down as far"
+    FINE = "16 bits"
+    AFTER_GELU = "as `ROWS`, of rows that GELU gave: no step is wasted on numbers that it never gives"
+
+
 class Numbers(Protocol):
     """What a graph computes in, and how its backend multiplies by matrices in fewer bits."""
 
@@ -32,8 +41,10 @@ class Numbers(Protocol):
     def precision(self) -> Precision:
         """Of the activations, and of all weights without one of their own."""
 
-    def quantized_product(self, g: Graph, x: str, weight: QuantizedWeight, name: str, **output: Any) -> Value:
-        """x W^T for rows x."""
+    def quantized_product(
+        self, g: Graph, x: str, weight: QuantizedWeight, name: str, rounding: Rounding, **output: Any
+    ) -> Value:
+        """x W^T for rows x, rounded no more than that."""
 
 
 class Graph(Body):
@@ -97,19 +108,27 @@ class Graph(Body):
             return rows
         return self.op("Cast", rows, to=self.precision.onnx_type, name=name)
 
-    def linear(self, x: str, linear: Linear, name: str, **output: Any) -> Value:
-        """y = x W^T + b for rows x."""
+    def linear(
+        self, x: str, linear: Linear, name: str, rounding: Rounding = Rounding.ROWS, **output: Any
+    ) -> Value:
+        """y = x W^T + b for rows x, which quantised products may round."""
         if isinstance(linear.weight, QuantizedWeight):
-            return self._quantized(x, linear.weight, linear.bias, name, **output)
+            return self._quantized(x, linear.weight, linear.bias, name, rounding, **output)
         bias = [self.weight(linear.bias)] if linear.bias else []
         return self.op("Gemm", x, self.weight(linear.weight), *bias, name=name, transB=1, **output)
 
     def _quantized(
-        self, x: str, weight: QuantizedWeight, bias: Weight | None, name: str, **output: Any
+        self,
+        x: str,
+        weight: QuantizedWeight,
+        bias: Weight | None,
+        name: str,
+        rounding: Rounding,
+        **output: Any,
     ) -> Value:
         if bias is None:
-            return self._numbers.quantized_product(self, x, weight, name, **output)
-        product = self._numbers.quantized_product(self, x, weight, f"{name}/product")
+            return self._numbers.quantized_product(self, x, weight, name, rounding, **output)
+        product = self._numbers.quantized_product(self, x, weight, f"{name}/product", rounding)
         return self.op("Add", product, self.weight(bias), name=name, **output)
 
     def layer_norm(self, x: str, norm: LayerNorm, eps: float, name: str) -> Value:

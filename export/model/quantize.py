@@ -23,17 +23,17 @@ from ..checkpoint.quantized import (
     symmetric_blocks,
 )
 from .formats import INT4_BLOCKS
-from .spec import Linear, SpeechModelSpec, parts_of, with_parts
+from .spec import ClipEncoder, EncoderSpec, Linear, SpeechModelSpec, parts_of, with_parts
 
 Part = TypeVar("Part")
 Quantize = Callable[[Weight], QuantizedWeight]
 Change = Callable[[Weight], Weight | QuantizedWeight]
 Quantizers = Mapping[str, Quantize]
-"""Format, or `ENCODER` -> how a matrix is quantised."""
+"""Format, or `ENCODER` or `ENCODER_LAYERS` -> how a matrix is quantised."""
 Blocks = Callable[[Weight, int, Precision], QuantizedWeight]
 
-ENCODER = "encoder"
-"""Key of what its matrices are quantised by, whatever the format of the decoder."""
+ENCODER, ENCODER_LAYERS = "encoder", "layers of a Whisper-like encoder"
+"""Keys of what their matrices are quantised by, whatever the format of the decoder."""
 INT8_BLOCK = 64
 ENGINE_BLOCK, LEAST_ENGINE_BLOCK = 64, 16
 STORED_VALUES = re.compile(r"(?P<name>.+)\.int(?P<bits>[48])(?:\.(?P<block>\d+))?\.values")
@@ -71,7 +71,13 @@ def of_graphs(calibrated: Calibrated, block: int = INT4_BLOCKS[0]) -> Quantizers
         "int8": rows_of_int8,
         "int4": partial(_int4, calibrated=calibrated, most=block, in_8_bits=rows_of_int8),
         ENCODER: _int8_blocks,
+        ENCODER_LAYERS: rows_of_int8,
     }
+
+
+def of_openvino_graphs(calibrated: Calibrated, block: int = INT4_BLOCKS[0]) -> Quantizers:
+    """The same for OpenVINO, whose products round no rows: blocks are as fast there."""
+    return {**of_graphs(calibrated, block), ENCODER_LAYERS: _int8_blocks}
 
 
 def of_cuda_graphs(calibrated: Calibrated, block: int, precision: str) -> Quantizers:
@@ -82,7 +88,7 @@ def of_cuda_graphs(calibrated: Calibrated, block: int, precision: str) -> Quanti
     scales_in = BY_NAME[precision]
     int8 = partial(_int8_blocks, scales_in=scales_in)
     int4 = partial(_int4, calibrated=calibrated, most=block, in_8_bits=int8, scales_in=scales_in)
-    return {"int8": int8, "int4": int4, ENCODER: int8}
+    return {"int8": int8, "int4": int4, ENCODER: int8, ENCODER_LAYERS: int8}
 
 
 ROUNDING = of_graphs({})
@@ -124,7 +130,14 @@ def quantized(model: SpeechModelSpec, name: str, quantizers: Quantizers = ROUNDI
         head=_linear(model.decoder.head, quantizers["int8"]),
         embedding=_as_stored(model.decoder.embedding),
     )
-    return replace(model, encoder=_replaced(model.encoder, quantizers[ENCODER]), decoder=decoder)
+    return replace(model, encoder=_encoder(model.encoder, quantizers), decoder=decoder)
+
+
+def _encoder(encoder: EncoderSpec | ClipEncoder, quantizers: Quantizers) -> EncoderSpec | ClipEncoder:
+    """The layers first: what is quantised stays as it is."""
+    if isinstance(encoder, EncoderSpec):
+        encoder = replace(encoder, layers=_replaced(encoder.layers, quantizers[ENCODER_LAYERS]))
+    return _replaced(encoder, quantizers[ENCODER])
 
 
 def with_matrices(model: SpeechModelSpec, change: Change) -> SpeechModelSpec:
@@ -154,6 +167,7 @@ def _for_engines(precision: str, blocks: Blocks) -> Quantizers:
         "int8": partial(rows_of_int8, scales_in=scales_in),
         "int4": lambda weight: blocks(weight, _engine_block(weight), scales_in),
         ENCODER: partial(rows_of_int8, scales_in=scales_in),
+        ENCODER_LAYERS: partial(rows_of_int8, scales_in=scales_in),
     }
 
 

@@ -15,7 +15,7 @@ from ....profiles.flops import DecoderDims
 from ...checkpoint.derived import Weight
 from ...checkpoint.precision import Precision
 from ...checkpoint.quantized import QuantizedWeight
-from ..graph import Graph
+from ..graph import Graph, Rounding
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,18 @@ class Lowering(Protocol):
     def decoder_functions(self, dims: DecoderDims, reduction: str | None = None) -> list[onnx.FunctionProto]:
         """Bodies of the ops that prefill and decode graphs use, the op type `reduction` among them."""
 
-    def quantized_product(self, g: Graph, x: str, weight: QuantizedWeight, name: str, **output: Any) -> Value:
+    def quantized_product(
+        self, g: Graph, x: str, weight: QuantizedWeight, name: str, rounding: Rounding, **output: Any
+    ) -> Value:
         """x W^T for rows x (rows, in)."""
 
     def full_attention(self, g: Graph, name: str, num_heads: int, query: str, key: str, value: str) -> str:
         """Bidirectional attention; all three are (rows, heads * head_dim)."""
+
+    def rounded_attention(
+        self, g: Graph, name: str, heads: tuple[int, int], query: str, key: str, value: str
+    ) -> str:
+        """The same for so many heads and their head_dim, of queries and keys that may be rounded to 8 bits."""
 
     def relative_chunks(self, num_heads: int) -> int | None:
         """Into how many chunks `relative_attention` cuts its queries; None for chunks of a fixed length."""

@@ -27,8 +27,8 @@ from ....profiles.flops import DecoderDims
 from ...checkpoint.derived import Weight
 from ...checkpoint.precision import FP32, Precision
 from ...checkpoint.quantized import Int8Blocks, QuantizedBlocks, QuantizedRows, QuantizedWeight
-from ..graph import Graph
-from . import int8_rows
+from ..graph import Graph, Rounding
+from . import int8_attention, int8_rows
 from .lowering import Cut, KvPart, Lowering
 from .segment_ranks import append_ranks_by_order
 
@@ -78,10 +78,12 @@ class OnnxRuntimeLowering:
             *(body(dims) for op_type, body in RARE_BODIES.items() if op_type == reduction),
         ]
 
-    def quantized_product(self, g: Graph, x: str, weight: QuantizedWeight, name: str, **output: Any) -> Value:
+    def quantized_product(
+        self, g: Graph, x: str, weight: QuantizedWeight, name: str, rounding: Rounding, **output: Any
+    ) -> Value:
         """Integer kernels of ONNX Runtime's own domain."""
         if isinstance(weight, QuantizedRows):
-            return int8_rows.product(g, x, weight, name, **output)
+            return int8_rows.product(g, x, weight, name, rounding, **output)
         assert isinstance(weight, QuantizedBlocks | Int8Blocks), "a model is quantised for its target"
         return product_in_blocks(g, x, weight, name, accuracy_level=INT8_ACTIVATIONS, **output)
 
@@ -90,6 +92,12 @@ class OnnxRuntimeLowering:
         batched = (g.op("Unsqueeze", x, g.ints(0)) for x in (query, key, value))
         out = g.op("MultiHeadAttention", *batched, name=name, domain=CONTRIB, num_heads=num_heads)
         return g.op("Squeeze", out, g.ints(0))
+
+    def rounded_attention(
+        self, g: Graph, name: str, heads: tuple[int, int], query: str, key: str, value: str
+    ) -> str:
+        """Scores from integer kernels, of which the fused one has none."""
+        return int8_attention.append_attention(g, name, heads, query, key, value)
 
     def relative_chunks(self, num_heads: int) -> int | None:
         """Chunks of a fixed length."""

@@ -19,7 +19,7 @@ from ....profiles.flops import DecoderDims
 from ...checkpoint.derived import Weight
 from ...checkpoint.precision import FP32, Precision
 from ...checkpoint.quantized import Int8Blocks, QuantizedBlocks, QuantizedWeight
-from ..graph import Graph
+from ..graph import Graph, Rounding
 from .fixed_lengths import append_order, append_reduction
 from .lowering import Cut
 from .onnxruntime import CONTRIB, product_in_blocks, skip_norm
@@ -54,7 +54,9 @@ class OnnxRuntimeCudaLowering(TensorRTLowering):
         super().__init__(precision, max_audio_rows)
         self.max_rows, self.score_bytes = max_rows, score_bytes
 
-    def quantized_product(self, g: Graph, x: str, weight: QuantizedWeight, name: str, **output: Any) -> Value:
+    def quantized_product(
+        self, g: Graph, x: str, weight: QuantizedWeight, name: str, rounding: Rounding, **output: Any
+    ) -> Value:
         """The kernel widens a block as it reads it; rows keep the numbers of the graph."""
         assert isinstance(weight, QuantizedBlocks | Int8Blocks), "a model is quantised for its target"
         return product_in_blocks(g, x, weight, name, **output)

@@ -23,7 +23,7 @@ from ....profiles.flops import DecoderDims
 from ...checkpoint.derived import Weight
 from ...checkpoint.precision import FP32
 from ...checkpoint.quantized import Int8Blocks, QuantizedBlocks, QuantizedRows, QuantizedWeight
-from ..graph import Graph
+from ..graph import Graph, Rounding
 from .lowering import Lowering
 from .onnxruntime import OnnxRuntimeLowering, product_in_blocks
 from .onnxruntime_cuda import OnnxRuntimeCudaLowering
@@ -48,7 +48,9 @@ class OpenVinoLowering(OnnxRuntimeCudaLowering):
         """ONNX Runtime's."""
         return OnnxRuntimeLowering()
 
-    def quantized_product(self, g: Graph, x: str, weight: QuantizedWeight, name: str, **output: Any) -> Value:
+    def quantized_product(
+        self, g: Graph, x: str, weight: QuantizedWeight, name: str, rounding: Rounding, **output: Any
+    ) -> Value:
         """OpenVINO reads a matrix in fewer bits where it lies; rows keep the numbers of the graph."""
         if isinstance(weight, QuantizedRows):
             values, scales = g.weight(weight.values), g.weight(weight.scales)

@@ -29,7 +29,7 @@ from ....profiles.signature import PREFIX_IDS, SUFFIX_IDS
 from ...checkpoint.derived import Weight
 from ...checkpoint.precision import FP32, Precision
 from ...checkpoint.quantized import QuantizedRows, QuantizedWeight, SignedBlocks
-from ..graph import Graph
+from ..graph import Graph, Rounding
 from .lowering import Cut, KvPart, Lowering
 from .segment_ranks import append_ranks_by_counting
 
@@ -65,7 +65,9 @@ class TensorRTLowering:
         """None: they would win over plugins."""
         return []
 
-    def quantized_product(self, g: Graph, x: str, weight: QuantizedWeight, name: str, **output: Any) -> Value:
+    def quantized_product(
+        self, g: Graph, x: str, weight: QuantizedWeight, name: str, rounding: Rounding, **output: Any
+    ) -> Value:
         """A plain product by what a node makes of the matrix: TensorRT fuses the two.
 
         Large matrices lie as its kernels read them, int8 as (in, out) and int4 as (out, in).
@@ -84,6 +86,12 @@ class TensorRTLowering:
         batched = (g.op("Unsqueeze", x, g.ints(0)) for x in (query, key, value))
         out = g.op("Attention", *batched, name=name, q_num_heads=num_heads, kv_num_heads=num_heads)
         return g.op("Squeeze", out, g.ints(0))
+
+    def rounded_attention(
+        self, g: Graph, name: str, heads: tuple[int, int], query: str, key: str, value: str
+    ) -> str:
+        """Fused attention, which rounds nothing."""
+        return self.full_attention(g, name, heads[0], query, key, value)
 
     def relative_chunks(self, num_heads: int) -> int:
         """So many that the scores of one, for the longest audio, take `SCORE_BYTES` or less."""
