@@ -6,6 +6,8 @@ the CPU time of the process, which other work on the machine changes least; thos
 
     git worktree add build/before COMMIT
     python bench/encoder.py --before build/before -o bench/results/encoder.json
+    python bench/encoder.py --before build/before --quantize int8 -o bench/results/encoder_int8.json
+    python bench/page.py
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ ENCODERS = {  # width, layers, heads, inner width
     "whisper-base": (512, 6, 8, 2048),
     "whisper-small": (768, 12, 12, 3072),
 }
+FORMATS = ("int8", "int4")
 DECODER = {
     "hidden_size": 64,
     "num_hidden_layers": 1,
@@ -55,7 +58,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["demo", *ENCODERS], choices=["demo", *ENCODERS])
     parser.add_argument("--seconds", type=int, nargs="+", default=SECONDS)
     parser.add_argument("--threads", type=int, nargs="+", default=(1, 2))
-    parser.add_argument("--quantize", choices=("int8", "int4"), help="of both versions; otherwise float32")
+    parser.add_argument("--quantize", choices=FORMATS, help="the later version; otherwise float32")
+    parser.add_argument("--quantize-before", choices=FORMATS, help="the earlier version; otherwise float32")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "build" / "encoder.json")
     parser.add_argument("--serve", nargs=2, metavar=("ARTIFACT", "THREADS"), help=argparse.SUPPRESS)
@@ -70,7 +74,8 @@ def main() -> None:
     records = [record for model in options.models for record in measured(model, trees, options)]
     result = {
         "commits": {name: commit(tree) for name, tree in trees.items()},
-        "quantize": options.quantize,
+        "quantize": {"before": options.quantize_before, "after": options.quantize},
+        "runs": options.runs,
         "environment": asdict(before),
         "records": records,
     }
@@ -85,8 +90,9 @@ def measured(model: str, trees: dict[str, Path], options: argparse.Namespace) ->
         folder = Path(scratch)
         packages = {name: package_of(tree, folder / name) for name, tree in trees.items()}
         checkpoint = DEMO if model == "demo" else random_model(folder / "checkpoint", model)
+        formats = {"before": options.quantize_before, "after": options.quantize}
         for name, package in packages.items():
-            build(package, checkpoint, folder / f"artifact-{name}", options.quantize)
+            build(package, checkpoint, folder / f"artifact-{name}", formats[name])
         for threads in options.threads:
             with ExitStack() as stack:
                 workers = {

@@ -105,7 +105,7 @@ class _Attention:
         return g.shaped(attended, (None, num_heads * head_dim))
 
     def _full(self, name: str, query: Value, key: Value, value: Value) -> str:
-        """Over all rows. Where products round their rows, scores may come of rounded ones, too."""
+        """Over all rows. Where the products before it round rows, it may do so, too."""
         if self.rounds:
             return self.lowering.rounded_attention(self.g, name, self.heads, query, key, value)
         return self.lowering.full_attention(self.g, name, self.heads[0], query, key, value)

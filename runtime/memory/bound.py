@@ -225,6 +225,8 @@ def _window_bytes(model: ModelSizes, config: Features, samples: int) -> int:
         chunks = -(-frames // config.chunk_frames)
         convolved += chunks * dims.image_channels * config.num_mel_bins * config.chunk_frames * 3 // 4
     attention = 7 * rows * width + 2 * rows * rows  # as much as one head has is room for all tiles
+    if model.quantized:  # scores of a chunk of queries as numbers, shares and integers, of all heads
+        attention = 11 * rows * width + 3 * dims.num_heads * QUERY_CHUNK * rows
     if block := dims.attention_rows:
         filled = -(-rows // block) * block
         attention = (7 * rows + 5 * filled) * width + 3 * dims.num_heads * filled * block

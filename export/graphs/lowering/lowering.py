@@ -93,7 +93,7 @@ class Lowering(Protocol):
     def rounded_attention(
         self, g: Graph, name: str, heads: tuple[int, int], query: str, key: str, value: str
     ) -> str:
-        """The same for so many heads and their head_dim, of queries and keys that may be rounded to 8 bits."""
+        """The same for so many heads and their head_dim; all that is multiplied may be rounded to 8 bits."""
 
     def relative_chunks(self, num_heads: int) -> int | None:
         """Into how many chunks `relative_attention` cuts its queries; None for chunks of a fixed length."""

@@ -96,7 +96,7 @@ class OnnxRuntimeLowering:
     def rounded_attention(
         self, g: Graph, name: str, heads: tuple[int, int], query: str, key: str, value: str
     ) -> str:
-        """Scores from integer kernels, of which the fused one has none."""
+        """Integer kernels, of which the fused one has none."""
         return int8_attention.append_attention(g, name, heads, query, key, value)
 
     def relative_chunks(self, num_heads: int) -> int | None:

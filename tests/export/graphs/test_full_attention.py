@@ -1,4 +1,4 @@
-"""The attention of encoders: every row to every row, whatever kernel a backend takes for it."""
+"""The attention of encoders: every row to every row, whatever kernel a backend takes for it, or in 8 bits."""
 
 from __future__ import annotations
 
@@ -39,14 +39,36 @@ def model(backend: str, heads: int, width: int) -> bytes:
     return g.model((), lowering.domains).SerializeToString()
 
 
-def attend(backend, heads, rows, threads=1, optimised=True):
-    """What ONNX Runtime's CPU provider computes of rows (3, rows, width)."""
+def session_of(graph, threads=1, optimised=True):
+    """On ONNX Runtime's CPU provider."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
-    graph = model(backend, heads, rows.shape[-1])
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def attend(backend, heads, rows, threads=1, optimised=True):
+    """What it computes of rows (3, rows, width)."""
+    session = session_of(model(backend, heads, rows.shape[-1]), threads, optimised)
+    return session.run(None, dict(zip(TENSORS, rows, strict=True)))[0]
+
+
+@cache
+def rounded_model(heads: int, width: int) -> bytes:
+    """A graph of one attention by products of int8."""
+    lowering = LOWERINGS["onnxruntime"]
+    g = Graph("attention", None, lowering)
+    for name in TENSORS:
+        g.input(TensorSpec(name, FLOAT, ("rows", width)))
+    attended = lowering.rounded_attention(g, "/attn", (heads, width // heads), *TENSORS)
+    g.op("Identity", attended, outputs=["output"])
+    g.output(TensorSpec("output", FLOAT, ("rows", width)))
+    return g.model((), lowering.domains).SerializeToString()
+
+
+def attend_rounded(heads, rows, threads=1):
+    session = session_of(rounded_model(heads, rows.shape[-1]), threads)
     return session.run(None, dict(zip(TENSORS, rows, strict=True)))[0]
 
 
@@ -100,6 +122,44 @@ def test_large_scores_stay_finite(backend):
         output = attend(backend, 4, rows * np.float32([1, scale, 1])[:, None, None])
         assert np.isfinite(output).all()
         assert np.abs(output).max() <= np.abs(rows[2]).max() * 1.0001
+
+
+@pytest.mark.parametrize("head_dim", [16, 64, 80])
+@pytest.mark.parametrize("heads", [1, 4])
+def test_products_of_8_bits_are_off_by_their_rounding(heads, head_dim):
+    for count in (*ROWS, 700):
+        rows = drawn(count, heads * head_dim)
+        found, expected = attend_rounded(heads, rows), by_loops(rows, heads)
+        assert np.abs(found - expected).max() < 0.02 * np.abs(rows[2]).max()
+
+
+def test_products_of_8_bits_are_the_same_on_more_threads():
+    rows = drawn(300, 128)
+    np.testing.assert_allclose(attend_rounded(2, rows, 4), attend_rounded(2, rows), rtol=0, atol=1e-6)
+
+
+def test_a_mean_of_keys_and_values_costs_no_steps_of_8_bits():
+    rows = drawn(130, 64)
+    moved = rows + np.float32([0, 50, 50])[:, None, None]
+    expected = by_loops(moved, 2)
+    assert np.abs(attend_rounded(2, moved) - expected).max() < 0.02 * np.abs(rows[2]).max()
+
+
+def test_many_shares_below_a_step_of_8_bits_are_not_lost():
+    """Half of the attention goes to one row, the other half to a thousand others, whose mean is theirs."""
+    rows = np.zeros((3, 1001, 16), np.float32)
+    rows[0], rows[1, 0] = 1, np.log(1000) / 4
+    rows[2, 1:] = 1
+    np.testing.assert_allclose(by_loops(rows, 1), 0.5, atol=1e-3)
+    np.testing.assert_allclose(attend_rounded(1, rows), 0.5, atol=1e-2)
+
+
+def test_large_numbers_stay_finite_in_8_bits():
+    rows = drawn(130, 256)
+    for scale in (0, 1e-20, 100, 1e12):
+        output = attend_rounded(4, rows * np.float32([1, scale, 1])[:, None, None])
+        assert np.isfinite(output).all()
+        assert np.abs(output).max() <= np.abs(rows[2]).max() * 1.02
 
 
 def test_onnx_runtime_takes_its_fused_kernel():

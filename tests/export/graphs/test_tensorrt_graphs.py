@@ -26,7 +26,7 @@ from fastadasp.export.graphs.write import DECODE_FILE, ENCODER_FILE, prefill_fil
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import resolve_for
 from fastadasp.export.model.formats import QUANTIZED
-from fastadasp.export.model.quantize import ENCODER, of_engines, quantized
+from fastadasp.export.model.quantize import ENCODER, ENCODER_LAYERS, of_engines, quantized
 from fastadasp.export.reference.dequantized import dequantized
 from fastadasp.plugins.body import DOMAIN
 from fastadasp.plugins.causal_attention.reference import causal_attention
@@ -118,7 +118,10 @@ def written_quantised(model, form, sites, tmp_path_factory):
     def meant(weight):
         return Derived(f"{weight.name}.meant", weight.shape, (), lambda: numbers[weight.name].numpy())
 
-    reference, whole = tmp_path_factory.mktemp("meant"), dict.fromkeys((*QUANTIZED, ENCODER), meant)
+    reference, whole = (
+        tmp_path_factory.mktemp("meant"),
+        dict.fromkeys((*QUANTIZED, ENCODER, ENCODER_LAYERS), meant),
+    )
     write(quantized(model, form, whole), sites, OnnxRuntimeLowering(), reference)
     return {"onnxruntime": reference, "tensorrt": folder}
 
