@@ -18,7 +18,7 @@ from fastadasp.export.checkpoint.quantized import (
     symmetric_blocks,
 )
 from fastadasp.export.checkpoint.weights import Converted
-from fastadasp.export.graphs.graph import Graph
+from fastadasp.export.graphs.graph import Graph, Rounding
 from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
 from fastadasp.export.model.spec import Linear
 from fastadasp.export.reference.dequantized import dequantized
@@ -35,8 +35,9 @@ FORMS = {
 BESIDE_ENGINES = partial(symmetric_blocks, block=32, scales_in=BF16)
 
 
-def product(folder, quantize, matrix, bias, rows):
+def product(folder, quantize, matrix, bias, rows, rounding=Rounding.ROWS):
     """x W^T + b on ONNX Runtime, and by the definition."""
+    folder.mkdir(exist_ok=True)
     weight = quantize(Derived("w", matrix.shape, (), lambda: matrix))
     shift = None if bias is None else Derived("b", bias.shape, (), lambda: bias)
     parts = [getattr(weight, name, None) for name in ("values", "scales", "zero_points")]
@@ -46,7 +47,7 @@ def product(folder, quantize, matrix, bias, rows):
     lowering = OnnxRuntimeLowering()
     g = Graph("product", store, lowering)
     g.input(TensorSpec("x", FLOAT, ("rows", matrix.shape[1])))
-    g.linear("x", Linear(weight, shift), "/y", outputs=["y"])
+    g.linear("x", Linear(weight, shift), "/y", rounding, outputs=["y"])
     g.output(TensorSpec("y", FLOAT, ("rows", matrix.shape[0])))
     path = folder / "product.onnx"
     path.write_bytes(g.model(domains=lowering.domains).SerializeToString())
@@ -79,8 +80,31 @@ def test_a_product_without_zero_points_is_as_near(tmp_path, count):
     assert (np.abs(found - expected) <= step + 1e-5).all()
 
 
+@pytest.mark.parametrize("count", [1, 70])
+def test_rows_of_16_bits_cost_a_product_next_to_nothing(tmp_path, count):
+    matrix = RNG.standard_normal((24, 160)).astype(np.float32)
+    rows = RNG.standard_normal((count, 160)).astype(np.float32)
+    rows[0] *= 1000
+    found, expected, meant = product(tmp_path, rows_of_int8, matrix, None, rows, Rounding.FINE)
+    step = ACTIVATIONS / 127 * np.abs(rows).max(1, keepdims=True) * np.sqrt(np.square(meant).sum(1))
+    assert (np.abs(found - expected) <= step + 1e-5).all()
+
+
+def test_rows_that_gelu_gave_take_steps_of_half_the_size(tmp_path):
+    matrix = RNG.standard_normal((24, 160)).astype(np.float32)
+    x = 3 * torch.from_numpy(RNG.standard_normal((70, 160)).astype(np.float32))
+    rows = torch.nn.functional.gelu(x).numpy()
+    rows[0, :80] = np.float32(-0.1699)  # the least that it gives
+    found, expected, meant = product(tmp_path, rows_of_int8, matrix, None, rows, Rounding.AFTER_GELU)
+    step = 1.5 / (255 - 16) * np.abs(rows).max(1, keepdims=True) * np.sqrt(np.square(meant).sum(1))
+    assert (np.abs(found - expected) <= step + 1e-5).all()
+    coarse, _, _ = product(tmp_path / "coarse", rows_of_int8, matrix, None, rows)
+    assert np.square(found - expected).mean() < np.square(coarse - expected).mean() / 2
+
+
+@pytest.mark.parametrize("rounding", Rounding)
 @pytest.mark.parametrize("form", FORMS)
-def test_rows_of_zeros_give_the_bias(tmp_path, form):
+def test_rows_of_zeros_give_the_bias(tmp_path, form, rounding):
     matrix, bias = RNG.standard_normal((24, 64)).astype(np.float32), np.arange(24, dtype=np.float32)
-    found, _, _ = product(tmp_path, FORMS[form], matrix, bias, np.zeros((3, 64), np.float32))
+    found, _, _ = product(tmp_path, FORMS[form], matrix, bias, np.zeros((3, 64), np.float32), rounding)
     assert (found == bias).all()
