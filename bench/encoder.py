@@ -1,4 +1,4 @@
-"""Audio to rows of the decoder, by two versions of the project: CPU time of log-mel and encoder.
+r"""Audio to rows of the decoder, by two versions of the project: CPU time of log-mel and encoder.
 
 Each version builds its own artifact of the demo model, and of encoders of the sizes of Whisper with random
 weights, and runs it in a process of its own; the two take turns. Ratios are before / after, of medians of
@@ -6,7 +6,8 @@ the CPU time of the process, which other work on the machine changes least; thos
 
     git worktree add build/before COMMIT
     python bench/encoder.py --before build/before -o bench/results/encoder.json
-    python bench/encoder.py --before build/before --quantize int8 -o bench/results/encoder_int8.json
+    python bench/encoder.py --before build/before --quantize int8 --models demo \
+        -o bench/results/encoder_int8.json
     python bench/page.py
 """
 

@@ -368,6 +368,24 @@ def filled(words: str) -> str:
     return textwrap.fill(words, LINE) + "\n\n"
 
 
+def encoder(result: Result) -> str:
+    """Log-mel and encoder by two versions, in CPU time."""
+    formats = {name: form or "float32" for name, form in result["quantize"].items()}
+    words = f"{where(result['environment'])} Before: {result['commits']['before']}, {formats['before']}; "
+    words += f"after: {result['commits']['after']}, {formats['after']}. Medians of {result['runs']} runs."
+    rows = [
+        [
+            *(r["model"], str(r["threads"]), f"{r['seconds']} s"),
+            *(f"{r['cpu_ms'][name]:.0f} ms" for name in ("before", "after")),
+            f"{r['ratio']:.2f}x",
+            f"{r['clock_ratio']:.2f}x",
+        ]
+        for r in result["records"]
+    ]
+    heads = ["encoder", "threads", "audio", "CPU time before", "after", "faster", "by the clock"]
+    return filled(words) + table(heads, rows)
+
+
 def where(environment: Result) -> str:
     """The machine, in a sentence."""
     versions = {**environment["libraries"], **environment.get("peers", {})}
@@ -392,7 +410,9 @@ SECTIONS: dict[str, dict[str, Callable[[Result], str]]] = {
     "runtime.md": {"word_times": word_times},
     "serving.md": {"serve": serve},
     "engines.md": {"engine_build": engine_build},
-    "performance.md": {"seven_billion": seven_billion},
+
+
+    "performance.md": {"encoder": encoder, "encoder_int8": encoder, "seven_billion": seven_billion},
     "long_form.md": {"long_form": long_form},
     "openvino.md": {
         "openvino_accuracy": openvino_accuracy,

@@ -49,7 +49,7 @@ from fastadasp.export.checkpoint.quantized import (
 )
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.formats import INT4_BLOCKS
-from fastadasp.export.model.quantize import block_of, int4_matrices, with_matrices
+from fastadasp.export.model.quantize import block_of, int4_matrices, quantized, with_matrices
 from fastadasp.export.model.spec import SpeechModelSpec
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.reference.dequantized import dequantized
@@ -198,8 +198,9 @@ def encoder_rows(
         "int8 in blocks of 64": lambda weight: blocks_of_int8(weight, block_of(weight, 64)),
         "int4 in blocks of 32": lambda weight: blocks_of_int4(weight, block_of(weight, 32)),
     }
-    for name, form in forms.items():
-        found = audio_rows(replace(model, encoder=with_matrices(model, form).encoder), checkpoint, clips)
+    encoders = {name: with_matrices(model, form).encoder for name, form in forms.items()}
+    for name, encoder in {"as built": quantized(model, "int8").encoder, **encoders}.items():
+        found = audio_rows(replace(model, encoder=encoder), checkpoint, clips)
         error = float(np.sqrt(np.square(found - exact).mean() / np.square(exact).mean()))
         yield {"form": name, "error": error, "rows": len(exact)}
 

@@ -115,8 +115,8 @@ def _layer(
     g: Graph, attention: _Attention, spec: EncoderSpec, layer: EncoderLayer, x: Value, name: str
 ) -> Value:
     y = g.layer_norm(x, layer.attn_norm, spec.norm_eps, f"{name}/attn_norm")
-    q, k = (g.linear(y, getattr(layer, part), f"{name}/attn/{part[0]}_proj") for part in ("query", "key"))
-    v = g.linear(y, layer.value, f"{name}/attn/v_proj", Rounding.FINE)
+    parts = {"q_proj": layer.query, "k_proj": layer.key, "v_proj": layer.value}
+    q, k, v = (g.linear(y, linear, f"{name}/attn/{part}") for part, linear in parts.items())
     attended = attention.append(f"{name}/attn", q, k, v)
     y = g.linear(attended, layer.output, f"{name}/attn/out_proj", Rounding.FINE)
     x = g.op("Add", x, y, name=f"{name}/attn")
