@@ -134,10 +134,10 @@ def quantized(model: SpeechModelSpec, name: str, quantizers: Quantizers = ROUNDI
 
 
 def _encoder(encoder: EncoderSpec | ClipEncoder, quantizers: Quantizers) -> EncoderSpec | ClipEncoder:
-    """The layers first: what is quantised stays as it is."""
-    if isinstance(encoder, EncoderSpec):
-        encoder = replace(encoder, layers=_replaced(encoder.layers, quantizers[ENCODER_LAYERS]))
-    return _replaced(encoder, quantizers[ENCODER])
+    changed = _replaced(encoder, quantizers[ENCODER])
+    if not isinstance(encoder, EncoderSpec) or not isinstance(changed, EncoderSpec):
+        return changed
+    return replace(changed, layers=_replaced(encoder.layers, quantizers[ENCODER_LAYERS]))
 
 
 def with_matrices(model: SpeechModelSpec, change: Change) -> SpeechModelSpec:
