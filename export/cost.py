@@ -128,7 +128,13 @@ def profile_cost(
 
 
 def _requests(model: SpeechModelSpec, resolved: ResolvedProfile, text_rows: int) -> Iterator[RequestCost]:
-    sizes = ModelSizes(model.decoder.dims, model.front_end, model.tower_dims, in_place=True)
+    sizes = ModelSizes(
+        model.decoder.dims,
+        model.front_end,
+        model.tower_dims,
+        in_place=True,
+        weighs_rows=resolved.takes_row_weights,
+    )
     longest = model.front_end.longest_seconds or max(REQUEST_SECONDS)
     heard = [seconds for seconds in REQUEST_SECONDS if seconds <= longest]
     for seconds, beams in product(heard, REQUEST_BEAMS):

@@ -91,6 +91,11 @@ class ResolvedProfile:
         return self.profile.traits.is_of_caches
 
     @property
+    def takes_row_weights(self) -> bool:
+        """Whether the prefill needs the attention that the encoder's rows get."""
+        return self.profile.traits.weighs_by_encoder and bool(self.places)
+
+    @property
     def keeps_positions(self) -> bool:
         """Whether rows stay at the positions of the whole prompt, merged ones at the mean of theirs."""
         return self.profile.positions == "kept"

@@ -84,6 +84,11 @@ def _method_faults(name: str, given: Mapping[str, Any]) -> Iterator[str]:
     elif ("ratio" in given) == ("flops_reduction" in given):
         found = "both are" if "ratio" in given else "none is"
         yield f"exactly one of ratio and flops_reduction_percent is needed, {found} given"
+    if method.weighs_by_encoder and given.get("include_audio_bos"):
+        yield (
+            f"include_audio_bos does not apply {place}: it weighs rows by the attention in the encoder, "
+            "which knows no row before the audio; remove it"
+        )
     yield from _schedule_faults(method, given)
     yield from _misplaced(given, (field for field in _OWN_FIELDS if field not in method.own_keys), place)
 

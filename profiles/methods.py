@@ -49,6 +49,7 @@ class Method:
     merges: bool = False  # neighbours become one row, so that those left stand for all; else rows are dropped
     selects_groups: bool = False  # rows are chosen one after the other, and of what merged only some stay
     is_data_dependent: bool = False  # how many rows are left depends on the audio, not on its length alone
+    weighs_by_encoder: bool = False  # rows by the attention that they get in the encoder
     in_segments: bool = False  # it chooses in each of the `segments` of the profile
     schedules: tuple[str, ...] = IN_LAYERS  # that it can have
     score_key: str = ""  # key of a profile that says which of `scores` it ranks rows by
@@ -105,6 +106,9 @@ METHODS: dict[str, Method] = {
         Method("uniform_merge", "uniform pooling", merges=True, schedules=EVERYWHERE),
         Method("affinity_pooling", "Affinity Pooling", merges=True, schedules=(INPUT_AND_SINGLE,)),
         Method("group_select", "group selection", merges=True, selects_groups=True, schedules=(INPUT,)),
+        Method(
+            "sa_map", "SA-MAP", merges=True, selects_groups=True, weighs_by_encoder=True, schedules=(INPUT,)
+        ),
         Method(
             "a_tome", "A-ToMe", merges=True, is_data_dependent=True, schedules=EVERYWHERE, recorded_as="atome"
         ),

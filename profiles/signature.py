@@ -12,6 +12,12 @@ from .kv_layout import kv_shape
 MEL = "mel"
 ENCODER_ROWS = "encoder_rows"
 AUDIO_EMBEDS = "audio_embeds"
+ROW_WEIGHTS = "row_weights"
+"""What the encoder says of each row of `AUDIO_EMBEDS`, of artifacts with a profile that asks for it: how much
+attention it gets in the last layer, and how much it pays to itself. The most of all heads; means over the
+encoder's rows that it stands for.
+"""
+NUM_ROW_WEIGHTS = 2
 WAVE = "wave"
 WINDOW_EMBEDS = "window_embeds"
 PREFIX_IDS = "prefix_ids"
@@ -157,14 +163,23 @@ def cache_names(layer: int) -> tuple[str, str, str, str]:
     return prefix_key(layer), prefix_value(layer), pool_key(layer), pool_value(layer)
 
 
-def encoder_signature(num_mel_bins: int, width: int) -> Signature:
-    """One window of audio: log-mel frames in, rows out; of the decoder, or what a wave encoder takes."""
+def row_weights() -> TensorSpec:
+    """What encoders say of their rows, and prefills take."""
+    return TensorSpec(ROW_WEIGHTS, FLOAT, (AUDIO, NUM_ROW_WEIGHTS))
+
+
+def encoder_signature(num_mel_bins: int, width: int, weighs_rows: bool = False) -> Signature:
+    """One window of audio: log-mel frames in, rows out; of the decoder, or what a wave encoder takes.
+
+    With `weighs_rows` the attention that they get comes out, too.
+    """
+    weights = (row_weights(),) if weighs_rows else ()
     return Signature(
         inputs=(
             TensorSpec(MEL, FLOAT, (num_mel_bins, FRAMES)),
             TensorSpec(ENCODER_ROWS, INT64, (1,)),
         ),
-        outputs=(TensorSpec(AUDIO_EMBEDS, ACTIVATION, (AUDIO, width)),),
+        outputs=(TensorSpec(AUDIO_EMBEDS, ACTIVATION, (AUDIO, width)), *weights),
     )
 
 
@@ -207,13 +222,16 @@ def prefill_signature(
     prefix_type: str = ACTIVATION,
     maps: Sequence[TensorSpec] = (),
     word_heads: WordHeads | None = None,
+    takes_row_weights: bool = False,
 ) -> Signature:
     """The whole prompt: scores of the first token and the prefix of every layer.
 
     `request_inputs` are those that a request has the same in its prefill and in all of its steps.
     `prefix_type` is what keys and values of the prompt are kept in. `maps` are those of `row_maps`, where the
-    artifact tells them, and `word_heads` those whose attention it tells.
+    artifact tells them, and `word_heads` those whose attention it tells. With `takes_row_weights` rows of
+    audio come with what the encoder says of them.
     """
+    weights = (row_weights(),) if takes_row_weights else ()
     prefix = [
         TensorSpec(name, prefix_type, kv_shape(dims, prefix_axis(layer)))
         for layer in range(dims.num_layers)
@@ -223,6 +241,7 @@ def prefill_signature(
         inputs=(
             TensorSpec(PREFIX_IDS, INT64, (TEXT_BEFORE,)),
             TensorSpec(AUDIO_EMBEDS, ACTIVATION, (AUDIO, dims.hidden_size)),
+            *weights,
             TensorSpec(SUFFIX_IDS, INT64, (TEXT_AFTER,)),
             TensorSpec(NUM_CANDIDATES, INT64, (1,)),
             *request_inputs,

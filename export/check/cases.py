@@ -41,6 +41,7 @@ class Case:
     windows: Sequence[Feed]  # of the encoder
     rows: Array  # audio rows of the decoder, (audio, hidden_size)
     prompt: PromptIds
+    row_weights: Array  # what the encoder says of them, (audio, 2); (audio, 0) where it is not asked
 
 
 def clip_cases(artifact: Artifact, clips: Sequence[Path], encoder: Session) -> list[Case]:
@@ -56,21 +57,24 @@ def random_cases(manifest: Manifest, scale: float) -> list[Case]:
     """Random mel frames, audio rows of standard deviation `scale`, and ids; and spans of 1 and 2 rows."""
     rng = np.random.default_rng(SEED)
     lengths = {"random": manifest.front_end.audio_tokens(_samples(manifest)), **SHORT_SPANS}
-    around = manifest.front_end.rows_around
+    around, weights = manifest.front_end.rows_around, sig.NUM_ROW_WEIGHTS * manifest.weighs_rows
     return [
         Case(
             label,
             [_random_window(manifest, rng)] if label == "random" else [],
             scale * _normal(rng, length + around, manifest.decoder.dims.hidden_size),
             _random_prompt(manifest, rng),
+            np.exp(_normal(rng, length + around, weights)),
         )
         for label, length in lengths.items()
     ]
 
 
-def prefill_feed(case: Case, candidates: int) -> Feed:
+def prefill_feed(case: Case, candidates: int, takes_row_weights: bool = False) -> Feed:
     """The inputs of a prefill."""
+    weights = {sig.ROW_WEIGHTS: case.row_weights} if takes_row_weights else {}
     return {
+        **weights,
         sig.PREFIX_IDS: case.prompt.before,
         sig.AUDIO_EMBEDS: case.rows,
         sig.SUFFIX_IDS: case.prompt.after,
@@ -105,8 +109,9 @@ def _clip(artifact: Artifact, path: Path, encoder: Session) -> Case:
         for window in feature_windows(audio.samples, config)
         if manifest.front_end.tokens_of(window.encoder_rows)
     ]
-    rows = AudioEncoder(encoder, manifest.front_end).encode(audio.samples, Stopwatch())
-    return Case(path.stem, windows, rows, prompt.about(audio.seconds))
+    found = AudioEncoder(encoder, manifest.front_end).encode(audio.samples, Stopwatch())
+    rows, weights = np.split(found, [manifest.decoder.dims.hidden_size], axis=1)
+    return Case(path.stem, windows, rows, prompt.about(audio.seconds), weights)
 
 
 def _prompt(artifact: Artifact) -> PromptIds:

@@ -112,7 +112,8 @@ class _Checker:
     def prefill(self, profile: str, cases: Sequence[Case]) -> Iterator[Input]:
         """Every input; yields the decode steps that follow on some, over the prefix of the reference."""
         vocab = self._manifest.decoder.dims.vocab_size
-        inputs = [Input(case.label, profile, prefill_feed(case, vocab)) for case in cases]
+        taken = self._manifest.profiles[profile].takes_row_weights
+        inputs = [Input(case.label, profile, prefill_feed(case, vocab, taken)) for case in cases]
         expected = self._check(prefill_of(profile), inputs)
         for i in DECODED:
             for feed in decode_feeds(self._manifest, self._reference.session(DECODE), expected[i]):

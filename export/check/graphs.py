@@ -33,10 +33,13 @@ def signature_of(graph: GraphName, manifest: Manifest) -> Signature:
     decoder, dims = manifest.decoder, manifest.decoder.dims
     if graph == ENCODER:
         front_end = manifest.front_end
-        return encoder_signature(front_end.log_mel.num_mel_bins, front_end.window_width(dims.hidden_size))
+        width = front_end.window_width(dims.hidden_size)
+        return encoder_signature(front_end.log_mel.num_mel_bins, width, manifest.weighs_rows)
     if graph == DECODE:
         return decode_signature(dims, decoder.step_inputs)
-    return prefill_signature(dims, decoder.request_inputs)
+    assert graph.profile is not None, "a prefill belongs to a profile"
+    takes_row_weights = manifest.profiles[graph.profile].takes_row_weights
+    return prefill_signature(dims, decoder.request_inputs, takes_row_weights=takes_row_weights)
 
 
 def file_of(graph: GraphName, graphs: Graphs) -> str:

@@ -116,7 +116,10 @@ def places_of(
     }
     if graph == ENCODER:
         encoder = _encoder if "/encoder/embed_positions" in nodes else _clip_encoder
-        return list(encoder(nodes, dims, reference.encoder))
+        weights = [
+            Place("row weights", each.name) for each in model.graph.output if each.name == sig.ROW_WEIGHTS
+        ]
+        return [*encoder(nodes, dims, reference.encoder), *weights]
     return list(_decoder(nodes, graph, dims, reference.decoder))
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ...profiles.signature import (
     AUDIO_EMBEDS,
     LOG_SUM_EXP,
+    ROW_WEIGHTS,
     TOP_LOGITS,
     cache_names,
     new_key,
@@ -27,7 +28,7 @@ class Tolerance:
 
     scores: float  # of logits and their normaliser
     rows: float  # of audio rows, keys and values
-    rounding: float  # inside a graph, relative to the largest value of a tensor
+    rounding: float  # inside a graph, relative to the largest value of a tensor: of probabilities at most 1
     audio_rows: float | None = None  # of audio rows, where keys and values may be farther away
     measured_on: Mapping[str, float] | None = None
     """Standard deviation of outputs of the model that it was measured on, where rounding is in proportion to
@@ -42,8 +43,9 @@ class Tolerance:
     def by_output(self) -> Mapping[str, float]:
         """As Polygraphy takes it; the empty name stands for all other outputs."""
         audio_rows = self.rows if self.audio_rows is None else self.audio_rows
-        others = {LOGITS: self.scores, LOG_SUM_EXP: self.scores, AUDIO_EMBEDS: audio_rows, "": self.rows}
-        return {**others, **self.by_cache}
+        of_encoder = {AUDIO_EMBEDS: audio_rows, ROW_WEIGHTS: self.rounding}
+        scores = {LOGITS: self.scores, LOG_SUM_EXP: self.scores}
+        return {**scores, **of_encoder, "": self.rows, **self.by_cache}
 
     def for_outputs_of(self, expected: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Tolerance:
         """That of a model whose reference gives these outputs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from ...runtime.decoding.search import TopTokens
 from ..model.families.family import reference_of
 from ..reference.layers import Model, Torch, TorchLayers
 from ..reference.model import ReferenceDecoder
+from ..reference.row_weights import row_weights
 from .graphs import DECODE, ENCODER, GraphName
 from .places import Place
 
@@ -97,16 +99,25 @@ class TorchBackend:
         reference = reference_of(self.manifest.family)
         assert reference is not None, "the model was loaded through it"
         frames = mel.shape[1] if log_mel.has_audio_alone else log_mel.frames_per_row * rows
-        return {sig.AUDIO_EMBEDS: reference.encode_window(self.model, window, frames)}
+        encode = partial(reference.encode_window, self.model, window, frames)
+        if not self.manifest.weighs_rows:
+            return {sig.AUDIO_EMBEDS: encode()}
+        size = self.manifest.front_end.rows_per_token
+        tokens, weights = row_weights(self.model, reference.encoder, encode, size)
+        return {sig.AUDIO_EMBEDS: tokens, sig.ROW_WEIGHTS: weights}
 
     def _prefill(self, profile: str | None) -> Run:
         def run(inputs: Arrays) -> dict[str, Array]:
             assert profile is not None
-            front_end, prompt = self.manifest.front_end, (sig.PREFIX_IDS, sig.AUDIO_EMBEDS, sig.SUFFIX_IDS)
+            front_end, rows = self.manifest.front_end, inputs[sig.AUDIO_EMBEDS]
+            if sig.ROW_WEIGHTS in inputs:
+                rows = np.concatenate([rows, inputs[sig.ROW_WEIGHTS]], axis=1)
             decoder = ReferenceDecoder(
                 self.model,
                 self.manifest.profiles[profile],
-                *(inputs[name] for name in prompt),
+                inputs[sig.PREFIX_IDS],
+                rows,
+                inputs[sig.SUFFIX_IDS],
                 bos_rows=front_end.bos_rows,
                 eos_rows=front_end.eos_rows,
             )

@@ -19,6 +19,7 @@ from ..model.spec import EncoderLayer, EncoderSpec, ImageStem, PooledHead, Speec
 from .clip_encoders.build import build_clip_encoder
 from .encoders.block_attention import append_block_attention, blocks_of
 from .encoders.image_stem import image_rows
+from .encoders.row_weights import append_row_weights
 from .encoders.time_stem import chunk_rows, window_rows
 from .graph import Graph, Rounding
 from .heads import convolve, pool, project, stack
@@ -26,8 +27,13 @@ from .lowering.lowering import Lowering
 from .positions import Rotary, prompt_positions
 
 
-def build_encoder(model: SpeechModelSpec, store: WeightStore, lowering: Lowering) -> onnx.ModelProto:
-    """The encoder with its head, for any number of frames up to one window."""
+def build_encoder(
+    model: SpeechModelSpec, store: WeightStore, lowering: Lowering, weighs_rows: bool = False
+) -> onnx.ModelProto:
+    """The encoder with its head, for any number of frames up to one window.
+
+    With `weighs_rows` it also says how much attention its rows get, if `row_weights_fault` has found none.
+    """
     spec, front_end = model.encoder, model.front_end
     if not isinstance(spec, EncoderSpec):
         return build_clip_encoder(spec, front_end, model.decoder.dims.hidden_size, store, lowering)
@@ -35,13 +41,15 @@ def build_encoder(model: SpeechModelSpec, store: WeightStore, lowering: Lowering
     head = spec.head
     g = Graph("encoder", store, lowering)
     width = front_end.window_width(model.decoder.dims.hidden_size)
-    signature = encoder_signature(spec.num_mel_bins, width)
+    signature = encoder_signature(spec.num_mel_bins, width, weighs_rows)
     for tensor in signature.inputs:
         g.input(tensor)
     x = _rows(g, spec, front_end.log_mel)
     attention = _Attention(g, lowering, spec, x)
     for i, layer in enumerate(spec.layers):
         x = _layer(g, attention, spec, layer, x, f"/encoder/layers.{i}")
+    if weighs_rows:
+        append_row_weights(g, attention.heads, front_end, *attention.last)
     if front_end.log_mel.full_windows:
         x = g.slice(x, g.ints(0), ENCODER_ROWS, 0)
     if isinstance(head, PooledHead):
@@ -78,7 +86,12 @@ def _rows(g: Graph, spec: EncoderSpec, log_mel: LogMelConfig) -> Value:
 
 
 class _Attention:
-    """The attention of all layers of an encoder, over the rows `x`, (rows, hidden)."""
+    """The attention of all layers of an encoder, over the rows `x`, (rows, hidden).
+
+    `last` are queries and keys of the last layer so far, (rows, heads * head_dim).
+    """
+
+    last: tuple[Value, Value]
 
     def __init__(self, g: Graph, lowering: Lowering, spec: EncoderSpec, x: Value) -> None:
         self.g, self.lowering = g, lowering
@@ -91,13 +104,14 @@ class _Attention:
             self.angles = self.rotary.angles(prompt_positions(g, x), "/encoder/rope")
 
     def append(self, name: str, query: Value, key: Value, value: Value) -> Value:
-        """All three are (rows, heads * head_dim), and so is the result."""
+        """Of one layer. All three are (rows, heads * head_dim), and so is the result."""
         g, (num_heads, head_dim) = self.g, self.heads
         if self.rotary:
             query, key = (
                 self.rotary.rotate(x, num_heads, self.angles, f"{name}/{part}")
                 for x, part in ((query, "rope_q"), (key, "rope_k"))
             )
+        self.last = query, key
         if self.blocks:
             attended = append_block_attention(g, name, self.heads, self.blocks, query, key, value)
         else:

@@ -40,7 +40,9 @@ def build_prefill(
     g = Graph(f"prefill.{resolved.name}", store, lowering)
     maps = sig.row_maps(spec.dims, resolved) if spec.row_maps else ()
     told = maps, spec.word_heads
-    signature = sig.prefill_signature(spec.dims, spec.request_inputs, spec.prefix_type, *told)
+    signature = sig.prefill_signature(
+        spec.dims, spec.request_inputs, spec.prefix_type, *told, resolved.takes_row_weights
+    )
     for tensor in signature.inputs:
         g.input(tensor)
     _Prefill(g, spec, lowering, resolved).run(front_end)

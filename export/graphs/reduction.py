@@ -22,7 +22,7 @@ from ...profiles.kv_layout import ROWS_AXIS
 from ...profiles.methods import Sums
 from ...profiles.profile import Profile, layer_seed
 from ...profiles.schedule import BEFORE_LAYERS
-from ...profiles.signature import row_sources
+from ...profiles.signature import NUM_ROW_WEIGHTS, PREFIX_IDS, ROW_WEIGHTS, SUFFIX_IDS, row_sources
 from .graph import Graph
 from .lowering.lowering import Cut, Lowering, SpanValues
 from .positions import Angles, Rotary, earlier
@@ -104,8 +104,20 @@ class SiteValues:
     def ones(self) -> Value:
         """The same weight for each row: (rows,)."""
         g = self.g
-        count = g.dim(self.rows, 0) if self.rows is not None else g.dim(self.keys, ROWS_AXIS)
-        return g.op("Expand", g.const([1.0], np.float32), count)
+        return self._ones(g.dim(self.rows, 0) if self.rows is not None else g.dim(self.keys, ROWS_AXIS))
+
+    def _ones(self, count: Value) -> Value:
+        return self.g.op("Expand", self.g.const([1.0], np.float32), count)
+
+    def row_weights(self) -> list[Value]:
+        """What the encoder says of each row, a column each; 1 of those of text: (rows,).
+
+        The attention that a row gets, and what it pays to itself.
+        """
+        assert self.attended is None, "in layers there are fewer rows than the encoder gave"
+        before, after = (self._ones(self.g.dim(ids, 0)) for ids in (PREFIX_IDS, SUFFIX_IDS))
+        columns = (self.g.op("Gather", ROW_WEIGHTS, self.g.const(i), axis=1) for i in range(NUM_ROW_WEIGHTS))
+        return [self.g.op("Concat", before, column, after, axis=0) for column in columns]
 
     def uniform_edges(self) -> Value:
         """1 for each pair of neighbours that runs of equal length join, 0 for others: (length - 1,).
@@ -198,11 +210,12 @@ class GroupReducer(Reducer):
     """How groups of rows are merged and selected: which ones is decided once, before two ops do it."""
 
     def choose(self, site: SiteValues) -> GroupChoice:
-        """Append what decides; `inputs` are the rows."""
+        """Append what decides; `inputs` are the rows, and their weights and relevances."""
         names = [f"{site.name}/groups.{part}" for part in ("score", "links", "kept", "first")]
         inputs, name = self.inputs(site), f"{site.name}/groups"
         site.lowering.reduce(site.g, name, self.op_type, inputs, site.cut, names)
-        return GroupChoice(site, self.op_type, inputs, *map(Value, names))
+        score, links, kept, first = map(Value, names)
+        return GroupChoice(site, self.op_type, inputs, score, links, kept, first, weight=inputs[1])
 
 
 @dataclass(frozen=True)
@@ -213,12 +226,13 @@ class GroupChoice(Choice):
     links: Value  # edges that link rows, of the largest score: int64 of shape (1,)
     kept: Value  # 1 for each group that stays, or 0 for all where none goes
     first: Value  # the row of the span that each begins with
+    weight: Value  # of each row in the mean of its group: (rows,)
 
     def apply(self, name: str, *tensors: Value, outputs: Sequence[str] | int = 1) -> Value:
         """Append both ops on one tensor that has these rows."""
         site, (tensor,) = self.site, tensors
         merging = replace(site.cut, removed=self.links)
-        inputs = [tensor, self.score, site.ones()]
+        inputs = [tensor, self.score, self.weight]
         groups = site.lowering.reduce(site.g, f"{name}/merged", MERGE_EDGES, inputs, merging)
         return self._select(name, Value(groups), outputs)
 
@@ -235,7 +249,8 @@ class GroupChoice(Choice):
         end = g.op("Add", span, self.site.cut.length)
         before, after = g.slice(places, g.ints(0), span, 0), g.slice(places, end, rows, 0)
         begins = g.op("Concat", before, g.op("Add", self.first, span), after, axis=0)
-        means = self.apply(f"{stem}/means", self._column(places))
+        evenly = replace(self, weight=self.site.ones())
+        means = evenly.apply(f"{stem}/means", self._column(places))
         first = self._select(f"{stem}/first", self._column(begins))
         last = g.op("Sub", g.op("Add", means, means), first)
         both = g.op("Concat", first, last, axis=1)
@@ -254,7 +269,8 @@ REDUCERS: dict[str, Reducer] = {
     "random_merge": Reducer(MERGE_EDGES, lambda site: [site.random_edges(), site.sums()]),
     "uniform_merge": Reducer(MERGE_EDGES, lambda site: [site.uniform_edges(), site.ones()]),
     "affinity_pooling": Reducer(MERGE_TOKENS, lambda site: [site.rows_as_keys(), site.ones()]),
-    "group_select": GroupReducer(SELECT_GROUPS, lambda site: [site.own_rows()]),
+    "group_select": GroupReducer(SELECT_GROUPS, lambda site: [site.own_rows(), site.ones(), site.ones()]),
+    "sa_map": GroupReducer(SELECT_GROUPS, lambda site: [site.own_rows(), *site.row_weights()]),
     "a_tome": Reducer(MERGE_PAIRS, lambda site: [site.keys]),
     "fastv": Reducer(EVICT_TOKENS, lambda site: [site.sums_of_span()]),
     "segment_evict": Reducer(EVICT_TOKENS, lambda site: [site.segment_scores()]),

@@ -49,7 +49,7 @@ def build_graphs(
     """
     _check_methods(profiles, lowering)
     graphs = {
-        **build_tower(model, store, lowering),
+        **build_tower(model, store, lowering, any(profile.takes_row_weights for profile in profiles)),
         DECODE_FILE: build_decode(model.decoder, store, lowering.for_steps),
     }
     if adapter := model.decoder.prompt_adapter:
@@ -61,9 +61,11 @@ def build_graphs(
     return graphs
 
 
-def build_tower(model: SpeechModelSpec, store: WeightStore, lowering: Lowering) -> dict[str, onnx.ModelProto]:
-    """The graphs of the audio tower alone."""
-    graphs = {ENCODER_FILE: build_encoder(model, store, lowering)}
+def build_tower(
+    model: SpeechModelSpec, store: WeightStore, lowering: Lowering, weighs_rows: bool = False
+) -> dict[str, onnx.ModelProto]:
+    """The graphs of the audio tower alone; `weighs_rows` as in `build_encoder`."""
+    graphs = {ENCODER_FILE: build_encoder(model, store, lowering, weighs_rows)}
     if model.wave_encoder:
         graphs[WAVE_ENCODER_FILE] = build_wave_encoder(
             model.wave_encoder, model.front_end, model.decoder.dims.hidden_size, store, lowering

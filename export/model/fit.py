@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+from ...profiles.errors import ProfileError
 from ...profiles.flops import ResolvedProfile, resolve
 from ...profiles.profile import Profile
-from .spec import SpeechModelSpec
+from .spec import EncoderSpec, PooledHead, SpeechModelSpec
+
+ROWS_PER_WEIGHT = 2
+"""Rows of the encoder in each direction of a block of attention that is one weight: those of a token."""
 
 
 def resolve_for(profile: Profile, model: SpeechModelSpec) -> ResolvedProfile:
-    """Fit a profile to a model: its reference audio length becomes rows of this model."""
+    """Fit a profile to a model: its reference audio length becomes rows of this model.
+
+    Raises:
+        ProfileError: a ratio or a start layer that does not fit, or attention that the encoder cannot give.
+    """
+    if profile.traits.weighs_by_encoder and (fault := row_weights_fault(model)):
+        raise ProfileError(f"profile {profile.name} ({profile.method}): {fault}; choose another method")
     rows = audio_rows(model, float(profile.reference_audio_seconds)) + int(profile.include_audio_bos)
     return resolve(profile, model.decoder.dims, rows)
+
+
+def row_weights_fault(model: SpeechModelSpec) -> str | None:
+    """Why the encoder of a model cannot say how much attention a row of the decoder gets in it.
+
+    None where it can: the row is the mean of two rows of the encoder, all of which attend to one another.
+    """
+    encoder, needed = model.encoder, "it weighs rows by the attention in the encoder"
+    if not isinstance(encoder, EncoderSpec) or model.wave_encoder is not None:
+        return f"{needed}, and family {model.family} has another kind of encoder than Whisper's"
+    if not isinstance(encoder.head, PooledHead) or model.front_end.rows_per_token != ROWS_PER_WEIGHT:
+        return (
+            f"{needed} in blocks of {ROWS_PER_WEIGHT} x {ROWS_PER_WEIGHT}, and a row of family "
+            f"{model.family} is not the mean of {ROWS_PER_WEIGHT} rows of the encoder"
+        )
+    if encoder.attention_rows:
+        return f"{needed}, and rows of family {model.family} attend to those of their own block alone"
+    return None
 
 
 def audio_rows(model: SpeechModelSpec, seconds: float) -> int:

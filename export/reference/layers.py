@@ -48,6 +48,7 @@ class TorchLayers:
         self.margins: dict[int, float] = {}  # of each reduction so far, by layer; see `margin`
         self.tells_sources = False  # whether `sources` is filled, which takes as long as the reductions
         self.sources: dict[int, list[list[int]]] = {}  # of each reduction of rows so far, by layer
+        self._row_weights: Torch | None = None  # of the prompt
         self._evicted: dict[int, Torch] = {}  # by layer: rows that steps do not see, (kv_heads, prompt rows)
 
     @property
@@ -75,9 +76,16 @@ class TorchLayers:
 
         return self._decoder.embed_tokens(torch.as_tensor(ids))
 
-    def prefill(self, x: Torch, resolved: ResolvedProfile, span: Span) -> Torch:
-        """A prompt (1, rows, hidden_size) through all layers, reducing its span on the way."""
+    def prefill(
+        self, x: Torch, resolved: ResolvedProfile, span: Span, row_weights: Torch | None = None
+    ) -> Torch:
+        """A prompt (1, rows, hidden_size) through all layers, reducing its span on the way.
+
+        `row_weights` are what the encoder says of its rows, (rows, columns), for a profile that takes it.
+        """
         import torch
+
+        self._row_weights = row_weights
 
         x, places = x * self._embedding_multiplier, torch.arange(x.shape[1], dtype=x.dtype)
         x, places, span = self._reduce(BEFORE_LAYERS, x, places, None, resolved, span)
@@ -191,7 +199,7 @@ class TorchLayers:
         keys, shares = (
             (x, None) if probabilities is None else (self._cache.layers[index].keys[0], probabilities[0])
         )
-        site = Site(resolved, index, span, count, x[0], keys, shares)
+        site = Site(resolved, index, span, count, x[0], keys, shares, self._row_weights)
         self.margins[index] = margin(site)
         if resolved.cache_only:
             self._evicted[index] = hidden_rows(site)

@@ -52,13 +52,15 @@ class ReferenceDecoder:
             model: a model for generation with eager attention, in float32 or float64.
             resolved: the profile, with a ratio for every layer.
             before: token ids before the audio, (text_before,).
-            rows: audio rows, (audio, hidden_size), from the model's encoder.
+            rows: audio rows, (audio, hidden_size), from the model's encoder; behind them the columns of
+                `row_weights` in `export/reference/row_weights.py`, for a profile that takes them.
             after: token ids after the audio, (text_after,).
             bos_rows: how many of `rows` stand before the audio frames.
             eos_rows: and how many after them.
         """
         self.layers, self._resolved = TorchLayers(model), resolved
-        self._before, self._rows, self._after = before, rows, after
+        self._before, self._after = before, after
+        self._rows, self._weights = np.split(rows, [model.get_decoder().config.hidden_size], axis=1)
         extra = int(resolved.profile.include_audio_bos)
         self._span = Span(len(before) + bos_rows - extra, len(rows) - bos_rows - eos_rows + extra)
         self.prefix_lengths: tuple[int, ...] = ()  # rows of the prompt in every layer, after `start`
@@ -68,7 +70,8 @@ class ReferenceDecoder:
         import torch
 
         with torch.no_grad():
-            x = self.layers.prefill(self._prompt(), self._resolved, self._span)
+            weights = self._row_weights() if self._resolved.takes_row_weights else None
+            x = self.layers.prefill(self._prompt(), self._resolved, self._span, weights)
             self.prefix_lengths = tuple(keys.shape[2] for keys, _ in self.layers.prefix)
             return self.layers.top_tokens(x[:, -1], k)
 
@@ -79,6 +82,13 @@ class ReferenceDecoder:
         with torch.no_grad():
             self.layers.select(parents)
             return self.layers.top_tokens(self.layers.step(tokens)[:, -1], k)
+
+    def _row_weights(self) -> Torch:
+        """What the encoder says of each row of the prompt, 1 of those of text: (rows, columns)."""
+        import torch
+
+        padding = (0, 0, len(self._before), len(self._after))
+        return torch.nn.functional.pad(torch.as_tensor(self._weights), padding, value=1.0)
 
     def _prompt(self) -> Torch:
         """Embedded text, audio rows, embedded text: (1, rows, hidden_size)."""

@@ -38,6 +38,7 @@ class Site:
     rows: Torch  # (rows, hidden_size)
     keys: Torch  # in KV layout, rotated, with bias; at the input the rows, as one head
     probabilities: Torch  # (heads, rows, rows); None at the input, where no method asks for them
+    row_weights: Torch | None = None  # what the encoder says of the rows, (rows, 2), if it is asked
 
     @property
     def column_sums(self) -> Torch:
@@ -91,11 +92,21 @@ class Site:
         run = [row * kept // length for row in range(length)]
         return torch.tensor([float(left == right) for left, right in pairwise(run)])
 
+    @property
+    def group_weights(self) -> Torch:
+        """Of each row in the mean of its group: (rows,)."""
+        return _equal(self) if self.row_weights is None else self.row_weights[:, 0]
+
+    @property
+    def relevances(self) -> Torch:
+        """By which groups are selected, beside what they are: (rows,)."""
+        return _equal(self) if self.row_weights is None else self.row_weights[:, 1]
+
     @cached_property
     def groups(self) -> Groups:
         """Those of rows that are alike, and which of them stay."""
-        span = self.span
-        chosen = select_groups(self.rows.numpy(), span.start, span.length, self.count)
+        span, weight, relevance = self.span, self.group_weights.numpy(), self.relevances.numpy()
+        chosen = select_groups(self.rows.numpy(), weight, relevance, span.start, span.length, self.count)
         return Groups(*(torch_of(each) for each in chosen))
 
 
@@ -251,7 +262,7 @@ def _ranks_of_groups(site: Site) -> Torch:
 
 
 def _select_groups(site: Site, _: list[int], rows: Torch) -> Torch:
-    merged = merge(rows, site.groups.edges, _equal(site), site.span)
+    merged = merge(rows, site.groups.edges, site.group_weights, site.span)
     return evict(site, site.groups.dropped, merged)
 
 
@@ -272,6 +283,7 @@ REDUCTIONS: dict[str, Reduction] = {
     "uniform_merge": Reduction(lambda site: site.uniform, _merging(_equal)),
     "affinity_pooling": Reduction(lambda site: site.row_similarity, _merging(_equal)),
     "group_select": Reduction(_ranks_of_groups, _select_groups, lambda _: math.inf),  # float64, on a grid
+    "sa_map": Reduction(_ranks_of_groups, _select_groups, lambda _: math.inf),  # the same, by other weights
     "a_tome": Reduction(lambda site: site.similarity, _merge_pairs),
     "fastv": Reduction(lambda site: -site.attention_received),
     "segment_evict": Reduction(_ranks_in_segments, gap=_gap_in_segments),

@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto
 
 from ..body import BOOL, FLOAT, INT64, Body, Value, function, value
-from .op import DIAGONAL, GRID, GROUP_SIMILARITY, NO_LINK, SELECT_GROUPS, SMALLEST_NORM
+from .op import DIAGONAL, GRID, GROUP_SIMILARITY, LEAST, MOST, NO_LINK, SELECT_GROUPS, SMALLEST_NORM
 
 DOUBLE = TensorProto.DOUBLE
 
@@ -21,24 +21,39 @@ def select_groups() -> onnx.FunctionProto:
     """`SelectGroups`. TopK and ArgMax give ties to the lower index."""
     b = Body()
     start, length = (b.op("Gather", "span", b.ints(i), axis=0) for i in (0, 1))
-    rows = b.op("Cast", _finite(b, b.slice("hidden", start, b.op("Add", start, length), 0)), to=DOUBLE)
+    end = b.op("Add", start, length)
+    hidden, weight, relevance = (b.slice(x, start, end, 0) for x in ("hidden", "weight", "relevance"))
+    rows = b.op("Cast", _finite(b, hidden), to=DOUBLE)
     similarity = b.slice(_links(b, _unit(b, rows), length), b.ints(1), length, 0)
     score = b.op("Cast", similarity, to=FLOAT, outputs=["score"])
     is_link = b.op("Cast", b.op("Greater", score, b.const(NO_LINK, np.float32)), to=INT64)
     links = b.op("Min", b.op("ReduceSum", is_link, b.ints(0)), "removed", outputs=["links"])
-    first = _heads(b, score, links, length)
-    unit, groups = _unit(b, _means(b, rows, first, length)), b.dim(first, 0)
+    is_head = _heads(b, score, links, length)
+    first = b.op("Squeeze", b.op("NonZero", is_head), b.ints(0), outputs=["first"])
+    group, groups = b.op("Sub", b.op("CumSum", is_head, b.const(0)), b.ints(1)), b.dim(first, 0)
+    unit = _unit(b, _means(b, rows, _clamped(b, weight), group, groups))
+    ones = b.op("Expand", b.const([1.0], np.float64), length)
+    shared = _means(b, b.op("Unsqueeze", _clamped(b, relevance), b.ints(1)), ones, group, groups)
+    prior = b.op("Mul", b.op("Log", b.op("Squeeze", shared, b.ints(1))), b.const(2, np.float64))
     stay = b.op("Sub", length, "removed")
     count = b.op("Where", b.op("Greater", groups, stay), stay, b.ints(0))
-    kept = b.op("IsInf", _left_by_selection(b, unit, groups, count))
+    kept = b.op("IsInf", _left_by_selection(b, unit, prior, groups, count))
     b.op("Cast", kept, to=FLOAT, outputs=["kept"])
-    return function(SELECT_GROUPS, ["hidden", "span", "removed"], ["score", "links", "kept", "first"], b)
+    inputs = ["hidden", "weight", "relevance", "span", "removed"]
+    return function(SELECT_GROUPS, inputs, ["score", "links", "kept", "first"], b)
 
 
 def _finite(b: Body, rows: str) -> Value:
     """The rows with 0 for what is not finite."""
     infinite = b.op("Or", b.op("IsNaN", rows), b.op("IsInf", rows))
     return b.op("Where", infinite, b.const(0, np.float32), rows)
+
+
+def _clamped(b: Body, numbers: str) -> Value:
+    """Within `LEAST` and `MOST`, in float64; NaN fails the comparison and becomes the smallest."""
+    least, most = (b.const(x, np.float32) for x in (LEAST, MOST))
+    above = b.op("Where", b.op("Greater", numbers, least), numbers, least)
+    return b.op("Cast", b.op("Min", above, most), to=DOUBLE)
 
 
 def _unit(b: Body, rows: str) -> Value:
@@ -71,29 +86,36 @@ def _links(b: Body, unit: str, length: str) -> Value:
 
 
 def _heads(b: Body, score: str, links: str, length: str) -> Value:
-    """Write `first`, the rows that are not the second of one of the `links` best edges: (groups,)."""
+    """1 for each row that is not the second of one of the `links` best edges, else 0: (length,)."""
     edges = b.ops("TopK", score, links, axis=0, largest=1, sorted=0, outputs=2)[1]
     seconds = b.op("Add", edges, b.ints(1))
     zeros = b.op("Expand", b.ints(0), b.op("Shape", seconds))
-    is_head = b.op("ScatterElements", b.op("Expand", b.ints(1), length), seconds, zeros, axis=0)
-    return b.op("Squeeze", b.op("NonZero", is_head), b.ints(0), outputs=["first"])
+    return b.op("ScatterElements", b.op("Expand", b.ints(1), length), seconds, zeros, axis=0)
 
 
-def _means(b: Body, rows: str, first: str, length: str) -> Value:
-    """The mean of each group, from running sums: (groups, hidden_size)."""
-    nothing = b.op("Expand", b.const([[0.0]], np.float64), b.shape(1, b.dim(rows, 1)))
-    sums = b.op("Concat", nothing, b.op("CumSum", rows, b.const(0)), axis=0)
-    begins = b.op("Concat", first, length, axis=0)
-    ends = b.slice(begins, b.ints(1), b.dim(begins, 0), 0)
-    total = b.op("Sub", b.op("Gather", sums, ends, axis=0), b.op("Gather", sums, first, axis=0))
-    size = b.op("Cast", b.op("Sub", ends, first), to=DOUBLE)
-    return b.op("Div", total, b.op("Unsqueeze", size, b.ints(1)))
+def _means(b: Body, rows: str, weight: str, group: str, groups: str) -> Value:
+    """The weighted mean of each group: rows (length, width) to (groups, width)."""
+    weight, group = (b.op("Unsqueeze", x, b.ints(1)) for x in (weight, group))
+    sums = [_sums(b, x, group, groups) for x in (b.op("Mul", rows, weight), weight)]
+    return b.op("Div", *sums)
 
 
-def _left_by_selection(b: Body, unit: str, groups: str, count: str) -> Value:
-    """What the `count` selected groups leave of each other one, and -inf for themselves: (groups,)."""
+def _sums(b: Body, rows: str, group: str, groups: str) -> Value:
+    """The sum of each group, added up one by one: a difference of running sums would lose small weights."""
+    zeros = b.op("Expand", b.const([[0.0]], np.float64), b.shape(groups, b.dim(rows, 1)))
+    index = b.op("Expand", group, b.op("Shape", rows))
+    return b.op("ScatterElements", zeros, index, rows, axis=0, reduction="add")
+
+
+def _left_by_selection(b: Body, unit: str, prior: str, groups: str, count: str) -> Value:
+    """What the `count` selected groups leave of each other one, and -inf for themselves: (groups,).
+
+    `prior` is the logarithm of the square of each group's relevance.
+    """
     step = Body("select_")
-    best = step.op("ArgMax", _rounded(step, "select_left"), axis=0, keepdims=1)
+    whole = step.op("Max", "select_left", step.const(0, np.float64))  # whose logarithm is -inf once chosen
+    gain = _rounded(step, step.op("Add", step.op("Log", whole), prior))
+    best = step.op("ArgMax", gain, axis=0, keepdims=1)
     chosen = step.op("Transpose", step.op("Gather", unit, best, axis=0))
     cosine = step.reshape(step.op("MatMul", unit, chosen), 1, -1)
     factor = step.op("Transpose", step.op("Gather", "select_factors", best, axis=1))

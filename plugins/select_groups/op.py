@@ -1,10 +1,13 @@
 """Identity of the op that selects groups. `span` is (start, length) of the audio rows, `removed` what goes.
 
-After the grouping and the selection of SA-MAP, with the same relevance for every group.
+After the grouping and the selection of SA-MAP, whatever rows are weighed by.
 """
 
+from ..merge_tokens.op import LARGEST_WEIGHT, SMALLEST_WEIGHT
+
 SELECT_GROUPS = "SelectGroups"
-"""(hidden, span, removed) -> (score, links, kept, first): groups of alike neighbours, and which stay.
+"""(hidden, weight, relevance, span, removed) -> (score, links, kept, first): groups of alike neighbours, and
+which stay.
 
 Along the `links` edges of the largest `score` the rows of a group merge. Of the groups then left, which
 begin at the rows `first` of the span, those stay for which `kept` is 1, or all if it is 0 everywhere.
@@ -26,3 +29,8 @@ GRID = 2.0**24
 
 SMALLEST_NORM = 1e-300
 """The least divisor of a row in float64: a zero row has similarity 0 to any row."""
+
+LEAST, MOST = SMALLEST_WEIGHT, LARGEST_WEIGHT
+"""Weights and relevances are clamped to this range, as `MergeEdges` clamps its weights.
+NaN counts as the smallest.
+"""

@@ -178,6 +178,11 @@ class Manifest:
         return self.engines.precision if self.engines else None
 
     @property
+    def weighs_rows(self) -> bool:
+        """Whether the encoder says how much attention its rows get, because a profile takes it."""
+        return any(profile.takes_row_weights for profile in self.profiles.values())
+
+    @property
     def weight_origins(self) -> tuple[str, ...]:
         """How the weights got here, each way once."""
         return tuple(dict.fromkeys(weights.origin for weights in self.weights.values()))

@@ -27,13 +27,17 @@ class EncodedAudio:
 
     place: str  # how messages call the audio
     audio: Audio
-    rows: Floats  # (audio rows, hidden_size)
+    rows: Floats  # (audio rows, hidden_size), and columns of what the encoder says of them, if it does
     stages: Mapping[str, float]  # milliseconds of "audio", "mel" and "encoder"
     encoder: AudioEncoder = field(repr=False)  # which made the rows, and whose decoder alone can read them
 
 
 class AudioEncoder(Uncopied):
-    """The front end with its sessions: of the encoder of windows, and of that of waves where there is one."""
+    """The front end with its sessions: of the encoder of windows, and of that of waves where there is one.
+
+    Where the encoder says something of its rows, for profiles that ask for it (`ROW_WEIGHTS`), that stands in
+    columns of its own behind theirs, so that no row is ever without it.
+    """
 
     def __init__(self, session: Session, front_end: FrontEnd, wave_session: Session | None = None) -> None:
         assert (wave_session is None) == (front_end.wave is None), "a tower has a graph for each encoder"
@@ -45,7 +49,10 @@ class AudioEncoder(Uncopied):
         self._session = self._wave_session = None
 
     def encode(self, samples: Floats, watch: Stopwatch) -> Floats:
-        """Samples (n,) at the model's rate, enough for a token, to one span: (audio rows, hidden_size)."""
+        """Samples (n,) at the model's rate, enough for a token, to one span.
+
+        (audio rows, hidden_size), and columns behind if the encoder says something of its rows.
+        """
         rows = self._encode_windows(samples, watch)
         if self._front_end.wave is None:
             return rows
@@ -82,8 +89,11 @@ class AudioEncoder(Uncopied):
     def _run(self, session: Session | None, inputs: Mapping[str, npt.NDArray[Any]]) -> Floats:
         if session is None:
             raise RequestError("the model is closed; load the artifact again")
-        rows: Floats = session.read(session.run(inputs)[sig.AUDIO_EMBEDS])
-        return rows
+        outputs = session.run(inputs)
+        rows: Floats = session.read(outputs[sig.AUDIO_EMBEDS])
+        if sig.ROW_WEIGHTS not in outputs:
+            return rows
+        return np.concatenate([rows, session.read(outputs[sig.ROW_WEIGHTS])], axis=1)
 
     def _join(self, parts: list[Floats]) -> Floats:
         """One span of several windows: the rows around the frames stand only at its two ends."""

@@ -50,6 +50,7 @@ class ModelSizes:
     shares_steps: bool = False  # whether requests may be decoded together
     unrolled: bool = False  # whether a prefill has no Loops: wide layers and summed scores are there whole
     keeps_looks: bool = False  # whether a request keeps where each of its rows looks
+    weighs_rows: bool = False  # whether the encoder says how much attention its rows get
     planned: bool = False  # whether working memory was taken when the model was loaded, as engines do
 
 
@@ -227,6 +228,8 @@ def _window_bytes(model: ModelSizes, config: Features, samples: int) -> int:
     attention = 7 * rows * width + 2 * rows * rows  # as much as one head has is room for all tiles
     if model.quantized:  # scores of a chunk of queries as numbers, shares and integers, of all heads
         attention = 11 * rows * width + 3 * dims.num_heads * QUERY_CHUNK * rows
+    if model.weighs_rows:  # scores of one head before and after the softmax, and the largest of all before it
+        attention += 3 * rows * rows
     if block := dims.attention_rows:
         filled = -(-rows // block) * block
         attention = (7 * rows + 5 * filled) * width + 3 * dims.num_heads * filled * block

@@ -95,4 +95,5 @@ def sizes_of(manifest: Manifest, sessions: Sessions, max_batch: int = 1) -> Mode
         planned=sessions.limits is not None,
         unrolled=sessions.unrolled,
         keeps_looks=manifest.decoder.word_heads is not None,
+        weighs_rows=manifest.weighs_rows,
     )

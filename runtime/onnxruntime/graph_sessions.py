@@ -59,9 +59,8 @@ class GraphSessions(ABC, Generic[Loaded, WeightsByName]):
         front_end, width = artifact.manifest.front_end, self._decoder.dims.hidden_size
         wave = front_end.wave
         bins = front_end.log_mel.num_mel_bins
-        self.encoder = self._checked(
-            graphs.encoder, tower, encoder_signature(bins, wave.window_width if wave else width)
-        )
+        windows = encoder_signature(bins, wave.window_width if wave else width, artifact.manifest.weighs_rows)
+        self.encoder = self._checked(graphs.encoder, tower, windows)
         self.wave_encoder: Loaded | None = None
         if wave and graphs.wave_encoder:
             signature = wave_encoder_signature(wave.window_width, width)
@@ -95,8 +94,9 @@ class GraphSessions(ABC, Generic[Loaded, WeightsByName]):
     def prefill(self, profile: str) -> Loaded:
         """The prefill session of a profile of the artifact."""
         decoder, graphs = self._decoder, self._graphs
-        maps = row_maps(decoder.dims, self._artifact.manifest.profiles[profile]) if decoder.row_maps else ()
-        told = maps, decoder.word_heads
+        resolved = self._artifact.manifest.profiles[profile]
+        maps = row_maps(decoder.dims, resolved) if decoder.row_maps else ()
+        told = maps, decoder.word_heads, resolved.takes_row_weights
         signature = prefill_signature(decoder.dims, decoder.request_inputs, graphs.prefix_type, *told)
         return self._other(graphs.prefill[profile], signature)
 

@@ -23,7 +23,7 @@ class Heard:
 
     place: str  # how messages call it
     audio: Audio
-    rows: npt.NDArray[np.float32] | None  # (audio rows, hidden_size), where they are known already
+    rows: npt.NDArray[np.float32] | None  # as an `AudioEncoder` gives them, where they are known already
 
 
 def hear(model: LoadedModel, asked: Asked, limit: CheckLength) -> Heard:

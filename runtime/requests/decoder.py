@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ...profiles import signature as sig
 from ...profiles.errors import RequestError
+from ...profiles.flops import ResolvedProfile
 from ..artifact.manifest import Manifest
 from ..batching.decoder import BatchedDecoder
 from ..decoding.options import ResolvedSearch
@@ -26,7 +27,7 @@ class DecoderPrompt:
     """What a decoder reads before its answer."""
 
     before: Ids  # (text_before,)
-    rows: npt.NDArray[np.float32]  # (audio rows, hidden_size)
+    rows: npt.NDArray[np.float32]  # as an `AudioEncoder` gives them
     after: Ids  # (text_after,)
     adapter: Ids | None  # (adapter,): those that a prompt adapter reads, for a model that has one
 
@@ -34,10 +35,22 @@ class DecoderPrompt:
         """Its rows, before any reduction."""
         return len(self.before) + len(self.rows) + len(self.after)
 
-    @property
-    def inputs(self) -> Inputs:
-        """Those of the prefill alone."""
-        return {sig.PREFIX_IDS: self.before, sig.AUDIO_EMBEDS: self.rows, sig.SUFFIX_IDS: self.after}
+    def inputs(self, resolved: ResolvedProfile, hidden_size: int) -> Inputs:
+        """Those of the prefill of a profile alone.
+
+        Raises:
+            RequestError: rows without what the profile takes, or with more than an encoder says.
+        """
+        rows, weights = (np.ascontiguousarray(part) for part in np.split(self.rows, [hidden_size], axis=1))
+        expected = {sig.NUM_ROW_WEIGHTS} if resolved.takes_row_weights else {0, sig.NUM_ROW_WEIGHTS}
+        if weights.shape[1] not in expected:
+            raise RequestError(
+                f"rows of {self.rows.shape[1]} numbers: profile {resolved.name} ({resolved.method}) takes "
+                f"{' or '.join(str(hidden_size + count) for count in sorted(expected))}, "
+                f"{sig.NUM_ROW_WEIGHTS} of which are the attention in the encoder; give rows as it made them"
+            )
+        taken = {sig.ROW_WEIGHTS: weights} if resolved.takes_row_weights else {}
+        return {sig.PREFIX_IDS: self.before, sig.AUDIO_EMBEDS: rows, **taken, sig.SUFFIX_IDS: self.after}
 
 
 def new_decoder(
@@ -50,16 +63,18 @@ def new_decoder(
     """A decoder over a prompt; given a `search`, it shares steps with others where the backend can.
 
     Raises:
-        RequestError: the model is closed, an unknown profile, or no ids for the prompt adapter.
+        RequestError: the model is closed, an unknown profile, no ids for the prompt adapter, or rows that
+            the profile does not take.
     """
     batcher = model.batcher  # before the sessions: a model that is closed meanwhile has none of them
     sessions, name = model.sessions, model.profile_named(profile)
     fixed, of_steps = _long_context_inputs(model.manifest, name, len(prompt))
     fixed |= request_inputs(model, prompt.adapter, watch)
     prefill = sessions.prefill(name)
+    inputs = prompt.inputs(model.manifest.profiles[name], model.dims.hidden_size)
     if batcher:
-        return BatchedDecoder(prefill, batcher, prompt.inputs, watch, search, fixed, of_steps)
-    return SessionDecoder(prefill, sessions.decode, model.dims, prompt.inputs, watch, fixed, of_steps)
+        return BatchedDecoder(prefill, batcher, inputs, watch, search, fixed, of_steps)
+    return SessionDecoder(prefill, sessions.decode, model.dims, inputs, watch, fixed, of_steps)
 
 
 def request_inputs(model: LoadedModel, adapter: Ids | None, watch: Stopwatch) -> Inputs:

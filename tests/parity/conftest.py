@@ -42,6 +42,9 @@ EXTREMES = (
     Profile("least-selected", "group_select", "input", ratio=Fraction(1, 1000)),
     Profile("most-selected", "group_select", "input", ratio=Fraction(999, 1000)),
     Profile("few-selected", "group_select", "input", ratio=Fraction(49, 50)),  # fewer than groups
+    Profile("least-mapped", "sa_map", "input", ratio=Fraction(1, 1000)),
+    Profile("most-mapped", "sa_map", "input", ratio=Fraction(999, 1000)),
+    Profile("few-mapped", "sa_map", "input", ratio=Fraction(49, 50)),
     Profile("input-with-bos", "average_merge", "input", ratio=Fraction(1, 3), include_audio_bos=True),
     Profile("another-seed", "random_merge", "constant", 1, ratio=Fraction(2, 7), seed=2**31 - 1),
 )
@@ -56,9 +59,14 @@ def every_method_and_schedule():
             yield Profile(f"{name}-{schedule}", method.name, schedule, start, **own)
 
 
+def with_bos(methods):
+    """Those of the methods that may reduce the row before the audio, too."""
+    return [method for method in methods if not METHODS[method].weighs_by_encoder]
+
+
 def with_audio_bos():
     """A profile for each method whose span starts one row before the audio frames."""
-    for method in REDUCING:
+    for method in with_bos(REDUCING):
         schedule = "constant" if "constant" in METHODS[method].schedules else METHODS[method].schedules[0]
         name = f"{method}-with-bos"
         yield Profile(name, method, schedule, 0, ratio=Fraction(1, 3), include_audio_bos=True)

@@ -1,11 +1,14 @@
 """Random models whose answers depend on every weight, and what the parity tests do with them."""
 
+from functools import partial
+
 import numpy as np
 import onnx
 import torch
 
-from fastadasp.export.model.families.qwen2_audio import encode_window
+from fastadasp.export.model.families.qwen2_audio import REFERENCE, ROWS_PER_TOKEN, encode_window
 from fastadasp.export.reference.model import ReferenceDecoder
+from fastadasp.export.reference.row_weights import row_weights
 from fastadasp.runtime.artifact.artifact import TOKENIZER
 from fastadasp.runtime.decoding.drive import drive, new_search
 from fastadasp.runtime.latency import Stopwatch
@@ -43,7 +46,7 @@ def sound(num_samples, seed=0):
 
 
 def our_rows(speech_lm, samples):
-    """Audio of any length through the artifact's front end and encoder: (rows, hidden)."""
+    """Audio of any length through the front end and encoder: rows, and the attention that they get."""
     return speech_lm.audio_encoder.encode(samples, Stopwatch())
 
 
@@ -53,7 +56,10 @@ def codec(speech_lm):
 
 
 def audio_rows(model, extractor, samples):
-    """Audio of any length through transformers' extractor and encoder, window by window: (rows, hidden)."""
+    """Audio of any length through transformers' extractor and encoder, window by window: (rows, hidden + 2).
+
+    The last columns are the attention that rows get in its last layer.
+    """
     size = extractor.n_samples
     return np.concatenate(
         [_window_rows(model, extractor, samples[at : at + size]) for at in range(0, len(samples), size)]
@@ -68,7 +74,13 @@ def _window_rows(model, extractor, piece):
         return_attention_mask=True,
         return_tensors="np",
     )
-    return encode_window(model, inputs["input_features"][0], int(inputs["attention_mask"][0].sum()))
+    return window_rows(model, inputs["input_features"][0], int(inputs["attention_mask"][0].sum()))
+
+
+def window_rows(model, features, frames):
+    """One window through transformers' encoder: the rows of the decoder, and the attention that they get."""
+    encode = partial(encode_window, model, features, frames)
+    return np.concatenate(row_weights(model, REFERENCE.encoder, encode, ROWS_PER_TOKEN), axis=1)
 
 
 def all_logits(top):

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import save_file
 from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration, WhisperFeatureExtractor
 
-from fastadasp.export.model.families.qwen2_audio import encode_window
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles.errors import AudioError, RequestError
@@ -19,6 +18,7 @@ from fastadasp.profiles.profile import Profile
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.decoding.options import SearchOptions
 
+from .conftest import with_bos
 from .models import (
     AFTER,
     BEFORE,
@@ -31,6 +31,7 @@ from .models import (
     reference_decoder,
     roughen,
     sound,
+    window_rows,
 )
 
 ATOL = 5e-4  # of logits whose scale is 10; the error of the audio rows is part of it
@@ -38,6 +39,7 @@ WINDOW = 2 * SAMPLE_RATE  # samples
 SEQ_LENGTH, MAX_POSITIONS = 160, 200
 TOKENS = [17, 91, 203, 150]
 BOS_EOS = torch.randn(2, 64, generator=torch.Generator().manual_seed(6))
+EDGES = np.pad(BOS_EOS, ((0, 0), (0, 2)))  # to which nothing attends
 
 
 def schedule_of(method, wanted):
@@ -62,7 +64,7 @@ PROFILES = (
             ratio=Fraction(1, 2),
             include_audio_bos=True,
         )
-        for method in REDUCING
+        for method in with_bos(REDUCING)
     ),
 )
 CONFIG = {
@@ -205,8 +207,8 @@ def frames_of(samples):
 def expected_rows(model, samples):
     """One bos row, the frames of all windows, one eos row."""
     pieces = [samples[at : at + WINDOW] for at in range(0, len(samples), WINDOW)]
-    windows = [encode_window(model, *frames_of(piece)) for piece in pieces]
-    return np.concatenate([BOS_EOS[:1], *windows, BOS_EOS[1:]])
+    windows = [window_rows(model, *frames_of(piece)) for piece in pieces]
+    return np.concatenate([EDGES[:1], *windows, EDGES[1:]])
 
 
 @pytest.mark.parametrize("num_samples", [400, 961, 9000, 31999, WINDOW, WINDOW + 1, 3 * WINDOW - 4000])
@@ -214,7 +216,7 @@ def test_audio_rows_have_one_bos_and_one_eos_around_the_frames_of_all_windows(mo
     samples = sound(num_samples, seed=1)
     rows, expected = our_rows(speech_lm, samples), expected_rows(model, samples)
     assert rows.shape == expected.shape
-    np.testing.assert_array_equal(rows[[0, -1]], BOS_EOS)
+    np.testing.assert_array_equal(rows[[0, -1]], EDGES)
     np.testing.assert_allclose(rows, expected, atol=2e-4, rtol=1e-5)
 
 

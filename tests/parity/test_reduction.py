@@ -15,7 +15,7 @@ from fastadasp.profiles.methods import METHODS, VARIANTS
 from fastadasp.profiles.profile import Profile
 from fastadasp.runtime.decoding.options import SearchOptions
 
-from .conftest import FULL, REDUCED, REDUCING
+from .conftest import FULL, REDUCED, REDUCING, with_bos
 from .models import AFTER, BEFORE, all_logits, answers, forced_logits, our_rows, reference_decoder, sound
 
 ATOL = 1e-4  # of logits whose scale is 10, in float32
@@ -103,7 +103,7 @@ def test_a_wrong_method_would_be_noticed(ours, vocab_size):
     """The first two rows of logits of any two methods are further apart than any tolerance here."""
     profiles = ("full", *(f"{name}-{choose(method.schedules)}" for name, method in VARIANTS.items()))
     profiles += tuple(f"{name}-input" for name, method in VARIANTS.items() if "input" in method.schedules)
-    profiles += tuple(f"{method}-with-bos" for method in REDUCING)
+    profiles += tuple(f"{method}-with-bos" for method in with_bos(REDUCING))
     profiles += tuple(
         f"{name}-{choose(METHODS[name].schedules)}-kept"
         for name in REDUCING
@@ -120,7 +120,7 @@ def test_a_wrong_method_would_be_noticed(ours, vocab_size):
 def test_the_reference_without_reduction_is_the_model_itself(model, reference, rows_of, vocab_size):
     tokens = [17, 91, 203]
     embed = model.get_input_embeddings()
-    parts = [embed(torch.as_tensor(BEFORE)), torch.as_tensor(rows_of("short"))]
+    parts = [embed(torch.as_tensor(BEFORE)), torch.as_tensor(rows_of("short"))[:, : embed.embedding_dim]]
     parts += [embed(torch.as_tensor(AFTER)), embed(torch.as_tensor(tokens))]
     with torch.no_grad():
         expected = model(inputs_embeds=torch.cat(parts)[None]).logits[0, -len(tokens) - 1 :]

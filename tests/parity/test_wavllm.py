@@ -40,7 +40,7 @@ PROFILES = (
         )
         for name, method in METHODS.items()
         for schedule in method.schedules
-        if method.reduces
+        if method.reduces and not method.weighs_by_encoder  # which it cannot tell
     ),
     Profile("kept", "weighted_merge", "constant", 0, ratio=Fraction(2, 7), positions="kept"),
 )

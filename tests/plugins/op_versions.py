@@ -164,7 +164,7 @@ OPS = {
         lambda _: [evict.evict_tokens()],
     ),
     SELECT_GROUPS: Op(
-        {"hidden": "rows hidden", **SITE},
+        {"hidden": "rows hidden", "weight": "rows", "relevance": "rows", **SITE},
         {"score": "edges", "links": "1", "kept": "groups", "first": "groups"},
         _site(groups_reference.select_groups),
         lambda _: [groups.select_groups()],

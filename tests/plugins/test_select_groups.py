@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 
 from fastadasp.plugins.select_groups.op import DIAGONAL, GROUP_SIMILARITY, NO_LINK, SELECT_GROUPS
 
@@ -25,10 +26,21 @@ def rows_at(angles: Sequence[float]) -> Array:
     return np.stack([np.cos(angles_), np.sin(angles_)], axis=-1)
 
 
-def groups_of(version: Version, hidden: Array, span: Span) -> tuple[list[list[int]], list[int]]:
-    """Rows of each group, and the groups that stay."""
+def chosen_by(
+    version: Version, hidden: Array, span: Span, weight: ArrayLike = 1.0, relevance: ArrayLike = 1.0
+) -> list[Array]:
+    """The outputs of the op, by weights and relevances that are (rows,), or the same for all rows."""
     given_site = site(span.start, span.length, span.removed)
-    score, links, kept, first = version(SELECT_GROUPS, hidden.astype(version.dtype), *given_site)
+    of_rows = (np.broadcast_to(np.asarray(x, version.dtype), len(hidden)) for x in (weight, relevance))
+    found: list[Array] = version(SELECT_GROUPS, hidden.astype(version.dtype), *of_rows, *given_site)
+    return found
+
+
+def groups_of(
+    version: Version, hidden: Array, span: Span, weight: ArrayLike = 1.0, relevance: ArrayLike = 1.0
+) -> tuple[list[list[int]], list[int]]:
+    """Rows of each group, and the groups that stay."""
+    score, links, kept, first = chosen_by(version, hidden, span, weight, relevance)
     assert (score.dtype, kept.dtype) == (version.dtype, version.dtype)
     assert score.shape == (max(span.length - 1, 0),)
     assert links.shape == (1,)
@@ -91,8 +103,8 @@ def test_where_groups_are_too_few_the_weakest_links_are_cut(
     version: Version, drawn: tuple[Span, Array]
 ) -> None:
     span, hidden = drawn
-    given_site = site(span.start, span.length, span.length - 1)
-    score, links, *_ = version(SELECT_GROUPS, hidden.astype(version.dtype), *given_site)
+    whole = Span(span.start, span.length, span.after, span.length - 1)
+    score, links, *_ = chosen_by(version, hidden, whole)
     groups, stay = groups_of(version, hidden, span)
     assert len(groups) == span.length - min(int(links[0]), span.removed)
     if len(groups) == span.length - span.removed:
@@ -100,13 +112,18 @@ def test_where_groups_are_too_few_the_weakest_links_are_cut(
     assert ((score > NO_LINK) == (score >= GROUP_SIMILARITY - 1e-6)).all()
 
 
-def greedy(unit: Array, count: int) -> list[float]:
+def kernel_of(unit: Array, relevance: Array) -> Array:
+    """What is selected by: diag(r) S diag(r)."""
+    kernel: Array = relevance[:, None] * (unit @ unit.T + DIAGONAL * np.eye(len(unit))) * relevance
+    return kernel
+
+
+def greedy(kernel: Array, count: int) -> list[float]:
     """By the definition: the logarithm of the largest determinant that one more group gives, each time."""
-    kernel = unit @ unit.T + DIAGONAL * np.eye(len(unit))
     chosen: list[int] = []
     best = []
     for _ in range(count):
-        others = [i for i in range(len(unit)) if i not in chosen]
+        others = [i for i in range(len(kernel)) if i not in chosen]
         volumes = [np.linalg.slogdet(kernel[np.ix_([*chosen, i], [*chosen, i])])[1] for i in others]
         chosen.append(others[int(np.argmax(np.round(volumes, 8)))])  # lone groups are tied
         best.append(max(volumes))
@@ -119,16 +136,70 @@ def greedy(unit: Array, count: int) -> list[float]:
 def test_the_groups_that_stay_span_the_volume_of_the_greedy_choice(
     version: Version, length: int, removed: int, seed: int
 ) -> None:
-    """More of them than a row has numbers, too."""
-    hidden = np.random.default_rng(seed).standard_normal((length, WIDTH)).astype(np.float32)
+    """More of them than a row has numbers, too; with any weights and relevances."""
+    rng = np.random.default_rng(seed)
+    hidden = rng.standard_normal((length, WIDTH)).astype(np.float32)
+    weight, relevance = (np.exp(4 * rng.standard_normal(length)).astype(np.float32) for _ in range(2))
     span = Span(0, length, 0, min(removed, length - 1))
-    groups, stay = groups_of(version, hidden, span)
+    groups, stay = groups_of(version, hidden, span, weight, relevance)
     if len(groups) == len(stay):
         return
-    means = np.array([hidden[group].astype(np.float64).mean(0) for group in groups])
+    shares = [np.float64(weight[group])[:, None] / np.float64(weight[group]).sum() for group in groups]
+    means = np.array([(share * hidden[group]).sum(0) for share, group in zip(shares, groups, strict=True)])
     unit = means / np.linalg.norm(means, axis=-1, keepdims=True)
-    kernel = unit[stay] @ unit[stay].T + DIAGONAL * np.eye(len(stay))
-    assert np.linalg.slogdet(kernel)[1] == pytest.approx(greedy(unit, len(stay))[-1], abs=1e-5)
+    kernel = kernel_of(unit, np.array([np.float64(relevance[group]).mean() for group in groups]))
+    volume = np.linalg.slogdet(kernel[np.ix_(stay, stay)])[1]
+    assert volume == pytest.approx(greedy(kernel, len(stay))[-1], abs=1e-5)
+
+
+@every_version
+def test_of_groups_across_each_other_the_least_relevant_go(version: Version) -> None:
+    """However small all of them are: a group is as relevant as its rows on average."""
+    hidden = np.repeat(np.eye(4), [2, 1, 1, 1], axis=0)
+    relevance = np.array([1e-9, 5e-9, 2e-9, 4e-9, 1e-9])
+    groups, stay = groups_of(version, hidden, Span(0, 5, 0, 3), relevance=relevance)
+    assert (groups, stay) == ([[0, 1], [2], [3], [4]], [0, 2])
+    _, stay = groups_of(version, hidden, Span(0, 5, 0, 2), relevance=relevance)
+    assert stay == [0, 1, 2]
+
+
+@every_version
+def test_relevance_is_weighed_against_what_others_leave(version: Version) -> None:
+    """Of two alike groups the less relevant one goes, though it is more relevant than the third."""
+    hidden = np.array([[1.0, 0], [0, 1], [1, 0.01]])
+    assert groups_of(version, hidden, Span(0, 3, 0, 1), relevance=[0.9, 0.2, 0.8])[1] == [0, 1]
+    assert groups_of(version, hidden, Span(0, 3, 0, 1), relevance=[0.8, 0.2, 0.9])[1] == [1, 2]
+    assert groups_of(version, hidden, Span(0, 3, 0, 1), relevance=[0.9, 1e-4, 0.8])[1] == [0, 2]
+
+
+@every_version
+def test_the_weighted_mean_of_a_group_is_what_is_compared(version: Version) -> None:
+    """By the second of its rows the first group is like the last one; by the first of them it is not."""
+    hidden = rows_at([0.0, 0.5, 2.0, 0.5 - 2 * np.pi])
+    span = Span(0, 4, 0, 2)
+    assert groups_of(version, hidden, span, weight=[1e-9, 1, 1, 1]) == ([[0, 1], [2], [3]], [0, 1])
+    relevance = [0.5, 0.5, 0.1, 1]
+    assert groups_of(version, hidden, span, [1e-9, 1, 1, 1], relevance)[1] == [1, 2]
+    assert groups_of(version, hidden, span, [1, 1e-9, 1, 1], relevance)[1] == [0, 2]
+
+
+@every_version
+@pytest.mark.parametrize("nothing", [0.0, np.nan, -1.0, 1e-45])
+def test_rows_that_get_no_attention_are_all_alike(version: Version, nothing: float) -> None:
+    """Then only what rows are decides, and all of a group weigh the same."""
+    hidden = rows_at([0.0, 0.1, 1.5, 1.6, 3.0, 4.4])
+    for removed in range(6):
+        span = Span(0, 6, 0, removed)
+        assert groups_of(version, hidden, span, nothing, nothing) == groups_of(version, hidden, span)
+
+
+@every_version
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_where_nothing_goes_every_row_stays_whatever_its_relevance(version: Version, rows: int) -> None:
+    hidden = np.tile([[1.0, 2.0]], (rows, 1))
+    groups, stay = groups_of(version, hidden, Span(0, rows, 0, 0), np.arange(rows), np.arange(rows))
+    assert groups == [[row] for row in range(rows)]
+    assert stay == list(range(rows))
 
 
 @every_version

@@ -90,7 +90,7 @@ def profiles(draw: st.DrawFn) -> Profile:
     """Any valid profile."""
     method = draw(st.sampled_from(list(METHODS)))
     name = draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True))
-    bos = draw(st.booleans())
+    bos = draw(st.booleans()) and not METHODS[method].weighs_by_encoder
     if method == "full":
         return Profile(name, method, include_audio_bos=bos)
     share = draw(st.fractions(0, 1, max_denominator=10**9).filter(lambda value: value < 1))

@@ -12,7 +12,7 @@ from ....profiles.flops import LARGEST_RATIO, flops_reduction
 from ....profiles.methods import METHODS, VARIANTS, Method
 from ....profiles.profile import Profile
 from ....profiles.schedule import has_start_layer, input_ratio, layer_ratios
-from ...model.fit import resolve_for
+from ...model.fit import resolve_for, row_weights_fault
 from ...model.spec import SpeechModelSpec
 from ..reference_request import ReferenceRequest
 from ..trials import FULL
@@ -28,8 +28,9 @@ class Cell:
     """A method at one level."""
 
     level: Fraction  # the share of the prefill FLOPs that its column removes
-    profiles: tuple[Profile, ...] = ()  # one, or one a seed; none where the level cannot be met
+    profiles: tuple[Profile, ...] = ()  # one, or one a seed; none where there are none
     most: Fraction | None = None  # that can be removed, where this is too little
+    why: str | None = None  # there are none, where the model cannot have the method
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -100,6 +101,8 @@ class _Grid:
 
     def cell(self, name: str, schedule: str, level: Fraction) -> Cell:
         """The profiles that meet a level, or the most that can be met."""
+        if VARIANTS[name].weighs_by_encoder and (why := row_weights_fault(self.model)):
+            return Cell(level, why=why)
         if (most := self._most(schedule)) < level:
             return Cell(level, most=most)
         profile = self._profile(name, schedule, level)

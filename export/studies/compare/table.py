@@ -72,6 +72,9 @@ def _value(found: Figure) -> str:
 
 def _lines(row: Row, cell: Cell, result: CellResult, index: int, *, intervals: bool) -> Iterator[str]:
     """The figure with its mark; below it what has to be known about it."""
+    if cell.why is not None:
+        yield ABSENT
+        return
     if cell.most is not None:
         yield at_most(cell, 0)
         return
@@ -132,6 +135,8 @@ def _marks(comparison: Comparison) -> Iterator[str]:
     missing = [row.method for row, cell, result in cells if misses(row, cell, result) is not None]
     if seeds > 1 and any(row.method.is_random for row, _ in comparison.reduced):
         yield f"±: standard deviation over {seeds} seeds; the figure is their mean, as is what * is about."
+    reasons = {row.method.title: cell.why for row, cell, _ in cells if cell.why}
+    yield from (f"{title} has no figures: {why}." for title, why in reasons.items())
     if any(cell.most is not None for _, cell, _ in cells):
         yield f"at most: all that the schedule can remove if it begins at layer {start}."
     if missing:

@@ -15,6 +15,8 @@ LENGTHS = "the clips are of other lengths than the reference, and counts of rows
 
 def unmet(row: Row, cell: Cell, result: CellResult) -> str | None:
     """The reason; None where the level is met."""
+    if cell.why is not None:
+        return cell.why
     if cell.most is not None:
         return f"infeasible, {at_most(cell)}"
     if row.method.is_of_caches:

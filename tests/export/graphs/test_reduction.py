@@ -19,12 +19,20 @@ from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
 from fastadasp.export.graphs.lowering.onnxruntime_cuda import OnnxRuntimeCudaLowering
 from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
 from fastadasp.export.graphs.reduction import REDUCERS, Attended, SiteValues, removed_rows
-from fastadasp.export.reference.reduction import Site, Span, margin, reduced
+from fastadasp.export.reference.reduction import REDUCTIONS, Site, Span, margin, reduced
 from fastadasp.profiles.flops import DecoderDims, ResolvedProfile
 from fastadasp.profiles.methods import METHODS, VARIANTS
 from fastadasp.profiles.profile import Profile
 from fastadasp.profiles.schedule import BEFORE_LAYERS, INPUT, removed
-from fastadasp.profiles.signature import FLOAT, INT64, TensorSpec
+from fastadasp.profiles.signature import (
+    FLOAT,
+    INT64,
+    PREFIX_IDS,
+    ROW_WEIGHTS,
+    SUFFIX_IDS,
+    TensorSpec,
+    row_weights,
+)
 
 HIDDEN, BEFORE, AFTER = 6, 2, 1
 DIMS = DecoderDims(4, HIDDEN, 2, 2, 3, 8, 11)
@@ -34,7 +42,11 @@ LOWERINGS = {
     "onnxruntime-cuda": lambda: OnnxRuntimeCudaLowering(FP32, 64, 64),
 }
 PLACES = [
-    *((name, 1) for name, method in VARIANTS.items() if not method.is_of_caches),
+    *(
+        (name, 1)
+        for name, method in VARIANTS.items()
+        if not (method.is_of_caches or method.weighs_by_encoder)  # which knows of no layer
+    ),
     *((name, BEFORE_LAYERS) for name, method in VARIANTS.items() if INPUT in method.schedules),
 ]
 
@@ -67,6 +79,10 @@ def session_of(name, place, ratio, target, segments=10):
         TensorSpec("sums", FLOAT, ("n",)),
     ):
         g.input(spec)
+    if VARIANTS[name].weighs_by_encoder:
+        for spec in (TensorSpec(PREFIX_IDS, INT64, (BEFORE,)), TensorSpec(SUFFIX_IDS, INT64, (AFTER,))):
+            g.input(spec)
+        g.input(row_weights())
     length = g.op("Sub", g.dim("rows", 0), g.ints(BEFORE + AFTER))
     span = SpanValues(g.ints(BEFORE), length, BEFORE, AFTER)
     cut = Cut(span, length, removed_rows(g, length, ratio, "/one"), ratio)
@@ -99,16 +115,35 @@ def inputs(length, seed, levels):
     return {"rows": draw(n, HIDDEN), "query": query, "key": key}, probabilities
 
 
-def expected(name, place, ratio, feed, probabilities, segments=10):
+def of_encoder(name, length, seed, levels):
+    """What a graph takes of the encoder, for a method that asks: attention of the rows, with zeros."""
+    if not VARIANTS[name].weighs_by_encoder:
+        return {}
+    weights = np.round(np.random.default_rng(seed).random((length, 2)) * levels) / levels
+    ids = {PREFIX_IDS: np.zeros(BEFORE, np.int64), SUFFIX_IDS: np.zeros(AFTER, np.int64)}
+    return {**ids, ROW_WEIGHTS: weights.astype(np.float32)}
+
+
+def expected(name, place, ratio, feed, probabilities, segments=10, told=None):
     """By the definition in torch, and how close its choice was."""
     rows, keys = torch.tensor(feed["rows"]), torch.tensor(feed["key"])
     span = Span(BEFORE, len(rows) - BEFORE - AFTER)
     resolved = profile_of(name, place, ratio, segments)
     seen = (rows[None], None) if place == BEFORE_LAYERS else (keys, probabilities)
-    site = Site(resolved, place, span, removed(span.length, ratio), rows, *seen)
+    if told is not None:  # of the audio; text has ones
+        told = torch.nn.functional.pad(torch.tensor(told), (0, 0, BEFORE, AFTER), value=1.0)
+    site = Site(resolved, place, span, removed(span.length, ratio), rows, *seen, told)
     if not site.count:
         return rows.numpy(), np.inf
-    return reduced(site, rows).numpy(), margin(site)
+    return reduced(site, rows).numpy(), min(margin(site), gap_in_numbers(site))
+
+
+def gap_in_numbers(site):
+    """The margin, not relative: a cosine of about 0 is rounded by more than its size."""
+    if margin(site) == np.inf:
+        return np.inf
+    ranked = REDUCTIONS[site.resolved.method].ranks(site).sort(descending=True).values
+    return float(ranked[site.count - 1] - ranked[site.count])
 
 
 @pytest.mark.parametrize(("target", "name", "place"), CASES)
@@ -122,9 +157,10 @@ def expected(name, place, ratio, feed, probabilities, segments=10):
 def test_what_is_left_is_what_the_definition_leaves(target, name, place, length, ratio, seed, levels):
     length = max(length, name == "random_merge")  # which has a score for each pair of neighbours
     feed, probabilities = inputs(length, seed, levels)
-    wanted, gap = expected(name, place, ratio, feed, probabilities)
+    told = of_encoder(name, length, seed, levels)
+    wanted, gap = expected(name, place, ratio, feed, probabilities, told=told.get(ROW_WEIGHTS))
     sums = probabilities.sum((0, 1)).numpy()
-    left, gone = session_of(name, place, ratio, target).run(None, {**feed, "sums": sums})
+    left, gone = session_of(name, place, ratio, target).run(None, {**feed, "sums": sums, **told})
     assert gone == removed(length, ratio)
     if not METHODS[VARIANTS[name].name].is_data_dependent:
         assert len(left) == BEFORE + length + AFTER - gone

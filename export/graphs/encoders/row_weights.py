@@ -1,0 +1,60 @@
+"""How much attention the rows of an encoder get in its last layer, of which fused attention says nothing.
+
+What it computes over again is one product of queries and keys, a head after the other, so that no more than
+a few matrices of scores exist at once.
+"""
+
+from __future__ import annotations
+
+from ....plugins.body import Value
+from ....profiles.signature import ENCODER_ROWS, ROW_WEIGHTS
+from ....runtime.audio.front_end import FrontEnd
+from ..graph import Graph
+
+NAME = "/encoder/row_weights"
+
+
+def append_row_weights(
+    g: Graph, heads: tuple[int, int], front_end: FrontEnd, query: Value, key: Value
+) -> None:
+    """Write `row_weights`: the column means and the diagonal of the attention, pooled as the rows are.
+
+    Of each pair of rows the head counts in which the one attends to the other most (SA-MAP). Rows that no
+    token stands for are left out, and silence that fills up a window: all of them were attended to, though.
+    Rows around the tokens, which the head adds, get 0.
+
+    Args:
+        g: the graph of the encoder.
+        heads: of its layers, how many, and head_dim.
+        front_end: how many rows make a token.
+        query: of the last layer, (rows, heads * head_dim).
+        key: the same.
+    """
+    size = front_end.rows_per_token
+    tokens = g.op("Div", ENCODER_ROWS, g.ints(size))
+    pooled = g.op("Mul", tokens, g.ints(size))
+    most = _most_of_all_heads(g, heads, g.slice(query, g.ints(0), pooled, 0), key)
+    squares = g.reshape(g.slice(most, g.ints(0), pooled, 1), tokens, size, tokens, size)
+    shares = g.op("ReduceMean", squares, g.ints(1, 3), keepdims=0, name=f"{NAME}/pool")
+    token = g.op("Range", g.const(0), g.op("Squeeze", tokens, g.ints(0)), g.const(1))
+    on_diagonal = g.op("Mul", token, g.op("Add", tokens, g.ints(1)))
+    diagonal = g.op("Gather", g.reshape(shares, -1), on_diagonal, axis=0)
+    columns = g.op("ReduceMean", shares, g.ints(0), keepdims=0)
+    both = g.op("Concat", *(g.op("Unsqueeze", x, g.ints(1)) for x in (columns, diagonal)), axis=1)
+    around = g.ints(front_end.bos_rows, 0, front_end.eos_rows, 0)
+    g.op("Pad", both, around, name=NAME, outputs=[ROW_WEIGHTS])
+
+
+def _most_of_all_heads(g: Graph, heads: tuple[int, int], query: Value, key: Value) -> Value:
+    """The largest probability of all heads, float32 of shape (queries, rows)."""
+    num_heads, width = heads
+    most: Value | None = None
+    for head in range(num_heads):
+        bounds = g.ints(head * width), g.ints((head + 1) * width)
+        q, k = (g.slice(x, *bounds, 1) for x in (query, key))
+        scaled = g.op("Mul", q, g.number(width**-0.5))
+        scores = g.op("MatMul", scaled, g.op("Transpose", k, perm=[1, 0]), name=f"{NAME}/scores")
+        shares = g.op("Softmax", g.to_float(scores), axis=-1)
+        most = shares if most is None else g.op("Max", most, shares)
+    assert most is not None, "an encoder has heads"
+    return most
