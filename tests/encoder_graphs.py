@@ -10,11 +10,12 @@ from fastadasp.export.graphs.write import ENCODER_FILE, build_tower
 from fastadasp.export.model.spec import tensors_of
 
 
-def write(folder, model, lowering):
+def write(folder, model, lowering, weighs_rows=False):
     folder.mkdir()
     store = weight_store(list(tensors_of(model.tower)), "copy", lowering.precision)
     store.write(folder)
-    (folder / ENCODER_FILE).write_bytes(build_tower(model, store, lowering)[ENCODER_FILE].SerializeToString())
+    graphs = build_tower(model, store, lowering, weighs_rows)
+    (folder / ENCODER_FILE).write_bytes(graphs[ENCODER_FILE].SerializeToString())
     return folder / ENCODER_FILE
 
 

@@ -151,7 +151,7 @@ def best(score: Torch, count: int) -> list[int]:
 
 
 def merge(hidden: Torch, edges: list[int], weight: Torch, span: Span) -> Torch:
-    """Replace each run of rows that `edges` link by its weighted mean: sum(w h) / sum(w).
+    """Replace each run of rows that `edges` link by its weighted mean: sum(w h) / sum(w), in float64.
 
     Args:
         hidden: (rows, hidden_size).
@@ -168,9 +168,10 @@ def merge(hidden: Torch, edges: list[int], weight: Torch, span: Span) -> Torch:
             clusters[-1].append(row)
         else:
             clusters.append([row])
-    weight = weight.clamp(min=SMALLEST_WEIGHT)
+    weight, wide = weight.double().clamp(min=SMALLEST_WEIGHT), hidden.double()
     shares = [weight[rows] / weight[rows].sum() for rows in clusters]
-    return torch.stack([share @ hidden[rows] for share, rows in zip(shares, clusters, strict=True)])
+    merged = torch.stack([share @ wide[rows] for share, rows in zip(shares, clusters, strict=True)])
+    return merged.to(hidden.dtype)
 
 
 def merge_at_once(hidden: Torch, edges: list[int], weight: Torch, span: Span) -> Torch:

@@ -163,6 +163,10 @@ def test_all_faults_are_told_at_once_on_one_line() -> None:
         (MERGE + 'ratio = 0.5\npositions = "last"\n', 'positions = "last" must be one of compact, kept'),
         ('method = "full"\npositions = "kept"\n', "positions does not apply to method 'full': remove it"),
         ('method = "a\\nb"\n', r'method = "a\nb" must be one of'),
+        (
+            'method = "sa_map"\nschedule = "input"\nratio = 0.5\ninclude_audio_bos = true\n',
+            "include_audio_bos does not apply to method 'sa_map': it weighs rows by the attention",
+        ),
         (MERGE, "exactly one of ratio and flops_reduction_percent is needed, none is given"),
         (MERGE + "ratio = 0.5\nflops_reduction_percent = 50\n", "needed, both are given"),
         (MERGE + "ratio = 1\n", "ratio = 1 must lie in [0, 1)"),

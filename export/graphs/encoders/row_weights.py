@@ -19,9 +19,9 @@ def append_row_weights(
 ) -> None:
     """Write `row_weights`: the column means and the diagonal of the attention, pooled as the rows are.
 
-    Of each pair of rows the head counts in which the one attends to the other most (SA-MAP). Rows that no
-    token stands for are left out, and silence that fills up a window: all of them were attended to, though.
-    Rows around the tokens, which the head adds, get 0.
+    Of each pair of rows the head counts in which the one attends to the other most (SA-MAP). Rows that are
+    no part of a token are left out, silence that fills up a window among them; shares are of all attention,
+    though. Rows that are set around the tokens get 0.
 
     Args:
         g: the graph of the encoder.

@@ -173,7 +173,10 @@ def test_evicting_the_wrong_rows_is_found_in_what_is_kept(evicting, tmp_path, la
     assert line.endswith(f"; everything up to layer {layer}, o_proj agrees")
 
 
-@pytest.mark.parametrize(("method", "op"), [("uniform_merge", "MergeEdges"), ("group_select", "EvictTokens")])
+@pytest.mark.parametrize(
+    ("method", "op"),
+    [("uniform_merge", "MergeEdges"), ("group_select", "EvictTokens"), ("sa_map", "EvictTokens")],
+)
 def test_choosing_the_wrong_rows_at_the_input_is_found_there(tiny_checkpoint, tmp_path, method, op):
     folder, profile = tmp_path / "artifact", Profile("chosen", method, "input", ratio=Fraction(1, 3))
     build(tiny_checkpoint, folder, BuildOptions((profile,), weights="copy"))
@@ -188,6 +191,20 @@ def test_choosing_the_wrong_rows_at_the_input_is_found_there(tiny_checkpoint, tm
     sign(folder)
     (line,) = places(folder, CheckOptions()).values()
     assert line.startswith("first differs in reduction at the input: error ")
+
+
+def test_wrong_attention_of_the_encoder_is_found_there(tiny_checkpoint, tmp_path):
+    folder, profile = tmp_path / "artifact", Profile("mapped", "sa_map", "input", ratio=Fraction(1, 3))
+    build(tiny_checkpoint, folder, BuildOptions((profile,), weights="copy"))
+    graph = onnx.load(folder / "encoder.onnx", load_external_data=False)
+    node = next(node for node in graph.graph.node if node.op_type == "Max")
+    node.input[0] = node.input[1]  # so that the last head alone counts
+    (folder / "encoder.onnx").write_bytes(graph.SerializeToString())
+    sign(folder)
+    found = places(folder, CheckOptions())
+    assert found.keys() == {"encoder"}  # the prefill gets what the reference says
+    assert found["encoder"].startswith("first differs in row weights: error ")
+    assert found["encoder"].endswith("; everything up to projector agrees")
 
 
 def test_wrong_angles_are_found_in_the_rotated_keys(tiny_checkpoint, tmp_path):

@@ -71,10 +71,11 @@ def test_caches_that_each_head_shortens_are_refused_with_the_reason(write, tmp_p
     ],
     ids=lambda lowering: lowering.name,
 )
-def test_a_choice_of_one_row_after_the_other_is_refused_on_a_device(write, tmp_path, lowering):
-    reason = rf"mine \(group_select\): it chooses one row after the other, and {lowering.name} is not good"
+@pytest.mark.parametrize("method", ["group_select", "sa_map"])
+def test_a_choice_of_one_row_after_the_other_is_refused_on_a_device(write, tmp_path, lowering, method):
+    reason = rf"mine \({method}\): it chooses one row after the other, and {lowering.name} is not good"
     with pytest.raises(ProfileError, match=reason):
-        write(lowering, "group_select", "input")
+        write(lowering, method, "input")
     assert not list(tmp_path.iterdir())
 
 
@@ -84,6 +85,7 @@ def test_lengths_that_follow_from_the_shapes_are_taken(write):
 
 def test_onnx_runtime_takes_all_of_them(write):
     assert "prefill.mine.onnx" in write(OnnxRuntimeLowering(), "group_select", "input")
+    assert "prefill.mine.onnx" in write(OnnxRuntimeLowering(), "sa_map", "input")
     assert "prefill.mine.onnx" in write(OnnxRuntimeLowering(), "a_tome")
     assert "prefill.mine.onnx" in write(OnnxRuntimeLowering(), "h2o", "constant")
 

@@ -1,0 +1,64 @@
+"""Which families have a method that weighs rows by the encoder; the others are refused with their reason."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from fastadasp.export.check.check import check_artifact
+from fastadasp.export.check.options import CheckOptions
+from fastadasp.export.checkpoint.checkpoint import Checkpoint
+from fastadasp.export.model.families.family import load_model
+from fastadasp.export.model.fit import resolve_for, row_weights_fault
+from fastadasp.export.options import BuildOptions
+from fastadasp.export.pipeline import build
+from fastadasp.export.studies.compare.grid import comparison_grid
+from fastadasp.export.studies.compare.options import CompareOptions
+from fastadasp.export.studies.reference_request import ReferenceRequest
+from fastadasp.profiles import Profile, ProfileError
+from fastadasp.runtime.artifact.artifact import open_artifact
+from tiny_families import TINY
+from torch_wavllm import TorchWavLLM
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+MAPPED = Profile("mapped", "sa_map", "input", ratio=Fraction(1, 3))
+TAKEN = ("audioflamingo3", "aero")
+REFUSED = {
+    **dict.fromkeys(("voxtral", "glmasr", "qwen3_asr"), "is not the mean of 2 rows of the encoder"),
+    "qwen2_5_omni": "attend to those of their own block alone",
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_encoders_of_pooled_pairs_agree_with_transformers(name, tmp_path):
+    TINY[name].save(tmp_path / "checkpoint")
+    build(tmp_path / "checkpoint", tmp_path / "artifact", BuildOptions((MAPPED,), weights="copy"))
+    verdicts = check_artifact(open_artifact(tmp_path / "artifact"), CheckOptions())
+    assert {verdict.graph.kind for verdict in verdicts} == {"encoder", "prefill", "decode"}
+    assert all(verdict.finding.passed for verdict in verdicts)
+
+
+@pytest.mark.parametrize("name", sorted(TINY.keys() - set(TAKEN)))
+def test_other_families_are_refused_by_name(name, tmp_path):
+    TINY[name].save(tmp_path)
+    model = load_model(Checkpoint(tmp_path))
+    reason = REFUSED.get(name, "has another kind of encoder than Whisper's")
+    with pytest.raises(ProfileError, match=rf"profile mapped \(sa_map\): it weighs rows by the .*{reason}"):
+        resolve_for(MAPPED, model)
+
+
+def test_a_tower_with_a_second_encoder_is_refused_before_anything_is_written(tmp_path):
+    TorchWavLLM(seed=5).save(tmp_path / "checkpoint")
+    with pytest.raises(ProfileError, match="has another kind of encoder than Whisper's; choose another method"):
+        build(tmp_path / "checkpoint", tmp_path / "artifact", BuildOptions((MAPPED,), weights="copy"))
+    assert not (tmp_path / "artifact").exists()
+
+
+def test_a_comparison_says_why_a_method_has_no_figures(tmp_path):
+    TINY["voxtral"].save(tmp_path)
+    model = load_model(Checkpoint(tmp_path))
+    reference = ReferenceRequest(Fraction(2), 20, 7)
+    (row,) = comparison_grid(model, CompareOptions(methods=("sa_map",), schedules=("input",)), reference)
+    assert not any(cell.profiles for cell in row.cells)
+    assert {cell.why for cell in row.cells} == {row_weights_fault(model)}
