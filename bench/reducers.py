@@ -5,7 +5,8 @@
 
 Each result is that of one `fastadasp-export compare` and lies in bench/results/reducers; a run that was
 stopped goes on. The clips are those of `demo/evaluation_sets.py`, made first with espeak-ng if need be.
-What is published for Affinity Pooling merges in deep layers, so it has a comparison of its own.
+What is published for Affinity Pooling merges in deep layers, so it has a comparison of its own; and so have
+methods that select among groups.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Part:
 KINDS = (
     ("merges", "weighted_merge,average_merge,uniform_merge,segment_evict", "constant,single,input", 2),
     ("affinity", "affinity_pooling", "input_and_single", 8),
+    ("selection", "group_select,sa_map", "input", 2),  # before all layers, as published
 )
 PARTS = tuple(Part(*kind, positions) for kind, positions in product(KINDS, POSITIONS))
 

@@ -168,7 +168,7 @@ def _input_bytes(model: ModelSizes, profile: ResolvedProfile, samples: int, text
 
 def _group_bytes(model: ModelSizes, rows: int) -> int:
     """Of groups that are selected: rows in float64, and factors of each one chosen, while they grow."""
-    return DOUBLE * rows * (6 * model.decoder.hidden_size + 3 * rows)
+    return DOUBLE * rows * (8 * model.decoder.hidden_size + 3 * rows)
 
 
 def _evicted_bytes(model: ModelSizes, profile: ResolvedProfile, layers: Sequence[_LayerRows]) -> int:
@@ -228,8 +228,8 @@ def _window_bytes(model: ModelSizes, config: Features, samples: int) -> int:
     attention = 7 * rows * width + 2 * rows * rows  # as much as one head has is room for all tiles
     if model.quantized:  # scores of a chunk of queries as numbers, shares and integers, of all heads
         attention = 11 * rows * width + 3 * dims.num_heads * QUERY_CHUNK * rows
-    if model.weighs_rows:  # scores of one head before and after the softmax, and the largest of all before it
-        attention += 3 * rows * rows
+    if model.weighs_rows:  # scores of a head before and after the softmax, the largest of all, what is pooled
+        attention += 4 * rows * rows
     if block := dims.attention_rows:
         filled = -(-rows // block) * block
         attention = (7 * rows + 5 * filled) * width + 3 * dims.num_heads * filled * block

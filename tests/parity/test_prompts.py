@@ -27,6 +27,18 @@ def test_text_of_any_length_agrees_with_the_reference(model, speech_lm, vocab_si
     np.testing.assert_allclose(found, expected, atol=1e-4, rtol=0)
 
 
+def test_rows_without_the_attention_of_the_encoder_are_refused_where_it_is_taken(speech_lm):
+    rows = our_rows(speech_lm, sound(9000))
+    hidden = speech_lm.manifest.decoder.dims.hidden_size
+    assert rows.shape[1] == hidden + 2
+    speech_lm.decoder("full", BEFORE, rows[:, :hidden], AFTER).start(1)
+    takes = rf"profile sa_map-input \(sa_map\) takes {hidden + 2}, 2 of which are the attention"
+    with pytest.raises(RequestError, match=rf"rows of {hidden} numbers: {takes}"):
+        speech_lm.decoder("sa_map-input", BEFORE, rows[:, :hidden], AFTER)
+    with pytest.raises(RequestError, match=rf"rows of {hidden + 1} numbers: profile full .* or {hidden + 2}"):
+        speech_lm.decoder("full", BEFORE, rows[:, : hidden + 1], AFTER)
+
+
 def test_a_span_that_starts_before_the_prompt_is_refused(speech_lm):
     for prompt in (PromptIds(NONE, AFTER), "<|AUDIO|>hello"):
         with pytest.raises(RequestError, match=r"random_evict-with-bos.*include_audio_bos"):

@@ -1,12 +1,15 @@
 """How much attention the rows of an encoder get in its last layer, of which fused attention says nothing.
 
-What it computes over again is one product of queries and keys, a head after the other, so that no more than
-a few matrices of scores exist at once.
+What it computes over again is one product of queries and keys, in a Loop over the heads, so that no more
+than a few matrices of scores exist at once. Graphs for targets that are not good at that have no method that
+asks for it.
 """
 
 from __future__ import annotations
 
-from ....plugins.body import Value
+import numpy as np
+
+from ....plugins.body import BOOL, FLOAT, INT64, Body, Value, value
 from ....profiles.signature import ENCODER_ROWS, ROW_WEIGHTS
 from ....runtime.audio.front_end import FrontEnd
 from ..graph import Graph
@@ -48,13 +51,14 @@ def append_row_weights(
 def _most_of_all_heads(g: Graph, heads: tuple[int, int], query: Value, key: Value) -> Value:
     """The largest probability of all heads, float32 of shape (queries, rows)."""
     num_heads, width = heads
-    most: Value | None = None
-    for head in range(num_heads):
-        bounds = g.ints(head * width), g.ints((head + 1) * width)
-        q, k = (g.slice(x, *bounds, 1) for x in (query, key))
-        scaled = g.op("Mul", q, g.number(width**-0.5))
-        scores = g.op("MatMul", scaled, g.op("Transpose", k, perm=[1, 0]), name=f"{NAME}/scores")
-        shares = g.op("Softmax", g.to_float(scores), axis=-1)
-        most = shares if most is None else g.op("Max", most, shares)
-    assert most is not None, "an encoder has heads"
-    return most
+    scaled = g.op("Mul", query, g.number(width**-0.5), name=f"{NAME}/scale")
+    q = g.op("Transpose", g.reshape(scaled, -1, num_heads, width), perm=[1, 0, 2])
+    k = g.op("Transpose", g.reshape(key, -1, num_heads, width), perm=[1, 2, 0])
+    step = Body(f"{NAME}/")
+    of_head = (step.op("Gather", x, f"{NAME}/head", axis=0) for x in (q, k))
+    shares = step.op("Softmax", step.op("MatMul", *of_head), axis=-1)
+    most = step.op("Max", f"{NAME}/most", shares)
+    inputs = [value(f"{NAME}/head", INT64, []), value(f"{NAME}/go", BOOL, [])]
+    inputs += [value(f"{NAME}/most", FLOAT, [None, None])]
+    nothing = g.op("Expand", g.const([[0.0]], np.float32), g.shape(g.dim(query, 0), g.dim(key, 0)))
+    return g.loop(g.ints(num_heads), step, inputs, [value(most, FLOAT, [None, None])], [nothing])[0]

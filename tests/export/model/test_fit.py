@@ -50,7 +50,9 @@ def test_other_families_are_refused_by_name(name, tmp_path):
 
 def test_a_tower_with_a_second_encoder_is_refused_before_anything_is_written(tmp_path):
     TorchWavLLM(seed=5).save(tmp_path / "checkpoint")
-    with pytest.raises(ProfileError, match="has another kind of encoder than Whisper's; choose another method"):
+    with pytest.raises(
+        ProfileError, match="has another kind of encoder than Whisper's; choose another method"
+    ):
         build(tmp_path / "checkpoint", tmp_path / "artifact", BuildOptions((MAPPED,), weights="copy"))
     assert not (tmp_path / "artifact").exists()
 

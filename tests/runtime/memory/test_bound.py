@@ -55,8 +55,9 @@ ON_LINUX = pytest.mark.skipif(
 )
 
 
-POOLED, SELECTED = (
-    Profile(method, method, "input", ratio=Fraction(1, 2)) for method in ("uniform_merge", "group_select")
+POOLED, SELECTED, MAPPED = (
+    Profile(method, method, "input", ratio=Fraction(1, 2))
+    for method in ("uniform_merge", "group_select", "sa_map")
 )
 
 
@@ -132,6 +133,17 @@ def test_a_measured_peak_is_below_it_and_not_far(model: SpeechLM, requests: int,
     """Of one request, and of several that share steps; those as if all were the largest of their class."""
     peak, bound = measured(model.artifact.folder, requests, 30)
     assert peak <= bound <= factor * peak
+
+
+@ON_LINUX
+@pytest.mark.parametrize("seconds", [2, 30])
+def test_a_peak_with_the_attention_of_the_encoder_is_below_it_and_not_far(
+    seconds: float, tmp_path: Path
+) -> None:
+    """All heads of a window of 30 s would be 54 MB, one at a time 9."""
+    build(DEMO / "model", tmp_path / "artifact", BuildOptions((MAPPED,)))
+    peak, bound = measured(tmp_path / "artifact", 1, seconds)
+    assert peak <= bound <= 4 * peak
 
 
 @ON_LINUX
