@@ -13,8 +13,10 @@ from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import resolve_for, row_weights_fault
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
+from fastadasp.export.studies.compare.cells import CellResult
 from fastadasp.export.studies.compare.grid import comparison_grid
 from fastadasp.export.studies.compare.options import CompareOptions
+from fastadasp.export.studies.compare.unmet import unmet
 from fastadasp.export.studies.reference_request import ReferenceRequest
 from fastadasp.profiles import Profile, ProfileError
 from fastadasp.runtime.artifact.artifact import open_artifact
@@ -63,4 +65,4 @@ def test_a_comparison_says_why_a_method_has_no_figures(tmp_path):
     reference = ReferenceRequest(Fraction(2), 20, 7)
     (row,) = comparison_grid(model, CompareOptions(methods=("sa_map",), schedules=("input",)), reference)
     assert not any(cell.profiles for cell in row.cells)
-    assert {cell.why for cell in row.cells} == {row_weights_fault(model)}
+    assert {unmet(row, cell, CellResult()) for cell in row.cells} == {row_weights_fault(model)}
