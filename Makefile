@@ -39,7 +39,7 @@ browser:  ## Chromium, in which the tests of `report` open it; where it cannot b
 bench: $(READY)  ## ours against transformers, side by side in one process (about half an hour)
 	$(BIN)/python bench/compare.py -o bench/results/compare.json
 
-bench-peers: $(READY)  ## ours beside its peers, which are installed under build/peers: docs/benchmarks.md (about two hours)
+bench-peers: $(READY)  ## ours beside its peers, which are installed under build/peers: docs/benchmarks.md (an hour)
 	$(BIN)/python bench/compare_peers.py -o bench/results/peers.json
 
 accuracy: $(READY) synthesisers  ## what token reduction costs the demo model: docs/accuracy.md (an hour)

@@ -1,7 +1,7 @@
 """Ours beside transformers, onnxruntime-genai, Optimum for OpenVINO and llama.cpp: `make bench-peers`.
 
     python bench/compare_peers.py -o bench/results/peers.json
-    python bench/compare_peers.py --models decoder --seconds 120 --rounds 1     # a quick look
+    python bench/compare_peers.py --models decoder --seconds 120 --threads 1 --rounds 1     # a quick look
 
 Each system is a process of its own; all take turns, one request at a time, so that rounds alternate. Requests
 are of 64 tokens: on a decoder with random weights (120 and 240 s of audio), on three layers of the shape of 7
@@ -21,7 +21,7 @@ from typing import Any
 
 from compare import INSTRUCTIONS
 from peers import install, models, tables, turns
-from peers.cases import BEAMS, MODELS, NEW_TOKENS, requests
+from peers.cases import BEAMS, MODELS, NEW_TOKENS, THREADS, Part, parts
 from peers.systems import PEERS, System, systems
 from peers.worker import Loading, serve
 
@@ -39,15 +39,11 @@ def main() -> None:
         return
     options = _arguments()
     folder: Path = options.folder.resolve()
-    parts = _kept(options.output)
-    for name in options.models:
-        for threads in options.threads:
-            part = measured(folder, name, threads, options)
-            parts[f"{name}, {threads}"] = part
-            result = {"new_tokens": NEW_TOKENS, "parts": parts}
-            options.output.parent.mkdir(parents=True, exist_ok=True)
-            options.output.write_text(json.dumps(result, indent=1) + "\n")
-            tables.show(part)
+    ready = {model: prepared(folder, model, options) for model in options.models}
+    for part in parts(options.models, options.seconds, options.threads):
+        record = measured(part, *ready[part.model], options)
+        _keep(options.output, part, record)
+        tables.show(record)
 
 
 def _arguments() -> argparse.Namespace:
@@ -58,40 +54,45 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "peers", help="of peers and models")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="others are kept")
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
-    parser.add_argument("--seconds", type=int, nargs="+", help="of audio, as far as a model has them")
+    parser.add_argument("--again", nargs="+", choices=PEERS, default=(), help="who write their files again")
+    parser.add_argument("--seconds", type=int, nargs="+", default=(), help="of audio, where a model has them")
     parser.add_argument("--beams", type=int, nargs="+", default=list(BEAMS))
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, nargs="+", default=list(THREADS))
+    parser.add_argument("--rounds", type=int, help="fewer or more than a model has")
     return parser.parse_args()
 
 
-def _kept(output: Path) -> dict[str, Record]:
-    found: dict[str, Record] = json.loads(output.read_text())["parts"] if output.is_file() else {}
-    return found
+def _keep(output: Path, part: Part, record: Record) -> None:
+    """Parts that were measured before stay."""
+    kept = json.loads(output.read_text())["parts"] if output.is_file() else {}
+    result = {"new_tokens": NEW_TOKENS, "parts": {**kept, part.name: record}}
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def measured(folder: Path, model: str, threads: int, options: argparse.Namespace) -> Record:
-    """One model on so many threads."""
-    files = folder / "models" / model
-    models.write_inputs(files, model)
-    asked = list(requests(model, options.seconds, options.beams))
-    places, absent = prepared(folder, files, model, systems(model, options.peers))
-    before = machine(threads)
-    turn = turns.Turns(model, threads, places, asked, options.rounds, absent)
+def measured(
+    part: Part, places: dict[System, turns.Place], absent: dict[str, str], options: argparse.Namespace
+) -> Record:
+    """All rounds of one part."""
+    before = machine(part.threads)
+    rounds = options.rounds or MODELS[part.model].rounds[part.seconds]
+    turn = turns.Turns(part, places, options.beams, rounds, dict(absent))
     records = turn.records()
-    case = {"model": model, "threads": threads, "rounds": options.rounds, "environment": before}
-    return {**case, "peers": turn.hellos, "not_here": turn.absent, "records": records}
+    found = {"peers": turn.hellos, "not_here": turn.absent, "records": records}
+    return {**asdict(part), "rounds": rounds, "environment": before, **found}
 
 
 def prepared(
-    folder: Path, files: Path, model: str, chosen: list[System]
+    folder: Path, model: str, options: argparse.Namespace
 ) -> tuple[dict[System, turns.Place], dict[str, str]]:
     """Where each system runs, its files written; and why others cannot."""
+    files = folder / "models" / model
+    models.write_inputs(files, model)
     places, absent = {}, {}
-    for system in chosen:
+    for system in systems(model, options.peers):
         try:
             place = _place(folder, files, system)
-            turns.write(system, place, model)
+            turns.write(system, place, model, system.peer in options.again)
             places[system] = place
         except (install.NotHereError, turns.EndedError) as error:
             absent[system.name] = str(error)

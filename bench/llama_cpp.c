@@ -1,7 +1,7 @@
 /* Requests to llama.cpp: a prompt once, then steps of some beams over it; the program that bench/llama_cpp.py drives.
 
-   llama_cpp MODEL.gguf THREADS FLASH STEPS TOKEN...    each line of the input is a number of beams, each line of
-   the output what one request took. Steps take the tokens of the prompt in turn: their values cost nothing. */
+   llama_cpp MODEL.gguf THREADS FLASH TOKEN...    each line of the input is a number of beams and one of steps, each
+   line of the output what one request took. Steps take the tokens of the prompt in turn: their values cost nothing. */
 
 #include "llama.h"
 
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { MOST_BEAMS = 8, FIRST_TOKEN = 5 };
+enum { MOST_BEAMS = 8, FIRST_TOKEN = 4 };
 
 typedef struct {
     double cpu, wall;
@@ -92,14 +92,14 @@ static void request(struct llama_model *model, int threads, int flash, int steps
 }
 
 int main(int count, char **words) {
-    if (count <= FIRST_TOKEN) fail("MODEL.gguf THREADS FLASH STEPS TOKEN...");
+    if (count <= FIRST_TOKEN) fail("MODEL.gguf THREADS FLASH TOKEN...");
     llama_log_set(errors_only, NULL);
     llama_backend_init();
     struct llama_model *model = llama_model_load_from_file(words[1], llama_model_default_params());
     if (!model) fail("the model does not load");
-    for (int beams; scanf("%d", &beams) == 1;) {
+    for (int beams, steps; scanf("%d %d", &beams, &steps) == 2;) {
         if (beams < 1 || beams > MOST_BEAMS) fail("a number of beams that it does not take");
-        request(model, atoi(words[2]), atoi(words[3]), atoi(words[4]), count - FIRST_TOKEN, words + FIRST_TOKEN, beams);
+        request(model, atoi(words[2]), atoi(words[3]), steps, count - FIRST_TOKEN, words + FIRST_TOKEN, beams);
     }
     return 0;
 }

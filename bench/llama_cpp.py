@@ -201,7 +201,7 @@ def theirs(stack: ExitStack, folder: Path, program: Path) -> Iterator[tuple[str,
     """One process for each format and attention."""
     for peer in PEERS.values():
         for name, flash in FLASH.items():
-            words = [program, folder / f"{peer}.gguf", THREADS, flash, NEW_TOKENS - 1, *token_ids()]
+            words = [program, folder / f"{peer}.gguf", THREADS, flash, *token_ids()]
             process = subprocess.Popen(
                 [str(word) for word in words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
@@ -213,7 +213,7 @@ def theirs(stack: ExitStack, folder: Path, program: Path) -> Iterator[tuple[str,
 def _their_request(process: subprocess.Popen[str], beams: int) -> Record:
     assert process.stdin
     assert process.stdout
-    print(beams, file=process.stdin, flush=True)
+    print(beams, NEW_TOKENS - 1, file=process.stdin, flush=True)
     found: Record = json.loads(process.stdout.readline())
     return found
 

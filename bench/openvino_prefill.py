@@ -1,19 +1,23 @@
 """CPU time of a prefill on OpenVINO against ONNX Runtime in fp32 and int8: one thread, side by side.
 
+    python bench/openvino_prefill.py -o bench/results/openvino_prefill.json    # then bench/page.py
+
 The prefill of the decoder of `compare.py` over 120 s of audio, taken in turns in one process.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-from compare import SIZES
+from compare import SIZES, machine
 from random_checkpoint import write_checkpoint
 
 from fastadasp.export.options import BuildOptions
@@ -34,18 +38,23 @@ SYSTEMS: dict[str, tuple[str | None, str, dict[str, Any]]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-o", "--output", type=Path, default=Path("build/openvino_prefill.json"))
     parser.add_argument("--seconds", type=int, default=120)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         systems = opened(Path(scratch))
-        feed = prompt(asked.seconds)
+        feed, records = prompt(asked.seconds), []
+        before = {**machine(), "peers": {"openvino": version("openvino")}}
         for profile in PROFILES:
-            report(
-                profile,
-                timed({name: it.prefill(profile) for name, it in systems.items()}, feed, asked.rounds),
-            )
+            sessions = {name: it.prefill(profile) for name, it in systems.items()}
+            records += report(profile, timed(sessions, feed, asked.rounds))
+    result = {"environment": before, "seconds": asked.seconds, "rounds": asked.rounds, "records": records}
+    asked.output.parent.mkdir(parents=True, exist_ok=True)
+    asked.output.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def opened(folder: Path) -> dict[str, Any]:
@@ -79,13 +88,15 @@ def timed(sessions: dict[str, Any], feed: dict[str, Any], rounds: int) -> dict[s
     return found
 
 
-def report(profile: str, found: dict[str, list[float]]) -> None:
+def report(profile: str, found: dict[str, list[float]]) -> list[dict[str, Any]]:
+    """A record for each system, which is printed too."""
     plain = median(found["onnxruntime fp32"])
+    records = []
     for name, values in found.items():
-        print(
-            f"{profile:<20} {name:<18} {median(values):8.0f} ms CPU   {plain / median(values):5.2f}x",
-            flush=True,
-        )
+        ms = median(values)
+        records.append({"profile": profile, "system": name, "cpu_ms": ms})
+        print(f"{profile:<20} {name:<18} {ms:8.0f} ms CPU   {plain / ms:5.2f}x", flush=True)
+    return records
 
 
 if __name__ == "__main__":

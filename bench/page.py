@@ -15,10 +15,12 @@ from typing import Any
 
 from compare import DTYPES, TARGETS
 from peers import tables as peer_tables
+from peers.cases import parts
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs"
 RESULTS = ROOT / "bench" / "results"
+README = "README.md"
 LINE = 120
 
 Result = dict[str, Any]
@@ -26,13 +28,14 @@ Result = dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("-o", "--output", type=Path, default=PAGES, help="the folder of the pages")
+    parser.add_argument("-o", "--output", type=Path, help="a folder for all pages; else they stay in place")
     options = parser.parse_args()
     for page, sections in SECTIONS.items():
-        text = (PAGES / page).read_text("utf-8")
+        path = (ROOT if page == README else PAGES) / page
+        text = path.read_text("utf-8")
         for name, section in sections.items():
             text = placed(text, name, section(json.loads((RESULTS / f"{name}.json").read_text("utf-8"))))
-        (options.output / page).write_text(text, "utf-8")
+        (options.output / page if options.output else path).write_text(text, "utf-8")
 
 
 def placed(text: str, name: str, content: str) -> str:
@@ -250,16 +253,38 @@ def serve(result: Result) -> str:
 
 
 def peers(result: Result) -> str:
-    """Ours beside its peers, a table for each model and number of threads."""
-    parts = []
-    for part in result["parts"].values():
-        rounds = "round" if part["rounds"] == 1 else "rounds"
-        words = f"**{peer_tables.title(part)}.** {where(part['environment'])} "
-        words += f"Medians of {part['rounds']} {rounds} after a warm-up; {versions(part)}."
-        rows = table(peer_tables.HEADS, peer_tables.rows(part))
-        absent = "".join(f"\n* {line}" for line in peer_tables.absent(part))
-        parts.append(f"{filled(words)}{rows}{absent}")
-    return "\n".join(parts)
+    """Ours beside each peer at its best, then a table of each part."""
+    heads = ["model", "audio", "threads", "beams", "ours", *peer_tables.BESIDE]
+    measured = result["parts"]
+    cases = [part for part in parts() if part.name in measured]
+    texts = []
+    for clock, words in (("cpu", "In CPU time"), ("wall", "By the clock")):
+        rows = peer_tables.compared(measured, cases, peer_tables.SHOWN, clock)
+        texts.append(f"{words}:\n\n{table(heads, rows)}")
+    if missing := [peer_tables.title(part, short=True) for part in parts() if part not in cases]:
+        texts.append("**Not measured yet:**\n\n" + "".join(f"* {name}\n" for name in missing))
+    return "\n".join([*texts, *(_peers_part(measured[part.name]) for part in cases)])
+
+
+def _peers_part(part: Result) -> str:
+    """The table of one part."""
+    rounds = "round" if part["rounds"] == 1 else "rounds"
+    words = f"**{peer_tables.title(peer_tables.part_of(part))}.** {where(part['environment'])} "
+    words += f"Medians of {part['rounds']} {rounds} after a warm-up; {versions(part)}."
+    words = " ".join(filter(None, (words, peer_tables.reached(part), peer_tables.peaks(part))))
+    absent = "".join(f"* {line}\n" for line in peer_tables.absent(part))
+    return filled(words) + table(peer_tables.HEADS, peer_tables.rows(part)) + (absent and f"\n{absent}")
+
+
+def peers_in_short(result: Result) -> str:
+    """The system that README recommends beside each peer at its best, on one thread."""
+    measured, cases = result["parts"], list(parts(threads=[1]))
+    lines = peer_tables.compared(measured, cases, [peer_tables.ASKED], "cpu")
+    rows = [[case, seconds, beams, *cells] for case, seconds, _, beams, _, *cells in lines]
+    of = next((measured[part.name] for part in cases if part.name in measured), None)
+    return (filled(where(of["environment"])) if of else "") + table(
+        ["model", "audio", "beams", *peer_tables.BESIDE], rows
+    )
 
 
 def versions(part: Result) -> str:
@@ -292,6 +317,20 @@ def openvino_accuracy(result: Result) -> str:
         f"\n**Not measured yet**: {'; '.join(result['not_measured'])}." if result["not_measured"] else ""
     )
     return filled(words) + table([*heads, "other answers"], rows) + missing
+
+
+def openvino_prefill(result: Result) -> str:
+    """A prefill on OpenVINO beside those of ONNX Runtime, in CPU time."""
+    found: dict[str, dict[str, float]] = {}
+    for r in result["records"]:
+        found.setdefault(r["profile"], {})[r["system"]] = r["cpu_ms"]
+    rows = [
+        [profile, *(f"{ms:.0f} ms ({next(iter(by.values())) / ms:.2f}x)" for ms in by.values())]
+        for profile, by in found.items()
+    ]
+    words = f"{where(result['environment'])} CPU time of one prefill over {result['seconds']} s of audio; "
+    words += f"medians of {result['rounds']} rounds after one of warm-up."
+    return filled(words) + table(["profile", *next(iter(found.values()))], rows)
 
 
 def request_memory_openvino(result: Result) -> str:
@@ -390,16 +429,20 @@ def where(environment: Result) -> str:
     """The machine, in a sentence."""
     versions = {**environment["libraries"], **environment.get("peers", {})}
     named = [
-        f"{name} {versions[name]}" for name in ("onnxruntime", "torch", "transformers") if name in versions
+        f"{name} {versions[name]}"
+        for name in ("onnxruntime", "openvino", "torch", "transformers")
+        if name in versions
     ]
     found = f" ({', '.join(environment['instructions'])})" if "instructions" in environment else ""
+    threads = f"{environment['threads']} thread{'s' if environment['threads'] != 1 else ''}"
     return (
-        f"{environment['cpu']}{found}, {environment['cores']} cores, {environment['threads']} thread; "
+        f"{environment['cpu']}{found}, {environment['cores']} cores, {threads}; "
         f"{', '.join(named)}; load average {environment['load_average'][0]:.1f} when it began."
     )
 
 
 SECTIONS: dict[str, dict[str, Callable[[Result], str]]] = {
+    README: {"peers": peers_in_short},
     "benchmarks.md": {
         "batching": batching,
         "soak": soak,
@@ -416,6 +459,7 @@ SECTIONS: dict[str, dict[str, Callable[[Result], str]]] = {
     "long_form.md": {"long_form": long_form},
     "openvino.md": {
         "openvino_accuracy": openvino_accuracy,
+        "openvino_prefill": openvino_prefill,
         "request_memory_openvino": request_memory_openvino,
     },
 }

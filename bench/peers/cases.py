@@ -1,8 +1,8 @@
-"""What is measured: three models, and the requests to them."""
+"""What is measured: three models, and the parts of the benchmark, each of which has a table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 NEW_TOKENS = 64
+WARM_UP_TOKENS = 4
 ROWS_A_SECOND = 25
 TEXT_BEFORE, TEXT_AFTER = 4, 8
 BEAMS = 1, 5
+THREADS = 1, 2
 DEMO = "demo"
 
 
@@ -21,16 +23,18 @@ class Model:
     """A model of the benchmark."""
 
     title: str
-    seconds: tuple[int, ...]  # of audio, of its requests
+    short: str
+    rounds: dict[int, int]  # seconds of audio of a request -> how often all systems answer it
     sizes: dict[str, int] = field(default_factory=dict)  # of its decoder; of the demo none: it is trained
     stays_loaded: bool = True  # in all processes at once; otherwise each loads it for its turn
-    leaves_out: tuple[str, ...] = ()  # systems that have no room or sense here
+    start_layer: int | None = None  # of profiles that reduce, where their own leaves too few layers
 
 
 MODELS = {
     "decoder": Model(
         "decoder with random weights: hidden 512, 8 layers, 8 heads over 2 KV heads, FFN 2048, 16000 words",
-        (120, 240),
+        "decoder, 8 layers",
+        {120: 3, 240: 2},
         {
             "hidden_size": 512,
             "num_hidden_layers": 8,
@@ -41,8 +45,10 @@ MODELS = {
         },
     ),
     "seven_billion": Model(
-        "3 layers of the shape of 7 billion parameters: hidden 4096, 32 heads, FFN 11008, 16000 words",
-        (30,),
+        "3 layers of the shape of 7 billion parameters: hidden 4096, 32 heads, FFN 11008, 16000 words; "
+        "reduced from layer 0 on",
+        "3 layers of 7 billion parameters",
+        {30: 2},
         {
             "hidden_size": 4096,
             "num_hidden_layers": 3,
@@ -52,16 +58,35 @@ MODELS = {
             "vocab_size": 16000,
         },
         stays_loaded=False,
+        start_layer=0,
     ),
-    DEMO: Model("demo model, audio to text", (30,)),
+    DEMO: Model("demo model, audio to text", "demo, audio to text", {30: 3}),
 }
 
 
-def requests(model: str, seconds: list[int] | None, beams: list[int]) -> Iterator[tuple[int, int]]:
-    """Seconds of audio and beams of each request; `seconds` limits them to some of the model's."""
-    for length in MODELS[model].seconds:
-        if seconds is None or length in seconds:
-            yield from ((length, width) for width in beams)
+@dataclass(frozen=True)
+class Part:
+    """Requests that are measured together, every system in turn."""
+
+    model: str
+    seconds: int  # of audio
+    threads: int
+
+    @property
+    def name(self) -> str:
+        """In the result file."""
+        return f"{self.model}, {self.seconds} s, threads {self.threads}"
+
+
+def parts(
+    models: Sequence[str] = tuple(MODELS), seconds: Sequence[int] = (), threads: Sequence[int] = THREADS
+) -> Iterator[Part]:
+    """Those of some models and numbers of threads; `seconds` limits them to some of the models'."""
+    for count in threads:
+        for model in models:
+            for length in MODELS[model].rounds:
+                if not seconds or length in seconds:
+                    yield Part(model, length, count)
 
 
 def prompt(sizes: dict[str, int], seconds: int) -> tuple[Any, npt.NDArray[np.float32], Any]:

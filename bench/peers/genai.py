@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from peers.cases import NEW_TOKENS, token_ids
+from peers.cases import token_ids
 from peers.worker import Clock, Loading, Record, Run, record
 
 LIBRARIES = ("onnxruntime-genai", "onnxruntime")
@@ -30,9 +30,9 @@ def load(loading: Loading) -> Run:
     config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
     model = og.Model(config)
 
-    def run(seconds: int, beams: int, _: str) -> Record:
+    def run(seconds: int, beams: int, _: str, tokens: int) -> Record:
         ids = token_ids(seconds).astype(np.int32)
-        length = len(ids) + NEW_TOKENS
+        length = len(ids) + tokens
         params = og.GeneratorParams(model)
         params.set_search_options(max_length=length, min_length=length, num_beams=beams, do_sample=False)
         generator = og.Generator(model, params)
@@ -40,8 +40,8 @@ def load(loading: Loading) -> Run:
         generator.append_tokens(ids)
         generator.generate_next_token()
         prefill = clock.read()
-        for _step in range(NEW_TOKENS - 1):
+        for _step in range(tokens - 1):
             generator.generate_next_token()
-        return record(prefill, clock.read())
+        return record(prefill, clock.read(), tokens)
 
     return run

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from peers.cases import MODELS, NEW_TOKENS, token_ids
-from peers.worker import Loading, Record, Run, record
+from peers.cases import MODELS, token_ids
+from peers.worker import Loading, Record, Run, peak_bytes, record
 
 LIBRARIES = ("gguf",)
 FLASH = {"": "0", "flash": "1"}  # its attention: variant -> what the program is told
@@ -28,19 +28,19 @@ def load(loading: Loading) -> Run:
     def process(seconds: int, variant: str) -> subprocess.Popen[str]:
         """One for each prompt, with the model mapped."""
         words = [loading.extra, loading.folder / f"{loading.form}.gguf", loading.threads, FLASH[variant]]
-        command = [str(word) for word in (*words, NEW_TOKENS - 1, *token_ids(seconds))]
+        command = [str(word) for word in (*words, *token_ids(seconds))]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def run(seconds: int, beams: int, variant: str) -> Record:
+    def run(seconds: int, beams: int, variant: str, tokens: int) -> Record:
         program = process(seconds, variant)
         assert program.stdin
         assert program.stdout
-        print(beams, file=program.stdin, flush=True)
+        print(beams, tokens - 1, file=program.stdin, flush=True)
         line = program.stdout.readline()
         if not line:
             raise SystemExit(f"llama.cpp ended with {program.wait()}")
         found = json.loads(line)
         total = np.add(found["prefill"], np.sum(found["steps"], axis=0))
-        return record(found["prefill"], total.tolist())
+        return {**record(found["prefill"], total.tolist(), tokens), "peak_bytes": peak_bytes(program.pid)}
 
     return run

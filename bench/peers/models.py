@@ -21,8 +21,9 @@ def write_inputs(folder: Path, model: str) -> None:
     checkpoint, sizes = folder / "checkpoint", MODELS[model].sizes
     if model == DEMO:
         if not checkpoint.exists():
+            checkpoint.unlink(missing_ok=True)  # a link into a clone that is gone
             checkpoint.symlink_to(ROOT / "demo" / "model")
-        for seconds in MODELS[model].seconds:
+        for seconds in MODELS[model].rounds:
             _write_clip(folder / f"{seconds}.wav", seconds)
     elif not (folder / "text" / "model.safetensors").is_file():
         write_checkpoint(checkpoint, sizes, "float32" if MODELS[model].stays_loaded else "bfloat16")

@@ -34,8 +34,9 @@ def load(loading: Loading) -> Run:
         },
     )
 
-    def run(seconds: int, beams: int, _: str) -> Record:
+    def run(seconds: int, beams: int, _: str, tokens: int) -> Record:
         ids = torch.from_numpy(token_ids(seconds))[None]
-        return generate(model, Clock(), beams, input_ids=ids, attention_mask=torch.ones_like(ids))[0]
+        mask = torch.ones_like(ids)
+        return generate(model, Clock(), beams, tokens, input_ids=ids, attention_mask=mask)[0]
 
     return run

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from peers.cases import DEMO, MODELS, NEW_TOKENS, prompt
+from peers.cases import DEMO, MODELS, prompt
 from peers.worker import Clock, Loading, Record, Run, record
 
 PROFILES = ("full", "dense-constant-50")
@@ -27,10 +29,14 @@ def write(folder: Path, form: str, model: str) -> None:
     from fastadasp.profiles import load_profile
 
     weights, backend, _ = BACKENDS[form]
-    profiles = tuple(map(load_profile, PROFILES))
+    full, half = map(load_profile, PROFILES)
+    if (start := MODELS[model].start_layer) is not None:
+        half = replace(half, start_layer=start)
     quantize = None if weights == "none" else weights
-    options = BuildOptions(profiles, targets=(backend,), quantize=quantize)
-    build((folder / "checkpoint").resolve(), folder / f"ours-{weights}-{backend}", options)
+    options = BuildOptions((full, half), targets=(backend,), quantize=quantize)
+    artifact = folder / f"ours-{weights}-{backend}"
+    shutil.rmtree(artifact, ignore_errors=True)
+    build((folder / "checkpoint").resolve(), artifact, options)
 
 
 def load(loading: Loading) -> Run:
@@ -48,12 +54,12 @@ def _decoder(model: Any, loading: Loading) -> Run:
 
     sizes = MODELS[loading.model].sizes
 
-    def run(seconds: int, beams: int, profile: str) -> Record:
+    def run(seconds: int, beams: int, profile: str, tokens: int) -> Record:
         decoder = Timed(model.decoder(profile, *prompt(sizes, seconds)))
-        search = SearchOptions(num_beams=beams, max_new_tokens=NEW_TOKENS)
+        search = SearchOptions(num_beams=beams, max_new_tokens=tokens)
         decoder.clock = Clock()
         drive(new_search(search, sizes["vocab_size"]), decoder)
-        return record(decoder.prefill, decoder.clock.read())
+        return record(decoder.prefill, decoder.clock.read(), tokens)
 
     return run
 
@@ -76,7 +82,7 @@ class Timed:
 
 
 def _clips(model: Any, loading: Loading) -> Run:
-    def run(seconds: int, beams: int, profile: str) -> Record:
+    def run(seconds: int, beams: int, profile: str, tokens: int) -> Record:
         clip = loading.folder / f"{seconds}.wav"
         clock, began = Clock(), time.perf_counter()
         found = model.generate(
@@ -84,12 +90,12 @@ def _clips(model: Any, loading: Loading) -> Run:
             "<asr>",
             profile=profile,
             num_beams=beams,
-            max_new_tokens=NEW_TOKENS,
-            min_new_tokens=NEW_TOKENS,
+            max_new_tokens=tokens,
+            min_new_tokens=tokens,
         )
         cpu, wall = clock.read()
         assert time.perf_counter() > began
-        steps = found.latency.step_ms * (NEW_TOKENS - 1)
-        return record([cpu * (1 - steps / wall), wall - steps], [cpu, wall], found.text)
+        steps = found.latency.step_ms * (tokens - 1)
+        return record([cpu * (1 - steps / wall), wall - steps], [cpu, wall], tokens, found.text)
 
     return run

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from peers.cases import DEMO, MODELS
+from peers.cases import BEAMS, DEMO, MODELS, Part
 
 PLAIN = ("",)
 DECODERS = tuple(name for name in MODELS if name != DEMO)
@@ -54,7 +54,24 @@ PEERS = {
 }
 
 
-def systems(model: str, peers: list[str]) -> list[System]:
+LEFT_OUT: dict[Part, set[tuple[str, int]]] = {}
+"""Systems and beams that take minutes in a part and tell nothing beside its other threads: not run."""
+
+
+def systems(model: str, peers: Sequence[str] = tuple(PEERS)) -> list[System]:
     """Those that a model is measured with."""
     chosen = [name for name in PEERS if name in peers and model in PEERS[name].models]
     return [System(name, form) for name in chosen for form in PEERS[name].forms]
+
+
+def is_asked(part: Part, system: System, beams: int) -> bool:
+    """Whether a system is asked with so many beams."""
+    return (system.name, beams) not in LEFT_OUT.get(part, ())
+
+
+def titles(part: Part) -> Iterator[tuple[int, str]]:
+    """Beams and system of every row that the table of a part has when all of it is measured."""
+    for beams in BEAMS:
+        for system in systems(part.model):
+            if is_asked(part, system, beams):
+                yield from ((beams, title) for _, title in system.titles())

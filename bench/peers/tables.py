@@ -1,14 +1,15 @@
-"""The tables of a result file, with ratios against transformers bf16."""
+"""The tables of a result file, with ratios against transformers bf16 and against each peer at its best."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from peers.cases import MODELS
-from peers.systems import BASE
+from peers.cases import BEAMS, MODELS, Part
+from peers.systems import BASE, PEERS, systems
 
 Record = dict[str, Any]
+PROFILES = "full", "dense-constant-50"
 TARGETS = {  # of the decoder on one thread: seconds, beams, profile -> how many times as fast as BASE
     (120, 1, "full"): 2.0,
     (120, 1, "dense-constant-50"): 2.8,
@@ -19,46 +20,123 @@ TARGETS = {  # of the decoder on one thread: seconds, beams, profile -> how many
     (240, 5, "full"): 5.0,
     (240, 5, "dense-constant-50"): 7.0,
 }
+DEMO_TARGET = 1.0  # of every row of ours, on every number of threads
 ASKED = "ours openvino bf16, int8 steps"  # the system that the targets are of
-HEADS = ("audio", "beams", "system", "prefill", "step", "total", "by the clock", f"against {BASE}", "asked")
+SHOWN = ASKED, "ours onnxruntime int8", "ours onnxruntime fp32"
+HEADS = ("beams", "system", "prefill", "step", "total", "by the clock", f"against {BASE}", "asked")
+BESIDE = {  # head of a column -> how the names of its systems begin
+    BASE: BASE,
+    **{name: f"{name} " for name in PEERS if name not in ("transformers", "ours")},
+}
+NOT_RUN, NEVER = "not measured", "–"  # a peer that nothing was measured of; one that does not take a model
 
 
-def title(part: Record) -> str:
-    """Of the table of a part."""
-    return f"{MODELS[part['model']].title}; threads: {part['threads']}"
+def part_of(record: Record) -> Part:
+    """The part that a record is of."""
+    return Part(record["model"], record["seconds"], record["threads"])
+
+
+def title(part: Part, short: bool = False) -> str:
+    """Of its table, or in a list."""
+    model = MODELS[part.model]
+    return f"{model.short if short else model.title}; {part.seconds} s of audio; threads: {part.threads}"
 
 
 def rows(part: Record) -> Iterator[list[str]]:
     """As text: ms of CPU, but for one column; the ratio is of CPU time, that by the clock beside."""
-    bases = {(r["seconds"], r["beams"]): r for r in part["records"] if r["system"] == BASE}
+    bases = _bases(part)
     for r in part["records"]:
-        case = r["seconds"], r["beams"]
-        ratio = against(r, bases[case]) if case in bases else ""
         times = (f"{r['prefill_cpu_ms']:.0f}", f"{r['step_cpu_ms']:.1f}")
         totals = (f"{r['total_cpu_ms']:.0f}", f"{r['total_wall_ms']:.0f}")
-        yield [f"{case[0]} s", str(case[1]), r["system"], *times, *totals, ratio, asked(part, r)]
+        ratio = ""
+        if r["beams"] in bases:
+            ratio = "{:.2f}x ({:.2f}x)".format(*(against(r, bases[r["beams"]], c) for c in ("cpu", "wall")))
+        target = asked(part, r)
+        yield [str(r["beams"]), r["system"], *times, *totals, ratio, f"{target}x" if target else ""]
 
 
-def against(r: Record, base: Record) -> str:
-    """How many times as fast: by CPU time, and by the clock."""
-    cpu, wall = (base[f"total_{clock}_ms"] / r[f"total_{clock}_ms"] for clock in ("cpu", "wall"))
-    return f"{cpu:.2f}x ({wall:.2f}x)"
+def _bases(part: Record) -> dict[int, Record]:
+    return {r["beams"]: r for r in part["records"] if r["system"] == BASE}
 
 
-def asked(part: Record, r: Record) -> str:
+def against(r: Record, base: Record, clock: str) -> float:
+    """How many times as fast as another: by CPU time ("cpu"), or by the clock ("wall")."""
+    return float(base[f"total_{clock}_ms"] / r[f"total_{clock}_ms"])
+
+
+def asked(part: Record, r: Record) -> float | None:
     """The target of a row, if it has one."""
-    if r["system"].startswith("ours") and part["model"] == "demo":
-        return "1.0x"
-    if (part["model"], part["threads"]) != ("decoder", 1):
-        return ""
     name, _, profile = r["system"].rpartition(", ")
-    target = TARGETS.get((r["seconds"], r["beams"], profile))
-    return f"{target}x" if target and name == ASKED else ""
+    if part["model"] == "demo":
+        return DEMO_TARGET if name.startswith("ours ") else None
+    if (part["model"], part["threads"], name) != ("decoder", 1, ASKED):
+        return None
+    return TARGETS.get((part["seconds"], r["beams"], profile))
+
+
+def reached(part: Record) -> str:
+    """How many rows have what is asked of them."""
+    bases = _bases(part)
+    pairs = [(r, target) for r in part["records"] if r["beams"] in bases and (target := asked(part, r))]
+    if not pairs:
+        return ""
+    cpu, wall = (
+        sum(against(r, bases[r["beams"]], clock) >= target for r, target in pairs)
+        for clock in ("cpu", "wall")
+    )
+    return f"Of {len(pairs)} rows with a target {cpu} reach it in CPU time, {wall} by the clock."
 
 
 def absent(part: Record) -> Iterator[str]:
-    """A line for each system that is not there."""
+    """A line for each system that is not there, and for those that were not asked."""
     yield from (f"{name} is not here: {why}" for name, why in part["not_here"].items())
+    here = [system for system in systems(part["model"]) if system.name not in part["not_here"]]
+    found = {(r["beams"], r["system"]) for r in part["records"]}
+    for beams in BEAMS:
+        wanted = [title for system in here for _, title in system.titles()]
+        missing = [title for title in wanted if (beams, title) not in found]
+        if missing:
+            names = "all systems" if missing == wanted else "; ".join(missing)
+            yield f"Not run with beams {beams}: {names}"
+
+
+def peaks(part: Record) -> str:
+    """The most memory that the process of each system had resident."""
+    found: dict[str, int] = {}
+    for system in systems(part["model"]):
+        sizes = [r["peak_bytes"] for r in part["records"] if r["system"] in dict(system.titles()).values()]
+        if any(sizes):
+            found[system.name] = max(filter(None, sizes))
+    listed = "; ".join(f"{name} {size / 1e9:.1f}" for name, size in found.items())
+    return f"Peak memory of the processes, in GB: {listed}." if listed else ""
+
+
+def beside(part: Record, beams: int, ours: str, clock: str) -> Iterator[str]:
+    """A cell for each peer: its time over that of ours under each profile, the peer in its best format."""
+    records = {r["system"]: r for r in part["records"] if r["beams"] == beams}
+    mine = [records.get(f"{ours}, {profile}") for profile in PROFILES]
+    for prefix in BESIDE.values():
+        theirs = [r for name, r in records.items() if name.startswith(prefix)]
+        best = min(theirs, key=lambda r: r[f"total_{clock}_ms"], default=None)
+        if best is None or None in mine:
+            yield NOT_RUN if any(s.name.startswith(prefix) for s in systems(part["model"])) else NEVER
+            continue
+        ratios = " / ".join(f"{against(r, best, clock):.2f}x" for r in mine if r)
+        form = best["system"].removeprefix(prefix)
+        yield f"{ratios} ({form})" if form else ratios
+
+
+def compared(
+    parts: dict[str, Record], cases: Iterable[Part], shown: Sequence[str], clock: str
+) -> Iterator[list[str]]:
+    """A row for each part, number of beams, and system of ours: what it is, and the cells beside."""
+    for part in cases:
+        for beams in BEAMS:
+            for name in shown:
+                record = parts.get(part.name)
+                cells = list(beside(record, beams, name, clock)) if record else [NOT_RUN] * len(BESIDE)
+                case = (MODELS[part.model].short, f"{part.seconds} s", str(part.threads), str(beams))
+                yield [*case, name.removeprefix("ours "), *cells]
 
 
 def show(part: Record) -> None:
@@ -66,10 +144,11 @@ def show(part: Record) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*HEADS, title=title(part), title_justify="left")
+    table = Table(*HEADS, title=title(part_of(part)), title_justify="left")
     for row in rows(part):
         table.add_row(*row)
     console = Console(width=150)
     console.print(table)
-    for line in absent(part):
-        console.print(line)
+    for line in (reached(part), peaks(part), *absent(part)):
+        if line:
+            console.print(line)

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from peers.cases import MODELS
-from peers.systems import System
+from peers.cases import MODELS, NEW_TOKENS, WARM_UP_TOKENS, Part
+from peers.systems import System, is_asked
 
 Record = dict[str, Any]
-Request = tuple[int, int]  # seconds of audio, beams
 SCRIPT = Path(__file__).parents[1] / "compare_peers.py"
 
 
@@ -66,10 +65,10 @@ class Worker:
             raise
         return worker
 
-    def ask(self, request: Request, variant: str) -> Record:
+    def ask(self, seconds: int, beams: int, variant: str, tokens: int = NEW_TOKENS) -> Record:
         """One request."""
         assert self.process.stdin
-        print(json.dumps([*request, variant]), file=self.process.stdin, flush=True)
+        print(json.dumps([seconds, beams, variant, tokens]), file=self.process.stdin, flush=True)
         return self._answer()
 
     def _answer(self) -> Record:
@@ -92,86 +91,86 @@ class Worker:
 
 @dataclass
 class Turns:
-    """A model, its requests, and the systems that answer them."""
+    """The requests of a part, and the systems that answer them."""
 
-    model: str
-    threads: int
+    part: Part
     places: dict[System, Place]
-    requests: list[Request]
+    beams: list[int]
     rounds: int
     absent: dict[str, str] = field(default_factory=dict)  # system -> why
     hellos: dict[str, Record] = field(default_factory=dict)
     _workers: dict[System, Worker] = field(default_factory=dict)
-    _found: dict[tuple[Request, str], list[Record]] = field(default_factory=dict)
+    _found: dict[tuple[int, str], list[Record]] = field(default_factory=dict)
 
     def records(self) -> list[Record]:
         """Medians of every system in every request, in the order of the tables."""
         try:
             for i in range(self.rounds):
-                for system, request in self._order():
+                for system, beams in self._order():
                     if system.name not in self.absent:
-                        self._turn(system, request, i)
+                        self._turn(system, beams, i)
         finally:
             for worker in self._workers.values():
                 worker.close()
         return [self._record(*key) for key in self._keys() if key in self._found]
 
-    def _order(self) -> Iterator[tuple[System, Request]]:
-        if MODELS[self.model].stays_loaded:
-            yield from ((system, request) for request in self.requests for system in self.places)
+    def _order(self) -> Iterator[tuple[System, int]]:
+        if MODELS[self.part.model].stays_loaded:
+            found = ((system, beams) for beams in self.beams for system in self.places)
         else:
-            yield from ((system, request) for system in self.places for request in self.requests)
+            found = ((system, beams) for system in self.places for beams in self.beams)
+        return (turn for turn in found if is_asked(self.part, *turn))
 
-    def _turn(self, system: System, request: Request, i: int) -> None:
+    def _turn(self, system: System, beams: int, i: int) -> None:
         try:
             worker = self._worker(system)
             for variant, title in system.titles():
-                found = worker.ask(request, variant)
-                self._found.setdefault((request, title), []).append(found)
-                self._tell(title, request, i, found)
+                found = worker.ask(self.part.seconds, beams, variant)
+                self._found.setdefault((beams, title), []).append(found)
+                self._tell(title, beams, i, found)
         except EndedError as error:
             self.absent[system.name] = str(error)
             if system in self._workers:
                 self._workers.pop(system).close()
             print(f"{system.name}: not here: {error}", file=sys.stderr, flush=True)
 
-    def _tell(self, title: str, request: Request, i: int, found: Record) -> None:
-        case = f"{self.model}, {self.threads} thread, {request[0]} s, {request[1]} beams, round {i + 1}"
+    def _tell(self, title: str, beams: int, i: int, found: Record) -> None:
+        case = f"{self.part.name}, beams {beams}, round {i + 1}"
         print(f"{case}: {title} {found['total_cpu_ms']:.0f} ms of CPU", file=sys.stderr, flush=True)
 
     def _worker(self, system: System) -> Worker:
-        """Loaded, and warmed up by the first request, which is not counted."""
+        """Loaded, and warmed up by the first tokens of the first request, which are not counted."""
         if system in self._workers:
             return self._workers[system]
-        if not MODELS[self.model].stays_loaded:
+        if not MODELS[self.part.model].stays_loaded:
             for other in list(self._workers):
                 self._workers.pop(other).close()
-        worker = Worker.started(system, self.places[system], self.model, self.threads)
+        worker = Worker.started(system, self.places[system], self.part.model, self.part.threads)
         self._workers[system] = worker
         self.hellos.setdefault(system.name, worker.hello)
         for variant, _ in system.titles():
-            worker.ask(self.requests[0], variant)
+            worker.ask(self.part.seconds, self.beams[0], variant, WARM_UP_TOKENS)
         return worker
 
-    def _keys(self) -> Iterator[tuple[Request, str]]:
-        for request in self.requests:
-            yield from ((request, title) for system in self.places for _, title in system.titles())
+    def _keys(self) -> Iterator[tuple[int, str]]:
+        for beams in self.beams:
+            yield from ((beams, title) for system in self.places for _, title in system.titles())
 
-    def _record(self, request: Request, title: str) -> Record:
-        found = self._found[request, title]
-        case = {"seconds": request[0], "beams": request[1], "system": title}
+    def _record(self, beams: int, title: str) -> Record:
+        found = self._found[beams, title]
+        case = {"beams": beams, "system": title, "peak_bytes": found[-1]["peak_bytes"]}
         times = {key: statistics.median(r[key] for r in found) for key in found[0] if key.endswith("_ms")}
         return {**case, "text": found[-1]["text"], **times}
 
 
-def write(system: System, place: Place, model: str) -> None:
-    """Let a peer write what it loads, unless it has.
+def write(system: System, place: Place, model: str, again: bool) -> None:
+    """Let a peer write what it loads, unless it has and need not do so again.
 
     Raises:
         EndedError: it cannot.
     """
     mark = place.folder / f"{system.name.replace(' ', '-')}.written"
-    if mark.is_file():
+    if mark.is_file() and not again:
         return
     words = place.words("write", system, model, 0)
     done = subprocess.run(words, capture_output=True, text=True, check=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -14,11 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from peers.cases import NEW_TOKENS
-
 Record = dict[str, Any]
-Run = Callable[[int, int, str], Record]
-"""Seconds of audio, beams, and the variant of the system -> what `record` gives."""
+Run = Callable[[int, int, str, int], Record]
+"""Seconds of audio, beams, the variant of the system, and new tokens -> what `record` gives."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,9 @@ class Clock:
         return np.array([time.process_time(), time.perf_counter()]) * 1e3
 
 
-def record(prefill: list[float], total: list[float], text: str = "") -> Record:
+def record(prefill: list[float], total: list[float], tokens: int, text: str = "") -> Record:
     """Of one request: the prefill ends with the scores of the first token."""
-    step = [(all_ - first) / (NEW_TOKENS - 1) for all_, first in zip(total, prefill, strict=True)]
+    step = [(all_ - first) / (tokens - 1) for all_, first in zip(total, prefill, strict=True)]
     found = {}
     for name, (cpu, wall) in {"prefill": prefill, "step": step, "total": total}.items():
         found |= {f"{name}_cpu_ms": cpu, f"{name}_wall_ms": wall}
@@ -66,9 +65,17 @@ def serve(peer: str, loading: Loading) -> None:
     hello = {"versions": versions(module.LIBRARIES), "load_cpu_ms": cpu, "load_wall_ms": wall}
     print(json.dumps(hello), file=answers, flush=True)
     for line in sys.stdin:
-        seconds, beams, variant = json.loads(line)
+        asked = json.loads(line)
         time.sleep(0.05)  # threads of the turn before may still spin
-        print(json.dumps(run(seconds, beams, variant)), file=answers, flush=True)
+        found = run(*asked)
+        print(json.dumps({"peak_bytes": peak_bytes(), **found}), file=answers, flush=True)
+
+
+def peak_bytes(process: int | str = "self") -> int | None:
+    """The most memory that a process has had resident, files that it maps included; Linux says so."""
+    status = Path(f"/proc/{process}/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else None
+    return 1024 * int(found[1]) if found else None
 
 
 def versions(libraries: tuple[str, ...]) -> dict[str, str]:
