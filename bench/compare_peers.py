@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,8 @@ def main() -> None:
     folder: Path = options.folder.resolve()
     ready = {model: prepared(folder, model, options) for model in options.models}
     for part in parts(options.models, options.seconds, options.threads):
-        record = measured(part, *ready[part.model], options)
-        _keep(options.output, part, record)
+        for record in measured(part, *ready[part.model], options):
+            _keep(options.output, part, record)
         tables.show(record)
 
 
@@ -72,14 +73,14 @@ def _keep(output: Path, part: Part, record: Record) -> None:
 
 def measured(
     part: Part, places: dict[System, turns.Place], absent: dict[str, str], options: argparse.Namespace
-) -> Record:
-    """All rounds of one part."""
+) -> Iterator[Record]:
+    """One part, after each of its rounds."""
     before = machine(part.threads)
     rounds = options.rounds or MODELS[part.model].rounds[part.seconds]
     turn = turns.Turns(part, places, options.beams, rounds, dict(absent))
-    records = turn.records()
-    found = {"peers": turn.hellos, "not_here": turn.absent, "records": records}
-    return {**asdict(part), "rounds": rounds, "environment": before, **found}
+    for i, records in enumerate(turn):
+        case = {**asdict(part), "rounds": i + 1, "environment": before}
+        yield {**case, "peers": turn.hellos, "not_here": turn.absent, "records": records}
 
 
 def prepared(

@@ -43,3 +43,4 @@ def test_the_pages_have_the_tables_of_the_result_files(tmp_path: Path) -> None:
         "engines.md",
     ):
         assert (tmp_path / page).read_text("utf-8") == (BENCH.parent / "docs" / page).read_text("utf-8")
+    assert (tmp_path / "README.md").read_text("utf-8") == (BENCH.parent / "README.md").read_text("utf-8")

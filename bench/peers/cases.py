@@ -44,6 +44,7 @@ MODELS = {
             "vocab_size": 16000,
         },
     ),
+    DEMO: Model("demo model, audio to text", "demo, audio to text", {30: 3}),
     "seven_billion": Model(
         "3 layers of the shape of 7 billion parameters: hidden 4096, 32 heads, FFN 11008, 16000 words; "
         "reduced from layer 0 on",
@@ -60,7 +61,6 @@ MODELS = {
         stays_loaded=False,
         start_layer=0,
     ),
-    DEMO: Model("demo model, audio to text", "demo, audio to text", {30: 3}),
 }
 
 

@@ -102,17 +102,17 @@ class Turns:
     _workers: dict[System, Worker] = field(default_factory=dict)
     _found: dict[tuple[int, str], list[Record]] = field(default_factory=dict)
 
-    def records(self) -> list[Record]:
-        """Medians of every system in every request, in the order of the tables."""
+    def __iter__(self) -> Iterator[list[Record]]:
+        """After each round the medians so far, of all systems and requests in the order of the tables."""
         try:
             for i in range(self.rounds):
                 for system, beams in self._order():
                     if system.name not in self.absent:
                         self._turn(system, beams, i)
+                yield [self._record(*key) for key in self._keys() if key in self._found]
         finally:
             for worker in self._workers.values():
                 worker.close()
-        return [self._record(*key) for key in self._keys() if key in self._found]
 
     def _order(self) -> Iterator[tuple[System, int]]:
         if MODELS[self.part.model].stays_loaded:

@@ -46,7 +46,7 @@ def order(folder: Path) -> list[str]:
 def test_systems_alternate_and_the_first_tokens_of_each_are_not_counted(stub, tmp_path):
     chosen = systems("decoder", ["transformers"])
     turn = turns.Turns(SHORT, dict.fromkeys(chosen, stub), [1, 5], 2)
-    records = turn.records()
+    first_round, records = turn
     forms = "fp32", "bf16"
     first = [f"{form} 120 1  {tokens}" for form in forms for tokens in (WARM_UP_TOKENS, NEW_TOKENS)]
     single, beams = ([f"{form} 120 {width}  {NEW_TOKENS}" for form in forms] for width in (1, 5))
@@ -57,6 +57,7 @@ def test_systems_alternate_and_the_first_tokens_of_each_are_not_counted(stub, tm
         (5, "transformers fp32", 13.0),
         (5, "transformers bf16", 13.0),
     ]
+    assert [r["total_cpu_ms"] for r in first_round] == [11.0, 11.0, 12.0, 12.0]
     assert records[0]["peak_bytes"] == 1003
     assert turn.hellos["transformers bf16"]["versions"] == {"transformers": "1"}
 
@@ -64,7 +65,7 @@ def test_systems_alternate_and_the_first_tokens_of_each_are_not_counted(stub, tm
 def test_what_a_part_leaves_out_is_not_asked_and_is_named(stub, tmp_path, monkeypatch):
     monkeypatch.setitem(named.LEFT_OUT, LONG, {("transformers fp32", 5)})
     places = dict.fromkeys(systems("decoder", ["transformers"]), stub)
-    records = turns.Turns(LONG, places, [1, 5], 1).records()
+    (records,) = turns.Turns(LONG, places, [1, 5], 1)
     assert [(r["beams"], r["system"].split()[1]) for r in records] == [(1, "fp32"), (1, "bf16"), (5, "bf16")]
     others = {system.name: "no" for system in systems("decoder") if system not in places}
     lines = list(tables.absent({**asdict(LONG), "records": records, "not_here": others}))
@@ -74,14 +75,15 @@ def test_what_a_part_leaves_out_is_not_asked_and_is_named(stub, tmp_path, monkey
 
 def test_a_model_without_room_is_loaded_by_one_process_at_a_time(stub, tmp_path):
     chosen = systems("seven_billion", ["transformers"])
-    turns.Turns(Part("seven_billion", 30, 1), dict.fromkeys(chosen, stub), [1, 5], 1).records()
+    list(turns.Turns(Part("seven_billion", 30, 1), dict.fromkeys(chosen, stub), [1, 5], 1))
     assert [line.split()[0] for line in order(tmp_path)] == ["fp32"] * 3 + ["bf16"] * 3
 
 
 def test_a_peer_that_ends_is_named_with_its_last_words_and_the_others_go_on(stub):
     places = dict.fromkeys(systems("decoder", ["transformers", "llama.cpp"]), stub)
     turn = turns.Turns(SHORT, places, [1], 1)
-    assert [r["system"] for r in turn.records()] == ["transformers fp32", "transformers bf16"]
+    (records,) = turn
+    assert [r["system"] for r in records] == ["transformers fp32", "transformers bf16"]
     assert turn.absent["llama.cpp Q8_0"] == "ended with 1: no such instruction"
     part = {**asdict(SHORT), "records": [], "not_here": turn.absent}
     assert "llama.cpp Q8_0 is not here: ended with 1: no such instruction" in tables.absent(part)
