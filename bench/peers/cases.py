@@ -26,7 +26,8 @@ class Model:
     short: str
     rounds: dict[int, int]  # seconds of audio of a request -> how often all systems answer it
     sizes: dict[str, int] = field(default_factory=dict)  # of its decoder; of the demo none: it is trained
-    stays_loaded: bool = True  # in all processes at once; otherwise each loads it for its turn
+    dtype: str = "float32"  # of the numbers of its checkpoint
+    alone: tuple[int, ...] = ()  # seconds at which 16 GB hold no more than one system at a time
     start_layer: int | None = None  # of profiles that reduce, where their own leaves too few layers
 
 
@@ -43,6 +44,7 @@ MODELS = {
             "intermediate_size": 2048,
             "vocab_size": 16000,
         },
+        alone=(240,),
     ),
     DEMO: Model("demo model, audio to text", "demo, audio to text", {30: 3}),
     "seven_billion": Model(
@@ -58,7 +60,8 @@ MODELS = {
             "intermediate_size": 11008,
             "vocab_size": 16000,
         },
-        stays_loaded=False,
+        dtype="bfloat16",
+        alone=(30,),
         start_layer=0,
     ),
 }
@@ -71,6 +74,11 @@ class Part:
     model: str
     seconds: int  # of audio
     threads: int
+
+    @property
+    def alone(self) -> bool:
+        """Whether systems are loaded one at a time."""
+        return self.seconds in MODELS[self.model].alone
 
     @property
     def name(self) -> str:

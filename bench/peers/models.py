@@ -26,7 +26,7 @@ def write_inputs(folder: Path, model: str) -> None:
         for seconds in MODELS[model].rounds:
             _write_clip(folder / f"{seconds}.wav", seconds)
     elif not (folder / "text" / "model.safetensors").is_file():
-        write_checkpoint(checkpoint, sizes, "float32" if MODELS[model].stays_loaded else "bfloat16")
+        write_checkpoint(checkpoint, sizes, MODELS[model].dtype)
         _write_text(checkpoint, folder / "text", sizes)
 
 

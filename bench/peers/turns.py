@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from peers.cases import MODELS, NEW_TOKENS, WARM_UP_TOKENS, Part
+from peers.cases import NEW_TOKENS, WARM_UP_TOKENS, Part
 from peers.systems import System, is_asked
 
 Record = dict[str, Any]
@@ -103,28 +103,32 @@ class Turns:
     _found: dict[tuple[int, str], list[Record]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[list[Record]]:
-        """After each round the medians so far, of all systems and requests in the order of the tables."""
+        """Now and then the medians so far, of all systems and requests in the order of the tables."""
         try:
-            for i in range(self.rounds):
-                for system, beams in self._order():
-                    if system.name not in self.absent:
+            for turns in self._order():
+                for i, system, beams in turns:
+                    if system.name not in self.absent and any(self._asked(system, beams)):
                         self._turn(system, beams, i)
                 yield [self._record(*key) for key in self._keys() if key in self._found]
         finally:
             for worker in self._workers.values():
                 worker.close()
 
-    def _order(self) -> Iterator[tuple[System, int]]:
-        if MODELS[self.part.model].stays_loaded:
-            found = ((system, beams) for beams in self.beams for system in self.places)
-        else:
-            found = ((system, beams) for system in self.places for beams in self.beams)
-        return (turn for turn in found if is_asked(self.part, *turn))
+    def _order(self) -> Iterator[Iterator[tuple[int, System, int]]]:
+        """Round after round; or system after system, each with all of its rounds while it is loaded."""
+        rounds = range(self.rounds)
+        if self.part.alone:
+            return (((i, system, beams) for i in rounds for beams in self.beams) for system in self.places)
+        return (((i, system, beams) for beams in self.beams for system in self.places) for i in rounds)
+
+    def _asked(self, system: System, beams: int) -> Iterator[tuple[str, str]]:
+        """The variants of a system that answer, and their titles."""
+        return ((variant, title) for variant, title in system.titles() if is_asked(self.part, beams, title))
 
     def _turn(self, system: System, beams: int, i: int) -> None:
         try:
             worker = self._worker(system)
-            for variant, title in system.titles():
+            for variant, title in self._asked(system, beams):
                 found = worker.ask(self.part.seconds, beams, variant)
                 self._found.setdefault((beams, title), []).append(found)
                 self._tell(title, beams, i, found)
@@ -142,7 +146,7 @@ class Turns:
         """Loaded, and warmed up by the first tokens of the first request, which are not counted."""
         if system in self._workers:
             return self._workers[system]
-        if not MODELS[self.part.model].stays_loaded:
+        if self.part.alone:
             for other in list(self._workers):
                 self._workers.pop(other).close()
         worker = Worker.started(system, self.places[system], self.part.model, self.part.threads)
@@ -158,7 +162,7 @@ class Turns:
 
     def _record(self, beams: int, title: str) -> Record:
         found = self._found[beams, title]
-        case = {"beams": beams, "system": title, "peak_bytes": found[-1]["peak_bytes"]}
+        case = {"beams": beams, "system": title, "rounds": len(found), "peak_bytes": found[-1]["peak_bytes"]}
         times = {key: statistics.median(r[key] for r in found) for key in found[0] if key.endswith("_ms")}
         return {**case, "text": found[-1]["text"], **times}
 
