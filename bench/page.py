@@ -453,8 +453,6 @@ SECTIONS: dict[str, dict[str, Callable[[Result], str]]] = {
     "runtime.md": {"word_times": word_times},
     "serving.md": {"serve": serve},
     "engines.md": {"engine_build": engine_build},
-
-
     "performance.md": {"encoder": encoder, "encoder_int8": encoder, "seven_billion": seven_billion},
     "long_form.md": {"long_form": long_form},
     "openvino.md": {

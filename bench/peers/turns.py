@@ -152,7 +152,7 @@ class Turns:
         worker = Worker.started(system, self.places[system], self.part.model, self.part.threads)
         self._workers[system] = worker
         self.hellos.setdefault(system.name, worker.hello)
-        for variant, _ in system.titles():
+        for variant, _ in self._asked(system, self.beams[0]):
             worker.ask(self.part.seconds, self.beams[0], variant, WARM_UP_TOKENS)
         return worker
 

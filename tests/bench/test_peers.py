@@ -73,7 +73,10 @@ def test_what_a_part_leaves_out_is_not_asked_and_is_named(stub, tmp_path, monkey
     assert len(lines) == len(others) + 1
 
 
-def test_where_memory_is_short_each_system_has_its_rounds_while_it_alone_is_loaded(stub, tmp_path):
+def test_where_memory_is_short_each_system_has_its_rounds_while_it_alone_is_loaded(
+    stub, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(named, "LEFT_OUT", {})
     chosen = systems("seven_billion", ["transformers"])
     list(turns.Turns(Part("seven_billion", 30, 1), dict.fromkeys(chosen, stub), [1, 5], 2))
     assert [line.split()[0] for line in order(tmp_path)] == ["fp32"] * 5 + ["bf16"] * 5
