@@ -111,7 +111,15 @@ class _Begun:
         begun, digest = _environment(options), clips.digest()
         # What was hashed just now, for whatever reason, is not hashed again by each process.
         again: Verify = "never" if run.verify == "never" else "cached"
-        job = Job(run.artifact, opened.manifest.digest, profiles, options.search, options.runtime, again)
+        job = Job(
+            run.artifact,
+            opened.manifest.digest,
+            profiles,
+            options.search,
+            options.runtime,
+            again,
+            options.token_loss,
+        )
         settings = _settings(opened, digest, job, begun)
         kept = None
         if run.journal:
@@ -188,6 +196,7 @@ def _settings(artifact: Artifact, clips: str, job: Job, machine: Environment) ->
         "clips": clips,
         "profiles": list(job.profiles),
         "search": asdict(job.search),
+        "token_loss": job.token_loss,
         **job.runtime.recorded(),
         "libraries": {name: it for name, it in machine.libraries.items() if name not in LIBRARIES},
     }

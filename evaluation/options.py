@@ -42,6 +42,7 @@ class EvalOptions:
     resamples: int = Bootstrap.resamples
     seed: int = Bootstrap.seed
     workers: int = 1  # processes, each with the artifact loaded once
+    token_loss: bool = False  # measure the loss per token of the references, too
     max_loss: float | None = None  # budget: points of the first metric that a profile may lose; None: no gate
     least_clips: int = ENOUGH_CLIPS  # with fewer, no profile is found to be within its budget
 

@@ -13,13 +13,17 @@ from .figures.scores import Figure
 from .metrics.metric import Metric
 
 LEGEND = "FLOPs: of the prefill, at the mean length; cut off: by max_new_tokens"
+DETAILS_LEGEND = "Short answers, % of the clips: at most half as many words as the reference has"
 
 
 def evaluation_sections(evaluation: Evaluation) -> Iterator[Section | str]:
     """What was measured, a table for each metric, what failed, and how far to trust it."""
     yield _profiles(evaluation)
     for i, figure in enumerate(evaluation.profiles[0].figures):
-        yield _unavailable(figure) if figure.value is None else _metric(evaluation, i)
+        if not figure.metric.is_detail:
+            yield _unavailable(figure) if figure.value is None else _metric(evaluation, i)
+    if any(figure.metric.is_detail and figure.value is not None for figure in evaluation.profiles[0].figures):
+        yield _details(evaluation)
     if evaluation.failures:
         yield _failures(evaluation)
     yield ""
@@ -48,6 +52,16 @@ def _metric(evaluation: Evaluation, index: int) -> Section:
     title = f"{metric.title}, {metric.better}"
     compared = f"; delta: less that of {first.profile}" if len(evaluation.profiles) > 1 else ""
     return Section(title + compared, table, f"by {metric.made_by}")
+
+
+def _details(evaluation: Evaluation) -> Section:
+    """What the errors are, without intervals, which the result file has."""
+    details = [figure.metric for figure in evaluation.profiles[0].figures if figure.metric.is_detail]
+    table = columns("profile", *(metric.title for metric in details), gap=2)
+    for scores in evaluation.profiles:
+        found = (figure for figure in scores.figures if figure.metric.is_detail)
+        table.add_row(scores.profile, *(number(figure.metric, figure.value) for figure in found))
+    return Section("What the words became, % of the references", table, DETAILS_LEGEND)
 
 
 def unit(metric: Metric) -> str:

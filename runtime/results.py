@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .decoding.row_map import LayerRows
+from .decoding.scoring_search import TextScore
 from .decoding.search import FinishReason, Hypothesis
 from .decoding.word_times import Word
 from .latency import Latency
@@ -34,6 +35,7 @@ class GenerationResult:
     profile_reason: str | None = None  # why the profile was chosen, if it was not named
     words: tuple[Word, ...] | None = None  # of `text`; of artifacts built with word heads
     row_map: tuple[LayerRows, ...] | None = None  # seconds of each row; of artifacts built with row maps
+    scored_text: TextScore | None = None  # of the text that was given to be scored
 
     @property
     def finish_reason(self) -> FinishReason:

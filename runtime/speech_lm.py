@@ -241,6 +241,7 @@ class SpeechLM(Uncopied):
         system: str | None = None,
         profile: str | Auto | None = None,
         source_rate: int | None = None,
+        scored_text: str | None = None,
         search: SearchOptions | None = None,
         cancellation: Cancellation | None = None,
         deadline: float | None = None,
@@ -258,6 +259,9 @@ class SpeechLM(Uncopied):
             profile: a profile of the artifact, if not the default; or `Auto` with a budget, by which one is
                 chosen for the length of the audio: the result says which one and why.
             source_rate: Hz of samples that come without a rate, if not the model's.
+            scored_text: a text, such as the right answer, whose probability as the answer is wanted as well:
+                the result has it as `scored_text`. It is one more row in every step, so answers may then
+                differ by rounding.
             search: how to search; what it leaves out is as the artifact has it.
             cancellation: what the request is cancelled with from another thread.
             deadline: seconds from the start, after which the request is cancelled.
@@ -273,7 +277,8 @@ class SpeechLM(Uncopied):
             DeadlineExceeded: the deadline passed.
         """
         watch, found = Stopwatch(guard_of(cancellation, deadline)), self.search_options(search, **options)
-        return answer(self._loaded, Asked(audio, prompt, system, profile, source_rate, found, watch))
+        asked = Asked(audio, prompt, system, profile, source_rate, found, watch, scored_text)
+        return answer(self._loaded, asked)
 
     async def agenerate(
         self,

@@ -10,6 +10,7 @@ from ...profiles.codec import from_json
 from ...profiles.errors import AudioError, RequestError
 from ...runtime import EncodedAudio, SpeechLM
 from ...runtime.decoding.options import SearchOptions
+from ...runtime.decoding.scoring_search import TextScore
 from ..clips.clip import Clip
 
 
@@ -21,6 +22,7 @@ class Answer:
     output_tokens: int  # an end token included
     finished: bool  # ended by itself rather than by max_new_tokens
     kept_ratio: float  # audio rows kept, summed over the layers / (layers * audio rows)
+    reference: TextScore | None = None  # of the clip's first reference, if it was scored
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,19 @@ class ClipAnswers:
         return from_json(cls, content, whole=True)
 
 
-def answer_clip(model: SpeechLM, clip: Clip, profiles: Sequence[str], search: SearchOptions) -> ClipAnswers:
-    """Answer one clip under every profile. Faults of the clip become failures, others are raised."""
+def answer_clip(
+    model: SpeechLM,
+    clip: Clip,
+    profiles: Sequence[str],
+    search: SearchOptions,
+    *,
+    token_loss: bool = False,
+) -> ClipAnswers:
+    """Answer one clip under every profile. Faults of the clip become failures, others are raised.
+
+    With `token_loss`, the probability of its first reference is found as well.
+    """
+    scored = clip.references[0] if token_loss else None
     try:
         audio = model.encode(clip.path)
     except AudioError as error:
@@ -80,19 +93,24 @@ def answer_clip(model: SpeechLM, clip: Clip, profiles: Sequence[str], search: Se
     text_rows: int | None = None
     for profile in profiles:
         try:
-            answers[profile], costs[profile], text_rows = _answer(model, audio, clip, profile, search)
+            answers[profile], costs[profile], text_rows = _answer(model, audio, clip, profile, search, scored)
         except (AudioError, RequestError) as error:
             failures[profile] = str(error)
     return ClipAnswers(clip.id, len(audio.rows), text_rows, answers, failures, costs)
 
 
 def _answer(
-    model: SpeechLM, audio: EncodedAudio, clip: Clip, profile: str, search: SearchOptions
+    model: SpeechLM,
+    audio: EncodedAudio,
+    clip: Clip,
+    profile: str,
+    search: SearchOptions,
+    scored: str | None,
 ) -> tuple[Answer, Cost, int]:
     """The answer, what it took, and the rows of text beside the audio."""
-    result = model.generate(audio, clip.prompt or None, profile=profile, search=search)
+    result = model.generate(audio, clip.prompt or None, profile=profile, search=search, scored_text=scored)
     best, latency = result.hypotheses[0], result.latency
-    answer = Answer(best.text, latency.output_tokens, best.finished, result.kept_ratio)
+    answer = Answer(best.text, latency.output_tokens, best.finished, result.kept_ratio, result.scored_text)
     rows = tuple(length - result.text_rows for length in result.prefix_lengths)
     cost = Cost(rows, latency.prefill_ms, latency.decode_ms, latency.steps)
     return answer, cost, result.text_rows

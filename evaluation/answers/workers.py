@@ -32,11 +32,12 @@ class Job:
     search: SearchOptions
     runtime: RuntimeOptions
     verify: Verify = "cached"
+    token_loss: bool = False  # the probability of the references is wanted, too
 
     def load(self) -> Callable[[Clip], ClipAnswers]:
         """Load the artifact; what is returned answers a clip. The error is that of `open`."""
         model = self.open()
-        return lambda clip: answer_clip(model, clip, self.profiles, self.search)
+        return lambda clip: answer_clip(model, clip, self.profiles, self.search, token_loss=self.token_loss)
 
     def open(self) -> SpeechLM:
         """The model under the first of the profiles.

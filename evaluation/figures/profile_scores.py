@@ -12,6 +12,7 @@ from ..answers.answers import ClipAnswers
 from ..clips.clip import ClipSet
 from ..options import EvalOptions
 from .scores import Figure, score
+from .token_loss import token_loss
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def score_profiles(
         languages=clips.languages,
         normalizer=options.normalizer,
         bootstrap=options.bootstrap,
+        further={profile: token_loss([found.answers[profile] for found in measured]) for profile in profiles},
     )
     return tuple(_scores(manifest, profile, figures[profile], measured) for profile in profiles)
 

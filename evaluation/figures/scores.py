@@ -15,6 +15,7 @@ from ..options import Bootstrap
 from .bootstrap import Delta, Interval, delta, interval, resampled
 
 DEFAULT_BOOTSTRAP = Bootstrap()
+NOTHING: Mapping[str, Sequence[Sample]] = {}
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def score(
     languages: Sequence[str] = (),
     normalizer: str | None = None,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    further: Mapping[str, Sequence[Sample]] = NOTHING,
 ) -> dict[str, tuple[Figure, ...]]:
     """Measure systems on the same clips.
 
@@ -60,6 +62,7 @@ def score(
         languages: that the clips are in.
         normalizer: one of `NORMALIZERS`; that of the task if None.
         bootstrap: how intervals are made.
+        further: system -> what was measured of it in another way.
 
     Returns:
         The figures of each system, without clips none.
@@ -67,7 +70,7 @@ def score(
     Raises:
         ImportError: a package of the metrics is not installed.
     """
-    drawn = draw(Measurement(task, tuple(languages), normalizer, bootstrap), references, hypotheses)
+    drawn = draw(Measurement(task, tuple(languages), normalizer, bootstrap), references, hypotheses, further)
     first = next(iter(drawn))
     return {
         system: tuple(
@@ -79,7 +82,10 @@ def score(
 
 
 def draw(
-    measurement: Measurement, references: Sequence[Sequence[str]], hypotheses: Mapping[str, Sequence[str]]
+    measurement: Measurement,
+    references: Sequence[Sequence[str]],
+    hypotheses: Mapping[str, Sequence[str]],
+    further: Mapping[str, Sequence[Sample]] = NOTHING,
 ) -> dict[str, tuple[Drawn, ...]]:
     """The first half of `score`: the metrics of each system, and their values over the same resamples."""
     task = TASKS[measurement.task]
@@ -89,11 +95,11 @@ def draw(
         return dict.fromkeys(hypotheses, ())
     accepted = [[normalize(text) for text in texts] for texts in references]
 
-    def drawn(texts: Sequence[str]) -> tuple[Drawn, ...]:
-        samples = measure([normalize(text) for text in texts], accepted)
+    def drawn(system: str, texts: Sequence[str]) -> tuple[Drawn, ...]:
+        samples = (*measure([normalize(text) for text in texts], accepted), *further.get(system, ()))
         return tuple((sample, resampled(sample, measurement.bootstrap)) for sample in samples)
 
-    return {system: drawn(texts) for system, texts in hypotheses.items()}
+    return {system: drawn(system, texts) for system, texts in hypotheses.items()}
 
 
 def mean_of(runs: Sequence[Drawn]) -> Drawn:

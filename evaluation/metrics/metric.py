@@ -15,6 +15,8 @@ Unit = Literal["share", "points", "score"]
 SHARE: Final = "share"
 POINTS: Final = "points"
 SCORE: Final = "score"
+DETAILS = frozenset(("substitutions", "deletions", "insertions", "words_right", "short_answers"))
+"""Names of what explains a metric, and is shown beside it rather than as one of its own."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class Metric:
     def decimals(self) -> int:
         """Of a value as people read it."""
         return 3 if self.unit == SCORE else 2
+
+    @property
+    def is_detail(self) -> bool:
+        """Whether it explains another metric."""
+        return self.name in DETAILS
 
     @property
     def better(self) -> str:

@@ -1,42 +1,82 @@
-"""Word and character error rates, by jiwer: errors of all clips / words (characters) of all references."""
+"""Word and character error rates, by jiwer: errors of all clips / words (characters) of all references.
+
+Beside them what the word errors are, which tells answers that end too early from those that go round in
+circles, as one rate cannot.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from .metric import Floats, Measure, Metric, Sample, ratio
+from .metric import Floats, Measure, Metric, Sample, mean_sample, ratio
 
 WER = Metric("wer", "WER", lower_is_better=True, made_by="jiwer")
 CER = Metric("cer", "CER", lower_is_better=True, made_by="jiwer, spaces count")
+KINDS = (
+    Metric("substitutions", "substituted", lower_is_better=True, made_by="jiwer"),
+    Metric("deletions", "left out", lower_is_better=True, made_by="jiwer"),
+    Metric("insertions", "added", lower_is_better=True, made_by="jiwer"),
+    Metric("words_right", "right", made_by="jiwer"),
+)
+"""Shares of the words of the references, in the order of `_edits`. The first three add up to the WER."""
+SHORT = Metric(
+    "short_answers",
+    "short answers",
+    lower_is_better=True,
+    made_by="answers of at most half as many words as the reference",
+)
 
 
 def measure_for(languages: Sequence[str]) -> Measure:
     """The metrics; they are the same in every language."""
     import jiwer
 
-    aligners = {WER: jiwer.process_words, CER: jiwer.process_characters}
-
     def measure(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[Sample, ...]:
         said, heard = [texts[0] for texts in references], list(hypotheses)
-        return tuple(_sample(metric, align(said, heard)) for metric, align in aligners.items())
+        words = jiwer.process_words(said, heard)
+        characters = jiwer.process_characters(said, heard)
+        return (_rate(WER, words), _rate(CER, characters), *_kinds(words), _short(words))
 
     return measure
 
 
-def _sample(metric: Metric, output: Any) -> Sample:
+def _rate(metric: Metric, output: Any) -> Sample:
     """From an alignment of all clips: jiwer's own rate, and errors and length of each clip."""
-    lengths = [len(units) for units in output.references]
-    errors = [sum(map(_errors, chunks)) for chunks in output.alignments]
-    statistics: Floats = np.column_stack([errors, lengths]).astype(np.float64)
-    if not sum(lengths):
+    errors = _edits(output)[:, :3].sum(1)
+    return _share(metric, output, errors, float(getattr(output, metric.name)))
+
+
+def _kinds(output: Any) -> Iterator[Sample]:
+    """What became of the words of the references."""
+    for metric, counts in zip(KINDS, _edits(output).T, strict=True):
+        yield _share(metric, output, counts)
+
+
+def _share(metric: Metric, output: Any, counts: Floats, value: float | None = None) -> Sample:
+    """Of the units of all references; `counts` (clips,) are those of each clip."""
+    statistics = np.column_stack([counts, [len(units) for units in output.references]]).astype(np.float64)
+    if not statistics[:, 1].sum():
         return Sample(metric, None, reason="the references hold no word once they are normalised")
-    return Sample(metric, float(getattr(output, metric.name)), statistics, ratio)
+    return Sample(metric, float(ratio(statistics.sum(0))) if value is None else value, statistics, ratio)
 
 
-def _errors(chunk: Any) -> int:
-    """Edits of one chunk of an alignment: substitutions, or insertions, or deletions."""
-    lengths = chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx
-    return 0 if chunk.type == "equal" else max(map(int, lengths))
+def _edits(output: Any) -> Floats:
+    """Of each clip (clips, 4): units substituted, deleted, inserted and right."""
+    return np.array([_edits_of(chunks) for chunks in output.alignments], np.float64).reshape(-1, 4)
+
+
+def _edits_of(chunks: Sequence[Any]) -> list[int]:
+    found = dict.fromkeys(("substitute", "delete", "insert", "equal"), 0)
+    for chunk in chunks:
+        lengths = chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx
+        found[chunk.type] += max(map(int, lengths))
+    return list(found.values())
+
+
+def _short(output: Any) -> Sample:
+    """Answers that ended early, or said nothing; a reference without words can have none."""
+    pairs = zip(output.references, output.hypotheses, strict=True)
+    return mean_sample(SHORT, [bool(said) and 2 * len(heard) <= len(said) for said, heard in pairs])

@@ -87,6 +87,15 @@ def budget_options(command: Command) -> Command:
     return with_options(command, options)
 
 
+def token_loss_option(command: Command) -> Command:
+    """Add whether references are scored."""
+    return click.option(
+        "--token-loss",
+        is_flag=True,
+        help="Measure the loss per token of the first reference, too: one more row in every step.",
+    )(command)
+
+
 def budget_of(values: dict[str, Any]) -> float | None:
     """The budget that was given, if one was.
 
@@ -156,6 +165,7 @@ def evaluation_options(command: Command) -> Command:
 def evaluation_of(values: dict[str, Any]) -> EvalOptions:
     """The options among the values of a command, checked before anything is loaded."""
     own = {name: values[name] for name in ("normalizer", "resamples", "seed", "workers")}
+    own["token_loss"] = values.get("token_loss", False)
     return EvalOptions(
         profiles=values.get("profiles", ()),
         search=search_of(values),

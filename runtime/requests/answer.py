@@ -12,6 +12,7 @@ from ..cancellation.cancellation import Cancellation
 from ..decoding.drive import new_search
 from ..decoding.options import ResolvedSearch
 from ..decoding.row_map import Array, LayerRows, prompt_rows, row_map
+from ..decoding.scoring_search import ForcedText, ScoringSearch
 from ..decoding.search import Hypothesis
 from ..decoding.word_times import Looks, Word, looked_at, words_of
 from ..prompt import PromptCodec
@@ -25,6 +26,7 @@ from .decoder import DecoderPrompt, new_decoder
 from .loaded import LoadedModel
 from .prompt import history, prompt_ids
 from .request import Request
+from .scored_text import scored_ids, with_room
 
 
 def answer(model: LoadedModel, asked: Asked) -> GenerationResult:
@@ -64,13 +66,17 @@ def _begin(model: LoadedModel, asked: Asked) -> Request:
     """Check a request, encode its audio, and set up the search for its answer."""
     ids, search, watch = prompt_ids(model, asked.prompt, asked.system), asked.search, asked.watch
     chosen = heard_and_chosen(model, asked, ids)
-    taken = checked(model, ids, chosen.profile, search, encoded=isinstance(asked.audio, EncodedAudio))
+    scored = scored_ids(model, asked)
+    room = search if scored is None else with_room(search, scored)
+    taken = checked(model, ids, chosen.profile, room, encoded=isinstance(asked.audio, EncodedAudio))
     heard = chosen.heard or hear(model, asked, taken.while_read)
     ids = ids.about(heard.audio.seconds)
     replace(taken, ids=ids).check(heard.place, heard.audio)
     rows = heard.rows if heard.rows is not None else model.audio_encoder.encode(heard.audio.samples, watch)
     prompt = DecoderPrompt(ids.before, rows, ids.after, ids.adapter)
     decoder = new_decoder(model, taken.profile, prompt, watch, search if asked.shares else None)
+    started = new_search(search, vocab_size := model.dims.vocab_size, history(model.manifest, ids))
+    forced = None if scored is None else ForcedText(scored.tolist(), search.end_tokens)
     return Request(
         profile=taken.profile,
         options=search,
@@ -78,12 +84,13 @@ def _begin(model: LoadedModel, asked: Asked) -> Request:
         audio_rows=len(rows),
         text_rows=ids.num_text_rows,
         rows_after=len(ids.after),
-        search=new_search(search, model.dims.vocab_size, history(model.manifest, ids)),
+        search=started if forced is None else ScoringSearch(started, forced, vocab_size),
         decoder=decoder,
         watch=watch,
         profile_reason=chosen.reason,
         looks=Looks(decoder) if model.manifest.decoder.word_heads else None,
         map_rows=_map_rows(model, taken.profile, prompt, heard.audio.seconds),
+        scored_text=forced,
     )
 
 

@@ -26,4 +26,5 @@ class Asked:
     source_rate: int | None  # Hz
     search: ResolvedSearch
     watch: Stopwatch  # began with the request; its guard says what may end it
+    scored_text: str | None = None  # whose probability is wanted beside the answer
     shares: bool = False  # steps with others, on which its scores then depend in their last bits

@@ -14,6 +14,7 @@ from ..decoding.greedy_search import GreedySearch
 from ..decoding.kv_cache import CacheFigures
 from ..decoding.options import ResolvedSearch
 from ..decoding.row_map import LayerRows
+from ..decoding.scoring_search import ForcedText
 from ..decoding.search import Search
 from ..decoding.word_times import Looks
 from ..latency import Stopwatch
@@ -51,6 +52,7 @@ class Request:
     profile_reason: str | None = None  # if it was chosen
     looks: Looks | None = None  # the decoder, with where its rows look; if the artifact tells it
     map_rows: Callable[[Mapping[int, npt.NDArray[Any]]], tuple[LayerRows, ...]] | None = None
+    scored_text: ForcedText | None = None  # which the search scores beside its own rows
 
     def run(self) -> None:
         """Drive the search to its end."""
@@ -89,4 +91,5 @@ class Request:
             kv_bytes=self.decoder.cache.size_bytes,
             profile_reason=self.profile_reason,
             row_map=self.map_rows(self.decoder.row_sources) if self.map_rows else None,
+            scored_text=self.scored_text.score if self.scored_text else None,
         )

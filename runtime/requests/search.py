@@ -11,7 +11,7 @@ from ...profiles.faults import shown
 from ..artifact.manifest import Manifest
 from ..decoding.options import ResolvedSearch, SearchOptions
 
-OTHER_KEYWORDS = "search", "system", "profile", "source_rate", "cancellation", "deadline"
+OTHER_KEYWORDS = "search", "system", "profile", "source_rate", "scored_text", "cancellation", "deadline"
 
 
 def resolved_search(

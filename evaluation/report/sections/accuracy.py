@@ -28,7 +28,7 @@ def accuracy_section(parts: Sequence[ComparisonPart], styles: Mapping[str, Style
         _accuracy_plot(part, metric, styles)
         for part in parts
         for metric in part.found.metrics
-        if figure_of(metric, part.full.figures).estimate is not None
+        if not metric.is_detail and figure_of(metric, part.full.figures).estimate is not None
     )
     if not plots:
         return None

@@ -30,7 +30,8 @@ def profiles_section(evaluations: Sequence[ResultFile[EvaluationResult]]) -> Sec
             _plot(evaluation, metric)
             for evaluation in evaluations
             for metric in evaluation.found.metrics
-            if any(figure_of(metric, profile.figures).estimate for profile in evaluation.found.profiles)
+            if not metric.is_detail
+            and any(figure_of(metric, profile.figures).estimate for profile in evaluation.found.profiles)
         ),
         tables=tuple(table for evaluation in evaluations for table in _tables(evaluation)),
         notes=tuple(note for evaluation in evaluations for note in _notes(evaluation)),
@@ -159,5 +160,5 @@ def _with_delta(metric: Metric, found: Measured) -> str:
 def _notes(evaluation: ResultFile[EvaluationResult]) -> Iterator[str]:
     for metric in evaluation.found.metrics:
         found = figure_of(metric, evaluation.found.profiles[0].figures)
-        if found.value is None and found.reason:
+        if found.value is None and found.reason and not metric.is_detail:
             yield f"{evaluation.name}: {metric.title} was not computed: {found.reason}"

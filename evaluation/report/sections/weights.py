@@ -36,7 +36,7 @@ def _tables(file: ResultFile[ComparisonResult]) -> Iterator[Table]:
     found = file.found
     lines = list(_lines(found))
     for metric in found.metrics:
-        if figure_of(metric, found.full.figures).estimate is not None:
+        if not metric.is_detail and figure_of(metric, found.full.figures).estimate is not None:
             yield _accuracy(file, metric, lines)
     rows = tuple(_costs(*line) for line in lines)
     columns = ("profile", "weights", "prefill ms", "step ms", "weights, bytes", "peak memory")
