@@ -47,6 +47,11 @@ class EvalOptions:
     least_clips: int = ENOUGH_CLIPS  # with fewer, no profile is found to be within its budget
 
     @property
+    def is_timed(self) -> bool:
+        """Whether times tell of the profiles, and not of what else the machine computes."""
+        return self.workers == 1 and not self.token_loss
+
+    @property
     def bootstrap(self) -> Bootstrap:
         """How intervals are made."""
         return Bootstrap(self.resamples, self.seed)

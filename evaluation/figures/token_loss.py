@@ -14,10 +14,10 @@ from ..metrics.metric import SCORE, Metric, Sample, ratio
 
 TOKEN_LOSS = Metric(
     "token_loss",
-    "loss per token",
+    "token loss",
     SCORE,
     lower_is_better=True,
-    made_by="nats a token of the first reference, its end included, after the prompt alone",
+    made_by="the model: nats a token of the first reference and its end",
 )
 
 

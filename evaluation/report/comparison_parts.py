@@ -16,6 +16,7 @@ class ComparisonPart:
     file: ResultFile[ComparisonResult]
     full: CellRecord  # in the format of the rows
     rows: tuple[RowRecord, ...]  # whose labels do not name the format
+    positions: str  # of all rows, whose labels do not name them
     schedule: str = ""  # of all rows, whose labels do not name it; empty where they differ in it
     weights: str = ""  # the format, where the file has several
 
@@ -26,12 +27,16 @@ class ComparisonPart:
 
 
 def comparison_parts(files: Sequence[ResultFile[ComparisonResult]], most: int) -> tuple[ComparisonPart, ...]:
-    """One for each format and schedule of a file, whose labels name the method alone.
+    """One for each format, kind of positions and schedule of a file, whose labels name the method alone.
 
     Up to `most` rows of several schedules stay together.
     """
     return tuple(
-        part for file in files for record in file.found.formats for part in _parts(file, record, most)
+        part
+        for file in files
+        for record in file.found.formats
+        for positions in file.found.protocol.positions
+        for part in _parts(file, record, positions, most)
     )
 
 
@@ -40,20 +45,31 @@ def sorted_rows(rows: Iterable[RowRecord]) -> tuple[RowRecord, ...]:
     return tuple(replace(row, cells=tuple(sorted(row.cells, key=lambda cell: cell.level))) for row in rows)
 
 
-def _parts(file: ResultFile[ComparisonResult], record: FormatRecord, most: int) -> Iterator[ComparisonPart]:
+def _parts(
+    file: ResultFile[ComparisonResult], record: FormatRecord, positions: str, most: int
+) -> Iterator[ComparisonPart]:
     full = file.found.full_in(record.quantized)
-    rows = tuple(map(_without_format, sorted_rows(file.found.reduced_in(record.quantized))))
+    own = (row for row in file.found.reduced_in(record.quantized) if row.positions in (positions, ""))
+    rows = tuple(map(_without_positions, map(_without_format, sorted_rows(own))))
     schedules = dict.fromkeys(row.schedule for row in rows)
     weights = record.name if len(file.found.formats) > 1 else ""
     if full is None:
         return
     if len(schedules) > 1 and len(rows) <= most:
-        yield ComparisonPart(file, full, rows, "", weights)
+        yield ComparisonPart(file, full, rows, positions, "", weights)
         return
     for schedule in schedules:
-        own = (row for row in rows if row.schedule == schedule)
-        named = tuple(replace(row, label=row.label.removesuffix(f", {schedule}")) for row in own)
-        yield ComparisonPart(file, full, named, schedule, weights)
+        of_schedule = (row for row in rows if row.schedule == schedule)
+        named = tuple(replace(row, label=row.label.removesuffix(f", {schedule}")) for row in of_schedule)
+        yield ComparisonPart(file, full, named, positions, schedule, weights)
+
+
+def _without_positions(row: RowRecord) -> RowRecord:
+    """Where all rows have the same, the label does not name them."""
+    ending = f", {row.positions}, {row.schedule}"
+    if not row.positions or not row.label.endswith(ending):
+        return row
+    return replace(row, label=f"{row.label.removesuffix(ending)}, {row.schedule}")
 
 
 def _without_format(row: RowRecord) -> RowRecord:

@@ -12,7 +12,7 @@ from ..metrics.metric import Metric
 from .figures import Difference, Measured
 from .settings import AnswerSettings, ClipList, Failure, Intervals
 
-COMPARISON_FORMAT = 4
+COMPARISON_FORMAT = 5
 FLOAT32 = "float32"
 FULL = "full"
 
@@ -22,7 +22,7 @@ class ComparisonProtocol:
     """What all cells have in common."""
 
     start_layer: int
-    positions: str  # of the rows that a reduction leaves
+    positions: tuple[str, ...]  # of the rows that a reduction leaves
     seeds: int  # of the random methods
     reference_audio_seconds: float  # of the request for which levels are solved
     reference_audio_rows: int
@@ -45,6 +45,8 @@ class CellRecord:
     step_ms: float | None  # one decode step, median over clips and seeds
     peak_bytes: int | None  # as `ComparisonResult.memory` says
     from_float32: Mapping[str, Difference]  # by metric: less the same profiles with float32 weights
+    from_compact: Mapping[str, Difference]  # by metric: of kept positions, less the same with compact ones
+    cut_off: float | None  # share of the answers that max_new_tokens ended
     unmet: str | None  # why the level is not met
 
     @property
@@ -73,6 +75,7 @@ class RowRecord:
     method: str
     schedule: str  # of the full model empty
     start_layer: int
+    positions: str  # of the rows that are left; of methods of caches and the full model empty
     quantized: str | None  # what the weights are in; None: float32
     cells: tuple[CellRecord, ...]  # of rising levels
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ...profiles.keys import POSITIONS
 from ...profiles.methods import VARIANTS
 from ..studies.compare.options import FORMATS, CompareOptions
 from .command import StrictCommand
@@ -17,10 +18,11 @@ from .evaluation_parameters import (
     evaluation_options,
     reference_option,
     require_metrics,
+    token_loss_option,
 )
 from .lists import NAMES, PERCENTS, each_once, list_option, rising
 from .output import check_output, kept_beside, write_result
-from .parameters import PATH, lora_option, onnxruntime_options, positions_option
+from .parameters import PATH, lora_option, onnxruntime_options
 from .progress import progress_bar
 from .search_parameters import say_search, search_options
 
@@ -74,9 +76,18 @@ ALL = "all"
     show_default=True,
     help="Of the random methods; a figure is the mean over them.",
 )
-@positions_option
+@list_option(
+    "--positions",
+    "positions",
+    NAMES,
+    f"Whether rows close up after a reduction, or stay where they were: {', '.join(POSITIONS)}; with both, "
+    "they are compared.",
+    default=DEFAULTS.positions,
+    arrange=each_once,
+)
 @lora_option
 @reference_option
+@token_loss_option
 @evaluation_options
 @search_options
 @onnxruntime_options

@@ -27,16 +27,17 @@ class TextScore:
 class ForcedText:
     """A text that is fed token by token, whatever the model would say; it ends with any of the end tokens."""
 
-    def __init__(self, tokens: Sequence[int], end_tokens: Sequence[int]) -> None:
-        self._tokens = tuple(tokens)
-        ends = [tuple(end_tokens)] if end_tokens else []
-        self._wanted = [*((token,) for token in self._tokens), *ends]
+    def __init__(self, spellings: Sequence[Sequence[int]], end_tokens: Sequence[int]) -> None:
+        """Its tokens in each way to spell it: that with the most probable first token counts."""
+        self._spellings = [tuple(tokens) for tokens in spellings]
+        self._end = tuple(end_tokens)
+        self._tokens: tuple[int, ...] = ()
         self._taken, self._total = 0, 0.0
 
     @property
     def is_done(self) -> bool:
         """Whether nothing of it is left."""
-        return self._taken == len(self._wanted)
+        return self._taken > 0 and self._taken == len(self._tokens) + bool(self._end)
 
     @property
     def last_token(self) -> int:
@@ -45,7 +46,10 @@ class ForcedText:
 
     def take(self, logits: Floats, ids: Ids, log_sum_exp: np.float32) -> None:
         """Count the next token, from the scores (vocab_size,) of all tokens."""
-        found = logits[np.isin(ids, self._wanted[self._taken])].astype(np.float64)
+        if not self._taken:
+            self._tokens = max(self._spellings, key=lambda tokens: logits[ids == tokens[0]].item())
+        wanted = self._end if self._taken == len(self._tokens) else self._tokens[self._taken]
+        found = logits[np.isin(ids, wanted)].astype(np.float64)
         self._total += float(np.logaddexp.reduce(found) - log_sum_exp)
         self._taken += 1
 
@@ -53,7 +57,7 @@ class ForcedText:
     def score(self) -> TextScore:
         """Of the whole text, once it is done."""
         assert self.is_done, "the search has not ended"
-        return TextScore(len(self._wanted), self._total)
+        return TextScore(self._taken, self._total)
 
 
 class ScoringSearch:

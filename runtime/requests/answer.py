@@ -26,7 +26,7 @@ from .decoder import DecoderPrompt, new_decoder
 from .loaded import LoadedModel
 from .prompt import history, prompt_ids
 from .request import Request
-from .scored_text import scored_ids, with_room
+from .scored_text import spellings, with_room
 
 
 def answer(model: LoadedModel, asked: Asked) -> GenerationResult:
@@ -66,8 +66,8 @@ def _begin(model: LoadedModel, asked: Asked) -> Request:
     """Check a request, encode its audio, and set up the search for its answer."""
     ids, search, watch = prompt_ids(model, asked.prompt, asked.system), asked.search, asked.watch
     chosen = heard_and_chosen(model, asked, ids)
-    scored = scored_ids(model, asked)
-    room = search if scored is None else with_room(search, scored)
+    scored = spellings(model, asked)
+    room = with_room(search, scored) if scored else search
     taken = checked(model, ids, chosen.profile, room, encoded=isinstance(asked.audio, EncodedAudio))
     heard = chosen.heard or hear(model, asked, taken.while_read)
     ids = ids.about(heard.audio.seconds)
@@ -76,7 +76,7 @@ def _begin(model: LoadedModel, asked: Asked) -> Request:
     prompt = DecoderPrompt(ids.before, rows, ids.after, ids.adapter)
     decoder = new_decoder(model, taken.profile, prompt, watch, search if asked.shares else None)
     started = new_search(search, vocab_size := model.dims.vocab_size, history(model.manifest, ids))
-    forced = None if scored is None else ForcedText(scored.tolist(), search.end_tokens)
+    forced = ForcedText([ids.tolist() for ids in scored], search.end_tokens) if scored else None
     return Request(
         profile=taken.profile,
         options=search,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ...profiles.errors import RequestError
@@ -12,14 +13,16 @@ from .asked import Asked
 from .loaded import LoadedModel
 
 
-def scored_ids(model: LoadedModel, asked: Asked) -> Ids | None:
-    """The ids (n,) of the text, as the model would give it as an answer; None where none is to be scored.
+def spellings(model: LoadedModel, asked: Asked) -> tuple[Ids, ...]:
+    """The ids (n,) of the text by itself, and with a blank before it; nothing where none is to be scored.
+
+    Answers lose blanks around them, so both are the same answer, and a model is trained to give one of them.
 
     Raises:
         RequestError: it is no text or an empty one, or this model cannot score any.
     """
     if (text := asked.scored_text) is None:
-        return None
+        return ()
     if faults := list(text_fault("scored_text", text)):
         raise RequestError("; ".join(faults))
     if model.codec is None:
@@ -29,12 +32,13 @@ def scored_ids(model: LoadedModel, asked: Asked) -> Ids | None:
             f"{model.place}: engines give the best tokens alone, and a text may have others: score it with "
             "backend onnxruntime"
         )
-    if not len(ids := model.codec.answer_ids(text)):
+    found = tuple(model.codec.answer_ids(blank + text.strip()) for blank in ("", " "))
+    if not text.strip() or not all(map(len, found)):
         raise RequestError(f"scored_text {shown(text)} holds no token: give the text of an answer")
-    return ids
+    return found
 
 
-def with_room(search: ResolvedSearch, scored: Ids) -> ResolvedSearch:
-    """A search of the size that this one has with the row of the text beside it."""
-    longest = max(search.max_new_tokens, len(scored) + 1)
+def with_room(search: ResolvedSearch, scored: Sequence[Ids]) -> ResolvedSearch:
+    """A search of the size that this one has with the row of a text beside it."""
+    longest = max(search.max_new_tokens, *(len(ids) + 1 for ids in scored))
     return replace(search, num_beams=search.num_beams + 1, max_new_tokens=longest)

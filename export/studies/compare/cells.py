@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
 
@@ -12,6 +12,10 @@ from ....evaluation.figures.scores import Drawn, Figure, figure, mean_of
 from ....runtime.artifact.manifest import Manifest
 from .kept_rows import achieved_reduction, mean_layer_rows
 
+Runs = Mapping[str, tuple[Drawn, ...]]
+"""Profile -> its metrics."""
+NOTHING: Runs = {}
+
 
 @dataclass(frozen=True)
 class CellFigure:
@@ -20,6 +24,7 @@ class CellFigure:
     figure: Figure
     seeds: tuple[float | None, ...]  # of each
     from_float32: Delta | None = None  # against the same profiles with float32 weights
+    from_compact: Delta | None = None  # of kept positions, against the same profiles with compact ones
 
     @property
     def spread(self) -> float | None:
@@ -40,16 +45,18 @@ class CellResult:
     decode_ms: float | None = None
     step_ms: float | None = None
     peak_bytes: int | None = None  # of a process that answers one clip
+    cut_off: float | None = None  # share of the answers that max_new_tokens ended
 
 
 def cell_result(
     manifest: Manifest,
-    runs: dict[str, tuple[Drawn, ...]],
+    runs: Runs,
     full: tuple[Drawn, ...] | None,
     measured: Sequence[ClipAnswers],
     *,
     timed: bool,
-    float32: dict[str, tuple[Drawn, ...]] | None = None,
+    float32: Runs = NOTHING,
+    compact: Runs = NOTHING,
 ) -> CellResult:
     """Sum up a cell.
 
@@ -60,18 +67,20 @@ def cell_result(
         measured: the clips that every profile has answered.
         timed: whether times are worth telling.
         float32: as `runs`, of the same profiles with float32 weights, where the cell has others.
+        compact: as `runs`, of the same profiles with compact positions, where the cell keeps them.
     """
     if not runs or not measured:
         return CellResult()
     costs = [found.costs[profile] for found in measured for profile in runs]
     return CellResult(
-        figures=_figures(list(runs.values()), full, list((float32 or {}).values())),
+        figures=_figures(list(runs.values()), full, list(float32.values()), list(compact.values())),
         flops_reduction=achieved_reduction(manifest, list(runs), measured),
         kept_ratio=fmean(found.answers[profile].kept_ratio for found in measured for profile in runs),
         layer_rows=mean_layer_rows(list(runs), measured),
         prefill_ms=median(cost.prefill_ms for cost in costs) if timed else None,
         decode_ms=median(cost.decode_ms for cost in costs) if timed else None,
         step_ms=_median([cost.step_ms for cost in costs if cost.step_ms is not None]) if timed else None,
+        cut_off=fmean(not found.answers[profile].finished for found in measured for profile in runs),
     )
 
 
@@ -80,16 +89,19 @@ def _median(values: Sequence[float]) -> float | None:
 
 
 def _figures(
-    runs: Sequence[tuple[Drawn, ...]], full: tuple[Drawn, ...] | None, float32: Sequence[tuple[Drawn, ...]]
+    runs: Sequence[tuple[Drawn, ...]],
+    full: tuple[Drawn, ...] | None,
+    float32: Sequence[tuple[Drawn, ...]],
+    compact: Sequence[tuple[Drawn, ...]],
 ) -> tuple[CellFigure, ...]:
     """One a metric."""
     means = _means(runs)
-    firsts = full or (None,) * len(means)
-    originals = _means(float32) if float32 else (None,) * len(means)
+    nothing = (None,) * len(means)
+    firsts, originals, twins = full or nothing, _means(float32) or nothing, _means(compact) or nothing
     seeds = (tuple(sample.value for sample, _ in own) for own in zip(*runs, strict=True))
     return tuple(
-        CellFigure(figure(own, first), values, figure(own, original).delta)
-        for own, first, original, values in zip(means, firsts, originals, seeds, strict=True)
+        CellFigure(figure(own, first), values, figure(own, original).delta, figure(own, twin).delta)
+        for own, first, original, twin, values in zip(means, firsts, originals, twins, seeds, strict=True)
     )
 
 

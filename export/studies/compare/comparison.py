@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ....evaluation.answering import Answered, Progress
-from ....evaluation.answers.answers import ClipAnswers
+from ....evaluation.answers.answers import Answer, ClipAnswers
 from ....evaluation.clips.clip import Clip, ClipSet
 from ....evaluation.figures.scores import Drawn, Measurement, draw
+from ....evaluation.figures.token_loss import token_loss
 from ....evaluation.metrics.metric import Metric
 from ....evaluation.recorded import failures
 from ....evaluation.results.comparison import FormatRecord
@@ -24,7 +25,7 @@ from ..reference_request import ReferenceRequest, mean_request
 from ..trials import FULL
 from .cells import CellResult, cell_result
 from .formats import Format, all_failures, answer_formats, build_formats
-from .grid import Row, comparison_grid, in_formats
+from .grid import Row, compact_twin, comparison_grid, in_formats
 from .options import CompareOptions
 
 
@@ -108,8 +109,8 @@ def compare(
         sum(each.is_complete for each in failed),
         tuple(failures(zip(clips.clips, failed, strict=True))),
         tuple(each.record for each in formats),
-        measuring.result(formats[0].quantized, (FULL,), progress),
-        tuple((row, measuring.row(row, progress)) for row in rows),
+        measuring.result(formats[0].quantized, (FULL,), (), progress),
+        tuple((row, measuring.row(row, compact_twin(row, rows), progress)) for row in rows),
     )
 
 
@@ -123,12 +124,22 @@ class _Measuring:
     answered: tuple[Answered, ...]  # of each format
     complete: tuple[bool, ...]  # clips
 
-    def row(self, row: Row, progress: Progress) -> tuple[CellResult, ...]:
-        """What all cells of a row hold."""
-        return tuple(self.result(row.quantized, cell.profiles, progress) for cell in row.cells)
+    def row(self, row: Row, twin: Row | None, progress: Progress) -> tuple[CellResult, ...]:
+        """What all cells of a row hold; `twin` is the one that it is compared with beside the full model."""
+        twins = [cell.profiles for cell in twin.cells] if twin else [()] * len(row.cells)
+        return tuple(
+            self.result(row.quantized, cell.profiles, compact, progress)
+            for cell, compact in zip(row.cells, twins, strict=True)
+        )
 
-    def result(self, quantized: str | None, profiles: Sequence[Profile], progress: Progress) -> CellResult:
-        """What some profiles of one cell hold."""
+    def result(
+        self,
+        quantized: str | None,
+        profiles: Sequence[Profile],
+        compact: Sequence[Profile],
+        progress: Progress,
+    ) -> CellResult:
+        """What some profiles of one cell hold; `compact` are those of the cell beside it, if there is one."""
         found, names = self.formats[self._place[quantized]], [profile.name for profile in profiles]
         drawn, measured = self._drawn[quantized], self._measured[quantized]
         original = self._drawn.get(None) if quantized else None
@@ -137,8 +148,9 @@ class _Measuring:
             {name: drawn[name] for name in names},
             None if FULL in profiles else drawn[FULL.name],
             measured,
-            timed=self.options.evaluation.workers == 1,
-            float32={name: original[name] for name in names} if original else None,
+            timed=self.options.evaluation.is_timed,
+            float32={name: original[name] for name in names} if original else {},
+            compact={profile.name: drawn[profile.name] for profile in compact},
         )
         if len(self.formats) == 1 or self._longest is None or not names:
             return result
@@ -168,13 +180,17 @@ class _Measuring:
             each.quantized: draw(
                 measurement,
                 references,
-                {
-                    name: [found.answers[name].text for found in self._measured[each.quantized]]
-                    for name in each.manifest.profiles
-                },
+                {name: [answer.text for answer in answers] for name, answers in by_profile.items()},
+                {name: token_loss(answers) for name, answers in by_profile.items()},
             )
             for each in self.formats
+            if (by_profile := self._by_profile(each))
         }
+
+    def _by_profile(self, found: Format) -> dict[str, list[Answer]]:
+        """The answers that count, in one format."""
+        measured = self._measured[found.quantized]
+        return {name: [each.answers[name] for each in measured] for name in found.manifest.profiles}
 
     @cached_property
     def _longest(self) -> Clip | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 from typing import Any
 
 from ....profiles.flops import LARGEST_RATIO, flops_reduction
+from ....profiles.keys import POSITIONS
 from ....profiles.methods import METHODS, VARIANTS, Method
 from ....profiles.profile import Profile
 from ....profiles.schedule import has_start_layer, input_ratio, layer_ratios
@@ -21,6 +22,7 @@ from .options import NONE, CompareOptions
 BUDGET_METHOD, BUDGET_SCHEDULE = "weighted_merge", "constant"
 """The caches of this row are the budget of the methods that shorten caches alone."""
 FULL_MODEL = "full model"
+COMPACT, KEPT = POSITIONS
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Row:
     schedule: str  # of the full model empty
     cells: tuple[Cell, ...]  # one a level
     quantized: str | None = None  # what the weights are in; None: float32
+    positions: str = ""  # of the rows that are left; of methods of caches and the full model empty
+    names_positions: bool = False  # whether other rows differ in them alone
 
     @property
     def method(self) -> Method:
@@ -61,7 +65,8 @@ class Row:
     def label(self) -> str:
         """How people call it."""
         title = FULL_MODEL if self.is_full else self.method.title
-        return ", ".join(part for part in (title, self.schedule, self.quantized) if part)
+        positions = self.positions if self.names_positions else ""
+        return ", ".join(part for part in (title, positions, self.schedule, self.quantized) if part)
 
 
 def comparison_grid(
@@ -73,13 +78,29 @@ def comparison_grid(
         ProfileError: a start layer that the model lacks.
     """
     grid = _Grid(model, options, reference)
+    several = len(options.positions) > 1
     return tuple(
-        Row(name, schedule, tuple(grid.cell(name, schedule, level) for level in options.levels))
+        Row(
+            name,
+            schedule,
+            tuple(grid.cell(name, schedule, level, positions) for level in options.levels),
+            positions=positions,
+            names_positions=several,
+        )
         for name in options.methods
         if name != FULL.name
         for schedule in VARIANTS[name].schedules
         if schedule in options.schedules
+        for positions in (("",) if VARIANTS[name].is_of_caches else options.positions)
     )
+
+
+def compact_twin(row: Row, rows: Iterable[Row]) -> Row | None:
+    """The row that differs from one of kept positions in these alone, if it is there."""
+    if row.positions != KEPT:
+        return None
+    twin = replace(row, positions=COMPACT, cells=())
+    return next((other for other in rows if replace(other, cells=()) == twin), None)
 
 
 def in_formats(rows: tuple[Row, ...], quantize: tuple[str, ...]) -> Iterator[Row]:
@@ -99,13 +120,13 @@ class _Grid:
     options: CompareOptions
     reference: ReferenceRequest
 
-    def cell(self, name: str, schedule: str, level: Fraction) -> Cell:
+    def cell(self, name: str, schedule: str, level: Fraction, positions: str) -> Cell:
         """The profiles that meet a level, or the most that can be met."""
         if VARIANTS[name].weighs_by_encoder and (why := row_weights_fault(self.model)):
             return Cell(level, why=why)
         if (most := self._most(schedule)) < level:
             return Cell(level, most=most)
-        profile = self._profile(name, schedule, level)
+        profile = self._profile(name, schedule, level, positions)
         if not VARIANTS[name].is_random:
             return Cell(level, (profile,))
         seeds = range(self.options.seeds)
@@ -118,14 +139,15 @@ class _Grid:
         at_input = input_ratio(schedule, LARGEST_RATIO)
         return flops_reduction(dims, reference.audio_rows, reference.text_rows, ratios, at_input)
 
-    def _profile(self, name: str, schedule: str, level: Fraction) -> Profile:
+    def _profile(self, name: str, schedule: str, level: Fraction, positions: str) -> Profile:
         method = VARIANTS[name]
         own: dict[str, Any] = {**method.settings}
         if method.is_of_caches:
             own |= {"ratio": self._cache_ratio(level)}
         else:
-            own |= {"positions": self.options.positions, **self._target(level)}
-        name = f"{name}-{schedule}-{float(100 * level):g}"
+            own |= {"positions": positions, **self._target(level)}
+        shown = f"-{positions}" if len(self.options.positions) > 1 and positions else ""
+        name = f"{name}-{schedule}-{float(100 * level):g}{shown}"
         start = self.options.start_layer if has_start_layer(schedule) else 0
         return Profile(name, method.name, schedule, start, **own)
 
@@ -138,7 +160,7 @@ class _Grid:
 
     def _cache_ratio(self, level: Fraction) -> Fraction:
         """The smallest ratio at which caches keep no more rows than those of `BUDGET_METHOD` do."""
-        budget = resolve_for(self._profile(BUDGET_METHOD, BUDGET_SCHEDULE, level), self.model)
+        budget = resolve_for(self._profile(BUDGET_METHOD, BUDGET_SCHEDULE, level, COMPACT), self.model)
         rows, layers = self.reference.audio_rows, self.model.decoder.dims.num_layers
         surplus = layers * rows - sum(budget.token_counts(rows).cached)
         return Fraction(ceil(Fraction(surplus, layers - self.options.start_layer)), rows)

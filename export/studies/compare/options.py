@@ -34,7 +34,8 @@ class CompareOptions:
     levels: tuple[Fraction, ...] = DEFAULT_LEVELS  # shares of the prefill FLOPs to remove, one per column
     start_layer: int = 2
     quantize: tuple[str, ...] = (NONE,)  # what weights are in, of `FORMATS`: all rows in each
-    positions: str = "compact"  # of the rows that a reduction leaves; methods of caches always keep theirs
+    positions: tuple[str, ...] = ("compact",)
+    """Of the rows that a reduction leaves: all rows of the table in each. Methods of caches keep theirs."""
     seeds: int = 3  # of the random methods; a cell is the mean over them
     reference_seconds: Fraction | None = (
         None  # of audio, for which levels are solved; the clips' mean if None
@@ -71,7 +72,9 @@ def _faults(options: CompareOptions) -> Iterator[str]:
         yield f"quantize {', '.join(unknown)} is unknown: choose some of {', '.join(FORMATS)}"
     if not options.quantize or len(set(options.quantize)) < len(options.quantize):
         yield f"quantize {', '.join(options.quantize) or 'nothing'}: give at least one format, and each once"
-    yield from _unknown("positions", (options.positions,), POSITIONS)
+    yield from _unknown("positions", options.positions, POSITIONS)
+    if not options.positions or len(set(options.positions)) < len(options.positions):
+        yield f"positions {', '.join(options.positions) or 'nothing'}: give at least one kind, and each once"
     if not options.levels or not all(0 < level < 1 for level in options.levels):
         yield "FLOPs reductions must lie between 0 and 100 %, both excluded: name one or more"
     yield from count_faults(options, _LEAST, _MOST)

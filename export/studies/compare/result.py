@@ -71,7 +71,7 @@ def _row(row: Row, results: tuple[CellResult, ...], start_layer: int) -> RowReco
         for cell, result in zip(row.cells, results, strict=True)
     )
     start = start_layer if has_start_layer(row.schedule) else 0
-    return RowRecord(row.label, row.name, row.schedule, start, row.quantized, cells)
+    return RowRecord(row.label, row.name, row.schedule, start, row.positions, row.quantized, cells)
 
 
 def _cell(
@@ -94,5 +94,11 @@ def _cell(
             for entry in result.figures
             if entry.from_float32 is not None
         },
+        from_compact={
+            entry.figure.metric.name: difference(entry.from_compact)
+            for entry in result.figures
+            if entry.from_compact is not None
+        },
+        cut_off=result.cut_off,
         unmet=reason,
     )

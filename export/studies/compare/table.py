@@ -9,13 +9,15 @@ from ....evaluation.figures.scores import Figure
 from ....evaluation.table import interval, number, unit
 from ....profiles.methods import Method
 from ....runtime.tables.tables import Section, columns
-from ....runtime.tables.units import ABSENT, seconds
+from ....runtime.tables.units import ABSENT, percent, seconds
 from .cells import CellResult
 from .comparison import Comparison
 from .grid import FULL_MODEL, Cell, Row
 from .unmet import LENGTHS, OF_CACHES, PAIRS, at_most, misses
 from .weights_table import weight_sections
 
+ERRORS = ("substitutions", "deletions", "insertions")
+ERRORS_TITLE = "Words substituted / left out / added, %; answers cut off by max_new_tokens"
 WIDTH = 7  # of a figure, so that the decimal points of a column stand below each other
 
 
@@ -24,10 +26,13 @@ def comparison_sections(comparison: Comparison, *, intervals: bool = False) -> I
     yield _heading(comparison)
     for i, metric in enumerate(comparison.metrics):
         reason = comparison.full.figures[i].figure.reason
+        if metric.is_detail:
+            continue
         if reason:
             yield f"\n{metric.title}: not computed: {reason}"
         elif comparison.reduced:
             yield _table(comparison, i, intervals=intervals)
+    yield from _beside(comparison)
     if len(comparison.formats) > 1 or not comparison.reduced:
         yield from weight_sections(comparison)
     if comparison.failures:
@@ -45,7 +50,7 @@ def _heading(comparison: Comparison) -> str:
         f"{of_clips}; reductions are "
         f"solved for {seconds(float(reference.audio_seconds))} s of audio, {reference.audio_rows} rows, "
         f"beside {reference.text_rows} rows of text, from layer {comparison.options.start_layer} on; "
-        f"positions {comparison.options.positions}"
+        f"positions {' and '.join(comparison.options.positions)}"
     )
 
 
@@ -62,6 +67,46 @@ def _table(comparison: Comparison, index: int, *, intervals: bool) -> Section:
     values = "; ".join(f"{label} {_value(found)}" for label, found in [(FULL_MODEL, full), *fulls])
     title = f"{metric.title}{unit(metric)}, {metric.better}; {values}"
     return Section(title, table, f"by {metric.made_by}")
+
+
+def _beside(comparison: Comparison) -> Iterator[Section]:
+    """What the word errors are, and what kept positions change, where either was measured."""
+    details = [i for i, metric in enumerate(comparison.metrics) if metric.name in ERRORS]
+    if details and comparison.full.figures[details[0]].figure.value is not None and comparison.reduced:
+        full = _joined(comparison.full, details)
+        yield _cells(comparison, f"{ERRORS_TITLE}; {FULL_MODEL} {full}", lambda it: _joined(it, details))
+    if any(entry.from_compact for _, results in comparison.reduced for it in results for entry in it.figures):
+        title = (
+            f"{comparison.metrics[0].title}{unit(comparison.metrics[0])}, kept positions less compact ones"
+        )
+        yield _cells(comparison, title, _from_compact)
+
+
+def _cells(comparison: Comparison, title: str, shown: Callable[[CellResult], str]) -> Section:
+    """A table of one text a cell, without the rows that have none."""
+    levels = [f"{float(100 * level):g} %" for level in comparison.options.levels]
+    table = columns("FLOPs removed", *levels)
+    for row, results in comparison.reduced:
+        if any(texts := [shown(result) if result.figures else "" for result in results]):
+            table.add_row(row.label, *texts)
+    return Section(title, table)
+
+
+def _joined(result: CellResult, places: Sequence[int]) -> str:
+    """Some figures without intervals, which the result file has."""
+    found = [result.figures[i].figure for i in places]
+    shares = " / ".join("" if it.value is None else f"{it.metric.scale * it.value:.1f}" for it in found)
+    return f"{shares}\n{percent(result.cut_off)} cut off" if result.cut_off else shares
+
+
+def _from_compact(result: CellResult) -> str:
+    """The paired difference in the first metric with its interval; marked where that excludes 0."""
+    entry = result.figures[0]
+    if (change := entry.from_compact) is None:
+        return ""
+    metric, between = entry.figure.metric, change.interval
+    mark = "*" if between and not between.low <= 0 <= between.high else ""
+    return f"{number(metric, change.value, '+')}{mark}\n{interval(metric, between, '+')}"
 
 
 def _value(found: Figure) -> str:

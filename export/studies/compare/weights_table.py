@@ -16,7 +16,9 @@ from .grid import FULL_MODEL, Cell, Row
 
 TIMED = "Times: medians over the clips, which all formats answer in turn; step: one of the decoder"
 MEMORY = "of a process that loads one profile and answers the longest clip, libraries included"
-UNTIMED = "Times are not measured with several workers, which compete for the machine"
+UNTIMED = (
+    "Times are not measured with several workers, which compete for the machine, nor with the token loss"
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ def weight_sections(comparison: Comparison) -> Iterator[Section]:
     """A table per metric and one of costs."""
     lines = list(_lines(comparison))
     for i, entry in enumerate(comparison.full.figures):
-        if not entry.figure.reason:  # else it is told already
+        if not entry.figure.reason and not entry.figure.metric.is_detail:  # else it is told already
             yield _accuracy(comparison, lines, i)
     yield _costs(comparison, lines)
 
@@ -90,5 +92,5 @@ def _costs(comparison: Comparison, lines: list[_Line]) -> Section:
         times = milliseconds(result.prefill_ms), milliseconds(result.step_ms)
         memory = size(line.format.weight_bytes), size(result.peak_bytes)
         table.add_row(line.profile, line.format.name, *times, *memory)
-    timed = TIMED if comparison.options.evaluation.workers == 1 else UNTIMED
+    timed = TIMED if comparison.options.evaluation.is_timed else UNTIMED
     return Section("Weights: time and memory", table, f"{timed}. Peak: {MEMORY}.")

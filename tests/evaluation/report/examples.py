@@ -268,7 +268,7 @@ def quantized_comparison() -> ComparisonResult:
         )
         for row in kept
     )
-    full = RowRecord("full model, int8", "full", "", 2, "int8", (_in_int8(found.full),))
+    full = RowRecord("full model, int8", "full", "", 2, "", "int8", (_in_int8(found.full),))
     formats = (*found.formats, FormatRecord("int8", "d6", 8_300_000_000))
     return replace(found, formats=formats, memory="peaks", rows=(*kept, full, *rows))
 
@@ -286,7 +286,7 @@ def _comparison(
         task=task,
         checkpoint=CHECKPOINT,
         clips=CLIPS,
-        protocol=ComparisonProtocol(2, "kept", 3, 30.0, ROWS, 12),
+        protocol=ComparisonProtocol(2, ("kept",), 3, 30.0, ROWS, 12),
         settings=SETTINGS,
         intervals=INTERVALS,
         metrics=(metric,),
@@ -303,7 +303,7 @@ def _comparison(
 def _row(label: str, values: tuple[float | None, ...], metric: Metric) -> RowRecord:
     name, _, schedule = label.partition(", ")
     cells = (_cell(label, level, value, metric) for level, value in zip(LEVELS, values, strict=True))
-    return RowRecord(label, name, schedule, 2, None, tuple(cells))
+    return RowRecord(label, name, schedule, 2, "kept", None, tuple(cells))
 
 
 def _full(value: float, metric: Metric) -> CellRecord:
@@ -320,6 +320,8 @@ def _full(value: float, metric: Metric) -> CellRecord:
         step_ms=23.0,
         peak_bytes=None,
         from_float32={},
+        from_compact={},
+        cut_off=0.0,
         unmet=None,
     )
 
@@ -339,6 +341,8 @@ def _cell(label: str, level: int, value: float | None, metric: Metric) -> CellRe
         step_ms=23.0 - level / 20,
         peak_bytes=None,
         from_float32={},
+        from_compact={},
+        cut_off=0.0,
         unmet="merges pairs only" if label.startswith("A-ToMe") and level > 40 else None,
     )
 
