@@ -119,6 +119,7 @@ class _Begun:
             options.runtime,
             again,
             options.token_loss,
+            options.at_once,
         )
         settings = _settings(opened, digest, job, begun)
         kept = None
@@ -197,6 +198,7 @@ def _settings(artifact: Artifact, clips: str, job: Job, machine: Environment) ->
         "profiles": list(job.profiles),
         "search": asdict(job.search),
         "token_loss": job.token_loss,
+        "at_once": job.at_once,
         **job.runtime.recorded(),
         "libraries": {name: it for name, it in machine.libraries.items() if name not in LIBRARIES},
     }

@@ -13,14 +13,18 @@ from ..profiles.faults import count_faults, names_fault, shown
 from ..runtime.backend_options import MOST_THREADS
 from ..runtime.choice.acceptance import ENOUGH_CLIPS
 from ..runtime.decoding.options import NOTHING_GIVEN, SearchOptions
-from ..runtime.runtime_options import RuntimeOptions
+from ..runtime.runtime_options import MOST_BATCH, RuntimeOptions
 from .metrics.normalizers import NORMALIZERS
 from .metrics.tasks import TASKS
 
 DEFAULT_RUNTIME = RuntimeOptions()
-_LEAST = {"resamples": 1, "seed": 0, "workers": 1, "least_clips": 1}
+_LEAST = {"resamples": 1, "seed": 0, "workers": 1, "at_once": 1, "least_clips": 1}
 MOST_RESAMPLES = 10**6
-_MOST = {"resamples": MOST_RESAMPLES, "workers": MOST_THREADS}  # each worker has threads of its own
+_MOST = {
+    "resamples": MOST_RESAMPLES,
+    "workers": MOST_THREADS,  # each has threads of its own
+    "at_once": MOST_BATCH,
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class EvalOptions:
     resamples: int = Bootstrap.resamples
     seed: int = Bootstrap.seed
     workers: int = 1  # processes, each with the artifact loaded once
+    at_once: int = 1  # profiles of a clip whose decode steps are shared, where the backend can
     token_loss: bool = False  # measure the loss per token of the references, too
     max_loss: float | None = None  # budget: points of the first metric that a profile may lose; None: no gate
     least_clips: int = ENOUGH_CLIPS  # with fewer, no profile is found to be within its budget
@@ -49,7 +54,7 @@ class EvalOptions:
     @property
     def is_timed(self) -> bool:
         """Whether times tell of the profiles, and not of what else the machine computes."""
-        return self.workers == 1 and not self.token_loss
+        return self.workers == 1 and self.at_once == 1 and not self.token_loss
 
     @property
     def bootstrap(self) -> Bootstrap:

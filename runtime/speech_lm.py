@@ -312,6 +312,7 @@ class SpeechLM(Uncopied):
         system: str | None = None,
         profile: str | Auto | None = None,
         source_rate: int | None = None,
+        scored_text: str | None = None,
         search: SearchOptions | None = None,
         cancellation: Cancellation | None = None,
         deadline: float | None = None,
@@ -330,7 +331,7 @@ class SpeechLM(Uncopied):
         own, others = Cancellation(), () if cancellation is None else (cancellation,)
         watch = Stopwatch(guard_of(cancellation, deadline, own))
         found = self.search_options(search, **options)
-        asked = Asked(audio, prompt, system, profile, source_rate, found, watch, shares=True)
+        asked = Asked(audio, prompt, system, profile, source_rate, found, watch, scored_text, shares=True)
         return submitted(self._loaded, asked, own, *others)
 
     def stream(

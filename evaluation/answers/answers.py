@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from ...profiles.codec import from_json
 from ...profiles.errors import AudioError, RequestError
-from ...runtime import EncodedAudio, SpeechLM
+from ...runtime import EncodedAudio, GenerationResult, SpeechLM
 from ...runtime.decoding.options import SearchOptions
 from ...runtime.decoding.scoring_search import TextScore
 from ..clips.clip import Clip
@@ -70,45 +71,53 @@ class ClipAnswers:
         return from_json(cls, content, whole=True)
 
 
-def answer_clip(
-    model: SpeechLM,
-    clip: Clip,
-    profiles: Sequence[str],
-    search: SearchOptions,
-    *,
-    token_loss: bool = False,
-) -> ClipAnswers:
-    """Answer one clip under every profile. Faults of the clip become failures, others are raised.
+@dataclass(frozen=True)
+class Asked:
+    """What is asked about each clip."""
 
-    With `token_loss`, the probability of its first reference is found as well.
-    """
-    scored = clip.references[0] if token_loss else None
+    profiles: tuple[str, ...]
+    search: SearchOptions
+    token_loss: bool = False  # the probability of the first reference, too
+    shares: bool = False  # decode steps: the profiles of a clip are answered together
+
+
+def answer_clip(model: SpeechLM, clip: Clip, asked: Asked) -> ClipAnswers:
+    """Answer one clip under every profile. Faults of the clip become failures, others are raised."""
     try:
         audio = model.encode(clip.path)
     except AudioError as error:
-        return ClipAnswers(clip.id, failures=dict.fromkeys(profiles, str(error)))
+        return ClipAnswers(clip.id, failures=dict.fromkeys(asked.profiles, str(error)))
     answers: dict[str, Answer] = {}
     costs: dict[str, Cost] = {}
     failures: dict[str, str] = {}
     text_rows: int | None = None
-    for profile in profiles:
+    for profile, answered in _answered(model, audio, clip, asked):
         try:
-            answers[profile], costs[profile], text_rows = _answer(model, audio, clip, profile, search, scored)
+            answers[profile], costs[profile], text_rows = _recorded(answered())
         except (AudioError, RequestError) as error:
             failures[profile] = str(error)
     return ClipAnswers(clip.id, len(audio.rows), text_rows, answers, failures, costs)
 
 
-def _answer(
-    model: SpeechLM,
-    audio: EncodedAudio,
-    clip: Clip,
-    profile: str,
-    search: SearchOptions,
-    scored: str | None,
-) -> tuple[Answer, Cost, int]:
+def _answered(
+    model: SpeechLM, audio: EncodedAudio, clip: Clip, asked: Asked
+) -> Iterator[tuple[str, Callable[[], GenerationResult]]]:
+    """What gives the answer under each profile: one after the other, or all that are under way already."""
+    how: dict[str, Any] = {
+        "scored_text": clip.references[0] if asked.token_loss else None,
+        "search": asked.search,
+    }
+    prompt = clip.prompt or None
+    if asked.shares:
+        begun = [(name, model.submit(audio, prompt, profile=name, **how)) for name in asked.profiles]
+        yield from ((name, each.result) for name, each in begun)
+        return
+    for name in asked.profiles:
+        yield name, partial(model.generate, audio, prompt, profile=name, **how)
+
+
+def _recorded(result: GenerationResult) -> tuple[Answer, Cost, int]:
     """The answer, what it took, and the rows of text beside the audio."""
-    result = model.generate(audio, clip.prompt or None, profile=profile, search=search, scored_text=scored)
     best, latency = result.hypotheses[0], result.latency
     answer = Answer(best.text, latency.output_tokens, best.finished, result.kept_ratio, result.scored_text)
     rows = tuple(length - result.text_rows for length in result.prefix_lengths)

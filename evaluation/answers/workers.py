@@ -19,7 +19,7 @@ from ...runtime.artifact.verification import Verify
 from ...runtime.decoding.options import SearchOptions
 from ...runtime.runtime_options import RuntimeOptions
 from ..clips.clip import Clip
-from .answers import ClipAnswers, answer_clip
+from .answers import Asked, ClipAnswers, answer_clip
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,13 @@ class Job:
     runtime: RuntimeOptions
     verify: Verify = "cached"
     token_loss: bool = False  # the probability of the references is wanted, too
+    at_once: int = 1  # profiles of a clip that share steps
 
     def load(self) -> Callable[[Clip], ClipAnswers]:
         """Load the artifact; what is returned answers a clip. The error is that of `open`."""
         model = self.open()
-        return lambda clip: answer_clip(model, clip, self.profiles, self.search, token_loss=self.token_loss)
+        asked = Asked(self.profiles, self.search, self.token_loss, shares=self.at_once > 1)
+        return lambda clip: answer_clip(model, clip, asked)
 
     def open(self) -> SpeechLM:
         """The model under the first of the profiles.
@@ -48,7 +50,8 @@ class Job:
         opened = open_artifact(self.artifact, verify=self.verify)
         if opened.manifest.digest != self.digest:
             raise ArtifactError(f"artifact {self.artifact}: it was replaced meanwhile; run the command again")
-        return SpeechLM(opened, self.profiles[0], self.runtime)
+        runtime = self.runtime if self.at_once == 1 else replace(self.runtime, max_batch=self.at_once)
+        return SpeechLM(opened, self.profiles[0], runtime)
 
 
 def answer_clips(job: Job, clips: Sequence[Clip], workers: int) -> Iterator[ClipAnswers]:

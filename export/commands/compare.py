@@ -18,7 +18,7 @@ from .evaluation_parameters import (
     evaluation_options,
     reference_option,
     require_metrics,
-    token_loss_option,
+    untimed_options,
 )
 from .lists import NAMES, PERCENTS, each_once, list_option, rising
 from .output import check_output, kept_beside, write_result
@@ -87,7 +87,7 @@ ALL = "all"
 )
 @lora_option
 @reference_option
-@token_loss_option
+@untimed_options
 @evaluation_options
 @search_options
 @onnxruntime_options

@@ -19,7 +19,7 @@ from .evaluation_parameters import (
     evaluation_options,
     least_clips_option,
     require_metrics,
-    token_loss_option,
+    untimed_options,
 )
 from .lists import NAMES, each_once, list_option
 from .output import check_output, kept_beside, write_result
@@ -41,7 +41,7 @@ from .search_parameters import say_search, search_options
 )
 @budget_options
 @least_clips_option
-@token_loss_option
+@untimed_options
 @evaluation_options
 @search_options
 @runtime_options

@@ -87,13 +87,23 @@ def budget_options(command: Command) -> Command:
     return with_options(command, options)
 
 
-def token_loss_option(command: Command) -> Command:
-    """Add whether references are scored."""
-    return click.option(
-        "--token-loss",
-        is_flag=True,
-        help="Measure the loss per token of the first reference, too: one more row in every step.",
-    )(command)
+def untimed_options(command: Command) -> Command:
+    """Add what measures more, or sooner, than requests that are answered alone, whose times are lost."""
+    options = (
+        click.option(
+            "--token-loss",
+            is_flag=True,
+            help="Measure the loss per token of the first reference, too: one more row in every step.",
+        ),
+        click.option(
+            "--at-once",
+            type=int,
+            default=DEFAULTS.at_once,
+            show_default=True,
+            help="Profiles of a clip that share decode steps, which is faster.",
+        ),
+    )
+    return with_options(command, options)
 
 
 def budget_of(values: dict[str, Any]) -> float | None:
@@ -165,7 +175,7 @@ def evaluation_options(command: Command) -> Command:
 def evaluation_of(values: dict[str, Any]) -> EvalOptions:
     """The options among the values of a command, checked before anything is loaded."""
     own = {name: values[name] for name in ("normalizer", "resamples", "seed", "workers")}
-    own["token_loss"] = values.get("token_loss", False)
+    own |= {name: values[name] for name in ("token_loss", "at_once") if name in values}
     return EvalOptions(
         profiles=values.get("profiles", ()),
         search=search_of(values),
