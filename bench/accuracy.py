@@ -20,6 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import reductions
+
 from fastadasp.evaluation.metrics.metric import Metric
 from fastadasp.evaluation.results.comparison import CellRecord, ComparisonResult, RowRecord
 from fastadasp.evaluation.results.figures import Measured
@@ -177,7 +179,7 @@ def page() -> str:
         *(one.environment for one in layers.values()),
     ]
     lines = [
-        "# What token reduction costs the demo model",
+        "# What token reduction costs",
         "",
         *INTRODUCTION,
         "",
@@ -190,7 +192,7 @@ def page() -> str:
         lines += ["", *_section(table, compared)]
     for part, selected in layers.items():
         lines += ["", *_layers(part, selected)]
-    return "\n".join(lines) + "\n"
+    return reductions.placed("\n".join(lines) + "\n")
 
 
 def _path(part: Table | Layers) -> Path:
@@ -224,7 +226,7 @@ def _section(table: Table, found: ComparisonResult) -> Iterator[str]:
     yield f"{found.clips.measured} questions; ratios solved for {reference:g} s of audio."
     for i, metric in enumerate(found.metrics):
         full = found.full.figures[metric.name]
-        if full.value is None:
+        if full.value is None or metric.is_detail:
             continue
         yield ""
         yield f"{metric.title}, {metric.better}; full model {_value(metric, full)}"

@@ -8,6 +8,7 @@ writes a folder of FLAC files a set, and beside it `SET.jsonl` with the question
     human-30      the same voice, 28 to 30 s     asr
     synthetic     held-out voices, 3 to 10 s     asr, translate, classify, caption, qa
     synthetic-30  held-out voices, 20 to 30 s    asr, qa
+    human-15      as human-30, 13 to 15 s        asr
 
 All is drawn from one seed before a model hears it. espeak-ng speaks the synthetic voices.
 """
@@ -48,6 +49,7 @@ PLANS = {
     "human-30": Plan((ASR,), 24),
     "synthetic": Plan((ASR, TO_FRENCH, TO_GERMAN, STYLE, DESCRIBE, QUESTION), 100),
     "synthetic-30": Plan((ASR, QUESTION), 40),
+    "human-15": Plan((ASR,), 40),  # the last one: the draws of a set depend on its place
 }
 
 
@@ -66,15 +68,15 @@ def human(words: dict[str, Array], count: int, draw: Draw) -> Set:
             yield samples, Facts(tuple(said), "words", "quiet", None)
 
 
-def human_long(words: dict[str, Array], count: int, draw: Draw) -> Set:
-    """Clips of 28 to 30 s of random words."""
+def human_long(words: dict[str, Array], count: int, draw: Draw, seconds: tuple[int, int] = (28, 30)) -> Set:
+    """Clips of so many seconds of random words."""
     for _ in range(count):
         said: list[str] = []
         samples = np.zeros(0, np.float32)
-        while len(samples) < 28 * RATE:
+        while len(samples) < seconds[0] * RATE:
             said.append(WORDS[int(draw.integers(len(WORDS)))])
             samples = np.append(samples, splice([words[said[-1]]], draw))
-        yield samples[: 30 * RATE], Facts(tuple(said), "words", "quiet", None)
+        yield samples[: seconds[1] * RATE], Facts(tuple(said), "words", "quiet", None)
 
 
 def synthetic(speech: Speech, count: int, draw: Draw, seconds: tuple[float, float]) -> Set:
@@ -99,6 +101,7 @@ def write(output: Path, sounds: Path, seed: int = SEED) -> None:
         "human-30": human_long(words, PLANS["human-30"].clips, draws["human-30"]),
         "synthetic": synthetic(speech, PLANS["synthetic"].clips, draws["synthetic"], (3.0, 10.0)),
         "synthetic-30": synthetic(speech, PLANS["synthetic-30"].clips, draws["synthetic-30"], (20.0, 29.9)),
+        "human-15": human_long(words, PLANS["human-15"].clips, draws["human-15"], (13, 15)),
     }
     for name, clips in sets.items():
         lines = [json.dumps(line, ensure_ascii=False) for line in _lines(name, clips, output, draws[name])]

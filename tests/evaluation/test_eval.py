@@ -22,6 +22,7 @@ from demo_files import DEMO
 from fastadasp.evaluation import EvalOptions, evaluate, read_clips, score
 from fastadasp.evaluation.answers.journal import journal_of
 from fastadasp.evaluation.figures.bootstrap import FEW_CLIPS
+from fastadasp.evaluation.metrics.metric import DETAILS
 from fastadasp.export.cli import main
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
@@ -112,12 +113,33 @@ def test_the_table_shows_what_the_file_holds(undisturbed):
     table, found = undisturbed
     assert found["clips"]["count"] == found["clips"]["measured"] == len(found["records"])
     for entry in found["profiles"]:
-        for figure in entry["figures"].values():
+        for name, figure in entry["figures"].items():
             assert f"{100 * figure['value']:.2f}" in table
-            assert f"{100 * figure['low']:.2f} to {100 * figure['high']:.2f}" in table
+            if name not in DETAILS:
+                assert f"{100 * figure['low']:.2f} to {100 * figure['high']:.2f}" in table
     if (count := found["clips"]["count"]) < FEW_CLIPS:
         assert f"{count} clips are few: the intervals are rough." in table
     assert max(map(len, table.splitlines())) <= 80
+
+
+def test_the_token_loss_is_that_of_the_references_and_answers_stay_the_same(
+    demo_artifact, demo_manifest, undisturbed, tmp_path
+):
+    output = tmp_path / "eval.json"
+    table = run_eval(demo_artifact, demo_manifest, "--token-loss", "--at-once", 2, "-o", output).stdout
+    found, plain = results(output), undisturbed[1]
+    assert max(map(len, table.splitlines())) <= 80
+    for entry, before in zip(found["profiles"], plain["profiles"], strict=True):
+        scores = [record["answers"][entry["profile"]]["reference"] for record in found["records"]]
+        loss = -sum(score["log_probability"] for score in scores) / sum(score["tokens"] for score in scores)
+        figure = entry["figures"].pop("token_loss")
+        assert figure["value"] == pytest.approx(loss)
+        assert f"{loss:.3f}" in table
+        assert entry == before
+    for record, before in zip(found["records"], plain["records"], strict=True):
+        assert {name: it["text"] for name, it in record["answers"].items()} == {
+            name: it["text"] for name, it in before["answers"].items()
+        }
 
 
 def test_rows_kept_and_flops_are_those_of_the_profile_at_the_mean_length(demo_artifact, undisturbed):

@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from fastadasp.evaluation.figures.scores import score
 from fastadasp.evaluation.metrics.normalizers import NORMALIZERS
 from fastadasp.evaluation.metrics.tasks import TASKS
+from fastadasp.evaluation.metrics.word_errors import KINDS
 
 WORDS = ("one", "two", "three", "four", "Five.", "sechs", "七", "!")
 TEXT = st.lists(st.sampled_from(WORDS), max_size=6).map(" ".join)
@@ -79,6 +80,25 @@ def test_error_rates_are_those_of_jiwer(clips):
         return
     assert found["wer"].value == jiwer.wer(references, hypotheses)
     assert found["cer"].value == jiwer.cer(references, hypotheses)
+
+
+@given(clips=CLIPS)
+@settings(deadline=None, max_examples=60)
+def test_word_errors_are_told_by_kind(clips):
+    references, hypotheses = texts(clips)
+    found = samples("asr", clips)
+    if not any(references):
+        return
+    output, words = jiwer.process_words(references, hypotheses), sum(map(len, map(str.split, references)))
+    counts = output.substitutions, output.deletions, output.insertions, output.hits
+    for metric, count in zip(KINDS, counts, strict=True):
+        assert found[metric.name].value == pytest.approx(count / words)
+    assert sum(counts[:3]) / words == pytest.approx(found["wer"].value)
+
+
+def test_an_answer_is_short_with_at_most_half_of_the_words():
+    clips = [("a b", "a b c d"), ("a b c", "a b c d e"), ("", "a"), ("a", ""), ("", "")]
+    assert samples("asr", clips)["short_answers"].value == 2 / 5
 
 
 @given(clips=CLIPS)

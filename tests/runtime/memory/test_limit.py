@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from fastadasp.evaluation.answers.answers import answer_clip
+from fastadasp.evaluation.answers.answers import Asked, answer_clip
 from fastadasp.evaluation.clips.clip import Clip
 from fastadasp.export.cli import main
 from fastadasp.profiles.errors import AudioError, FastAdaSPError, RequestError, RequestMemoryError
@@ -142,9 +142,10 @@ def test_of_several_clips_the_others_are_answered(tiny_artifact: Path, needed: i
 
 
 def test_a_clip_of_an_evaluation_fails_with_the_reason(tiny_artifact: Path, needed: int, clip: Path) -> None:
-    asked = Clip("one", None, clip.name, clip, "asr", ("that",), "what")
+    one = Clip("one", None, clip.name, clip, "asr", ("that",), "what")
+    asked = Asked(("full",), SearchOptions(num_beams=128, max_new_tokens=TOKENS))
     with load(tiny_artifact, needed) as model:
-        found = answer_clip(model, asked, ("full",), SearchOptions(num_beams=128, max_new_tokens=TOKENS))
+        found = answer_clip(model, one, asked)
     assert "128 beams" in found.failures["full"]
     assert not found.answers
 

@@ -10,7 +10,7 @@ from demo_files import DEMO
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import audio_rows, resolve_for
-from fastadasp.export.studies.compare.grid import comparison_grid
+from fastadasp.export.studies.compare.grid import compact_twin, comparison_grid
 from fastadasp.export.studies.compare.options import CompareOptions
 from fastadasp.export.studies.compare.unmet import at_most
 from fastadasp.export.studies.reference_request import ReferenceRequest, mean_request
@@ -79,9 +79,21 @@ def test_random_methods_have_a_profile_a_seed(model, reference):
 
 def test_positions_are_those_asked_for_but_for_methods_of_caches(model, reference):
     for positions in ("compact", "kept"):
-        for row in comparison_grid(model, CompareOptions(positions=positions), reference):
+        for row in comparison_grid(model, CompareOptions(positions=(positions,)), reference):
             found = {profile.positions for cell in row.cells for profile in cell.profiles}
             assert found <= ({"compact"} if row.method.is_of_caches else {positions})
+
+
+def test_a_row_of_kept_positions_has_the_compact_one_as_its_twin(model, reference):
+    options = CompareOptions(("random_merge", "h2o"), ("constant", "decay"), positions=("compact", "kept"))
+    rows = comparison_grid(model, options, reference)
+    twins = {row.label: twin.label for row in rows if (twin := compact_twin(row, rows))}
+    assert twins == {
+        f"random merge, kept, {schedule}": f"random merge, compact, {schedule}"
+        for schedule in ("constant", "decay")
+    }
+    names = [profile.name for row in rows for cell in row.cells for profile in cell.profiles]
+    assert len(set(names)) == len(names)
 
 
 def test_both_scores_of_fastv_are_compared(grid):

@@ -1,0 +1,437 @@
+"""Measure every method, schedule and kind of positions on several models, and write what comes out.
+
+    python bench/reductions.py                    # what has no result yet; a run that was stopped goes on
+    python bench/reductions.py --grid complete    # all levels and seeds at every length
+    python bench/reductions.py --page-only        # docs/reductions.md again, from results that are there
+
+Models are the demo's and those that `make train-pretrained` has left in the work folder; clips are human
+speech of about 5, 15 and 30 s, made where they are missing. One result file is that of one
+`fastadasp-export compare`, which the page names; they lie in bench/results/reductions. All settings are those
+of a grid below, chosen before any result, and the same for every method.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fastadasp.evaluation.report.shown import figure_of
+from fastadasp.evaluation.results.comparison import CellRecord, ComparisonResult, RowRecord
+from fastadasp.evaluation.results.figures import Difference
+from fastadasp.evaluation.results.files import read_results
+from fastadasp.runtime.environment import Environment
+from fastadasp.runtime.tables.units import in_percent
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "bench/results/reductions"
+PAGE = ROOT / "docs/reductions.md"
+SUMMARY_PAGE = ROOT / "docs/accuracy.md"
+BEGIN, END = "<!-- written by bench/reductions.py -->", "<!-- end -->"
+SETS = {5: "human", 15: "human-15", 30: "human-30"}
+"""By the length of the clips in seconds: sets that both scripts of sets make."""
+MAX_NEW_TOKENS = {5: 64, 15: 128, 30: 256}  # twice as many as any transcript has
+SEED = 0  # of the clips that are drawn where a set has more
+AT_ONCE = 16  # profiles whose steps are shared
+ALL_LEVELS, SOME_LEVELS = "10,20,30,40,50", "30,50"
+DETAILS = ("substitutions", "deletions", "insertions", "words_right", "short_answers")
+
+
+INTRODUCTION = """\
+Written by `python bench/reductions.py` (`make reductions`) from bench/results/reductions. What they come to
+is told in [accuracy.md](accuracy.md); the models are that of the demo and those of
+[pretrained_model.md](pretrained_model.md). Brackets hold 95 % intervals over the clips; \\* marks a
+difference whose paired interval excludes 0, of a figure that from the full model. Cells of a column remove
+the same share of the prefill FLOPs; `at` says which where that is more than a point off. H2O removes none:
+its caches keep as many rows as those of FastAdaSP, constant.
+""".splitlines()
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How much is measured, by the length of the clips."""
+
+    levels: dict[int, str]
+    clips: dict[int, int]  # at most
+    seeds: int  # of random methods
+
+
+GRIDS = {
+    "complete": Grid(dict.fromkeys(SETS, ALL_LEVELS), {5: 200, 15: 40, 30: 40}, 3),
+    "coarse": Grid({5: ALL_LEVELS, 15: SOME_LEVELS, 30: SOME_LEVELS}, {5: 60, 15: 40, 30: 24}, 1),
+}
+"""The first one of which there is a result is shown."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint, and clips of its language and prompt."""
+
+    name: str
+    checkpoint: Path
+    sets: Path
+    set_script: tuple[str, ...]  # makes the sets
+    normalizer: str
+
+    @property
+    def layers(self) -> int:
+        """Of the decoder."""
+        config = json.loads((self.checkpoint / "config.json").read_text("utf-8"))
+        return int(config["text_config"]["num_hidden_layers"])
+
+
+def models(work: Path) -> tuple[Model, ...]:
+    """The demo, and what the second recipe has left."""
+    own = ROOT / "build/evaluation"
+    demo = Model("demo", ROOT / "demo/model", own, ("demo/evaluation_sets.py", "-o", str(own)), "basic")
+    script = "demo/pretrained_sets.py", "--work", str(work)
+    found = sorted(path.parent for path in work.glob("model-*/config.json"))
+    return (
+        demo,
+        *(
+            Model(folder.name.removeprefix("model-"), folder, work / "sets", script, "english")
+            for folder in found
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Part:
+    """One comparison: the rows that begin in an early layer, or what is published for a deep one."""
+
+    seconds: int
+    grid: str
+    methods: str
+    schedules: str
+    kind: str = ""
+
+    def output(self, model: str) -> Path:
+        """Its result file."""
+        return RESULTS / ".".join(filter(None, (model, f"{self.seconds}s", self.kind, self.grid, "json")))
+
+    def words(self, model: Model, clips: Path) -> list[str]:
+        """Its command, behind the name of the program."""
+        grid, start = GRIDS[self.grid], 2 * model.layers // 3 if self.kind else 2
+        return [
+            *("compare", _name(model.checkpoint), "--manifest", _name(clips), "--task", "asr"),
+            *("--methods", self.methods, "--schedules", self.schedules),
+            *("--flops", grid.levels[self.seconds], "--start-layer", str(start)),
+            *("--positions", "compact,kept", "--seeds", str(grid.seeds), "--token-loss"),
+            *("--max-new-tokens", str(MAX_NEW_TOKENS[self.seconds]), "--normalizer", model.normalizer),
+            *("--at-once", str(AT_ONCE), "--workers", "2", "--threads", "1"),
+            *("-o", _name(self.output(model.name))),
+        ]
+
+
+def parts(grid: str, lengths: Iterable[int] = SETS) -> Iterator[Part]:
+    """All comparisons of a grid, short clips first."""
+    for seconds in lengths:
+        yield Part(seconds, grid, "all", "single,constant,decay,input")
+        yield Part(seconds, grid, "affinity_pooling", "input_and_single", "deep")
+
+
+def measure(model: Model, grid: str, lengths: Iterable[int]) -> None:
+    """Run what has no result yet."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    if not all((model.sets / f"{name}.jsonl").is_file() for name in SETS.values()):
+        _run(list(model.set_script))
+    for part in parts(grid, lengths):
+        if not part.output(model.name).is_file():
+            clips = drawn(model.sets / f"{SETS[part.seconds]}.jsonl", GRIDS[grid].clips[part.seconds])
+            _run(["-P", "-m", "fastadasp.export", *part.words(model, clips)])
+
+
+def drawn(clips: Path, count: int) -> Path:
+    """A clip list of some transcripts of a set, drawn at random and in their order; beside the set."""
+    lines = [line for line in clips.read_text("utf-8").splitlines() if json.loads(line)["task"] == "asr"]
+    places = np.random.default_rng(SEED).permutation(len(lines))[:count]
+    found = clips.with_name(f"{clips.stem}.{min(count, len(lines))}.jsonl")
+    found.write_text("".join(f"{lines[place]}\n" for place in sorted(places.tolist())), "utf-8")
+    return found
+
+
+@dataclass(frozen=True)
+class Table:
+    """What was measured of a model at one length."""
+
+    model: str
+    seconds: int
+    found: tuple[ComparisonResult, ...]  # of the same clips and levels
+
+    @property
+    def title(self) -> str:
+        """For a heading."""
+        return f"{self.model}, {SETS[self.seconds]}, about {self.seconds} s"
+
+    @property
+    def rows(self) -> Iterator[RowRecord]:
+        """Of all comparisons."""
+        return (row for each in self.found for row in each.rows)
+
+
+def tables() -> Iterator[Table]:
+    """Of all results that are there: the demo's first, and of a length the fullest grid."""
+    names = {path.name.split(".")[0] for path in RESULTS.glob("*.json")}
+    for name in sorted(names, key=lambda name: (name != "demo", name)):
+        for seconds in SETS:
+            for grid in GRIDS:
+                paths = [part.output(name) for part in parts(grid, (seconds,))]
+                if there := [path for path in paths if path.is_file()]:
+                    files = read_results(there).of(ComparisonResult)
+                    yield Table(name, seconds, tuple(file.found for file in files))
+                    break
+
+
+def page() -> str:
+    """The content of docs/reductions.md."""
+    found = list(tables())
+    lines = ["# Reductions on two models: the tables", "", *INTRODUCTION, "", *not_measured(found)]
+    for table in found:
+        lines += ["", *section(table)]
+    return "\n".join(lines) + "\n"
+
+
+def not_measured(found: Sequence[Table]) -> Iterator[str]:
+    """What is still to come."""
+    there = {(table.model, table.seconds) for table in found}
+    second = {model for model, _ in there if model != "demo"}
+    missing = [f"demo at {seconds} s" for seconds in SETS if ("demo", seconds) not in there]
+    missing += [
+        f"{model} at {seconds} s"
+        for model in sorted(second)
+        for seconds in SETS
+        if (model, seconds) not in there
+    ]
+    if not second:
+        missing.append("the second model, which has not been trained to its end")
+    if missing:
+        yield f"**Not measured yet**: {'; '.join(missing)}."
+
+
+def section(table: Table) -> Iterator[str]:
+    """Commands, error rates, what the errors are, and kept positions against compact ones."""
+    first = table.found[0]
+    yield f"## {table.title}"
+    yield ""
+    yield "```text"
+    for part in _parts_of(table):
+        yield f"fastadasp-export {part}"
+    yield "```"
+    yield ""
+    protocol = first.protocol
+    yield (
+        f"{first.clips.measured} clips, levels solved for {protocol.reference_audio_seconds:g} s; "
+        f"{_machine(first.environment)}"
+    )
+    yield ""
+    yield f"WER %; full model {_figure(first, first.full)}"
+    yield ""
+    yield from _grid(table, lambda cell: _wer(first, cell))
+    yield ""
+    yield (
+        "Words substituted / left out / added / right in % · loss per token of the right transcript · short "
+        "answers, and answers that ran to the limit of tokens, in % of the clips; full model "
+        f"{_kinds(first, first.full)}"
+    )
+    yield ""
+    yield from _grid(table, lambda cell: _kinds(first, cell))
+    yield ""
+    yield "Kept positions less compact ones: points of WER · loss per token"
+    yield ""
+    yield from _grid(table, lambda cell: _pair(first, cell), skip="")
+
+
+def _parts_of(table: Table) -> Iterator[str]:
+    for each in table.found:
+        rows = dict.fromkeys(row.schedule for row in each.rows)
+        yield (
+            f"compare … --schedules {','.join(rows)} --flops {','.join(map(in_percent, each.levels))} "
+            f"--start-layer {each.protocol.start_layer} --positions {','.join(each.protocol.positions)} "
+            f"--seeds {each.protocol.seeds} --token-loss"
+        )
+
+
+def _grid(table: Table, shown: Callable[[CellRecord], str], skip: str | None = None) -> Iterator[str]:
+    """A line a row; without rows all of whose cells are `skip`."""
+    levels = [f"{in_percent(level)} %" for level in table.found[0].levels]
+    yield _line("method, positions, schedule", *levels)
+    yield _line(*["---"] * (1 + len(levels)))
+    for row in table.rows:
+        cells = [shown(cell) for cell in row.cells]
+        if any(cell != skip for cell in cells):
+            yield _line(row.label, *cells)
+
+
+def _wer(found: ComparisonResult, cell: CellRecord) -> str:
+    if not cell.figures:
+        return cell.unmet or "-"
+    change = cell.figures[found.metrics[0].name].delta
+    text = _figure(found, cell) + _mark(change)
+    if cell.flops_reduction and abs(cell.achieved_percent - cell.percent) > 1:
+        text += f" (at {cell.achieved_percent:.0f} %)"
+    return text
+
+
+def _figure(found: ComparisonResult, cell: CellRecord) -> str:
+    metric = found.metrics[0]
+    measured = figure_of(metric, cell.figures)
+    if measured.value is None:
+        return "-"
+    return f"{measured.value:.1f} [{measured.low:.1f}, {measured.high:.1f}]"
+
+
+def _kinds(found: ComparisonResult, cell: CellRecord) -> str:
+    if not cell.figures:
+        return "-"
+    shares = [100 * (cell.figures[name].value or 0.0) for name in DETAILS]
+    words, short = " / ".join(f"{share:.1f}" for share in shares[:4]), shares[4]
+    loss, limit = cell.figures["token_loss"].value, 100 * (cell.cut_off or 0.0)
+    return f"{words} · {loss:.2f} · {short:.0f}, {limit:.0f}"
+
+
+def _pair(found: ComparisonResult, cell: CellRecord) -> str:
+    changes = [cell.from_compact.get(name) for name in (found.metrics[0].name, "token_loss")]
+    return " · ".join(
+        f"{scale * each.value:+.{digits}f} [{scale * each.low:+.{digits}f}, {scale * each.high:+.{digits}f}]"
+        f"{_mark(each)}"
+        for each, scale, digits in zip(changes, (100, 1), (1, 2), strict=True)
+        if each is not None and each.low is not None and each.high is not None
+    )
+
+
+def _mark(change: Difference | None) -> str:
+    return "\\*" if change is not None and sign(change) else ""
+
+
+def sign(change: Difference) -> int:
+    """-1 or 1 where the interval excludes 0, or else 0."""
+    if change.low is None or change.high is None:
+        return 0
+    return (change.low > 0) - (change.high < 0)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """How kept positions did against compact ones, cell by cell."""
+
+    better: int
+    worse: int
+    undecided: int
+
+    @classmethod
+    def of(cls, table: Table, metric: str) -> Pairs:
+        """Of one metric that is better when lower."""
+        cells = (cell for row in table.rows for cell in row.cells)
+        signs = [sign(cell.from_compact[metric]) for cell in cells if metric in cell.from_compact]
+        return cls(signs.count(-1), signs.count(1), signs.count(0))
+
+    def __str__(self) -> str:
+        return f"{self.better} / {self.worse} / {self.undecided}"
+
+
+def summary() -> Iterator[str]:
+    """What accuracy.md says of all tables: kept against compact positions, and whether the default holds."""
+    found = list(tables())
+    yield from not_measured(found)
+    if not found:
+        return
+    yield ""
+    yield _line("model, clips", "WER", "loss per token", "least and most of WER, kept less compact")
+    yield _line(*["---"] * 4)
+    for table in found:
+        yield _line(
+            table.title, str(Pairs.of(table, "wer")), str(Pairs.of(table, "token_loss")), _range(table)
+        )
+    yield ""
+    yield (
+        "Pairs in which kept positions are better / worse / not told apart, by paired 95 % intervals, "
+        "without a correction for their number. All tables: [reductions.md](reductions.md)."
+    )
+    yield ""
+    yield verdict(found)
+
+
+def _range(table: Table) -> str:
+    cells = [cell for row in table.rows for cell in row.cells if "wer" in cell.from_compact]
+    values = sorted(100 * cell.from_compact["wer"].value for cell in cells)
+    return f"{values[0]:+.1f} to {values[-1]:+.1f} points" if values else "-"
+
+
+def verdict(found: Sequence[Table]) -> str:
+    """Whether kept positions are at least as good in every table of both models, and better in some."""
+    pairs = [Pairs.of(table, metric) for table in found for metric in ("wer", "token_loss")]
+    second = any(table.model != "demo" for table in found)
+    if worse := sum(each.worse for each in pairs):
+        return f"**Kept positions are worse in {worse} pairs**, so neither kind is the better one everywhere."
+    if not second:
+        return (
+            "Kept positions are worse in no pair of the demo. **The second model decides**: until it is "
+            "measured, the built-in profiles keep the published `compact`."
+        )
+    return "Kept positions are worse in no pair of any model."
+
+
+def write_pages() -> None:
+    """The tables, and what they come to in the page on accuracy."""
+    PAGE.write_text(page(), "utf-8")
+    SUMMARY_PAGE.write_text(placed(SUMMARY_PAGE.read_text("utf-8")), "utf-8")
+
+
+def placed(text: str) -> str:
+    """A page with the summary between the marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    assert after, f"the page lacks its marks {BEGIN} and {END}"
+    content = "\n".join(summary())
+    return f"{before}{BEGIN}\n{content}\n{END}{after}"
+
+
+def _machine(environment: Environment) -> str:
+    libraries = environment.libraries
+    return (
+        f"{environment.cpu}, {environment.workers} processes of {environment.threads} thread; "
+        f"onnxruntime {libraries['onnxruntime']}, jiwer {libraries['jiwer']}."
+    )
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def _run(words: list[str]) -> None:
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, check=False)
+    if done.returncode not in (0, 1):  # 1: some clips failed, which the result lists
+        raise SystemExit(done.returncode)
+
+
+def main() -> None:
+    """Measure, then write the pages."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, default=ROOT / "build/pretrained", help="of the second recipe")
+    parser.add_argument("--models", help="names separated by commas, such as demo,seed-0; all if left out")
+    parser.add_argument("--seconds", help="lengths separated by commas; 5,15,30 if left out")
+    parser.add_argument("--grid", choices=GRIDS, default="coarse")
+    parser.add_argument("--page-only", action="store_true", help="from results that are there")
+    options = parser.parse_args()
+    if not options.page_only:
+        known = {model.name: model for model in models(options.work.resolve())}
+        lengths = [int(text) for text in options.seconds.split(",")] if options.seconds else list(SETS)
+        for name in options.models.split(",") if options.models else known:
+            measure(known[name], options.grid, lengths)
+    write_pages()
+
+
+if __name__ == "__main__":
+    main()
