@@ -1,0 +1,128 @@
+"""What the page of the reductions says of result files, and of their absence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import reductions as measuring
+from click.testing import CliRunner
+
+from demo_files import DEMO
+from fastadasp.evaluation.results.comparison import ComparisonResult
+from fastadasp.evaluation.results.figures import Difference
+from fastadasp.evaluation.results.files import read_results, result_text
+from fastadasp.export.cli import main
+
+GRID = ("--methods", "weighted_merge,h2o", "--schedules", "constant", "--flops", "30,50")
+LIKE_THE_SCRIPT = ("--positions", "compact,kept", "--token-loss", "--at-once", "8", "--threads", "1")
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(measuring, "RESULTS", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> ComparisonResult:
+    """What the script's command finds on three clips."""
+    folder = tmp_path_factory.mktemp("measured")
+    lines = (DEMO / "clips" / "transcripts.jsonl").read_text("utf-8").splitlines()
+    chosen = [line for line in lines if '"asr"' in line][:3]
+    (folder / "clips.jsonl").write_text("\n".join(chosen), "utf-8")
+    words = ["compare", str(DEMO / "model"), "--manifest", str(folder / "clips.jsonl"), "--prompt", "<asr>"]
+    words += ["--audio-root", str(DEMO / "clips"), *GRID, *LIKE_THE_SCRIPT, "-o", str(folder / "found.json")]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    (file,) = read_results([folder / "found.json"]).of(ComparisonResult)
+    return file.found
+
+
+def with_changes(found: ComparisonResult, low: float, high: float) -> ComparisonResult:
+    """The same with one interval of kept positions less compact ones in each pair."""
+    change = Difference((low + high) / 2, low, high, 0.01)
+    rows = [
+        replace(
+            row,
+            cells=tuple(
+                replace(cell, from_compact=dict.fromkeys(cell.from_compact, change)) for cell in row.cells
+            ),
+        )
+        for row in found.rows
+    ]
+    return replace(found, rows=tuple(rows))
+
+
+def write(name: str, found: ComparisonResult) -> None:
+    (measuring.RESULTS / name).write_text(result_text(found), "utf-8")
+
+
+def test_without_results_everything_is_named_as_missing() -> None:
+    text = measuring.page()
+    assert "**Not measured yet**: demo at 5 s; demo at 15 s; demo at 30 s; the second model" in text
+    assert list(measuring.summary()) == [text.splitlines()[-1]]
+
+
+def test_every_row_has_its_error_rate_and_every_pair_its_difference(measured: ComparisonResult) -> None:
+    write("demo.30s.coarse.json", found := measured)
+    text = measuring.page()
+    for row in found.rows:
+        line = next(line for line in text.splitlines() if line.startswith(f"| {row.label} |"))
+        for cell in row.cells:
+            if cell.figures:
+                assert f"{100 * cell.figures['wer'].value:.1f} [" in line
+    pairs = [cell for row in found.rows for cell in row.cells if cell.from_compact]
+    assert pairs
+    assert all(f"{cell.from_compact['token_loss'].value:+.2f} [" in text for cell in pairs)
+    counted = measuring.Pairs.of(next(measuring.tables()), "wer")
+    assert counted.better + counted.worse + counted.undecided == len(pairs)
+    assert all(cell.from_compact.keys() >= {"wer", "token_loss"} for cell in pairs)
+
+
+def test_the_complete_grid_is_shown_instead_of_the_coarse_one(measured: ComparisonResult) -> None:
+    found = measured
+    write("demo.30s.coarse.json", found)
+    write("demo.30s.complete.json", replace(found, levels=(Fraction(1, 10), *found.levels[1:])))
+    (table,) = measuring.tables()
+    assert table.found[0].levels[0] == Fraction(1, 10)
+
+
+@pytest.mark.parametrize(
+    ("demo", "second", "said"),
+    [
+        ((-0.2, -0.1), None, "The second model decides"),
+        ((-0.2, -0.1), (-0.2, 0.1), "worse in no pair of any model"),
+        ((-0.2, -0.1), (0.1, 0.2), "are worse in"),
+    ],
+)
+def test_the_verdict_follows_from_the_pairs(measured: ComparisonResult, demo, second, said) -> None:
+    write("demo.30s.coarse.json", with_changes(measured, *demo))
+    if second:
+        write("seed-0.30s.coarse.json", with_changes(measured, *second))
+    assert said in list(measuring.summary())[-1]
+
+
+def test_the_same_clips_are_drawn_each_time_and_in_their_order(tmp_path: Path) -> None:
+    clips = tmp_path / "human.jsonl"
+    lines = [json.dumps({"task": task, "id": i}) for i in range(20) for task in ("asr", "qa")]
+    clips.write_text("\n".join(lines), "utf-8")
+    first = measuring.drawn(clips, 5).read_text("utf-8")
+    ids = [json.loads(line)["id"] for line in first.splitlines()]
+    assert ids == sorted(set(ids))
+    assert len(ids) == 5
+    assert {json.loads(line)["task"] for line in first.splitlines()} == {"asr"}
+    assert measuring.drawn(clips, 5).read_text("utf-8") == first
+    assert len(measuring.drawn(clips, 99).read_text("utf-8").splitlines()) == 20
+
+
+def test_a_part_is_a_command_of_every_method_with_both_kinds_of_positions(tmp_path: Path) -> None:
+    demo = measuring.models(tmp_path)[0]
+    early, deep = list(measuring.parts("coarse", (30,)))
+    words = early.words(demo, tmp_path / "clips.jsonl")
+    assert words[words.index("--positions") + 1] == "compact,kept"
+    assert words[words.index("--methods") + 1] == "all"
+    assert deep.words(demo, tmp_path)[deep.words(demo, tmp_path).index("--start-layer") + 1] == "8"
