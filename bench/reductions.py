@@ -16,6 +16,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from fastadasp.evaluation.report.shown import figure_of
 from fastadasp.evaluation.results.comparison import CellRecord, ComparisonResult, RowRecord
 from fastadasp.evaluation.results.figures import Difference
 from fastadasp.evaluation.results.files import read_results
+from fastadasp.profiles.methods import VARIANTS
 from fastadasp.runtime.environment import Environment
 from fastadasp.runtime.tables.units import in_percent
 
@@ -191,10 +193,24 @@ def tables() -> Iterator[Table]:
 def page() -> str:
     """The content of docs/reductions.md."""
     found = list(tables())
-    lines = ["# Reductions on two models: the tables", "", *INTRODUCTION, "", *not_measured(found)]
+    lines = ["# Reductions on two models: the tables", "", *INTRODUCTION, "", *not_measured(found), ""]
+    lines += published()
     for table in found:
         lines += ["", *section(table)]
     return "\n".join(lines) + "\n"
+
+
+def published() -> Iterator[str]:
+    """What the paper has of speech recognition."""
+    paper = tomllib.loads((Path(__file__).parent / "paper_tables.toml").read_text("utf-8"))["asr"]
+    yield f"Published, with `compact` positions: {paper['table']}; full model {paper['full']}. Its model is a"
+    yield "thousand times larger and its clips are others: only the order of the methods can be compared."
+    yield ""
+    yield _line("method", *(f"{level} %" for level in ALL_LEVELS.split(",")))
+    yield _line(*["---"] * 6)
+    for row, values in paper["rows"].items():
+        name, _, schedule = row.partition(" ")
+        yield _line(", ".join(filter(None, (VARIANTS[name].title, schedule))), *map(str, values))
 
 
 def not_measured(found: Sequence[Table]) -> Iterator[str]:
