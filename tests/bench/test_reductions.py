@@ -64,7 +64,8 @@ def write(name: str, found: ComparisonResult) -> None:
 def test_without_results_everything_is_named_as_missing() -> None:
     text = measuring.page()
     assert "**Not measured yet**: demo at 5 s; demo at 15 s; demo at 30 s; the second model" in text
-    assert list(measuring.summary()) == [text.splitlines()[-1]]
+    (line,) = measuring.summary()
+    assert line in text.splitlines()
 
 
 def test_every_row_has_its_error_rate_and_every_pair_its_difference(measured: ComparisonResult) -> None:
