@@ -34,8 +34,8 @@ from fastadasp.export.reference.model import ReferenceDecoder, load_reference
 from fastadasp.profiles import load_profile
 from fastadasp.profiles.signature import WordHeads
 from fastadasp.runtime import SpeechLM
+from fastadasp.runtime.alignment.word_times import looked_at
 from fastadasp.runtime.artifact.artifact import TOKENIZER
-from fastadasp.runtime.decoding.word_times import looked_at
 from fastadasp.runtime.environment import environment
 from fastadasp.runtime.latency import Stopwatch
 from fastadasp.runtime.prompt import PromptCodec, tokenizer_of

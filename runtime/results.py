@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .decoding.row_map import LayerRows
+from .alignment.row_map import LayerRows
+from .alignment.word_times import Word
 from .decoding.scoring_search import TextScore
 from .decoding.search import FinishReason, Hypothesis
-from .decoding.word_times import Word
 from .latency import Latency
 
 

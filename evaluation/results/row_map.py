@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from ...profiles.codec import RecordError
-from ...runtime.decoding.row_map import LayerRows
+from ...runtime.alignment.row_map import LayerRows
 from ...runtime.environment import Environment
 
 ROW_MAP_FORMAT = 1

@@ -6,15 +6,15 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 
 from ...profiles.errors import RequestError
+from ..alignment.row_map import Array, LayerRows, prompt_rows, row_map
+from ..alignment.word_times import Looks, Word, looked_at, words_of
 from ..audio.encoder import EncodedAudio
 from ..batching.submitted import Submitted
 from ..cancellation.cancellation import Cancellation
 from ..decoding.drive import new_search
 from ..decoding.options import ResolvedSearch
-from ..decoding.row_map import Array, LayerRows, prompt_rows, row_map
 from ..decoding.scoring_search import ForcedText, ScoringSearch
 from ..decoding.search import Hypothesis
-from ..decoding.word_times import Looks, Word, looked_at, words_of
 from ..prompt import PromptCodec
 from ..results import GenerationResult, TextHypothesis
 from ..stream import Stream

@@ -9,14 +9,14 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from ..alignment.row_map import LayerRows
+from ..alignment.word_times import Looks
 from ..decoding.drive import Decoder, drive, steps
 from ..decoding.greedy_search import GreedySearch
 from ..decoding.kv_cache import CacheFigures
 from ..decoding.options import ResolvedSearch
-from ..decoding.row_map import LayerRows
 from ..decoding.scoring_search import ForcedText
 from ..decoding.search import Search
-from ..decoding.word_times import Looks
 from ..latency import Stopwatch
 from ..results import GenerationResult, TextHypothesis
 

@@ -9,7 +9,7 @@ from fastadasp.profiles.errors import RequestError
 from fastadasp.profiles.methods import METHODS
 from fastadasp.profiles.schedule import BEFORE_LAYERS
 from fastadasp.runtime import SpeechLM
-from fastadasp.runtime.decoding.row_map import prompt_rows
+from fastadasp.runtime.alignment.row_map import prompt_rows
 from fastadasp.runtime.prompt import PromptIds
 from fastadasp.runtime.requests import answer
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ....runtime.decoding.row_map import LayerRows
+from ....runtime.alignment.row_map import LayerRows
 from ...results.files import ResultFile
 from ...results.row_map import RowMapResult
 from ..page_model import Plot, Section, Swatch, Table

@@ -47,8 +47,8 @@ from fastadasp.evaluation.results.tuning import (
     TuningProtocol,
     TuningResult,
 )
+from fastadasp.runtime.alignment.row_map import LayerRows
 from fastadasp.runtime.decoding.options import ResolvedSearch
-from fastadasp.runtime.decoding.row_map import LayerRows
 from fastadasp.runtime.environment import Environment
 
 LEVELS = (10, 20, 30, 40, 50)

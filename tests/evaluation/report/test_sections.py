@@ -13,7 +13,7 @@ from fastadasp.evaluation.report.series_style import COLOURS, MARKERS, NEUTRAL, 
 from fastadasp.evaluation.report.shown import figure_of, heading
 from fastadasp.evaluation.results.files import Results, read_results
 from fastadasp.evaluation.results.selection import SelectionResult
-from fastadasp.runtime.decoding.row_map import LayerRows
+from fastadasp.runtime.alignment.row_map import LayerRows
 
 from . import examples
 from .examples import write

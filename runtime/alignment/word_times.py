@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .drive import Decoder
+from ..decoding.drive import Decoder
+from ..decoding.scoring import Floats, Ids
+from ..decoding.search import TopTokens
 from .row_map import LayerRows
-from .scoring import Floats, Ids
-from .search import TopTokens
 
 Array = npt.NDArray[Any]
 

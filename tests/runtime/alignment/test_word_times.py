@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastadasp.runtime.decoding.row_map import LayerRows
+from fastadasp.runtime.alignment.row_map import LayerRows
+from fastadasp.runtime.alignment.word_times import Looks, Word, looked_at, words_of
 from fastadasp.runtime.decoding.scoring import Ids
 from fastadasp.runtime.decoding.search import TopTokens
-from fastadasp.runtime.decoding.word_times import Looks, Word, looked_at, words_of
 
 
 def rows_of(*boundaries: float) -> LayerRows:

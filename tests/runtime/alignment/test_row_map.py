@@ -13,7 +13,7 @@ from fastadasp.profiles.errors import EngineError
 from fastadasp.profiles.flops import ResolvedProfile
 from fastadasp.profiles.profile import Profile
 from fastadasp.profiles.schedule import BEFORE_LAYERS
-from fastadasp.runtime.decoding.row_map import PromptRows, row_map
+from fastadasp.runtime.alignment.row_map import PromptRows, row_map
 
 BOUNDARIES = tuple(0.04 * i for i in range(200))
 
