@@ -102,11 +102,16 @@ class WordHeads:
 def word_head_faults(told: WordHeads, dims: DecoderDims) -> Iterator[str]:
     """What a decoder of these sizes has no such heads for."""
     if not 0 <= told.layer < dims.num_layers:
-        yield f"word_heads: there is no layer {told.layer} among {dims.num_layers}"
-    if not told.heads or len(set(told.heads)) < len(told.heads):
-        yield "word_heads: give at least one head, and each once"
+        yield f"word_heads: there is no layer {told.layer}; give one of 0 to {dims.num_layers - 1}"
+    if not told.heads:
+        yield "word_heads: there is no head; give at least one"
+    if twice := sorted({head for head in told.heads if told.heads.count(head) > 1}):
+        yield f"word_heads: head {', '.join(map(str, twice))} is there twice; give each once"
     if unknown := [head for head in told.heads if not 0 <= head < dims.num_heads]:
-        yield f"word_heads: there is no head {', '.join(map(str, unknown))} among {dims.num_heads}"
+        yield (
+            f"word_heads: there is no head {', '.join(map(str, unknown))} in a layer; give those of 0 to "
+            f"{dims.num_heads - 1}"
+        )
 
 
 def prefix_key(layer: int) -> str:

@@ -75,14 +75,18 @@ def check_characters(manifest: Manifest, prompt: str) -> None:
         )
 
 
+def free_positions(manifest: Manifest) -> int:
+    """How many prompt and answer may have together, beside the least audio that there is."""
+    return manifest.decoder.max_positions - manifest.front_end.rows_around - 1
+
+
 def check_room(manifest: Manifest, ids: PromptIds, max_new_tokens: int) -> None:
     """Refuse a prompt and an answer beside which the positions hold no audio at all.
 
     Raises:
         RequestError: the message names the prompt, max_new_tokens, or both.
     """
-    text, positions = ids.num_text_rows, manifest.decoder.max_positions
-    free = positions - manifest.front_end.rows_around - 1
+    text, positions, free = ids.num_text_rows, manifest.decoder.max_positions, free_positions(manifest)
     if text + max_new_tokens <= free:
         return
     if text > free:

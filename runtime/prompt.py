@@ -200,6 +200,12 @@ class PromptCodec:
         """The ids (n,) of an answer by itself, as the model would give it."""
         return np.array(self._tokens(text), np.int64)
 
+    @property
+    def unknown_token(self) -> int | None:
+        """What the tokenizer gives for a word that it does not know; None: it knows every text."""
+        name = getattr(self._tokenizer.model, "unk_token", None)
+        return None if name is None else self._tokenizer.token_to_id(name)
+
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of generated tokens, special tokens left out."""
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()

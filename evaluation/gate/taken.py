@@ -139,6 +139,8 @@ def _latency(manifest: Manifest, found: Result) -> Latency:
     if not isinstance(found, Benchmark):
         raise _OfAnotherError("it holds no times of single requests; give a file of bench, without a load")
     _check_digest(manifest, found.artifact, "bench")
+    if any(0 < case.runs < found.protocol.runs for case in found.results):
+        raise _OfAnotherError("bench was stopped before all its rounds were done; measure again")
     times: dict[str, list[Timed]] = {}
     for case in found.results:
         if (median := case.median(TIMED)) is not None:

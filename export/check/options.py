@@ -46,6 +46,6 @@ def has_option(backend: str, option: str) -> bool:
 
 def demo_clips() -> tuple[Path, ...]:
     """Clips of the repository's demo, where the package runs from a clone of it."""
-    folder = Path(__file__).parents[2] / "demo" / "clips"
+    folder = Path(__file__).resolve().parents[2] / "demo" / "clips"
     clips = tuple(folder / f"{name}.flac" for name in DEMO_CLIPS)
     return clips if all(clip.is_file() for clip in clips) else ()

@@ -229,7 +229,8 @@ def _word_heads(pairs: tuple[tuple[int, int], ...]) -> WordHeads | None:
         return None
     (layer, *others) = dict.fromkeys(layer for layer, _ in pairs)
     if others:
-        raise click.UsageError("--word-heads: give heads of one layer")
+        layers = ", ".join(map(str, (layer, *others)))
+        raise click.UsageError(f"--word-heads has heads of layers {layers}: give those of one layer")
     from ...profiles.signature import WordHeads
 
     return WordHeads(layer, tuple(head for _, head in pairs))

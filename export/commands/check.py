@@ -37,7 +37,7 @@ DEFAULTS = CheckOptions()
     multiple=True,
     type=PATH,
     metavar="FILE",
-    help="Audio to run on, repeatable.  [default: in a clone of the repository two clips of demo/clips, "
+    help="Audio to run on, repeatable.  [default: in a clone of the repository three clips of demo/clips, "
     "elsewhere none: random input alone]",
 )
 @list_option(

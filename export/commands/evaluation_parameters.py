@@ -11,7 +11,7 @@ from ...evaluation.metrics.normalizers import NORMALIZERS
 from ...evaluation.metrics.tasks import TASKS
 from ...evaluation.options import EvalOptions, is_budget
 from ...profiles.errors import RequestError
-from ...runtime.runtime_options import DEFAULT_BACKEND, runtime_options
+from ...runtime.runtime_options import DEFAULT_BACKEND, MOST_BATCH, runtime_options
 from .command import Command, with_options
 from .parameters import PATH, backend_options_of, require_all
 from .search_parameters import search_of
@@ -97,7 +97,7 @@ def untimed_options(command: Command) -> Command:
         ),
         click.option(
             "--at-once",
-            type=int,
+            type=click.IntRange(1, MOST_BATCH),
             default=DEFAULTS.at_once,
             show_default=True,
             help="Profiles of a clip that share decode steps, which is faster.",

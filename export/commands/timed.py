@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -123,7 +124,8 @@ def _printed(clip: str, found: Iterator[Segment], form: str, *, named: bool) -> 
 
 
 def _segment(segment: Segment) -> dict[str, Any]:
-    return {"start": segment.start, "end": segment.end, **record(segment.result)}
+    found = {"start": segment.start, "end": segment.end, **record(segment.result)}
+    return found if segment.words is None else {**found, "words": [asdict(word) for word in segment.words]}
 
 
 def _json(found: dict[str, Any]) -> str:

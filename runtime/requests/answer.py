@@ -66,7 +66,7 @@ def _begin(model: LoadedModel, asked: Asked) -> Request:
     """Check a request, encode its audio, and set up the search for its answer."""
     ids, search, watch = prompt_ids(model, asked.prompt, asked.system), asked.search, asked.watch
     chosen = heard_and_chosen(model, asked, ids)
-    scored = spellings(model, asked)
+    scored = spellings(model, asked, ids)
     room = with_room(search, scored) if scored else search
     taken = checked(model, ids, chosen.profile, room, encoded=isinstance(asked.audio, EncodedAudio))
     heard = chosen.heard or hear(model, asked, taken.while_read)

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from ...profiles.errors import RequestError
 from ...profiles.faults import shown, text_fault
 from ..decoding.options import ResolvedSearch
-from ..prompt import Ids
+from ..limits import free_positions
+from ..prompt import Ids, PromptIds
 from .asked import Asked
 from .loaded import LoadedModel
 
 
-def spellings(model: LoadedModel, asked: Asked) -> tuple[Ids, ...]:
+def spellings(model: LoadedModel, asked: Asked, prompt: PromptIds) -> tuple[Ids, ...]:
     """The ids (n,) of the text by itself, and with a blank before it; nothing where none is to be scored.
 
     Answers lose blanks around them, so both are the same answer, and a model is trained to give one of them.
 
     Raises:
-        RequestError: it is no text or an empty one, or this model cannot score any.
+        RequestError: it is no text or an empty one, its words are unknown to the tokenizer, it leaves no room
+            for audio, or this model cannot score any.
     """
     if (text := asked.scored_text) is None:
         return ()
@@ -35,6 +39,16 @@ def spellings(model: LoadedModel, asked: Asked) -> tuple[Ids, ...]:
     found = tuple(model.codec.answer_ids(blank + text.strip()) for blank in ("", " "))
     if not text.strip() or not all(map(len, found)):
         raise RequestError(f"scored_text {shown(text)} holds no token: give the text of an answer")
+    if (unknown := model.codec.unknown_token) is not None and unknown in np.concatenate(found):
+        raise RequestError(
+            f"scored_text {shown(text)}: the tokenizer has no token for some of it; give words that it knows"
+        )
+    longest, free = max(map(len, found)), free_positions(model.manifest) - prompt.num_text_rows - 1
+    if longest > free:
+        raise RequestError(
+            f"scored_text {shown(text)}: {longest} tokens leave no room for audio in this model's "
+            f"{model.manifest.decoder.max_positions} positions; score a text of at most {max(free, 0)}"
+        )
     return found
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from ..alignment.word_times import Word
 from ..cancellation.cancellation import Cancellation
 from ..results import GenerationResult
 from .speech import Listener, Speech
@@ -23,6 +24,13 @@ class Segment:
     end: float
     text: str
     result: GenerationResult
+
+    @property
+    def words(self) -> tuple[Word, ...] | None:
+        """Those of the result, their begins counted from the beginning of the recording."""
+        if (words := self.result.words) is None:
+            return None
+        return tuple(Word(word.text, self.start + word.start) for word in words)
 
 
 class Segments(Iterator[Segment]):

@@ -52,7 +52,7 @@ class SummedAttention:
 
         Args:
             query: rows (rows, heads * head_dim).
-            key: in KV layout, (kv_heads, rows, head_dim).
+            key: in KV layout.
             value: the same.
             ends: of the chunks, int64 of shape (1,).
         """

@@ -72,10 +72,11 @@ def _table(comparison: Comparison, index: int, *, intervals: bool) -> Section:
 def _beside(comparison: Comparison) -> Iterator[Section]:
     """What the word errors are, and what kept positions change, where either was measured."""
     details = [i for i, metric in enumerate(comparison.metrics) if metric.name in ERRORS]
-    if details and comparison.full.figures[details[0]].figure.value is not None and comparison.reduced:
+    found = [result for _, results in comparison.reduced for result in results if result.figures]
+    if details and comparison.full.figures[details[0]].figure.value is not None and found:
         full = _joined(comparison.full, details)
         yield _cells(comparison, f"{ERRORS_TITLE}; {FULL_MODEL} {full}", lambda it: _joined(it, details))
-    if any(entry.from_compact for _, results in comparison.reduced for it in results for entry in it.figures):
+    if any(entry.from_compact for result in found for entry in result.figures):
         title = (
             f"{comparison.metrics[0].title}{unit(comparison.metrics[0])}, kept positions less compact ones"
         )

@@ -138,6 +138,10 @@ def test_a_benchmark_that_says_nothing_is_named(manifest: Manifest) -> None:
     for found, fault in (
         (benchmark(manifest, artifact={"device": "a GPU"}), "it measured another artifact"),
         (benchmark(manifest, results=()), "every length of audio was skipped"),
+        (
+            benchmark(manifest, results=(Case(1, 10.0, "full", 4, None, {"decoder_ms": Spread(10.0)}),)),
+            "bench was stopped before all its rounds were done",
+        ),
         (evaluation(manifest), "it holds no times of single requests; give a file of bench"),
     ):
         with pytest.raises(ResultsError, match=fault):

@@ -48,9 +48,9 @@ def test_inspect_says_that_an_artifact_tells(worded, tiny_artifact):
 @pytest.mark.parametrize(
     ("heads", "fault"),
     [
-        ("1.0,2.0", "give heads of one layer"),
+        ("1.0,2.0", "has heads of layers 1, 2: give those of one layer"),
         ("1", "no list of heads such as 7.0,7.1"),
-        ("1.9", "there is no head 9 among 4"),
+        ("1.9", "there is no head 9 in a layer; give those of 0 to 3"),
     ],
 )
 def test_other_heads_are_refused(tiny_checkpoint, tmp_path, heads, fault):

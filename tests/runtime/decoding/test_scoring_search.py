@@ -100,3 +100,13 @@ def test_another_text_is_scored_as_if_it_were_fed_alone_and_in_shared_steps(mode
 def test_what_is_no_text_is_refused_by_name(model, text):
     with pytest.raises(RequestError, match="scored_text"):
         model.generate(CLIP, PROMPT, scored_text=text)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [("six ümlaut", "no token for some of it"), ("zero " * 8300, "8300 tokens leave no room for audio")],
+    ids=["unknown", "long"],
+)
+def test_what_cannot_be_scored_is_refused_with_the_reason(model, text, fault):
+    with pytest.raises(RequestError, match=f"scored_text .*{fault}"):
+        model.generate(CLIP, PROMPT, scored_text=text)
