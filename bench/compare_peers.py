@@ -44,9 +44,11 @@ def main() -> None:
     folder: Path = options.folder.resolve()
     ready = {model: prepared(folder, model, options) for model in options.models}
     for part in parts(options.models, options.seconds, options.threads):
+        record = None
         for record in measured(part, *ready[part.model], options):
             _keep(options.output, part, record)
-        tables.show(record)
+        if record is not None:
+            tables.show(record)
 
 
 def _arguments() -> argparse.Namespace:

@@ -434,8 +434,14 @@ class SpeechLM(Uncopied):
     ) -> BatchedDecoder | SessionDecoder:
         """A decoder over a prompt of ids and audio rows, for callers with a search of their own.
 
-        `adapter` are the ids that a prompt adapter reads, for a model that has one. Given the options of a
-        `search`, the decoder shares steps with others where the backend can; it is then to be closed.
+        `rows` are (audio rows, hidden_size), or as `encode` gives them, with what the encoder says of each
+        behind it, which some profiles need. `adapter` are the ids that a prompt adapter reads, for a model
+        that has one. Given the options of a `search`, the decoder shares steps with others where the backend
+        can; it is then to be closed.
+
+        Raises:
+            RequestError: the model is closed, an unknown profile, no ids for the prompt adapter, or rows that
+                the profile does not take.
         """
         prompt = DecoderPrompt(before, rows, after, adapter)
         return new_decoder(self._loaded, profile, prompt, watch or Stopwatch(), search)

@@ -23,8 +23,8 @@ def record(result: GenerationResult) -> dict[str, Any]:
 
 
 def _not_here(result: GenerationResult) -> tuple[str, ...]:
-    """The map, which --map writes, and words where the artifact tells no times of them."""
-    return ("row_map",) if result.words is not None else ("row_map", "words")
+    """The map, which --map writes; words where the artifact tells no times of them; no score of a text."""
+    return "row_map", *(name for name in ("words", "scored_text") if getattr(result, name) is None)
 
 
 def _hypothesis(found: TextHypothesis) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from .row_map import LayerRows
 
 Array = npt.NDArray[Any]
 
+SHORTEST = 1e-6  # seconds of a row
 BESIDE = 0.2  # share of the highest attention; from 0.1 to 0.5 begins on the demo move by 30 ms
 
 
@@ -74,7 +75,8 @@ def looked_at(attention: Array, rows: LayerRows) -> tuple[float, float]:
         attention: of its row to each audio row of a layer, (rows,), in any scale.
         rows: what these stand for.
     """
-    density = attention / (np.array(rows.ends) - np.array(rows.starts))
+    seconds = np.array(rows.ends) - np.array(rows.starts)  # 0 where a short clip is filled up with silence
+    density = attention / np.maximum(seconds, SHORTEST)
     best = int(density.argmax())
     others = np.flatnonzero(density < BESIDE * density[best])
     first = int(others[others < best].max(initial=-1)) + 1

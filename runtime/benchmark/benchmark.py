@@ -153,6 +153,7 @@ class _Group:
             rounds = self._rounds(last_round)
             self.ticker.total += (rounds - self.options.runs) * len(self.cases)
             self._count(rounds)
+            del self.audio  # no part of the memory of the next group
         except AudioError as error:  # reported by the first run, before it does any work
             runs = self.options.warmup + self.options.runs
             self.ticker.total -= runs * len(self.cases) - (self.ticker.done - begin)

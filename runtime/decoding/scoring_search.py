@@ -40,6 +40,11 @@ class ForcedText:
         return self._taken > 0 and self._taken == len(self._tokens) + bool(self._end)
 
     @property
+    def taken(self) -> int:
+        """How many of its tokens are counted."""
+        return self._taken
+
+    @property
     def last_token(self) -> int:
         """What stands before the next token."""
         return self._tokens[self._taken - 1]
@@ -85,6 +90,8 @@ class ScoringSearch:
 
     def advance(self, top: TopTokens) -> None:
         """Give each its rows; errors as in `Search.advance`."""
+        assert self.request is not None, "the search has ended"
+        top.check(max(1, len(self.request.tokens)), self._text.taken)
         mine = self._search.request
         if mine is not None:
             rows = max(1, len(mine.tokens))

@@ -226,8 +226,8 @@ def _window_bytes(model: ModelSizes, config: Features, samples: int) -> int:
         chunks = -(-frames // config.chunk_frames)
         convolved += chunks * dims.image_channels * config.num_mel_bins * config.chunk_frames * 3 // 4
     attention = 7 * rows * width + 2 * rows * rows  # as much as one head has is room for all tiles
-    if model.quantized:  # scores of a chunk of queries as numbers, shares and integers, of all heads
-        attention = 11 * rows * width + 3 * dims.num_heads * QUERY_CHUNK * rows
+    if model.quantized:  # some round them: scores of a chunk as numbers, shares and integers, of all heads
+        attention = max(attention, 11 * rows * width + 3 * dims.num_heads * QUERY_CHUNK * rows)
     if model.weighs_rows:  # scores of a head before and after the softmax, the largest of all, what is pooled
         attention += 4 * rows * rows
     if block := dims.attention_rows:

@@ -269,7 +269,7 @@ def _died(how: str) -> WorkerError:
 def _hung(how: str) -> WorkerHungError:
     return WorkerHungError(
         f"the worker process that had this request {how} and was ended; others go on, and it is replaced. "
-        "Send it again once; where that ends alike, give shorter audio or fewer beams"
+        "It may be the request: give shorter audio or fewer beams"
     )
 
 

@@ -174,7 +174,7 @@ def test_a_worker_that_is_killed_loses_its_own_requests_alone(demo_artifact: Pat
 
 
 def test_a_worker_that_hangs_is_replaced_and_loses_its_own_requests_alone(demo_artifact: Path) -> None:
-    options = ("--workers", 2, "--hang-seconds", 3)
+    options = ("--workers", 2, "--hang-seconds", 6)
     with serving(demo_artifact, *options) as server, clients(server) as (client, threads):
         with server.held() as (hung, other):
             asked = [threads.submit(call, client) for call in (text_of, streamed_text_of) for _ in range(2)]
@@ -185,13 +185,13 @@ def test_a_worker_that_hangs_is_replaced_and_loses_its_own_requests_alone(demo_a
         assert [each.result() for each in answers] == [SAID] * 2
         faults = [fault_of(each) for each in asked if each not in answers]
         assert [(each.status_code, each.code) for each in faults] == [(500, "worker_hung")] * 2
-        assert all("has said nothing for 3 s" in each.message for each in faults)
+        assert all("has said nothing for 6 s" in each.message for each in faults)
         assert server.metric("failed_total", error="WorkerHungError") == 2
         server.wait_for_metric("workers", 2)
         assert hung not in server.workers
         assert list(threads.map(text_of, [client] * 4)) == [SAID] * 4
         assert server.metric("worker_deaths_total") == 1
-        assert "has said nothing for 3 s and was ended, with 2 requests" in server.log
+        assert "has said nothing for 6 s and was ended, with 2 requests" in server.log
         assert server.end() == 0
 
 

@@ -104,8 +104,22 @@ def _cells(metric: Metric, found: Measured) -> tuple[str, ...]:
 
 def _tables(evaluation: ResultFile[EvaluationResult]) -> Iterator[Table]:
     yield _costs(evaluation)
+    if details := [metric for metric in evaluation.found.metrics if metric.is_detail]:
+        yield _details(evaluation, details)
     if judged := list(judged_records(evaluation.found)):
         yield _budgets(evaluation, judged)
+
+
+def _details(evaluation: ResultFile[EvaluationResult], details: Sequence[Metric]) -> Table:
+    """What explains the metrics; the file has the intervals."""
+    rows = tuple(
+        (
+            profile.profile,
+            *(value_text(metric, figure_of(metric, profile.figures).value) for metric in details),
+        )
+        for profile in evaluation.found.profiles
+    )
+    return Table(("profile", *map(heading, details)), rows, f"{evaluation.name}: what the errors are")
 
 
 def _budgets(evaluation: ResultFile[EvaluationResult], judged: Sequence[JudgedRecord]) -> Table:
@@ -131,7 +145,8 @@ def _lost(metric: Metric, loss: Loss | None) -> tuple[str, str]:
 
 def _costs(evaluation: ResultFile[EvaluationResult]) -> Table:
     """What the profiles save, beside the difference to the first one."""
-    found, metrics = evaluation.found, evaluation.found.metrics
+    found = evaluation.found
+    metrics = [metric for metric in found.metrics if not metric.is_detail]
     columns = ("profile", "FLOPs saved", "rows kept", "cut off", *map(heading, metrics))
     return Table(
         columns,

@@ -1,5 +1,7 @@
 """Attention of an encoder by products of int8: a Loop over chunks of queries, all heads at once.
 
+Chunks are so short that their scores stay in the caches of a core; the bound of a request counts with them.
+
 Queries have a scale for each head, keys one for each row, probabilities one for each query,
 values one for each column. Two means are taken off first, so that what is left takes finer steps: that of
 the keys changes no softmax (arXiv:2410.02367); that of the values comes back at the end, for probabilities
@@ -14,10 +16,9 @@ import numpy as np
 
 from ....plugins.body import BOOL, FLOAT, INT64, Body, Value
 from ....plugins.body import value as value_info
+from ....plugins.causal_attention.op import QUERY_CHUNK
 from ...checkpoint.quantized import MIDDLE_OF_UINT8
 from .int8_rows import CONTRIB, LARGEST_UINT8, around, scales_of
-
-QUERY_CHUNK = 64  # so that the scores of a chunk stay in the caches of a core
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from .grid import FULL_MODEL, Cell, Row
 TIMED = "Times: medians over the clips, which all formats answer in turn; step: one of the decoder"
 MEMORY = "of a process that loads one profile and answers the longest clip, libraries included"
 UNTIMED = (
-    "Times are not measured with several workers, which compete for the machine, nor with the token loss"
+    "Times are not measured with several workers, which compete for the machine, nor with the token loss or "
+    "shared steps"
 )
 
 

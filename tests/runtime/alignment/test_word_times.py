@@ -34,6 +34,11 @@ def test_attention_counts_by_the_second() -> None:
     assert looked_at(np.array([2.0, 0.0, 1.0]), rows_of(0, 4, 5, 6)) == (5, 6)
 
 
+def test_rows_of_no_seconds_are_at_their_place() -> None:
+    with np.errstate(all="raise"):
+        assert looked_at(np.array([0.0, 0.5, 0.5]), rows_of(0, 0, 0, 1)) == (0, 0)
+
+
 def test_the_scale_is_of_no_matter() -> None:
     attention, rows = np.array([0.1, 0.7, 0.2]), rows_of(0, 0.04, 0.08, 0.4)
     assert looked_at(attention, rows) == looked_at(5 * attention, rows) == (0.04, 0.08)

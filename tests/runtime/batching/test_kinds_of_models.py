@@ -22,7 +22,10 @@ from .answers import SCORE_ATOL, assert_same
 
 LONG_WAIT = 60.0
 QUANTIZED_ATOL = 1e-2  # activations are rounded to int8: the last bit of one may be a step of another
-QUANTIZED_TOKENS, TOKENS = 6, 20  # such steps add up, and tokens of random weights are nearly as good as others
+QUANTIZED_TOKENS, TOKENS = (
+    6,
+    20,
+)  # such steps add up, and tokens of random weights are nearly as good as others
 PROFILES = (
     Profile("full", "full"),
     Profile("h2o", "h2o", "constant", 0, ratio=Fraction(1, 2)),

@@ -14,6 +14,7 @@ from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles.errors import RequestError
 from fastadasp.profiles.profile import load_profile
+from fastadasp.profiles.signature import WordHeads
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.decoding.drive import drive, new_search
 from fastadasp.runtime.decoding.options import SearchOptions
@@ -64,7 +65,8 @@ def test_the_score_is_the_sum_along_the_text_and_the_answer_that_of_the_search_a
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpeechLM]:
     folder: Path = tmp_path_factory.mktemp("scored") / "artifact"
-    build(DEMO / "model", folder, BuildOptions(tuple(map(load_profile, ("full", REDUCED)))))
+    profiles = tuple(map(load_profile, ("full", REDUCED)))
+    build(DEMO / "model", folder, BuildOptions(profiles, word_heads=WordHeads(7, (0, 1))))
     with SpeechLM.load(folder, threads=1, max_batch=4) as loaded:
         yield loaded
 
@@ -77,6 +79,16 @@ def test_the_answer_itself_has_the_score_of_its_hypothesis(model):
         assert alone.scored_text is None
         assert -found.scored_text.loss == pytest.approx(alone.hypotheses[0].score, abs=1e-5)
         assert found.scored_text.tokens == alone.latency.output_tokens
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_words_begin_where_they_do_without_a_text_beside_them(model, beams):
+    for profile in model.profiles:
+        alone = model.generate(CLIP, PROMPT, profile=profile, num_beams=beams)
+        found = model.generate(CLIP, PROMPT, profile=profile, num_beams=beams, scored_text=WRONG)
+        assert [word.text for word in found.words] == [word.text for word in alone.words]
+        starts = [[word.start for word in result.words] for result in (found, alone)]
+        np.testing.assert_allclose(*starts, atol=1e-6)
 
 
 def test_another_text_is_scored_as_if_it_were_fed_alone_and_in_shared_steps(model):
