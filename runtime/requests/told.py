@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from ...profiles.errors import FastAdaSPError
@@ -21,10 +21,10 @@ Tell = Callable[[str], None]
 
 def told(model: LoadedModel, asked: Asked, own: Cancellation, tell: Tell) -> GenerationResult:
     """Find the answer now; errors as in `SpeechLM.stream`."""
-    with closing(streamed(model, asked, own)) as stream:
-        for piece in stream:
-            tell(piece)
-        return stream.result
+    stream = streamed(model, asked, own)
+    for piece in stream:
+        tell(piece)
+    return stream.result
 
 
 def told_by_queue(
