@@ -84,7 +84,7 @@ def _check_methods(profiles: Sequence[ResolvedProfile], lowering: Lowering) -> N
     if not lowering.has_loops:
         _refuse(
             [profile for profile in profiles if profile.profile.traits.selects_groups and profile.places],
-            f"it chooses one row after the other, and {lowering.name} cannot repeat nodes",
+            f"it chooses one row after the other, and {lowering.name} is not good at repeating nodes",
         )
     if not lowering.evicts_caches:
         _refuse(

@@ -103,10 +103,10 @@ def test_telling_changes_no_bit_of_an_answer(telling, speech_lm):
 @pytest.mark.parametrize(
     ("told", "fault"),
     [
-        (WordHeads(4, (0,)), "there is no layer 4 among 4"),
-        (WordHeads(0, (0, 4)), "there is no head 4 among 4"),
-        (WordHeads(0, ()), "at least one head, and each once"),
-        (WordHeads(0, (1, 1)), "at least one head, and each once"),
+        (WordHeads(4, (0,)), "there is no layer 4; give one of 0 to 3"),
+        (WordHeads(0, (0, 4)), "there is no head 4 in a layer; give those of 0 to 3"),
+        (WordHeads(0, ()), "there is no head; give at least one"),
+        (WordHeads(0, (1, 1)), "head 1 is there twice; give each once"),
     ],
 )
 def test_heads_that_there_are_not_are_refused(checkpoint, tmp_path, told, fault):
