@@ -11,16 +11,15 @@ order of the methods; the values themselves cannot be compared.
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import time
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import reductions
+from evaluated import ROOT, name_of, run, table_row
 
 from fastadasp.evaluation.metrics.metric import Metric
 from fastadasp.evaluation.results.comparison import CellRecord, ComparisonResult, RowRecord
@@ -30,7 +29,6 @@ from fastadasp.evaluation.results.selection import LayerFigures, SelectionResult
 from fastadasp.runtime.environment import Environment
 from fastadasp.runtime.tables.units import in_percent
 
-ROOT = Path(__file__).parent.parent
 SETS = ROOT / "build/evaluation"
 WORK = ROOT / "build/accuracy"
 FINDINGS = Path(__file__).parent / "accuracy_findings.md"
@@ -135,7 +133,7 @@ def commands(workers: int) -> Iterator[tuple[Path, list[str]]]:
                 *("select-layer", "demo/model", "--manifest", f"build/evaluation/{layers.clips}.jsonl"),
                 *("--task", layers.task, *_positions(layers), "--flops", "50"),
                 *("--accuracy", "--flops-levels", FLOPS),
-                *("--threads", "1", "-o", _name(output.with_suffix(".toml")), "--json", _name(output)),
+                *("--threads", "1", "-o", name_of(output.with_suffix(".toml")), "--json", name_of(output)),
             ],
         )
     for table in TABLES:
@@ -147,7 +145,7 @@ def commands(workers: int) -> Iterator[tuple[Path, list[str]]]:
                 *("compare", "demo/model", "--manifest", f"build/evaluation/{table.clips}.jsonl"),
                 *("--task", table.task, "--methods", "all", "--schedules", table.schedules, "--flops", FLOPS),
                 *("--start-layer", str(layer), *_positions(table)),
-                *("--workers", str(workers), "-o", _name(output)),
+                *("--workers", str(workers), "-o", name_of(output)),
             ],
         )
 
@@ -160,11 +158,11 @@ def measure(workers: int) -> None:
     """Run what has no result yet."""
     WORK.mkdir(parents=True, exist_ok=True)
     if not (SETS / "synthetic-30.jsonl").is_file():
-        _run([sys.executable, str(ROOT / "demo/evaluation_sets.py"), "-o", str(SETS)])
+        run([str(ROOT / "demo/evaluation_sets.py"), "-o", str(SETS)])
     for output, command in commands(workers):
         if not output.is_file():
             begin = time.perf_counter()
-            _run([str(Path(sys.executable).with_name("fastadasp-export")), *command])
+            run(["-P", "-m", "fastadasp.export", *command])
             print(f"{output.name}: {time.perf_counter() - begin:.0f} s", flush=True)
 
 
@@ -192,7 +190,7 @@ def page() -> str:
         lines += ["", *_section(table, compared)]
     for part, selected in layers.items():
         lines += ["", *_layers(part, selected)]
-    return reductions.placed("\n".join(lines) + "\n")
+    return reductions.with_summary("\n".join(lines) + "\n")
 
 
 def _path(part: Table | Layers) -> Path:
@@ -236,11 +234,11 @@ def _section(table: Table, found: ComparisonResult) -> Iterator[str]:
 
 def _rows(found: ComparisonResult, metric: Metric, paper: dict[str, Any] | None) -> Iterator[str]:
     levels = [f"{in_percent(level)} %" for level in found.levels]
-    yield _line("method", *levels, *([paper["table"]] if paper else ()))
-    yield _line(*["---"] * (1 + len(levels) + bool(paper)))
+    yield table_row("method", *levels, *([paper["table"]] if paper else ()))
+    yield table_row(*["---"] * (1 + len(levels) + bool(paper)))
     for row in found.rows:
         published = [_published(paper, row)] if paper else []
-        yield _line(row.label, *(_cell(cell, metric) for cell in row.cells), *published)
+        yield table_row(row.label, *(_cell(cell, metric) for cell in row.cells), *published)
 
 
 def _cell(cell: CellRecord, metric: Metric) -> str:
@@ -290,16 +288,16 @@ def _layers(layers: Layers, found: SelectionResult) -> Iterator[str]:
         f"Transfer entropy (TE) at 50 %. Layer {found.selected} has the lowest. {layers.paper}".rstrip()
     )
     yield ""
-    yield _line("layer", "TE", "rank", "first in", *(f"{in_percent(level)} %" for level in levels))
-    yield _line(*["---"] * (4 + len(levels)))
+    yield table_row("layer", "TE", "rank", "first in", *(f"{in_percent(level)} %" for level in levels))
+    yield table_row(*["---"] * (4 + len(levels)))
     for row in found.layers:
         figures = (_percent(metric, row.accuracy.get(level, {})) for level in levels)
-        yield _line(str(row.layer), *_entropy(row), *figures)
+        yield table_row(str(row.layer), *_entropy(row), *figures)
     best = [str(accuracy.best.get(level, "")) for level in levels]
-    yield _line("the best layer", "", "", "", *best)
+    yield table_row("the best layer", "", "", "", *best)
     agreement = (accuracy.rank_correlation.get(level) for level in levels)
     shown = ["" if one is None or one.rho is None else f"{one.rho:+.2f}" for one in agreement]
-    yield _line("rank correlation of TE with it", "", "", "", *shown)
+    yield table_row("rank correlation of TE with it", "", "", "", *shown)
     yield ""
     yield "*first in*: the share of resamples of the clips in which the layer has the lowest TE."
 
@@ -321,20 +319,6 @@ def _percent(metric: Metric, figures: Mapping[str, Measured]) -> str:
 def _environment(machine: Environment) -> Iterator[str]:
     libraries = ", ".join(f"{name} {version}" for name, version in machine.libraries.items())
     yield f"{machine.cpu}, {machine.cores} cores; Python {machine.python}; {libraries}."
-
-
-def _line(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _name(path: Path) -> str:
-    return str(path.relative_to(ROOT))
-
-
-def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, cwd=ROOT, check=False)
-    if done.returncode not in (0, 1):  # 1: some clips failed, which the result lists
-        raise SystemExit(done.returncode)
 
 
 def main() -> None:

@@ -13,21 +13,20 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from evaluated import ROOT, placed, run, table_row
+
 from fastadasp.evaluation.report.shown import estimate_text, figure_of
 from fastadasp.evaluation.results.evaluation import EvaluationResult
 from fastadasp.evaluation.results.files import read_results
 
-ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench/results/pretrained"
 PAGE = ROOT / "docs/pretrained_model.md"
-BEGIN, END = "<!-- written by bench/pretrained_figures.py -->", "<!-- end -->"
+BEGIN = "<!-- written by bench/pretrained_figures.py -->"
 LOG = "log.jsonl"
 SETS = {
     "human": "human prompts, 1 to 6 s",
@@ -48,7 +47,7 @@ def measure(work: Path) -> None:
     """Build every model that is there, and evaluate it on every set."""
     sets = work / "sets"
     if not all((sets / f"{name}.jsonl").is_file() for name in SETS):
-        _run([str(ROOT / "demo/pretrained_sets.py"), "--work", str(work)])
+        run([str(ROOT / "demo/pretrained_sets.py"), "--work", str(work)])
     RESULTS.mkdir(parents=True, exist_ok=True)
     shutil.copy(work / LOG, RESULTS / LOG)
     for model in sorted(work.glob("model-*")):
@@ -67,11 +66,8 @@ def measure(work: Path) -> None:
 
 def write_page() -> None:
     """Put what is known where the page has its marks."""
-    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    assert after, f"{PAGE} lacks its marks {BEGIN} and {END}"
     text = "\n".join([*accuracy(), "", *training()])
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", "utf-8")
+    PAGE.write_text(placed(PAGE.read_text("utf-8"), BEGIN, text), "utf-8")
 
 
 def accuracy() -> Iterator[str]:
@@ -82,12 +78,12 @@ def accuracy() -> Iterator[str]:
         return
     yield "Word error rate in %, greedy search, without token reduction; brackets hold 95 % intervals:"
     yield ""
-    yield _line("set", "clips", *names)
-    yield _line(*["---"] * (2 + len(names)))
+    yield table_row("set", "clips", *names)
+    yield table_row(*["---"] * (2 + len(names)))
     for clips, title in SETS.items():
         found = [_result(name, clips) for name in names]
         count = next((str(len(result.records)) for result in found if result), "")
-        yield _line(title, count, *(_wer(result) if result else "not measured" for result in found))
+        yield table_row(title, count, *(_wer(result) if result else "not measured" for result in found))
 
 
 def training() -> Iterator[str]:
@@ -99,15 +95,17 @@ def training() -> Iterator[str]:
     yield "Losses, each a mean over five steps; the whole log is `bench/results/pretrained/log.jsonl`:"
     yield ""
     columns = ("stage", "seed", "step", "hours", "answers", "ctc", "held_out", "size")
-    yield _line("stage", "seed", "step", "hours", "cross entropy", "CTC", "held out", "size of audio rows")
-    yield _line(*["---"] * len(columns))
+    yield table_row(
+        "stage", "seed", "step", "hours", "cross entropy", "CTC", "held out", "size of audio rows"
+    )
+    yield table_row(*["---"] * len(columns))
     lines = _steps(file.read_text("utf-8").splitlines())
     hours, shown = 0.0, []
     for before, line in pairwise([lines[0], *lines]):
         hours += min(LONGEST_PAUSE, max(0.0, line["time"] - before["time"])) / 3600
         shown.append({**line, "hours": round(hours, 2)})
     for line in _some(shown):
-        yield _line(*(str(line.get(column, "")) for column in columns))
+        yield table_row(*(str(line.get(column, "")) for column in columns))
 
 
 def _steps(written: list[str]) -> list[dict[str, Any]]:
@@ -138,18 +136,8 @@ def _wer(result: EvaluationResult) -> str:
     return estimate_text(metric, figure_of(metric, result.profiles[0].figures))
 
 
-def _line(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
 def _fastadasp(*words: str) -> None:
-    _run(["-P", "-m", "fastadasp.export", *words])
-
-
-def _run(words: list[str]) -> None:
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, check=False)
-    if done.returncode not in (0, 1):  # 1: some clips failed, which the result lists
-        raise SystemExit(done.returncode)
+    run(["-P", "-m", "fastadasp.export", *words])
 
 
 def main() -> None:

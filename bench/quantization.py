@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+
+from evaluated import ROOT, placed, run, table_row
 
 from fastadasp.evaluation.metrics.metric import Metric
 from fastadasp.evaluation.report.shown import estimate_text, figure_of, heading, interval_text, value_text
@@ -27,11 +27,10 @@ from fastadasp.evaluation.results.comparison import CellRecord, ComparisonResult
 from fastadasp.evaluation.results.files import read_results
 from fastadasp.runtime.tables.units import milliseconds, size
 
-ROOT = Path(__file__).parent.parent
 SETS = ROOT / "build/evaluation"
 RESULTS = ROOT / "bench/results/quantize"
 PAGE = ROOT / "docs/quantization.md"
-BEGIN, END = "<!-- written by bench/quantization.py -->", "<!-- end -->"
+BEGIN = "<!-- written by bench/quantization.py -->"
 FORMATS = ("none", "int8", "int4")
 LEVEL = Fraction(1, 2)
 LIBRARIES = ("fastadasp-export", "onnxruntime", "jiwer", "sacrebleu")
@@ -79,21 +78,17 @@ def measure(again: bool) -> None:
     """Run what has no result yet."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     if not (SETS / "synthetic-30.jsonl").is_file():
-        _run([str(ROOT / "demo/evaluation_sets.py"), "-o", str(SETS)])
+        run([str(ROOT / "demo/evaluation_sets.py"), "-o", str(SETS)])
     for part in PARTS:
         if again or not part.output.is_file():
             begin = time.perf_counter()
-            _run(["-P", "-m", "fastadasp.export", *part.words])
+            run(["-P", "-m", "fastadasp.export", *part.words])
             print(f"{part.output.name}: {time.perf_counter() - begin:.0f} s", flush=True)
 
 
 def write_page() -> None:
     """Put the tables where the page has its marks."""
-    text = PAGE.read_text("utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    assert after, f"{PAGE} lacks its marks {BEGIN} and {END}"
-    PAGE.write_text(f"{before}{BEGIN}\n{tables()}\n{END}{after}", "utf-8")
+    PAGE.write_text(placed(PAGE.read_text("utf-8"), BEGIN, tables()), "utf-8")
 
 
 def tables() -> str:
@@ -125,15 +120,15 @@ def profiles(found: ComparisonResult) -> Iterator[tuple[str, tuple[CellRecord, .
 
 
 def _accuracy(found: dict[Part, ComparisonResult]) -> Iterator[str]:
-    yield _line("set (clips)", "metric", "profile", *COLUMNS)
-    yield _line(*["---"] * (3 + len(COLUMNS)))
+    yield table_row("set (clips)", "metric", "profile", *COLUMNS)
+    yield table_row(*["---"] * (3 + len(COLUMNS)))
     for part, compared in found.items():
         metric = compared.metrics[0]
         place = f"{part.title} ({compared.clips.measured})", heading(metric).replace(",", "")
         for name, (original, *others) in profiles(compared):
             own = estimate_text(metric, figure_of(metric, original.figures))
             cells = (text for cell in others for text in _compared(metric, cell))
-            yield _line(*place, name, own, *cells)
+            yield table_row(*place, name, own, *cells)
             place = "", ""
 
 
@@ -166,12 +161,12 @@ def _significant(found: dict[Part, ComparisonResult], place: int) -> str:
 def _costs(found: ComparisonResult) -> Iterator[str]:
     yield f"Time and memory on the set of {COSTS.title}; {found.memory}:"
     yield ""
-    yield _line("profile", "weights", "prefill ms", "step ms", "weight files", "peak memory")
-    yield _line(*["---"] * 6)
+    yield table_row("profile", "weights", "prefill ms", "step ms", "weight files", "peak memory")
+    yield table_row(*["---"] * 6)
     for name, cells in profiles(found):
         for record, cell in zip(found.formats, cells, strict=True):
             times = milliseconds(cell.prefill_ms), milliseconds(cell.step_ms)
-            yield _line(name, record.name, *times, size(record.weight_bytes), size(cell.peak_bytes))
+            yield table_row(name, record.name, *times, size(record.weight_bytes), size(cell.peak_bytes))
 
 
 def _origin(part: Part, found: ComparisonResult) -> Iterator[str]:
@@ -189,16 +184,6 @@ def _origin(part: Part, found: ComparisonResult) -> Iterator[str]:
         f"{machine.cpu}, {machine.cores} cores; load {load} as it began, so that times are good for their "
         f"ratios alone; one thread; {libraries}. All figures: `bench/results/quantize`."
     )
-
-
-def _line(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _run(words: Sequence[str]) -> None:
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, check=False)
-    if done.returncode not in (0, 1):  # 1: some clips failed, which the result lists
-        raise SystemExit(done.returncode)
 
 
 def main() -> None:

@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from evaluated import ROOT, name_of, placed, run, table_row
 
+from fastadasp.evaluation.metrics.word_errors import KINDS, SHORT
 from fastadasp.evaluation.report.shown import figure_of
 from fastadasp.evaluation.results.comparison import CellRecord, ComparisonResult, RowRecord
 from fastadasp.evaluation.results.figures import Difference
@@ -31,18 +31,17 @@ from fastadasp.profiles.methods import VARIANTS
 from fastadasp.runtime.environment import Environment
 from fastadasp.runtime.tables.units import in_percent
 
-ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench/results/reductions"
 PAGE = ROOT / "docs/reductions.md"
 SUMMARY_PAGE = ROOT / "docs/accuracy.md"
-BEGIN, END = "<!-- written by bench/reductions.py -->", "<!-- end -->"
+BEGIN = "<!-- written by bench/reductions.py -->"
 SETS = {5: "human", 15: "human-15", 30: "human-30"}
 """By the length of the clips in seconds: sets that both scripts of sets make."""
 MAX_NEW_TOKENS = {5: 64, 15: 128, 30: 256}  # twice as many as any transcript has
 SEED = 0  # of the clips that are drawn where a set has more
 AT_ONCE = 16  # profiles whose steps are shared
 ALL_LEVELS, SOME_LEVELS = "10,20,30,40,50", "30,50"
-DETAILS = ("substitutions", "deletions", "insertions", "words_right", "short_answers")
+DETAILS = tuple(metric.name for metric in (*KINDS, SHORT))
 
 
 INTRODUCTION = """\
@@ -121,13 +120,13 @@ class Part:
         """Its command, behind the name of the program."""
         grid, start = GRIDS[self.grid], 2 * model.layers // 3 if self.kind else 2
         return [
-            *("compare", _name(model.checkpoint), "--manifest", _name(clips), "--task", "asr"),
+            *("compare", name_of(model.checkpoint), "--manifest", name_of(clips), "--task", "asr"),
             *("--methods", self.methods, "--schedules", self.schedules),
             *("--flops", grid.levels[self.seconds], "--start-layer", str(start)),
             *("--positions", "compact,kept", "--seeds", str(grid.seeds), "--token-loss"),
             *("--max-new-tokens", str(MAX_NEW_TOKENS[self.seconds]), "--normalizer", model.normalizer),
             *("--at-once", str(AT_ONCE), "--workers", "2", "--threads", "1"),
-            *("-o", _name(self.output(model.name))),
+            *("-o", name_of(self.output(model.name))),
         ]
 
 
@@ -142,11 +141,11 @@ def measure(model: Model, grid: str, lengths: Iterable[int]) -> None:
     """Run what has no result yet."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     if not all((model.sets / f"{name}.jsonl").is_file() for name in SETS.values()):
-        _run(list(model.set_script))
+        run(list(model.set_script))
     for part in parts(grid, lengths):
         if not part.output(model.name).is_file():
             clips = drawn(model.sets / f"{SETS[part.seconds]}.jsonl", GRIDS[grid].clips[part.seconds])
-            _run(["-P", "-m", "fastadasp.export", *part.words(model, clips)])
+            run(["-P", "-m", "fastadasp.export", *part.words(model, clips)])
 
 
 def drawn(clips: Path, count: int) -> Path:
@@ -206,11 +205,11 @@ def published() -> Iterator[str]:
     yield f"Published, with `compact` positions: {paper['table']}; full model {paper['full']}. Its model is a"
     yield "thousand times larger and its clips are others: only the order of the methods can be compared."
     yield ""
-    yield _line("method", *(f"{level} %" for level in ALL_LEVELS.split(",")))
-    yield _line(*["---"] * 6)
+    yield table_row("method", *(f"{level} %" for level in ALL_LEVELS.split(",")))
+    yield table_row(*["---"] * 6)
     for row, values in paper["rows"].items():
         name, _, schedule = row.partition(" ")
-        yield _line(", ".join(filter(None, (VARIANTS[name].title, schedule))), *map(str, values))
+        yield table_row(", ".join(filter(None, (VARIANTS[name].title, schedule))), *map(str, values))
 
 
 def not_measured(found: Sequence[Table]) -> Iterator[str]:
@@ -276,12 +275,12 @@ def _parts_of(table: Table) -> Iterator[str]:
 def _grid(table: Table, shown: Callable[[CellRecord], str], skip: str | None = None) -> Iterator[str]:
     """A line a row; without rows all of whose cells are `skip`."""
     levels = [f"{in_percent(level)} %" for level in table.found[0].levels]
-    yield _line("method, positions, schedule", *levels)
-    yield _line(*["---"] * (1 + len(levels)))
+    yield table_row("method, positions, schedule", *levels)
+    yield table_row(*["---"] * (1 + len(levels)))
     for row in table.rows:
         cells = [shown(cell) for cell in row.cells]
         if any(cell != skip for cell in cells):
-            yield _line(row.label, *cells)
+            yield table_row(row.label, *cells)
 
 
 def _wer(found: ComparisonResult, cell: CellRecord) -> str:
@@ -358,10 +357,10 @@ def summary() -> Iterator[str]:
     if not found:
         return
     yield ""
-    yield _line("model, clips", "WER", "loss per token", "least and most of WER, kept less compact")
-    yield _line(*["---"] * 4)
+    yield table_row("model, clips", "WER", "loss per token", "least and most of WER, kept less compact")
+    yield table_row(*["---"] * 4)
     for table in found:
-        yield _line(
+        yield table_row(
             table.title, str(Pairs.of(table, "wer")), str(Pairs.of(table, "token_loss")), _range(table)
         )
     yield ""
@@ -396,16 +395,12 @@ def verdict(found: Sequence[Table]) -> str:
 def write_pages() -> None:
     """The tables, and what they come to in the page on accuracy."""
     PAGE.write_text(page(), "utf-8")
-    SUMMARY_PAGE.write_text(placed(SUMMARY_PAGE.read_text("utf-8")), "utf-8")
+    SUMMARY_PAGE.write_text(with_summary(SUMMARY_PAGE.read_text("utf-8")), "utf-8")
 
 
-def placed(text: str) -> str:
-    """A page with the summary between the marks."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    assert after, f"the page lacks its marks {BEGIN} and {END}"
-    content = "\n".join(summary())
-    return f"{before}{BEGIN}\n{content}\n{END}{after}"
+def with_summary(page: str) -> str:
+    """The page on accuracy with the summary between its marks."""
+    return placed(page, BEGIN, "\n".join(summary()))
 
 
 def _machine(environment: Environment) -> str:
@@ -414,20 +409,6 @@ def _machine(environment: Environment) -> str:
         f"{environment.cpu}, {environment.workers} processes of {environment.threads} thread; "
         f"onnxruntime {libraries['onnxruntime']}, jiwer {libraries['jiwer']}."
     )
-
-
-def _line(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _name(path: Path) -> str:
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
-
-
-def _run(words: list[str]) -> None:
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, check=False)
-    if done.returncode not in (0, 1):  # 1: some clips failed, which the result lists
-        raise SystemExit(done.returncode)
 
 
 def main() -> None:
