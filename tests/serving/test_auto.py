@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ from openai import BadRequestError
 from fastadasp.profiles.errors import RequestError
 from fastadasp.runtime import Auto, SpeechLM
 from fastadasp.runtime.artifact.artifact import open_artifact
-from fastadasp.runtime.artifact.manifest import FILE_NAME
 from fastadasp.runtime.choice.figures import (
     Accuracy,
     Figures,
@@ -27,6 +24,7 @@ from fastadasp.runtime.choice.figures import (
 )
 from fastadasp.serving.options import ServeOptions
 from fastadasp.serving.server import models_of
+from measured_figures import with_figures
 from server_process import NAME, ServerProcess, serving
 
 from .conftest import CLIP, SAID
@@ -57,10 +55,7 @@ FIGURES = Figures(
 @pytest.fixture(scope="module")
 def measured(demo_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo with figures; `sparse-30` is not accepted."""
-    folder = Path(shutil.copytree(demo_artifact, tmp_path_factory.mktemp("auto") / "demo"))
-    manifest = replace(open_artifact(folder).manifest, figures=FIGURES)
-    (folder / FILE_NAME).write_text(manifest.to_json(), "utf-8")
-    return folder
+    return with_figures(demo_artifact, tmp_path_factory.mktemp("auto") / "demo", FIGURES)
 
 
 @pytest.fixture(scope="module")

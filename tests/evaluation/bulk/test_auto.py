@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,44 +19,17 @@ from fastadasp.evaluation.bulk.worker import BulkJob, transcribe_clip
 from fastadasp.evaluation.clips.clip import Clip
 from fastadasp.export.cli import main
 from fastadasp.runtime import Auto, SegmentOptions, SpeechLM
-from fastadasp.runtime.artifact.artifact import open_artifact
-from fastadasp.runtime.artifact.manifest import FILE_NAME
-from fastadasp.runtime.choice.figures import (
-    Accuracy,
-    Figures,
-    Latency,
-    Loss,
-    Machine,
-    MeasuredClips,
-    Timed,
-)
 from fastadasp.runtime.decoding.options import SearchOptions
 from fastadasp.runtime.runtime_options import RuntimeOptions
+from measured_figures import FIGURES, take_in, with_figures
 
 BUDGET = Auto(latency_budget=0.1)  # which `full` keeps up to two seconds
-
-
-def times(*milliseconds: float) -> tuple[Timed, ...]:
-    return tuple(Timed(1, float(second), each) for second, each in zip((1, 2, 4), milliseconds, strict=True))
-
-
-FIGURES = Figures(
-    Accuracy("asr", "WER", "full", MeasuredClips("c", "0" * 64, 40), 30, {"own-30": Loss(0.1, 0, 0.2, 1)}),
-    Latency(Machine("another", None, 2), 8, {"full": times(50, 100, 200), "own-30": times(60, 70, 80)}),
-)
-
-
-def take_in(artifact: Path, figures: Figures) -> None:
-    manifest = replace(open_artifact(artifact).manifest, figures=figures)
-    (artifact / FILE_NAME).write_text(manifest.to_json(), "utf-8")
 
 
 @pytest.fixture
 def measured(tiny_artifact: Path, tmp_path: Path) -> Path:
     """A copy with figures."""
-    folder = Path(shutil.copytree(tiny_artifact, tmp_path / "measured"))
-    take_in(folder, FIGURES)
-    return folder
+    return with_figures(tiny_artifact, tmp_path / "measured", FIGURES)
 
 
 @pytest.fixture

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,40 +15,12 @@ import soundfile
 
 from fastadasp.profiles.errors import AudioError, RequestError, RequestMemoryError
 from fastadasp.runtime import Auto, SegmentOptions, SpeechLM
-from fastadasp.runtime.artifact.artifact import open_artifact
-from fastadasp.runtime.artifact.manifest import FILE_NAME
-from fastadasp.runtime.choice.figures import (
-    Accuracy,
-    Figures,
-    Latency,
-    Loss,
-    Machine,
-    MeasuredClips,
-    Timed,
-)
+from measured_figures import FIGURES, with_figures
 
 RATE = 16000
 SHORT, LONG = (np.full(seconds * RATE, 0.1, np.float32) for seconds in (1, 3))
 BUDGET = Auto(latency_budget=0.1)  # which `full` keeps up to two seconds
 ASKED: dict[str, Any] = {"prompt": "hello", "max_new_tokens": 3}
-
-
-def times(*milliseconds: float) -> tuple[Timed, ...]:
-    return tuple(Timed(1, float(second), each) for second, each in zip((1, 2, 4), milliseconds, strict=True))
-
-
-FIGURES = Figures(
-    Accuracy("asr", "WER", "full", MeasuredClips("c", "0" * 64, 40), 30, {"own-30": Loss(0.1, 0, 0.2, 1)}),
-    Latency(Machine("another", None, 2), 8, {"full": times(50, 100, 200), "own-30": times(60, 70, 80)}),
-)
-
-
-def with_figures(artifact: Path, folder: Path, figures: Figures) -> Path:
-    """A copy that holds them."""
-    shutil.copytree(artifact, folder)
-    manifest = replace(open_artifact(folder).manifest, figures=figures)
-    (folder / FILE_NAME).write_text(manifest.to_json(), "utf-8")
-    return folder
 
 
 @pytest.fixture(scope="module")
