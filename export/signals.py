@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+INTERRUPTED = 128 + signal.SIGINT  # the exit code that a shell gives a command that Ctrl-C has ended
 ENDING = ("SIGTERM", "SIGHUP")  # of which a system may lack some
 
 

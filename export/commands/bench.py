@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from click.core import ParameterSource
 from ...profiles.errors import RequestError
 from ...runtime.benchmark.load.options import DEFAULT_REQUESTS, LoadOptions
 from ...runtime.benchmark.options import BenchmarkOptions
+from ..signals import INTERRUPTED
 from .case_parameters import case_options
 from .command import StrictCommand
 from .lists import INTEGERS, NAMES, REALS, each_once, list_option
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from ...runtime.benchmark.records import Benchmark
     from ...runtime.tables.tables import Section
 
-INTERRUPTED = 128 + signal.SIGINT  # the exit code that a shell gives
 DEFAULTS, UNDER_LOAD = BenchmarkOptions(), LoadOptions(concurrency=(1,))
 OF_THE_MATRIX = {"runs": "--runs"}
 OF_A_LOAD = {

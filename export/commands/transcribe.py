@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from ...evaluation.bulk.options import TranscribeOptions
 from ...profiles.errors import OutputError
 from ...runtime.runtime_options import runtime_options as runtime_of
 from ..file import is_stream
+from ..signals import INTERRUPTED
 from .command import Command, StrictCommand
 from .lists import NAMES, one_option
 from .output import check_output
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from ...evaluation.bulk.transcribe import MakeEngine, Summary
 
 DEFAULTS = TranscribeOptions()
-INTERRUPTED = 128 + signal.SIGINT  # the exit code that a shell gives
 GOES_ON = "and kept; the same command goes on with the others"
 
 
