@@ -105,18 +105,8 @@ class BuildOptions:
             raise RequestError(
                 f"kv_precision {self.kv_precision!r} is unknown; choose {', '.join(KV_PRECISIONS)}"
             )
-        if self.word_heads is not None and (others := _beside_default_target(self)):
-            alone = ", ".join(BuildOptions.targets)
-            raise RequestError(
-                f"word_heads: graphs for {alone} alone say where heads look, not {', '.join(others)}; "
-                f"build two artifacts, that with word heads for {alone}"
-            )
-        if self.row_maps and (others := _beside_default_target(self)):
-            alone = ", ".join(BuildOptions.targets)
-            raise RequestError(
-                f"row_maps: graphs for {alone} alone say where rows come from, not {', '.join(others)}; "
-                f"build two artifacts, that with row maps for {alone}"
-            )
+        if faults := list(_told_faults(self)):
+            raise RequestError("; ".join(faults))
         if self.calibration is not None and self.quantize != "int4":
             raise RequestError(
                 f"calibration beside {self.quantize or 'no format'}: only int4 is quantised by clips; leave "
@@ -148,10 +138,21 @@ class BuildOptions:
             )
 
 
-def _beside_default_target(options: BuildOptions) -> list[str]:
-    """What is asked for that cannot say where rows come from."""
+def _told_faults(options: BuildOptions) -> Iterator[str]:
+    """What graphs for the default target alone tell beside an answer, where others are asked for, too."""
     others = [name for name in options.targets if name not in BuildOptions.targets]
-    return [*others, "engines"] if options.engines else others
+    if options.engines:
+        others.append("engines")
+    alone, asked = ", ".join(BuildOptions.targets), list[tuple[str, str]]()
+    if options.word_heads is not None:
+        asked.append(("word heads", "where heads look"))
+    if options.row_maps:
+        asked.append(("row maps", "where rows come from"))
+    for name, told in asked if others else ():
+        yield (
+            f"{name.replace(' ', '_')}: graphs for {alone} alone say {told}, not {', '.join(others)}; "
+            f"build two artifacts, that with {name} for {alone}"
+        )
 
 
 def _target_faults(options: BuildOptions) -> Iterator[str]:

@@ -15,13 +15,14 @@ from .metric import Floats, Measure, Metric, Sample, mean_sample, ratio
 
 WER = Metric("wer", "WER", lower_is_better=True, made_by="jiwer")
 CER = Metric("cer", "CER", lower_is_better=True, made_by="jiwer, spaces count")
-KINDS = (
+ERRORS = (
     Metric("substitutions", "substituted", lower_is_better=True, made_by="jiwer"),
     Metric("deletions", "left out", lower_is_better=True, made_by="jiwer"),
     Metric("insertions", "added", lower_is_better=True, made_by="jiwer"),
-    Metric("words_right", "right", made_by="jiwer"),
 )
-"""Shares of the words of the references, in the order of `_edits`. The first three add up to the WER."""
+"""Shares of the words of the references, which add up to the WER."""
+KINDS = (*ERRORS, Metric("words_right", "right", made_by="jiwer"))
+"""What became of the words of the references, in the order of `_edits`."""
 SHORT = Metric(
     "short_answers",
     "short answers",

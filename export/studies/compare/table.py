@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ....evaluation.figures.bootstrap import FEW_CLIPS, LEAST_CLIPS
 from ....evaluation.figures.scores import Figure
+from ....evaluation.metrics.word_errors import ERRORS
 from ....evaluation.table import interval, number, unit
 from ....profiles.methods import Method
 from ....runtime.tables.tables import Section, columns
@@ -16,7 +17,6 @@ from .grid import FULL_MODEL, Cell, Row
 from .unmet import LENGTHS, OF_CACHES, PAIRS, at_most, misses
 from .weights_table import weight_sections
 
-ERRORS = ("substitutions", "deletions", "insertions")
 ERRORS_TITLE = "Words substituted / left out / added, %; answers cut off by max_new_tokens"
 WIDTH = 7  # of a figure, so that the decimal points of a column stand below each other
 
@@ -71,7 +71,7 @@ def _table(comparison: Comparison, index: int, *, intervals: bool) -> Section:
 
 def _beside(comparison: Comparison) -> Iterator[Section]:
     """What the word errors are, and what kept positions change, where either was measured."""
-    details = [i for i, metric in enumerate(comparison.metrics) if metric.name in ERRORS]
+    details = [i for i, metric in enumerate(comparison.metrics) if metric in ERRORS]
     found = [result for _, results in comparison.reduced for result in results if result.figures]
     if details and comparison.full.figures[details[0]].figure.value is not None and found:
         full = _joined(comparison.full, details)
