@@ -52,11 +52,11 @@ CTC = Stage(
 )
 STEADY = Stage(
     "steady",
-    3100,
+    2000,
     {"encoder": 1e-4, "projector": 1e-3, "ctc": 1e-3, "lora": 1e-3, "norms": 1e-4},
     ctc=(0.3, 0.3, 0.7),
 )
-COOLING = replace(STEADY, steps=850, ctc=(0.0, 0.0, 0.0), flat=0.0)
+COOLING = replace(STEADY, steps=800, ctc=(0.0, 0.0, 0.0), flat=0.0)
 OWN_GAPS = 0.5  # with --gaps: largest share of audio rows after which positions are left out
 
 

@@ -64,9 +64,12 @@ class Layer(nn.Module):
         clips, rows, _ = x.shape
         parts = self.qkv(x).view(clips, rows, heads + 2 * kv, self.sizes.head_dim)
         turned = rotated(parts[:, :, : heads + kv], cos, sin).transpose(1, 2)
-        query, key, value = turned[:, :heads], turned[:, heads:], parts[:, :, heads + kv :].transpose(1, 2)
-        key, value = (part.repeat_interleave(heads // kv, 1) for part in (key, value))
-        found = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        query = turned[:, :heads].reshape(clips, kv, -1, self.sizes.head_dim)  # heads that share keys as one
+        key, value = turned[:, heads:], parts[:, :, heads + kv :].transpose(1, 2)
+        scores = (query @ key.transpose(-1, -2)).unflatten(2, (-1, rows)) * self.sizes.head_dim**-0.5
+        hidden = torch.ones(rows, rows, dtype=torch.bool, device=x.device).triu(1)
+        weights = scores.masked_fill(hidden, -torch.inf).softmax(-1).flatten(2, 3)
+        found = (weights @ value).unflatten(2, (-1, rows)).flatten(1, 2)
         return found.transpose(1, 2).reshape(clips, rows, heads * self.sizes.head_dim)
 
 

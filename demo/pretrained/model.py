@@ -66,7 +66,8 @@ class CtcHead(nn.Module):
     def __init__(self, embedding: torch.Tensor, spoken: list[int], size: float) -> None:
         super().__init__()
         self.places = {token: place for place, token in enumerate(spoken, 1)}
-        self.register_buffer("embeddings", embedding[spoken], persistent=False)
+        rows = torch.cat([torch.zeros_like(embedding[:1]), embedding[spoken]])
+        self.register_buffer("embeddings", rows, persistent=False)  # the first is no token's
         self.size = size
         self.blank = nn.Parameter(torch.randn(1, embedding.shape[1]) * size)
         self.scale = nn.Parameter(torch.tensor(1.5))
@@ -78,8 +79,9 @@ class CtcHead(nn.Module):
         Rows are brought to one size first, so that the loss does not ask for larger ones.
         """
         x = (functional.rms_norm(audio, audio.shape[-1:]) * self.size * self.scale).bfloat16()
-        scores = functional.linear(x, torch.cat([self.blank.bfloat16(), self.embeddings])).float()
-        return torch.cat([scores[..., :1] + self.blank_bias, scores[..., 1:]], -1).log_softmax(-1)
+        scores = functional.linear(x, self.embeddings).float()
+        scores[..., :1] = functional.linear(x, self.blank.bfloat16()).float() + self.blank_bias
+        return scores.log_softmax(-1)
 
 
 def _inside(rows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
