@@ -51,7 +51,7 @@ def _two_defaults(field: str) -> str:
     return f"{matrix}; under load {loaded}"
 
 
-@click.command(cls=StrictCommand)
+@click.command(cls=StrictCommand, short_help="Measure latency, also under load.")
 @click.argument("artifact", type=PATH)
 @list_option(
     "--concurrency",

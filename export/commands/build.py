@@ -63,7 +63,7 @@ def engine_limits(command: Command) -> Command:
     return command
 
 
-@click.command(cls=StrictCommand)
+@click.command(cls=StrictCommand, short_help="Build an artifact from a checkpoint.")
 @click.argument("checkpoint", type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, metavar="ART", help="The artifact's folder.")
 @profile_options
@@ -136,7 +136,12 @@ def engine_limits(command: Command) -> Command:
     help="Build for this prompt alone, where prompts decide how strong LoRA is: it goes into the weights.",
 )
 @click.option("--force", is_flag=True, default=BuildOptions.force, help="Replace the artifact that is there.")
-@click.option("--engine", type=click.Choice(ENGINES), help="Build TensorRT engines, too; no GPU is needed.")
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    help="Build TensorRT engines, too: those of tensorrt-rtx without a GPU, those of tensorrt on the GPU "
+    "itself (never tried).",
+)
 @click.option(
     "--sm",
     type=click.IntRange(min=80),
@@ -177,7 +182,9 @@ def build(
 ) -> None:
     """Build an artifact from CHECKPOINT.
 
-    All profiles share the weights and the decode graph. With --accepted or --latency the artifact then holds
+    An artifact is a folder with all that a model needs to be run: graphs, weights, tokenizer. A profile says
+    which audio tokens are removed, in which layers; profiles list shows those that are built in. All profiles
+    share the weights and the decode graph. With --accepted or --latency the artifact then holds
     figures, as figures takes them in; if they are of another model, it is built all the same, without them.
     """
     if audio_root is not None and calibration is None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DEFAULTS = CheckOptions()
 
 
-@click.command(cls=StrictCommand)
+@click.command(cls=StrictCommand, short_help="Compare every graph with the model in torch.")
 @click.argument("source", type=PATH, required=False, metavar="ARTIFACT")
 @click.option(
     "--checkpoint",

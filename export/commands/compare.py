@@ -30,7 +30,7 @@ DEFAULTS = CompareOptions()
 ALL = "all"
 
 
-@click.command("compare", cls=StrictCommand)
+@click.command("compare", cls=StrictCommand, short_help="Compare methods and levels at equal cost.")
 @click.argument("checkpoint", type=PATH)
 @clip_options
 @list_option(

@@ -28,7 +28,7 @@ from .progress import progress_bar
 from .search_parameters import say_search, search_options
 
 
-@click.command("eval", cls=StrictCommand)
+@click.command("eval", cls=StrictCommand, short_help="Measure what profiles cost in accuracy.")
 @click.argument("artifact", type=PATH)
 @clip_options
 @list_option(

@@ -24,7 +24,7 @@ MODES = ("link", "copy")
 DEFAULT_QUEUE = 64
 
 
-@click.command("export-triton", cls=StrictCommand)
+@click.command("export-triton", cls=StrictCommand, short_help="Write an artifact as a model for Triton.")
 @click.argument("artifact", type=PATH)
 @click.option(
     "-o",

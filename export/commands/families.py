@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..model.survey import Survey
 
 
-@click.command(cls=StrictCommand)
+@click.command(cls=StrictCommand, short_help="List model families, or examine a folder.")
 @click.argument("folder", type=PATH, required=False)
 @click.option("--markdown", is_flag=True, help="Print the families as a table of a page.")
 @click.pass_context

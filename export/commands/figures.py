@@ -12,7 +12,7 @@ from .figures_parameters import figures_options, say_figures, sources_of
 from .parameters import PATH
 
 
-@click.command(cls=StrictCommand)
+@click.command(cls=StrictCommand, short_help="Record measured figures in an artifact.")
 @click.argument("artifact", type=PATH)
 @figures_options
 def figures(artifact: Path, **values: Any) -> None:

@@ -20,7 +20,7 @@ VERIFIED: dict[Verify, str] = {
 }
 
 
-@click.command(cls=StrictCommand)
+@click.command(cls=StrictCommand, short_help="Verify an artifact and show what it holds.")
 @click.argument("artifact", type=PATH)
 @verify_option
 def inspect(artifact: Path, verify: bool | None) -> None:

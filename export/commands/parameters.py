@@ -52,7 +52,8 @@ def backend(command: Command) -> Command:
         type=click.Choice(list(BACKENDS)),
         default=DEFAULT_BACKEND,
         show_default=True,
-        help="What runs the artifact: graphs for it, or engines, with a GPU for all but onnxruntime.",
+        help="What runs the artifact: onnxruntime and openvino on a CPU, onnxruntime-cuda and tensorrt on a "
+        "GPU. The artifact must have been built for it (build --target, --engine).",
     )(command)
 
 
@@ -174,7 +175,12 @@ def onnxruntime_options(command: Command) -> Command:
     """Add those of ONNX Runtime."""
     options = (
         click.option(
-            "--threads", type=click.IntRange(min=0), default=0, help="Threads of a run; 0 takes one per core."
+            "--threads",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            help="Threads of a run. 0: one per core, shared among the processes of --workers; in serve, "
+            "transcribe and export-triton one per process.",
         ),
         list_option("--provider", "providers", NAMES, "ONNX Runtime providers, best first."),
         click.option(

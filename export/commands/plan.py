@@ -10,6 +10,7 @@ import click
 from ...profiles.profile import load_profiles
 from ..model.formats import QUANTIZED
 from ..options import PRECISIONS
+from ..prediction.devices import CPU, DEVICES
 from ..prediction.options import PROFILES, PlanOptions
 from .case_parameters import case_options, int4_block_option
 from .command import StrictCommand
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
 DEFAULTS = PlanOptions(())
 
 
-@click.command(cls=StrictCommand)
+@click.command(cls=StrictCommand, short_help="Predict latency on devices not at hand.")
 @click.argument("checkpoint", type=PATH)
 @list_option(
     "--device",
     "devices",
     NAMES,
-    "GPUs, or cpu: this machine's, which is measured for 2 s.",
+    f"Of {', '.join(DEVICES)} and {CPU}: this machine's, which is measured for 2 s.",
     default=DEFAULTS.devices,
     arrange=each_once,
 )

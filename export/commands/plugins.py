@@ -24,7 +24,7 @@ COMPUTE_CAPABILITIES: ListOf[int] = ListOf(
 )
 
 
-@click.group()
+@click.group(short_help="Build the reduction ops for TensorRT.")
 def plugins() -> None:
     """Build the reduction ops as plugins for TensorRT."""
 

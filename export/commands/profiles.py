@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 GIGA = 1e9
 
 
-@click.group()
+@click.group(short_help="List profiles, and show what one does.")
 def profiles() -> None:
     """List reduction profiles, and show what one does to a model."""
 

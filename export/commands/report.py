@@ -15,14 +15,14 @@ from .parameters import PATH, require
 HTML = (".html", ".htm")
 
 
-@click.command(cls=StrictCommand)
+@click.command(cls=StrictCommand, short_help="Turn result files into a page of HTML.")
 @click.argument("results", type=PATH, nargs=-1, required=True, metavar="RESULTS...")
 @click.option("-o", "--output", type=PATH, required=True, metavar="FILE.html", help="The page.")
 def report(results: tuple[Path, ...], output: Path) -> None:
     """Put result files into one page of HTML, which needs no network.
 
-    RESULTS are JSON files of bench, eval, compare, select-layer, tune and plan, in any order and number; what
-    is in a file is told by its content.
+    RESULTS are JSON files of bench (of a matrix or under load), eval, compare, select-layer, tune, plan and
+    run --map, in any order and number; what is in a file is told by its content.
     """
     require("plotly", "jinja2", extra="report")
     check_output(output)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 STDIN = "-"
 
 
-@click.command(cls=StrictCommand)
+@click.command(cls=StrictCommand, short_help="Answer clips, with latency by stage.")
 @click.argument("artifact", type=PATH)
 @click.argument("clips", nargs=-1, required=True, metavar="CLIP...")
 @one_option(
@@ -68,14 +68,14 @@ STDIN = "-"
 def run(ctx: click.Context, /, artifact: Path, clips: tuple[str, ...], **values: Any) -> None:
     """Transcribe each CLIP (wav, flac, ogg, mp3; - reads from a pipe) with ARTIFACT.
 
-    Answers go to stdout, tables to stderr. With several clips every line is a clip, a tab and its answer.
-    One that cannot be read, or not be answered within its deadline, is named on stderr, and the others are
-    answered; then the exit code is 1.
-    With --segments clips may be of any length: the speech in them is found as they are read, and every
-    stretch of it is answered by itself and printed with its times.
+    ARTIFACT is a folder that build has written, with one profile or more: how many audio tokens are removed,
+    and where. Answers go to stdout, tables to stderr. With several clips every line is a clip, a tab and its
+    answer. One that cannot be read, or not be answered within its deadline, is named on stderr, and the
+    others are answered; then the exit code is 1. With --segments clips may be of any length: the speech in
+    them is found as they are read, and every stretch of it is answered by itself and printed with its times.
     With --profile auto the profile is chosen for the length of each CLIP, by a budget and the figures that
-    ARTIFACT holds (figures ART); which one and why goes to stderr.
-    The times are those of single requests, the first one cold; bench takes medians.
+    ARTIFACT holds (figures ART); which one and why goes to stderr. The times are those of single requests,
+    the first one cold; bench takes medians.
     """
     if values["stream"] and values["as_json"]:
         raise click.UsageError("--stream and --json exclude each other")

@@ -41,8 +41,10 @@ def search_options(command: Command) -> Command:
         command = ids_option(flag, field, text)(command)
     for field, (flag, kind, text) in reversed(SEARCH.items()):
         default = ResolvedSearch.__dataclass_fields__[field].default
-        shown = f"the artifact's, or {str(default).lower() if isinstance(default, bool) else default}"
-        command = click.option(flag, field, type=kind, show_default=shown, help=text)(command)
+        shown = str(default).lower() if isinstance(default, bool) else default
+        command = click.option(flag, field, type=kind, help=f"{text}  [default: the artifact's, or {shown}]")(
+            command
+        )
     return command
 
 

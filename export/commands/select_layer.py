@@ -29,7 +29,7 @@ DEFAULTS = SelectionOptions(Fraction(1, 2))
 OWN = "positions", "reference_seconds", "resamples", "seed", "threads", "lora"
 
 
-@click.command("select-layer", cls=StrictCommand)
+@click.command("select-layer", cls=StrictCommand, short_help="Choose the layer where a merge harms least.")
 @click.argument("checkpoint", type=PATH)
 @clip_options
 @one_option(

@@ -36,14 +36,14 @@ def _seconds(flag: str, field: str, words: str) -> Callable[[Command], Command]:
     return click.option(flag, field, type=float, default=default, show_default=True, metavar="S", help=words)
 
 
-@click.command(cls=StrictCommand)
+@click.command(cls=StrictCommand, short_help="Serve an artifact to OpenAI's clients.")
 @click.argument("artifact", type=PATH)
 @click.option("--host", default=DEFAULTS.host, show_default=True, help="Address to listen at.")
 @click.option(
     "--port", type=int, default=DEFAULTS.port, show_default=True, help="Port; 0 takes one that is free."
 )
 @click.option(
-    "--api-key-file", type=PATH, metavar="FILE", help="Keys, one a line; clients must send one of them."
+    "--api-key-file", type=PATH, metavar="FILE", help="Keys, one per line; clients must send one of them."
 )
 @click.option("--name", help="Name of the model.  [default: that of ARTIFACT's folder]")
 @one_option(

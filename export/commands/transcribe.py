@@ -58,7 +58,7 @@ def _ray() -> MakeEngine:
 ENGINES: dict[str, Callable[[], MakeEngine]] = {"local": _local, "ray": _ray}
 
 
-@click.command(cls=StrictCommand)
+@click.command(cls=StrictCommand, short_help="Answer many clips into a file; resumable.")
 @click.argument("artifact", type=PATH)
 @click.argument("clips", type=PATH)
 @click.option(

@@ -37,7 +37,7 @@ TUNED = (
 )
 
 
-@click.command("tune", cls=StrictCommand)
+@click.command("tune", cls=StrictCommand, short_help="Find the profile that saves most in a budget.")
 @click.argument("checkpoint", type=PATH)
 @clip_options
 @budget_options

@@ -79,6 +79,12 @@ def test_help_lists_the_commands_in_the_order_of_use() -> None:
     assert tuple(listed) == COMMANDS
 
 
+def test_the_list_of_commands_says_what_each_does_in_a_whole_line() -> None:
+    lines = call("--help").stdout.split("Commands:\n")[1].splitlines()
+    assert len(lines) == len(COMMANDS)
+    assert all(line.endswith(".") and not line.endswith("..") for line in lines)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str) -> None:
     assert "Usage: " in call(command, "--help").stdout
@@ -98,11 +104,11 @@ def test_version_is_that_of_the_distribution() -> None:
 
 
 def test_defaults_of_the_options_are_those_of_the_records() -> None:
-    shown = {option.name: getattr(option, "show_default", None) for option in main.commands["run"].params}
+    shown = {option.name: str(getattr(option, "help", None)) for option in main.commands["run"].params}
     options = SearchOptions().resolved()
     for name in ("num_beams", "max_new_tokens", "length_penalty"):
-        assert shown[name] == f"the artifact's, or {getattr(options, name)}"
-    assert shown["early_stopping"] == f"the artifact's, or {str(options.early_stopping).lower()}"
+        assert shown[name].endswith(f"  [default: the artifact's, or {getattr(options, name)}]")
+    assert f"[default: the artifact's, or {str(options.early_stopping).lower()}]" in shown["early_stopping"]
     weights = {option.name: option.default for option in main.commands["build"].params}["weights"]
     assert weights == BuildOptions.weights
 
