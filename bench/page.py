@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from compare import DTYPES, TARGETS
+from compare import DTYPES
 from peers import tables as peer_tables
 from peers.cases import parts
 
@@ -64,19 +64,17 @@ def quantized(result: Result) -> str:
     ]
     rows = []
     for r in records:
-        asked, target = TARGETS.get((r["system"], r["beams"]), ("", 0))
         rows.append(
             [
                 *(f"{r['seconds']} s", str(r["beams"]), r["system"]),
                 *(f"{r['prefill_cpu']:.0f}", f"{r['step_cpu']:.1f}", f"{r['total_cpu']:.0f}"),
                 *(f"{totals[r['seconds'], r['beams'], peer] / r['total_cpu']:.2f}x" for peer in peers),
-                f"{target}x" if f"transformers {asked}" in peers else "",
                 f"{r['step_cpu'] / greedy[r['seconds'], r['system']]:.2f}" if r["beams"] > 1 else "",
             ]
         )
     heads = ["audio", "beams", "system", "prefill", "step", "total", *(f"against {peer}" for peer in peers)]
     words = f"{where(part['environment'])} Medians of {part['runs']} runs after one of warm-up."
-    return filled(words) + table([*heads, "target", "step / greedy step"], rows)
+    return filled(words) + table([*heads, "step / greedy step"], rows)
 
 
 def llama_cpp(result: Result) -> str:
@@ -90,16 +88,13 @@ def llama_cpp(result: Result) -> str:
     ]
     heads = ["system", *(f"{figure}, beams {b}" for figure in ("prefill", "step") for b in beams)]
     shares = [
-        [t["format"], t["figure"], str(t["beams"]), f"{t['share']:.2f}", f"{t['most']:.2f}"]
-        for t in result["targets"]
+        [t["format"], t["figure"], str(t["beams"]), f"{t['share']:.2f}"] for t in result["targets"]
     ]
     built = result["llama_cpp"]
     words = f"{where(result['environment'])} llama.cpp was built by {built['compiler']}, native. "
     words += f"Medians of {result['runs']} runs after one of warm-up."
-    targets = table(
-        ["ours", "figure", "beams", "time of ours / of llama.cpp's better attention", "at most"], shares
-    )
-    return f"{filled(words)}{table(heads, rows)}\n{targets}"
+    beside = table(["ours", "figure", "beams", "time of ours / of llama.cpp's better attention"], shares)
+    return f"{filled(words)}{table(heads, rows)}\n{beside}"
 
 
 def seven_billion(result: Result) -> str:
@@ -271,9 +266,10 @@ def _peers_part(part: Result) -> str:
     rounds = "round" if part["rounds"] == 1 else "rounds"
     words = f"**{peer_tables.title(peer_tables.part_of(part))}.** {where(part['environment'])} "
     words += f"Medians of {part['rounds']} {rounds} after a warm-up; {versions(part)}."
-    words = " ".join(filter(None, (words, peer_tables.reached(part), peer_tables.peaks(part))))
+    words = " ".join(filter(None, (words, peer_tables.peaks(part))))
     absent = "".join(f"* {line}\n" for line in peer_tables.absent(part))
-    return filled(words) + table(peer_tables.HEADS, peer_tables.rows(part)) + (absent and f"\n{absent}")
+    heads, rows = peer_tables.HEADS[:-1], (row[:-1] for row in peer_tables.rows(part))  # targets: on a screen
+    return filled(words) + table(heads, rows) + (absent and f"\n{absent}")
 
 
 def peers_in_short(result: Result) -> str:
@@ -285,6 +281,15 @@ def peers_in_short(result: Result) -> str:
     return (filled(where(of["environment"])) if of else "") + table(
         ["model", "audio", "beams", *peer_tables.BESIDE], rows
     )
+
+
+def saved(result: Result) -> str:
+    """What half of the FLOPs is worth in each of our formats, on one thread."""
+    measured = [part for case in parts(threads=[1]) if (part := result["parts"].get(case.name))]
+    heads = ["model", "audio", "beams", *(name.removeprefix("ours ") for name in peer_tables.SHOWN)]
+    words = f"{where(measured[0]['environment'])} CPU time of a request in ms, `full` and `dense-constant-50`, "
+    words += "and what the second saves."
+    return filled(words) + table(heads, (row for part in measured for row in peer_tables.saved(part)))
 
 
 def versions(part: Result) -> str:
@@ -450,6 +455,7 @@ SECTIONS: dict[str, dict[str, Callable[[Result], str]]] = {
         "llama_cpp": llama_cpp,
         "peers": peers,
     },
+    "choosing.md": {"peers": saved},
     "runtime.md": {"word_times": word_times},
     "serving.md": {"serve": serve},
     "engines.md": {"engine_build": engine_build},

@@ -35,6 +35,7 @@ def test_the_pages_have_the_tables_of_the_result_files(tmp_path: Path) -> None:
     assert found.returncode == 0, found.stderr
     for page in (
         "benchmarks.md",
+        "choosing.md",
         "performance.md",
         "long_form.md",
         "openvino.md",

@@ -48,9 +48,9 @@ MODELS = {
     ),
     DEMO: Model("demo model, audio to text", "demo, audio to text", {30: 3}),
     "seven_billion": Model(
-        "3 layers of the shape of 7 billion parameters: hidden 4096, 32 heads, FFN 11008, 16000 words; "
+        "3 layers of the width of a 7B model: hidden 4096, 32 heads, FFN 11008, 16000 words; "
         "reduced from layer 0 on",
-        "3 layers of 7 billion parameters",
+        "3 layers of the width of a 7B model, reduced from layer 0 on",
         {30: 2},
         {
             "hidden_size": 4096,

@@ -126,6 +126,18 @@ def beside(part: Record, beams: int, ours: str, clock: str) -> Iterator[str]:
         yield f"{ratios} ({form})" if form else ratios
 
 
+def saved(part: Record) -> Iterator[list[str]]:
+    """A row for each number of beams: CPU time of each system of ours under both profiles, and the share saved."""
+    records = {(r["beams"], r["system"]): r["total_cpu_ms"] for r in part["records"]}
+    for beams in BEAMS:
+        cells = []
+        for name in SHOWN:
+            full, half = (records.get((beams, f"{name}, {profile}")) for profile in PROFILES)
+            known = full is not None and half is not None
+            cells.append(f"{full:.0f}, {half:.0f}: {100 * (1 - half / full):.0f} %" if known else NOT_RUN)
+        yield [MODELS[part["model"]].short, f"{part['seconds']} s", str(beams), *cells]
+
+
 def compared(
     parts: dict[str, Record], cases: Iterable[Part], shown: Sequence[str], clock: str
 ) -> Iterator[list[str]]:
