@@ -87,9 +87,7 @@ def llama_cpp(result: Result) -> str:
         for system in systems
     ]
     heads = ["system", *(f"{figure}, beams {b}" for figure in ("prefill", "step") for b in beams)]
-    shares = [
-        [t["format"], t["figure"], str(t["beams"]), f"{t['share']:.2f}"] for t in result["targets"]
-    ]
+    shares = [[t["format"], t["figure"], str(t["beams"]), f"{t['share']:.2f}"] for t in result["targets"]]
     built = result["llama_cpp"]
     words = f"{where(result['environment'])} llama.cpp was built by {built['compiler']}, native. "
     words += f"Medians of {result['runs']} runs after one of warm-up."
@@ -133,6 +131,25 @@ def seven_billion(result: Result) -> str:
     return (
         f"{filled(words)}{table(['weights', 'built in', 'artifact', 'peak memory'], builds)}\n"
         f"{table(heads, requests)}"
+    )
+
+
+def seven_billion_in_short(result: Result) -> str:
+    """What a format takes, over all of its requests."""
+    rows = []
+    for build in result["builds"]:
+        found = [r for r in result["requests"] if r["format"] == build["format"]]
+        rtfs, peaks = ([r[key] for r in found] for key in ("rtf", "peak_bytes"))
+        rows.append(
+            [
+                *(build["format"], f"{build['bytes'] / 1e9:.1f} GB", f"{max(peaks) / 1e9:.1f} GB"),
+                f"{min(rtfs):.2f} to {max(rtfs):.2f}",
+            ]
+        )
+    environment = result["environment"]
+    words = f"{where(environment)} {result['seconds']} s of audio, {result['new_tokens']} tokens."
+    return filled(words) + table(
+        ["weights", "artifact", "memory of a request, loaded model included", "RTF"], rows
     )
 
 
@@ -184,11 +201,11 @@ def _hour(part: Result) -> str:
         for start, end in zip(longest["start_offsets"], longest["end_offsets"], strict=True)
     ]
     words = (
-        f"{where(part['environment'])} Of the hour, by stretches: median (least to most) of the begin of "
-        "a segment less that of its clip, and of the ends. A straight line through the begins rises by "
+        f"{where(part['environment'])} Of the hour, by stretches: median (least to most) of the start of "
+        "a segment less that of its clip, and of the ends. A straight line through the starts rises by "
         f"{longest['drift_ms_per_hour']:.0f} ms in the hour."
     )
-    offsets = table(["minute", "begin", "end"], drift)
+    offsets = table(["minute", "start", "end"], drift)
     return f"{table(heads, rows)}\n{filled(words)}{offsets}"
 
 
@@ -210,7 +227,7 @@ def batching(result: Result) -> str:
         if "arrival" in r:
             cpu, whole = r["cpu_ms"], r["ratios"]["whole"]
             text += "\n" + filled(
-                f"{r['requests']} requests of mixed lengths that arrive at random, {r['per_second']:.1f} a "
+                f"{r['requests']} requests of mixed lengths that arrive at random, {r['per_second']:.1f} per "
                 f"second: {cpu['sequential']:.0f} ms one after the other, {cpu['batched']:.0f} ms together, "
                 f"{whole:.2f}x."
             )
@@ -287,7 +304,9 @@ def saved(result: Result) -> str:
     """What half of the FLOPs is worth in each of our formats, on one thread."""
     measured = [part for case in parts(threads=[1]) if (part := result["parts"].get(case.name))]
     heads = ["model", "audio", "beams", *(name.removeprefix("ours ") for name in peer_tables.SHOWN)]
-    words = f"{where(measured[0]['environment'])} CPU time of a request in ms, `full` and `dense-constant-50`, "
+    words = (
+        f"{where(measured[0]['environment'])} CPU time of a request in ms, `full` and `dense-constant-50`, "
+    )
     words += "and what the second saves."
     return filled(words) + table(heads, (row for part in measured for row in peer_tables.saved(part)))
 
@@ -352,7 +371,7 @@ def request_memory_openvino(result: Result) -> str:
 
 
 def word_times(result: Result) -> str:
-    """How near the begins of words come by attention, and by an even spread."""
+    """How near the beginnings of words come by attention, and by an even spread."""
     near = f"within {1000 * result['within_seconds']:.0f} ms"
     kinds = {"attention": "by attention", "evenly": "spread evenly"}
     rows = [
@@ -447,7 +466,7 @@ def where(environment: Result) -> str:
 
 
 SECTIONS: dict[str, dict[str, Callable[[Result], str]]] = {
-    README: {"peers": peers_in_short},
+    README: {"peers": peers_in_short, "seven_billion": seven_billion_in_short},
     "benchmarks.md": {
         "batching": batching,
         "soak": soak,

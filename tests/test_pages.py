@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import os
@@ -33,7 +34,7 @@ WRITTEN_BY_A_SCRIPT = "docs/accuracy.md"  # bench/accuracy.py, which runs the co
 RUN_PAGES = [page for page in PAGES if page != WRITTEN_BY_A_SCRIPT]
 COMMAND, POLYGRAPHY, CURL = "fastadasp-export ", "polygraphy ", "curl "
 SERVE, ADDRESS = "fastadasp-export serve ", "localhost:8000"  # of a server, whose port is another one here
-SET_UP = ("make ", "pip install ")  # a machine, which is there when tests run
+SET_UP = ("make ", "pip install ", "source ")  # a machine, which is there when tests run
 OF_TENSORRT = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="needs the extra tensorrt-rtx")
 NEEDS = {"docs/engines.md": OF_TENSORRT}
 
@@ -165,6 +166,22 @@ def test_the_readme_lists_every_command():
     ]
 
 
+def test_the_readme_counts_the_methods_that_reduce():
+    assert f"compares {len(METHODS) - 1} methods" in read(README)
+
+
+def test_the_readme_installs_what_its_commands_need():
+    """The column of extras in its table is what the lines above a command install."""
+    installed = set()
+    for line in commands(README):
+        if line.startswith("pip install "):
+            installed |= set(re.search(r"\[(.*)\]", line)[1].split(","))
+        elif line.startswith(COMMAND):
+            name = line.split()[1]
+            row = re.search(rf"^\|.*`{name}`.*?\|.*?\|(.*?)\|", read(README), re.MULTILINE)
+            assert set(re.findall(r"[\w-]+", row[1])) <= installed, line
+
+
 def test_the_python_of_the_readme_prints_the_transcript(run):
     assert run(README).text.count("friday march") > 1
 
@@ -233,6 +250,23 @@ def test_every_place_that_a_document_links_to_is_there(document):
 
 def test_the_index_of_the_pages_lists_each_of_them():
     assert all(f"({Path(page).name})" in read("docs/README.md") for page in DOCS if page != "docs/README.md")
+
+
+def texts_of(module):
+    """What the string literals of a module hold, those of f-strings in parts."""
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_every_message_of_the_page_on_failures_stands_in_the_code():
+    """Messages in backticks in the first column, in parts where they have `…`; but one of another package."""
+    rows = re.findall(r"^\| (`.*?) \|", read("docs/troubleshooting.md"), re.MULTILINE)
+    quoted = [text for row in rows if "of the package" not in row for text in re.findall("`(.*?)`", row)]
+    parts = {part.strip() for text in quoted for part in text.split("…")} - {""}
+    said = "\n".join(text for top in ORDER for path in (ROOT / top).rglob("*.py") for text in texts_of(path))
+    assert len(quoted) > 10
+    assert not [part for part in parts if part not in said]
 
 
 def tree():

@@ -143,7 +143,9 @@ def test_ours_is_beside_each_peer_in_the_format_that_is_fastest_by_that_clock():
 
 
 def test_what_half_of_the_flops_saves_is_told_by_format():
-    ours = [row(f"{tables.ASKED}, {p}", cpu, 9.0) for p, cpu in zip(tables.PROFILES, (80.0, 60.0), strict=True)]
+    ours = [
+        row(f"{tables.ASKED}, {p}", cpu, 9.0) for p, cpu in zip(tables.PROFILES, (80.0, 60.0), strict=True)
+    ]
     single, beams = tables.saved(measured(SHORT, row(BASE, 150.0, 150.0), *ours))
     assert single == ["decoder, 8 layers", "120 s", "1", "80, 60: 25 %", tables.NOT_RUN, tables.NOT_RUN]
     assert beams[3:] == [tables.NOT_RUN] * 3

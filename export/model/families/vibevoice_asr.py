@@ -71,8 +71,8 @@ FACTS = Facts(
     token_rate="7.5",
     limits="`max_position_embeddings`, 131072 in the 7B model: 4.8 h of audio, less prompt and answer; the "
     "model was made for 60 min",
-    prompts="the checkpoint's chat template, which says how long the audio is; the text of a request are "
-    "names and terms",
+    prompts="the checkpoint's chat template, which says how long the audio is; the text of a request "
+    "consists of names and terms",
     notes="audio at 24 kHz; an answer is JSON with times and speakers; no noise is added to the rows, which "
     "transformers leaves out with `sample=False`",
 )
