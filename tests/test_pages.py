@@ -178,7 +178,7 @@ def test_the_readme_installs_what_its_commands_need():
             installed |= set(re.search(r"\[(.*)\]", line)[1].split(","))
         elif line.startswith(COMMAND):
             name = line.split()[1]
-            row = re.search(rf"^\|.*`{name}`.*?\|.*?\|(.*?)\|", read(README), re.MULTILINE)
+            row = re.search(rf"^\|[^|]*`{name}`[^|]*\|[^|]*\|([^|]*)\|", read(README), re.MULTILINE)
             assert set(re.findall(r"[\w-]+", row[1])) <= installed, line
 
 

@@ -127,7 +127,7 @@ def beside(part: Record, beams: int, ours: str, clock: str) -> Iterator[str]:
 
 
 def saved(part: Record) -> Iterator[list[str]]:
-    """A row for each number of beams: CPU time of each system of ours under both profiles, and the share saved."""
+    """A row for each number of beams: CPU time of ours under both profiles, and the share saved."""
     records = {(r["beams"], r["system"]): r["total_cpu_ms"] for r in part["records"]}
     for beams in BEAMS:
         cells = []
