@@ -10,7 +10,7 @@ from .command import StrictCommand
 from .parameters import PATH, require_all
 
 
-@click.command(cls=StrictCommand, short_help="Make a WavLLM checkpoint readable for build.")
+@click.command(cls=StrictCommand, short_help="Turn a training checkpoint into a folder.")
 @click.argument("source", type=PATH, metavar="FINAL.PT")
 @click.option("-o", "--output", type=PATH, required=True, metavar="DIR", help="The checkpoint's folder.")
 @click.option(
