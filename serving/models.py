@@ -18,6 +18,7 @@ class Models:
     default: str  # of NAME alone; may be `AUTO`
     figures: Figures | None = None  # of the profiles, by which one is chosen
     auto: Auto | None = None  # what for, where a request does not say it
+    tells_words: bool = False  # when they begin, under every profile
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -90,7 +90,8 @@ def models_of(artifact: Artifact, options: ServeOptions) -> Models:
     name = folder.resolve().name if options.name is None else options.name
     if not is_model_name(name):
         raise RequestError(f"artifact {folder}: clients cannot call a model {name!r}; give it a --name")
-    return Models(name, profiles, default, figures, options.auto)
+    tells_words = artifact.manifest.decoder.word_heads is not None
+    return Models(name, profiles, default, figures, options.auto, tells_words)
 
 
 async def _serve(

@@ -10,6 +10,7 @@ from typing import Any
 from ...profiles.codec import to_json
 from ...profiles.errors import FastAdaSPError
 from ...runtime import GenerationResult, Segment, TextHypothesis
+from ...runtime.alignment.word_times import Word
 from ...runtime.latency import Latency
 from ..clips.clip import Clip
 
@@ -49,6 +50,7 @@ class Stretch:
     finish_reason: str
     output_tokens: int
     hypotheses: tuple[Alternative, ...]
+    words: tuple[Word, ...] | None = None  # as in `Transcript`
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Transcript:
     latency: Times
     segments: tuple[Stretch, ...] | None = None  # of a clip that was cut, in order of time
     profile_reason: str | None = None  # why the profile was chosen, if it was not named
+    words: tuple[Word, ...] | None = None  # of artifacts with word heads; segments have their own
 
     def to_json(self) -> dict[str, Any]:
         """As JSON takes it."""
@@ -112,6 +115,7 @@ def transcript(clip: Clip, result: GenerationResult) -> Transcript:
         hypotheses=hypotheses,
         latency=_times(result.latency),
         profile_reason=result.profile_reason,
+        words=result.words,
     )
 
 
@@ -155,6 +159,7 @@ def _stretch(segment: Segment) -> Stretch:
     return Stretch(
         *(segment.start, segment.end, segment.text, best.score, best.finish_reason, best.output_tokens),
         hypotheses=hypotheses,
+        words=segment.words,
     )
 
 

@@ -108,7 +108,7 @@ def engine_limits(command: Command) -> Command:
     "--word-heads",
     "word_heads",
     HEADS,
-    "Heads of one layer that look at words as they begin: answers then say when, in run --json.",
+    "Heads of one layer that look at words as they begin: run --json, transcribe and serve then say when.",
     metavar="LAYER.HEAD",
     otherwise="none",
 )

@@ -77,8 +77,7 @@ class Api:
         if form.stream:
             return await self._stream(request, ticket, transcript_events(ticket.events()))
         heard = await self._heard(request, ticket)
-        headers = headers_of(heard.began)
-        return transcript(heard.answer, heard.segments, form.response_format, task, form.language, headers)
+        return transcript(heard.answer, heard.segments, form, headers_of(heard.began))
 
     async def chat(self, request: Request) -> Response:
         """An answer to a question about audio."""

@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from ...runtime.segments.subtitles import SUBTITLES
 from ..pool.messages import Answer, TimedText
+from .transcription import Transcription
 
 FRAMES_PER_SECOND = 100  # of the field `seek`
 
 
 def transcript(
-    answer: Answer,
-    segments: Sequence[TimedText],
-    response_format: str,
-    task: str,
-    language: str | None,
-    headers: dict[str, str],
+    answer: Answer, segments: Sequence[TimedText], form: Transcription, headers: dict[str, str]
 ) -> Response:
-    """A whole transcript."""
-    match response_format:
+    """A whole transcript, as its form asks for it."""
+    match form.response_format:
         case "json":
             content = {"text": answer.text, "usage": seconds_used(answer)}
             return JSONResponse(content, headers=headers)
         case "text":
             return PlainTextResponse(f"{answer.text}\n", headers=headers)
         case "verbose_json":
-            return JSONResponse(_verbose(answer, segments, task, language), headers=headers)
-    kind = SUBTITLES[response_format]
+            return JSONResponse(_verbose(answer, segments, form), headers=headers)
+    kind = SUBTITLES[form.response_format]
     cues = (kind.cue(number, segment) for number, segment in enumerate(segments, 1))
     return PlainTextResponse(kind.head + "".join(cues), headers=headers)
 
@@ -59,17 +55,19 @@ def segment_event(number: int, segment: TimedText) -> dict[str, Any]:
     }
 
 
-def _verbose(
-    answer: Answer, segments: Sequence[TimedText], task: str, language: str | None
-) -> dict[str, Any]:
-    return {
-        "task": task,
-        "language": language or "",
+def _verbose(answer: Answer, segments: Sequence[TimedText], form: Transcription) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "task": form.task,
+        "language": form.language or "",
         "duration": round(answer.audio_seconds, 3),
         "text": answer.text,
-        "segments": [_segment(number, segment) for number, segment in enumerate(segments)],
         "usage": seconds_used(answer),
     }
+    if "segment" in form.granularities:
+        found["segments"] = [_segment(number, segment) for number, segment in enumerate(segments)]
+    if "word" in form.granularities:
+        found["words"] = [word for segment in segments for word in _words(segment)]
+    return found
 
 
 def _segment(number: int, segment: TimedText) -> dict[str, Any]:
@@ -86,6 +84,13 @@ def _segment(number: int, segment: TimedText) -> dict[str, Any]:
         "compression_ratio": _compression(segment.text),
         "no_speech_prob": 0.0,
     }
+
+
+def _words(segment: TimedText) -> Iterator[dict[str, Any]]:
+    """A word ends where the next one begins, the last one with its segment: nothing tells when it does."""
+    ends = (*(word.start for word in segment.words), segment.end)[1:]
+    for word, end in zip(segment.words, ends, strict=True):
+        yield {"word": word.text, "start": round(word.start, 3), "end": round(max(word.start, end), 3)}
 
 
 def _compression(text: str) -> float:

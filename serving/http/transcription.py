@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from ...profiles.errors import RequestError
 from ...runtime.segments.options import SegmentOptions
+from ..models import Models
 from ..pool.messages import Asked, Form
 from .errors import ApiError, invalid, refused
 from .fields import (
@@ -70,6 +71,7 @@ class Transcription:
     asked: Asked
     audio: bytes | BinaryIO  # a file is to be closed
     response_format: str
+    granularities: tuple[str, ...]  # of the times in verbose_json: segment, word
     stream: bool
     language: str | None
 
@@ -100,10 +102,12 @@ async def _transcription(form: FormData, task: Task, served: Served) -> Transcri
             "stream", f"response_format {form_of_answer} is one piece; stream json, or {CHUNKING}=auto"
         )
     refuse_temperature(fields.get("temperature"))
-    _check_granularities(form, form_of_answer)
     segmenting = _segmenting(fields)
     prompt, language = text_of("prompt", fields.get("prompt")), text_of("language", fields.get("language"))
     profile = profile_of(served.models, fields.get("model"))
+    granularities = _granularities(form, form_of_answer, served.models, profile)
+    if stream and "word" in granularities:
+        raise refused("stream", "times of words come with the whole answer; stream times of segments")
     asked = Asked(
         profile=profile,
         auto=auto_of(served.models, profile, fields),
@@ -119,7 +123,7 @@ async def _transcription(form: FormData, task: Task, served: Served) -> Transcri
         segmenting=segmenting or SegmentOptions(),
     )
     audio = await _audio(form.get("file"), served.max_upload_bytes)
-    return Transcription(task, asked, audio, form_of_answer, stream, language)
+    return Transcription(task, asked, audio, form_of_answer, granularities, stream, language)
 
 
 def _fields(form: FormData, task: Task) -> dict[str, str]:
@@ -149,15 +153,21 @@ def _format(value: str | None) -> str:
     return value
 
 
-def _check_granularities(form: FormData, response_format: str) -> None:
-    given = [(name, value) for name in GRANULARITIES for value in form.getlist(name)]
+def _granularities(form: FormData, response_format: str, models: Models, profile: str) -> tuple[str, ...]:
+    """What verbose_json has times of."""
+    given = [(name, str(value)) for name in GRANULARITIES for value in form.getlist(name)]
     for name, value in given:
-        if value == "word":
-            raise refused(name, "word: times are those of segments; ask for segment")
-        if value != "segment":
-            raise invalid(name, "give segment")
+        if value not in ("segment", "word"):
+            raise invalid(name, "give segment, word, or both")
         if response_format != "verbose_json":
-            raise refused(name, "times are in response_format verbose_json, srt and vtt")
+            raise refused(name, "times are in response_format verbose_json, and of segments in srt and vtt")
+        if value == "word" and not models.tells_words:
+            raise refused(
+                name,
+                f"word: model {models.name}:{profile} tells no times of words; serve an artifact with heads "
+                "for them (build --word-heads), or ask for segment",
+            )
+    return tuple(value for _, value in given) or ("segment",)
 
 
 def _segmenting(fields: Mapping[str, str]) -> SegmentOptions | None:

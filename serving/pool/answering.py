@@ -139,7 +139,8 @@ class Answering:
     def _timed(self, segment: Segment, asked: Asked) -> TimedText:
         best = segment.result.hypotheses[0]
         penalty = self._model.search_options(asked.search).length_penalty
-        return TimedText(segment.start, segment.end, segment.text, best.tokens, _mean(best, penalty))
+        told = segment.text, best.tokens, _mean(best, penalty), segment.words or ()
+        return TimedText(segment.start, segment.end, *told)
 
 
 class _Joined:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...profiles.errors import FastAdaSPError
+from ...runtime.alignment.word_times import Word
 from ...runtime.choice.target import Auto
 from ...runtime.decoding.options import SearchOptions
 from ...runtime.decoding.search import FinishReason
@@ -101,6 +102,7 @@ class TimedText:
     text: str
     tokens: tuple[int, ...]
     mean_log_probability: float  # of the tokens, an end token included
+    words: tuple[Word, ...]  # with begins as above; none where the artifact has no word heads
 
 
 @dataclass(frozen=True)

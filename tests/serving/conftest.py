@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,17 +21,21 @@ CLIP = CLIPS.parent / "dates-01.flac"
 SAID = "friday march six"
 
 
-@pytest.fixture(scope="session")
-def demo_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build_demo(output: Path, **options: Any) -> Path:
     """The demo under `PROFILES`."""
     from fastadasp.export.options import BuildOptions
     from fastadasp.export.pipeline import build
     from fastadasp.profiles import load_profile, parse_profile
 
     own = parse_profile(SPARSE, "sparse-30", "tests")
-    output = tmp_path_factory.mktemp("serving") / "demo"
-    build(DEMO / "model", output, BuildOptions((*map(load_profile, PROFILES[:2]), own)))
+    build(DEMO / "model", output, BuildOptions((*map(load_profile, PROFILES[:2]), own), **options))
     return output
+
+
+@pytest.fixture(scope="session")
+def demo_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo as it is."""
+    return build_demo(tmp_path_factory.mktemp("serving") / "demo")
 
 
 @pytest.fixture(scope="session")

@@ -210,6 +210,11 @@ def test_sixteen_clients_at_once_get_the_answers_of_single_runs(
             "timestamp_granularities[]",
         ),
         ({"timestamp_granularities": ["segment"]}, "timestamp_granularities[]"),
+        ({"timestamp_granularities": ["word"]}, "timestamp_granularities[]"),
+        (
+            {"response_format": "verbose_json", "timestamp_granularities": ["phrase"]},
+            "timestamp_granularities[]",
+        ),
         ({"stream": True, "response_format": "srt"}, "stream"),
         ({"extra_body": {"stream": "perhaps"}}, "stream"),
         ({"extra_body": {"num_beams": 0}}, "num_beams"),
@@ -247,6 +252,14 @@ def test_what_is_wrong_or_not_honoured_is_refused_by_its_name(
     assert error["param"] == param
     assert error["code"]
     assert len(error["message"]) > 20
+
+
+def test_times_of_words_that_the_artifact_does_not_tell_are_refused_with_the_remedy(ask: Any) -> None:
+    asked = {"response_format": "verbose_json", "timestamp_granularities": ["segment", "word"]}
+    error = refusal(ask, model=f"{NAME}:sparse-30", **asked)
+    assert (error["param"], error["code"]) == ("timestamp_granularities[]", "unsupported_value")
+    assert f"{NAME}:sparse-30" in error["message"]
+    assert "build --word-heads" in error["message"]
 
 
 def test_an_unknown_model_is_named_with_those_that_there_are(ask: Any) -> None:

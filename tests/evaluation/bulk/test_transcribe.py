@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from conftest import noise
-from demo_files import CLIPS
+from demo_files import CLIPS, DEMO
 from fastadasp.evaluation.answers import workers as workers_of_eval
 from fastadasp.evaluation.answers.workers import Job
 from fastadasp.evaluation.bulk.local import LocalEngine
@@ -33,7 +33,11 @@ from fastadasp.evaluation.clips.clip import Clip
 from fastadasp.evaluation.clips.requests import Requests, read_requests
 from fastadasp.export.cli import main
 from fastadasp.export.commands.transcribe import ENGINES
+from fastadasp.export.options import BuildOptions
+from fastadasp.export.pipeline import build
+from fastadasp.profiles import load_profile
 from fastadasp.profiles.errors import ClipsError, JournalError, RequestError, WorkerError
+from fastadasp.profiles.signature import WordHeads
 from fastadasp.runtime import SegmentOptions, SpeechLM
 from fastadasp.runtime.decoding.options import SearchOptions
 from fastadasp.runtime.runtime_options import RuntimeOptions, runtime_options
@@ -250,6 +254,7 @@ def test_the_lines_hold_what_generate_gives(tiny_artifact: Path, clip: Path, out
         "output_tokens": result.latency.output_tokens,
         "segments": None,
         "profile_reason": None,
+        "words": None,
     }
 
 
@@ -296,6 +301,28 @@ def test_a_clip_that_is_longer_than_a_segment_is_cut_and_a_short_one_is_not(
     assert long["audio_seconds"] == pytest.approx(soundfile_seconds(talk / "long.wav"), abs=1e-3)
     assert not long["hypotheses"]
     assert all(len(each["hypotheses"]) == 1 for each in long["segments"])
+
+
+def test_words_have_times_where_the_artifact_has_heads_for_them(
+    talk: Path, output: Path, tmp_path: Path
+) -> None:
+    artifact, full = tmp_path / "worded", load_profile("full")
+    build(DEMO / "model", artifact, BuildOptions((full,), word_heads=WordHeads(7, (0, 1))))
+    cut = ("--segments", "--max-segment-seconds", 2)
+    assert invoke(artifact, talk, output, *cut).exit_code == 0
+    found = {line["id"]: line for line in lines(output)}
+    with SpeechLM.load(artifact) as model:
+        asked = {"prompt": "transcribe", "max_new_tokens": 4}
+        whole = model.generate(talk / "short.wav", **asked)
+        stretches = model.segments(talk / "long.wav", segmenting=SegmentOptions(max_seconds=2), **asked)
+        wanted = [each.words for each in stretches]
+    assert found["long.wav"]["words"] is None
+    told = [found["short.wav"]["words"], *(each["words"] for each in found["long.wav"]["segments"])]
+    assert [[(word["text"], word["start"]) for word in words] for words in told] == [
+        [(word.text, pytest.approx(word.start)) for word in words or ()] for words in (whole.words, *wanted)
+    ]
+    assert told[0]
+    assert told[-1][-1]["start"] > 2
 
 
 def without_times(line: dict[str, Any]) -> dict[str, Any]:
