@@ -23,6 +23,7 @@ from .engines.engine import Progress
 from .engines.request_limits import within_engines
 from .folder import Notice, check_output, temporary_folder
 from .graphs.sets import write_graph_sets
+from .graphs.write import check_methods
 from .manifest import manifest_of
 from .model.families.family import load_model, say
 from .model.fit import resolve_for
@@ -62,15 +63,17 @@ def build(
     report("read checkpoint")
     found = load_model(source := Checkpoint(checkpoint))
     model = adapted(_as_asked(found, source, options), source, options, report)
+    profiles = [resolve_for(profile, model) for profile in options.profiles]
+    targets = {name: TARGETS[name] for name in options.targets}
+    lowerings = {name: it.lowering(it.precision(options.precision), model) for name, it in targets.items()}
+    for lowering in lowerings.values():
+        check_methods(profiles, lowering)
+    if options.engines:
+        check_engines(model, profiles, options.engines)
     calibrated = _calibrated(model, source, options, report, progress)
     model, engine_model = _quantized(model, options, calibrated)
     say(model.notes[len(found.notes) :])
     in_bytes = partial(_in_bytes, progress)
-    profiles = [resolve_for(profile, model) for profile in options.profiles]
-    if options.engines:
-        check_engines(model, options.engines)
-    targets = {name: TARGETS[name] for name in options.targets}
-    lowerings = {name: it.lowering(it.precision(options.precision), model) for name, it in targets.items()}
     precisions = {lowering.precision.name: lowering.precision for lowering in lowerings.values()}
     stores = {name: weight_store(model.tensors, options.weights, it) for name, it in precisions.items()}
     with temporary_folder(output, options.force) as folder:

@@ -26,7 +26,7 @@ from ...runtime.artifact.hashing import sha256
 from ..checkpoint.precision import BY_NAME
 from ..checkpoint.weights import weight_store
 from ..graphs.lowering.tensorrt import TensorRTLowering
-from ..graphs.write import write_graphs
+from ..graphs.write import check_methods, write_graphs
 from ..model.fit import longest_audio
 from ..model.spec import SpeechModelSpec
 from ..options import PRODUCTS, EngineOptions
@@ -90,8 +90,7 @@ def build_engines(
     place = None if options.reproducible else folder  # a path as long each time, wherever the artifact is
     with tempfile.TemporaryDirectory(prefix=".engines.", dir=place) as scratch:
         report(f"write {options.precision} graphs")
-        lowering = TensorRTLowering(precision, audio_rows)
-        names = write_graphs(Path(scratch), model, profiles, store, lowering)
+        names = write_graphs(Path(scratch), model, profiles, store, _lowering(model, options))
         store.write(Path(scratch))
         graphs = {name.removesuffix(".onnx"): Path(scratch) / name for name in names}
         check_ratios(graphs, profiles)
@@ -104,16 +103,24 @@ def build_engines(
     return _record(built, options, audio_rows, plugins), _files(built, plugins)
 
 
-def check_engines(model: SpeechModelSpec, options: EngineOptions) -> None:
+def check_engines(
+    model: SpeechModelSpec, profiles: Sequence[ResolvedProfile], options: EngineOptions
+) -> None:
     """Refuse what no engine can be built for.
 
     Raises:
+        ProfileError: a method that engines do not have.
         EngineError: more rows than the model has positions, or a system that allows no reproducible build
             where one is asked for.
     """
+    check_methods(profiles, _lowering(model, options))
     check_positions(model, longest_audio(model, options.max_audio_seconds), options)
     if options.reproducible:
         check_reproducible()
+
+
+def _lowering(model: SpeechModelSpec, options: EngineOptions) -> TensorRTLowering:
+    return TensorRTLowering(BY_NAME[options.precision], longest_audio(model, options.max_audio_seconds))
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def build_graphs(
     Raises:
         ProfileError: a method that the lowering does not have.
     """
-    _check_methods(profiles, lowering)
+    check_methods(profiles, lowering)
     graphs = {
         **build_tower(model, store, lowering, any(profile.takes_row_weights for profile in profiles)),
         DECODE_FILE: build_decode(model.decoder, store, lowering.for_steps),
@@ -73,8 +73,12 @@ def build_tower(
     return graphs
 
 
-def _check_methods(profiles: Sequence[ResolvedProfile], lowering: Lowering) -> None:
-    """Refuse methods that the backend cannot lower."""
+def check_methods(profiles: Sequence[ResolvedProfile], lowering: Lowering) -> None:
+    """Refuse methods that the backend cannot lower.
+
+    Raises:
+        ProfileError: naming the profiles, and why.
+    """
     if not lowering.takes_data_dependent_lengths:
         _refuse(
             [profile for profile in profiles if not profile.has_static_lengths],

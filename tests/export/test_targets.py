@@ -15,7 +15,7 @@ from fastadasp.export.check.options import CheckOptions
 from fastadasp.export.checkpoint.precision import FP16
 from fastadasp.export.cli import main
 from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
-from fastadasp.export.options import BuildOptions
+from fastadasp.export.options import BuildOptions, EngineOptions
 from fastadasp.export.pipeline import build
 from fastadasp.export.targets import TARGETS, Target
 from fastadasp.profiles import Profile, ProfileError, load_profile
@@ -138,10 +138,27 @@ def test_inspect_names_the_targets(artifact, tiny_artifact):
     assert "3 prefills, one per profile targets onnxruntime weights copied" in one
 
 
-def test_a_method_that_one_target_lacks_is_refused_before_anything_is_left(tiny_checkpoint, tmp_path):
-    profile = Profile("mine", "a_tome", "single", 1, ratio=Fraction(1, 4))
-    with pytest.raises(ProfileError, match=r"mine \(a_tome\): .* and plain must know every length"):
-        build(tiny_checkpoint, tmp_path / "artifact", BuildOptions((profile,), targets=BOTH))
+A_TOME = Profile("mine", "a_tome", "single", 1, ratio=Fraction(1, 4))
+SA_MAP = Profile("mine", "sa_map", "input", ratio=Fraction(1, 4))
+ENGINES = EngineOptions(max_audio_seconds=8, max_text_rows=32, max_new_tokens=32)
+
+
+@pytest.mark.parametrize(
+    ("profile", "asked", "reason"),
+    [
+        (A_TOME, {"targets": BOTH}, "and plain must know every length"),
+        (SA_MAP, {"targets": ("onnxruntime", "openvino")}, "and openvino is not good at repeating nodes"),
+        (SA_MAP, {"engines": ENGINES}, "and tensorrt is not good at repeating nodes"),
+    ],
+    ids=["another", "openvino", "engines"],
+)
+def test_a_method_that_one_target_lacks_is_refused_before_anything_is_done(
+    tiny_checkpoint, tmp_path, profile, asked, reason
+):
+    stages = []
+    with pytest.raises(ProfileError, match=rf"mine \({profile.method}\): .* {reason}"):
+        build(tiny_checkpoint, tmp_path / "artifact", BuildOptions((profile,), **asked), stages.append)
+    assert stages == ["read checkpoint"]
     assert not any(tmp_path.iterdir())
 
 
