@@ -1,5 +1,18 @@
-"""`python -m fastadasp.export` is the command line as well."""
+"""The program, also as `python -m fastadasp.export`: quiet when Ctrl-C ends it while it is being imported."""
 
-from .cli import main
+import sys
 
-main(prog_name="fastadasp-export")
+from .signals import INTERRUPTED
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        from .cli import main as commands
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    commands(prog_name="fastadasp-export")
+
+
+if __name__ == "__main__":
+    main()

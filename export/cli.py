@@ -33,7 +33,7 @@ from .commands.select_layer import select_layer
 from .commands.serve import serve
 from .commands.transcribe import transcribe
 from .commands.tune import tune
-from .signals import ended_by_signals
+from .signals import INTERRUPTED, ended_by_signals
 
 DISTRIBUTION = "fastadasp-export"
 PACKAGES = "fastadasp"  # the logger of all their modules
@@ -74,6 +74,9 @@ class Commands(click.Group):
                 raise
             place = error.filename or "output"
             raise Fault(f"{place}: {error.strerror}; check the path, its permissions and the disk") from error
+        except KeyboardInterrupt:
+            click.echo("\nAborted!", err=True)  # as click says it, which would exit as after a fault: with 1
+            ctx.exit(INTERRUPTED)
 
 
 def _print_any_name() -> None:

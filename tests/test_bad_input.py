@@ -762,7 +762,7 @@ def test_an_interrupted_build_leaves_nothing_behind(
     result = CliRunner().invoke(
         main, ["build", str(tiny_checkpoint), "-o", f"{empty}/art", "--profile", "full"]
     )
-    assert result.exit_code == 1
+    assert result.exit_code == 130
     assert "Aborted!" in result.stderr
     assert files_of(empty) == []
 
@@ -779,7 +779,7 @@ def test_an_interrupted_run_ends_without_a_traceback(tiny_artifact: Path) -> Non
         _wait_until_read(process.stdin.fileno())
         process.send_signal(signal.SIGINT)
         stderr = process.stderr.read().decode()
-        assert process.wait() == 1
+        assert process.wait() == 130
     assert stderr.strip() == "Aborted!"
 
 

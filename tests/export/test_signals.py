@@ -24,6 +24,16 @@ def slow(*_):
 pipeline.manifest_of = slow
 main(sys.argv[1:])
 """
+INTERRUPTED_IMPORT = """
+import signal, sys
+class Finder:
+    def find_spec(name, *_):
+        if name == "fastadasp.export.commands.bench":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Finder)
+from fastadasp.export.__main__ import main
+main()
+"""
 STARTS_A_WORKER = """
 import subprocess, sys, time
 from fastadasp.export.engines.engine import WORKER
@@ -56,6 +66,13 @@ def test_a_build_that_is_told_to_end_removes_its_folder(
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_while_the_program_is_imported_says_nothing() -> None:
+    usual = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    command = [sys.executable, "-c", INTERRUPTED_IMPORT, "--help"]
+    ended = subprocess.run(command, capture_output=True, preexec_fn=usual, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"")
 
 
 def test_a_signal_that_is_ignored_stays_so(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -40,6 +40,15 @@ def read(output: Path) -> Results:
     return read_results([output])
 
 
+def test_before_anything_is_measured_it_ends_as_any_command(
+    tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_at(monkeypatch, "load", 1)
+    ended = bench(tiny_artifact)
+    assert ended.exit_code == 130
+    assert ended.stderr.strip() == "Aborted!"
+
+
 def test_the_rounds_that_are_whole_are_written(
     tiny_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
