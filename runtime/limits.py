@@ -13,6 +13,7 @@ from .audio.read import Audio
 from .audio.recording import CheckLength
 from .cancellation.guard import Guard
 from .decoding.options import ResolvedSearch
+from .memory.bound import AnswerSizes
 from .prompt import Ids, PromptIds
 
 MOST_CHARACTERS = 100  # a position: far above what a token of text stands for
@@ -99,15 +100,15 @@ def check_room(manifest: Manifest, ids: PromptIds, max_new_tokens: int) -> None:
     raise RequestError(f"{fault} leave no room for audio in this model's {positions} positions; {remedy}")
 
 
-def length_limit(manifest: Manifest, ids: PromptIds | None = None, max_new_tokens: int = 0) -> CheckLength:
+def length_limit(manifest: Manifest, asked: AnswerSizes | None = None) -> CheckLength:
     """For `load_audio`, which then refuses a file that is too long before it has been decoded whole.
 
-    Without `ids` the limit is that of `check_audio`, with them that of `check_length`.
+    Without `asked` the limit is that of `check_audio`, with it that of `check_length`.
     """
 
     def check(place: str, seconds: float) -> None:
         samples = int(seconds * manifest.front_end.log_mel.sample_rate)
-        _check_positions(manifest, place, samples, ids, max_new_tokens)
+        _check_positions(manifest, place, samples, asked)
 
     return check
 
@@ -125,34 +126,40 @@ def check_audio(manifest: Manifest, place: str, audio: Audio) -> None:
     _check_positions(manifest, place, len(audio.samples))
 
 
-def check_length(manifest: Manifest, place: str, audio: Audio, ids: PromptIds, max_new_tokens: int) -> None:
+def check_length(manifest: Manifest, place: str, audio: Audio, asked: AnswerSizes) -> None:
     """Refuse audio that gives no row, or more rows than the positions hold beside prompt and answer.
 
     Raises:
         AudioError: either of them; `place` says in the message where the audio comes from.
     """
     check_audio(manifest, place, audio)
-    _check_positions(manifest, place, len(audio.samples), ids, max_new_tokens)
+    _check_positions(manifest, place, len(audio.samples), asked)
 
 
-def _check_positions(
-    manifest: Manifest, place: str, samples: int, ids: PromptIds | None = None, max_new_tokens: int = 0
-) -> None:
+def _check_positions(manifest: Manifest, place: str, samples: int, asked: AnswerSizes | None = None) -> None:
     """Refuse more rows than the positions hold: all of them, or those beside a prompt and its answer.
 
     And audio of which a model's own processor would drop the end.
     """
     _check_clip(manifest, place, samples)
     rows, positions = manifest.front_end.decoder_rows(samples), manifest.decoder.max_positions
-    free = positions - (ids.num_text_rows + max_new_tokens if ids else 0)
+    free = positions - (asked.text_rows + asked.steps if asked else 0)
     if rows <= free:
         return
     seconds, longest = samples / manifest.front_end.log_mel.sample_rate, manifest.front_end.seconds_of(free)
-    beside = f"with {ids.num_text_rows} of prompt and max_new_tokens {max_new_tokens} " if ids else ""
+    beside, remedy = _beside(asked) if asked else ("", "")
     raise LongAudioError(
         f"{place}: {seconds:.1f} s take {rows} rows; {beside}this model's {positions} positions hold at most "
-        f"{longest:.1f} s: cut the audio{' or ask for fewer tokens' if ids else ''}"
+        f"{longest:.1f} s: cut the audio{remedy}"
     )
+
+
+def _beside(asked: AnswerSizes) -> tuple[str, str]:
+    """What takes positions beside the audio, and how it could be less."""
+    answer, fewer = f"max_new_tokens {asked.max_new_tokens}", "ask for fewer tokens"
+    if asked.scored_tokens > asked.max_new_tokens:
+        answer, fewer = f"scored_text of {asked.scored_tokens} tokens", "score a shorter text"
+    return f"with {asked.text_rows} of prompt and {answer} ", f" or {fewer}"
 
 
 def _check_clip(manifest: Manifest, place: str, samples: int) -> None:

@@ -19,6 +19,7 @@ from ...runtime.audio.read import load_audio
 from ...runtime.decoding.kv_cache import KVCache
 from ...runtime.latency import Stopwatch
 from ...runtime.limits import check_length
+from ...runtime.memory.bound import AnswerSizes
 from ...runtime.prompt import PromptCodec, PromptIds, tokenizer_of
 from ...runtime.session import Session
 
@@ -103,7 +104,7 @@ def _clip(artifact: Artifact, path: Path, encoder: Session) -> Case:
     manifest = artifact.manifest
     config, prompt = manifest.front_end.log_mel, _prompt(artifact)
     audio = load_audio(path, config.sample_rate)
-    check_length(manifest, str(path), audio, prompt, len(BRANCHES))
+    check_length(manifest, str(path), audio, AnswerSizes(prompt.num_text_rows, 1, len(BRANCHES)))
     windows = [
         {sig.MEL: window.mel, sig.ENCODER_ROWS: np.array([window.encoder_rows])}
         for window in feature_windows(audio.samples, config)

@@ -85,6 +85,17 @@ class AnswerSizes:
     text_rows: int
     num_beams: int
     max_new_tokens: int
+    scored_tokens: int = 0  # of a text that is scored, one more row in each step; 0: there is none
+
+    @property
+    def step_rows(self) -> int:
+        """Rows of a step, at most."""
+        return self.num_beams + bool(self.scored_tokens)
+
+    @property
+    def steps(self) -> int:
+        """Tokens of one of these rows, at most."""
+        return max(self.max_new_tokens, self.scored_tokens)
 
 
 def encoding_memory(model: ModelSizes, samples: int) -> RequestMemory:
@@ -107,7 +118,7 @@ def request_memory(
         model: its sizes.
         profile: how it is reduced; where lengths depend on the data, as if nothing were.
         samples: of the audio, at the rate of the model.
-        asked: text, beams and new tokens.
+        asked: text, beams and new tokens, and a text to score.
         encoded: whether the audio was encoded before, which is then no part of the request.
     """
     heard = RequestMemory() if encoded else encoding_memory(model, samples)
@@ -115,9 +126,9 @@ def request_memory(
     at_input = _input_bytes(model, profile, samples, asked.text_rows)
     prefill = max(at_input, _prefill_bytes(model, layers, any(profile.ratios)))
     cached = [row.cached for row in layers]
-    rows = asked.num_beams * asked.max_new_tokens
+    rows = asked.step_rows * asked.steps
     pool, longest = _pool_bytes(model, rows), max(cached)
-    steps = _pool_with_copies(model, rows) - pool + _step_bytes(model, longest, rows, asked.num_beams)
+    steps = _pool_with_copies(model, rows) - pool + _step_bytes(model, longest, rows, asked.step_rows)
     steps += FLOAT * rows * longest if model.keeps_looks else 0
     return RequestMemory(
         audio=heard.audio,
@@ -293,7 +304,7 @@ def _batch_bytes(model: ModelSizes, longest: int, asked: AnswerSizes, alone: int
     """A row of buffers for the largest of its class, beside the prefix that is copied there and what steps
     take `alone`; and the same of a single array, while it is replaced by a larger one.
     """
-    largest, layers = class_of(longest, asked.num_beams, asked.max_new_tokens), model.decoder.num_layers
+    largest, layers = class_of(longest, asked.step_rows, asked.steps), model.decoder.num_layers
     prefix = kv_bytes(model.decoder, [largest.prefix] * layers, model.prefix_item)
     pool = _pool_with_copies(model, largest.pool)
     steps = _step_bytes(model, largest.prefix, largest.pool, largest.beams)

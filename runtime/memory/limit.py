@@ -38,7 +38,7 @@ class MemoryLimit:
 
         Args:
             profile: how it is reduced.
-            asked: text, beams and new tokens.
+            asked: text, beams and new tokens, and a text to score.
             encoded: it was heard before.
             shorter: how messages say what gives shorter audio.
         """
@@ -47,9 +47,11 @@ class MemoryLimit:
             if self.most is None:
                 return
             taken = self.taken(profile, seconds, asked, encoded)
-            what = f"{asked.num_beams} beam{'s' * (asked.num_beams > 1)}, {asked.max_new_tokens} new tokens"
+            what, fewer = _what(asked), "ask for fewer beams or tokens"
+            if asked.scored_tokens:
+                fewer += ", score a shorter text or none"
             request = f"{place}: {_s(seconds)} under profile {profile.name} with {what}"
-            remedies = f"{shorter}, ask for fewer beams or tokens, take a profile that reduces more"
+            remedies = f"{shorter}, {fewer}, take a profile that reduces more"
             self._check(taken, request, remedies)
 
         return check
@@ -70,6 +72,11 @@ class MemoryLimit:
 
     def _samples(self, seconds: float) -> int:
         return round(seconds * self.model.front_end.log_mel.sample_rate)
+
+
+def _what(asked: AnswerSizes) -> str:
+    beams = f"{asked.num_beams} beam{'s' * (asked.num_beams > 1)}, {asked.max_new_tokens} new tokens"
+    return f"{beams}, scored_text of {asked.scored_tokens} tokens" if asked.scored_tokens else beams
 
 
 def _size(num_bytes: int) -> str:

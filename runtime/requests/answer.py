@@ -26,7 +26,7 @@ from .decoder import DecoderPrompt, new_decoder
 from .loaded import LoadedModel
 from .prompt import history, prompt_ids
 from .request import Request
-from .scored_text import spellings, with_room
+from .scored_text import spellings, tokens_of
 
 
 def answer(model: LoadedModel, asked: Asked) -> GenerationResult:
@@ -67,14 +67,14 @@ def _begin(model: LoadedModel, asked: Asked) -> Request:
     ids, search, watch = prompt_ids(model, asked.prompt, asked.system), asked.search, asked.watch
     chosen = heard_and_chosen(model, asked, ids)
     scored = spellings(model, asked, ids)
-    room = with_room(search, scored) if scored else search
-    taken = checked(model, ids, chosen.profile, room, encoded=isinstance(asked.audio, EncodedAudio))
+    encoded = isinstance(asked.audio, EncodedAudio)
+    taken = checked(model, ids, chosen.profile, search, scored_tokens=tokens_of(scored), encoded=encoded)
     heard = chosen.heard or hear(model, asked, taken.while_read)
     ids = ids.about(heard.audio.seconds)
     replace(taken, ids=ids).check(heard.place, heard.audio)
     rows = heard.rows if heard.rows is not None else model.audio_encoder.encode(heard.audio.samples, watch)
     prompt = DecoderPrompt(ids.before, rows, ids.after, ids.adapter)
-    decoder = new_decoder(model, taken.profile, prompt, watch, room if asked.shares else None)
+    decoder = new_decoder(model, taken.profile, prompt, watch, taken.room if asked.shares else None)
     started = new_search(search, vocab_size := model.dims.vocab_size, history(model.manifest, ids))
     forced = ForcedText([ids.tolist() for ids in scored], search.end_tokens) if scored else None
     return Request(

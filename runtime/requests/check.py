@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..artifact.engines import Engines
 from ..artifact.manifest import Manifest
@@ -26,11 +26,25 @@ class Checked:
     ids: PromptIds
     search: ResolvedSearch
     memory: CheckLength  # refuses audio beside which the request takes more than the limit
+    scored_tokens: int = 0  # of a text that is scored beside the answer
+
+    @property
+    def asked(self) -> AnswerSizes:
+        """What is asked for beside the audio."""
+        search = self.search
+        return AnswerSizes(
+            self.ids.num_text_rows, search.num_beams, search.max_new_tokens, self.scored_tokens
+        )
+
+    @property
+    def room(self) -> ResolvedSearch:
+        """A search of the size that this one has with the row of the text beside it."""
+        return replace(self.search, num_beams=self.asked.step_rows, max_new_tokens=self.asked.steps)
 
     @property
     def while_read(self) -> CheckLength:
         """For `load_audio`, which then refuses audio that is too long before it has been decoded whole."""
-        return limit_of(length_limit(self.manifest, self.ids, self.search.max_new_tokens), self.memory)
+        return limit_of(length_limit(self.manifest, self.asked), self.memory)
 
     def check(self, place: str, audio: Audio) -> None:
         """Refuse audio that the model cannot take in this request; `place` is what messages call it.
@@ -40,7 +54,7 @@ class Checked:
             RequestMemoryError: it might take more memory than the limit.
             RequestError: beyond the engines lies something else than the audio.
         """
-        check_length(self.manifest, place, audio, self.ids, self.search.max_new_tokens)
+        check_length(self.manifest, place, audio, self.asked)
         self.memory(place, audio.seconds)
         self.check_engines(place, audio)
 
@@ -56,6 +70,7 @@ def checked(
     profile: str | None,
     search: ResolvedSearch,
     *,
+    scored_tokens: int = 0,
     encoded: bool = False,
     shorter: str = CUT,
 ) -> Checked:
@@ -66,6 +81,7 @@ def checked(
         ids: the prompt.
         profile: None for the default.
         search: the options.
+        scored_tokens: of a text that is scored beside the answer.
         encoded: the audio was heard before, and takes no more memory.
         shorter: how messages say what gives shorter audio.
 
@@ -76,6 +92,6 @@ def checked(
     engines, manifest, name = model.sessions.limits, model.manifest, model.profile_named(profile)
     check_ids(manifest, ids, name)
     check_room(manifest, ids, search.max_new_tokens)
-    sizes = AnswerSizes(ids.num_text_rows, search.num_beams, search.max_new_tokens)
+    sizes = AnswerSizes(ids.num_text_rows, search.num_beams, search.max_new_tokens, scored_tokens)
     memory = model.memory.of_request(manifest.profiles[name], sizes, encoded, shorter)
-    return Checked(manifest, engines, name, ids, search, memory)
+    return Checked(manifest, engines, name, ids, search, memory, scored_tokens)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..choice.choose import Choice, Sizes, choose, complete
 from ..choice.target import Auto
 from ..limits import check_room, length_limit, limit_of
+from ..memory.bound import AnswerSizes
 from ..prompt import PromptIds
 from .asked import Asked
 from .audio import Heard, hear
@@ -32,10 +33,11 @@ def heard_and_chosen(model: LoadedModel, asked: Asked, ids: PromptIds) -> Chosen
     if not isinstance(asked.profile, Auto):
         return Chosen(asked.profile)
     complete(model.manifest.figures)  # told before the audio is read
-    tokens = asked.search.max_new_tokens
+    beams, tokens = asked.search.num_beams, asked.search.max_new_tokens
     check_room(model.manifest, ids, tokens)
-    heard = hear(model, asked, limit_of(length_limit(model.manifest, ids, tokens), model.memory.of_encoding))
-    choice = chosen_for(model, asked.profile, heard.audio.seconds, asked.search.num_beams)
+    sizes = AnswerSizes(ids.num_text_rows, beams, tokens)
+    heard = hear(model, asked, limit_of(length_limit(model.manifest, sizes), model.memory.of_encoding))
+    choice = chosen_for(model, asked.profile, heard.audio.seconds, beams)
     return Chosen(choice.profile, choice.reason, heard)
 
 

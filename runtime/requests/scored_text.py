@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from ...profiles.errors import RequestError
 from ...profiles.faults import shown, text_fault
-from ..decoding.options import ResolvedSearch
 from ..limits import free_positions
 from ..prompt import Ids, PromptIds
 from .asked import Asked
@@ -52,7 +50,6 @@ def spellings(model: LoadedModel, asked: Asked, prompt: PromptIds) -> tuple[Ids,
     return found
 
 
-def with_room(search: ResolvedSearch, scored: Sequence[Ids]) -> ResolvedSearch:
-    """A search of the size that this one has with the row of a text beside it."""
-    longest = max(search.max_new_tokens, *(len(ids) + 1 for ids in scored))
-    return replace(search, num_beams=search.num_beams + 1, max_new_tokens=longest)
+def tokens_of(scored: Sequence[Ids]) -> int:
+    """Tokens of the longest of the spellings, an end token included; 0 if there are none."""
+    return max((len(ids) + 1 for ids in scored), default=0)

@@ -12,7 +12,7 @@ import pytest
 from demo_files import DEMO
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
-from fastadasp.profiles.errors import RequestError
+from fastadasp.profiles.errors import LongAudioError, RequestError
 from fastadasp.profiles.profile import load_profile
 from fastadasp.profiles.signature import WordHeads
 from fastadasp.runtime import SpeechLM
@@ -122,3 +122,9 @@ def test_what_is_no_text_is_refused_by_name(model, text):
 def test_what_cannot_be_scored_is_refused_with_the_reason(model, text, fault):
     with pytest.raises(RequestError, match=f"scored_text .*{fault}"):
         model.generate(CLIP, PROMPT, scored_text=text)
+
+
+def test_audio_beside_a_text_that_is_longer_than_the_answer_may_be_is_refused_by_its_name(model):
+    tokens = model.manifest.decoder.max_positions - 50
+    with pytest.raises(LongAudioError, match=rf"and scored_text of {tokens + 1} tokens .* score a shorter"):
+        model.generate(CLIP, PROMPT, scored_text="zero " * tokens)

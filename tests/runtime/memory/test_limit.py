@@ -97,6 +97,15 @@ def test_a_stream_is_refused_by_the_call_itself(tiny_artifact: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_session_runs")
+def test_a_text_that_is_scored_is_named_beside_what_is_asked_for(tiny_artifact: Path) -> None:
+    with pytest.raises(RequestMemoryError) as caught:
+        load(tiny_artifact, 1).generate(noise(SECONDS), PROMPT, scored_text="what", max_new_tokens=TOKENS)
+    message = str(caught.value)
+    assert re.search(r"with 1 beam, 8 new tokens, scored_text of \d tokens may take", message)
+    assert "ask for fewer beams or tokens, score a shorter text or none, take a profile" in message
+
+
+@pytest.mark.usefixtures("no_session_runs")
 def test_audio_is_refused_when_it_is_encoded_for_later_requests(tiny_artifact: Path) -> None:
     with pytest.raises(RequestMemoryError, match=r"audio array: 3.00 s may take \d+ bytes"):
         load(tiny_artifact, 1 << 20).encode(noise(SECONDS))
