@@ -22,6 +22,7 @@ import reductions
 from evaluated import ROOT, name_of, run, table_row
 
 from fastadasp.evaluation.metrics.metric import Metric
+from fastadasp.evaluation.metrics.word_errors import is_detail
 from fastadasp.evaluation.results.comparison import CellRecord, ComparisonResult, RowRecord
 from fastadasp.evaluation.results.figures import Measured
 from fastadasp.evaluation.results.files import read_results
@@ -225,7 +226,7 @@ def _section(table: Table, found: ComparisonResult) -> Iterator[str]:
     yield f"{found.clips.measured} questions; ratios solved for {reference:g} s of audio."
     for i, metric in enumerate(found.metrics):
         full = found.full.figures[metric.name]
-        if full.value is None or metric.is_detail:
+        if full.value is None or is_detail(metric):
             continue
         yield ""
         yield f"{metric.title}, {metric.better}; full model {_value(metric, full)}"

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from evaluated import ROOT, name_of, placed, run, table_row
 
-from fastadasp.evaluation.metrics.word_errors import KINDS, SHORT
+from fastadasp.evaluation.metrics.word_errors import DETAILS
 from fastadasp.evaluation.report.shown import figure_of
 from fastadasp.evaluation.results.comparison import CellRecord, ComparisonResult, RowRecord
 from fastadasp.evaluation.results.figures import Difference
@@ -41,7 +41,6 @@ MAX_NEW_TOKENS = {5: 64, 15: 128, 30: 256}  # twice as many as any transcript ha
 SEED = 0  # of the clips that are drawn where a set has more
 AT_ONCE = 16  # profiles whose steps are shared
 ALL_LEVELS, SOME_LEVELS = "10,20,30,40,50", "30,50"
-DETAILS = tuple(metric.name for metric in (*KINDS, SHORT))
 
 
 INTRODUCTION = """\
@@ -304,7 +303,7 @@ def _figure(found: ComparisonResult, cell: CellRecord) -> str:
 def _kinds(found: ComparisonResult, cell: CellRecord) -> str:
     if not cell.figures:
         return "-"
-    shares = [100 * (cell.figures[name].value or 0.0) for name in DETAILS]
+    shares = [100 * (cell.figures[detail.name].value or 0.0) for detail in DETAILS]
     words, short = " / ".join(f"{share:.1f}" for share in shares[:4]), shares[4]
     loss, limit = cell.figures["token_loss"].value, 100 * (cell.cut_off or 0.0)
     return f"{words} · {loss:.2f} · {short:.0f}, {limit:.0f}"

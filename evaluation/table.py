@@ -11,6 +11,7 @@ from .evaluation import Evaluation, Failure
 from .figures.bootstrap import FEW_CLIPS, LEAST_CLIPS, Interval
 from .figures.scores import Figure
 from .metrics.metric import Metric
+from .metrics.word_errors import is_detail
 
 LEGEND = "FLOPs: of the prefill, at the mean length; cut off: by max_new_tokens"
 DETAILS_LEGEND = "Short answers, % of the clips: at most half as many words as the reference has"
@@ -20,9 +21,11 @@ def evaluation_sections(evaluation: Evaluation) -> Iterator[Section | str]:
     """What was measured, a table for each metric, what failed, and how far to trust it."""
     yield _profiles(evaluation)
     for i, figure in enumerate(evaluation.profiles[0].figures):
-        if not figure.metric.is_detail:
+        if not is_detail(figure.metric):
             yield _unavailable(figure) if figure.value is None else _metric(evaluation, i)
-    if any(figure.metric.is_detail and figure.value is not None for figure in evaluation.profiles[0].figures):
+    if any(
+        is_detail(figure.metric) and figure.value is not None for figure in evaluation.profiles[0].figures
+    ):
         yield _details(evaluation)
     if evaluation.failures:
         yield _failures(evaluation)
@@ -56,10 +59,10 @@ def _metric(evaluation: Evaluation, index: int) -> Section:
 
 def _details(evaluation: Evaluation) -> Section:
     """What the errors are, without intervals, which the result file has."""
-    details = [figure.metric for figure in evaluation.profiles[0].figures if figure.metric.is_detail]
+    details = [figure.metric for figure in evaluation.profiles[0].figures if is_detail(figure.metric)]
     table = columns("profile", *(metric.title for metric in details), gap=2)
     for scores in evaluation.profiles:
-        found = (figure for figure in scores.figures if figure.metric.is_detail)
+        found = (figure for figure in scores.figures if is_detail(figure.metric))
         table.add_row(scores.profile, *(number(figure.metric, figure.value) for figure in found))
     return Section("What the words became, % of the references", table, DETAILS_LEGEND)
 

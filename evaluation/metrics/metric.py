@@ -15,8 +15,6 @@ Unit = Literal["share", "points", "score"]
 SHARE: Final = "share"
 POINTS: Final = "points"
 SCORE: Final = "score"
-DETAILS = frozenset(("substitutions", "deletions", "insertions", "words_right", "short_answers"))
-"""Names of what explains a metric, and is shown beside it rather than as one of its own."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,6 @@ class Metric:
     def decimals(self) -> int:
         """Of a value as people read it."""
         return 3 if self.unit == SCORE else 2
-
-    @property
-    def is_detail(self) -> bool:
-        """Whether it explains another metric."""
-        return self.name in DETAILS
 
     @property
     def better(self) -> str:

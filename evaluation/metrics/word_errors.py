@@ -29,6 +29,13 @@ SHORT = Metric(
     lower_is_better=True,
     made_by="answers of at most half as many words as the reference",
 )
+DETAILS = (*KINDS, SHORT)
+"""What explains the rates, and is shown beside them rather than as metrics of their own."""
+
+
+def is_detail(metric: Metric) -> bool:
+    """Whether it is one of `DETAILS`, as measured or as a file has it."""
+    return metric.name in {detail.name for detail in DETAILS}
 
 
 def measure_for(languages: Sequence[str]) -> Measure:

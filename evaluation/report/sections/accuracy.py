@@ -7,6 +7,7 @@ from typing import Any
 
 from ....runtime.tables.units import ABSENT, in_percent, milliseconds
 from ...metrics.metric import Metric
+from ...metrics.word_errors import is_detail
 from ...results.comparison import CellRecord, RowRecord
 from ...results.figures import Estimate
 from ..comparison_parts import ComparisonPart
@@ -28,7 +29,7 @@ def accuracy_section(parts: Sequence[ComparisonPart], styles: Mapping[str, Style
         _accuracy_plot(part, metric, styles)
         for part in parts
         for metric in part.found.metrics
-        if not metric.is_detail and figure_of(metric, part.full.figures).estimate is not None
+        if not is_detail(metric) and figure_of(metric, part.full.figures).estimate is not None
     )
     if not plots:
         return None

@@ -9,6 +9,7 @@ from ....runtime.choice.figures import Loss
 from ....runtime.tables.units import ABSENT, percent
 from ...gate.recorded import JudgedRecord, judged_records
 from ...metrics.metric import Metric
+from ...metrics.word_errors import is_detail
 from ...results.evaluation import EvaluationResult
 from ...results.figures import Estimate, Measured, ProfileFigures
 from ...results.files import ResultFile
@@ -30,7 +31,7 @@ def profiles_section(evaluations: Sequence[ResultFile[EvaluationResult]]) -> Sec
             _plot(evaluation, metric)
             for evaluation in evaluations
             for metric in evaluation.found.metrics
-            if not metric.is_detail
+            if not is_detail(metric)
             and any(figure_of(metric, profile.figures).estimate for profile in evaluation.found.profiles)
         ),
         tables=tuple(table for evaluation in evaluations for table in _tables(evaluation)),
@@ -104,7 +105,7 @@ def _cells(metric: Metric, found: Measured) -> tuple[str, ...]:
 
 def _tables(evaluation: ResultFile[EvaluationResult]) -> Iterator[Table]:
     yield _costs(evaluation)
-    if details := [metric for metric in evaluation.found.metrics if metric.is_detail]:
+    if details := [metric for metric in evaluation.found.metrics if is_detail(metric)]:
         yield _details(evaluation, details)
     if judged := list(judged_records(evaluation.found)):
         yield _budgets(evaluation, judged)
@@ -146,7 +147,7 @@ def _lost(metric: Metric, loss: Loss | None) -> tuple[str, str]:
 def _costs(evaluation: ResultFile[EvaluationResult]) -> Table:
     """What the profiles save, beside the difference to the first one."""
     found = evaluation.found
-    metrics = [metric for metric in found.metrics if not metric.is_detail]
+    metrics = [metric for metric in found.metrics if not is_detail(metric)]
     columns = ("profile", "FLOPs saved", "rows kept", "cut off", *map(heading, metrics))
     return Table(
         columns,
@@ -175,5 +176,5 @@ def _with_delta(metric: Metric, found: Measured) -> str:
 def _notes(evaluation: ResultFile[EvaluationResult]) -> Iterator[str]:
     for metric in evaluation.found.metrics:
         found = figure_of(metric, evaluation.found.profiles[0].figures)
-        if found.value is None and found.reason and not metric.is_detail:
+        if found.value is None and found.reason and not is_detail(metric):
             yield f"{evaluation.name}: {metric.title} was not computed: {found.reason}"

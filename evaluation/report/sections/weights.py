@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ....runtime.tables.units import ABSENT, milliseconds, size
 from ...metrics.metric import Metric
+from ...metrics.word_errors import is_detail
 from ...results.comparison import FLOAT32, CellRecord, ComparisonResult, FormatRecord
 from ...results.files import ResultFile
 from ..page_model import Section, Table
@@ -36,7 +37,7 @@ def _tables(file: ResultFile[ComparisonResult]) -> Iterator[Table]:
     found = file.found
     lines = list(_lines(found))
     for metric in found.metrics:
-        if not metric.is_detail and figure_of(metric, found.full.figures).estimate is not None:
+        if not is_detail(metric) and figure_of(metric, found.full.figures).estimate is not None:
             yield _accuracy(file, metric, lines)
     rows = tuple(_costs(*line) for line in lines)
     columns = ("profile", "weights", "prefill ms", "step ms", "weights, bytes", "peak memory")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ....evaluation.figures.bootstrap import FEW_CLIPS, LEAST_CLIPS
 from ....evaluation.figures.scores import Figure
-from ....evaluation.metrics.word_errors import ERRORS
+from ....evaluation.metrics.word_errors import ERRORS, is_detail
 from ....evaluation.table import interval, number, unit
 from ....profiles.methods import Method
 from ....runtime.tables.tables import Section, columns
@@ -26,7 +26,7 @@ def comparison_sections(comparison: Comparison, *, intervals: bool = False) -> I
     yield _heading(comparison)
     for i, metric in enumerate(comparison.metrics):
         reason = comparison.full.figures[i].figure.reason
-        if metric.is_detail:
+        if is_detail(metric):
             continue
         if reason:
             yield f"\n{metric.title}: not computed: {reason}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ....evaluation.figures.bootstrap import Delta
+from ....evaluation.metrics.word_errors import is_detail
 from ....evaluation.results.comparison import FLOAT32, FormatRecord
 from ....evaluation.table import interval, number, unit
 from ....runtime.tables.tables import Section, columns
@@ -35,7 +36,7 @@ def weight_sections(comparison: Comparison) -> Iterator[Section]:
     """A table per metric and one of costs."""
     lines = list(_lines(comparison))
     for i, entry in enumerate(comparison.full.figures):
-        if not entry.figure.reason and not entry.figure.metric.is_detail:  # else it is told already
+        if not entry.figure.reason and not is_detail(entry.figure.metric):  # else it is told already
             yield _accuracy(comparison, lines, i)
     yield _costs(comparison, lines)
 

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from demo_files import DEMO
 from fastadasp.evaluation import EvalOptions, evaluate, read_clips
 from fastadasp.evaluation.answers.work_folder import work_folder_of
-from fastadasp.evaluation.metrics.metric import DETAILS
+from fastadasp.evaluation.metrics.word_errors import DETAILS
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.cli import main
 from fastadasp.export.model.families.family import load_model
@@ -135,7 +135,8 @@ def test_the_file_says_of_every_cell_what_it_is_and_what_it_kept(compared):
     _, found = compared
     assert (found["kind"], found["task"], found["levels"]) == ("compare", "asr", ["1/5", "3/5"])
     assert (found["clips"]["count"], found["clips"]["measured"]) == (3, 3)
-    assert [metric["name"] for metric in found["metrics"] if metric["name"] not in DETAILS] == ["wer", "cer"]
+    rates = ["wer", "cer"]
+    assert [metric["name"] for metric in found["metrics"]] == [*rates, *(detail.name for detail in DETAILS)]
     assert [row["method"] for row in found["rows"]] == list(METHODS)
     layers = found["checkpoint"]["dims"]["num_layers"]
     rows = found["full"]["layer_rows"]
