@@ -11,6 +11,7 @@ order of the methods; the values themselves cannot be compared.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -169,7 +170,16 @@ def measure(workers: int) -> None:
 
 
 def page() -> str:
-    """The content of docs/accuracy.md; a table without a result yet is named as missing."""
+    """The content of docs/accuracy.md; a table without a result yet is named as missing.
+
+    Raises:
+        SystemExit: there is none of the selection whose layer single merges take, the first that is made.
+    """
+    if not (first := _path(SPARSE)).is_file():
+        sys.exit(
+            f"{name_of(first)} is missing, from which single merges have their layer; it and all other "
+            "results are made by: python bench/accuracy.py"
+        )
     tables = {table: _comparison(table) for table in TABLES if _path(table).is_file()}
     layers = {part: _selection(part) for part in LAYERS if _path(part).is_file()}
     parts: tuple[Table | Layers, ...] = (*TABLES, *LAYERS)

@@ -52,3 +52,13 @@ def test_every_figure_of_the_files_is_on_the_page(accuracy, real_files):
         assert line.split(" | ")[4:] == [f"{one} |" for one in accuracies or [""]]
     assert f"{compared.environment.cpu}, {compared.environment.cores} cores; Python " in page
     assert "**Not measured yet**: Speaking style, synthetic voices;" in page
+
+
+def test_a_page_without_results_is_refused_with_the_command_that_makes_them(accuracy, monkeypatch):
+    monkeypatch.setattr(accuracy, "PAGE", accuracy.WORK / "accuracy.md")
+    monkeypatch.setattr(sys, "argv", ["accuracy.py", "--page-only"])
+    with pytest.raises(SystemExit) as ended:
+        accuracy.main()
+    assert "build/layers.json is missing" in ended.value.code  # a text is printed, and the exit code 1
+    assert ended.value.code.endswith("made by: python bench/accuracy.py")
+    assert not accuracy.PAGE.exists()
