@@ -60,8 +60,10 @@ def load_for(artifact: Artifact, checkpoint: Path | None) -> Model:
     if form:
         model = quantized(model, form, quantizers_of(artifact, _places(artifact)))
     if faults := list(_differences(artifact, model)):
+        again = ", or build it again if another version of this tool has quantised it" if form else ""
         raise CheckpointError(
-            f"checkpoint {checkpoint}: {'; '.join(faults)}; give the one that {artifact.folder} comes from"
+            f"checkpoint {checkpoint}: {'; '.join(faults)}; give the one that {artifact.folder} comes "
+            f"from{again}"
         )
     return _from_artifact(artifact, reference) if form else reference.load(checkpoint)
 
@@ -140,4 +142,6 @@ def _differences(artifact: Artifact, model: SpeechModelSpec) -> Iterator[str]:
     shapes = {tensor.name: tensor.shape for tensor in model.tensors}
     expected = {name: place.shape for name, place in _places(artifact).items()}
     if not different and (names := sorted(n for n in expected if shapes.get(n) != expected[n])):
-        yield f"{names[0]} is {shapes.get(names[0])} instead of {expected[names[0]]}"
+        name = names[0]
+        shape = f"{shapes[name]} instead of {expected[name]}" if name in shapes else "not made of it"
+        yield f"{name} is {shape}"

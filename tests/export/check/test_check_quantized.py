@@ -16,11 +16,15 @@ from click.testing import CliRunner
 from demo_files import DEMO
 from fastadasp.evaluation.clips.read import read_clips_of_any_task
 from fastadasp.export.check.matrices import ROUNDING, SLACK, check_matrices
+from fastadasp.export.check.reference import load_for
 from fastadasp.export.checkpoint.int4 import MOST_MOVED
 from fastadasp.export.cli import main
+from fastadasp.export.model import quantize
+from fastadasp.export.model.quantize import ENCODER, ENCODER_LAYERS, of_graphs
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles import load_profile
+from fastadasp.profiles.errors import CheckpointError
 from fastadasp.runtime.artifact.artifact import Artifact, open_artifact, record_of
 from fastadasp.runtime.artifact.manifest import FILE_NAME
 
@@ -103,6 +107,17 @@ def test_every_output_and_every_matrix_agrees(built: Path) -> None:
     assert code == 0, lines
     assert any(line.startswith("quantised matrices against the checkpoint") for line in lines)
     assert lines[-1].split(" of ")[0] == lines[-1].split(" of ")[1].split()[0]
+
+
+def test_matrices_in_a_form_of_another_version_are_refused_with_the_remedy(
+    int8: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forms = of_graphs({})
+    monkeypatch.setattr(quantize, "of_graphs", lambda *_: {**forms, ENCODER_LAYERS: forms[ENCODER]})
+    with pytest.raises(
+        CheckpointError, match=r"fc1\.weight\.int8\.scales is not made of it; .*build it again"
+    ):
+        load_for(open_artifact(int8), DEMO / "model")
 
 
 def test_without_a_checkpoint_only_graphs_are_compared(built: Path) -> None:
