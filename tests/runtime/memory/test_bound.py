@@ -21,11 +21,12 @@ from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.memory.bound import AnswerSizes, request_memory
 from fastadasp.runtime.prompt import PromptIds
 
-MEASURE = """
+TOOLS = """
 import json, sys
 from pathlib import Path
 import numpy as np
 from fastadasp.runtime import SpeechLM
+from fastadasp.runtime.memory.bound import encoding_memory
 from fastadasp.runtime.prompt import PromptIds
 
 def status(key):
@@ -34,7 +35,8 @@ def status(key):
 
 def noise(seconds):
     return 0.1 * np.random.default_rng(0).standard_normal(round(seconds * 16000), np.float32)
-
+"""
+MEASURE = f"""{TOOLS}
 requests, longest, given = int(sys.argv[2]), float(sys.argv[3]), json.loads(sys.argv[4])
 model = SpeechLM.load(sys.argv[1], threads=1, max_batch=requests, **given)
 text = PromptIds(np.arange(2, 6), np.arange(2, 10))
@@ -48,6 +50,16 @@ for _ in range(2):
 bounds = [model.request_memory(longest - 6 * i, text_rows=12, **options).peak for i in range(requests)]
 peak, bound = status("VmHWM") - before, sum(bounds)
 print(json.dumps([peak, bound]))
+"""
+MEASURE_ENCODER = f"""{TOOLS}
+model, seconds = SpeechLM.load(sys.argv[1], threads=1), float(sys.argv[2])
+model.encode(noise(0.5))
+before = status("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")
+for _ in range(2):
+    model.encode(noise(seconds))
+bound = encoding_memory(model._loaded.memory.model, round(seconds * 16000)).peak
+print(json.dumps([status("VmHWM") - before, bound]))
 """
 
 ON_LINUX = pytest.mark.skipif(
@@ -147,6 +159,17 @@ def test_a_peak_with_the_attention_of_the_encoder_is_below_it_and_not_far(
 
 
 @ON_LINUX
+@pytest.mark.parametrize(("seconds", "factor"), [(2, 4), (30, 2)])
+def test_a_peak_of_an_encoder_that_multiplies_in_8_bits_is_below_it_and_not_far(
+    seconds: float, factor: int, tmp_path: Path
+) -> None:
+    """The wide layers take most: rows as they are, their magnitudes, and what they are rounded to."""
+    build(DEMO / "model", tmp_path / "artifact", BuildOptions((load_profile("full"),), quantize="int8"))
+    peak, bound = printed(MEASURE_ENCODER, tmp_path / "artifact", seconds)
+    assert peak <= bound <= factor * peak
+
+
+@ON_LINUX
 @pytest.mark.parametrize("seconds", [2, 30])
 def test_openvino_stays_below_it_where_columns_are_summed(
     seconds: float, tmp_path_factory: pytest.TempPathFactory
@@ -161,8 +184,12 @@ def test_openvino_stays_below_it_where_columns_are_summed(
 
 
 def measured(folder: Path, requests: int, seconds: float, **given: str) -> list[int]:
-    """Peak and bound of a process of its own."""
-    arguments = str(folder), str(requests), str(seconds), json.dumps(given)
-    command = [sys.executable, "-c", MEASURE, *arguments]
+    """Peak and bound of requests in a process of its own."""
+    return printed(MEASURE, folder, requests, seconds, json.dumps(given))
+
+
+def printed(script: str, *arguments: object) -> list[int]:
+    """What a script prints in a process of its own."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
     found: list[int] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     return found
