@@ -21,7 +21,7 @@ from ..profiles.profile import Profile
 from ..runtime.memory.bound import AnswerSizes, ModelSizes, RequestMemory, request_memory
 from .checkpoint.checkpoint import Checkpoint
 from .model.families.family import load_model
-from .model.fit import audio_rows, resolve_for
+from .model.fit import longest_audio, resolve_for
 from .model.spec import SpeechModelSpec
 
 FLOAT32_BYTES = 4
@@ -108,20 +108,19 @@ def profile_cost(
     resolved = resolve_for(profile, model)
     seconds = float(profile.reference_audio_seconds) if audio_seconds is None else audio_seconds
     text = profile.reference_text_tokens if text_tokens is None else text_tokens
-    frames, bos = audio_rows(model, seconds), int(profile.include_audio_bos)
-    others = max(0, text + model.front_end.rows_around - bos)
+    span, others = model.front_end.parted(longest_audio(model, seconds), text, profile)
     dims = model.decoder.dims
     shapes = {tensor.name: tensor.shape for tensor in model.tensors}  # a tied head is there once
     return ProfileCost(
         resolved=resolved,
         dims=dims,
         audio_seconds=seconds,
-        span_rows=frames + bos,
+        span_rows=span,
         text_rows=others,
         max_positions=model.decoder.max_positions,
         longest_seconds=model.front_end.longest_seconds,
-        input_rows=resolved.token_counts(frames + bos).attention[0],
-        layers=tuple(profile_table(resolved, dims, frames + bos, others, FLOAT32_BYTES)),
+        input_rows=resolved.token_counts(span).attention[0],
+        layers=tuple(profile_table(resolved, dims, span, others, FLOAT32_BYTES)),
         weight_bytes=FLOAT32_BYTES * sum(prod(shape) for shape in shapes.values()),
         requests=tuple(_requests(model, resolved, text)),
     )

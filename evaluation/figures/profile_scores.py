@@ -67,5 +67,6 @@ def _flops_reduction(manifest: Manifest, profile: str, measured: Sequence[ClipAn
         return None
     audio_rows = round(fmean(found.audio_rows or 0 for found in measured))
     text_rows = round(fmean(found.text_rows or 0 for found in measured))
+    rows = manifest.front_end.parted(audio_rows, text_rows, resolved.profile)
     shares = resolved.row_ratios, resolved.input_ratio
-    return float(flops_reduction(manifest.decoder.dims, audio_rows, text_rows, *shares))
+    return float(flops_reduction(manifest.decoder.dims, *rows, *shares))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ...profiles.errors import ArtifactError
 from ...profiles.faults import count_faults, shown
+from ...profiles.profile import Profile
 from .features import Features, encoder_rows
 
 MOST_ROWS = 2**16  # that make a token, or that stand on one side of the audio
@@ -90,6 +91,16 @@ class FrontEnd:
     def decoder_rows(self, num_samples: int) -> int:
         """Rows of the decoder that stand for so many samples: the audio tokens, and the rows around them."""
         return self.audio_tokens(num_samples) + self.rows_around
+
+    def parted(self, audio_rows: int, text_rows: int, profile: Profile) -> tuple[int, int]:
+        """Rows of a prompt that a profile may reduce, and all others.
+
+        Of the `audio_rows` of the decoder those around the audio tokens are among the others; the row before
+        the tokens is reduced as well where the profile includes it.
+        """
+        before = int(profile.include_audio_bos)
+        span, others = audio_rows - self.rows_around, text_rows + self.rows_around
+        return span + before, max(0, others - before)
 
     @property
     def longest_samples(self) -> int | None:

@@ -164,8 +164,7 @@ def _prompt_rows(
     model: ModelSizes, profile: ResolvedProfile, samples: int, text_rows: int
 ) -> tuple[int, int]:
     """Rows of the prompt that may be reduced, and all others."""
-    front_end, bos = model.front_end, int(profile.profile.include_audio_bos)
-    return front_end.audio_tokens(samples) + bos, max(0, text_rows + front_end.rows_around - bos)
+    return model.front_end.parted(model.front_end.decoder_rows(samples), text_rows, profile.profile)
 
 
 def _input_bytes(model: ModelSizes, profile: ResolvedProfile, samples: int, text_rows: int) -> int:

@@ -37,8 +37,8 @@ def _flops(manifest: Manifest, profile: str, found: ClipAnswers) -> tuple[int, i
     if resolved.cache_only:
         return full, full
     attention = [rows + text for rows in found.costs[profile].layer_rows]
-    around = manifest.front_end.rows_around
-    left = attention[-1] - _removed_at_last(resolved, attention[-1] - text - around)
+    span, _ = manifest.front_end.parted(attention[-1] - text, text, resolved.profile)
+    left = attention[-1] - _removed_at_last(resolved, span)
     return full, prefill_flops(dims, attention, [*attention[1:], left])
 
 
