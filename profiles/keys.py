@@ -62,8 +62,7 @@ def read_table(table: Mapping[str, object]) -> tuple[dict[str, Any], list[str]]:
 
 def faults_of(name: str, given: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the fields that were `given`; a None is present, but already known to be faulty."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        yield "the name becomes a file name: use letters, digits, dot, dash and underscore, at most 100"
+    yield from name_fault(name)
     for field, value in given.items():
         if value is not None and not KEYS[field].accepts(value):
             yield f"{KEYS[field].name} = {KEYS[field].show(value)} {KEYS[field].rule}"
@@ -73,6 +72,12 @@ def faults_of(name: str, given: Mapping[str, Any]) -> Iterator[str]:
         yield from _method_faults(given["method"], given)
     if "flops_reduction" not in given:
         yield from _misplaced(given, _TARGET_FIELDS, "without flops_reduction_percent")
+
+
+def name_fault(name: str) -> Iterator[str]:
+    """A fault for a name that no profile can have."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        yield "the name becomes a file name: use letters, digits, dot, dash and underscore, at most 100"
 
 
 def _method_faults(name: str, given: Mapping[str, Any]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ....evaluation.options import MOST_RESAMPLES
 from ....profiles.errors import RequestError
 from ....profiles.faults import count_faults
-from ....profiles.keys import POSITIONS
+from ....profiles.keys import POSITIONS, name_fault
 from ....runtime.backend_options import MOST_THREADS
 
 ENOUGH_CLIPS = 32
@@ -42,5 +42,6 @@ class SelectionOptions:
             raise RequestError(f"a FLOPs reduction of {percent:g} %: give one between 0 and 100")
         if self.positions not in POSITIONS:
             raise RequestError(f"positions {self.positions!r} are unknown: choose {' or '.join(POSITIONS)}")
-        if faults := list(count_faults(self, _LEAST, _MOST)):
+        named = (f"profile {self.name!r}: {fault}" for fault in name_fault(self.name))
+        if faults := [*named, *count_faults(self, _LEAST, _MOST)]:
             raise RequestError("; ".join(faults))

@@ -11,7 +11,7 @@ from pathlib import Path
 from ....evaluation.options import EvalOptions
 from ....profiles.errors import RequestError
 from ....profiles.faults import count_faults
-from ....profiles.keys import POSITIONS
+from ....profiles.keys import POSITIONS, name_fault
 from ....profiles.methods import METHODS
 from ....profiles.schedule import SCHEDULES
 from ....runtime.benchmark.options import MOST_RUNS
@@ -65,6 +65,7 @@ def _faults(options: TuneOptions) -> Iterator[str]:
     for name in ("methods", "schedules", "positions", "levels"):
         if not getattr(options, name):
             yield f"{name}: nothing to try; give at least one"
+    yield from (f"profile {options.name!r}: {fault}" for fault in name_fault(options.name))
     if low := [layer for layer in options.start_layers if layer < 0]:
         yield f"start layer {low[0]}: layers count from 0"
     yield from count_faults(options, _LEAST, _MOST)

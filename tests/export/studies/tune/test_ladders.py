@@ -112,7 +112,13 @@ def test_nothing_to_try_is_refused(model, reference):
 def test_every_fault_of_the_options_is_told_at_once():
     with pytest.raises(RequestError) as caught:
         TuneOptions(
-            -1.0, methods=("a_tome", "h2o"), schedules=(), positions=("last",), start_layers=(-2,), runs=0
+            -1.0,
+            methods=("a_tome", "h2o"),
+            schedules=(),
+            positions=("last",),
+            start_layers=(-2,),
+            name="my best",
+            runs=0,
         )
     for part in (
         "a budget of -1: give a number of points from 0 on",
@@ -120,6 +126,7 @@ def test_every_fault_of_the_options_is_told_at_once():
         "schedules: nothing to try",
         "positions last cannot be tried: choose among compact, kept",
         "start layer -2: layers count from 0",
+        "profile 'my best': the name becomes a file name",
         "runs is 0",
     ):
         assert part in str(caught.value)
