@@ -6,20 +6,25 @@ from io import FileIO
 from pathlib import Path
 
 from ...profiles.errors import JournalError
-from ...profiles.locked import lock_open
+from ...profiles.locked import lock_at
 
 
-def lock(stream: FileIO, path: Path) -> None:
-    """Lock an open file.
+def lock(stream: FileIO, path: Path, used: Path | None = None) -> None:
+    """Lock an open file, which must still stand at its path: a run that ends may remove it.
+
+    Args:
+        stream: the file.
+        path: where it was opened.
+        used: what a message says is in use, if not the file.
 
     Raises:
-        JournalError: another run has locked it.
+        JournalError: another run has locked it, or has just removed it.
     """
     try:
-        lock_open(stream.fileno())
-    except BlockingIOError:
+        lock_at(stream.fileno(), path)
+    except (BlockingIOError, FileNotFoundError):
         raise JournalError(
-            f"{path} is in use by another run; wait for it, or choose another output"
+            f"{used or path} is in use by another run; wait for it, or choose another output"
         ) from None
     except OSError:  # there are no locks here: go on without
         return

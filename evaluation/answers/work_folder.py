@@ -43,7 +43,7 @@ def work_folder(output: Path | None, *, restart: bool = False) -> Iterator[Path]
     except OSError as error:
         raise OutputError(f"folder {folder}: {error.strerror}; choose another output") from None
     with stream:
-        lock(stream, folder)
+        lock(stream, folder / LOCK, folder)
         if restart:
             _forget(folder)
         try:

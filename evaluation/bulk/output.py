@@ -97,8 +97,9 @@ def open_output(path: Path, settings: Mapping[str, Any], start: Start) -> Iterat
         OutputError: they cannot be written.
     """
     with ExitStack() as stack:
-        answers, failures = (stack.enter_context(_opened(each)) for each in (path, failures_of(path)))
+        answers = stack.enter_context(_opened(path))
         lock(answers, path)
+        failures = stack.enter_context(_opened(failures_of(path)))  # which only who holds the lock removes
         try:
             _begin(path, answers, failures, settings, start)
             yield Output(path, answers, failures)

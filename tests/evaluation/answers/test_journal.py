@@ -8,8 +8,10 @@ import sys
 
 import pytest
 
+from fastadasp.evaluation.answers import work_folder as module
 from fastadasp.evaluation.answers.answers import Answer, ClipAnswers, Cost
 from fastadasp.evaluation.answers.journal import open_journal
+from fastadasp.evaluation.answers.lock import lock
 from fastadasp.profiles.errors import JournalError, OutputError
 
 SETTINGS = {"artifact": "a1", "profiles": ["full"], "search": {"num_beams": 1}}
@@ -103,6 +105,29 @@ def test_two_runs_cannot_share_it(path):
         second = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "is in use by another run" in second.stderr
     write(path)
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_a_file_that_a_run_removes_as_it_ends_is_in_use_for_whoever_has_just_opened_it(path, comes_back):
+    with path.open("a+b", buffering=0) as stream:
+        path.unlink()
+        if comes_back:
+            path.touch()
+        with pytest.raises(JournalError, match="is in use by another run"):
+            lock(stream, path)
+
+
+def test_a_work_folder_that_is_removed_as_it_is_opened_is_in_use(tmp_path, monkeypatch):
+    def lock_late(stream, path, used):
+        path.unlink()
+        lock(stream, path, used)
+
+    monkeypatch.setattr(module, "lock", lock_late)
+    with (
+        pytest.raises(JournalError, match=r"a\.json\.work is in use by another run"),
+        module.work_folder(tmp_path / "a.json"),
+    ):
+        pass
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from click.testing import CliRunner, Result
 from conftest import noise
 from demo_files import CLIPS, DEMO
 from fastadasp.evaluation.answers import workers as workers_of_eval
+from fastadasp.evaluation.answers.lock import lock
 from fastadasp.evaluation.answers.workers import Job
+from fastadasp.evaluation.bulk import output as output_module
 from fastadasp.evaluation.bulk.local import LocalEngine
 from fastadasp.evaluation.bulk.options import TranscribeOptions
 from fastadasp.evaluation.bulk.output import Start, failures_of, settings_of
@@ -146,6 +149,18 @@ def test_failures_stand_beside_the_answers_and_are_tried_again_where_that_is_ask
 def test_a_failure_file_that_is_empty_at_the_end_is_removed(run: Any, output: Path) -> None:
     run(requests("a"), Told())
     assert sorted(path.name for path in output.parent.iterdir()) == [output.name, settings_of(output).name]
+
+
+def test_a_failure_file_that_another_run_removes_as_it_ends_is_begun_anew(
+    run: Any, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lock_late(stream: FileIO, path: Path) -> None:
+        failures_of(path).unlink(missing_ok=True)
+        lock(stream, path)
+
+    monkeypatch.setattr(output_module, "lock", lock_late)
+    run(requests("bad"), Told())
+    assert ids(failures_of(output)) == ["bad"]
 
 
 def test_without_a_line_nothing_is_left(run: Any, output: Path) -> None:
