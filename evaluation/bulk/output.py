@@ -52,13 +52,14 @@ def settings_of(output: Path) -> Path:
 class Output:
     """Open files; `answered` and `failed` hold the clips that were there when they were opened, by id."""
 
-    def __init__(self, path: Path, answers: FileIO, failures: FileIO) -> None:
+    def __init__(self, path: Path, answers: FileIO, failures: FileIO, *, retry_failed: bool) -> None:
         self._path, self._answers, self._failures = path, answers, failures
+        self._retries = retry_failed
         self.answered = _clips(path, answers)
-        self.failed = _clips(failures_of(path), failures)
+        self.failed = {} if retry_failed else _clips(failures_of(path), failures)
 
-    def left(self, clips: Sequence[Clip]) -> list[Clip]:
-        """The clips that have neither answer nor failure.
+    def begin(self, clips: Sequence[Clip]) -> list[Clip]:
+        """The clips that have neither answer nor failure. Failures that are tried again are forgotten now.
 
         Raises:
             ClipsError: with every clip that has one to another audio or prompt.
@@ -76,6 +77,8 @@ class Output:
                 "own, or another output",
                 faults,
             )
+        if self._retries:
+            self._failures.truncate(0)
         return [clip for clip in clips if clip.id not in done]
 
     def append(self, found: Found) -> None:
@@ -102,7 +105,7 @@ def open_output(path: Path, settings: Mapping[str, Any], start: Start) -> Iterat
         failures = stack.enter_context(_opened(failures_of(path)))  # which only who holds the lock removes
         try:
             _begin(path, answers, failures, settings, start)
-            yield Output(path, answers, failures)
+            yield Output(path, answers, failures, retry_failed=start.retry_failed)
         finally:
             _remove_empty(path, _size(answers), _size(failures))
 
@@ -114,7 +117,6 @@ def _begin(path: Path, answers: FileIO, failures: FileIO, settings: Mapping[str,
         _check(path, settings, start)
     if start.restart:
         answers.truncate(0)
-    if start.restart or start.retry_failed:
         failures.truncate(0)
     if start.restart or not begun:
         _write_settings(path, settings)

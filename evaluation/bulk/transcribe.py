@@ -95,7 +95,7 @@ def transcribe(
     bulk = _job(artifact, opened, options, verify)
     hint_at_prompts(opened.manifest, requests.clips)
     with open_output(output, _settings(requests, bulk, opened), start) as lines:
-        left = lines.left(requests.clips)
+        left = lines.begin(requests.clips)
         found = _summary(bulk, requests, lines)
         done, begin = len(requests.clips) - len(left), time.monotonic()
         progress(STEP, done, len(requests.clips))

@@ -211,6 +211,15 @@ def test_a_clip_with_another_prompt_or_audio_is_refused_by_its_id(run: Any) -> N
     assert told in refused.value.faults
 
 
+def test_failures_are_kept_where_the_clips_that_would_be_tried_again_are_refused(
+    run: Any, output: Path
+) -> None:
+    run(requests("a", "bad"), Told())
+    with pytest.raises(ClipsError, match="1 clip differs"):
+        run(requests("a", prompt="translate"), Told(), Start(retry_failed=True))
+    assert ids(failures_of(output)) == ["bad"]
+
+
 @pytest.mark.parametrize("start", [Start(), Start(restart=True), Start(retry_failed=True)])
 def test_a_file_of_someone_else_is_never_touched(run: Any, output: Path, start: Start) -> None:
     output.write_text("mine\n")
