@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import dataclass, replace
 
@@ -23,10 +24,12 @@ def halves_of(clips: ClipSet, seed: int) -> Halves:
     Raises:
         ClipsError: there is one audio file.
     """
-    files = sorted({str(clip.path) for clip in clips.clips})
+    first: dict[str, str] = {}  # by where a file is, whatever path or link leads there
+    of = {clip.path: first.setdefault(os.path.realpath(clip.path), str(clip.path)) for clip in clips.clips}
+    files = sorted(first.values())
     if len(files) < 2:
         raise ClipsError(f"clip list {clips.source}: one audio file has no halves; give clips of several")
     drawn = set(random.Random(seed).sample(files, len(files) // 2))
-    held_out = tuple(clip for clip in clips.clips if str(clip.path) in drawn)
-    search = tuple(clip for clip in clips.clips if str(clip.path) not in drawn)
+    held_out = tuple(clip for clip in clips.clips if of[clip.path] in drawn)
+    search = tuple(clip for clip in clips.clips if of[clip.path] not in drawn)
     return Halves(replace(clips, clips=search), replace(clips, clips=held_out))

@@ -39,6 +39,19 @@ def test_another_seed_draws_other_halves():
     assert len({halves_of(clips, seed).held_out.clips for seed in range(9)}) > 1
 
 
+def test_an_audio_file_is_the_same_by_whatever_path(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in "ab":
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to("a")
+    clips = clip_set("a", "b", "link", "sub/../a", folder=tmp_path)
+    for seed in range(9):
+        halves = halves_of(clips, seed)
+        assert sorted(len(half.clips) for half in (halves.search, halves.held_out)) == [1, 3]
+    with pytest.raises(ClipsError, match="one audio file has no halves"):
+        halves_of(clip_set("a", "link", folder=tmp_path), 0)
+
+
 def test_one_audio_file_has_no_halves():
     with pytest.raises(ClipsError, match="one audio file has no halves"):
         halves_of(clip_set("a", "a"), 0)
