@@ -46,6 +46,12 @@ def read_lines(source: Path, audio_root: Path, task: str | None, *, references: 
     return [_clip(i, entry, ids[i], audio_root, task) for i, entry in entries]
 
 
+def refuse_root(source: Path, audio_root: Path | None) -> None:
+    """Refuse a folder that audio paths start from beside a source that holds none; ClipsError."""
+    if audio_root is not None:
+        raise ClipsError(f"audio_root {audio_root} is for a clip list; {source} is none, so leave it out")
+
+
 def _numbered(source: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Each line that is not blank: its number, and the object or what is wrong with it."""
     for i, raw in enumerate(source.read_bytes().removeprefix(BYTE_ORDER_MARK).split(b"\n"), 1):

@@ -11,7 +11,7 @@ from ...profiles.errors import ClipsError
 from ...profiles.faults import path_of, shown, text_fault
 from ..metrics.tasks import TASKS
 from .clip import Clip, ClipSet
-from .jsonl import read_lines
+from .jsonl import read_lines, refuse_root
 from .transcripts import read_transcripts
 
 
@@ -39,7 +39,7 @@ def read_clips(
         raise ClipsError(f"task is {shown(task)}: give one of {', '.join(TASKS)}")
     if faults := list(text_fault("prompt", prompt)):
         raise ClipsError("; ".join(faults))
-    clips = _clips(source, root or source.parent, task)
+    clips = _clips(source, root, task)
     chosen = _chosen(source, clips, task)
     mine = (replace(clip, prompt=clip.prompt or prompt) for clip in clips if clip.task == chosen)
     return ClipSet(source, chosen, tuple(mine))
@@ -55,14 +55,14 @@ def read_clips_of_any_task(
     """
     source = _source(source)
     root = None if audio_root is None else path_of("audio_root", audio_root, "a folder", ClipsError)
-    return tuple(_clips(source, root or source.parent, None))
+    return tuple(_clips(source, root, None))
 
 
 def _source(given: str | os.PathLike[str]) -> Path:
     return path_of("manifest", given, "a path: JSONL, or a folder of transcripts", ClipsError)
 
 
-def _clips(source: Path, audio_root: Path, task: str | None) -> list[Clip]:
+def _clips(source: Path, audio_root: Path | None, task: str | None) -> list[Clip]:
     try:
         return _read(source, audio_root, task)
     except OSError as error:
@@ -72,11 +72,12 @@ def _clips(source: Path, audio_root: Path, task: str | None) -> list[Clip]:
         ) from error
 
 
-def _read(source: Path, audio_root: Path, task: str | None) -> list[Clip]:
+def _read(source: Path, audio_root: Path | None, task: str | None) -> list[Clip]:
     if source.is_dir():
+        refuse_root(source, audio_root)
         return read_transcripts(source)
     if source.is_file():
-        return read_lines(source, audio_root, task)
+        return read_lines(source, audio_root or source.parent, task)
     raise ClipsError(f"clip list {source} is no file and no folder: give JSONL, or a folder of transcripts")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from ...profiles.errors import ClipsError
 from ...profiles.faults import path_of
 from .clip import Clip
-from .jsonl import BYTE_ORDER_MARK, read_lines
+from .jsonl import BYTE_ORDER_MARK, read_lines, refuse_root
 from .transcripts import name_fault
 
 SOUND = (
@@ -64,8 +64,7 @@ def _read(source: Path, audio_root: Path | None) -> Requests:
     if source.is_file() and _is_list(source):
         root = audio_root or source.parent
         return Requests(source, root, tuple(read_lines(source, root, None, references=False)))
-    if audio_root is not None:
-        raise ClipsError(f"audio_root {audio_root} is for a clip list; {source} is none, so leave it out")
+    refuse_root(source, audio_root)
     if source.is_dir():
         return Requests(source, source, tuple(_in_folder(source)))
     source.stat()  # tells why it cannot be read

@@ -112,6 +112,11 @@ def test_a_folder_of_transcripts_is_asr(folder):
     assert found.clips[2].prompt == "<p>"
 
 
+def test_a_folder_of_transcripts_has_no_audio_in_another_folder(folder, tmp_path):
+    message = f"audio_root {tmp_path} is for a clip list; {folder} is none, so leave it out"
+    assert faults(folder, audio_root=tmp_path).summary == message
+
+
 # What differs between two sets of clips
 
 
