@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ...profiles.errors import DependencyError, RequestError
 from ...profiles.keys import POSITIONS
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
 
 PATH = click.Path(path_type=Path)
 BUDGETS = ("latency_budget", "accuracy_budget")
+
+
+def given_flags(ctx: click.Context, fields: Iterable[str]) -> list[str]:
+    """The flags of those options that the command line has, whatever their values are."""
+    flags = {option.name: option.opts[0] for option in ctx.command.params}
+    return [
+        flags[field] for field in fields if ctx.get_parameter_source(field) is ParameterSource.COMMANDLINE
+    ]
 
 
 def lora_option(command: Command) -> Command:

@@ -17,9 +17,9 @@ from .command import StrictCommand
 from .evaluation_parameters import clip_options, clips_of, reference_option, require_metrics
 from .lists import PERCENTS, list_option, one_option, rising
 from .output import check_output, kept_beside, profile_name, write_result, write_text
-from .parameters import PATH, lora_option, positions_option, require
+from .parameters import PATH, given_flags, lora_option, positions_option, require
 from .progress import progress_bar
-from .search_parameters import say_search, search_of, search_options
+from .search_parameters import SEARCH, SEARCH_IDS, say_search, search_of, search_options
 
 if TYPE_CHECKING:
     from ...evaluation.clips.clip import ClipSet
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = SelectionOptions(Fraction(1, 2))
 OWN = "positions", "reference_seconds", "resamples", "seed", "threads", "lora"
+OF_ACCURACY = "flops_levels", "workers", "restart", *SEARCH, *SEARCH_IDS
 
 
 @click.command("select-layer", cls=StrictCommand, short_help="Choose the layer where a merge harms least.")
@@ -93,8 +94,8 @@ def select_layer(
     for path in (output, results):
         if path is not None:
             check_output(path)
-    if values["flops_levels"] and not values["accuracy"]:
-        raise click.UsageError("--flops-levels is what --accuracy evaluates; give that, too")
+    if not values["accuracy"] and (given := given_flags(ctx, OF_ACCURACY)):
+        raise click.UsageError(f"{', '.join(given)}: of --accuracy, which is not given")
     own = {name: values[name] for name in OWN}
     name = DEFAULTS.name if output is None else profile_name(output)
     options = SelectionOptions(flops_reduction, name=name, **own)

@@ -297,7 +297,7 @@ def test_the_command_evaluates_at_its_target_unless_levels_are_given(tiny_checkp
 def test_levels_without_accuracy_are_refused(tiny_checkpoint, manifest):
     result = call(tiny_checkpoint, "--manifest", manifest, "--flops-levels", "10")
     assert result.exit_code == 2
-    assert "--flops-levels is what --accuracy evaluates" in result.stderr
+    assert "--flops-levels: of --accuracy, which is not given" in result.stderr
 
 
 # What is refused
