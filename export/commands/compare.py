@@ -21,7 +21,7 @@ from .evaluation_parameters import (
     untimed_options,
 )
 from .lists import NAMES, PERCENTS, each_once, list_option, rising
-from .output import check_output, kept_beside, write_result
+from .output import check_output, check_restart, kept_beside, write_result
 from .parameters import PATH, lora_option, onnxruntime_options
 from .progress import progress_bar
 from .search_parameters import say_search, search_options
@@ -116,6 +116,7 @@ def compare(
     options = _options(values)
     if ALL not in values["methods"]:
         _say_left_out(options)
+    check_restart(restart, output)
     if output is not None:
         check_output(output)
     clips = clips_of(values)
@@ -145,8 +146,15 @@ def _options(values: dict[str, Any]) -> CompareOptions:
         )
     }
     for name in ("methods", "schedules"):
-        own[name] = getattr(DEFAULTS, name) if ALL in values[name] else values[name]
+        own[name] = _with_all(getattr(DEFAULTS, name), values[name])
     return CompareOptions(evaluation=evaluation_of(values), **own)
+
+
+def _with_all(known: tuple[str, ...], given: tuple[str, ...]) -> tuple[str, ...]:
+    """What is given, the word for all of them as all of them."""
+    if ALL not in given:
+        return given
+    return each_once((*known, *(name for name in given if name != ALL)))
 
 
 def _say_left_out(options: CompareOptions) -> None:

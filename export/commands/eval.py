@@ -22,7 +22,7 @@ from .evaluation_parameters import (
     untimed_options,
 )
 from .lists import NAMES, each_once, list_option
-from .output import check_output, kept_beside, write_result
+from .output import check_output, check_restart, kept_beside, write_result
 from .parameters import PATH, runtime_options, verify_of
 from .progress import progress_bar
 from .search_parameters import say_search, search_options
@@ -62,6 +62,7 @@ def evaluate(ctx: click.Context, /, artifact: Path, output: Path | None, **value
     Where that end is beyond the budget, or clips are few, it says that it cannot tell.
     """
     options = replace(evaluation_of(values), max_loss=budget_of(values), least_clips=values["least_clips"])
+    check_restart(values["restart"], output)
     if output is not None:
         check_output(output)
     clips = clips_of(values)

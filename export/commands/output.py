@@ -76,6 +76,12 @@ def kept_beside(path: Path | None) -> Path | None:
     return None if path is None or is_stream(path) else path
 
 
+def check_restart(restart: bool, output: Path | None, flags: str = "-o") -> None:
+    """Refuse to forget what is kept beside an output where there is none; click.UsageError."""
+    if restart and output is None:
+        raise click.UsageError(f"--restart: nothing is kept without {flags}; leave it out, or give {flags}")
+
+
 def profile_name(path: Path) -> str:
     """A profile is called as its file.
 

@@ -16,7 +16,7 @@ from ..studies.select_layer.options import SelectionOptions
 from .command import StrictCommand
 from .evaluation_parameters import clip_options, clips_of, reference_option, require_metrics
 from .lists import PERCENTS, list_option, one_option, rising
-from .output import check_output, kept_beside, profile_name, write_result, write_text
+from .output import check_output, check_restart, kept_beside, profile_name, write_result, write_text
 from .parameters import PATH, given_flags, lora_option, positions_option, require
 from .progress import progress_bar
 from .search_parameters import SEARCH, SEARCH_IDS, say_search, search_of, search_options
@@ -96,6 +96,7 @@ def select_layer(
             check_output(path)
     if not values["accuracy"] and (given := given_flags(ctx, OF_ACCURACY)):
         raise click.UsageError(f"{', '.join(given)}: of --accuracy, which is not given")
+    check_restart(values["restart"], results or output, "--json or -o")
     own = {name: values[name] for name in OWN}
     name = DEFAULTS.name if output is None else profile_name(output)
     options = SelectionOptions(flops_reduction, name=name, **own)

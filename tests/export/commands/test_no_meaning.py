@@ -21,3 +21,22 @@ def refusal(*words: str) -> str:
 )
 def test_options_of_an_evaluation_are_refused_without_one(words: tuple[str, ...]) -> None:
     assert refusal(*SELECT, *words) == f"Error: {words[0]}: of --accuracy, which is not given"
+
+
+@pytest.mark.parametrize(
+    ("words", "flags"),
+    [
+        (("eval", "NOWHERE", "--manifest", "NOTHING"), "-o"),
+        (("compare", "NOWHERE", "--manifest", "NOTHING"), "-o"),
+        ((*SELECT, "--accuracy"), "--json or -o"),
+    ],
+)
+def test_to_begin_anew_is_refused_where_nothing_is_kept(words: tuple[str, ...], flags: str) -> None:
+    line = f"Error: --restart: nothing is kept without {flags}; leave it out, or give {flags}"
+    assert refusal(*words, "--restart") == line
+
+
+@pytest.mark.parametrize("flag", ["--methods", "--schedules"])
+def test_what_is_unknown_beside_all_is_refused(flag: str) -> None:
+    line = refusal("compare", "NOWHERE", "--manifest", "NOTHING", flag, "all,weighed_merge")
+    assert line.startswith(f"Error: {flag.removeprefix('--').removesuffix('s')} weighed_merge is unknown: ")
