@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,6 +189,6 @@ def _engine_faults(options: EngineOptions) -> Iterator[str]:
         yield f"engine {options.engine!r} is unknown; choose {', '.join(ENGINES)}"
     if options.precision not in ENGINE_PRECISIONS:
         yield f"precision {options.precision}: TensorRT has no fused attention for it; choose bf16 or fp16"
-    if not options.max_audio_seconds >= 1:
+    if not 1 <= options.max_audio_seconds < math.inf:
         yield f"max_audio_seconds is {options.max_audio_seconds:g}: give a number of at least 1"
     yield from count_faults(options, _LEAST)

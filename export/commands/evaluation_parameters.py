@@ -13,7 +13,7 @@ from ...evaluation.options import EvalOptions, is_budget
 from ...profiles.errors import RequestError
 from ...runtime.runtime_options import DEFAULT_BACKEND, MOST_BATCH, runtime_options
 from .command import Command, with_options
-from .parameters import PATH, backend_options_of, require_all
+from .parameters import AUDIO_SECONDS, PATH, backend_options_of, require_all
 from .search_parameters import search_of
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def reference_option(command: Command) -> Command:
     """Add the length of audio for which FLOPs levels are met."""
     return click.option(
         "--reference-seconds",
-        type=click.FloatRange(min=0, min_open=True, max=1e6),
+        type=AUDIO_SECONDS,
         callback=exact,
         metavar="S",
         help="Length of audio for which ratios are solved.  [default: the mean of the clips]",

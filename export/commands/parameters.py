@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
@@ -26,6 +27,25 @@ if TYPE_CHECKING:
 
 PATH = click.Path(path_type=Path)
 BUDGETS = ("latency_budget", "accuracy_budget")
+
+
+class AudioSeconds(click.FloatRange):
+    """A length of audio above 0. What is no number is refused: to a range it is neither too small nor too
+    large.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True, max=1e6)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number that was typed."""
+        found = float(super().convert(value, param, ctx))
+        if math.isnan(found):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return found
+
+
+AUDIO_SECONDS = AudioSeconds()
 
 
 def given_flags(ctx: click.Context, fields: Iterable[str]) -> list[str]:

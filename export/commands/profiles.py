@@ -11,7 +11,7 @@ import click
 from ...profiles.profile import Profile, builtin_names, load_profile, profile_to_toml
 from ...profiles.schedule import has_start_layer
 from .command import StrictCommand
-from .parameters import PATH, profile_folders, require
+from .parameters import AUDIO_SECONDS, PATH, profile_folders, require
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,7 +46,7 @@ def list_profiles(folders: tuple[Path, ...]) -> None:
 )
 @click.option(
     "--audio-seconds",
-    type=click.FloatRange(min=0, min_open=True, max=1e6),
+    type=AUDIO_SECONDS,
     metavar="S",
     help="Length of the audio.  [default: the profile's reference]",
 )

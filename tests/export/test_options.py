@@ -26,6 +26,7 @@ CLIP = Clip("one", 1, "a.wav", Path("a.wav"), "asr", ("two",))
         ),
         ({"sm": 75}, "sm is 75: give a whole number of at least 80"),
         ({"max_audio_seconds": float("nan")}, "max_audio_seconds is nan: give a number of at least 1"),
+        ({"max_audio_seconds": float("inf")}, "max_audio_seconds is inf: give a number of at least 1"),
         ({"max_beams": 0, "max_new_tokens": -1}, "max_beams is 0: .*; max_new_tokens is -1: "),
     ],
 )

@@ -40,3 +40,16 @@ def test_to_begin_anew_is_refused_where_nothing_is_kept(words: tuple[str, ...], 
 def test_what_is_unknown_beside_all_is_refused(flag: str) -> None:
     line = refusal("compare", "NOWHERE", "--manifest", "NOTHING", flag, "all,weighed_merge")
     assert line.startswith(f"Error: {flag.removeprefix('--').removesuffix('s')} weighed_merge is unknown: ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (*SELECT, "--reference-seconds"),
+        ("compare", "NOWHERE", "--manifest", "NOTHING", "--reference-seconds"),
+        ("profiles", "show", "full", "--audio-seconds"),
+    ],
+)
+@pytest.mark.parametrize("value", ["nan", "-nan", "inf", "0"])
+def test_a_length_of_audio_is_a_number(words: tuple[str, ...], value: str) -> None:
+    assert f"Invalid value for '{words[-1]}'" in refusal(*words, value)
