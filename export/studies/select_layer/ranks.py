@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from ....evaluation.figures.bootstrap import BLOCK
 from ....evaluation.results.selection import RankSpread
 from .entropy import LayerMoments, resampled
-from .moments import Floats
+from .moments import Counts, Floats
 
 INTERVAL = 2.5, 97.5  # percentiles
 METHOD = "bootstrap over clips: 2.5th to 97.5th percentile of the ranks, on the same resamples for all layers"
@@ -26,9 +27,17 @@ def bootstrap_ranks(layers: Sequence[LayerMoments], resamples: int, seed: int) -
 
     Every resample takes the same clips for all layers and both terms.
     """
-    clips = len(layers[0].at_last)
-    times = np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), resamples)
-    found = ranks(resampled(layers, times))
+    terms = layers[0].at_last
+    at_once = max(1, BLOCK // max(len(terms), terms[0].mean.size))  # so that memory does not grow with them
+    drawn = _drawn(len(terms), resamples, seed, at_once)
+    found = np.concatenate([ranks(resampled(layers, times)) for times in drawn])
     low, high = np.percentile(found, INTERVAL, axis=0, method="inverted_cdf")  # ranks that do occur
     best = (found == 1).mean(axis=0)
     return [RankSpread(int(a), int(b), float(p)) for a, b, p in zip(low, high, best, strict=True)]
+
+
+def _drawn(clips: int, resamples: int, seed: int, at_once: int) -> Iterator[Counts]:
+    """How often each clip is drawn, for so many resamples at once: (draws, clips)."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, resamples, at_once):
+        yield rng.multinomial(clips, np.full(clips, 1 / clips), min(at_once, resamples - start))

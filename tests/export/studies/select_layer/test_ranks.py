@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastadasp.export.studies.select_layer.entropy import LayerMoments
+from fastadasp.export.studies.select_layer import ranks as module
+from fastadasp.export.studies.select_layer.entropy import LayerMoments, resampled
 from fastadasp.export.studies.select_layer.moments import Moments
 from fastadasp.export.studies.select_layer.ranks import RankSpread, bootstrap_ranks, ranks
 
@@ -29,6 +30,20 @@ def test_a_seed_repeats_the_spreads():
     layers = [layer(0.02, seed=1), layer(0.03, seed=2), layer(0.01, seed=3)]
     assert bootstrap_ranks(layers, 50, seed=7) == bootstrap_ranks(layers, 50, seed=7)
     assert bootstrap_ranks(layers, 50, seed=7) != bootstrap_ranks(layers, 50, seed=8)
+
+
+def test_draws_come_in_blocks_and_are_the_same(monkeypatch):
+    layers, drawn = [layer(0.02, seed) for seed in range(3)], []
+
+    def kept(layers, times):
+        drawn.append(len(times))
+        return resampled(layers, times)
+
+    monkeypatch.setattr(module, "resampled", kept)
+    spreads = bootstrap_ranks(layers, 50, seed=7)
+    monkeypatch.setattr(module, "BLOCK", 12 * 20)  # numbers: 12 clips a draw, which are more than channels
+    assert bootstrap_ranks(layers, 50, seed=7) == spreads
+    assert drawn == [50, 20, 20, 10]
 
 
 def test_layers_far_apart_keep_their_ranks_in_every_resample():
