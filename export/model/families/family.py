@@ -132,8 +132,8 @@ def reference_of(family: str) -> TransformersReference | None:
 
 
 def families_with_reference() -> list[str]:
-    """The families that can be compared with a model of transformers."""
-    return [family for family in FAMILIES.values() if reference_of(family)]
+    """The families that can be compared with a model of transformers, each once."""
+    return [family for family in dict.fromkeys(FAMILIES.values()) if reference_of(family)]
 
 
 def _module(family: str) -> Family:

@@ -67,6 +67,12 @@ def test_a_family_without_a_model_in_transformers_has_no_reference(tmp_path):
         load_reference(tmp_path)
 
 
+def test_a_family_of_two_kinds_of_checkpoint_is_listed_once():
+    found = families_with_reference()
+    assert "qwen2_5_omni" in found
+    assert len(found) == len(set(found))
+
+
 def test_an_unknown_family_has_no_reference():
     assert reference_of("os") is None
 
