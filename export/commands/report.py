@@ -35,6 +35,5 @@ def report(results: tuple[Path, ...], output: Path) -> None:
 
     text = page(read_results(results))
     write_text(output, text)
-    click.echo(
-        f"report of {len(results)} file{'s' * (len(results) != 1)} in {output}, {size(len(text))}", err=True
-    )
+    written = size(len(text.encode()))
+    click.echo(f"report of {len(results)} file{'s' * (len(results) != 1)} in {output}, {written}", err=True)

@@ -48,6 +48,14 @@ def test_a_report_is_one_page(all_files, tmp_path):
     assert output.stat().st_size < SIZE_LIMIT
 
 
+def test_the_size_of_a_page_is_that_of_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("fastadasp.evaluation.results.files.read_results", list)
+    monkeypatch.setattr("fastadasp.evaluation.report.page.page", lambda results: 800 * "ö")
+    output = tmp_path / "report.html"
+    assert run("report", tmp_path / "eval.json", "-o", output).stderr.endswith(f" in {output}, 1.6 kB\n")
+    assert output.stat().st_size == 1600
+
+
 def test_equal_files_give_equal_bytes(results, text):
     assert page(results) == text
 
