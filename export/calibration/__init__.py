@@ -1,1 +1,1 @@
-"""Studies of a checkpoint: many profiles are built, and evaluated on the same clips."""
+"""Clips as a model hears them, and what they multiply its matrices with: by that int4 is chosen."""
