@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 from fractions import Fraction
 
 ABSENT = "-"
@@ -39,8 +40,9 @@ def percent(share: float | None) -> str:
 
 
 def in_percent(share: Fraction) -> str:
-    """A share of 1 in percent, with all its decimals and without the sign: 50, 12.5."""
-    return f"{float(100 * share):g}"
+    """A share of 1 in percent, with all its decimals and without the sign: 50, 12.5; a third in 28."""
+    percents = 100 * share
+    return f"{(Decimal(percents.numerator) / percents.denominator).normalize():f}"
 
 
 def size(num_bytes: float | None) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 
-from fastadasp.runtime.tables.units import rate
+from fastadasp.runtime.tables.units import in_percent, rate
 
 
 @pytest.mark.parametrize(
@@ -13,3 +15,12 @@ from fastadasp.runtime.tables.units import rate
 )
 def test_a_small_number_keeps_its_digits(value, shown):
     assert rate(value) == shown
+
+
+@pytest.mark.parametrize("shown", ["50", "12.5", "7", "0.00001", "33.3333331", "33.3333332", "99.999999999"])
+def test_a_share_in_percent_has_all_its_decimals(shown):
+    assert in_percent(Fraction(shown) / 100) == shown
+
+
+def test_a_share_without_an_end_is_cut():
+    assert in_percent(Fraction(1, 3)) == f"33.{26 * '3'}"
