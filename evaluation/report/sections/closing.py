@@ -20,8 +20,8 @@ from ..shown import facts
 
 Files = Sequence[ResultFile[Result]]
 MACHINE = ("time_utc", "cpu", "cores", "threads", "load_average", "platform", "python")
-SETTINGS = ("task", "max_loss", "objective", "seed", "clips", "artifact", "checkpoint")
-INNER_SETTINGS = ("protocol", "settings", "intervals")  # whose fields are named without them
+SETTINGS = ("task", "max_loss", "objective", "seed", "clips", "artifact", "checkpoint", "intervals")
+INNER_SETTINGS = ("protocol", "settings")  # whose fields are named without them
 
 
 def failures_section(files: Files) -> Section | None:

@@ -213,6 +213,13 @@ def test_a_tuning_without_a_choice_gives_the_reason(tmp_path):
     assert not found.facts
 
 
+def test_seeds_of_different_things_are_told_apart(tmp_path):
+    tuning = replace(examples.tuning(), seed=7)
+    *_, sources = sections(read_results([write(tmp_path / "tune.json", tuning)]))
+    (settings,) = (dict(entries) for name, entries in sources.facts[0].groups if name == "Settings")
+    assert (settings["seed"], settings["intervals.seed"]) == ("7", "0")
+
+
 def test_every_file_has_a_command_that_makes_it(by_title):
     commands = [facts.command[:2] for facts in by_title["Where the figures come from"].facts]
     assert {command for _, command in commands} == {
