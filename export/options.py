@@ -22,7 +22,9 @@ if TYPE_CHECKING:  # quick to import: a clip comes with hashing
 PRECISIONS = ("fp32", "fp16", "bf16")
 ENGINE_PRECISIONS = ("fp16", "bf16")
 """TensorRT has no fused attention for fp32."""
-PRODUCTS = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+RTX, BUILT_IN_PLACE = "tensorrt-rtx", "tensorrt"
+"""What builds engines: for any GPU, and for the GPU that it runs on."""
+PRODUCTS = {RTX: "tensorrt_rtx", BUILT_IN_PLACE: "tensorrt"}
 """What builds engines, and its Python module."""
 ENGINES = tuple(PRODUCTS)
 WEIGHT_MODES = ("link", "copy")

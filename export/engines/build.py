@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from ...plugins.tensorrt_library import VERSION
+from ...profiles.errors import EngineError
 from ...profiles.flops import ResolvedProfile
 from ...profiles.schedule import BEFORE_LAYERS
 from ...runtime.artifact.engines import (
@@ -23,13 +24,14 @@ from ...runtime.artifact.engines import (
     plan_name,
 )
 from ...runtime.artifact.hashing import sha256
+from ...runtime.tensorrt.device import CudaDevice, Device
 from ..checkpoint.precision import BY_NAME
 from ..checkpoint.weights import weight_store
 from ..graphs.lowering.tensorrt import TensorRTLowering
 from ..graphs.write import check_methods, write_graphs
 from ..model.fit import longest_audio
 from ..model.spec import SpeechModelSpec
-from ..options import PRODUCTS, EngineOptions
+from ..options import BUILT_IN_PLACE, PRODUCTS, RTX, EngineOptions
 from .engine import Progress, build_engine, check_reproducible
 from .matrices import check_plan_size, matrices_by_form
 from .messages import EngineRequest, Expected, OptimizationProfile
@@ -110,17 +112,29 @@ def check_engines(
 
     Raises:
         ProfileError: a method that engines do not have.
-        EngineError: more rows than the model has positions, or a system that allows no reproducible build
-            where one is asked for.
+        EngineError: more rows than the model has positions, another GPU than the engines would be for, or a
+            system that allows no reproducible build where one is asked for.
+        DependencyError: cuda-python is missing, by which the GPU is asked.
     """
     check_methods(profiles, _lowering(model, options))
     check_positions(model, longest_audio(model, options.max_audio_seconds), options)
+    if options.engine == BUILT_IN_PLACE:
+        _check_gpu(CudaDevice(), options.sm)
     if options.reproducible:
         check_reproducible()
 
 
 def _lowering(model: SpeechModelSpec, options: EngineOptions) -> TensorRTLowering:
     return TensorRTLowering(BY_NAME[options.precision], longest_audio(model, options.max_audio_seconds))
+
+
+def _check_gpu(here: Device, sm: int) -> None:
+    """Refuse plans that the manifest would say are for another GPU than the one that makes them."""
+    if here.sm != sm:
+        raise EngineError(
+            f"sm is {sm}, and {BUILT_IN_PLACE} builds for the GPU that it runs on, {here.name} of {here.sm}; "
+            f"give --sm {here.sm}, or --engine {RTX} for other GPUs"
+        )
 
 
 @dataclass(frozen=True)
