@@ -23,7 +23,8 @@ from .parts.settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults
 from .towers.granite_settings import LAYER_COUNTS, front_end, read_settings
 from .towers.granite_tower import read_tower
 
-DEFAULTS = {"audio_token_index": 49155, "window_size": 15, "downsample_rate": 5, "has_lora_adapter": True}
+# Whether there is an adapter has no default: a folder whose config is silent could be either.
+DEFAULTS = {"audio_token_index": 49155, "window_size": 15, "downsample_rate": 5}
 PREFIXES = {
     "model.language_model.": "language_model.model.",
     "model.encoder.": "encoder.",

@@ -72,6 +72,15 @@ def test_an_adapter_that_is_asked_for_and_not_there_is_refused(plain, tmp_path):
     assert any("has_lora_adapter" in fault for fault in survey(folder).faults)
 
 
+def test_a_config_that_does_not_say_whether_it_has_an_adapter_is_refused(plain, tmp_path):
+    folder = changed(plain, tmp_path / "silent")
+    content = json.loads((folder / "config.json").read_text("utf-8"))
+    del content["has_lora_adapter"]
+    (folder / "config.json").write_text(json.dumps(content), "utf-8")
+    with pytest.raises(CheckpointError, match="has_lora_adapter is None, true or false is expected"):
+        load_model(ConfigAlone(folder))
+
+
 def test_the_settings_alone_are_described_without_an_adapter(plain, tmp_path):
     folder = changed(plain, tmp_path / "alone", has_lora_adapter=True)
     assert load_model(ConfigAlone(folder)).decoder.dims == load_model(Checkpoint(plain[0])).decoder.dims
