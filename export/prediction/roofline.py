@@ -52,7 +52,6 @@ class Efficiency:
     beam_ms: float  # of every beam beyond the first: the search
 
 
-IDEAL = Efficiency(1.0, 1.0, 0.0, 0.0, 0.0, 0.0)
 NAMES = tuple(field.name for field in fields(Efficiency))
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from fastadasp.export.prediction.devices import DEVICES, GPU_EFFICIENCY, efficiency_of
-from fastadasp.export.prediction.roofline import IDEAL, Ceilings, compute_ms, memory_ms, pass_ms
+from fastadasp.export.prediction.roofline import Ceilings, Efficiency, compute_ms, memory_ms, pass_ms
 from fastadasp.export.prediction.work import (
     CPU_KERNELS,
     GPU_KERNELS,
@@ -30,7 +30,7 @@ FP16 = Sizes(DIMS, 2.0 * (LAYERS + HEAD), 2.0 * (LAYERS + 2 * HEAD), 2.0 * (LAYE
 A100 = Ceilings(312e12, 312e12, DEVICES["a100"].bytes_a_second)
 KV_ROW = 32 * 2 * 4096 * 2  # bytes of a row in all layers
 ALL_ROWS = Kernels(fused_attention=True, whole_last_layer=True)
-EFFICIENCY = efficiency_of(GPU_EFFICIENCY)
+EFFICIENCY, IDEAL = efficiency_of(GPU_EFFICIENCY), Efficiency(1.0, 1.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def request(profile: str = "full", rows: int = 3000, beams: int = 1, text: int = 60) -> Request:
