@@ -49,8 +49,8 @@ from fastadasp.export.checkpoint.quantized import (
 )
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.formats import INT4_BLOCKS
-from fastadasp.export.model.quantize import block_of, int4_matrices, quantized, with_matrices
-from fastadasp.export.model.spec import SpeechModelSpec
+from fastadasp.export.model.quantize import block_of, int4_matrices, quantized
+from fastadasp.export.model.spec import Linear, SpeechModelSpec, with_parts
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.reference.dequantized import dequantized
 from fastadasp.export.reference.spec_decoder import SpecDecoder
@@ -168,6 +168,19 @@ def standing_for(model: SpeechModelSpec, parts: Mapping[str, Parts | None]) -> S
         return Derived(f"{weight.name}.4", weight.shape, (), lambda: numbers)
 
     return with_matrices(model, change)
+
+
+def with_matrices(
+    model: SpeechModelSpec, change: Callable[[Weight], Weight | QuantizedWeight]
+) -> SpeechModelSpec:
+    """A model with the weight of every linear layer of encoder and decoder changed."""
+
+    def changed(linear: Linear) -> Linear:
+        weight = linear.weight
+        return linear if isinstance(weight, QuantizedWeight) else replace(linear, weight=change(weight))
+
+    encoder, decoder = (with_parts(part, Linear, changed) for part in (model.encoder, model.decoder))
+    return replace(model, encoder=encoder, decoder=decoder)
 
 
 def logits(model: SpeechModelSpec, checkpoint: Checkpoint, clips: Sequence[Clip]) -> np.ndarray:

@@ -140,12 +140,6 @@ def _encoder(encoder: EncoderSpec | ClipEncoder, quantizers: Quantizers) -> Enco
     return replace(changed, layers=_replaced(encoder.layers, quantizers[ENCODER_LAYERS]))
 
 
-def with_matrices(model: SpeechModelSpec, change: Change) -> SpeechModelSpec:
-    """A model with the weight of every linear layer of encoder and decoder changed."""
-    encoder, decoder = _replaced(model.encoder, change), _replaced(model.decoder, change)
-    return replace(model, encoder=encoder, decoder=decoder)
-
-
 def quantized_matrices(
     model: SpeechModelSpec, name: str, quantizers: Quantizers = ROUNDING
 ) -> Iterator[tuple[Weight, QuantizedWeight]]:
