@@ -29,6 +29,7 @@ OF_CLIENTS = (AudioError, RequestError, RequestCancelled, WorkerError)
 """Faults that are no news for the log: of requests, or told there already."""
 GRACE = 5.0  # seconds behind its deadline in which a worker may end a request by itself
 LONGEST_PAUSE = 30.0  # seconds before another worker is started where the last ones died while they loaded
+MOST_DOUBLINGS = 6  # of that pause, which is the longest one by then
 
 
 class Pool:
@@ -121,7 +122,7 @@ class Pool:
             self._hire_later()
 
     def _hire_later(self) -> None:
-        pause = min(LONGEST_PAUSE, 2.0**self._died_loading - 1)
+        pause = min(LONGEST_PAUSE, 2.0 ** min(self._died_loading, MOST_DOUBLINGS) - 1)
         self._loop.call_later(pause, self._hire)
 
     def _feed(self) -> None:

@@ -400,3 +400,18 @@ def test_where_no_process_can_be_started_it_is_tried_again(monkeypatch: pytest.M
 
     monkeypatch.setattr(pool_module, "Link", link)
     asyncio.run(start())
+
+
+def test_however_many_have_died_while_they_loaded_another_one_is_started() -> None:
+    pauses: list[float] = []
+
+    class Loop:
+        def call_later(self, pause: float, _: object) -> None:
+            pauses.append(pause)
+
+    pool = pool_of_two()
+    pool._loop = Loop()  # type: ignore[assignment]
+    for died in (0, 1, 2, 5, 6, 2000):
+        pool._died_loading = died
+        pool._hire_later()
+    assert pauses == [0.0, 1.0, 3.0, 30.0, 30.0, 30.0]
