@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +22,11 @@ class Link(PipedProcess):
     """A worker: what it is told waits in a queue, and what it says is handed on by a thread."""
 
     def __init__(self, plan: Plan, heard: Callable[[Link, FromWorker | None], None]) -> None:
-        """Start a worker; `heard` is called in a thread with what it says, and with None when it is dead."""
+        """Start a worker; `heard` is called in a thread with what it says, and with None when it is dead.
+
+        Raises:
+            OSError: there is no room for one more process, or for its threads here.
+        """
         super().__init__(serve, plan)
         self.tickets: dict[int, Ticket] = {}
         self.is_ready = False
@@ -33,8 +38,13 @@ class Link(PipedProcess):
         self._threads = [
             threading.Thread(target=each, name=f"worker-{self.pid}", daemon=True) for each in work
         ]
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError as error:  # the process is in no list yet: nobody else would end it
+            self._threads = [thread for thread in self._threads if thread.ident]
+            self.end()
+            raise OSError(errno.EAGAIN, str(error)) from None
 
     def ask(self, ticket: Ticket) -> None:
         """Hand over a request."""

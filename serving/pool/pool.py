@@ -224,12 +224,12 @@ class Pool:
         """End workers that hang, now and then for as long as the pool is open."""
         if self._closed:
             return
+        self._loop.call_later(self._plan.beat_seconds, self._watch)  # whatever becomes of this look
         for link in tuple(self._links):
             if link.is_ready and (how := link.look()):
                 link.abandon()
                 self._metrics.hangs.inc()
                 self._replace(link, f"{how} and was ended", _hung(how))
-        self._loop.call_later(self._plan.beat_seconds, self._watch)
 
     def _bury(self, dead: Link) -> None:
         dead.end()

@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 from queue import SimpleQueue
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -324,6 +327,16 @@ class Keeping(Link):
         self.was_ended = True
 
 
+class Later:
+    """In the place of an event loop: what is to be called later, and when."""
+
+    def __init__(self) -> None:
+        self.called: list[tuple[float, str]] = []
+
+    def call_later(self, pause: float, work: Callable[..., None]) -> None:
+        self.called.append((pause, work.__name__))
+
+
 def test_a_worker_that_keeps_a_request_beyond_its_deadline_is_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -403,15 +416,47 @@ def test_where_no_process_can_be_started_it_is_tried_again(monkeypatch: pytest.M
 
 
 def test_however_many_have_died_while_they_loaded_another_one_is_started() -> None:
-    pauses: list[float] = []
-
-    class Loop:
-        def call_later(self, pause: float, _: object) -> None:
-            pauses.append(pause)
-
-    pool = pool_of_two()
-    pool._loop = Loop()  # type: ignore[assignment]
+    pool, later = pool_of_two(), Later()
+    pool._loop = later  # type: ignore[assignment]
     for died in (0, 1, 2, 5, 6, 2000):
         pool._died_loading = died
         pool._hire_later()
-    assert pauses == [0.0, 1.0, 3.0, 30.0, 30.0, 30.0]
+    assert later.called == [(pause, "_hire") for pause in (0.0, 1.0, 3.0, 30.0, 30.0, 30.0)]
+
+
+@pytest.mark.parametrize("started", [0, 1])
+def test_a_worker_whose_threads_cannot_be_started_is_ended(
+    monkeypatch: pytest.MonkeyPatch, started: int
+) -> None:
+    """As where the user may have no more of them: the process would be left, and nobody would know of it."""
+
+    class Thread(threading.Thread):
+        made = 0
+
+        def __init__(self, **given: Any) -> None:
+            super().__init__(**given)
+            self.number, Thread.made = Thread.made, Thread.made + 1
+
+        def start(self) -> None:
+            if self.number == started:
+                raise RuntimeError("can't start new thread")
+            super().start()
+
+    monkeypatch.setattr(link_module, "threading", SimpleNamespace(Thread=Thread))
+    before = set(active_children())
+    with pytest.raises(OSError, match="can't start new thread"):
+        Link(PLAN, lambda *_: None)
+    assert set(active_children()) <= before
+
+
+def test_workers_are_watched_though_one_that_hangs_could_not_be_ended() -> None:
+    class Lasting(Keeping):
+        def abandon(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    pool, later, link = pool_of_two(), Later(), Lasting()
+    pool._loop, pool._links[:] = later, [link]  # type: ignore[assignment]
+    link.silent_looks = 100
+    with pytest.raises(RuntimeError):
+        pool._watch()
+    assert later.called == [(PLAN.beat_seconds, "_watch")]
