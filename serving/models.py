@@ -27,6 +27,11 @@ class Models:
         others = (profile for profile in known if profile != self.default)
         return tuple(f"{self.name}:{profile}" for profile in (self.default, *others))
 
+    @property
+    def loaded(self) -> str:
+        """The profile that a worker is loaded under: the default one, or the first where that is chosen."""
+        return self.profiles[0] if self.default == AUTO else self.default
+
     def asked_profile(self, model: str) -> str | None:
         """What the field `model` of a request asks for: a profile, or `AUTO`; None: no model of ours."""
         if model == self.name:

@@ -106,8 +106,7 @@ async def _serve(
     PARSER.setLevel(logging.ERROR)  # clients are told, and the log is not for them to fill
     metrics = Metrics()
     runtime = options.runtime.sharing(1)
-    first = models.profiles[0] if models.default == AUTO else models.default
-    job = Job(artifact.folder, artifact.manifest.digest, (first,), NOTHING_GIVEN, runtime, verify)
+    job = Job(artifact.folder, artifact.manifest.digest, (models.loaded,), NOTHING_GIVEN, runtime, verify)
     plan = Plan(
         job, models, AudioLimits(options.max_audio_seconds, options.whole_seconds), options.hang_seconds
     )

@@ -41,7 +41,7 @@ def application(options: ScaleOptions) -> Any:
 
     artifact, server = open_artifact(options.artifact), options.server
     models = models_of(artifact, server)
-    job = Job(options.artifact, artifact.manifest.digest, (models.default,), NOTHING_GIVEN, server.runtime)
+    job = Job(options.artifact, artifact.manifest.digest, (models.loaded,), NOTHING_GIVEN, server.runtime)
     plan = Plan(job, models, AudioLimits(server.max_audio_seconds, server.whole_seconds), server.hang_seconds)
     created = int((options.artifact / FILE_NAME).stat().st_mtime)
     model = serve.deployment(Speech, name=MODEL).options(

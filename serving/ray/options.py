@@ -9,6 +9,7 @@ from typing import Any
 
 from ...profiles.errors import RequestError
 from ...profiles.faults import count_faults, shown
+from ...runtime.choice.target import Auto
 from ...runtime.runtime_options import RuntimeKeywords, runtime_options
 from ..options import ServeOptions, keys_of
 
@@ -18,12 +19,13 @@ _OF_SERVER: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("max_queue", "max_upload_bytes"), int),
     **dict.fromkeys(("max_audio_seconds", "whole_seconds", "deadline"), float),
 }
+_OF_AUTO: Mapping[str, Callable[[Any], Any]] = dict.fromkeys(("latency_budget", "accuracy_budget"), float)
 _OF_SCALE: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("min_replicas", "max_replicas", "doors", "tries"), int),
     **dict.fromkeys(("target_requests", "upscale_delay", "downscale_delay"), float),
 }
 _OTHERS = ("artifact", "backend", "api_key_file")
-KNOWN = (*_OTHERS, *_OF_RUNTIME, *_OF_SERVER, *_OF_SCALE)
+KNOWN = (*_OTHERS, *_OF_RUNTIME, *_OF_SERVER, *_OF_AUTO, *_OF_SCALE)
 _COUNTS = {"min_replicas": 1, "max_replicas": 1, "doors": 1, "tries": 1}
 MOST = 10_000
 
@@ -75,7 +77,9 @@ def scale_options(given: Mapping[str, Any]) -> ScaleOptions:
     keywords: RuntimeKeywords = _read(given, _OF_RUNTIME)  # type: ignore[assignment]
     runtime = runtime_options(str(given.get("backend", "onnxruntime")), **keywords)
     keys = keys_of(Path(given["api_key_file"])) if given.get("api_key_file") else ()
-    server = ServeOptions(runtime=runtime.sharing(1), api_keys=keys, **_read(given, _OF_SERVER))
+    budgets = _read(given, _OF_AUTO)
+    auto = Auto(**budgets) if budgets else None
+    server = ServeOptions(runtime=runtime.sharing(1), api_keys=keys, auto=auto, **_read(given, _OF_SERVER))
     scale = _read(given, _OF_SCALE)
     if "min_replicas" in scale:
         scale.setdefault("max_replicas", scale["min_replicas"])
