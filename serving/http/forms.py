@@ -35,13 +35,21 @@ async def received_form(request: Request) -> AsyncIterator[FormData]:
 def _read_as_bytes(request: Request) -> dict[str, object]:
     """The scope of the request, with an encoding of the form's texts that keeps their bytes."""
     kind = request.headers.get("content-type", "")
-    charset = parse_options_header(kind)[1].get(b"charset", UTF8[0])
+    charset = _charset(kind)
     if charset.lower() not in UTF8:
         text = f"content-type: charset {shown(charset.decode('latin-1'))}: send texts as UTF-8"
         raise ApiError(415, text, param="content-type", code="unsupported_media_type")
     others = [(name, value) for name, value in request.scope["headers"] if name != b"content-type"]
     content_type = f"{kind}; charset={A_CHARACTER_A_BYTE}".encode("latin-1")
+    if _charset(content_type) != A_CHARACTER_A_BYTE.encode():  # a quotation without an end has taken it
+        text = f"content-type {shown(kind)}: a quotation in it has no end; send it as curl -F does"
+        raise ApiError(415, text, param="content-type", code="unsupported_media_type")
     return {**request.scope, "headers": [*others, (b"content-type", content_type)]}
+
+
+def _charset(kind: str | bytes) -> bytes:
+    """The encoding of texts that a content type names, as Starlette reads it."""
+    return parse_options_header(kind)[1].get(b"charset", UTF8[0])
 
 
 async def _parsed(request: Request) -> FormData:

@@ -27,6 +27,7 @@ FORM = "multipart/form-data"
 KINDS = (
     *(FORM, f"{FORM}; boundary=", f"{FORM}; boundary={'b' * 300}", f"{FORM}; boundary=B; charset=none"),
     *(f"{FORM}; boundary=B; charset={name}" for name in ("undefined", "punycode", "unicode_escape")),
+    *(f'{FORM}; boundary=B; x="', f'{FORM}; boundary=B; x="a\\"'),
     *("application/json", "text/plain", "x", ""),
 )
 SOUNDS = {"whole": AUDIO, "cut": AUDIO[:5000], "empty": b"", "head": b"RIFF", "none": None}
