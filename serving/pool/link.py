@@ -15,6 +15,8 @@ from .messages import Ask, Cancel, FromWorker
 from .ticket import CLOCK, Ticket
 from .worker import BEATS, Plan, serve
 
+LOADS = 10  # a worker may take that often as long to load as others took, and the time of one that hangs
+
 Outgoing = tuple[Ask | Cancel | None, BinaryIO | None]
 
 
@@ -31,6 +33,7 @@ class Link(PipedProcess):
         self.tickets: dict[int, Ticket] = {}
         self.is_ready = False
         self.has_said_why = False  # it cannot load the artifact
+        self.begin = CLOCK()
         self.silent_looks = 0  # of the watch, in a row, since it has said anything
         self._hang_seconds = plan.hang_seconds
         self._heard, self._outgoing = heard, SimpleQueue[Outgoing]()
@@ -69,12 +72,17 @@ class Link(PipedProcess):
             thread.join()
         self.pipe.close()
 
-    def look(self) -> str | None:
+    def look(self, load_seconds: float) -> str | None:
         """How it hangs, in words, as a look every `beat_seconds` finds; None: it does not.
 
-        Silent looks are counted, so that it is not blamed for a pause of the whole machine.
+        Silent looks are counted, so that it is not blamed for a pause of the whole machine. One that still
+        loads the artifact, which took others up to `load_seconds`, says nothing before it has.
         """
         self.silent_looks += 1
+        if not self.is_ready:
+            patience = LOADS * load_seconds + self._hang_seconds
+            is_late = self.silent_looks > BEATS * patience / self._hang_seconds
+            return f"has not loaded the artifact in {patience:.0f} s" if is_late else None
         if self.silent_looks > BEATS:
             return f"has said nothing for {self._hang_seconds:g} s"
         if any(CLOCK() > ticket.until + self._hang_seconds for ticket in self.tickets.values()):

@@ -43,6 +43,7 @@ class Pool:
         self._links: list[Link] = []
         self._waiting: deque[Ticket] = deque()
         self._numbers, self._died_loading, self._closed = count(), 0, False
+        self._load_seconds = 0.0  # that a worker took to be ready, at most
         self.facts: Facts | None = None  # once a worker is ready
 
     async def start(self) -> None:
@@ -182,6 +183,7 @@ class Pool:
 
     def _begin(self, link: Link, facts: Facts) -> None:
         link.is_ready, self.facts, self._died_loading = True, facts, 0
+        self._load_seconds = max(self._load_seconds, CLOCK() - link.begin)
         self._metrics.workers.set(sum(it.is_ready for it in self._links))
         if all(it.is_ready for it in self._links) and not self._loaded.done():
             self._loaded.set_result(None)
@@ -226,9 +228,11 @@ class Pool:
             return
         self._loop.call_later(self._plan.beat_seconds, self._watch)  # whatever becomes of this look
         for link in tuple(self._links):
-            if link.is_ready and (how := link.look()):
+            if how := link.look(self._load_seconds):
                 link.abandon()
                 self._metrics.hangs.inc()
+                if not link.is_ready:
+                    self._died_loading += 1
                 self._replace(link, f"{how} and was ended", _hung(how))
 
     def _bury(self, dead: Link) -> None:

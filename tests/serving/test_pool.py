@@ -33,7 +33,7 @@ from fastadasp.serving.pool import link as link_module
 from fastadasp.serving.pool import pool as pool_module
 from fastadasp.serving.pool.answering import AudioLimits
 from fastadasp.serving.pool.link import Link
-from fastadasp.serving.pool.messages import Asked, FromWorker, Ready
+from fastadasp.serving.pool.messages import Asked, Facts, FromWorker, Ready
 from fastadasp.serving.pool.pool import Pool
 from fastadasp.serving.pool.ticket import Ticket
 from fastadasp.serving.pool.worker import Plan
@@ -355,6 +355,22 @@ def test_a_worker_that_keeps_a_request_beyond_its_deadline_is_replaced(
 
     assert asyncio.run(late(PLAN.hang_seconds - 1)) == (False, 0, [])
     assert asyncio.run(late(PLAN.hang_seconds + 1)) == (True, 1, ["WorkerHungError"] * 2)
+
+
+def test_a_worker_that_hangs_while_it_loads_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has ten times as long as another took, and the time of one that hangs."""
+    monkeypatch.setattr(pool_module, "CLOCK", lambda: 102.0)
+    pool, later, link = pool_of_two(), Later(), Keeping()
+    pool._loop, pool._loaded = later, SimpleNamespace(done=lambda: True)  # type: ignore[assignment]
+    link.begin = 100.0
+    pool._begin(link, Facts("CPU", 30.0, 1))
+    link.is_ready, pool._links[:] = False, [link]
+    for _ in range(16):  # each stands for 3 s
+        pool._watch()
+    assert (pool._links, link.was_ended) == ([link], False)
+    pool._watch()
+    assert (pool._links, link.was_ended) == ([], True)
+    assert later.called[-1] == (1.0, "_hire")
 
 
 def test_a_worker_that_cannot_be_given_a_file_is_ended(
