@@ -151,10 +151,16 @@ class Pool:
         """Its deadline has passed: one that runs is ended by its worker, which has the same deadline."""
         if ticket in self._waiting:
             self._withdraw(ticket)
-            self._metrics.failed.labels(DeadlineExceeded.__name__).inc()
-            ticket.expire("while it waited for a worker")
+            self._give_up(ticket, "while it waited for a worker")
         else:
-            ticket.timer = self._loop.call_later(GRACE, ticket.expire, "and its worker does not answer")
+            ticket.timer = self._loop.call_later(
+                GRACE, self._give_up, ticket, "and its worker does not answer"
+            )
+
+    def _give_up(self, ticket: Ticket, where: str) -> None:
+        if not ticket.has_ended:
+            self._metrics.failed.labels(DeadlineExceeded.__name__).inc()
+            ticket.expire(where)
 
     def _heard_in_thread(self, link: Link, message: FromWorker | None) -> None:
         self._loop.call_soon_threadsafe(self._heard, link, message)
@@ -177,9 +183,10 @@ class Pool:
                 ticket = link.tickets[event.number]
                 if isinstance(event, Piece):
                     self._count_first_text(ticket)
-                ticket.tell(event)
                 if isinstance(event, Ended | Failed):
                     self._end(link, ticket, event)
+                else:
+                    ticket.tell(event)
 
     def _begin(self, link: Link, facts: Facts) -> None:
         link.is_ready, self.facts, self._died_loading = True, facts, 0
@@ -190,17 +197,22 @@ class Pool:
         self._feed()
 
     def _end(self, link: Link, ticket: Ticket, event: Ended | Failed) -> None:
-        """The worker has room for another one."""
+        """The worker has room for another one. What was given up before has been told and counted."""
         del link.tickets[ticket.number]
         self._metrics.running.labels(ticket.asked.profile).dec()
+        if isinstance(event, Failed) and not isinstance(event.error, OF_CLIENTS):
+            LOGGER.error("request %d failed: %s", ticket.number, event.error)
+        if not ticket.has_ended:
+            self._count_end(ticket, event)
+            ticket.tell(event)
+        self._feed()
+
+    def _count_end(self, ticket: Ticket, event: Ended | Failed) -> None:
         match event:
             case Ended(_, answer):
                 self._count(answer)
             case Failed(_, error) if not (type(error) is RequestCancelled and not ticket.is_wanted):
                 self._metrics.failed.labels(type(error).__name__).inc()
-                if not isinstance(error, OF_CLIENTS):
-                    LOGGER.error("request %d failed: %s", ticket.number, error)
-        self._feed()
 
     def _count(self, answer: Answer) -> None:
         metrics, profile = self._metrics, answer.profile
@@ -251,9 +263,7 @@ class Pool:
         LOGGER.warning("worker %s %s, with %d requests", lost.pid, how, len(lost.tickets))
         self._metrics.workers.set(sum(it.is_ready for it in self._links))
         for ticket in tuple(lost.tickets.values()):
-            event = Failed(ticket.number, error)
-            ticket.tell(event)
-            self._end(lost, ticket, event)
+            self._end(lost, ticket, Failed(ticket.number, error))
         self._hire_later()
 
 

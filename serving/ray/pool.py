@@ -7,7 +7,7 @@ import logging
 from itertools import count
 from typing import Any, BinaryIO
 
-from ...profiles.errors import EngineError, FastAdaSPError, QueueFullError, WorkerError
+from ...profiles.errors import DeadlineExceeded, EngineError, FastAdaSPError, QueueFullError, WorkerError
 from ..metrics import Metrics
 from ..pool.messages import Asked, Ended, Event, Failed, Piece, SegmentFound
 from ..pool.ticket import CLOCK, Ticket
@@ -75,7 +75,9 @@ class RayPool:
                         return
             self._fail(ticket, _died(self._tries))
         except TimeoutError:
-            ticket.expire("and no replica answers")
+            if not ticket.has_ended:
+                self._metrics.failed.labels(DeadlineExceeded.__name__).inc()
+                ticket.expire("and no replica answers")
         except FastAdaSPError as error:
             self._fail(ticket, error)
 

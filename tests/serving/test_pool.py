@@ -23,7 +23,7 @@ import pytest
 from openai import APIStatusError, OpenAI
 
 from fastadasp.evaluation.answers.workers import Job
-from fastadasp.profiles.errors import WorkerError
+from fastadasp.profiles.errors import DeadlineExceeded, FastAdaSPError, RequestCancelled, WorkerError
 from fastadasp.runtime import SearchOptions
 from fastadasp.runtime.artifact.artifact import open_artifact
 from fastadasp.runtime.runtime_options import RuntimeOptions
@@ -33,7 +33,7 @@ from fastadasp.serving.pool import link as link_module
 from fastadasp.serving.pool import pool as pool_module
 from fastadasp.serving.pool.answering import AudioLimits
 from fastadasp.serving.pool.link import Link
-from fastadasp.serving.pool.messages import Asked, Facts, FromWorker, Ready
+from fastadasp.serving.pool.messages import Answer, Asked, Ended, Facts, Failed, FromWorker, Ready
 from fastadasp.serving.pool.pool import Pool
 from fastadasp.serving.pool.ticket import Ticket
 from fastadasp.serving.pool.worker import Plan
@@ -323,6 +323,9 @@ class Keeping(Link):
     def ask(self, ticket: Ticket) -> None:
         self.tickets[ticket.number] = ticket
 
+    def cancel(self, ticket: Ticket) -> None:
+        pass
+
     def abandon(self) -> None:
         self.was_ended = True
 
@@ -355,6 +358,31 @@ def test_a_worker_that_keeps_a_request_beyond_its_deadline_is_replaced(
 
     assert asyncio.run(late(PLAN.hang_seconds - 1)) == (False, 0, [])
     assert asyncio.run(late(PLAN.hang_seconds + 1)) == (True, 1, ["WorkerHungError"] * 2)
+
+
+@pytest.mark.parametrize("late", [RequestCancelled("left"), DeadlineExceeded("late"), None])
+def test_a_deadline_that_a_silent_worker_misses_is_counted_once(
+    monkeypatch: pytest.MonkeyPatch, late: FastAdaSPError | None
+) -> None:
+    """Whatever the worker says of the request later."""
+    monkeypatch.setattr(pool_module, "GRACE", 0.0)
+    metrics, link = Metrics(), Keeping()
+    answer = Answer("full", "a", "stop", 1.0, 5, 2, None)
+
+    async def miss() -> None:
+        pool = Pool(PLAN, 1, 1, 0.0, metrics)
+        pool._loop, pool._links[:] = asyncio.get_running_loop(), [link]
+        ticket = pool.submit(ASKED, b"")
+        with pytest.raises(DeadlineExceeded, match="its worker does not answer"):
+            await asyncio.wait_for(anext(ticket.events()), PATIENCE)
+        pool.leave(ticket)
+        pool._heard(link, Ended(ticket.number, answer) if late is None else Failed(ticket.number, late))
+
+    asyncio.run(miss())
+    counters = (metrics.failed, metrics.cancelled, metrics.audio_seconds)
+    totals = [each for it in counters for each in it.collect()[0].samples if each.name.endswith("_total")]
+    assert [(each.labels, each.value) for each in totals] == [({"error": "DeadlineExceeded"}, 1.0)]
+    assert link.tickets == {}
 
 
 def test_a_worker_that_hangs_while_it_loads_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

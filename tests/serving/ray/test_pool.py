@@ -142,11 +142,29 @@ def test_a_request_that_ends_without_an_answer_holds_up_nobody(
 def test_a_replica_that_says_nothing_is_waited_for_until_the_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    async def ask(pool: RayPool) -> None:
+        with pytest.raises(DeadlineExceeded):
+            async for _ in pool.submit(ASKED, b"audio").events():
+                pass
+        assert pool._metrics.failed.labels("DeadlineExceeded")._value.get() == 1
+
     monkeypatch.setattr(pool_of_ray, "GRACE", 0.0)
     replicas = Replicas([WHOLE[0]])
-    with pytest.raises(DeadlineExceeded):
-        told(replicas, deadline=0.05)
+    run(replicas, ask, deadline=0.05)
     assert replicas.cancelled
+
+
+def test_a_replica_that_has_answered_misses_no_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its answer is not closed before that passes."""
+
+    async def ask(pool: RayPool) -> None:
+        assert [event async for event in pool.submit(ASKED, b"audio").events()] == list(WHOLE)
+        while pool._tasks:
+            await asyncio.sleep(0)
+        assert pool._metrics.failed.labels("DeadlineExceeded")._value.get() == 0
+
+    monkeypatch.setattr(pool_of_ray, "GRACE", 0.0)
+    run(Replicas([*WHOLE]), ask, deadline=0.05)
 
 
 def test_a_client_that_goes_ends_its_request_and_gives_its_place_to_another() -> None:
