@@ -81,8 +81,9 @@ class Api:
 
     async def chat(self, request: Request) -> Response:
         """An answer to a question about audio."""
-        chat = await read_chat(request, self._served)
-        ticket = self._pool.submit(chat.asked, chat.audio)
+        chat, audio = await read_chat(request, self._served)
+        ticket = self._pool.submit(chat.asked, audio)
+        del audio  # it is the pool's, which lets go of it once a worker has it
         try:
             if chat.stream:
                 events = chat_events(ticket.events(), chat.model, chat.include_usage)

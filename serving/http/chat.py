@@ -74,17 +74,16 @@ IN_A_PART: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Chat:
-    """A request that was read."""
+    """A request that was read, without its audio, which nobody is to hold until the answer."""
 
     asked: Asked
     model: str  # as the client wrote it
-    audio: bytes
     stream: bool
     include_usage: bool
 
 
-async def read_chat(request: Request, served: Served) -> Chat:
-    """Receive a request and check it, all but the audio.
+async def read_chat(request: Request, served: Served) -> tuple[Chat, bytes]:
+    """Receive a request and check it, all but the audio, which is the second that is returned.
 
     Raises:
         ApiError: with the field that is wrong.
@@ -93,13 +92,13 @@ async def read_chat(request: Request, served: Served) -> Chat:
     if kind != "application/json":
         text = f"content-type {kind[:80]!r}: send application/json"
         raise ApiError(415, text, param="content-type", code="unsupported_media_type")
-    body = await request.body()
+    body = b"".join([part async for part in request.stream()])  # which `request.body` would keep
     if len(body) > IN_A_THREAD:
         return await asyncio.to_thread(_chat, body, served)
     return _chat(body, served)
 
 
-def _chat(body: bytes, served: Served) -> Chat:
+def _chat(body: bytes, served: Served) -> tuple[Chat, bytes]:
     if sum(map(body.count, BEGIN_VALUES)) > MOST_VALUES:
         raise ApiError(400, f"the body holds more than {MOST_VALUES} values: send less", code="invalid_json")
     try:
@@ -122,7 +121,7 @@ def _chat(body: bytes, served: Served) -> Chat:
         form="whole",
         in_pieces=stream,
     )
-    return Chat(asked, str(given["model"]), audio, stream, _include_usage(given, stream))
+    return Chat(asked, str(given["model"]), stream, _include_usage(given, stream)), audio
 
 
 def _refuse(given: Mapping[str, Any]) -> None:
