@@ -169,7 +169,7 @@ def _listening(options: ServeOptions) -> Iterator[socket.socket]:
             options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise _no_address(options, error) from None
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -182,10 +182,11 @@ def _listening(options: ServeOptions) -> Iterator[socket.socket]:
         yield listener
 
 
-def _no_address(options: ServeOptions, error: OSError) -> RequestError:
+def _no_address(options: ServeOptions, error: OSError | UnicodeError) -> RequestError:
+    why = error.strerror if isinstance(error, OSError) else "this is no name of a host"  # such as a..b
     return RequestError(
-        f"host {options.host}, port {options.port}: {error.strerror}; give another --port, 0 for one that is "
-        "free, or an address of this machine as --host"
+        f"host {options.host}, port {options.port}: {why}; give another --port, 0 for one that is free, "
+        "or an address of this machine as --host"
     )
 
 

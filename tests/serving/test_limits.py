@@ -17,6 +17,7 @@ import uvicorn
 from openai import APIStatusError, AuthenticationError
 from starlette.responses import Response
 
+from fastadasp.profiles.errors import RequestError
 from fastadasp.serving import server as server_module
 from fastadasp.serving.http import connection, guard
 from fastadasp.serving.http.guard import Guard, Limits
@@ -118,6 +119,13 @@ def test_a_client_that_takes_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch
             with pytest.raises(OSError, match="timed out") as caught:
                 opened.sendall(bytes(1 << 26))
             assert caught.value.errno == errno.ETIMEDOUT
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70, "\udcff"])
+def test_an_address_that_no_host_can_have_is_refused(host: str) -> None:
+    options = ServeOptions(host=host, port=0, api_keys=(KEY,))
+    with pytest.raises(RequestError, match="port 0: this is no name of a host"):
+        server_module._listening(options).__enter__()
 
 
 def test_a_body_that_says_that_it_is_too_large_is_not_read(server: ServerProcess) -> None:
