@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from uvicorn import Server
 
 LOGGER = logging.getLogger(__name__)
-PARSER = logging.getLogger("python_multipart")  # has a warning for whatever is no form
 Say = Callable[[str], None]
 BASE64 = 4 / 3  # bytes of a body / bytes of the audio in it
 AROUND = 1 << 18  # bytes of a body beside the audio
@@ -103,7 +102,6 @@ async def _serve(
     say: Say,
     begin: float,
 ) -> None:
-    PARSER.setLevel(logging.ERROR)  # clients are told, and the log is not for them to fill
     metrics = Metrics()
     runtime = options.runtime.sharing(1)
     job = Job(artifact.folder, artifact.manifest.digest, (models.loaded,), NOTHING_GIVEN, runtime, verify)

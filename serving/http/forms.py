@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,6 +17,8 @@ from .errors import ApiError, invalid
 MOST_FIELDS, MOST_FIELD_BYTES = 64, 1 << 16
 UTF8 = (b"utf-8", b"utf8")
 A_CHARACTER_A_BYTE = "latin-1"  # so that Starlette, which guesses where a text is not UTF-8, changes none
+PARSER = logging.getLogger("python_multipart")  # has a warning for whatever is no form
+PARSER.setLevel(logging.ERROR)  # clients are told, and the log is not for them to fill
 
 
 @asynccontextmanager

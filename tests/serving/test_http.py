@@ -33,7 +33,8 @@ def request_of(body: bytes, content_type: str) -> Request:
         return messages.pop()
 
     headers = [(b"content-type", content_type.encode())]
-    return Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, receive)
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": headers, "app": None}
+    return Request(scope, receive)
 
 
 def received(body: bytes, content_type: str) -> dict[str, Any]:
@@ -54,6 +55,14 @@ def test_a_quotation_without_an_end_in_the_type_of_a_form_is_refused(end: str) -
     with pytest.raises(ApiError) as caught:
         received(body, f"{headers['content-type']}; {end}")
     assert (caught.value.status, caught.value.param) == (415, "content-type")
+
+
+def test_a_form_that_is_damaged_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    body, headers = form({"prompt": "a"}, None)
+    with pytest.raises(ApiError) as caught:
+        received(body[4:], headers["content-type"])
+    assert (caught.value.status, caught.value.code) == (400, "invalid_form")
+    assert caplog.records == []
 
 
 def test_a_chat_that_waits_for_its_answer_keeps_neither_body_nor_audio() -> None:
