@@ -114,4 +114,5 @@ async def _lines(first: dict[str, Any], others: Events) -> AsyncGenerator[str, N
 
 
 def _line(event: dict[str, Any]) -> str:
-    return f"data: {json.dumps(event, ensure_ascii=False, allow_nan=False)}\n\n"
+    """An event of ASCII alone: some clients take U+2028 and the like in a text for the end of a line."""
+    return f"data: {json.dumps(event, allow_nan=False)}\n\n"

@@ -1,4 +1,4 @@
-"""What goes through HTTP, without a server: forms as they are received, and what is kept of a body."""
+"""What goes through HTTP, without a server: forms as they come, events as they go, what is kept of a body."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from fastadasp.serving.http.app import Api
 from fastadasp.serving.http.errors import ApiError
+from fastadasp.serving.http.events import Events, EventStream
 from fastadasp.serving.http.forms import received_form
 from fastadasp.serving.http.prompts import Prompts
 from fastadasp.serving.http.served import Served
@@ -63,6 +64,20 @@ def test_a_form_that_is_damaged_fills_no_log(caplog: pytest.LogCaptureFixture) -
         received(body[4:], headers["content-type"])
     assert (caught.value.status, caught.value.code) == (400, "invalid_form")
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("text", ["a\u2028b", "\u2029", "\x85", "\x0b\x0c\x1c", "é 😀\r\n"])
+def test_an_event_is_one_line_for_whoever_cuts_lines_as_python_does(text: str) -> None:
+    async def others() -> Events:
+        yield {"delta": text}
+
+    async def sent() -> str:
+        stream = EventStream({"delta": text}, others(), {}, lambda: None)
+        return "".join([str(part) async for part in stream.body_iterator])
+
+    lines = asyncio.run(sent()).splitlines()
+    assert lines[1::2] == ["", "", ""]
+    assert [json.loads(line.removeprefix("data: ")) for line in lines[:4:2]] == [{"delta": text}] * 2
 
 
 def test_a_chat_that_waits_for_its_answer_keeps_neither_body_nor_audio() -> None:
