@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -33,7 +32,7 @@ from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles import load_profile
 from fastadasp.runtime import PromptIds, SpeechLM
-from fastadasp.runtime.environment import environment
+from fastadasp.runtime.environment import environment, peak_resident_bytes
 
 DEMO = Path(__file__).parent.parent / "demo" / "model"
 TEXT: dict[str, Any] = {
@@ -158,7 +157,7 @@ def _build(folder: Path, form: str) -> dict[str, Any]:
     manifest = build(folder / "checkpoint", artifact, BuildOptions(profiles, **FORMATS[form]))
     seconds = time.perf_counter() - begin
     size = sum(record.size for record in manifest.files.values())
-    return {"format": form, "seconds": seconds, "bytes": size, "peak_bytes": _peak()}
+    return {"format": form, "seconds": seconds, "bytes": size, "peak_bytes": peak_resident_bytes()}
 
 
 def _answer(folder: Path, form: str, profile: str, beams: str) -> dict[str, Any]:
@@ -180,16 +179,11 @@ def _answer(folder: Path, form: str, profile: str, beams: str) -> dict[str, Any]
         "step_ms": latency.step_ms,
         "rtf": latency.rtf,
         "cpu_seconds": busy,
-        "peak_bytes": _peak(),
+        "peak_bytes": peak_resident_bytes(),
     }
 
 
 PARTS = {"build": _build, "answer": _answer}
-
-
-def _peak() -> int:
-    """The largest resident set of this process, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _process(folder: Path, *part: str) -> dict[str, Any]:
