@@ -21,6 +21,7 @@ from openai import OpenAI
 
 PATIENCE = 60.0  # seconds for what takes milliseconds
 NAME = "demo"
+COMMAND = ("-m", "fastadasp.export")
 
 
 class Reply(NamedTuple):
@@ -37,9 +38,9 @@ class Reply(NamedTuple):
 class ServerProcess:
     """`fastadasp-export serve`, once it is ready."""
 
-    def __init__(self, *words: object) -> None:
+    def __init__(self, *words: object, program: tuple[str, str] = COMMAND) -> None:
         """With the artifact and the options of the command, but for a port."""
-        command = [sys.executable, "-P", "-m", "fastadasp.export", "serve", *map(str, words), "--port", "0"]
+        command = [sys.executable, "-P", *program, "serve", *map(str, words), "--port", "0"]
         self.stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.stderr, text=True)
         self.lines = list(self._until_ready())
@@ -56,8 +57,9 @@ class ServerProcess:
 
     @property
     def log(self) -> str:
-        self.stderr.seek(0)
-        return self.stderr.read().decode()
+        """What it has said on stderr; its place in that file stays as it is, for it goes on there."""
+        file = self.stderr.fileno()
+        return os.pread(file, os.fstat(file).st_size, 0).decode()
 
     @contextmanager
     def client(self, key: str = "none", **options: Any) -> Iterator[OpenAI]:
@@ -147,10 +149,12 @@ class ServerProcess:
 
 
 @contextmanager
-def serving(artifact: Path, *options: object, prompt: str | None = "<asr>") -> Iterator[ServerProcess]:
+def serving(
+    artifact: Path, *options: object, prompt: str | None = "<asr>", program: tuple[str, str] = COMMAND
+) -> Iterator[ServerProcess]:
     """A server, which is not there any more at the end of the block."""
     asked = () if prompt is None else ("--prompt", prompt)
-    server = ServerProcess(artifact, "--name", NAME, *asked, *options)
+    server = ServerProcess(artifact, "--name", NAME, *asked, *options, program=program)
     try:
         yield server
     finally:

@@ -259,18 +259,45 @@ def test_without_a_worker_the_server_lives_and_is_not_ready(demo_artifact: Path,
         assert "lack of memory" not in server.log
 
 
-def test_a_client_that_reads_slowly_holds_up_nobody(narrow: ServerProcess, long_clip: bytes) -> None:
+# Connections whose buffers take less than an answer here has; the log tells when writing pauses.
+SMALL_BUFFERS = """
+import logging, socket, sys
+from fastadasp.export.cli import main
+from fastadasp.serving.http.connection import Connection
+class Small(Connection):
+    def connection_made(self, transport):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        transport.set_write_buffer_limits(high=0)
+        super().connection_made(transport)
+    def pause_writing(self):
+        print("paused", file=sys.stderr, flush=True)
+        super().pause_writing()
+    def resume_writing(self):
+        print("resumed", file=sys.stderr, flush=True)
+        super().resume_writing()
+sys.modules[Connection.__module__].Connection = Small
+main(sys.argv[1:])
+"""
+
+
+def test_a_client_that_reads_slowly_holds_up_nobody(demo_artifact: Path, long_clip: bytes) -> None:
     body, headers = form({"model": NAME, "stream": "true"}, long_clip)
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head = f"POST {TRANSCRIBE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n{lines}\r\n"
-    with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
-        connection.connect((narrow.host, narrow.port))
-        connection.sendall(head.encode() + body)
-        narrow.wait_for_metric("running_requests", 1)
-        narrow.wait_for_metric("running_requests", 0)
-        with narrow.client() as client:
+    options = ("--workers", 1, "--max-batch", 1)
+    with serving(demo_artifact, *options, program=("-c", SMALL_BUFFERS)) as server, socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        slow.connect((server.host, server.port))
+        slow.sendall(head.encode() + body)
+        server.wait_for(lambda: "paused" in server.log)
+        with server.client() as client:
             assert text_of(client) == SAID
+        assert server.log.count("paused") == server.log.count("resumed") + 1
+        slow.settimeout(PATIENCE)
+        found = b""
+        while b"[DONE]" not in found:
+            found += slow.recv(1 << 16)
+        assert b"transcript.text.done" in found
 
 
 def test_metrics_tell_of_what_was_answered(narrow: ServerProcess) -> None:
