@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 from collections.abc import Iterator
@@ -152,21 +153,40 @@ def test_a_request_that_is_cancelled_in_a_shared_step_leaves_alone(
     assert {2, 3} <= set(batches)
 
 
-def test_cancelling_at_random_moments_changes_no_other_answer(model: SpeechLM) -> None:
-    heard, rng = model.encode(noise(3.0)), random.Random(0)
-    asked = [{"max_new_tokens": 12, "eos_token_ids": (), "num_beams": 1 + i % 3} for i in range(5)]
-    alone = [model.generate(heard, "hello", **each) for each in asked]
-    for _ in range(25):
-        requests = [model.submit(heard, "hello", **each) for each in asked]
-        number = rng.randrange(len(requests))
-        timer = threading.Timer(rng.random() * 0.04, requests[number].cancel)
-        timer.start()
+def ended_at(model: SpeechLM, step: int, number: int, asked: list[dict[str, Any]], alone: list[Any]) -> bool:
+    """Whether a request, cancelled before a step of all of them, has no answer; the others have theirs."""
+    decode, heard, steps = model._loaded.sessions.decode, model.encode(noise(3.0)), itertools.count()
+    requests: list[Any] = []
+    submitted, run, ended = threading.Event(), decode.run, []
+
+    def cancelling(inputs: Any) -> Any:
+        if next(steps) == step:
+            assert submitted.wait(LONG_WAIT)
+            requests[number].cancel()
+        return run(inputs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decode, "run", cancelling)
+        requests += [model.submit(heard, "hello", **each) for each in asked]
+        submitted.set()
         for i, (request, wanted) in enumerate(zip(requests, alone, strict=True)):
             try:
                 assert_same(request.result(LONG_WAIT), wanted)
             except RequestCancelled:
-                assert i == number
-        timer.join()
+                ended.append(i)
+    assert ended in ([], [number])
+    return bool(ended)
+
+
+def test_cancelling_at_random_steps_changes_no_other_answer(model: SpeechLM) -> None:
+    heard, rng = model.encode(noise(3.0)), random.Random(0)
+    asked = [{"max_new_tokens": 12, "eos_token_ids": (), "num_beams": 1 + i % 3} for i in range(5)]
+    alone = [model.generate(heard, "hello", **each) for each in asked]
+    numbers = range(len(asked))
+    assert ended_at(model, 0, rng.choice(numbers), asked, alone)
+    for _ in range(23):
+        ended_at(model, rng.randrange(20), rng.choice(numbers), asked, alone)
+    assert not ended_at(model, 1000, rng.choice(numbers), asked, alone)  # which is never
 
 
 def test_a_step_that_fails_fails_for_all_and_the_next_ones_run(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -209,18 +210,56 @@ def test_closing_cancels_what_runs_and_what_waits(model: SpeechLM, held: Held) -
         model.submit(SOUND, "hi", **ASKED)
 
 
-def test_cancelling_at_random_moments_leaves_nothing(model: SpeechLM) -> None:
+class Runs:
+    """Something is done before the so many-th run of the encoder or of a step."""
+
+    def __init__(self, model: SpeechLM, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._count, self._act = itertools.count(1), lambda: None
+        for part, name in ((model.audio_encoder, "encode"), (model._loaded.sessions.decode, "run")):
+            monkeypatch.setattr(part, name, self._acting(getattr(part, name)))
+
+    def act_before(self, number: int, act: Callable[[], None]) -> None:
+        """Count anew."""
+        self._count, self._act = itertools.count(-number), act
+
+    def _acting(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        def acting(*arguments: Any) -> Any:
+            if next(self._count) == 0:
+                self._act()
+            return run(*arguments)
+
+        return acting
+
+
+def ended_at(model: SpeechLM, runs: Runs, moment: int, wanted: Any) -> bool:
+    """Whether one of three requests, cancelled before that run, has no answer; the others have theirs."""
+    requests: list[Any] = []
+    submitted = threading.Event()
+
+    def cancel() -> None:
+        assert submitted.wait(LONG_WAIT)
+        requests[moment % 3].cancel()
+
+    runs.act_before(moment, cancel)
+    requests += [model.submit(SOUND, "hi", **ASKED) for _ in range(3)]
+    submitted.set()
+    ended = []
+    for i, request in enumerate(requests):
+        try:
+            assert found(request.result(LONG_WAIT)) == wanted
+        except RequestCancelled:
+            ended.append(i)
+    assert ended in ([], [moment % 3])
+    return bool(ended)
+
+
+def test_cancelling_before_any_run_leaves_nothing(model: SpeechLM, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = found(model.generate(SOUND, "hi", **ASKED))
-    for moment in range(40):
-        requests = [model.submit(SOUND, "hi", **ASKED) for _ in range(3)]
-        timer = threading.Timer(0.001 * moment, requests[moment % 3].cancel)
-        timer.start()
-        for i, request in enumerate(requests):
-            try:
-                assert found(request.result(LONG_WAIT)) == wanted
-            except RequestCancelled:
-                assert i == moment % 3
-        timer.join()
+    runs = Runs(model, monkeypatch)
+    assert ended_at(model, runs, 0, wanted)
+    for moment in range(1, 24):
+        ended_at(model, runs, moment, wanted)
+    assert not ended_at(model, runs, 1000, wanted)  # which is never
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "8", 10**6])
