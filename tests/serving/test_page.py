@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -595,22 +593,3 @@ def test_a_real_clip_is_heard_recorded_and_compared_on_the_real_server(browser, 
     assert page.ended() == ["done"]
     assert len(page.text("article .text").split()) >= 3
     assert all(url.startswith((real_server, *OWN)) for url in requests(browser))
-
-
-def test_headers_forbid_all_that_the_page_does_not_need(server):
-    for name in ("", "page/app.js", "page/style.css", "page/icon.svg"):
-        with urllib.request.urlopen(server.address + name) as response:
-            policy = response.headers["content-security-policy"]
-            tag = response.headers["etag"]
-            assert "default-src 'none'" in policy
-            assert "unsafe" not in policy
-            assert response.headers["x-content-type-options"] == "nosniff"
-        again = urllib.request.Request(server.address + name, headers={"If-None-Match": tag})
-        with pytest.raises(urllib.error.HTTPError, match="304"):
-            urllib.request.urlopen(again)
-
-
-def test_only_files_of_the_page_are_served(server):
-    for name in ("page/", "page/index.html", "page/../routes.py", "page/%2e%2e/routes.py", "page/routes.py"):
-        with pytest.raises(urllib.error.HTTPError, match="404"):
-            urllib.request.urlopen(server.address + name)
