@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import product
 
 import numpy as np
 import pytest
@@ -67,15 +68,13 @@ def test_a_cut_is_found_at_every_byte(kind: str, subtype: str) -> None:
         assert "is cut short" in refusal(data[:end]) or "is corrupt" in refusal(data[:end])
 
 
-@pytest.mark.parametrize(
-    "subtype", ["PCM_U8", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM", "GSM610", "G721_32", "NMS_ADPCM_16"]
-)
-@pytest.mark.parametrize("kind", ["WAV", "W64"])
+CODECS = "PCM_U8", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM", "GSM610"
+OF_WAV = "G721_32", "NMS_ADPCM_16"  # libsndfile writes them into nothing else
+
+
+@pytest.mark.parametrize(("kind", "subtype"), [*product(("WAV", "W64"), CODECS), *product(("WAV",), OF_WAV)])
 def test_every_codec_is_read_under_any_size(kind: str, subtype: str) -> None:
-    try:
-        data = encoded(TONE, kind, subtype=subtype)
-    except Exception as error:
-        pytest.skip(str(error))
+    data = encoded(TONE, kind, subtype=subtype)
     found = loaded(data)
     assert np.corrcoef(found[:8000], PLAIN)[0, 1] > 0.9
     at = data.rindex(b"data") + 4
