@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from fastadasp.profiles.errors import AudioError
 from fastadasp.runtime.audio.containers import table
 from fastadasp.runtime.audio.read import load_audio
+from fuzzing import no_hang
 
 from .samples import FOLDER, HAS_PYAV, RATE, encoded, sample
 
@@ -131,15 +131,15 @@ def test_damage_gives_audio_or_an_audio_error_soon(
     for place, new, put_in in changes:
         at = int(place * (min(len(data), 120) if header else len(data)))
         data = data[:at] + new + data[at + (0 if put_in else len(new)) :]
-    began = time.monotonic()
-    attempt(data)
-    assert time.monotonic() - began < 10
+    with no_hang():
+        attempt(data)
 
 
 @many
 @given(st.binary(max_size=300), st.sampled_from([b"", *(data[:64] for data in FILES.values())]))
 def test_bytes_of_no_file_give_an_audio_error_soon(noise: bytes, start: bytes) -> None:
-    attempt(start + noise)
+    with no_hang():
+        attempt(start + noise)
 
 
 def test_every_sample_is_of_a_container_of_the_table() -> None:
