@@ -220,11 +220,11 @@ Connect = Callable[[bytes], Awaitable[Opened]]
 
 
 @asynccontextmanager
-async def connections() -> AsyncIterator[Connect]:
+async def connections(seconds: float = 0) -> AsyncIterator[Connect]:
     """Opens a connection to an application that answers after a while, and sends something."""
 
     async def ok(scope: Any, receive: Any, send: Any) -> None:
-        await asyncio.sleep(0.2)  # an answer under way is not silence
+        await asyncio.sleep(seconds)  # an answer under way is not silence
         await Response("ok")(scope, receive, send)
 
     config = uvicorn.Config(ok, http=connection.Connection, lifespan="off", log_config=None)
@@ -282,17 +282,17 @@ def is_refused(server: ServerProcess) -> bool:
 
 
 def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "SILENT_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "SILENT_SECONDS", 0.5)
 
-    async def silent(content: bytes) -> bytes:
-        """What comes back before the server closes the connection by itself."""
-        async with connections() as connect:
-            return await all_of(await connect(content))
+    async def silent(*contents: bytes) -> list[bytes]:
+        """What comes back before the server closes the connections by itself."""
+        async with connections(seconds=1) as connect:
+            opened = [await connect(content) for content in contents]
+            return await asyncio.gather(*map(all_of, opened))
 
-    assert asyncio.run(silent(b"")) == b""
-    assert asyncio.run(silent(WHOLE[:9])) == b""
-    assert asyncio.run(silent(WHOLE)).endswith(b"ok")
-    assert asyncio.run(silent(WHOLE + WHOLE[:9])).endswith(b"ok")
+    unasked, torn, *whole = asyncio.run(silent(b"", WHOLE[:9], WHOLE, WHOLE + WHOLE[:9]))
+    assert unasked == torn == b""
+    assert all(answer.endswith(b"ok") for answer in whole)
 
 
 def test_connections_beyond_a_number_are_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
