@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from processes import is_alive
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals of Unix, and how Linux ends a child")
 
@@ -106,12 +107,3 @@ def test_a_worker_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
 def test_a_worker_whose_parent_has_ended_before_it_began_does_nothing() -> None:
     program = "from fastadasp.plugins.end_with_parent import end_with_parent; end_with_parent(2**22 + 1)"
     assert subprocess.run([sys.executable, "-c", f"{program}; print('on')"], check=False).returncode == 1
-
-
-def is_alive(process: int) -> bool:
-    """Whether it runs; one that has ended may stay in the table until its new parent has seen it."""
-    try:
-        status = Path(f"/proc/{process}/status").read_text()
-    except OSError:
-        return False
-    return "State:\tZ" not in status and os.getpid() != process

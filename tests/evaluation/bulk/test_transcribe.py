@@ -44,6 +44,7 @@ from fastadasp.profiles.signature import WordHeads
 from fastadasp.runtime import SegmentOptions, SpeechLM
 from fastadasp.runtime.decoding.options import SearchOptions
 from fastadasp.runtime.runtime_options import RuntimeOptions, runtime_options
+from processes import is_alive
 
 SHORT = ("--prompt", "transcribe", "--max-new-tokens", "4")
 
@@ -473,7 +474,7 @@ def test_each_clip_has_one_line_though_the_parent_is_killed_again_and_again(
         workers |= set(children(process.pid))
         process.kill()
         process.communicate()
-    assert soon(lambda: not any(Path(f"/proc/{each}").exists() for each in workers))
+    assert soon(lambda: not any(map(is_alive, workers)))
     assert workers
     process = begin(tiny_artifact, many, output, "--workers", "2")
     _, told = process.communicate(timeout=120)
