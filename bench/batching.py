@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import quiet
 from compare import SIZES
 from random_checkpoint import write_checkpoint
 
@@ -62,7 +63,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, nargs="+", default=SECONDS)
     parser.add_argument("--beams", type=int, nargs="+", default=BEAMS)
+    quiet.add_option(parser)
     options = parser.parse_args()
+    quiet.refuse_busy(parser, options)
     before = environment(THREADS)
     with tempfile.TemporaryDirectory() as scratch:
         artifact = options.artifact or _built(Path(scratch))

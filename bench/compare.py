@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import quiet
 from random_checkpoint import write_checkpoint
 
 from fastadasp.runtime.environment import environment
@@ -97,7 +98,9 @@ def _arguments() -> argparse.Namespace:
         help="formats of our latency; default: none",
     )
     parser.add_argument("--peers", nargs="+", choices=DTYPES, default=list(DTYPES), help="of transformers")
+    quiet.add_option(parser)
     options = parser.parse_args()
+    quiet.refuse_busy(parser, options)
     if FORMATS[0] not in options.quantize and set(options.parts) != {"latency"}:
         parser.error(
             "overhead and memory are those of float32; give --quantize none as well, or --parts latency"

@@ -22,6 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import quiet
 from compare import INSTRUCTIONS
 from peers import install, models, tables, turns
 from peers.cases import BEAMS, MODELS, NEW_TOKENS, THREADS, Part, parts
@@ -64,7 +65,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--beams", type=int, nargs="+", default=list(BEAMS))
     parser.add_argument("--threads", type=int, nargs="+", default=list(THREADS))
     parser.add_argument("--rounds", type=int, help="fewer or more than a model has")
-    return parser.parse_args()
+    quiet.add_option(parser)
+    options = parser.parse_args()
+    quiet.refuse_busy(parser, options)
+    return options
 
 
 def _keep(output: Path, part: Part, record: Record) -> None:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import quiet
 from random_checkpoint import TOY_ENCODER, write_checkpoint
 from rich.console import Console
 from rich.table import Table
@@ -64,10 +65,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "build" / "encoder.json")
     parser.add_argument("--serve", nargs=2, metavar=("ARTIFACT", "THREADS"), help=argparse.SUPPRESS)
+    quiet.add_option(parser)
     options = parser.parse_args()
     if options.serve:
         serve(Path(options.serve[0]), int(options.serve[1]))
         return
+    quiet.refuse_busy(parser, options)
     if options.before is None:
         parser.error("--before TREE is needed: git worktree add build/before COMMIT")
     trees = {"before": options.before.resolve(), "after": ROOT.resolve()}

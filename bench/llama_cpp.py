@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import quiet
 from compare import THREADS, Timed, alternate, machine
 from random_checkpoint import COMMON, write_checkpoint
 
@@ -68,7 +69,9 @@ def main() -> None:
         "--folder", type=Path, help="for 4 GB of models, kept there; default: a temporary one"
     )
     parser.add_argument("--runs", type=int, default=5)
+    quiet.add_option(parser)
     options = parser.parse_args()
+    quiet.refuse_busy(parser, options)
     with ExitStack() as stack:
         folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         write_models(folder)

@@ -25,6 +25,7 @@ from typing import Any
 import jiwer
 import numpy as np
 import numpy.typing as npt
+import quiet
 import soundfile
 import soxr
 
@@ -72,7 +73,9 @@ def main() -> None:
     parser.add_argument(
         "--part", choices=PARTS, action="append", help="measure this, keep what else is there"
     )
+    quiet.add_option(parser)
     options = parser.parse_args()
+    quiet.refuse_busy(parser, options)
     clips = human_clips(options.sounds)
     result = json.loads(options.output.read_text("utf-8")) if options.output.is_file() else {}
     with tempfile.TemporaryDirectory() as scratch:

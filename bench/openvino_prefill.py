@@ -17,6 +17,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import quiet
 from compare import SIZES, machine
 from random_checkpoint import write_checkpoint
 
@@ -44,7 +45,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("build/openvino_prefill.json"))
     parser.add_argument("--seconds", type=int, default=120)
     parser.add_argument("--rounds", type=int, default=3)
+    quiet.add_option(parser)
     asked = parser.parse_args()
+    quiet.refuse_busy(parser, asked)
     with tempfile.TemporaryDirectory() as scratch:
         systems = opened(Path(scratch))
         feed, records = prompt(asked.seconds), []

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import quiet
 from rich.console import Console
 from rich.table import Table
 
@@ -75,10 +76,12 @@ def main() -> None:
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=tuple(FORMATS))
     parser.add_argument("--layers", type=int, default=TEXT["num_hidden_layers"], help="fewer for a trial")
     parser.add_argument("--part", nargs="+", help=argparse.SUPPRESS)  # what a process of its own does
+    quiet.add_option(parser)
     options = parser.parse_args()
     if options.part:
         print(json.dumps(PARTS[options.part[0]](options.folder, *options.part[1:])))
         return
+    quiet.refuse_busy(parser, options)
     machine = environment(0)
     write_checkpoint(options.folder / "checkpoint", options.layers)
     result = {"layers": options.layers, "seconds": SECONDS, "new_tokens": NEW_TOKENS, **measure(options)}
