@@ -105,7 +105,24 @@ def _arguments() -> argparse.Namespace:
         parser.error(
             "overhead and memory are those of float32; give --quantize none as well, or --parts latency"
         )
+    if fault := _fault_of(options.output, options.parts):
+        parser.error(fault)
     return options
+
+
+def _fault_of(output: Path, parts: list[str]) -> str | None:
+    """Why the parts of a file that are not measured anew cannot stand beside those that are."""
+    kept = json.loads(output.read_text()) if output.is_file() else {}
+    for part, table in TABLES.items():
+        if part in kept and part not in parts:
+            try:
+                table(kept[part]["records"])
+            except (KeyError, TypeError) as error:
+                return (
+                    f"{output}: its {part} is that of an earlier version of this script, without {error}; "
+                    f"measure it as well, with --parts {part}, or give another --output"
+                )
+    return None
 
 
 def machine() -> dict[str, Any]:
