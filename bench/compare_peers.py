@@ -9,7 +9,7 @@ random weights (120 and 240 s of audio), on three layers of the shape of 7 billi
 the demo from audio to text. Times are of CPU and by the clock, medians of the rounds after a warm-up; read
 the ratios. Parts that the output has are kept unless they are measured anew, and what is measured so far is
 written again and again. Peers are installed, and models written, into the folder: 20 GB with all models,
-which are used again. A peer that cannot be installed or run is named with the reason.
+which are used again, but for our artifacts. A peer that cannot be installed or run is named with the reason.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 
 import quiet
 from compare import INSTRUCTIONS
+from encoder import commit
 from peers import install, models, tables, turns
 from peers.cases import BEAMS, MODELS, NEW_TOKENS, THREADS, Part, parts
 from peers.systems import PEERS, System, systems
@@ -83,7 +84,7 @@ def measured(
     part: Part, places: dict[System, turns.Place], absent: dict[str, str], options: argparse.Namespace
 ) -> Iterator[Record]:
     """One part, as far as it is measured."""
-    before = machine(part.threads)
+    before, of_ours = machine(part.threads), commit(ROOT)
     rounds = options.rounds or MODELS[part.model].rounds[part.seconds]
     turn = turns.Turns(part, places, options.beams, rounds, dict(absent))
     for records in turn:
@@ -91,6 +92,7 @@ def measured(
             **asdict(part),
             "rounds": min((r["rounds"] for r in records), default=0),
             "environment": before,
+            "commit": of_ours,
         }
         yield {**case, "peers": turn.hellos, "not_here": turn.absent, "records": records}
 

@@ -10,7 +10,7 @@ from peers.cases import DEMO, MODELS, Part
 
 PLAIN = ("",)
 DECODERS = tuple(name for name in MODELS if name != DEMO)
-BASE = "transformers bf16"  # what all are compared with
+BASE, OURS = "transformers bf16", "ours"  # what all are compared with, and the peer that is this project
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class System:
 
 PEERS = {
     "transformers": Peer("huggingface", ("fp32", "bf16")),
-    "ours": Peer(
+    OURS: Peer(
         "ours",
         ("onnxruntime fp32", "onnxruntime int8", "openvino bf16", "openvino bf16, int8 steps"),
         variants=("full", "dense-constant-50"),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from peers.cases import NEW_TOKENS, WARM_UP_TOKENS, Part
-from peers.systems import System, is_asked
+from peers.systems import OURS, System, is_asked
 
 Record = dict[str, Any]
 SCRIPT = Path(__file__).parents[1] / "compare_peers.py"
@@ -143,7 +143,7 @@ class Turns:
         print(f"{case}: {title} {found['total_cpu_ms']:.0f} ms of CPU", file=sys.stderr, flush=True)
 
     def _worker(self, system: System) -> Worker:
-        """Loaded, and warmed up by the first tokens of the first request, which are not counted."""
+        """Loaded, and warmed up by the first tokens of each of its requests, which are not counted."""
         if system in self._workers:
             return self._workers[system]
         if self.part.alone:
@@ -152,8 +152,9 @@ class Turns:
         worker = Worker.started(system, self.places[system], self.part.model, self.part.threads)
         self._workers[system] = worker
         self.hellos.setdefault(system.name, worker.hello)
-        for variant, _ in self._asked(system, self.beams[0]):
-            worker.ask(self.part.seconds, self.beams[0], variant, WARM_UP_TOKENS)
+        for beams in self.beams:
+            for variant, _ in self._asked(system, beams):
+                worker.ask(self.part.seconds, beams, variant, WARM_UP_TOKENS)
         return worker
 
     def _keys(self) -> Iterator[tuple[int, str]]:
@@ -168,13 +169,13 @@ class Turns:
 
 
 def write(system: System, place: Place, model: str, again: bool) -> None:
-    """Let a peer write what it loads, unless it has and need not do so again.
+    """Let a peer write what it loads, unless it has and need not do so again; ours is of this very commit.
 
     Raises:
         EndedError: it cannot.
     """
     mark = place.folder / f"{system.name.replace(' ', '-')}.written"
-    if mark.is_file() and not again:
+    if mark.is_file() and not again and system.peer != OURS:
         return
     words = place.words("write", system, model, 0)
     done = subprocess.run(words, capture_output=True, text=True, check=False)

@@ -11,12 +11,15 @@ import pytest
 from peers import install, tables, turns
 from peers import systems as named
 from peers.cases import BEAMS, MODELS, NEW_TOKENS, WARM_UP_TOKENS, Part, parts, prompt, token_ids
-from peers.systems import BASE, PEERS, System, systems
+from peers.systems import BASE, OURS, PEERS, System, systems
 from peers.worker import record
 
 STUB = """
 import json, sys
-_, _, _, peer, form, model, threads, folder, extra = sys.argv
+_, _, mode, peer, form, model, threads, folder, extra = sys.argv
+if mode == "write":
+    with open(folder + "/written.txt", "a") as written:
+        sys.exit(print(peer, form, file=written))
 if peer == "llama.cpp":
     sys.exit("no such instruction")
 print(json.dumps({"versions": {peer: "1"}, "load_cpu_ms": 1.0}), flush=True)
@@ -48,17 +51,18 @@ def test_systems_alternate_and_the_first_tokens_of_each_are_not_counted(stub, tm
     turn = turns.Turns(SHORT, dict.fromkeys(chosen, stub), [1, 5], 2)
     first_round, records = turn
     forms = "fp32", "bf16"
-    first = [f"{form} 120 1  {tokens}" for form in forms for tokens in (WARM_UP_TOKENS, NEW_TOKENS)]
+    loaded = ((1, WARM_UP_TOKENS), (5, WARM_UP_TOKENS), (1, NEW_TOKENS))
+    first = [f"{form} 120 {width}  {tokens}" for form in forms for width, tokens in loaded]
     single, beams = ([f"{form} 120 {width}  {NEW_TOKENS}" for form in forms] for width in (1, 5))
     assert order(tmp_path) == [*first, *beams, *single, *beams]
     assert [(r["beams"], r["system"], r["total_cpu_ms"]) for r in records] == [
-        (1, "transformers fp32", 12.0),  # the second and the fourth answer of its process
-        (1, "transformers bf16", 12.0),
-        (5, "transformers fp32", 13.0),
-        (5, "transformers bf16", 13.0),
+        (1, "transformers fp32", 13.0),  # the third and the fifth answer of its process
+        (1, "transformers bf16", 13.0),
+        (5, "transformers fp32", 14.0),
+        (5, "transformers bf16", 14.0),
     ]
-    assert [r["total_cpu_ms"] for r in first_round] == [11.0, 11.0, 12.0, 12.0]
-    assert records[0]["peak_bytes"] == 1003
+    assert [r["total_cpu_ms"] for r in first_round] == [12.0, 12.0, 13.0, 13.0]
+    assert records[0]["peak_bytes"] == 1004
     assert turn.hellos["transformers bf16"]["versions"] == {"transformers": "1"}
 
 
@@ -79,7 +83,7 @@ def test_where_memory_is_short_each_system_has_its_rounds_while_it_alone_is_load
     monkeypatch.setattr(named, "LEFT_OUT", {})
     chosen = systems("seven_billion", ["transformers"])
     list(turns.Turns(Part("seven_billion", 30, 1), dict.fromkeys(chosen, stub), [1, 5], 2))
-    assert [line.split()[0] for line in order(tmp_path)] == ["fp32"] * 5 + ["bf16"] * 5
+    assert [line.split()[0] for line in order(tmp_path)] == ["fp32"] * 6 + ["bf16"] * 6
 
 
 def test_a_peer_that_ends_is_named_with_its_last_words_and_the_others_go_on(stub):
@@ -90,6 +94,14 @@ def test_a_peer_that_ends_is_named_with_its_last_words_and_the_others_go_on(stub
     assert turn.absent["llama.cpp Q8_0"] == "ended with 1: no such instruction"
     part = {**asdict(SHORT), "records": [], "not_here": turn.absent}
     assert "llama.cpp Q8_0 is not here: ended with 1: no such instruction" in tables.absent(part)
+
+
+def test_what_a_peer_has_written_is_used_again_but_for_ours(stub, tmp_path):
+    ours, genai = System(OURS, "onnxruntime fp32"), System("onnxruntime-genai", "fp32")
+    for system, again in ((ours, False), (genai, False), (ours, False), (genai, False), (genai, True)):
+        turns.write(system, stub, "decoder", again)
+    written = (tmp_path / "written.txt").read_text().splitlines()
+    assert written == [ours.name, genai.name, ours.name, genai.name]
 
 
 def test_what_cannot_be_installed_is_an_error_that_says_why(tmp_path, monkeypatch):
