@@ -31,6 +31,7 @@ from fastadasp.profiles.flops import flops_reduction
 from fastadasp.profiles.profile import load_profile
 from fastadasp.runtime import SpeechLM
 
+HELD = Path(__file__).parent.parent / "held_command.py"
 RATE = 16000
 PROFILES = ("full", "dense-constant-50")
 
@@ -424,40 +425,38 @@ class Run:
             "-o",
             output,
         )
-        self.command = [sys.executable, "-m", "fastadasp.export", *map(str, (*arguments, *options))]
+        self.words = [str(word) for word in (*arguments, *options)]
 
-    def start(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def start(self, clips: int | None = None) -> subprocess.Popen[str]:
+        """Begin it; with a number, each of its processes answers so many clips and no more."""
+        program = ("-m", "fastadasp.export") if clips is None else (HELD, clips)
+        command = [sys.executable, *map(str, program), *self.words]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def lines(self) -> int:
         return self.journal.read_bytes().count(b"\n") if self.journal.is_file() else 0
 
-    def kill_after(self, lines: int, pause: float) -> bool:
-        """Start, and kill once the journal has so many lines and a little later; False if it was faster."""
-        process = self.start()
+    def kill_after(self, lines: int, pause: float, workers: int) -> None:
+        """Start, and kill a little after the journal has so many lines: it cannot end before."""
+        process = self.start((lines - self.lines()) // workers)
         while self.lines() < lines and process.poll() is None:
             time.sleep(0.01)
         time.sleep(pause)
         process.kill()
-        process.communicate()
-        return process.returncode == -signal.SIGKILL
+        _, stderr = process.communicate()
+        assert process.returncode == -signal.SIGKILL, stderr
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(
     demo_artifact, demo_manifest, undisturbed, tmp_path, workers
 ):
-    run, generator = (
-        Run(demo_artifact, demo_manifest, tmp_path / "eval.json", "--workers", workers),
-        random.Random(7),
-    )
-    kills = 0
+    run = Run(demo_artifact, demo_manifest, tmp_path / "eval.json", "--workers", workers)
+    generator = random.Random(7)
     for _ in range(3):
-        kills += run.kill_after(run.lines() + 2, generator.uniform(0, 0.2))
-        assert not run.output.exists() or not run.journal.exists()
-    assert kills
-    kept = run.lines()
-    assert kept > 1
+        run.kill_after(run.lines() + 2, generator.uniform(0, 0.2), workers)
+        assert not run.output.exists()
+        assert run.journal.exists()
     process = run.start()
     stdout, stderr = process.communicate()
     assert process.returncode == 0, stderr
@@ -520,8 +519,8 @@ def test_bad_input_leaves_no_journal_that_would_refuse_the_mended_call(demo_arti
 
 
 def workers_of(run: Run) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
-    """A run that has answered a clip, and its workers."""
-    process = run.start()
+    """A run whose workers have answered a clip each and no more, and its workers."""
+    process = run.start(1)
     while run.lines() < 2 and process.poll() is None:
         time.sleep(0.01)
     children = psutil.Process(process.pid).children(recursive=True)

@@ -30,6 +30,7 @@ from fastadasp.export.studies.reference_request import mean_request
 from fastadasp.profiles.profile import load_profile
 from fastadasp.runtime import SpeechLM
 
+HELD = Path(__file__).parents[3] / "held_command.py"
 METHODS = "weighted_merge", "random_merge", "a_tome", "h2o"
 LEVELS = 20, 60
 GRID = ("--methods", ",".join(METHODS), "--schedules", "constant", "--flops", ",".join(map(str, LEVELS)))
@@ -363,7 +364,7 @@ def test_the_full_model_may_be_compared_in_formats_alone(clips, tmp_path):
 
 def test_a_comparison_of_formats_that_is_killed_goes_on(clips, tmp_path, monkeypatch):
     run = Run(clips, tmp_path / "compare.json", "--methods", "full", "--quantize", "none,int8")
-    assert run.kill_after(4, 0)
+    run.kill_after(4)
     journals = [path.read_bytes().splitlines() for path in run.work.glob("*.jsonl")]
     assert len(journals) == 2
     kept = sum(max(0, len(lines) - 1) for lines in journals)
@@ -374,7 +375,7 @@ def test_a_comparison_of_formats_that_is_killed_goes_on(clips, tmp_path, monkeyp
         return encode(model, audio, **options)
 
     monkeypatch.setattr(SpeechLM, "encode", counted)
-    assert CliRunner().invoke(main, run.command[3:]).exit_code == 0
+    assert CliRunner().invoke(main, run.words).exit_code == 0
     assert len(asked) == 2 * 3 - kept < 2 * 3
     assert not run.work.exists()
 
@@ -446,24 +447,26 @@ class Run:
 
     def __init__(self, manifest: Path, output: Path, *grid: object) -> None:
         self.output, self.work = output, work_folder_of(output)
-        command = arguments(manifest, *(grid or self.GRID), "-o", output)
-        self.command = [sys.executable, "-m", "fastadasp.export", *command]
+        self.words = arguments(manifest, *(grid or self.GRID), "-o", output)
 
-    def start(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def start(self, clips: int | None = None) -> subprocess.Popen[str]:
+        """Begin it; with a number, it answers so many clips and no more."""
+        program = ("-m", "fastadasp.export") if clips is None else (HELD, clips)
+        command = [sys.executable, *map(str, program), *self.words]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def lines(self) -> int:
         return sum(path.read_bytes().count(b"\n") for path in self.work.glob("*.jsonl"))
 
-    def kill_after(self, lines: int, pause: float) -> bool:
-        """Start, and kill once the journals have so many lines and a little later; False if it was faster."""
-        process = self.start()
+    def kill_after(self, lines: int, pause: float = 0) -> None:
+        """Start, and kill a little after the journals have so many lines: it cannot end before."""
+        process = self.start(lines - self.lines())
         while self.lines() < lines and process.poll() is None:
             time.sleep(0.01)
         time.sleep(pause)
         process.kill()
-        process.communicate()
-        return process.returncode == -signal.SIGKILL
+        _, stderr = process.communicate()
+        assert process.returncode == -signal.SIGKILL, stderr
 
     def finish(self) -> str:
         process = self.start()
@@ -477,14 +480,9 @@ def test_a_run_that_is_killed_goes_on_and_gives_the_same_table(clips, tmp_path):
     undisturbed = Run(clips, tmp_path / "undisturbed" / "compare.json")
     table = undisturbed.finish()
     run, generator = Run(clips, tmp_path / "compare.json"), random.Random(7)
-    kills = 0
-    for lines in (
-        2,
-        4,
-        6,
-    ):  # a journal is a line and three clips: within the first, between, within the second
-        kills += run.kill_after(lines, generator.uniform(0, 0.1))
-    assert kills
+    # a journal is a line and three clips: within the first, between, within the second
+    for lines in (2, 4, 6):
+        run.kill_after(lines, generator.uniform(0, 0.1))
     assert run.work.is_dir()
     assert run.finish() == table
     assert results(run.output) == results(undisturbed.output)
@@ -493,7 +491,7 @@ def test_a_run_that_is_killed_goes_on_and_gives_the_same_table(clips, tmp_path):
 
 def test_answers_that_were_kept_are_not_found_again(clips, tmp_path, monkeypatch):
     run = Run(clips, tmp_path / "compare.json")
-    assert run.kill_after(3, 0)
+    run.kill_after(3)
     journals = [path.read_bytes().splitlines() for path in run.work.glob("*.jsonl")]
     kept = sum(len(lines) - 1 for lines in journals if lines)  # the first one holds the settings
     asked, encode = [], SpeechLM.encode
@@ -503,13 +501,13 @@ def test_answers_that_were_kept_are_not_found_again(clips, tmp_path, monkeypatch
         return encode(model, audio, **options)
 
     monkeypatch.setattr(SpeechLM, "encode", counted)
-    assert CliRunner().invoke(main, run.command[3:]).exit_code == 0
+    assert CliRunner().invoke(main, run.words).exit_code == 0
     assert len(asked) == 2 * 3 - kept  # of two groups
 
 
 def test_answers_to_other_profiles_are_refused_until_restarted(clips, tmp_path):
     run = Run(clips, tmp_path / "compare.json")
-    assert run.kill_after(2, 0)
+    run.kill_after(2)
     other = (*SMALL, "-o", run.output)
     refused = run_compare(clips, *other)
     assert refused.exit_code == 2
@@ -521,7 +519,7 @@ def test_answers_to_other_profiles_are_refused_until_restarted(clips, tmp_path):
 
 def test_two_runs_do_not_share_an_output(clips, tmp_path):
     run = Run(clips, tmp_path / "compare.json")
-    process = run.start()
+    process = run.start(1)
     while not run.lines() and process.poll() is None:
         time.sleep(0.01)
     second = run_compare(clips, *SMALL, "-o", run.output)
