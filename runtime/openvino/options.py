@@ -19,7 +19,7 @@ class OpenVinoOptions(CpuOptions):
     precision: str = PRECISIONS[0]
     """What encoders and prefills compute in. A CPU that has no products of bf16 refuses it: give fp32."""
     prepack: bool = field(default=True, metadata={"flag": "--lean"})
-    """Of decode steps, as for onnxruntime; without it a prefill gives its working memory back as well."""
+    """Of decode steps, as for onnxruntime."""
 
     def faults(self) -> Iterator[str]:
         """What is wrong with the values."""

@@ -51,7 +51,7 @@ class OpenVinoSession(OnnxRuntimeTensors):
             DependencyError: OpenVINO is missing.
             ArtifactError: it does not take the graph.
         """
-        self._path, self._shrinks = path, not options.prepack
+        self._path = path
         self._compiled = compiled(path, options)
         named = [(port, name) for port in self._compiled.outputs for name in port.get_names()]
         self._outputs = {name: port for port, name in named}
@@ -97,10 +97,7 @@ class OpenVinoSession(OnnxRuntimeTensors):
             shapes = ", ".join(f"{name} {array.shape}" for name, array in feed.items())
             raise EngineError(f"{self._path}: openvino failed on {shapes}: {one_line(error)}") from error
         with ARRAYS:
-            found = {name: self.keep(request.get_tensor(port).data) for name, port in self._outputs.items()}
-        if self._shrinks:
-            self._compiled.release_memory()
-        return found
+            return {name: self.keep(request.get_tensor(port).data) for name, port in self._outputs.items()}
 
     def _array(self, tensor: Any) -> Array:
         array: Array = tensor if isinstance(tensor, np.ndarray) else self.view(tensor)

@@ -172,7 +172,7 @@ def test_matrices_in_fewer_bits_are_read_where_they_lie(tiny_checkpoint, tmp_pat
 
 def test_lean_sessions_give_the_same_answers(folder, model):
     with SpeechLM.load(folder, **EXACT, prepack=False) as lean:
-        assert answer(lean) == answer(model)
+        assert [answer(lean), answer(lean)] == [answer(model)] * 2
 
 
 def test_openvino_is_imported_in_one_folder_alone():
