@@ -54,9 +54,8 @@ class PromptRows:
 
 def prompt_rows(front_end: FrontEnd, before: int, audio: int, after: int, seconds: float) -> PromptRows:
     """Of a prompt with `audio` rows for so many seconds, between rows of text."""
-    around, tokens = front_end.rows_around, audio - front_end.rows_around
-    begins = [front_end.seconds_of(token + around) for token in range(tokens + 1)]
-    boundaries = tuple(min(begin, seconds) for begin in begins)
+    tokens = audio - front_end.rows_around
+    boundaries = tuple(min(front_end.begin_of(token), seconds) for token in range(tokens + 1))
     return PromptRows(before, audio, after, boundaries, front_end.bos_rows)
 
 

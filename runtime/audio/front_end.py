@@ -135,14 +135,31 @@ class FrontEnd:
     def _samples_of_windows(self, tokens: int) -> int:
         """The most samples whose windows give at most so many tokens, as `seconds_of` counts them."""
         window = self.log_mel.window_samples
-        per_window = self.window_tokens(window)
-        windows, left = divmod(tokens, per_window)
+        whole = tokens // self.window_tokens(window) * window
 
         def tokens_with(rest: int) -> int:
-            return self.window_tokens(windows * window + rest)
+            return self.window_tokens(whole + rest)
 
         fitting = bisect_right(range(window), tokens, key=tokens_with) - 1  # samples
-        return windows * window + min(fitting, left * window // per_window)
+        return min(whole + fitting, self._place_in_windows(tokens))
+
+    def begin_of(self, token: int) -> float:
+        """Seconds from the beginning of the audio to where a token begins; 0 is the first one.
+
+        Tokens are as long as those of a whole window, whatever a clip has of it: the last ones of a clip that
+        is filled up begin behind its end.
+        """
+        samples = self._place_in_windows(token)
+        if self.wave:
+            samples = max(samples, token * self.rows_per_token * self.wave.step_samples)
+        return samples / self.log_mel.sample_rate
+
+    def _place_in_windows(self, token: int) -> int:
+        """The sample at which a token begins, if all of a window are as long."""
+        window = self.log_mel.window_samples
+        per_window = self.window_tokens(window)
+        windows, left = divmod(token, per_window)
+        return windows * window + left * window // per_window
 
 
 TOKEN_RULES: dict[str, Callable[[FrontEnd, int], int]] = {
