@@ -34,9 +34,14 @@ def test_attention_counts_by_the_second() -> None:
     assert looked_at(np.array([2.0, 0.0, 1.0]), rows_of(0, 4, 5, 6)) == (5, 6)
 
 
-def test_rows_of_no_seconds_are_at_their_place() -> None:
+def test_rows_of_no_seconds_are_not_looked_at() -> None:
+    """Of a short clip, those of the silence that fills it up."""
     with np.errstate(all="raise"):
-        assert looked_at(np.array([0.0, 0.5, 0.5]), rows_of(0, 0, 0, 1)) == (0, 0)
+        assert looked_at(np.array([0.3, 0.05, 0.4, 0.5]), rows_of(0, 1, 2, 2, 2)) == (0, 1)
+
+
+def test_a_row_that_the_end_of_the_audio_cuts_is_not_looked_at_for_its_shortness() -> None:
+    assert looked_at(np.array([0.9, 0.05, 0.05]), rows_of(0, 0.08, 0.16, 0.1601)) == (0, 0.08)
 
 
 def test_the_scale_is_of_no_matter() -> None:
