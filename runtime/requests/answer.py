@@ -127,6 +127,8 @@ def _words(model: LoadedModel, request: Request, result: GenerationResult) -> tu
     assert request.looks is not None, "the manifest has word heads"
     assert result.row_map is not None, "the manifest was checked: it has row maps, too"
     rows, behind = result.row_map[told.layer], request.rows_after + model.manifest.front_end.eos_rows
+    if not rows.starts:  # a profile may leave none but those that the encoder sets around the audio
+        return None
     end, tokens = result.prefix_lengths[told.layer] - behind, result.hypotheses[0].tokens
     audio = slice(end - len(rows.starts), end)
     begins = [looked_at(look[audio], rows)[0] for look in request.looks.of(tokens)]

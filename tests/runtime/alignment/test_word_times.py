@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,7 @@ from fastadasp.runtime.alignment.row_map import LayerRows
 from fastadasp.runtime.alignment.word_times import Looks, Word, looked_at, words_of
 from fastadasp.runtime.decoding.scoring import Ids
 from fastadasp.runtime.decoding.search import TopTokens
+from fastadasp.runtime.requests.answer import _words
 
 
 def rows_of(*boundaries: float) -> LayerRows:
@@ -81,3 +85,17 @@ def test_words_begin_with_their_first_tokens() -> None:
     texts = ["", "thir", "thirteen", "thirteen", "thirteen days, f", "thirteen days, five"]
     assert words_of(texts, [1, 2, 3, 4, 5, 6]) == (*(Word("thirteen", 2), Word("days,", 5), Word("five", 5)),)
     assert words_of([], []) == ()
+
+
+def test_an_answer_has_no_words_where_no_row_of_audio_is_left() -> None:
+    """A profile may leave the row alone that stands before the audio."""
+    decoder = SimpleNamespace(word_heads=SimpleNamespace(layer=0))
+    front_end = SimpleNamespace(eos_rows=0)
+    model = SimpleNamespace(manifest=SimpleNamespace(decoder=decoder, front_end=front_end), codec=object())
+    found = SimpleNamespace(
+        row_map=(LayerRows(0, None, (), ()),),
+        prefix_lengths=(3,),
+        hypotheses=(SimpleNamespace(tokens=(5,)),),
+    )
+    request = SimpleNamespace(rows_after=1, looks=Looks(Numbered()))
+    assert _words(cast("Any", model), cast("Any", request), cast("Any", found)) is None
