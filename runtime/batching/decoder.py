@@ -113,7 +113,7 @@ class BatchedDecoder:
             top = read_top_tokens(self._prefill, outputs)
             self.row_sources = read_row_sources(self._prefill, outputs)
             self._steps, self.cache = self._batcher.join(outputs, self._search, self._fixed)
-        self._leave = weakref.finalize(self, self._steps.leave, self.cache)
+            self._leave = weakref.finalize(self, self._steps.leave, self.cache)
         self._watch.mark_first_token()
         return top
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...profiles.errors import EngineError, FastAdaSPError, RequestCancelled
+from ...profiles.errors import EngineError, FastAdaSPError
 from ..cancellation.guard import current_guard, unguarded
 from ..decoding.search import TopTokens
 from .batch import Batch, Member, Rows
@@ -70,11 +70,11 @@ class SharedSteps:
         with self._lock:
             member = self._batch.member_of(prefix)
             self._present.add(member)  # before it joins: a batch with nobody in it is cleared
-            self._batch.sweep()
             try:
                 with _memory_told():
+                    self._batch.sweep()
                     self._batch.join(member, prefix)
-            except EngineError:
+            except BaseException:  # or the others would wait for one who never asks
                 self.leave(member)
                 raise
         return member
@@ -106,7 +106,7 @@ class SharedSteps:
         try:
             if asked.leads or self._is_to_lead(asked):
                 self._lead()
-        except RequestCancelled:
+        except BaseException:  # also Ctrl-C in this thread: the others would wait for it for ever
             self._withdraw(asked)
             raise
         assert asked.found is not None, "a leader answers all"
@@ -130,10 +130,11 @@ class SharedSteps:
         """Run a step for all that wait. RequestCancelled: before it began."""
         self._gather()
         with self._turns.take("step"):
-            with self._lock:
-                asked, self._waiting = self._waiting, []
-                self._batch.sweep()  # here: who leaves from now on has a row until the step has ended
+            asked: list[_Asked] = []
             try:
+                with self._lock:
+                    asked, self._waiting = self._waiting, []
+                    self._batch.sweep()  # here: who leaves from now on has a row until the step has ended
                 self._run(asked)
             finally:
                 self._answer(asked)

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from ...profiles.errors import RequestCancelled
 from ..cancellation.guard import current_guard
 
 Kind = Literal["prefill", "step"]
@@ -54,14 +53,14 @@ class Turns:
 
     def _wait(self, kind: Kind, turn: _Turn) -> None:
         guard = current_guard()
-        if guard is None:
-            turn.woken.wait()
-            return
         try:
+            if guard is None:
+                turn.woken.wait()
+                return
             with guard.stopping(turn.woken.set):
                 turn.woken.wait()
                 guard.check()
-        except RequestCancelled:
+        except BaseException:  # also Ctrl-C in this thread: its turn would never end
             with self._lock:
                 if turn.granted:
                     self._pass_on(kind)
