@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...profiles.errors import EngineError, FastAdaSPError
+from ..cancellation.bell import Bell
 from ..cancellation.guard import current_guard, unguarded
 from ..decoding.search import TopTokens
 from .batch import Batch, Member, Rows
@@ -24,9 +25,6 @@ Array = npt.NDArray[Any]
 Ids = npt.NDArray[np.int64]
 
 GATHER = 0.02  # seconds that a step waits for members that are about to ask: each does so after milliseconds
-
-
-NOBODY = threading.Event()  # for whom nobody waits
 
 
 @contextmanager
@@ -46,7 +44,7 @@ class _Asked:
 
     def __init__(self, rows: Rows, leads: bool) -> None:
         self.rows, self.leads = rows, leads
-        self.woken = NOBODY if leads else threading.Event()  # making one takes long beside a step
+        self.woken = Bell()
         self.found: TopTokens | FastAdaSPError | None = None
 
 
@@ -59,7 +57,8 @@ class SharedSteps:
         self._present: set[Member] = set()
         self._away: set[Member] = set()  # did not ask in time the last time: nobody waits for them
         self._waiting: list[_Asked] = []
-        self._has_leader, self._gathered = False, threading.Event()
+        self._has_leader = False
+        self._gathered: Bell | None = None  # of a leader that waits for others to ask
 
     def __len__(self) -> int:
         """Members that have not left."""
@@ -119,11 +118,8 @@ class SharedSteps:
         guard = current_guard()
         if guard is None:
             asked.woken.wait()
-            return asked.leads
-        with guard.stopping(asked.woken.set):
-            asked.woken.wait()
-            if not asked.leads and asked.found is None:
-                guard.check()
+        else:
+            guard.wait(asked.woken)
         return asked.leads
 
     def _lead(self) -> None:
@@ -143,7 +139,7 @@ class SharedSteps:
         """Wake who waits, and let somebody else lead."""
         for each in asked:
             each.found = each.found or EngineError("a step that the request shared with others has failed")
-            each.woken.set()
+            each.woken.ring()
         self._pass_on()
 
     def _run(self, asked: list[_Asked]) -> None:
@@ -164,17 +160,19 @@ class SharedSteps:
         with self._lock:
             if self._is_complete():
                 return
-            self._gathered.clear()
-        if not self._gathered.wait(GATHER):
-            with self._lock:
+            gathered = self._gathered = Bell()
+        in_time = gathered.wait(GATHER)
+        with self._lock:
+            self._gathered = None
+            if not in_time:
                 self._away |= self._present - {each.rows.member for each in self._waiting}
 
     def _is_complete(self) -> bool:
         return len(self._waiting) >= len(self._present) - len(self._away)
 
     def _tell_leader(self) -> None:
-        if self._is_complete():
-            self._gathered.set()
+        if self._gathered and self._is_complete():
+            self._gathered.ring()
 
     def _pass_on(self) -> None:
         """Make whoever waits longest the leader."""
@@ -182,7 +180,7 @@ class SharedSteps:
             self._has_leader = bool(self._waiting)
             if self._waiting:
                 self._waiting[0].leads = True
-                self._waiting[0].woken.set()
+                self._waiting[0].woken.ring()
 
     def _withdraw(self, asked: _Asked) -> None:
         with self._lock:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+from ..cancellation.bell import Bell
 from ..cancellation.guard import current_guard
 
 Kind = Literal["prefill", "step"]
@@ -20,7 +21,7 @@ OTHER: dict[Kind, Kind] = {"prefill": "step", "step": "prefill"}
 
 class _Turn:
     def __init__(self) -> None:
-        self.granted, self.woken = False, threading.Event()
+        self.granted, self.woken = False, Bell()
 
 
 class Turns:
@@ -56,10 +57,8 @@ class Turns:
         try:
             if guard is None:
                 turn.woken.wait()
-                return
-            with guard.stopping(turn.woken.set):
-                turn.woken.wait()
-                guard.check()
+            else:
+                guard.wait(turn.woken)
         except BaseException:  # also Ctrl-C in this thread: its turn would never end
             with self._lock:
                 if turn.granted:
@@ -75,4 +74,4 @@ class Turns:
             if queue:
                 turn = queue.popleft()
                 turn.granted = True
-                turn.woken.set()
+                turn.woken.ring()

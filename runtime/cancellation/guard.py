@@ -17,6 +17,7 @@ from numbers import Real
 
 from ...profiles.errors import DeadlineExceeded, RequestCancelled, RequestError
 from ...profiles.faults import shown
+from .bell import Bell
 from .cancellation import Cancellation, Stop
 
 BRIEF = "step"  # the stage whose runs are too short to be worth a timer each
@@ -121,6 +122,17 @@ class Guard:
     def expire(self) -> None:
         """Say that the deadline has passed, as a timer does, whose clock may be ahead of ours."""
         self._expired = True
+
+    def wait(self, bell: Bell) -> None:
+        """Wait until it is rung, or the request is to end, also within a stage that is brief.
+
+        Raises:
+            RequestCancelled: the request is to end.
+        """
+        with self.stopping(bell.ring):
+            if not bell.wait(self.seconds_left):
+                self.expire()
+            self.check()
 
     @contextmanager
     def stopping(self, stop: Stop) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,10 +12,13 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from fastadasp.profiles.errors import EngineError
+from fastadasp.profiles.errors import DeadlineExceeded, EngineError
 from fastadasp.runtime.batching import turns as turns_module
 from fastadasp.runtime.batching.shared_steps import SharedSteps
 from fastadasp.runtime.batching.turns import Turns
+from fastadasp.runtime.cancellation.bell import Bell
+from fastadasp.runtime.cancellation.guard import guard_of
+from fastadasp.runtime.latency import Stopwatch
 
 LONG_WAIT = 60.0  # seconds, for what takes milliseconds
 ROW = np.zeros(1, np.int64)
@@ -173,3 +177,45 @@ def test_a_turn_that_is_interrupted_is_passed_on(monkeypatch: pytest.MonkeyPatch
     assert len(errors) == 1
     with turns.take("prefill"):
         assert not any(turns._waiting.values())
+
+
+def test_a_deadline_ends_the_wait_for_a_turn_of_a_step() -> None:
+    turns, watch = Turns(), Stopwatch(guard_of(None, 0.05))
+    with turns.take("prefill"):
+        with pytest.raises(DeadlineExceeded, match="in stage step"), watch.stage("step"), turns.take("step"):
+            pass
+        assert not any(turns._waiting.values())
+
+
+def test_a_deadline_ends_the_wait_for_a_step_that_another_leads(
+    steps: SharedSteps, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members, ended = [steps.join({}) for _ in range(2)], threading.Event()
+    gather = steps._gather
+
+    def held() -> None:
+        monkeypatch.setattr(steps, "_gather", gather)
+        assert ended.wait(LONG_WAIT)
+
+    monkeypatch.setattr(steps, "_gather", held)
+    leader = threading.Thread(target=ask, args=(steps, members[0], found := []), daemon=True)
+    leader.start()
+    until(lambda: steps._has_leader)
+    watch = Stopwatch(guard_of(None, 0.05))
+    with pytest.raises(DeadlineExceeded, match="in stage step"), watch.stage("step"):
+        steps.step(members[1], ROW, ROW, 1)
+    ended.set()
+    leader.join(LONG_WAIT)
+    assert [type(each) for each in found] == [object]
+    assert batch.sizes == [1]
+
+
+def test_who_waits_may_be_woken_by_a_signal_handler_of_its_own_thread() -> None:
+    """It interrupts the wait while that holds what it waits with."""
+    bell = Bell()
+    before = signal.signal(signal.SIGALRM, lambda *_: bell.ring())
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        assert bell.wait(LONG_WAIT)
+    finally:
+        signal.signal(signal.SIGALRM, before)
