@@ -328,11 +328,11 @@ class SpeechLM(Uncopied):
             RequestError: options out of range, or the model is closed.
         """
         self._loaded.check_open()
-        own, others = Cancellation(), () if cancellation is None else (cancellation,)
+        own = Cancellation()
         watch = Stopwatch(guard_of(cancellation, deadline, own))
         found = self.search_options(search, **options)
         asked = Asked(audio, prompt, system, profile, source_rate, found, watch, scored_text, shares=True)
-        return submitted(self._loaded, asked, own, *others)
+        return submitted(self._loaded, asked, own)
 
     def stream(
         self,

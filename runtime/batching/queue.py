@@ -16,28 +16,30 @@ from .submitted import Submitted
 class RequestQueue:
     """First come, first served. Threads are started when they are first needed."""
 
-    def __init__(self, max_batch: int, max_queue: int | None = None) -> None:
-        """So many run at once, and at most `max_queue` wait; None: any number."""
-        self._most, self._max_queue = max_batch, max_queue
+    def __init__(self, max_batch: int, max_queue: int | None, check_open: Callable[[], None]) -> None:
+        """So many run at once, and at most `max_queue` wait; None: any number.
+
+        `check_open` refuses requests of a closed model; it does so before `close` is called.
+        """
+        self._most, self._max_queue, self._check_open = max_batch, max_queue, check_open
         self._threads = ThreadPoolExecutor(max_batch, "fastadasp-request")
         self._lock = threading.RLock()  # what ends a request may interrupt the very thread that holds it
         self._running_or_waiting: dict[Future[GenerationResult], Cancellation] = {}
 
-    def submit(
-        self, call: Callable[[], GenerationResult], guard: Guard, own: Cancellation, *others: Cancellation
-    ) -> Submitted:
+    def submit(self, call: Callable[[], GenerationResult], guard: Guard, own: Cancellation) -> Submitted:
         """Run a call in a thread, as soon as there is one.
 
         Args:
             call: the request.
-            guard: what may end it: its deadline counts from before.
-            own: cancels this request.
-            others: cancel it as well.
+            guard: what may end it, also while it waits: its deadline counts from before.
+            own: of its sources, the one that closing cancels.
 
         Raises:
+            RequestError: the model is closed.
             QueueFullError: enough of them are waiting.
         """
         with self._lock:
+            self._check_open()  # here: what is submitted under the lock before it closes is cancelled
             self._check_room()
             future = self._threads.submit(call)
             self._running_or_waiting[future] = own
@@ -46,15 +48,15 @@ class RequestQueue:
             future.cancel()  # which does nothing to a call that runs: it looks at its guard
 
         def forget(_: object) -> None:
-            for source in (own, *others):
+            for source in guard.sources:
                 source.discard(stop)
             with self._lock:
                 del self._running_or_waiting[future]
 
-        for source in (own, *others):
+        for source in guard.sources:
             source.add(stop)
         future.add_done_callback(forget)
-        if any(source.cancelled for source in (own, *others)):
+        if any(source.cancelled for source in guard.sources):
             stop()
         return Submitted(future, guard, own)
 

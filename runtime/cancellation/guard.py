@@ -67,13 +67,13 @@ class Guard:
 
     def __init__(self, sources: tuple[Cancellation, ...], deadline: float | None) -> None:
         """Begin the time of a deadline, in seconds."""
-        self._sources, self._deadline, self._begin = sources, deadline, CLOCK()
+        self.sources, self._deadline, self._begin = sources, deadline, CLOCK()
         self._expired = False
         self._stage, self._where = "", "before its first stage"
 
     def of_part(self) -> Guard:
         """That of a part of the request, which another thread may run: it ends when the request does."""
-        part = Guard(self._sources, self._deadline)
+        part = Guard(self.sources, self._deadline)
         part._begin = self._begin
         return part
 
@@ -100,7 +100,7 @@ class Guard:
     def error(self) -> RequestCancelled | None:
         """Why the request is to end, if it is: `RequestCancelled`, or its kind `DeadlineExceeded`."""
         seconds = CLOCK() - self._begin
-        if any(source.cancelled for source in self._sources):
+        if any(source.cancelled for source in self.sources):
             return RequestCancelled(
                 f"the request was cancelled {self._where}, {seconds:.3f} s after it began; "
                 "make it again if it is still wanted"
@@ -145,12 +145,12 @@ class Guard:
         """
         timer = self._timer(stop)
         try:
-            for source in self._sources:
+            for source in self.sources:
                 source.add(stop)
             self.check()
             yield
         finally:
-            for source in self._sources:
+            for source in self.sources:
                 source.discard(stop)
             if timer:
                 timer.cancel()

@@ -36,15 +36,16 @@ def answer(model: LoadedModel, asked: Asked) -> GenerationResult:
     return _result(model, request)
 
 
-def submitted(model: LoadedModel, asked: Asked, own: Cancellation, *others: Cancellation) -> Submitted:
-    """The answer, once a thread of the queue has found it; `own` and `others` cancel it.
+def submitted(model: LoadedModel, asked: Asked, own: Cancellation) -> Submitted:
+    """The answer, once a thread of the queue has found it; `own` is one of what cancels it.
 
     Raises:
+        RequestError: the model is closed.
         QueueFullError: enough requests are waiting.
     """
     guard = asked.watch.guard
     assert guard is not None, "it has a cancellation of its own"
-    return model.queue.submit(lambda: answer(model, asked), guard, own, *others)
+    return model.queue.submit(lambda: answer(model, asked), guard, own)
 
 
 def streamed(model: LoadedModel, asked: Asked, own: Cancellation) -> Stream:

@@ -46,7 +46,7 @@ class LoadedModel(Uncopied):
         self.memory = MemoryLimit(options.max_request_bytes, sizes_of(self.manifest, sessions, most))
         self.codec, self.prompt_adapter = _codec_of(artifact, self.place), PromptAdapter()
         self.batcher = None if steps is None else Batcher(steps, dims, most)
-        self.queue = RequestQueue(options.max_batch, options.max_queue)
+        self.queue = RequestQueue(options.max_batch, options.max_queue, self.check_open)
         sessions.prefill(self.profile)
         if self.manifest.decoder.has_prompt_adapter:
             sessions.prompt_adapter()

@@ -1,0 +1,63 @@
+"""The queue of requests itself: what ends one that waits, and what is handed over as the model closes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from conftest import noise
+from fastadasp.profiles.errors import RequestCancelled, RequestError
+from fastadasp.runtime import Cancellation, SpeechLM
+from fastadasp.runtime.batching.queue import RequestQueue
+from fastadasp.runtime.cancellation.guard import Guard, guard_of
+
+LONG_WAIT = 60.0  # seconds, for what takes milliseconds
+
+
+@pytest.fixture
+def queue() -> Iterator[RequestQueue]:
+    queue = RequestQueue(1, None, lambda: None)
+    yield queue
+    queue.close()
+
+
+def guarded(cancellation: Cancellation, own: Cancellation) -> Guard:
+    guard = guard_of(cancellation, None, own)
+    assert guard is not None
+    return guard
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_what_cancels_the_guard_cancels_a_request_that_waits(queue: RequestQueue, part: bool) -> None:
+    """Also where it is a part of one, as a segment is."""
+    free, cancellation, own = threading.Event(), Cancellation(), Cancellation()
+    running = queue.submit(lambda: cast("Any", free.wait(LONG_WAIT)), guarded(own, Cancellation()), own)
+    guard = guarded(cancellation, mine := Cancellation())
+    waiting = queue.submit(lambda: cast("Any", None), guard.of_part() if part else guard, mine)
+    assert not waiting.done
+    cancellation.cancel()
+    assert waiting.done
+    with pytest.raises(RequestCancelled, match="before its first stage"):
+        waiting.result(timeout=0)
+    assert not cancellation._stops
+    assert not mine._stops
+    free.set()
+    assert running.result(LONG_WAIT) is True
+
+
+def test_a_request_that_comes_as_the_model_closes_is_refused_by_name(
+    tiny_artifact: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had looked whether the model is open just before."""
+    model, search_options = SpeechLM.load(tiny_artifact, threads=1), SpeechLM.search_options
+
+    def closing(model: SpeechLM, *given: Any, **options: Any) -> Any:
+        model.close()
+        return search_options(model, *given, **options)
+
+    monkeypatch.setattr(SpeechLM, "search_options", closing)
+    with pytest.raises(RequestError, match="the model is closed; load the artifact again"):
+        model.submit(noise(1.0), "hello")
