@@ -56,7 +56,15 @@ class HostBuffers:
     @property
     def pool_capacity(self) -> int:
         """Rows of the pool of a request, in use or not; of all arrays, as `requests`."""
-        return min(int(array.shape[CAPACITY_AXIS]) for array in self._pool.values())
+        return min(self._capacities)
+
+    @property
+    def _largest_capacity(self) -> int:
+        return max(self._capacities)
+
+    @property
+    def _capacities(self) -> list[int]:
+        return [int(array.shape[CAPACITY_AXIS]) for array in self._pool.values()]
 
     def tensors(self, requests: int) -> dict[str, Tensor]:
         """What a step of the first so many requests reads."""
@@ -99,12 +107,12 @@ class HostBuffers:
         for name, capacity in pairs:
             there = rounded_up(self._prefix[name].shape[CAPACITY_AXIS])
             self._replace(self._prefix, name, requests, max(capacity, there))
-        self._replace_pool(requests, self.pool_capacity)
+        self._replace_pool(requests, self._largest_capacity)
 
     def fit_pool(self, rows: int) -> None:
-        """Make room for so many rows in each pool."""
-        if rows > self.pool_capacity:
-            self._replace_pool(self.requests, capacity_for(rows))
+        """Make room for so many rows in each pool, the same in all: memory may have run out between them."""
+        if rows > self.pool_capacity or self._largest_capacity > self.pool_capacity:
+            self._replace_pool(self.requests, max(capacity_for(rows), self._largest_capacity))
 
     def append(self, outputs: Mapping[str, Tensor], written: Sequence[NewRows]) -> None:
         """Write the rows that a step made into the pools of their requests."""
@@ -129,9 +137,12 @@ class HostBuffers:
             self._replace(self._pool, name, requests, capacity)
 
     def _replace(self, arrays: dict[str, Array], name: str, requests: int, capacity: int) -> None:
-        self._tensors.clear()
         old = arrays[name]  # which stays where there is no memory for a new one
-        new = np.zeros((requests, *kv_shape(self._dims, capacity)), old.dtype)
+        shape = requests, *kv_shape(self._dims, capacity)
+        if old.shape == shape:
+            return
+        self._tensors.clear()
+        new = np.zeros(shape, old.dtype)
         new[: self._held, ..., : old.shape[CAPACITY_AXIS], :] = old[: self._held]
         arrays[name] = new
 
