@@ -62,6 +62,11 @@ class KVCache:
         """Everything that a decode step reads."""
         return {**self._prefix, **self._pool}
 
+    @property
+    def steps(self) -> int:
+        """Rows that each beam has generated."""
+        return self._tree.steps
+
     def branch(self, parents: npt.NDArray[np.int64]) -> Mask:
         """The mask of a step whose row i continues row `parents[i]`: (rows, pool + rows)."""
         return self._tree.branch(parents)

@@ -66,7 +66,7 @@ class SessionDecoder:
             mask = self.cache.branch(parents)
             inputs: dict[str, Tensor] = {
                 sig.TOKEN_IDS: np.asarray(tokens, np.int64),
-                sig.STEP: np.array([self._watch.steps]),
+                sig.STEP: np.array([self.cache.steps]),
                 sig.POOL_MASK: mask,
                 sig.NUM_CANDIDATES: np.array([k]),
                 **self._fixed,
