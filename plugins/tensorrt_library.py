@@ -1,4 +1,4 @@
-"""The plugin library in TensorRT's registry, with the libraries of the wheel put right first."""
+"""The plugin library in TensorRT's registry, and what the ONNX parser of the wheel wants to parse its nodes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ def load_plugins(path: Path, trt: Any, version: str = VERSION) -> None:
         raise DependencyError(
             f"{path}: no such plugin library; build it with `fastadasp-export plugins build`"
         )
-    provide_parser_library()
     registry = trt.get_plugin_registry()
     if not set(PLUGINS) <= {name for name, found, _ in creators(registry) if found == version}:
         bare = path.parent == Path()  # such a name would be looked for elsewhere

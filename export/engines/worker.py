@@ -68,8 +68,9 @@ def build(request: EngineRequest, trt: Any) -> None:
         lock_memory()
     check_functions(request.graph)
     if request.plugins:
-        from ...plugins.tensorrt_library import load_plugins
+        from ...plugins.tensorrt_library import load_plugins, provide_parser_library
 
+        provide_parser_library()
         load_plugins(request.plugins, trt)
     log = logger(trt, say)
     builder = trt.Builder(log)

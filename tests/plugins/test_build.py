@@ -68,6 +68,7 @@ def model(rows, before, after, numerator, denominator, version="1", kind=T.FLOAT
     return oh.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
 
 def parsed(*arguments, **options):
+    provide_parser_library()
     network = builder.create_network(0)
     parser = trt.OnnxParser(network, logger)
     parser.parse(model(*arguments, **options))
