@@ -114,6 +114,8 @@ def _open_path(path: Path, place: str) -> BinaryIO:
             return path.open("rb")
         with path.open("rb") as pipe:
             return _spool(pipe, place)
+    except AudioError:  # which is a ValueError, too
+        raise
     except FileNotFoundError:
         raise AudioError(f"{place} does not exist; {REMEDY}") from None
     except OSError as error:

@@ -140,8 +140,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_a_device_and_a_bad_path_are_refused(tmp_path: Path) -> None:
-    assert "is a folder" in refusal(tmp_path)
-    assert "is a device or socket" in refusal("/dev/null")
+    assert refusal(tmp_path) == f"audio {tmp_path} is a folder; give a wav, flac, ogg or mp3 file"
+    assert refusal("/dev/null") == "audio /dev/null is a device or socket; give a wav, flac, ogg or mp3 file"
     assert "cannot be read: File name too long" in refusal("x" * 5000)
 
 
