@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from ...profiles.errors import AudioError
 from ..alignment.word_times import Word
 from ..cancellation.cancellation import Cancellation
 from ..results import GenerationResult
@@ -73,6 +74,8 @@ def answered(
 ) -> Generator[Segment, None, None]:
     """Ask about one segment after the other, and give the answers in the same order.
 
+    Where the recording is damaged, or reading it fails, those that are under way are given before the error.
+
     Args:
         speech: the segments.
         ask: begins a request about one.
@@ -80,15 +83,26 @@ def answered(
         at_once: how many may be under way.
     """
     under_way: deque[tuple[Speech, Answer]] = deque()
+    faults: list[AudioError] = []
     try:
-        for found in speech:
+        for found in _read(speech, faults):
             under_way.append((found, ask(found)))
             if len(under_way) == at_once:
                 yield _segment(*under_way.popleft())
         while under_way:
             yield _segment(*under_way.popleft())
+        if faults:
+            raise faults[0]
     finally:
         cancellation.cancel()
+
+
+def _read(speech: Iterable[Speech], faults: list[AudioError]) -> Iterator[Speech]:
+    """The segments up to where the recording cannot be read, and why it cannot."""
+    try:
+        yield from speech
+    except AudioError as error:
+        faults.append(error)
 
 
 def _segment(speech: Speech, answer: Answer) -> Segment:

@@ -330,3 +330,19 @@ def test_a_segment_that_gives_no_row_is_filled_up_with_silence(
     (segment,) = model.segments(talk, "hello", **ASKED)
     assert (segment.start, segment.end) == (1.0, 1.001)
     assert segment.result.audio_rows == 1
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 9])
+def test_answers_under_way_are_given_before_the_fault_of_what_is_behind_them(at_once: int) -> None:
+    def speech() -> Iterator[Speech]:
+        for number in range(7):
+            yield Speech(number, number + 0.5, np.zeros(1, np.float32))
+        raise AudioError("the rest is damaged")
+
+    class Result:
+        text = "text"
+
+    found = answered(speech(), lambda part: lambda: Result(), Cancellation(), at_once)  # type: ignore[arg-type, return-value]
+    assert [next(found).start for _ in range(7)] == list(range(7))
+    with pytest.raises(AudioError, match="the rest is damaged"):
+        next(found)
