@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from itertools import chain
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,8 @@ def compile_kernels(folder: Path, sms: tuple[int, ...]) -> list[CompiledKernel]:
     One process per core, because a compilation keeps one busy; the order of the result does not depend on it.
     """
     jobs = [(folder, *variant, sm, sm == max(sms)) for sm in sorted(sms) for variant in _variants()]
-    with ProcessPoolExecutor(initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
+    spawn = get_context("spawn")  # a fork server would be the parent, with which they end at once
+    with ProcessPoolExecutor(mp_context=spawn, initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
         return list(chain.from_iterable(pool.map(_write, *zip(*jobs, strict=True))))
 
 
