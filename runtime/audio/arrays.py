@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,8 @@ def samples_of(source: object, place: str) -> Samples | None:
 
     Raises `AudioError` for samples of a shape or type that cannot be told.
     """
-    if isinstance(source, tuple) and len(source) == 2 and any(map(_is_rate, source)):
-        numbers, rate = source if _is_rate(source[1]) else source[::-1]
+    if isinstance(source, tuple) and len(source) == 2 and _has_rate(source):
+        numbers, rate = source if _is_number(source[1]) else source[::-1]
         inner = samples_of(numbers, place)
         if inner is None:
             raise AudioError(f"{place}: {type(numbers).__name__} with a rate; give (samples, rate)")
@@ -67,6 +68,15 @@ def checked_rate(name: str, rate: object) -> int:
     if not 1 <= number <= MAX_RATE:
         raise AudioError(f"{name} {shown(number)} is out of range; give a rate in Hz from 1 to {MAX_RATE}")
     return number
+
+
+def _has_rate(pair: tuple[Any, ...]) -> bool:
+    """Two floats are two samples; but one number beside anything else is meant as its rate."""
+    return any(map(_is_rate, pair)) or sum(map(_is_number, pair)) == 1
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _is_rate(value: object) -> bool:

@@ -356,6 +356,12 @@ def test_samples_may_come_with_their_rate() -> None:
         np.testing.assert_array_equal(load_audio(source, RATE).samples, expected)
 
 
+def test_a_rate_that_is_no_whole_number_is_called_so() -> None:
+    for source in ((tone(8000), 8000.0), (8000.5, tone(8000)), (tone(8000).tolist(), np.float32(8000))):
+        assert "is no whole number; give a rate in Hz from 1" in refusal(source)
+    assert load_audio((0.5, -0.5), RATE).samples.tolist() == [0.5, -0.5]  # two samples
+
+
 def test_lists_are_arrays() -> None:
     assert load_audio([0.5, -0.5], RATE).samples.tolist() == [0.5, -0.5]
     assert load_audio([[0.5, 0.0], [1.0, 0.5]], RATE).samples.tolist() == [0.25, 0.75]
