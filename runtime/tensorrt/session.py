@@ -70,6 +70,7 @@ class TensorRTSession:
             EngineError: shapes that the engine was not built for, or TensorRT fails.
         """
         with self._lock:
+            self._log.last_error = ""  # that of an earlier run is no reason for this one
             held = [self._bind(name, inputs[name]) for name in self._inputs]
             if missing := self._context.infer_shapes():
                 raise EngineError(f"engine {self._name}: {', '.join(missing)} are not set; report this fault")
@@ -77,7 +78,7 @@ class TensorRTSession:
             for name, tensor in outputs.items():
                 self._context.set_tensor_address(name, tensor.address)
             if not self._context.execute_async_v3(self._device.stream):
-                raise EngineError(f"engine {self._name}: {self._log.last_error or 'it did not run'}")
+                raise EngineError(f"engine {self._name}: {self._log.last_error or NOT_TOLD}")
             del held  # memory is given back in the order of the stream, so after this run
             return outputs
 
@@ -114,7 +115,7 @@ class TensorRTSession:
     def _set(self, name: str, shape: Shape, address: int) -> None:
         done = self._context.set_input_shape(name, shape) and self._context.set_tensor_address(name, address)
         if not done:
-            raise EngineError(f"engine {self._name}: {name} {shape}: {self._log.last_error}")
+            raise EngineError(f"engine {self._name}: {name} {shape}: {self._log.last_error or NOT_TOLD}")
 
     def _check(self, name: str, sizes: Shape) -> None:
         """Refuse sizes (or values, of an input that shapes depend on) outside the optimization profile."""

@@ -254,9 +254,18 @@ def test_sizes_outside_the_optimization_profile_are_refused_by_tensor(own_artifa
 def test_a_run_that_fails_is_told_with_the_librarys_words(monkeypatch, artifact, clip):
     model, _ = load(monkeypatch, artifact)
     session = model._loaded.sessions.encoder
-    session._log.last_error = "out of something"
-    session._context.execute_async_v3 = lambda stream: False
-    with pytest.raises(EngineError, match="engine encoder: out of something"):
+    words = ["out of something", ""]
+
+    def failing(stream):
+        session._log.last_error = words.pop(0) or session._log.last_error
+        return False
+
+    session._context.execute_async_v3 = failing
+    for told in ("out of something", "no reason was given"):
+        with pytest.raises(EngineError, match=f"engine encoder: {told}"):
+            model.generate(clip, "hello", max_new_tokens=2)
+    session._context.set_input_shape = lambda name, shape: False
+    with pytest.raises(EngineError, match=r"engine encoder: mel \(.*\): no reason was given"):
         model.generate(clip, "hello", max_new_tokens=2)
 
 
