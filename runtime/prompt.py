@@ -18,7 +18,7 @@ LARGEST_ID = np.iinfo(np.int64).max
 UNKNOWN_SECONDS = 9999.99  # of audio that is not read yet: no shorter one takes more tokens
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PromptIds:
     """The token ids on both sides of the audio rows.
 
@@ -33,7 +33,7 @@ class PromptIds:
     adapter: Ids | None = (
         None  # (adapter,): of the prompt alone, where the model has a graph that reads it so
     )
-    of_seconds: Callable[[float], PromptIds] | None = field(default=None, compare=False, repr=False)
+    of_seconds: Callable[[float], PromptIds] | None = field(default=None, repr=False)
     """For a prompt that says how long its audio is: the ids for so many seconds, in place of these."""
 
     def __post_init__(self) -> None:

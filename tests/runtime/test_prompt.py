@@ -6,7 +6,7 @@ from tokenizers import Tokenizer
 from conftest import tiny_tokenizer
 from fastadasp.profiles.errors import ArtifactError, RequestError
 from fastadasp.runtime.artifact.prompt import AudioPlace, Prompt
-from fastadasp.runtime.prompt import PromptCodec, RawPrompt
+from fastadasp.runtime.prompt import PromptCodec, PromptIds, RawPrompt
 
 ONE_MARK, TAGS = AudioPlace("<|AUDIO|>"), AudioPlace("<|audio_bos|>", "<|audio_eos|>")
 BASE = Prompt("<|audio_bos|>{audio}<|audio_eos|>{prompt}", ONE_MARK)
@@ -162,3 +162,9 @@ def test_other_prompts_are_the_same_whatever_the_audio(tokenizer):
 def test_a_record_with_other_places_is_refused(changes, fault):
     with pytest.raises(ArtifactError, match=fault):
         Prompt(**{"template": "{audio}{prompt}", "audio_place": None, **changes})
+
+
+def test_ids_are_compared_as_objects():
+    ids = PromptIds([1, 2], [3])
+    assert ids == ids
+    assert ids != PromptIds([1, 2], [3])
