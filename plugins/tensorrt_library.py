@@ -1,4 +1,4 @@
-"""The plugin library in TensorRT's registry, and what the ONNX parser of the wheel wants to parse its nodes."""
+"""The plugin library in TensorRT's registry, and what the ONNX parser of the wheel wants for its nodes."""
 
 from __future__ import annotations
 

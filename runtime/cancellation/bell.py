@@ -1,4 +1,4 @@
-"""What a thread waits for, and what any other may wake it with, even a signal handler within that very wait."""
+"""What a thread waits for, and any other wakes it with, even a signal handler within that very wait."""
 
 from __future__ import annotations
 
