@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TypeGuard
 
@@ -74,6 +75,18 @@ def text_fault(name: str, value: object) -> Iterator[str]:
         yield f"{name} is {shown(value)}: give a text"
     elif not is_unicode(value):
         yield f"{name} {shown(value)}: it holds what is not UTF-8; give it as UTF-8"
+
+
+def is_seconds(value: object) -> TypeGuard[float]:
+    """Whether a value is a finite number of at least 0; True and False are none."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and 0 <= value < math.inf  # type: ignore[operator]
+
+
+def seconds_fault(name: str, value: object) -> Iterator[str]:
+    """A fault for what is no number of seconds."""
+    if not is_seconds(value):
+        yield f"{name} is {shown(value)}: give seconds, at least 0"
 
 
 def flag_fault(name: str, value: object) -> Iterator[str]:

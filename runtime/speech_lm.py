@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from ..profiles.errors import ArtifactError
-from ..profiles.faults import path_of
+from ..profiles.errors import ArtifactError, RequestError
+from ..profiles.faults import count_fault, path_of, seconds_fault
 from .artifact.artifact import Artifact, open_artifact
 from .artifact.manifest import Manifest
 from .artifact.verification import Verify, verify_of
@@ -189,9 +189,11 @@ class SpeechLM(Uncopied):
             search: how to search, or its fields by name, as in `generate`.
 
         Raises:
-            RequestError: unknown profile, or options out of range.
+            RequestError: unknown profile, or a length, a number of tokens or options out of range.
         """
-        found = self.search_options(search, **options)
+        if faults := [*seconds_fault("seconds", seconds), *count_fault("text_rows", text_rows, 0)]:
+            raise RequestError("; ".join(faults))
+        found = self._search(self.request_memory, search, options)
         asked = AnswerSizes(text_rows, found.num_beams, found.max_new_tokens)
         resolved = self.manifest.profiles[self._loaded.profile_named(profile)]
         return self._loaded.memory.taken(resolved, seconds, asked)
@@ -276,7 +278,8 @@ class SpeechLM(Uncopied):
             RequestCancelled: `cancellation` was cancelled.
             DeadlineExceeded: the deadline passed.
         """
-        watch, found = Stopwatch(guard_of(cancellation, deadline)), self.search_options(search, **options)
+        watch = Stopwatch(guard_of(cancellation, deadline))
+        found = self._search(self.generate, search, options)
         asked = Asked(audio, prompt, system, profile, source_rate, found, watch, scored_text)
         return answer(self._loaded, asked)
 
@@ -288,6 +291,7 @@ class SpeechLM(Uncopied):
         system: str | None = None,
         profile: str | Auto | None = None,
         source_rate: int | None = None,
+        scored_text: str | None = None,
         search: SearchOptions | None = None,
         cancellation: Cancellation | None = None,
         deadline: float | None = None,
@@ -300,8 +304,8 @@ class SpeechLM(Uncopied):
         """
         own = Cancellation()
         watch = Stopwatch(guard_of(cancellation, deadline, own))
-        found = self.search_options(search, **options)
-        asked = Asked(audio, prompt, system, profile, source_rate, found, watch)
+        found = self._search(self.agenerate, search, options)
+        asked = Asked(audio, prompt, system, profile, source_rate, found, watch, scored_text)
         return await in_thread(lambda: answer(self._loaded, asked), own)
 
     def submit(
@@ -330,7 +334,7 @@ class SpeechLM(Uncopied):
         self._loaded.check_open()
         own = Cancellation()
         watch = Stopwatch(guard_of(cancellation, deadline, own))
-        found = self.search_options(search, **options)
+        found = self._search(self.submit, search, options)
         asked = Asked(audio, prompt, system, profile, source_rate, found, watch, scored_text, shares=True)
         return submitted(self._loaded, asked, own)
 
@@ -357,7 +361,7 @@ class SpeechLM(Uncopied):
         """
         own = Cancellation()
         watch = Stopwatch(guard_of(cancellation, deadline, own))
-        found = self.search_options(search, **options)
+        found = self._search(self.stream, search, options)
         asked = Asked(audio, prompt, system, profile, source_rate, found, watch, shares=share_steps)
         return streamed(self._loaded, asked, own)
 
@@ -407,10 +411,10 @@ class SpeechLM(Uncopied):
             RequestMemoryError: the longest segment might take more memory than `max_request_bytes`.
             ArtifactError: the model that hears speech is damaged.
         """
-        check_segmenting(segmenting, at_once, tell)
+        check_segmenting(segmenting, at_once, max_audio_seconds, tell)
         own = Cancellation()
         watch = Stopwatch(guard_of(cancellation, deadline, own))
-        found = self.search_options(search, **options)
+        found = self._search(self.segments, search, options)
         asked = Asked(audio, prompt, system, profile, source_rate, found, watch)
         return answered_segments(self._loaded, asked, segmenting, at_once, own, max_audio_seconds, tell)
 
@@ -421,6 +425,12 @@ class SpeechLM(Uncopied):
             RequestError: a record beside fields, unknown fields, values or tokens out of range.
         """
         return resolved_search(self.manifest, search, options)
+
+    def _search(
+        self, method: Callable[..., object], search: SearchOptions | None, options: Mapping[str, Any]
+    ) -> ResolvedSearch:
+        """As `search_options`, for one of these methods."""
+        return resolved_search(self.manifest, search, options, method)
 
     def decoder(
         self,

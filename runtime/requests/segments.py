@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...profiles.errors import RequestError
-from ...profiles.faults import count_fault, shown
+from ...profiles.faults import count_fault, seconds_fault, shown
 from ..audio.read import Audio, Source, read_blocks
 from ..cancellation.cancellation import Cancellation
 from ..decoding.options import ResolvedSearch
@@ -31,9 +31,14 @@ from .told import Tell, told, told_by_queue
 LONGEST = "the longest segment (max_seconds, --max-segment-seconds)"  # as messages call it
 
 
-def check_segmenting(segmenting: SegmentOptions, at_once: int, tell: Tell | None) -> None:
-    """Refuse anything else than a record, a number of segments, and a function or none; RequestError."""
-    if faults := list(count_fault("at_once", at_once, 1)):
+def check_segmenting(
+    segmenting: SegmentOptions, at_once: int, longest: float | None, tell: Tell | None
+) -> None:
+    """Refuse other than a record, a number of segments, seconds or none, a function or none; RequestError."""
+    faults = list(count_fault("at_once", at_once, 1))
+    if longest is not None:
+        faults += seconds_fault("max_audio_seconds", longest)
+    if faults:
         raise RequestError("; ".join(faults))
     if not isinstance(segmenting, SegmentOptions):
         raise RequestError(f"segmenting is {shown(segmenting)}: give a record of SegmentOptions")

@@ -9,7 +9,7 @@ from numbers import Real
 from typing import TypeGuard
 
 from ...profiles.errors import RequestError
-from ...profiles.faults import shown
+from ...profiles.faults import is_seconds, shown
 
 RATE = 16000  # Hz, of the samples in which speech is looked for
 FRAME = 512  # samples of them that have one probability of speech
@@ -85,7 +85,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _is_seconds(value: object) -> bool:
-    return _is_number(value) and 0 <= value <= 1e6
+    return is_seconds(value) and value <= 1e6
 
 
 def _whole(seconds: float) -> int:

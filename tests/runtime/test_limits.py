@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -72,3 +73,25 @@ def test_an_unknown_option_is_refused_with_those_that_there_are(model: SpeechLM,
         RequestError, match=r"option rate is unknown; known: num_beams, .*profile, source_rate"
     ):
         model.generate(clip, "hello", rate=8000)
+
+
+def test_each_method_names_its_own_keywords(model: SpeechLM) -> None:
+    calls = {
+        "generate": lambda: model.generate("nowhere.wav", rate=1),
+        "agenerate": lambda: asyncio.run(model.agenerate("nowhere.wav", rate=1)),
+        "stream": lambda: model.stream("nowhere.wav", scored_text="yes"),
+        "segments": lambda: model.segments("nowhere.wav", scored_text="yes"),
+        "request_memory": lambda: model.request_memory(3.0, system="yes"),
+        "search_options": lambda: model.search_options(profile="full"),
+    }
+    known = {}
+    for method, call in calls.items():
+        with pytest.raises(RequestError, match="is unknown; known: num_beams, ") as raised:
+            call()
+        known[method] = set(str(raised.value).partition("known: ")[2].split(", "))
+    with_scored_text = {method for method, names in known.items() if "scored_text" in names}
+    assert with_scored_text == {"generate", "agenerate"}
+    assert {"share_steps", "system"} <= known["stream"]
+    assert {"segmenting", "at_once"} <= known["segments"]
+    assert "text_rows" in known["request_memory"]
+    assert "profile" not in known["request_memory"] | known["search_options"]

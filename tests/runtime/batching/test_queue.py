@@ -52,12 +52,12 @@ def test_a_request_that_comes_as_the_model_closes_is_refused_by_name(
     tiny_artifact: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It had looked whether the model is open just before."""
-    model, search_options = SpeechLM.load(tiny_artifact, threads=1), SpeechLM.search_options
+    model, search = SpeechLM.load(tiny_artifact, threads=1), SpeechLM._search
 
-    def closing(model: SpeechLM, *given: Any, **options: Any) -> Any:
+    def closing(model: SpeechLM, *given: Any) -> Any:
         model.close()
-        return search_options(model, *given, **options)
+        return search(model, *given)
 
-    monkeypatch.setattr(SpeechLM, "search_options", closing)
+    monkeypatch.setattr(SpeechLM, "_search", closing)
     with pytest.raises(RequestError, match="the model is closed; load the artifact again"):
         model.submit(noise(1.0), "hello")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -180,3 +181,13 @@ def test_other_sizes_are_refused(tiny_artifact: Path, clip: Path, text: str) -> 
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
     assert "no size in bytes: give one such as 500MB" in result.output
+
+
+def test_what_is_no_length_has_no_memory(tiny_artifact: Path) -> None:
+    model = load(tiny_artifact, 10**9)
+    wrong: tuple[Any, ...] = math.nan, math.inf, -3, "5", True
+    for seconds in wrong:
+        with pytest.raises(RequestError, match=r"seconds is .*: give seconds, at least 0"):
+            model.request_memory(seconds)
+    with pytest.raises(RequestError, match="text_rows is -50: give a whole number of at least 0"):
+        model.request_memory(3.0, text_rows=-50)

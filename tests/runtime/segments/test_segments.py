@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -346,3 +347,9 @@ def test_answers_under_way_are_given_before_the_fault_of_what_is_behind_them(at_
     assert [next(found).start for _ in range(7)] == list(range(7))
     with pytest.raises(AudioError, match="the rest is damaged"):
         next(found)
+
+
+@pytest.mark.parametrize("longest", ["5", math.nan, -1, True])
+def test_a_longest_audio_that_is_no_length_is_refused_at_once(model: SpeechLM, longest: Any) -> None:
+    with pytest.raises(RequestError, match=r"max_audio_seconds is .*: give seconds, at least 0"):
+        model.segments("nowhere.wav", "hello", max_audio_seconds=longest, **ASKED)
