@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-BLOCK = 64
-HEAD_BLOCKS = (64, 128)
-SUM_BLOCK = 256
+from ..launch import launch
 
 
 def attention_mass(query: Any, key: Any) -> Any:
@@ -22,16 +20,16 @@ def attention_mass(query: Any, key: Any) -> Any:
     import torch
     import triton
 
-    from . import kernel
-
     kv_heads, rows, head_dim = key.shape
     heads = query.shape[1] // head_dim
-    head_block = next(block for block in HEAD_BLOCKS if head_dim <= block)
     lse, partial = (torch.empty(heads, rows, device=key.device) for _ in range(2))
     mass = torch.empty(rows, device=key.device)
-    sizes = (rows, heads, heads // kv_heads, head_dim, head_dim**-0.5, head_block, BLOCK)
-    grid = (triton.cdiv(rows, BLOCK), heads)
-    kernel.row_log_sum_exp[grid](query, key, lse, *sizes)
-    kernel.column_mass[grid](query, key, lse, partial, *sizes)
-    kernel.sum_heads[(triton.cdiv(rows, SUM_BLOCK),)](partial, mass, rows, heads, SUM_BLOCK)
+    sizes = rows, heads, heads // kv_heads, head_dim, head_dim**-0.5
+
+    def blocks_of_heads(block: int) -> tuple[int, int]:
+        return triton.cdiv(rows, block), heads
+
+    launch("row_log_sum_exp", blocks_of_heads, query, key, lse, *sizes)
+    launch("column_mass", blocks_of_heads, query, key, lse, partial, *sizes)
+    launch("sum_heads", lambda block: (triton.cdiv(rows, block),), partial, mass, rows, heads)
     return mass

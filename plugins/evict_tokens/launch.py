@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..merge_tokens.launch import WIDTH_BLOCK, rows_that_stay
+from ..launch import launch
+from ..merge_tokens.launch import rows_that_stay
 
 SMALLEST_FIRST = -1.0
 
@@ -24,11 +25,12 @@ def evict_tokens(hidden: Any, score: Any, start: int, length: int, removed: int)
     """
     import triton
 
-    from . import kernel
-
     rows, width = hidden.shape
     starts = rows_that_stay(score, rows, start, length, removed, SMALLEST_FIRST)
     copied = hidden.new_empty(rows - removed, width)
-    grid = (rows - removed, triton.cdiv(width, WIDTH_BLOCK))
-    kernel.copy_rows[grid](hidden, starts, copied, width, WIDTH_BLOCK)
+
+    def grid(block: int) -> tuple[int, int]:
+        return rows - removed, triton.cdiv(width, block)
+
+    launch("copy_rows", grid, hidden, starts, copied, width)
     return copied

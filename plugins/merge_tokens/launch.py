@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-HEAD_BLOCKS = (64, 128)
-CHOOSE_BLOCK, SCAN_BLOCK, WIDTH_BLOCK = 256, 1024, 512
+from ..launch import launch
+
 LARGEST_FIRST = 1.0
 
 
@@ -30,14 +30,11 @@ def edge_similarity(key: Any, start: int, length: int) -> Any:
     """Cosines of neighbouring keys of the span: (length - 1,) of float32."""
     import torch
 
-    from . import kernel
-
     kv_heads, rows, head_dim = key.shape
     similarity = torch.empty(length - 1, device=key.device)
     if length > 1:
-        head_block = next(block for block in HEAD_BLOCKS if head_dim <= block)
-        sizes = (rows, start, length, kv_heads, head_dim, head_block)
-        kernel.edge_similarity[(length - 1,)](key, similarity, *sizes)
+        sizes = rows, start, length, kv_heads, head_dim
+        launch("edge_similarity", lambda _: (length - 1,), key, similarity, *sizes)
     return similarity
 
 
@@ -48,13 +45,14 @@ def merge_edges(hidden: Any, score: Any, weight: Any, start: int, length: int, r
     """
     import triton
 
-    from . import kernel
-
     rows, width = hidden.shape
     starts = rows_that_stay(score, rows, start + 1, length - 1, removed, LARGEST_FIRST)
     merged = hidden.new_empty(rows - removed, width)
-    grid = (rows - removed, triton.cdiv(width, WIDTH_BLOCK))
-    kernel.merge_rows[grid](hidden, weight, starts, merged, width, WIDTH_BLOCK)
+
+    def grid(block: int) -> tuple[int, int]:
+        return rows - removed, triton.cdiv(width, block)
+
+    launch("merge_rows", grid, hidden, weight, starts, merged, width)
     return merged
 
 
@@ -72,11 +70,9 @@ def rows_that_stay(score: Any, rows: int, first: int, count: int, removed: int, 
     import torch
     import triton
 
-    from . import kernel
-
     stays = torch.empty(rows, dtype=torch.int32, device=score.device)
     starts = torch.empty(rows - removed + 1, dtype=torch.int32, device=score.device)
-    blocks = (triton.cdiv(rows, CHOOSE_BLOCK),)
-    kernel.choose_rows[blocks](score, stays, rows, first, count, removed, sign, CHOOSE_BLOCK)
-    kernel.row_starts[(1,)](stays, starts, rows, rows - removed, SCAN_BLOCK)
+    span = rows, first, count, removed, sign
+    launch("choose_rows", lambda block: (triton.cdiv(rows, block),), score, stays, *span)
+    launch("row_starts", lambda _: (1,), stays, starts, rows, rows - removed)
     return starts
