@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from ..onnxruntime.session import BFLOAT16
 from ..tensorrt.element_types import ELEMENT_TYPES, ElementType
 from .options import CPU, OnnxRuntimeCudaOptions
 
-BFLOAT16 = 16  # number of the type in ONNX
 TYPES = {
     "tensor(float)": ELEMENT_TYPES["FLOAT"],
     "tensor(float16)": ELEMENT_TYPES["HALF"],

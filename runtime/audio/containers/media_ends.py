@@ -18,7 +18,6 @@ BESIDE_CLUSTERS = {0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469, 0
 
 ASF_HEADER = uuid.UUID("75b22630-668e-11cf-a6d9-00aa0062ce6c").bytes_le
 ASF_PROPERTIES = uuid.UUID("8cabdca1-a947-11cf-8ee4-00c00c205365").bytes_le
-ASF_DATA = uuid.UUID("75b22636-668e-11cf-a6d9-00aa0062ce6c").bytes_le
 
 ASF_DATA_HEADER = 50  # bytes
 MAX_ASF_HEADER = 1 << 20  # bytes of it that are read
