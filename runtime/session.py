@@ -46,10 +46,6 @@ class Session(Protocol):
         """The rows of a cache tensor, which is in KV layout."""
         ...
 
-    def take_rows(self, tensor: Tensor, rows: npt.NDArray[np.int64]) -> Tensor:
-        """Some rows of a cache tensor, as a new tensor."""
-        ...
-
 
 @dataclass(frozen=True)
 class NewRows:

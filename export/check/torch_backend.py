@@ -59,10 +59,6 @@ class TorchSession:
         """Rows of a cache tensor."""
         return rows_of(tensor.shape)
 
-    def take_rows(self, tensor: Array, rows: npt.NDArray[np.int64]) -> Array:
-        """Chosen rows of a cache tensor."""
-        return take_rows(tensor, rows)
-
 
 @dataclass(frozen=True)
 class TorchBackend:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...profiles.flops import DecoderDims, kv_bytes
-from ...profiles.kv_layout import kv_shape
+from ...profiles.kv_layout import kv_shape, take_rows
 from ...profiles.signature import grown, pool_key, pool_value, prefix_key, prefix_value
 from ..session import Session, Tensor
 from .beam_tree import BeamTree, Mask
@@ -77,6 +77,13 @@ class KVCache:
         self._tree.append(mask)
 
     def compact_for(self, parents: npt.NDArray[np.int64]) -> None:
-        """Now and then, drop the rows that no row of `parents` descends from, if there are many."""
+        """Now and then, drop the rows that no row of `parents` descends from, if there are many.
+
+        Those that stay go through the host: ONNX Runtime has no copy of parts.
+        """
         if (rows := self._tree.compact_for(parents)) is not None:
-            self._pool = {name: self._session.take_rows(tensor, rows) for name, tensor in self._pool.items()}
+            read = self._session.read
+            self._pool = {
+                name: np.ascontiguousarray(take_rows(read(tensor), rows))
+                for name, tensor in self._pool.items()
+            }

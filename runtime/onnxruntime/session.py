@@ -13,7 +13,7 @@ import onnxruntime as ort
 from ...profiles.errors import ArtifactError, EngineError, RequestError
 from ...profiles.faults import few, shown
 from ...profiles.flops import DecoderDims
-from ...profiles.kv_layout import rows_of, take_rows
+from ...profiles.kv_layout import rows_of
 from ...profiles.signature import Signature
 from ..batching.buffers import HostBuffers
 from .options import CPU
@@ -55,10 +55,6 @@ class OnnxRuntimeTensors:
     def rows_of(self, tensor: Any) -> int:
         """Rows of a cache tensor."""
         return rows_of(tensor.shape())
-
-    def take_rows(self, tensor: Any, rows: npt.NDArray[np.int64]) -> Any:
-        """Chosen rows of a cache tensor."""
-        return _ort_value(np.ascontiguousarray(take_rows(tensor.numpy(), rows)))
 
 
 class OnnxRuntimeSession(OnnxRuntimeTensors):

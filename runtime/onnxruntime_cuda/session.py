@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from ...profiles.errors import ArtifactError, EngineError, RequestCancelled
-from ...profiles.kv_layout import rows_of, take_rows
+from ...profiles.kv_layout import rows_of
 from ...profiles.signature import LOG_SUM_EXP, POOL_MASK, POOL_ROWS, TOP_IDS, TOP_LOGITS, Signature, grown
 from ..decoding.pool_buckets import capacity_for, in_use, widened, with_room
 from ..onnxruntime.run_options import ERRORS, stoppable
@@ -156,10 +156,6 @@ class OnnxRuntimeCudaSession:
     def rows_of(self, tensor: Any) -> int:
         """Rows of a cache tensor."""
         return tensor.rows if isinstance(tensor, Pool) else rows_of(tensor.shape())
-
-    def take_rows(self, tensor: Any, rows: npt.NDArray[np.int64]) -> Any:
-        """Chosen rows of a cache tensor. They go through the host: ONNX Runtime has no copy of parts."""
-        return np.ascontiguousarray(take_rows(self.read(tensor), rows))
 
     def _with_room(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Pool]]:
         """The inputs of a step whose pools have room for its rows, and the pools as the step leaves them."""

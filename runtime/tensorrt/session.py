@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ...profiles.errors import EngineError
-from ...profiles.kv_layout import rows_of, with_rows
+from ...profiles.kv_layout import rows_of
 from ...profiles.signature import prefix_key
 from ..artifact.engines import EngineRecord, Shape
 from .api import NOT_TOLD, Context, Engine, Log, kind
 from .device import Device
 from .element_types import element_type
-from .stack import Stack, copy_rows, runs
 from .tensor import DeviceTensor, read, upload
 
 
@@ -78,7 +77,7 @@ class TensorRTSession:
             for name, tensor in outputs.items():
                 self._context.set_tensor_address(name, tensor.address)
             if not self._context.execute_async_v3(self._device.stream):
-                raise EngineError(f"engine {self._name}: {self._log.last_error or NOT_TOLD}")
+                raise EngineError(f"engine {self._name}: {self._log.last_error or 'it did not run'}")
             del held  # memory is given back in the order of the stream, so after this run
             return outputs
 
@@ -89,14 +88,6 @@ class TensorRTSession:
     def rows_of(self, tensor: DeviceTensor) -> int:
         """Rows of a cache tensor."""
         return rows_of(tensor.shape)
-
-    def take_rows(self, tensor: DeviceTensor, rows: npt.NDArray[np.int64]) -> DeviceTensor:
-        """Chosen rows of a cache tensor, run by run of neighbours, without leaving the device."""
-        given = Stack.of(tensor)
-        taken = Stack.allocated(self._device, 1, 1, given.blocks, len(rows), given.row_bytes)
-        for at, first, count in runs(rows):
-            copy_rows(self._device, taken, taken.box(0, at), given.box(0, first), count)
-        return DeviceTensor(taken.buffer, with_rows(tensor.shape, len(rows)), tensor.type)
 
     def _bind(self, name: str, value: Any) -> Any:
         """Give the context one input; what has to outlive the run is returned."""

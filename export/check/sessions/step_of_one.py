@@ -90,10 +90,6 @@ class StepOfOne:
         """Rows of a cache tensor."""
         return rows_of(tensor.shape)
 
-    def take_rows(self, tensor: Array, rows: npt.NDArray[np.int64]) -> Array:
-        """Chosen rows of a cache tensor."""
-        return take_rows(tensor, rows)
-
     def _joined(self, batch: Batch, feed: Feed) -> Member:
         layers = range(self._dims.num_layers)
         prefix = {
