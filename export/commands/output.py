@@ -78,7 +78,7 @@ def kept_beside(path: Path | None) -> Path | None:
 
 def check_restart(restart: bool, output: Path | None, flags: str = "-o") -> None:
     """Refuse to forget what is kept beside an output where there is none; click.UsageError."""
-    if restart and output is None:
+    if restart and kept_beside(output) is None:
         raise click.UsageError(f"--restart: nothing is kept without {flags}; leave it out, or give {flags}")
 
 

@@ -119,13 +119,23 @@ def check_engines(
     check_methods(profiles, _lowering(model, options))
     check_positions(model, longest_audio(model, options.max_audio_seconds), options)
     if options.engine == BUILT_IN_PLACE:
-        _check_gpu(CudaDevice(), options.sm)
+        _check_gpu(_device(), options.sm)
     if options.reproducible:
         check_reproducible()
 
 
 def _lowering(model: SpeechModelSpec, options: EngineOptions) -> TensorRTLowering:
     return TensorRTLowering(BY_NAME[options.precision], longest_audio(model, options.max_audio_seconds))
+
+
+def _device() -> Device:
+    try:
+        return CudaDevice()
+    except EngineError as error:
+        raise EngineError(
+            f"--engine {BUILT_IN_PLACE} builds for the GPU that it runs on, and none can be used here; "
+            f"--engine {RTX} needs none"
+        ) from error
 
 
 def _check_gpu(here: Device, sm: int) -> None:

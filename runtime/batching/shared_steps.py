@@ -42,8 +42,8 @@ def _memory_told() -> Iterator[None]:
 class _Asked:
     """The step that one thread waits for."""
 
-    def __init__(self, rows: Rows, leads: bool) -> None:
-        self.rows, self.leads = rows, leads
+    def __init__(self, rows: Rows) -> None:
+        self.rows, self.leads = rows, False
         self.woken = Bell()
         self.found: TopTokens | FastAdaSPError | None = None
 
@@ -95,14 +95,9 @@ class SharedSteps:
             EngineError: the graph fails.
             RequestCancelled: the request for which this thread runs a stage ended. Others of the step go on.
         """
-        rows = Rows(member, tokens, parents, k)
-        with self._lock:
-            self._away.discard(member)
-            asked = _Asked(rows, leads=not self._has_leader)
-            self._has_leader = True
-            self._waiting.append(asked)
-            self._tell_leader()
+        asked = _Asked(Rows(member, tokens, parents, k))
         try:
+            self._ask(asked)
             if asked.leads or self._is_to_lead(asked):
                 self._lead()
         except BaseException:  # also Ctrl-C in this thread: the others would wait for it for ever
@@ -112,6 +107,15 @@ class SharedSteps:
         if isinstance(asked.found, FastAdaSPError):
             raise asked.found
         return asked.found
+
+    def _ask(self, asked: _Asked) -> None:
+        """Put it to those that wait; it leads where nobody else does."""
+        with self._lock:
+            self._away.discard(asked.rows.member)
+            self._waiting.append(asked)
+            asked.leads = not self._has_leader
+            self._has_leader = True
+            self._tell_leader()
 
     def _is_to_lead(self, asked: _Asked) -> bool:
         """Wait until it is answered, or its turn to lead."""
@@ -130,7 +134,8 @@ class SharedSteps:
             try:
                 with self._lock:
                     asked, self._waiting = self._waiting, []
-                    self._batch.sweep()  # here: who leaves from now on has a row until the step has ended
+                    with _memory_told():
+                        self._batch.sweep()  # here: who leaves from now on has a row until the step ends
                 self._run(asked)
             finally:
                 self._answer(asked)

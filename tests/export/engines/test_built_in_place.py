@@ -23,9 +23,9 @@ def options(engine, sm):
 
 def test_another_gpu_than_that_of_the_build_is_refused(model):
     with pytest.raises(EngineError, match=r"sm is 80, and tensorrt builds .*, H100 of 90; give --sm 90"):
-        build.check_engines(model, options("tensorrt", 80))
+        build.check_engines(model, [], options("tensorrt", 80))
 
 
 @pytest.mark.parametrize(("engine", "sm"), [("tensorrt", 90), ("tensorrt-rtx", 80)])
 def test_the_gpu_of_the_build_is_taken_and_any_other_without_one(model, engine, sm):
-    build.check_engines(model, options(engine, sm))
+    build.check_engines(model, [], options(engine, sm))

@@ -206,30 +206,36 @@ def test_a_step_that_fails_fails_for_all_and_the_next_ones_run(
     assert_same(model.submit(heard, "hello", **asked).result(LONG_WAIT), alone)
 
 
-@pytest.mark.parametrize(("method", "failed"), [("fit", 1), ("fit_pool", 2)])
-def test_want_of_memory_is_told_and_the_next_requests_run(
-    model: SpeechLM, monkeypatch: pytest.MonkeyPatch, method: str, failed: int
-) -> None:
-    """Who joins fails alone; every step without room for its rows fails."""
-    options: dict[str, Any] = {"max_new_tokens": 20, "eos_token_ids": ()}
-    heard = model.encode(noise(2.0))
-    alone = model.generate(heard, "hello", **options)
+def full(self: HostBuffers, needed: Any) -> None:
+    raise MemoryError
 
-    def full(self: HostBuffers, needed: Any) -> None:
-        raise MemoryError
 
+def test_who_joins_without_memory_fails_alone(model: SpeechLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard, asked = model.encode(noise(2.0)), {"max_new_tokens": 20, "eos_token_ids": ()}
+    alone = model.generate(heard, "hello", **asked)
+    stream = model.stream(heard, "hello", share_steps=True, **asked)
+    next(stream)
     with monkeypatch.context() as patch:
-        patch.setattr(HostBuffers, method, full)
-        errors = []
-        for request in [model.submit(heard, "hello", **options) for _ in range(2)]:
-            try:
-                assert_same(request.result(LONG_WAIT), alone)
-            except EngineError as error:
-                errors.append(str(error))
-    assert [error.partition(":")[0] for error in errors] == [
-        "there is no memory for requests that share steps"
-    ] * failed
-    assert_same(model.submit(heard, "hello", **options).result(LONG_WAIT), alone)
+        patch.setattr(HostBuffers, "fit", full)
+        with pytest.raises(EngineError, match="there is no memory for requests that share steps"):
+            model.submit(heard, "hello", **asked).result(LONG_WAIT)
+        list(stream)
+    assert stream.result is not None
+    assert_same(stream.result, alone)
+    assert_same(model.submit(heard, "hello", **asked).result(LONG_WAIT), alone)
+
+
+def test_a_step_without_memory_fails_and_the_next_requests_run(
+    model: SpeechLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, asked = model.encode(noise(2.0)), {"max_new_tokens": 20, "eos_token_ids": ()}
+    alone = model.generate(heard, "hello", **asked)
+    with monkeypatch.context() as patch:
+        patch.setattr(HostBuffers, "fit_pool", full)
+        for request in [model.submit(heard, "hello", **asked) for _ in range(2)]:
+            with pytest.raises(EngineError, match="there is no memory for requests that share steps"):
+                request.result(LONG_WAIT)
+    assert_same(model.submit(heard, "hello", **asked).result(LONG_WAIT), alone)
 
 
 def test_scores_that_are_no_numbers_spoil_no_other_request(

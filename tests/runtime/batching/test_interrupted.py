@@ -180,7 +180,7 @@ def test_a_turn_that_is_interrupted_is_passed_on(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_deadline_ends_the_wait_for_a_turn_of_a_step() -> None:
-    turns, watch = Turns(), Stopwatch(guard_of(None, 0.05))
+    turns, watch = Turns(), Stopwatch(guard_of(None, 0.5))
     with turns.take("prefill"):
         with pytest.raises(DeadlineExceeded, match="in stage step"), watch.stage("step"), turns.take("step"):
             pass
@@ -201,7 +201,7 @@ def test_a_deadline_ends_the_wait_for_a_step_that_another_leads(
     leader = threading.Thread(target=ask, args=(steps, members[0], found := []), daemon=True)
     leader.start()
     until(lambda: steps._has_leader)
-    watch = Stopwatch(guard_of(None, 0.05))
+    watch = Stopwatch(guard_of(None, 0.5))
     with pytest.raises(DeadlineExceeded, match="in stage step"), watch.stage("step"):
         steps.step(members[1], ROW, ROW, 1)
     ended.set()

@@ -241,7 +241,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(tiny_checkpoint, harm
         return evaluate(trials, name, *rest)
 
     monkeypatch.setattr(Trials, "evaluate", stopped)
-    assert call(*arguments("stopped")).exit_code == 1
+    assert call(*arguments("stopped")).exit_code == 130
     assert (tmp_path / "stopped.toml.work").is_dir()
     monkeypatch.setattr(Trials, "evaluate", evaluate)
     monkeypatch.setattr(
@@ -270,7 +270,7 @@ def test_times_are_taken_once(tiny_checkpoint, harmless, tmp_path, monkeypatch):
     monkeypatch.setattr(timing, "run_benchmark", counted)
     monkeypatch.setattr("fastadasp.export.studies.tune.tune.choose", stopped)
     for _ in range(2):
-        assert call(tiny_checkpoint, *harmless, "--max-loss", 0, *SMALL, *quick).exit_code == 1
+        assert call(tiny_checkpoint, *harmless, "--max-loss", 0, *SMALL, *quick).exit_code == 130
     assert len(runs) == 1
 
 
