@@ -29,6 +29,7 @@ from fastadasp.runtime.tensorrt.sessions import Platform
 from ..batching.answers import assert_same
 
 LONG_WAIT = 60.0
+TRIES = 20  # of what needs three requests at once
 TOKENS = 32
 BUILT_FOR = EngineOptions(
     max_audio_seconds=LIMITS["max_audio_seconds"],
@@ -214,12 +215,16 @@ def test_a_request_that_is_cancelled_leaves_the_others_alone(load):
         return run(inputs)
 
     model._loaded.sessions.decode.run = cancelling
-    others = [model.submit(heard, "hello", **ANSWER) for _ in range(2)]
-    gone = model.submit(heard, "hello", cancellation=cancellation, **ANSWER)
+    for _ in range(TRIES):
+        others = [model.submit(heard, "hello", **ANSWER) for _ in range(2)]
+        gone = model.submit(heard, "hello", cancellation=cancellation, **ANSWER)
+        for request in others:
+            assert_same(request.result(LONG_WAIT), alone)
+        if cancellation.cancelled:
+            break
+        assert_same(gone.result(LONG_WAIT), alone)  # on a busy machine one may end before the last begins
     with pytest.raises(RequestCancelled):
         gone.result(LONG_WAIT)
-    for request in others:
-        assert_same(request.result(LONG_WAIT), alone)
     assert {2, 3} <= set(sizes)
     model.close()
 
