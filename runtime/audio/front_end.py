@@ -127,9 +127,7 @@ class FrontEnd:
         stand for in a whole window.
         """
         tokens = max(0, rows - self.rows_around)
-        samples = self._samples_of_windows(tokens)
-        if self.wave:
-            samples = max(samples, tokens * self.rows_per_token * self.wave.step_samples)
+        samples = max(self._samples_of_windows(tokens), self._place_in_wave(tokens))
         return min(samples, self.longest_samples or samples) / self.log_mel.sample_rate
 
     def _samples_of_windows(self, tokens: int) -> int:
@@ -149,10 +147,11 @@ class FrontEnd:
         Tokens are as long as those of a whole window, whatever a clip has of it: the last ones of a clip that
         is filled up begin behind its end.
         """
-        samples = self._place_in_windows(token)
-        if self.wave:
-            samples = max(samples, token * self.rows_per_token * self.wave.step_samples)
-        return samples / self.log_mel.sample_rate
+        return max(self._place_in_windows(token), self._place_in_wave(token)) / self.log_mel.sample_rate
+
+    def _place_in_wave(self, token: int) -> int:
+        """The sample at which a token of the wave encoder begins; 0 without one."""
+        return token * self.rows_per_token * self.wave.step_samples if self.wave else 0
 
     def _place_in_windows(self, token: int) -> int:
         """The sample at which a token begins, if all of a window are as long."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ...profiles.errors import EngineError, FastAdaSPError
 from ..cancellation.bell import Bell
-from ..cancellation.guard import current_guard, unguarded
+from ..cancellation.guard import unguarded, wait_for
 from ..decoding.search import TopTokens
 from .batch import Batch, Member, Rows
 from .turns import Turns
@@ -119,11 +119,7 @@ class SharedSteps:
 
     def _is_to_lead(self, asked: _Asked) -> bool:
         """Wait until it is answered, or its turn to lead."""
-        guard = current_guard()
-        if guard is None:
-            asked.woken.wait()
-        else:
-            guard.wait(asked.woken)
+        wait_for(asked.woken)
         return asked.leads
 
     def _lead(self) -> None:

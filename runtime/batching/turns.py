@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 from ..cancellation.bell import Bell
-from ..cancellation.guard import current_guard
+from ..cancellation.guard import wait_for
 
 Kind = Literal["prefill", "step"]
 OTHER: dict[Kind, Kind] = {"prefill": "step", "step": "prefill"}
@@ -53,12 +53,8 @@ class Turns:
             self._pass_on(kind)
 
     def _wait(self, kind: Kind, turn: _Turn) -> None:
-        guard = current_guard()
         try:
-            if guard is None:
-                turn.woken.wait()
-            else:
-                guard.wait(turn.woken)
+            wait_for(turn.woken)
         except BaseException:  # also Ctrl-C in this thread: its turn would never end
             with self._lock:
                 if turn.granted:

@@ -32,6 +32,14 @@ def current_guard() -> Guard | None:
     return _guard.get()
 
 
+def wait_for(bell: Bell) -> None:
+    """Wait until it is rung, or the request of this thread's stage is to end; RequestCancelled."""
+    if (guard := current_guard()) is None:
+        bell.wait()
+    else:
+        guard.wait(bell)
+
+
 @contextmanager
 def unguarded() -> Iterator[None]:
     """Run for several requests, none of which may end what the others need."""
@@ -129,7 +137,7 @@ class Guard:
         Raises:
             RequestCancelled: the request is to end.
         """
-        with self.stopping(bell.ring):
+        with self._told(bell.ring):
             if not bell.wait(self.seconds_left):
                 self.expire()
             self.check()
@@ -145,6 +153,17 @@ class Guard:
         """
         timer = self._timer(stop)
         try:
+            with self._told(stop):
+                yield
+        finally:
+            if timer:
+                timer.cancel()
+                timer.join()
+
+    @contextmanager
+    def _told(self, stop: Stop) -> Iterator[None]:
+        """Call `stop` when the request is cancelled. RequestCancelled: it is to end already."""
+        try:
             for source in self.sources:
                 source.add(stop)
             self.check()
@@ -152,9 +171,6 @@ class Guard:
         finally:
             for source in self.sources:
                 source.discard(stop)
-            if timer:
-                timer.cancel()
-                timer.join()
 
     def _timer(self, stop: Stop) -> threading.Timer | None:
         left = self.seconds_left

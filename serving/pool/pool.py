@@ -158,9 +158,8 @@ class Pool:
             )
 
     def _give_up(self, ticket: Ticket, where: str) -> None:
-        if not ticket.has_ended:
+        if ticket.expire(where):
             self._metrics.failed.labels(DeadlineExceeded.__name__).inc()
-            ticket.expire(where)
 
     def _heard_in_thread(self, link: Link, message: FromWorker | None) -> None:
         self._loop.call_soon_threadsafe(self._heard, link, message)

@@ -35,10 +35,13 @@ class Ticket:
                 self.began = event
             self._events.put_nowait(event)
 
-    def expire(self, where: str) -> None:
-        """Its deadline has passed."""
+    def expire(self, where: str) -> bool:
+        """Its deadline has passed; whether that is news, which it is not for a request that has ended."""
+        if self.has_ended:
+            return False
         late = f"the deadline of {self.deadline:g} s passed {where}; send it when there is less to do"
         self.tell(Failed(self.number, DeadlineExceeded(late)))
+        return True
 
     def take_audio(self) -> bytes | BinaryIO:
         """The audio, which it keeps no longer."""

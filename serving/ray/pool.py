@@ -75,9 +75,8 @@ class RayPool:
                         return
             self._fail(ticket, _died(self._tries))
         except TimeoutError:
-            if not ticket.has_ended:
+            if ticket.expire("and no replica answers"):
                 self._metrics.failed.labels(DeadlineExceeded.__name__).inc()
-                ticket.expire("and no replica answers")
         except FastAdaSPError as error:
             self._fail(ticket, error)
 
