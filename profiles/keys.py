@@ -17,6 +17,7 @@ POSITIONS = ("compact", "kept")
 MOST_SEGMENTS = 100
 MAX_DECIMALS = 9
 MAX_DENOMINATOR = 1_000_000_000  # engines multiply rows and numerators in 64 bits, `decay` included
+NAME_RULE = "use letters, digits, dot, dash and underscore, at most 100, and begin with a letter or digit"
 MAX_EXPONENT = 30  # of a decimal in TOML; beyond it an exact fraction would fill the memory
 
 
@@ -77,7 +78,7 @@ def faults_of(name: str, given: Mapping[str, Any]) -> Iterator[str]:
 def name_fault(name: str) -> Iterator[str]:
     """A fault for a name that no profile can have."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        yield "the name becomes a file name: use letters, digits, dot, dash and underscore, at most 100"
+        yield f"the name becomes a file name: {NAME_RULE}"
 
 
 def _method_faults(name: str, given: Mapping[str, Any]) -> Iterator[str]:

@@ -65,9 +65,18 @@ def load_profile(name_or_path: str, folders: Sequence[Path] = ()) -> Profile:
     Raises:
         ProfileError: an unknown or ambiguous name, a file that cannot be read, or faults in it.
     """
-    name_or_path = str(path_of("profile", name_or_path, "a name or the path of a .toml file", ProfileError))
-    path = Path(name_or_path) if _is_path(name_or_path) else _find(name_or_path, _paths(folders))
+    path = profile_file(name_or_path, folders)
     return parse_profile(_read(path), path.stem, str(path))
+
+
+def profile_file(name_or_path: str, folders: Sequence[Path] = ()) -> Path:
+    """The file that `load_profile` reads.
+
+    Raises:
+        ProfileError: an unknown or ambiguous name.
+    """
+    name_or_path = str(path_of("profile", name_or_path, "a name or the path of a .toml file", ProfileError))
+    return Path(name_or_path) if _is_path(name_or_path) else _find(name_or_path, _paths(folders))
 
 
 def load_profiles(names_or_paths: Sequence[str], folders: Sequence[Path] = ()) -> tuple[Profile, ...]:

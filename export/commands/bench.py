@@ -122,6 +122,7 @@ def bench(ctx: click.Context, /, artifact: Path, output: Path | None, **values: 
     exit code is 130.
     """
     refuse_auto(values["profiles"], "it is chosen by what bench measures of each")
+    check_output(output, (artifact, values["clip"]))
     measure = _load_bench if values["concurrency"] or values["rates"] else _matrix
     ctx.exit(measure(ctx, artifact, output, values))
 
@@ -130,8 +131,6 @@ def _matrix(ctx: click.Context, artifact: Path, output: Path | None, values: dic
     """The exit code: 1 where nothing was measured."""
     _refuse(ctx, OF_A_LOAD, "is of a load; give --concurrency or --rate")
     options = BenchmarkOptions(**_given(values, BenchmarkOptions))
-    if output is not None:
-        check_output(output)
     model = load(artifact, verify=None, **values)
     from ...runtime.benchmark.benchmark import run_benchmark
     from ...runtime.benchmark.records import BenchmarkStopped
@@ -158,8 +157,6 @@ def _load_bench(ctx: click.Context, artifact: Path, output: Path | None, values:
     """The exit code: 1 where a request has failed."""
     _refuse(ctx, OF_THE_MATRIX, "is not of a load, which has --requests or --seconds")
     options = LoadOptions(**_given(values, LoadOptions))
-    if output is not None:
-        check_output(output)
     model = load(artifact, verify=None, **values)
     from ...runtime.benchmark.load.load import run_load
     from ...runtime.benchmark.load.records import LoadStopped

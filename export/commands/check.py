@@ -12,6 +12,7 @@ from ...runtime.backends import BACKENDS
 from ..check.options import CheckOptions, demo_clips
 from .command import StrictCommand
 from .lists import NAMES, list_option
+from .output import refuse_inputs
 from .parameters import PATH, device_option, precision_option, require, require_all
 from .progress import progress_bar
 
@@ -83,6 +84,8 @@ def check(
         ctx.exit(_check_golden(golden, source or golden))
     if source is None:
         raise click.UsageError("give an ARTIFACT, or recorded outputs with --golden DIR")
+    if save is not None:
+        refuse_inputs(save, (source, checkpoint))
     ctx.exit(_check_artifact(source, options))
 
 

@@ -117,11 +117,12 @@ def compare(
     if ALL not in values["methods"]:
         _say_left_out(options)
     check_restart(restart, output)
-    if output is not None:
-        check_output(output)
+    from ...evaluation.answers.work_folder import work_folder, work_folder_of
+    from ...evaluation.clips.files import files_of
+
     clips = clips_of(values)
+    check_output(output, (checkpoint, values["lora"], *files_of(clips)), (work_folder_of,))
     require_metrics(clips.task, options.evaluation, export=("onnx",))
-    from ...evaluation.answers.work_folder import work_folder
     from ...runtime.tables.tables import console, show
     from ..studies.compare import comparison
     from ..studies.compare.result import comparison_result

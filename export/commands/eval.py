@@ -63,13 +63,14 @@ def evaluate(ctx: click.Context, /, artifact: Path, output: Path | None, **value
     """
     options = replace(evaluation_of(values), max_loss=budget_of(values), least_clips=values["least_clips"])
     check_restart(values["restart"], output)
-    if output is not None:
-        check_output(output)
+    from ...evaluation.answers.journal import journal_of
+    from ...evaluation.clips.files import files_of
+
     clips = clips_of(values)
+    check_output(output, (artifact, *files_of(clips)), (journal_of,))
     check_budget(values, clips.task)
     require_metrics(clips.task, options)
     from ...evaluation import evaluation as accuracy
-    from ...evaluation.answers.journal import journal_of
     from ...evaluation.gate.gate import judged
     from ...evaluation.gate.table import gate_lines
     from ...evaluation.result import evaluation_result

@@ -14,6 +14,7 @@ from ...runtime.runtime_options import RuntimeKeywords
 from ...runtime.runtime_options import runtime_options as runtime_of
 from .command import StrictCommand
 from .lists import NAMES, one_option
+from .output import refuse_inputs
 from .parameters import PATH, backend_options_of, batch_option, runtime_options, verify_of
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def export_triton(artifact: Path, output: Path, name: str | None, force: bool, *
     known, options = tuple(opened.manifest.profiles), _load_options(values)
     model = TritonModel(name, profile, known, options, values["instances"])
     place = output / name
+    refuse_inputs(place, (artifact,))
     kind = _triton_model()
     check_output(place, force, lambda line: click.echo(line, err=True), kind)
     with temporary_folder(place, force, kind) as folder:

@@ -1,15 +1,17 @@
-"""Files that a command leaves: whole or not at all."""
+"""Files that a command leaves: whole or not at all, and never in place of what it reads."""
 
 from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ...profiles.errors import OutputError
+from ...profiles.keys import NAME_RULE, name_fault
 from ..file import is_stream, write_file
 from ..scratch import remove_leftovers
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 WORDS = "fastadasp.words"
 """Where the context of a run keeps the words of its command line."""
+Beside = Callable[[Path], Path]
+"""The place of a file or folder that is kept beside an output while its command is at work."""
 
 
 def command_line() -> str:
@@ -49,12 +53,27 @@ def write_text(path: Path, content: str) -> None:
         raise OutputError(f"output {path}: {error.strerror}; choose a file that can be written") from None
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path | None, reads: Iterable[Path | None] = (), beside: Iterable[Beside] = ()) -> None:
     """Tell before long work that its result has no place. What a killed run has left there is removed.
+
+    Args:
+        path: the output; None: there is none.
+        reads: files and folders that the command reads, as `refuse_inputs` takes them.
+        beside: what is written beside the output, unless that is a device or a pipe.
 
     Raises:
         OutputError: with the remedy.
     """
+    if path is None:
+        return
+    _check_place(path)
+    if not is_stream(path):
+        refuse_inputs(path, reads, [place(path) for place in beside])
+        for line in remove_leftovers(Path(os.path.realpath(path))):
+            click.echo(line, err=True)
+
+
+def _check_place(path: Path) -> None:
     if path.is_dir():
         raise OutputError(f"output {path} is a folder; give a file")
     if is_stream(path):
@@ -67,8 +86,64 @@ def check_output(path: Path) -> None:
     if not place.parent.is_dir() or not os.access(place.parent, os.W_OK):
         where = place.parent if path.is_symlink() else path.parent
         raise OutputError(f"output {path}: {where} is no folder that can be written; choose another")
-    for line in remove_leftovers(place):
-        click.echo(line, err=True)
+
+
+def refuse_inputs(output: Path, reads: Iterable[Path | None], beside: Iterable[Path] = ()) -> None:
+    """Refuse an output in place of what its command reads, or in a folder that it reads whole.
+
+    Two paths are one file if they are to the system: over links, or where names differ in case alone.
+
+    Args:
+        output: a file or folder, which need not be there.
+        reads: files; and folders in which nothing is foreign, as artifacts. None: an option is not given.
+        beside: files and folders that are written, and removed, with the output.
+
+    Raises:
+        OutputError: with the remedy.
+    """
+    identified = ((_identity(read), read) for read in reads if read is not None)
+    known: dict[tuple[int, int] | None, Path] = {
+        found: read for found, read in identified if found is not None
+    }
+    for read in filter(None, map(known.get, map(_identity, _upwards(output)))):
+        raise OutputError(f"output {output} would {_harm(output, read)}")
+    folders = dict.fromkeys(read.parent for read in known.values())
+    for own in filter(None, map(_identity, beside)):
+        around = (folder for folder in folders if own in map(_identity, _upwards(folder)))
+        for read in filter(None, (known.get(own), *around)):
+            lost = f"would replace {read}, which is read"
+            raise OutputError(f"output {output}: what is kept beside it {lost}; give another file")
+
+
+def _harm(output: Path, read: Path) -> str:
+    """What an output in place of what is read, or in it, would do, and the remedy."""
+    if not read.is_dir():
+        return f"replace {read}, which is read; give another file"
+    how = "replace a file of" if output.is_file() else "add to"
+    return f"{how} {read}, which is read whole; give a place outside of it"
+
+
+def _upwards(path: Path) -> tuple[Path, ...]:
+    """Where a path leads, its links followed, and the folders around that."""
+    place = Path(os.path.realpath(path))
+    return place, *place.parents
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What the system knows a file or folder by; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def check_two(first: Path | None, second: Path | None) -> None:
+    """Refuse two outputs in one file; OutputError. Devices and pipes take both."""
+    if first is None or second is None or is_stream(first):
+        return
+    if os.path.realpath(first) == os.path.realpath(second):
+        raise OutputError(f"output {first} is given twice; give -o and --json a file each")
 
 
 def kept_beside(path: Path | None) -> Path | None:
@@ -86,9 +161,12 @@ def profile_name(path: Path) -> str:
     """A profile is called as its file.
 
     Raises:
-        OutputError: the file would not be read as a profile.
+        OutputError: the file would not be read as a profile, or no profile can have its name.
     """
     if path.suffix != PROFILE_SUFFIX:
         ending = f"a profile is read by the ending {PROFILE_SUFFIX}"
         raise OutputError(f"output {path}: {ending}; give {path}{PROFILE_SUFFIX}")
+    if any(name_fault(path.stem)):
+        no_name = f"-o names the profile, too, and {path.stem!r} is no name of one"
+        raise OutputError(f"output {path}: {no_name}; {NAME_RULE}")
     return path.stem

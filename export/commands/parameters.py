@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ...runtime import Auto, SpeechLM
     from ...runtime.artifact.verification import Verify
 
-PATH = click.Path(path_type=Path)
 BUDGETS = ("latency_budget", "accuracy_budget")
 
 
@@ -45,7 +44,21 @@ class AudioSeconds(click.FloatRange):
         return found
 
 
+class AnyPath(click.Path):
+    """A path. An empty one is refused, which would be the folder that the command is run in."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path that was typed."""
+        if value == "":
+            self.fail("the path is empty; give one", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 AUDIO_SECONDS = AudioSeconds()
+PATH = AnyPath()
 
 
 def given_flags(ctx: click.Context, fields: Iterable[str]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...profiles.profile import load_profiles
+from ...profiles.profile import load_profiles, profile_file
 from ..model.formats import QUANTIZED
 from ..options import PRECISIONS
 from ..prediction.devices import CPU, DEVICES
@@ -90,8 +90,7 @@ def plan(
     """
     refuse_auto(profiles, "it is chosen by figures of an artifact, and a plan is of a checkpoint")
     options = PlanOptions(load_profiles(profiles, folders), int4_block=int(int4_block), **values)
-    if output is not None:
-        check_output(output)
+    check_output(output, (checkpoint, calibrate, *(profile_file(name, folders) for name in profiles)))
     require("onnx", "safetensors")
     from ...runtime.tables.tables import console, show
     from ..prediction.plan import plan as predicted

@@ -25,9 +25,7 @@ def report(results: tuple[Path, ...], output: Path) -> None:
     run --map, in any order and number; what is in a file is told by its content.
     """
     require("plotly", "jinja2", extra="report")
-    check_output(output)
-    if output.resolve() in {path.resolve() for path in results}:
-        raise OutputError(f"output {output} is one of the results; give another file")
+    check_output(output, results)
     if output.suffix.lower() not in HTML and (output.is_file() or not output.exists()):
         raise OutputError(f"output {output}: the page is HTML; give {output.with_suffix('.html')}")
     from ...evaluation.report.page import page

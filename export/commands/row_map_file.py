@@ -22,7 +22,7 @@ def check_row_maps(model: SpeechLM) -> None:
     if not model.manifest.decoder.row_maps:
         raise RequestError(
             f"artifact {model.artifact.folder} does not say which seconds its rows stand for: build it with "
-            "--row-maps"
+            "--row-maps, or with --word-heads, which brings them"
         )
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from ...profiles.errors import AudioError, DeadlineExceeded
+from ...profiles.errors import AudioError, DeadlineExceeded, LongAudioError
 from .answer_record import record
 from .command import StrictCommand
 from .lists import NAMES, one_option
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from ...runtime.artifact.manifest import Manifest
     from ...runtime.decoding.options import ResolvedSearch
 
-STDIN = "-"
+STDIN, STDIN_FILE = "-", Path("/dev/stdin")
 
 
 @click.command(cls=StrictCommand, short_help="Answer clips, with latency by stage.")
@@ -61,7 +62,7 @@ STDIN = "-"
     type=PATH,
     metavar="FILE",
     help="Write which seconds each row of each layer stands for, for report; of one CLIP and an artifact "
-    "built with --row-maps.",
+    "built with --row-maps or --word-heads.",
 )
 @segment_options
 @click.pass_context
@@ -81,7 +82,7 @@ def run(ctx: click.Context, /, artifact: Path, clips: tuple[str, ...], **values:
         raise click.UsageError("--stream and --json exclude each other")
     refuse_combinations(values, len(clips))
     if values["map_file"]:
-        _check_map(values, len(clips))
+        _check_map(values, artifact, clips)
     search, prompt, segmenting = search_of(values), _prompt(values), segmenting_of(values)
     auto = auto_of(values)
     model = load(artifact, **values if auto is None else {**values, "profile": None})
@@ -138,15 +139,16 @@ def _hint(manifest: Manifest) -> None:
         )
 
 
-def _each(clips: tuple[str, ...], ask: Callable[[str], None]) -> int:
+def _each(clips: tuple[str, ...], ask: Callable[[str], None], cut_by: str = "") -> int:
     """Ask about clip by clip; one of several that cannot be heard, or takes too long, stops no others.
 
-    Returns how many there were of those.
+    Returns how many there were of those. `cut_by` is what cuts audio that is too long to be heard at once.
     """
     failures = 0
     for clip in clips:
         try:
-            ask(clip)
+            with _remedied(cut_by):
+                ask(clip)
         except (AudioError, DeadlineExceeded) as error:
             if len(clips) == 1:
                 raise
@@ -154,6 +156,17 @@ def _each(clips: tuple[str, ...], ask: Callable[[str], None]) -> int:
             place = f"{clip}: " if isinstance(error, DeadlineExceeded) else ""
             click.echo(f"Error: {place}{error}", err=True)
     return failures
+
+
+@contextmanager
+def _remedied(cut_by: str) -> Iterator[None]:
+    """Name what cuts audio, if anything does, where it is refused for its length."""
+    try:
+        yield
+    except LongAudioError as error:
+        if not cut_by:
+            raise
+        raise LongAudioError(f"{error}; {cut_by} cuts it") from error
 
 
 def _answer(model: SpeechLM, clips: tuple[str, ...], asked: Asked, *, as_json: bool) -> int:
@@ -166,7 +179,9 @@ def _answer(model: SpeechLM, clips: tuple[str, ...], asked: Asked, *, as_json: b
         answered.append((clip, result))
 
     try:
-        return _each(clips, ask)
+        return _each(
+            clips, ask, "--segments --format jsonl, in place of --json," if as_json else "--segments"
+        )
     finally:
         if answered and not as_json:
             _report(answered, asked.search.num_beams)
@@ -174,13 +189,14 @@ def _answer(model: SpeechLM, clips: tuple[str, ...], asked: Asked, *, as_json: b
             _say_choice(clip, result)
 
 
-def _check_map(values: dict[str, Any], num_clips: int) -> None:
+def _check_map(values: dict[str, Any], artifact: Path, clips: tuple[str, ...]) -> None:
     """Tell what --map does not go with before anything is loaded."""
     if values["stream"] or values["segments"]:
         raise click.UsageError("--map is of one answer: leave out --stream and --segments")
-    if num_clips > 1:
+    if len(clips) > 1:
         raise click.UsageError("--map is of one answer: give one CLIP")
-    check_output(values["map_file"])
+    (clip,) = clips
+    check_output(values["map_file"], (artifact, STDIN_FILE if clip == STDIN else Path(clip)))
 
 
 def _mapped(model: SpeechLM, clip: str, asked: Asked, values: dict[str, Any]) -> int:
@@ -233,7 +249,7 @@ def _stream(model: SpeechLM, clips: tuple[str, ...], asked: Asked) -> int:
         _stream_report(clip, first, time.perf_counter() - begin)
         _say_choice(clip, pieces.result)
 
-    return _each(clips, ask)
+    return _each(clips, ask, "--segments, in place of --stream,")
 
 
 def _segments(

@@ -16,7 +16,15 @@ from ..studies.select_layer.options import SelectionOptions
 from .command import StrictCommand
 from .evaluation_parameters import clip_options, clips_of, reference_option, require_metrics
 from .lists import PERCENTS, list_option, one_option, rising
-from .output import check_output, check_restart, kept_beside, profile_name, write_result, write_text
+from .output import (
+    check_output,
+    check_restart,
+    check_two,
+    kept_beside,
+    profile_name,
+    write_result,
+    write_text,
+)
 from .parameters import PATH, given_flags, lora_option, positions_option, require
 from .progress import progress_bar
 from .search_parameters import SEARCH, SEARCH_IDS, say_search, search_of, search_options
@@ -91,9 +99,7 @@ def select_layer(
     --accuracy, answers are kept in a folder beside --json or -o until that is written: the same command goes
     on where it was stopped; the exit code is 1 if a clip failed.
     """
-    for path in (output, results):
-        if path is not None:
-            check_output(path)
+    check_two(output, results)
     if not values["accuracy"] and (given := given_flags(ctx, OF_ACCURACY)):
         raise click.UsageError(f"{', '.join(given)}: of --accuracy, which is not given")
     check_restart(values["restart"], results or output, "--json or -o")
@@ -101,13 +107,18 @@ def select_layer(
     name = DEFAULTS.name if output is None else profile_name(output)
     options = SelectionOptions(flops_reduction, name=name, **own)
     accuracy = _accuracy_options(values)
+    from ...evaluation.answers.work_folder import work_folder, work_folder_of
+    from ...evaluation.clips.files import files_of
+
     clips = clips_of(values)
+    reads = checkpoint, values["lora"], *files_of(clips)
+    for path in (output, results):
+        check_output(path, reads, (work_folder_of,))
     needed = ("onnx", "torch")
     if accuracy is None:
         require(*needed)
     else:
         require_metrics(clips.task, accuracy, export=needed)
-    from ...evaluation.answers.work_folder import work_folder
     from ...runtime.tables.tables import console, show
     from ..studies.select_layer import select_layer as selection
     from ..studies.select_layer.result import selection_result

@@ -114,12 +114,13 @@ def transcribe(ctx: click.Context, /, artifact: Path, clips: Path, output: Path,
     options, engine = _options(values), ENGINES[values["engine"]]()
     if is_stream(output):
         raise OutputError(f"output {output} is no file, so nothing could go on from it; give a file")
-    check_output(output)
-    from ...evaluation.bulk.output import Start
+    from ...evaluation.bulk.output import Start, failures_of, settings_of
     from ...evaluation.bulk.transcribe import transcribe as answer
+    from ...evaluation.clips.files import files_of
     from ...evaluation.clips.requests import read_requests
 
     requests = read_requests(clips, audio_root=values["audio_root"], prompt=values["prompt"])
+    check_output(output, (artifact, *files_of(requests)), (failures_of, settings_of))
     start, done = Start(values["retry_failed"], values["restart"]), 0
 
     def tick(step: str, clips: int, total: int) -> None:

@@ -25,7 +25,7 @@ from .evaluation_parameters import (
     require_metrics,
 )
 from .lists import LAYERS, NAMES, PERCENTS, each_once, list_option, rising
-from .output import check_output, kept_beside, profile_name, write_result, write_text
+from .output import check_output, check_two, kept_beside, profile_name, write_result, write_text
 from .parameters import PATH, lora_option, onnxruntime_options
 from .progress import progress_bar
 from .search_parameters import say_search, search_options
@@ -114,15 +114,18 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
     clip failed. What was found is kept in FILE.toml.work until the end: the same command goes on where it was
     stopped.
     """
-    for path in (output, results):
-        if path is not None:
-            check_output(path)
+    check_two(output, results)
     name = profile_name(output)
     options = _options(values, name)
+    from ...evaluation.answers.work_folder import work_folder, work_folder_of
+    from ...evaluation.clips.files import files_of
+
     clips = clips_of(values)
+    reads = checkpoint, values["lora"], *files_of(clips)
+    check_output(output, reads, (work_folder_of,))
+    check_output(results, reads)
     check_budget(values, clips.task)
     require_metrics(clips.task, options.evaluation, export=("onnx",))
-    from ...evaluation.answers.work_folder import work_folder
     from ...runtime.tables.tables import console, show
     from ..studies.tune import tune as tuning
     from ..studies.tune.result import tuning_result

@@ -110,14 +110,6 @@ def test_faults_are_told_with_a_line_each(tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_a_result_is_not_written_over(made_up_files):
-    before = made_up_files[0].read_bytes()
-    result = run("report", made_up_files[0], "-o", made_up_files[0])
-    assert result.exit_code == 2
-    assert "is one of the results" in result.stderr
-    assert made_up_files[0].read_bytes() == before
-
-
 def test_without_plotly_the_extra_is_named(made_up_files, tmp_path, monkeypatch):
     monkeypatch.setattr(parameters, "find_spec", lambda name: None)
     result = run("report", *made_up_files, "-o", tmp_path / "report.html")
