@@ -124,9 +124,10 @@ def _check_word_heads(heads: WordHeads | None, model: SpeechModelSpec, options: 
         return
     if faults := list(word_head_faults(heads, model.decoder.dims)):
         raise RequestError("; ".join(faults))
-    if apart := [profile.name for profile in options.profiles if profile.traits.is_of_caches]:
+    if apart := ", ".join(profile.name for profile in options.profiles if profile.traits.is_of_caches):
         raise RequestError(
-            f"word_heads beside profile {', '.join(apart)}: each head keeps other rows; leave one of them out"
+            f"word_heads beside profile {apart}: each head keeps other rows, so where they look has no mean; "
+            f"build two artifacts, that with word_heads without {apart}"
         )
 
 

@@ -152,6 +152,15 @@ def test_audio_that_is_too_long_for_the_positions(tiny_artifact: Path, tmp_path:
     line = fault("run", tiny_artifact, path, "--max-new-tokens", 100)
     assert f"{path}: 60.0 s take 1500 rows" in line
     assert "1024 positions hold at most 36.9 s: cut the audio or ask for fewer tokens" in line
+    cutting = {
+        (): "--segments",
+        ("--stream",): "--segments, in place of --stream,",
+        ("--json",): "--segments --format jsonl, in place of --json,",
+    }
+    for how, option in cutting.items():
+        assert fault("run", tiny_artifact, path, *how).endswith(f"; {option} cuts it")
+    ran = call("run", tiny_artifact, path, "--segments", "--format", "jsonl", "--max-new-tokens", 2)
+    assert ran.exit_code == 0, ran.output
 
 
 @pytest.mark.parametrize("how", [(), ("--stream",), ("--json",)])

@@ -46,6 +46,16 @@ def test_inspect_says_that_an_artifact_tells(worded, tiny_artifact):
     assert [told in " ".join(text.split()) for text in shown] == [True, False]
 
 
+def test_a_profile_under_which_heads_keep_other_rows_is_refused_beside_them(tiny_checkpoint, tmp_path):
+    (tmp_path / "h2o.toml").write_text('method = "h2o"\nschedule = "constant"\nratio = 0.3\n')
+    words = "build", tiny_checkpoint, "-o", tmp_path / "art", "--word-heads", "1.0"
+    result = call(*words, "--profile", f"full,{tmp_path / 'h2o.toml'}")
+    assert result.exit_code == 2
+    assert "word_heads beside profile h2o: each head keeps other rows" in result.stderr
+    assert "build two artifacts, that with word_heads without h2o" in result.stderr
+    assert not (tmp_path / "art").exists()
+
+
 @pytest.mark.parametrize(
     ("heads", "fault"),
     [
