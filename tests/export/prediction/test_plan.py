@@ -61,10 +61,12 @@ def test_the_settings_alone_are_enough(seven_billion, tmp_path):
 
 
 def test_no_file_of_weights_or_of_a_tokenizer_is_opened(seven_billion, tmp_path):
-    (tmp_path / "config.json").write_text((seven_billion / "config.json").read_text("utf-8"), "utf-8")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text((seven_billion / "config.json").read_text("utf-8"), "utf-8")
     for name in ("model.safetensors", "tokenizer.json"):
-        (tmp_path / name).write_bytes(b"no header")
-    assert not any("no weights" in note for note in planned(tmp_path, tmp_path).notes)
+        (folder / name).write_bytes(b"no header")
+    assert not any("no weights" in note for note in planned(tmp_path, folder).notes)
 
 
 def test_weights_are_counted_as_they_would_be_stored(seven_billion):
@@ -287,9 +289,10 @@ def test_a_file_of_another_command_is_refused(seven_billion, tmp_path):
 def test_the_real_models_of_7b_are_planned_from_their_settings(name, tmp_path):
     folder = REAL_FILES / name
     if name == "wavllm":
-        folder = tmp_path
+        folder = tmp_path / name
+        folder.mkdir()
         config = json.loads((REAL_FILES.parent / "spec" / "wavllm_7b_config.json").read_text("utf-8"))
-        (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+        (folder / "config.json").write_text(json.dumps(config), "utf-8")
     found = planned(tmp_path, folder, "--audio-seconds", "30,120")
     assert all(case.total_ms for case in found.cases)
     assert found.devices[0].weight_bytes == pytest.approx(16e9, rel=0.07)
