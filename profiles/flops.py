@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from .errors import ProfileError
+from .keys import KEPT
 from .profile import Profile
 from .schedule import (
     BEFORE_LAYERS,
@@ -98,7 +99,7 @@ class ResolvedProfile:
     @property
     def keeps_positions(self) -> bool:
         """Whether rows stay at the positions of the whole prompt, merged ones at the mean of theirs."""
-        return self.profile.positions == "kept"
+        return self.profile.positions == KEPT
 
     @property
     def row_ratios(self) -> tuple[Fraction, ...]:

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 from .methods import METHODS, Method, Sums
 from .schedule import AT_INPUT, SCHEDULES, has_start_layer
 
-POSITIONS = ("compact", "kept")
+COMPACT, KEPT = POSITIONS = ("compact", "kept")
 
 MOST_SEGMENTS = 100
 MAX_DECIMALS = 9

@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import ProfileError
 from .faults import path_of, shown
-from .keys import KEYS, exact_number, faults_of, read_table
+from .keys import COMPACT, KEPT, KEYS, exact_number, faults_of, read_table
 from .methods import METHODS, Method, Sums
 
 SEED_STRIDE = 1009  # above any number of layers, so that seeds do not overlap
@@ -33,7 +33,7 @@ class Profile:
     reference_audio_seconds: Fraction = Fraction(30)  # audio for which `flops_reduction` is solved
     reference_text_tokens: int = 20
     include_audio_bos: bool = False  # the span starts one row before the audio frames
-    positions: str = "compact"  # rows close up after a reduction; or "kept": they stay where they were
+    positions: str = COMPACT  # rows close up after a reduction; or "kept": they stay where they were
     fastv_score: str = "all_queries"  # the attention rows that `fastv` sums: all of them, or "last_query"
     segments: int = 10  # of equal length, in each of which `segment_evict` keeps as many rows
     seed: int = 0  # of the random methods
@@ -46,6 +46,13 @@ class Profile:
         """What is known about its method, with the score that this profile chooses."""
         method = METHODS[self.method]
         return method.scored_by(Sums(getattr(self, method.score_key))) if method.score_key else method
+
+    @property
+    def row_positions(self) -> str | None:
+        """`positions` of the rows that are left, also where the method decides; None without reduction."""
+        if not self.traits.reduces:
+            return None
+        return KEPT if self.traits.is_of_caches else self.positions
 
 
 def layer_seed(profile: Profile, layer: int) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ...profiles.keys import COMPACT, KEPT
 from ...profiles.profile import Profile, builtin_names, load_profile, profile_to_toml
 from ...profiles.schedule import has_start_layer
 from .command import StrictCommand
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..cost import ProfileCost
 
 GIGA = 1e9
+MEANING = {COMPACT: "rows close up after a reduction", KEPT: "rows stay where they were"}
 
 
 @click.group(short_help="List profiles, and show what one does.")
@@ -67,6 +69,8 @@ def show(
     profile = load_profile(name, folders)
     if checkpoint is None:
         click.echo(profile_to_toml(profile), nl=False)
+        if positions := _positions(profile):
+            click.echo(f"# {positions}")
         return
     require("onnx")
     from ...runtime.tables.tables import console
@@ -81,14 +85,20 @@ def show(
 def _profiles_table(found: list[Profile]) -> Table:
     from ...runtime.tables.tables import columns
 
-    rows = columns("name", "method", "schedule", "start layer", "reduction", left=3)
+    rows = columns("name", "method", "positions", "schedule", "from", "reduction", left=4)
     for profile in found:
         if not profile.traits.reduces:
-            rows.add_row(profile.name, profile.method, "-", "-", "none")
+            rows.add_row(profile.name, profile.method, "-", "-", "-", "none")
         else:
             start = str(profile.start_layer) if has_start_layer(profile.schedule) else "-"
-            rows.add_row(profile.name, profile.method, profile.schedule, start, _target(profile))
+            where = profile.schedule, start
+            rows.add_row(profile.name, profile.method, profile.row_positions, *where, _target(profile))
     return rows
+
+
+def _positions(profile: Profile) -> str:
+    """Those of the rows that a reduction leaves, and what that means; nothing without one."""
+    return f"positions {kind}: {MEANING[kind]}" if (kind := profile.row_positions) else ""
 
 
 def _target(profile: Profile) -> str:
@@ -137,9 +147,11 @@ def _memory_section(cost: ProfileCost) -> Section:
 
 
 def _cost_lines(cost: ProfileCost) -> Iterator[str]:
-    """Totals."""
+    """Positions and totals."""
     from ...runtime.tables.units import percent, seconds, size
 
+    if positions := _positions(cost.resolved.profile):
+        yield positions
     if cost.resolved.input_ratio:
         before = f"{cost.input_rows} of {cost.span_rows} audio rows enter the first layer"
         yield f"input     {before}: ratio {cost.resolved.input_ratio}"

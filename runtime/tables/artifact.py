@@ -127,10 +127,12 @@ def _weight_bytes(manifest: Manifest) -> int:
 
 
 def _profiles(profiles: Iterable[ResolvedProfile]) -> Section:
-    table = columns("name", "method", "schedule", "layers: share of the rows removed", left=4)
+    table = columns("name", "method", "positions", "schedule", "layers: share of the rows removed", left=5)
     for resolved in profiles:
-        schedule = resolved.profile.schedule if resolved.places else ABSENT
-        table.add_row(resolved.name, resolved.method, schedule, _ratios(resolved))
+        profile = resolved.profile
+        schedule = profile.schedule if resolved.places else ABSENT
+        positions = profile.row_positions or ABSENT
+        table.add_row(resolved.name, resolved.method, positions, schedule, _ratios(resolved))
     return Section("profiles", table)
 
 

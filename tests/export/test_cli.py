@@ -358,11 +358,38 @@ def test_profiles_list_names_all_built_in_ones_and_those_of_a_folder(tiny_profil
     text = call("profiles", "list", "--profiles-folder", tiny_profile_folder).stdout
     assert [name for name in (*builtin_names(), "own-30") if name not in text] == []
     assert "ratio 3/10" in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_profiles_show_prints_toml_that_reads_back() -> None:
     text = call("profiles", "show", "dense-decay-30").stdout
     assert parse_profile(text, "dense-decay-30", "stdout") == load_profile("dense-decay-30")
+
+
+@pytest.mark.parametrize(
+    ("toml", "positions", "meaning"),
+    [
+        ('method = "average_merge"', "compact", "rows close up after a reduction"),
+        ('method = "average_merge"\npositions = "kept"', "kept", "rows stay where they were"),
+        ('method = "h2o"\nschedule = "constant"', "kept", "rows stay where they were"),
+    ],
+)
+def test_list_show_and_inspect_tell_the_positions_of_a_profile(
+    tiny_checkpoint: Path, tmp_path: Path, toml: str, positions: str, meaning: str
+) -> None:
+    own, output = tmp_path / "own-30.toml", tmp_path / "art"
+    own.write_text(f"{toml}\nratio = 0.3\n", "utf-8")
+    call("build", tiny_checkpoint, "-o", output, "--profile", f"full,{own}")
+    listed = call("profiles", "list", "--profiles-folder", tmp_path).stdout
+    for table in (listed, call("inspect", output).stdout):
+        assert re.search(rf"^own-30 +\w+ +{positions} +(single|constant) ", table, re.MULTILINE), table
+        assert re.search(r"^full +full +- +- ", table, re.MULTILINE), table
+    toml_again = call("profiles", "show", own).stdout
+    assert parse_profile(toml_again, "own-30", "stdout") == load_profile(str(own))
+    costs = call("profiles", "show", own, "--checkpoint", tiny_checkpoint).stdout
+    for start, shown in (("# ", toml_again), ("", costs)):
+        assert f"{start}positions {positions}: {meaning}" in shown.splitlines()
+    assert "positions" not in call("profiles", "show", "full").stdout
 
 
 def test_profiles_show_counts_what_a_profile_costs_in_a_model(tiny_checkpoint: Path) -> None:

@@ -9,7 +9,7 @@ from math import ceil
 from typing import Any
 
 from ....profiles.flops import LARGEST_RATIO, flops_reduction
-from ....profiles.keys import POSITIONS
+from ....profiles.keys import COMPACT, KEPT
 from ....profiles.methods import METHODS, VARIANTS, Method
 from ....profiles.profile import Profile
 from ....profiles.schedule import has_start_layer, input_ratio, layer_ratios
@@ -22,7 +22,6 @@ from .options import NONE, CompareOptions
 BUDGET_METHOD, BUDGET_SCHEDULE = "weighted_merge", "constant"
 """The caches of this row are the budget of the methods that shorten caches alone."""
 FULL_MODEL = "full model"
-COMPACT, KEPT = POSITIONS
 
 
 @dataclass(frozen=True)
