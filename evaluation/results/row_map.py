@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -11,7 +11,7 @@ from ...profiles.codec import RecordError
 from ...runtime.alignment.row_map import LayerRows
 from ...runtime.environment import Environment
 
-ROW_MAP_FORMAT = 1
+ROW_MAP_FORMAT = 2
 MOST_LEVELS = 4000
 
 
@@ -25,6 +25,7 @@ class RowMapResult:
     text: str
     audio_seconds: float
     levels: tuple[float, ...]  # the loudest sample of stretches of equal length, full scale being 1
+    boundaries: tuple[float, ...]  # where the encoder's rows begin, and where the last one ends
     layers: tuple[LayerRows, ...]
     environment: Environment
 
@@ -37,6 +38,8 @@ class RowMapResult:
             yield f"audio_seconds is {self.audio_seconds}, not above 0"
         if not 0 < len(self.levels) <= MOST_LEVELS or not all(level >= 0 for level in self.levels):
             yield f"levels are not up to {MOST_LEVELS} numbers from 0 on"
+        if not _are_in_order(self.boundaries, self.audio_seconds):
+            yield "boundaries do not follow each other within the audio"
         if not self.layers:
             yield "layers is empty"
         for i, rows in enumerate(self.layers):
@@ -47,5 +50,8 @@ class RowMapResult:
 def _rise(rows: LayerRows, seconds: float) -> bool:
     if len(rows.starts) != len(rows.ends) or rows.layer < 0:
         return False
-    ends = [0.0, *(time for row in zip(rows.starts, rows.ends, strict=True) for time in row), seconds]
-    return all(left <= right for left, right in pairwise(ends))
+    return _are_in_order([time for row in zip(rows.starts, rows.ends, strict=True) for time in row], seconds)
+
+
+def _are_in_order(times: Sequence[float], seconds: float) -> bool:
+    return all(left <= right for left, right in pairwise((0.0, *times, seconds)))

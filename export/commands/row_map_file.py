@@ -40,16 +40,19 @@ def write_row_map(
         OutputError: the place cannot be written.
     """
     from ...evaluation.results.row_map import RowMapResult
+    from ...runtime.alignment.row_map import prompt_rows
     from ...runtime.environment import environment
 
     assert result.row_map is not None, "the artifact was checked"
+    seconds, front_end = result.audio_seconds, model.manifest.front_end
     found = RowMapResult(
         artifact=model.artifact.identity(),
         clip=Path(clip).name,
         profile=result.profile,
         text=result.text,
-        audio_seconds=result.audio_seconds,
+        audio_seconds=seconds,
         levels=levels_of(samples),
+        boundaries=prompt_rows(front_end, 0, result.audio_rows, 0, seconds).boundaries,
         layers=result.row_map,
         environment=environment(threads),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 from ....runtime.alignment.row_map import LayerRows
@@ -14,10 +15,10 @@ from ..page_model import Plot, Section, Swatch, Table
 from ..plotly_parts import CLEAR, axis, hover, plotly_figure
 from ..series_style import COLOURS, NEUTRAL, block_drawing
 
-CLASSES = ((1, "as it was", "#a9b0b8"), (3, "2 or 3 rows in one", COLOURS[6]), (0, "more", COLOURS[0]))
+CLASSES = ((1, "as it was", "#a9b0b8"), (3, "2 or 3 rows in one", COLOURS[0]), (0, "more", COLOURS[1]))
 """The most rows that one stands for, 0 being any number; how the legend calls it; its colour."""
 MOST_BARS = 3000  # drawn one by one; beyond that, rows that are as they were are drawn together
-GAP = 0.12  # between bars, in shares of the shortest one
+SHADES = 1.0, 0.65  # opacities in turn: at one pixel a dot no gap that leaves a short bar visible is
 WAVE = 90  # pixels
 LINE, LEAST_LINE, LINES = 15, 5, 560  # pixels of a line, if all of them are no more than the last
 
@@ -28,7 +29,7 @@ class Bar:
 
     start: float
     end: float
-    rows: int  # of the first layer that it stands for
+    rows: int  # of the encoder that it stands for
     drawn: int = 1  # rows that it is drawn for
 
 
@@ -39,15 +40,15 @@ def row_maps_section(maps: Sequence[ResultFile[RowMapResult]]) -> Section | None
     return Section(
         "Where rows stand",
         "What each layer keeps of a clip for the steps: a bar for each row, over the seconds of audio that "
-        "it stands for, below the waveform. Rows that merge become one longer bar; a gap is audio whose rows "
-        "were dropped.",
+        "it stands for, below the waveform, in two shades by turns. Rows of the encoder that merge become "
+        "one longer bar; a gap is audio whose rows were dropped.",
         tuple(Swatch(name, "", block_drawing(colour)) for _, name, colour in CLASSES),
         tuple(map(_plot, maps)),
     )
 
 
 def _plot(file: ResultFile[RowMapResult]) -> Plot:
-    found, lines = file.found, [_bars(rows, file.found.layers[0]) for rows in file.found.layers]
+    found, lines = file.found, [_bars(rows, file.found.boundaries) for rows in file.found.layers]
     if sum(map(len, lines)) > MOST_BARS:
         lines = [_together(line) for line in lines]
     height = max(LEAST_LINE, min(LINE, LINES // len(lines)))
@@ -85,9 +86,9 @@ def name_of(rows: LayerRows) -> str:
     return str(rows.layer) if rows.head is None else f"{rows.layer}, head {rows.head}"
 
 
-def _bars(rows: LayerRows, first: LayerRows) -> list[Bar]:
+def _bars(rows: LayerRows, boundaries: Sequence[float]) -> list[Bar]:
     def count(start: float, end: float) -> int:
-        return max(1, bisect_left(first.starts, end) - bisect_left(first.starts, start))
+        return max(1, bisect_left(boundaries, end) - bisect_left(boundaries, start))
 
     return [Bar(start, end, count(start, end)) for start, end in zip(rows.starts, rows.ends, strict=True)]
 
@@ -125,13 +126,13 @@ def _wave(found: RowMapResult) -> list[dict[str, Any]]:
 
 def _rows(found: RowMapResult, lines: Sequence[Sequence[Bar]]) -> dict[str, Any]:
     bars = [(line, bar) for line, of_line in enumerate(lines) for bar in of_line]
-    gap = GAP * min((bar.end - bar.start for _, bar in bars), default=0.0)
+    shades = [shade for line in lines for _, shade in zip(line, cycle(SHADES), strict=False)]
     return {
         **{"type": "bar", "orientation": "h", "width": 0.8},
         "base": [bar.start for _, bar in bars],
-        "x": [bar.end - bar.start - gap for _, bar in bars],
+        "x": [bar.end - bar.start for _, bar in bars],
         "y": [line for line, _ in bars],
-        "marker": {"color": [_colour(bar) for _, bar in bars], "line": {"width": 0}},
+        "marker": {"color": [_colour(bar) for _, bar in bars], "opacity": shades, "line": {"width": 0}},
         "hoverinfo": "text",
         "hovertext": [_hover(found.layers[line], bar) for line, bar in bars],
     }
@@ -157,8 +158,7 @@ def _table(found: RowMapResult) -> Table:
 
 def _line(rows: LayerRows, found: RowMapResult) -> tuple[str, ...]:
     lengths = [end - start for start, end in zip(rows.starts, rows.ends, strict=True)]
-    first = found.layers[0]
-    whole = first.ends[-1] - first.starts[0] if first.starts else 0.0
+    whole = found.boundaries[-1] - found.boundaries[0]
     return (
         name_of(rows),
         str(len(lengths)),

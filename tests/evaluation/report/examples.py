@@ -225,7 +225,8 @@ def row_map() -> RowMapResult:
         LayerRows(2, 1, (0.08, 0.12), (0.12, 0.16)),
     )
     artifact = {"folder": "ART", "digest": "d"}
-    return RowMapResult(artifact, "a.wav", "half", "one two", 0.17, (0.0, 0.5, 1.0), layers, ENVIRONMENT)
+    levels, boundaries = (0.0, 0.5, 1.0), (0.0, 0.04, 0.08, 0.12, 0.16)
+    return RowMapResult(artifact, "a.wav", "half", "one two", 0.17, levels, boundaries, layers, ENVIRONMENT)
 
 
 def _candidate(name: str, flops: float, value: float) -> CandidateRecord:

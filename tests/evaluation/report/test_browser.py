@@ -6,6 +6,7 @@ import base64
 import json
 import shlex
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,28 @@ return [...document.querySelectorAll('.plot')].filter(plot => {
     return box.width && (box.left < frame.left - 1 || box.right > frame.right + 1);
   });
 }).map(plot => plot.getAttribute('aria-label'));
+"""
+PIXELS = """
+const [image, done] = [new Image(), arguments[2]];
+image.onload = () => {
+  const context = new OffscreenCanvas(image.width, image.height).getContext('2d');
+  context.drawImage(image, 0, 0);
+  done(arguments[1].map(({left, right, y}) => {
+    const {data} = context.getImageData(left, y, right - left, 1);
+    return Array.from({length: right - left}, (_, i) => data.slice(4 * i, 4 * i + 3).join());
+  }));
+};
+image.src = 'data:image/png;base64,' + arguments[0];
+"""
+LINES_OF_BARS = """
+const lines = new Map();
+for (const path of document.querySelectorAll('#where-rows-stand .bars .point path')) {
+  const {left, right, top, bottom} = path.getBoundingClientRect(), y = Math.round((top + bottom) / 2);
+  const line = lines.get(y) ?? {left: Infinity, right: 0, bars: 0, y};
+  lines.set(y, {left: Math.min(line.left, Math.ceil(left)), right: Math.max(line.right, Math.floor(right)),
+                bars: line.bars + 1, y});
+}
+return [...lines.values()];
 """
 
 pytestmark = needs_chromium
@@ -139,6 +162,21 @@ def test_plots_follow_the_width_of_the_window(browser, report):
     from selenium.webdriver.support.ui import WebDriverWait
 
     WebDriverWait(browser, 10).until(lambda driver: driver.execute_script(WIDEST) <= PHONE)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_neighbouring_bars_of_a_map_differ_on_a_screen_of_few_pixels(browser, report, real_files, scheme):
+    layers = json.loads(real_files["row-map"].read_text("utf-8"))["layers"]
+    show(browser, report.as_uri(), scheme=scheme)
+    browser.execute_script(
+        "document.querySelector('#where-rows-stand .plot').scrollIntoView({behavior: 'instant'})"
+    )
+    lines = browser.execute_script(LINES_OF_BARS)
+    assert [line["bars"] for line in lines] == [len(layer["starts"]) for layer in layers]
+    screen = browser.get_screenshot_as_base64()
+    browser.get("about:blank")
+    for line, pixels in zip(lines, browser.execute_async_script(PIXELS, screen, lines), strict=True):
+        assert sum(left != right for left, right in pairwise(pixels)) >= line["bars"] - 1
 
 
 def test_a_method_can_be_hidden_in_all_plots_of_its_section(browser, report):

@@ -321,6 +321,7 @@ def test_a_map_has_a_bar_for_each_row_and_a_line_for_each_layer_or_head(tmp_path
     )
     assert len({bars["marker"]["color"][place] for place in (0, 5, 8)}) == 1
     assert bars["marker"]["color"][4] == bars["marker"]["color"][7] != bars["marker"]["color"][0]
+    assert bars["marker"]["opacity"] == [*([1, 0.65] * 2), 1, 0.65, 1, *([1, 0.65] * 2)]
     assert bars["hovertext"][4] == "layer 1<br>0.00 to 0.08 s<br>2 in one"
     assert plot.table.rows == (
         ("0", "4", "0.04", "0.00"),
@@ -336,7 +337,8 @@ def test_of_a_long_clip_rows_that_are_as_they_were_are_drawn_together(tmp_path):
     layer = LayerRows(0, None, starts, (*starts[1:], 160.0))
     merged = LayerRows(1, None, starts[1:], (*starts[2:], 160.0))
     merged = replace(merged, starts=(0.0, *merged.starts[1:]))
-    long = replace(found, audio_seconds=160.0, layers=(layer, merged))
+    boundaries = (*starts, 160.0)
+    long = replace(found, audio_seconds=160.0, boundaries=boundaries, layers=(layer, merged))
     (section, *_) = sections(read_results([write(tmp_path / "map.json", long)]))
     *_, bars = section.plots[0].figure["data"]
     assert len(bars["base"]) == 3

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
 
+from fastadasp.evaluation.report.page import sections
+from fastadasp.evaluation.report.sections.row_maps import CLASSES
+from fastadasp.evaluation.results.files import read_results
 from fastadasp.export.cli import main
 from fastadasp.export.commands.row_map_file import levels_of
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
-from fastadasp.profiles.profile import load_profile
+from fastadasp.profiles.profile import Profile, load_profile
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.artifact.artifact import open_artifact
 from fastadasp.runtime.artifact.manifest import FILE_NAME
 from fastadasp.runtime.choice.figures import Accuracy, Figures, Latency, Loss, Machine, MeasuredClips, Timed
 
+POOLED = Profile("pooled", "uniform_merge", "input", ratio=Fraction(1, 2))
+
 
 @pytest.fixture(scope="module")
 def telling(tiny_checkpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp("telling") / "art"
-    profiles = (load_profile("dense-constant-20"),)
+    profiles = (load_profile("dense-constant-20"), POOLED)
     build(tiny_checkpoint, folder, BuildOptions(profiles, weights="copy", row_maps=True))
     return folder
 
@@ -45,6 +52,18 @@ def test_the_file_has_the_rows_of_every_layer_below_the_waveform(telling, clip, 
     rows = [len(layer["starts"]) for layer in found["layers"]]
     assert rows[0] == 75 > rows[-1]
     assert found["layers"][-1]["ends"][-1] == 3.0
+
+
+def test_the_report_counts_the_rows_of_the_encoder_that_merge_before_the_first_layer(telling, clip, tmp_path):
+    path, asked = tmp_path / "map.json", ("--profile", POOLED.name, "--map")
+    assert run(telling, clip, *asked, path).exit_code == 0
+    found = read_results([path]).files[0].found
+    assert np.array(found.boundaries) == pytest.approx(0.04 * np.arange(76))
+    (section, *_) = sections(read_results([path]))
+    *_, bars = section.plots[0].figure["data"]
+    pairs, single = ["2 in one"] * 37, [""]  # 75 rows become 38, in each of the layers
+    assert sorted(line.partition(" s<br>")[2] for line in bars["hovertext"]) == sorted([*pairs, *single] * 4)
+    assert Counter(bars["marker"]["color"]) == {CLASSES[1][-1]: 4 * 37, CLASSES[0][-1]: 4}
 
 
 def test_json_is_printed_without_the_rows(telling, clip, tmp_path):
