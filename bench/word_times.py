@@ -325,7 +325,20 @@ def records(found: Sequence[Answer]) -> Iterator[dict[str, Any]]:
             "right": sum(len(answer.matched) for answer in part),
             "attention": figures(late(part, by_attention)),
             "evenly": figures(late(part, evenly)),
+            "confidence": confidence(part),
         }
+
+
+def confidence(found: Sequence[Answer]) -> dict[str, int]:
+    """Of the begins of right words how many are near enough and not, and how many of each are confident."""
+    near = np.abs(late(found, by_attention)) <= WITHIN
+    told = np.array([(a.result.words or ())[mine].confident for a in found for _, mine in a.matched], bool)
+    return {
+        "near": int(near.sum()),
+        "near_confident": int((near & told).sum()),
+        "far": int((~near).sum()),
+        "far_confident": int((~near & told).sum()),
+    }
 
 
 def figures(errors: Array) -> dict[str, float]:

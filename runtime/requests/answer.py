@@ -7,7 +7,15 @@ from dataclasses import replace
 
 from ...profiles.errors import RequestError
 from ..alignment.row_map import Array, LayerRows, prompt_rows, row_map
-from ..alignment.word_times import Looks, Word, looked_at, words_of
+from ..alignment.word_times import (
+    LEAST_SHARE,
+    MEASURED_SECONDS,
+    Looks,
+    Word,
+    looked_at,
+    share_within,
+    words_of,
+)
 from ..audio.encoder import EncodedAudio
 from ..batching.submitted import Submitted
 from ..cancellation.cancellation import Cancellation
@@ -132,8 +140,13 @@ def _words(model: LoadedModel, request: Request, result: GenerationResult) -> tu
         return None
     end, tokens = result.prefix_lengths[told.layer] - behind, result.hypotheses[0].tokens
     audio = slice(end - len(rows.starts), end)
-    begins = [looked_at(look[audio], rows)[0] for look in request.looks.of(tokens)]
-    return words_of([codec.decode(tokens[: i + 1]) for i in range(len(tokens))], begins)
+    looks = [look[audio] for look in request.looks.of(tokens)]
+    spans = [looked_at(look, rows) for look in looks]
+    shares = [share_within(look, rows, span) for look, span in zip(looks, spans, strict=True)]
+    is_measured = result.audio_seconds <= MEASURED_SECONDS
+    sure = [is_measured and share >= LEAST_SHARE for share in shares]
+    texts = [codec.decode(tokens[: i + 1]) for i in range(len(tokens))]
+    return words_of(texts, [begin for begin, _ in spans], sure)
 
 
 def _with_text(codec: PromptCodec | None, found: Hypothesis) -> TextHypothesis:

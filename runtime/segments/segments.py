@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...profiles.errors import AudioError
 from ..alignment.word_times import Word
@@ -31,7 +31,7 @@ class Segment:
         """Those of the result, their begins counted from the beginning of the recording."""
         if (words := self.result.words) is None:
             return None
-        return tuple(Word(word.text, self.start + word.start) for word in words)
+        return tuple(replace(word, start=self.start + word.start) for word in words)
 
 
 class Segments(Iterator[Segment]):

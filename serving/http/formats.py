@@ -90,7 +90,8 @@ def _words(segment: TimedText) -> Iterator[dict[str, Any]]:
     """A word ends where the next one begins, the last one with its segment: nothing tells when it does."""
     ends = (*(word.start for word in segment.words), segment.end)[1:]
     for word, end in zip(segment.words, ends, strict=True):
-        yield {"word": word.text, "start": round(word.start, 3), "end": round(max(word.start, end), 3)}
+        times = {"start": round(word.start, 3), "end": round(max(word.start, end), 3)}
+        yield {"word": word.text, **times, "confident": word.confident}
 
 
 def _compression(text: str) -> float:

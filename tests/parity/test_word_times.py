@@ -90,6 +90,14 @@ def test_words_are_those_of_the_text_and_within_the_audio(telling):
         assert all(0 <= word.start < result.audio_seconds for word in result.words)
 
 
+def test_no_time_in_audio_longer_than_what_was_measured_is_told_with_confidence(telling, monkeypatch):
+    ask = partial(telling.generate, sound(CLIP), PromptIds(BEFORE, AFTER), **ASKED)
+    monkeypatch.setattr("fastadasp.runtime.requests.answer.LEAST_SHARE", 0.0)
+    assert any(word.confident for word in ask().words)
+    monkeypatch.setattr("fastadasp.runtime.requests.answer.MEASURED_SECONDS", CLIP / 16000 - 0.01)
+    assert not any(word.confident for word in ask().words)
+
+
 def test_telling_changes_no_bit_of_an_answer(telling, speech_lm):
     for name in (profile.name for profile in PROFILES):
         asked = {"profile": name, "num_beams": 3, **ASKED}

@@ -55,8 +55,12 @@ def test_words_of_long_audio_have_the_times_of_the_library(
     found = ask(file=("long.wav", long_clip), **fields, **TIMED)
     with SpeechLM.load(worded, profile, threads=1) as model:
         segments = list(model.segments(long_clip, "<asr>", num_beams=beams))
-    wanted = [(word.text, round(word.start, 3)) for segment in segments for word in segment.words or ()]
-    assert [(word.word, word.start) for word in found.words] == wanted
+    wanted = [
+        (word.text, round(word.start, 3), word.confident)
+        for segment in segments
+        for word in segment.words or ()
+    ]
+    assert [(word.word, word.start, word.confident) for word in found.words] == wanted
     assert found.text.split() == [word.word for word in found.words]
     assert found.words[-1].start > 60
     assert found.segments is None
@@ -67,6 +71,15 @@ def test_words_of_long_audio_have_the_times_of_the_library(
         assert [word.end for word in own] == [
             max(word.start, end) for word, end in zip(own, ends, strict=True)
         ]
+
+
+def test_of_a_real_clip_the_time_alone_that_is_wrong_is_told_without_confidence(worded: Path) -> None:
+    """As the model writes "six", the heads look back at "seven"."""
+    with SpeechLM.load(worded, threads=1) as model:
+        for profile in ("full", REDUCED):
+            words = model.generate(CLIP.parent / "digits-03.flac", "<asr>", profile=profile).words or ()
+            assert [word.text for word in words if not word.confident] == ["six"]
+            assert len(words) == 6
 
 
 def test_an_answer_has_the_times_that_are_asked_for(ask: Any) -> None:

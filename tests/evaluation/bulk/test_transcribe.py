@@ -343,8 +343,9 @@ def test_words_have_times_where_the_artifact_has_heads_for_them(
         wanted = [each.words for each in stretches]
     assert found["long.wav"]["words"] is None
     told = [found["short.wav"]["words"], *(each["words"] for each in found["long.wav"]["segments"])]
-    assert [[(word["text"], word["start"]) for word in words] for words in told] == [
-        [(word.text, pytest.approx(word.start)) for word in words or ()] for words in (whole.words, *wanted)
+    assert [[(word["text"], word["start"], word["confident"]) for word in words] for words in told] == [
+        [(word.text, pytest.approx(word.start), word.confident) for word in words or ()]
+        for words in (whole.words, *wanted)
     ]
     assert told[0]
     assert told[-1][-1]["start"] > 2

@@ -36,6 +36,7 @@ def test_answers_have_words_with_times_in_json_where_the_artifact_tells_them(wor
     )
     assert [word["text"] for word in found["words"]] == found["text"].split()
     assert all(0 <= word["start"] < 3 for word in found["words"])
+    assert {type(word["confident"]) for word in found["words"]} == {bool}
     assert "words" not in plain
     assert "scored_text" not in found  # nobody can ask for it here
 

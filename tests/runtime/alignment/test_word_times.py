@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastadasp.runtime.alignment.row_map import LayerRows
-from fastadasp.runtime.alignment.word_times import Looks, Word, looked_at, words_of
+from fastadasp.runtime.alignment.word_times import Looks, Word, looked_at, share_within, words_of
 from fastadasp.runtime.decoding.scoring import Ids
 from fastadasp.runtime.decoding.search import TopTokens
 from fastadasp.runtime.requests.answer import _words
@@ -83,8 +83,44 @@ def test_an_answer_is_followed_through_the_rows_that_wrote_it() -> None:
 
 def test_words_begin_with_their_first_tokens() -> None:
     texts = ["", "thir", "thirteen", "thirteen", "thirteen days, f", "thirteen days, five"]
-    assert words_of(texts, [1, 2, 3, 4, 5, 6]) == (*(Word("thirteen", 2), Word("days,", 5), Word("five", 5)),)
-    assert words_of([], []) == ()
+    sure = [*[True] * 4, False, True]
+    assert words_of(texts, [1, 2, 3, 4, 5, 6], sure) == (
+        Word("thirteen", 2, True),
+        Word("days,", 5, False),
+        Word("five", 5, False),
+    )
+    assert words_of([], [], []) == ()
+
+
+@pytest.mark.parametrize(
+    ("begins", "sure", "expected"),
+    [
+        ((1, 2, 3), (1, 1, 1), (1, 1, 1)),
+        ((1, 2, 3), (1, 0, 1), (1, 0, 1)),
+        ((1, 9, 2, 3), (1, 1, 1, 1), (1, 0, 1, 1)),  # one that is out of order spoils no other
+        ((1, 2, 3, 1), (1, 1, 1, 1), (1, 1, 1, 0)),
+        ((1, 2, 2, 3), (1, 0, 1, 1), (1, 0, 1, 1)),
+        ((1, 9, 2, 3), (1, 1, 0, 0), (1, 1, 0, 0)),  # and no one that is not sure
+    ],
+)
+def test_times_that_are_unsure_or_out_of_order_are_told_without_confidence(
+    begins: tuple[float, ...], sure: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    texts = [" ".join("abcd"[: i + 1]) for i in range(len(begins))]
+    found = words_of(texts, begins, list(map(bool, sure)))
+    assert [word.confident for word in found] == list(map(bool, expected))
+
+
+def test_of_two_words_with_one_time_at_most_one_is_told_with_confidence() -> None:
+    found = words_of(["a", "a b", "a b c"], [1, 2, 2], [True, True, True])
+    assert sum(word.confident for word in found) == 2
+
+
+def test_the_share_of_what_is_looked_at_is_that_of_its_rows() -> None:
+    attention, rows = np.array([0.1, 0.3, 0.2, 0.4]), rows_of(0, 1, 2, 4, 5)
+    assert share_within(attention, rows, (1, 4)) == pytest.approx(0.5)
+    assert share_within(5 * attention, rows, (0, 5)) == pytest.approx(1)
+    assert share_within(0 * attention, rows, (0, 5)) == 0
 
 
 def test_an_answer_has_no_words_where_no_row_of_audio_is_left() -> None:
