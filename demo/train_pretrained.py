@@ -56,7 +56,7 @@ STEADY = Stage(
     {"encoder": 1e-4, "projector": 1e-3, "ctc": 1e-3, "lora": 1e-3, "norms": 1e-4},
     ctc=(0.3, 0.5, 7 / 6),
 )
-COOLING = replace(STEADY, steps=800, ctc=(0.0, 0.0, 0.0), flat=0.0)
+COOLING = replace(STEADY, steps=800, ctc=(0.0, 0.0, 0.0), flat=0.0, first=STEADY.steps)
 OWN_GAPS = 0.5  # with --gaps: largest share of audio rows after which positions are left out
 
 

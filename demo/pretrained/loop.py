@@ -45,6 +45,7 @@ class Stage:
     files: int | None = None  # of the features, the first so many that it learns from; None for all
     gaps: float = 0.0  # largest share of audio rows after which positions are left out
     seed: int = 0
+    first: int = 0  # place of its first batch in the order of clips: after those of the stage before it
 
     def rate(self, step: int) -> float:
         """Share of the learning rate: up in a line, flat, down in a half cosine to `last`."""
@@ -161,8 +162,9 @@ class Trainer:
         return make_batch(clips, self._language, width, draw, self.stage.gaps)
 
     def _learn(self) -> Losses:
-        draw = np.random.default_rng((self.stage.seed, self.step, 1))
-        batch = self._batch([self._clips[i] for i in self._order[self.step]], draw)
+        place = self.stage.first + self.step
+        draw = np.random.default_rng((self.stage.seed, place, 1))
+        batch = self._batch([self._clips[i] for i in self._order[place]], draw)
         for group in self.optimizer.param_groups:
             group["lr"] = group["highest"] * self.stage.rate(self.step)
         self.optimizer.zero_grad()

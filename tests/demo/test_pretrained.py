@@ -216,6 +216,24 @@ def test_a_checkpoint_of_other_settings_is_refused(clips, language, tmp_path):
         other.load(tmp_path / "one.pt")
 
 
+def test_a_stage_hears_other_clips_than_the_one_before_it(clips, language, monkeypatch):
+    heard = []
+
+    def batch(trainer, chosen, draw, make=Trainer._batch):
+        heard.append({id(clip) for clip in chosen})
+        return make(trainer, chosen, draw)
+
+    monkeypatch.setattr(Trainer, "_batch", batch)
+    for stage in (STAGE, replace(STAGE, first=1)):
+        trainer = Trainer(new_model(language), language, stage, clips, clips)
+        trainer._order = [[0], [1], [2]]
+        trainer._learn()
+    assert heard == [{id(clips[0])}, {id(clips[1])}]
+    for run in (train_pretrained.Run(), train_pretrained.Run(with_ctc=False)):
+        before, last = run.stages[-2:]
+        assert last.first == before.steps
+
+
 def test_a_file_named_stop_ends_the_training(tmp_path):
     with asked_to_stop(tmp_path) as stop:
         assert not stop()
