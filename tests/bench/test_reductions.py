@@ -93,17 +93,19 @@ def test_the_complete_grid_is_shown_instead_of_the_coarse_one(measured: Comparis
 
 
 @pytest.mark.parametrize(
-    ("demo", "second", "said"),
+    ("second", "lengths", "said"),
     [
-        ((-0.2, -0.1), None, "The second model decides"),
-        ((-0.2, -0.1), (-0.2, 0.1), "worse in no pair of any model"),
-        ((-0.2, -0.1), (0.1, 0.2), "are worse in"),
+        (None, measuring.SETS, "tables that are missing decide"),
+        ((-0.2, 0.1), (30,), "tables that are missing decide"),
+        ((-0.2, 0.1), measuring.SETS, "worse in no pair of any model"),
+        ((0.1, 0.2), (30,), "are worse in"),
     ],
 )
-def test_the_verdict_follows_from_the_pairs(measured: ComparisonResult, demo, second, said) -> None:
-    write("demo.30s.coarse.json", with_changes(measured, *demo))
-    if second:
-        write("seed-0.30s.coarse.json", with_changes(measured, *second))
+def test_the_verdict_follows_from_the_pairs(measured: ComparisonResult, second, lengths, said) -> None:
+    for seconds in lengths:
+        write(f"demo.{seconds}s.coarse.json", with_changes(measured, -0.2, -0.1))
+        if second:
+            write(f"seed-0.{seconds}s.coarse.json", with_changes(measured, *second))
     assert said in list(measuring.summary())[-1]
 
 
