@@ -74,7 +74,7 @@ def accuracy() -> Iterator[str]:
     """Word error rates of all models, or that there are none."""
     names = sorted({path.name.split(".")[0] for path in RESULTS.glob("*.*.json")})
     if not names:
-        yield "**Not measured yet**: no model of this recipe has been trained to its end."
+        yield "**Not measured yet**: no model of this recipe has been evaluated."
         return
     yield "Word error rate in %, greedy search, without token reduction; brackets hold 95 % intervals:"
     yield ""
