@@ -19,7 +19,7 @@ from .conftest import FULL, REDUCED, REDUCING, with_bos
 from .models import AFTER, BEFORE, all_logits, answers, forced_logits, our_rows, reference_decoder, sound
 
 ATOL = 1e-4  # of logits whose scale is 10, in float32
-MOVED_ATOL = 3e-4  # where a cache holds its keys at other positions: angles of 330 positions are rounded
+MOVED_ATOL = 5e-4  # where a cache holds its keys at other positions: angles of 330 positions are rounded
 WEIGHED_ATOL = 1.5e-3  # where, beside, positions are weighted means over many of these rows at once
 CLIPS = {"one row": 800, "two rows": 961, "short": 9000, "one window": 32000, "seven windows": 210000}
 STEPS = 8
