@@ -27,6 +27,7 @@ from fastadasp.evaluation.report.shown import figure_of
 from fastadasp.evaluation.results.comparison import CellRecord, ComparisonResult, RowRecord
 from fastadasp.evaluation.results.figures import Difference
 from fastadasp.evaluation.results.files import read_results
+from fastadasp.export.studies.compare.formats import GROUP
 from fastadasp.profiles.methods import VARIANTS
 from fastadasp.runtime.environment import Environment
 from fastadasp.runtime.tables.units import in_percent
@@ -39,7 +40,7 @@ SETS = {5: "human", 15: "human-15", 30: "human-30"}
 """By the length of the clips in seconds: sets that both scripts of sets make."""
 MAX_NEW_TOKENS = {5: 64, 15: 128, 30: 256}  # twice as many as any transcript has
 SEED = 0  # of the clips that are drawn where a set has more
-AT_ONCE = 64  # profiles whose steps are shared
+AT_ONCE = 1 + GROUP  # profiles whose steps are shared: `full`, and all that are answered with it
 ALL_LEVELS, SOME_LEVELS = "10,20,30,40,50", "30,50"
 
 
