@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,12 +107,23 @@ def refuse_inputs(output: Path, reads: Iterable[Path | None], beside: Iterable[P
     }
     for read in filter(None, map(known.get, map(_identity, _upwards(output)))):
         raise OutputError(f"output {output} would {_harm(output, read)}")
+    known |= {
+        found: file for read in known.values() for file in _files_in(read) if (found := _identity(file))
+    }
+    if named := known.get(_identity(output)):  # in a folder of those, by a name outside of it
+        raise OutputError(f"output {output} would {_harm(output, named)}")
     folders = dict.fromkeys(read.parent for read in known.values())
-    for own in filter(None, map(_identity, beside)):
-        around = (folder for folder in folders if own in map(_identity, _upwards(folder)))
-        for read in filter(None, (known.get(own), *around)):
+    for place in beside:
+        own = _identity(place)
+        around = (folder for folder in folders if own and own in map(_identity, _upwards(folder)))
+        for read in filter(None, (*map(known.get, map(_identity, _upwards(place))), *around)):
             lost = f"would replace {read}, which is read"
             raise OutputError(f"output {output}: what is kept beside it {lost}; give another file")
+
+
+def _files_in(read: Path) -> Iterator[Path]:
+    """All files of a folder that is read whole; none of a file."""
+    return (path for path in read.rglob("*") if path.is_file()) if read.is_dir() else iter(())
 
 
 def _harm(output: Path, read: Path) -> str:

@@ -171,6 +171,27 @@ def test_what_is_kept_beside_an_output_replaces_nothing_that_is_read(
 
 
 @pytest.mark.parametrize("link", [os.link, os.symlink])
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (f"eval art --manifest {LIST}", "a.journal.jsonl"),
+        (f"transcribe art {LIST}", "a.failed.jsonl"),
+        (f"eval art --manifest {LIST}", "a"),
+    ],
+)
+def test_no_other_name_leads_into_a_folder_that_is_read_whole(
+    here: Path, link: object, words: str, kept: str
+) -> None:
+    link(Path("art/manifest.json").resolve(), kept)  # type: ignore[operator]
+    before = content(here)
+    result = call(*words.split(), "--restart", "-o", "a")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: output a"), result.stderr
+    assert "would replace" in result.stderr
+    assert content(here) == before
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
 def test_another_name_of_a_file_is_that_file(tmp_path: Path, link: object) -> None:
     (tmp_path / "a.wav").write_bytes(b"sound")
     link(tmp_path / "a.wav", tmp_path / "b.wav")  # type: ignore[operator]
