@@ -37,12 +37,12 @@ from pretrained.packages import Sources, install
 from pretrained.speech import record
 from pretrained.text import normalised, sentences
 
-TEST_SENTENCES, TRAIN_SENTENCES = 300, 24000
+TEST_SENTENCES, TRAIN_SENTENCES = 300, 18000
 TEXT_SEED, TRAIN_SEED, TEST_SEED = 0, 0, 1
 HELD_OUT = 64  # clips whose loss the log has
 CTC = Stage(
     "ctc",
-    900,
+    450,
     {"encoder": 2e-4, "projector": 2e-3, "ctc": 2e-3},
     answers=False,
     ctc=(1.0, 1.0, 1.0),
@@ -52,11 +52,11 @@ CTC = Stage(
 )
 STEADY = Stage(
     "steady",
-    1200,
+    600,
     {"encoder": 1e-4, "projector": 1e-3, "ctc": 1e-3, "lora": 1e-3, "norms": 1e-4},
-    ctc=(0.3, 0.5, 7 / 6),
+    ctc=(0.3, 125 / 600, (125 + 500 / 3) / 600),
 )
-COOLING = replace(STEADY, steps=800, ctc=(0.0, 0.0, 0.0), flat=0.0, first=STEADY.steps)
+COOLING = replace(STEADY, steps=400, ctc=(0.0, 0.0, 0.0), flat=0.0, first=STEADY.steps)
 OWN_GAPS = 0.5  # with --gaps: largest share of audio rows after which positions are left out
 
 
