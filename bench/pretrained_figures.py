@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from evaluated import ROOT, placed, run, table_row
+from evaluated import ROOT, name_of, placed, run, table_row
 
 from fastadasp.evaluation.report.shown import estimate_text, figure_of
 from fastadasp.evaluation.results.evaluation import EvaluationResult
@@ -54,13 +54,13 @@ def measure(work: Path) -> None:
         name = model.name.removeprefix("model-")
         artifact = work / f"artifact-{name}"
         if not artifact.is_dir():
-            _fastadasp("build", str(model), "-o", str(artifact), "--profile", "full")
+            _fastadasp("build", name_of(model), "-o", name_of(artifact), "--profile", "full")
         for clips in SETS:
             output = RESULTS / f"{name}.{clips}.json"
             if not output.is_file():
                 _fastadasp(
-                    *("eval", str(artifact), "--manifest", str(sets / f"{clips}.jsonl"), "--task", "asr"),
-                    *("--normalizer", "english", "--threads", "2", "-o", str(output)),
+                    *("eval", name_of(artifact), "--manifest", name_of(sets / f"{clips}.jsonl")),
+                    *("--task", "asr", "--normalizer", "english", "--threads", "2", "-o", name_of(output)),
                 )
 
 
