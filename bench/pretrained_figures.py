@@ -115,7 +115,7 @@ def _steps(written: list[str]) -> list[dict[str, Any]]:
 
 
 def _some(lines: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The first line of every stage, its last one, and at even distances those between with a held-out loss."""
+    """The first line of every stage, its last, and those between with a held-out loss, at even distances."""
     stages = list(dict.fromkeys((line["stage"], line["seed"]) for line in lines))
     for stage in stages:
         of_stage = [line for line in lines if (line["stage"], line["seed"]) == stage]
