@@ -41,6 +41,7 @@ SETS = {5: "human", 15: "human-15", 30: "human-30"}
 MAX_NEW_TOKENS = {5: 64, 15: 128, 30: 256}  # twice as many as any transcript has
 SEED = 0  # of the clips that are drawn where a set has more
 AT_ONCE = 1 + GROUP  # profiles whose steps are shared: `full`, and all that are answered with it
+DECIDING = {"wer": "WER", "token_loss": "loss"}  # by which of them pairs are told apart
 ALL_LEVELS, SOME_LEVELS = "10,20,30,40,50", "30,50"
 
 
@@ -378,15 +379,29 @@ def _range(table: Table) -> str:
 
 def verdict(found: Sequence[Table]) -> str:
     """Whether kept positions are at least as good in every table of both models, and better in some."""
-    pairs = [Pairs.of(table, metric) for table in found for metric in ("wer", "token_loss")]
-    if worse := sum(each.worse for each in pairs):
-        return f"**Kept positions are worse in {worse} pairs**, so neither kind is the better one everywhere."
+    if worse := list(_worse_pairs(found)):
+        everywhere = "so neither kind is the better one everywhere"
+        return f"**Kept positions are worse in {len(worse)} pairs**, {everywhere}: {'; '.join(worse)}."
     if missing_tables(found):
         return (
             "Kept positions are worse in no pair so far. **The tables that are missing decide**: until they "
             "are measured, the built-in profiles keep the published `compact`."
         )
     return "Kept positions are worse in no pair of any model."
+
+
+def _worse_pairs(found: Iterable[Table]) -> Iterator[str]:
+    for table in found:
+        for row, cell, metric in worse_cells(table):
+            yield f"{DECIDING[metric]} of {row.label} at {cell.percent:g} % ({table.title})"
+
+
+def worse_cells(table: Table) -> Iterator[tuple[RowRecord, CellRecord, str]]:
+    """Where kept positions are worse, and in which metric."""
+    for row in table.rows:
+        for cell in row.cells:
+            changes = ((name, cell.from_compact.get(name)) for name in DECIDING)
+            yield from ((row, cell, name) for name, change in changes if change and sign(change) > 0)
 
 
 def write_pages() -> None:

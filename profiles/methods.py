@@ -54,6 +54,7 @@ class Method:
     schedules: tuple[str, ...] = IN_LAYERS  # that it can have
     score_key: str = ""  # key of a profile that says which of `scores` it ranks rows by
     scores: tuple[Sums, ...] = ()  # `sums` is the default one
+    mixed_positions: tuple[str, ...] = ()  # schedules in which neither kind lost less wherever measured
     recorded_as: str = ""  # its name in recorded outputs of the published code, where that has it
 
     @property
@@ -103,7 +104,13 @@ METHODS: dict[str, Method] = {
         Method("weighted_merge", "FastAdaSP", Sums.ALL_QUERIES, merges=True, recorded_as="merge_weighted"),
         Method("average_merge", "average merge", merges=True, schedules=EVERYWHERE, recorded_as="merge_ave"),
         Method("random_merge", "random merge", Sums.ALL_QUERIES, is_random=True, merges=True),
-        Method("uniform_merge", "uniform pooling", merges=True, schedules=EVERYWHERE),
+        Method(
+            "uniform_merge",
+            "uniform pooling",
+            merges=True,
+            schedules=EVERYWHERE,
+            mixed_positions=("constant",),
+        ),
         Method("affinity_pooling", "Affinity Pooling", merges=True, schedules=(INPUT_AND_SINGLE,)),
         Method("group_select", "group selection", merges=True, selects_groups=True, schedules=(INPUT,)),
         Method(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ...profiles.keys import COMPACT, KEPT
 from ...profiles.profile import Profile, builtin_names, load_profile, profile_to_toml
 from ...profiles.schedule import has_start_layer
+from ..studies.positions import positions_lines
 from .command import StrictCommand
 from .parameters import AUDIO_SECONDS, PATH, profile_folders, require
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..cost import ProfileCost
 
 GIGA = 1e9
-MEANING = {COMPACT: "rows close up after a reduction", KEPT: "rows stay where they were"}
 
 
 @click.group(short_help="List profiles, and show what one does.")
@@ -69,8 +68,8 @@ def show(
     profile = load_profile(name, folders)
     if checkpoint is None:
         click.echo(profile_to_toml(profile), nl=False)
-        if positions := _positions(profile):
-            click.echo(f"# {positions}")
+        for line in positions_lines(profile):
+            click.echo(f"# {line}")
         return
     require("onnx")
     from ...runtime.tables.tables import console
@@ -94,11 +93,6 @@ def _profiles_table(found: list[Profile]) -> Table:
             where = profile.schedule, start
             rows.add_row(profile.name, profile.method, profile.row_positions, *where, _target(profile))
     return rows
-
-
-def _positions(profile: Profile) -> str:
-    """Those of the rows that a reduction leaves, and what that means; nothing without one."""
-    return f"positions {kind}: {MEANING[kind]}" if (kind := profile.row_positions) else ""
 
 
 def _target(profile: Profile) -> str:
@@ -150,8 +144,7 @@ def _cost_lines(cost: ProfileCost) -> Iterator[str]:
     """Positions and totals."""
     from ...runtime.tables.units import percent, seconds, size
 
-    if positions := _positions(cost.resolved.profile):
-        yield positions
+    yield from positions_lines(cost.resolved.profile)
     if cost.resolved.input_ratio:
         before = f"{cost.input_rows} of {cost.span_rows} audio rows enter the first layer"
         yield f"input     {before}: ratio {cost.resolved.input_ratio}"

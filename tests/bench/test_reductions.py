@@ -16,8 +16,10 @@ from fastadasp.evaluation.results.comparison import ComparisonResult
 from fastadasp.evaluation.results.figures import Difference
 from fastadasp.evaluation.results.files import read_results, result_text
 from fastadasp.export.cli import main
+from fastadasp.profiles.methods import VARIANTS
 
 GRID = ("--methods", "weighted_merge,h2o", "--schedules", "constant", "--flops", "30,50")
+REAL_RESULTS = measuring.RESULTS
 LIKE_THE_SCRIPT = ("--positions", "compact,kept", "--token-loss", "--at-once", "8", "--threads", "1")
 
 
@@ -129,3 +131,30 @@ def test_a_part_is_a_command_of_every_method_with_both_kinds_of_positions(tmp_pa
     assert words[words.index("--positions") + 1] == "compact,kept"
     assert words[words.index("--methods") + 1] == "all"
     assert deep.words(demo, tmp_path)[deep.words(demo, tmp_path).index("--start-layer") + 1] == "8"
+
+
+def test_methods_know_where_neither_kind_of_positions_did_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`profiles show` and `tune` tell what the tables in the repository say."""
+    monkeypatch.setattr(measuring, "RESULTS", REAL_RESULTS)
+    mixed: set[tuple[str, str]] = set()
+    better: set[tuple[str, str]] = set()
+    for table in measuring.tables():
+        mixed |= {(row.method, row.schedule) for row, _, _ in measuring.worse_cells(table)}
+        better |= {
+            (row.method, row.schedule)
+            for row in table.rows
+            for cell in row.cells
+            if any(
+                measuring.sign(change) < 0
+                for name, change in cell.from_compact.items()
+                if name in measuring.DECIDING
+            )
+        }
+    choices = {
+        (name, schedule)
+        for name, method in VARIANTS.items()
+        if not method.is_of_caches
+        for schedule in method.schedules
+    }
+    told = {(name, schedule) for name, method in VARIANTS.items() for schedule in method.mixed_positions}
+    assert (mixed, better) == (told, choices)

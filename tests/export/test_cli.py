@@ -19,6 +19,7 @@ from fastadasp.export.commands import parameters
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import resolve_for
 from fastadasp.export.options import BuildOptions
+from fastadasp.export.studies.positions import KEPT_IS_BETTER
 from fastadasp.profiles.flops import flops_reduction
 from fastadasp.profiles.profile import builtin_names, load_profile, parse_profile
 from fastadasp.profiles.schedule import removed
@@ -388,7 +389,10 @@ def test_list_show_and_inspect_tell_the_positions_of_a_profile(
     assert parse_profile(toml_again, "own-30", "stdout") == load_profile(str(own))
     costs = call("profiles", "show", own, "--checkpoint", tiny_checkpoint).stdout
     for start, shown in (("# ", toml_again), ("", costs)):
-        assert f"{start}positions {positions}: {meaning}" in shown.splitlines()
+        lines = shown.splitlines()
+        at = lines.index(f"{start}positions {positions}: {meaning}")
+        advised = lines[at + 1 : at + 2] == [f"{start}{KEPT_IS_BETTER}"]
+        assert advised == ("h2o" not in toml)
     assert "positions" not in call("profiles", "show", "full").stdout
 
 

@@ -13,6 +13,7 @@ from ....profiles.profile import profile_to_toml
 from ....profiles.schedule import has_start_layer
 from ....runtime.tables.tables import Section, columns
 from ....runtime.tables.units import ABSENT, in_percent, milliseconds, percent, seconds, size
+from ..positions import positions_lines
 from ..trials import BASELINE
 from .ladders import Ladder, told_apart
 from .rounds import Tried
@@ -108,6 +109,7 @@ def _bench(timing: Timing) -> str:
 
 def _choice(tuning: Tuning, tried: Tried) -> Iterator[str]:
     yield f"Chosen: {tried.candidate.name}."
+    yield from positions_lines(tried.candidate.profile)
     loss, clips = _points(tuning.metric, tried.loss.value), len(tuning.rounds[0].measured)
     yield (
         f"Candidates tried on {clips} clips: {len(tuning.tried)}. A loss of {loss} there flatters the "
