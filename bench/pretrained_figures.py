@@ -119,9 +119,9 @@ def _some(lines: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     stages = list(dict.fromkeys((line["stage"], line["seed"]) for line in lines))
     for stage in stages:
         of_stage = [line for line in lines if (line["stage"], line["seed"]) == stage]
-        ends, held_out = (of_stage[0], of_stage[-1]), [line for line in of_stage if "held_out" in line]
-        if held_out:
-            of_stage = [line for line in of_stage if line in held_out or line in ends]
+        if any("held_out" in line for line in of_stage):
+            ends = of_stage[0], of_stage[-1]
+            of_stage = [line for line in of_stage if "held_out" in line or line in ends]
         places = {round(i * (len(of_stage) - 1) / (SHOWN - 1)) for i in range(SHOWN)}
         yield from (of_stage[place] for place in sorted(places))
 

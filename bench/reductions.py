@@ -17,6 +17,7 @@ import json
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -330,6 +331,14 @@ def sign(change: Difference) -> int:
     return (change.low > 0) - (change.high < 0)
 
 
+def told_apart(table: Table, metric: str) -> Iterator[tuple[RowRecord, CellRecord, int]]:
+    """Each cell of kept positions, and the `sign` of its difference from that of compact ones."""
+    for row in table.rows:
+        for cell in row.cells:
+            if metric in cell.from_compact:
+                yield row, cell, sign(cell.from_compact[metric])
+
+
 @dataclass(frozen=True)
 class Pairs:
     """How kept positions did against compact ones, cell by cell."""
@@ -341,8 +350,7 @@ class Pairs:
     @classmethod
     def of(cls, table: Table, metric: str) -> Pairs:
         """Of one metric that is better when lower."""
-        cells = (cell for row in table.rows for cell in row.cells)
-        signs = [sign(cell.from_compact[metric]) for cell in cells if metric in cell.from_compact]
+        signs = [found for *_, found in told_apart(table, metric)]
         return cls(signs.count(-1), signs.count(1), signs.count(0))
 
     def __str__(self) -> str:
@@ -391,17 +399,10 @@ def verdict(found: Sequence[Table]) -> str:
 
 
 def _worse_pairs(found: Iterable[Table]) -> Iterator[str]:
-    for table in found:
-        for row, cell, metric in worse_cells(table):
-            yield f"{DECIDING[metric]} of {row.label} at {cell.percent:g} % ({table.title})"
-
-
-def worse_cells(table: Table) -> Iterator[tuple[RowRecord, CellRecord, str]]:
-    """Where kept positions are worse, and in which metric."""
-    for row in table.rows:
-        for cell in row.cells:
-            changes = ((name, cell.from_compact.get(name)) for name in DECIDING)
-            yield from ((row, cell, name) for name, change in changes if change and sign(change) > 0)
+    for table, (metric, title) in product(found, DECIDING.items()):
+        for row, cell, change in told_apart(table, metric):
+            if change > 0:
+                yield f"{title} of {row.label} at {cell.percent:g} % ({table.title})"
 
 
 def write_pages() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -138,18 +139,10 @@ def test_methods_know_where_neither_kind_of_positions_did_better(monkeypatch: py
     monkeypatch.setattr(measuring, "RESULTS", REAL_RESULTS)
     mixed: set[tuple[str, str]] = set()
     better: set[tuple[str, str]] = set()
-    for table in measuring.tables():
-        mixed |= {(row.method, row.schedule) for row, _, _ in measuring.worse_cells(table)}
-        better |= {
-            (row.method, row.schedule)
-            for row in table.rows
-            for cell in row.cells
-            if any(
-                measuring.sign(change) < 0
-                for name, change in cell.from_compact.items()
-                if name in measuring.DECIDING
-            )
-        }
+    for table, metric in product(measuring.tables(), measuring.DECIDING):
+        for row, _, change in measuring.told_apart(table, metric):
+            mixed |= {(row.method, row.schedule)} if change > 0 else set()
+            better |= {(row.method, row.schedule)} if change < 0 else set()
     choices = {
         (name, schedule)
         for name, method in VARIANTS.items()
