@@ -7,9 +7,11 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import openai
+import psutil
 import pytest
 
 from fastadasp.runtime import SpeechLM
@@ -113,15 +115,22 @@ def test_replicas_come_with_the_load_and_the_requests_of_one_that_is_killed_are_
             answered[0] += 1
         return right
 
+    def more_answers(count: int) -> None:
+        """Wait for so many of them."""
+        before = answered[0]
+        wait_for(lambda: answered[0] >= before + count or any(it.done() for it in loads), ray.log)
+
     with ThreadPoolExecutor(CLIENTS) as clients:
         loads = [clients.submit(load, number) for number in range(CLIENTS)]
         try:
             wait_for(lambda: len(ray.processes(REPLICA)) == 2 or any(it.done() for it in loads), ray.log)
-            wait_for(lambda: answered[0] > 100 or any(it.done() for it in loads), ray.log)
+            more_answers(100)
             killed = max(ray.processes(REPLICA), key=lambda process: process.cpu_times().user)
-            killed.kill()
-            before = answered[0]
-            wait_for(lambda: answered[0] > before + 100 or any(it.done() for it in loads), ray.log)
+            killed.suspend()  # it answers nothing more, so requests are under way in it when it dies
+            more_answers(50)
+            with suppress(psutil.NoSuchProcess):  # Serve ends one that stays silent for long
+                killed.kill()
+            more_answers(100)
         finally:
             done.set()
         assert all(all(load.result()) for load in loads)
