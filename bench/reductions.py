@@ -43,7 +43,7 @@ MAX_NEW_TOKENS = {5: 64, 15: 128, 30: 256}  # twice as many as any transcript ha
 SEED = 0  # of the clips that are drawn where a set has more
 AT_ONCE = 1 + GROUP  # profiles whose steps are shared: `full`, and all that are answered with it
 DECIDING = {"wer": "WER", "token_loss": "loss"}  # by which of them pairs are told apart
-ALL_LEVELS, SOME_LEVELS = "10,20,30,40,50", "30,50"
+ALL_LEVELS, SOME_LEVELS, OTHER_LEVELS = "10,20,30,40,50", "30,50", "10,20,40"
 
 
 INTRODUCTION = """\
@@ -63,14 +63,17 @@ class Grid:
     levels: dict[int, str]
     clips: dict[int, int]  # at most
     seeds: int  # of random methods
+    goes_on: str = ""  # the grid whose clips these are, at other levels
 
 
+SMALL = {5: 40, 15: 20, 30: 12}
 GRIDS = {
     "complete": Grid(dict.fromkeys(SETS, ALL_LEVELS), {5: 200, 15: 40, 30: 40}, 3),
     "coarse": Grid({5: ALL_LEVELS, 15: SOME_LEVELS, 30: SOME_LEVELS}, {5: 60, 15: 40, 30: 24}, 1),
-    "small": Grid(dict.fromkeys(SETS, SOME_LEVELS), {5: 40, 15: 20, 30: 12}, 1),
+    "small": Grid(dict.fromkeys(SETS, SOME_LEVELS), SMALL, 1),
+    "between": Grid(dict.fromkeys(SETS, OTHER_LEVELS), SMALL, 1, goes_on="small"),
 }
-"""The first one of which there is a result is shown."""
+"""The first one of which there is a result is shown, and what goes on from it."""
 
 
 @dataclass(frozen=True)
@@ -166,12 +169,14 @@ class Table:
 
     model: str
     seconds: int
+    grid: str
     found: tuple[ComparisonResult, ...]  # of the same clips and levels
 
     @property
     def title(self) -> str:
         """For a heading."""
-        return f"{self.model}, {SETS[self.seconds]}, about {self.seconds} s"
+        text = f"{self.model}, {SETS[self.seconds]}, about {self.seconds} s"
+        return f"{text}, other levels" if GRIDS[self.grid].goes_on else text
 
     @property
     def rows(self) -> Iterator[RowRecord]:
@@ -182,14 +187,18 @@ class Table:
 def tables() -> Iterator[Table]:
     """Of all results that are there: the demo's first, and of a length the fullest grid."""
     names = {path.name.split(".")[0] for path in RESULTS.glob("*.json")}
-    for name in sorted(names, key=lambda name: (name != "demo", name)):
-        for seconds in SETS:
-            for grid in GRIDS:
-                paths = [part.output(name) for part in parts(grid, (seconds,))]
-                if there := [path for path in paths if path.is_file()]:
-                    files = read_results(there).of(ComparisonResult)
-                    yield Table(name, seconds, tuple(file.found for file in files))
-                    break
+    for name, seconds in product(sorted(names, key=lambda name: (name != "demo", name)), SETS):
+        there = {grid: files for grid in GRIDS if (files := list(_results(name, seconds, grid)))}
+        fullest = next(iter(there), None)
+        for grid, found in there.items():
+            if fullest in (grid, GRIDS[grid].goes_on):
+                yield Table(name, seconds, grid, tuple(found))
+
+
+def _results(model: str, seconds: int, grid: str) -> Iterator[ComparisonResult]:
+    paths = [part.output(model) for part in parts(grid, (seconds,))]
+    if there := [path for path in paths if path.is_file()]:
+        yield from (file.found for file in read_results(there).of(ComparisonResult))
 
 
 def page() -> str:

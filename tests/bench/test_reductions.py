@@ -95,6 +95,18 @@ def test_the_complete_grid_is_shown_instead_of_the_coarse_one(measured: Comparis
     assert table.found[0].levels[0] == Fraction(1, 10)
 
 
+def test_other_levels_of_the_small_grid_stand_beside_it_alone(measured: ComparisonResult) -> None:
+    write("seed-0.5s.small.json", measured)
+    write("seed-0.5s.between.json", measured)
+    assert [table.title for table in measuring.tables()] == [
+        "seed-0, human, about 5 s",
+        "seed-0, human, about 5 s, other levels",
+    ]
+    write("seed-0.5s.coarse.json", measured)
+    (table,) = measuring.tables()
+    assert table.grid == "coarse"
+
+
 @pytest.mark.parametrize(
     ("second", "lengths", "said"),
     [
