@@ -39,6 +39,14 @@ SETS = {
     "synthetic-30": "the same, to 30 s",
     "synthetic-120": "the same, to 120 s",
 }
+COLUMNS = {
+    **{name: name for name in ("stage", "seed", "step", "hours")},
+    "peak_gb": "GB",
+    "answers": "cross entropy",
+    "ctc": "CTC",
+    "held_out": "held out",
+    "size": "size of audio rows",
+}  # of the log's table: field -> title
 SHOWN = 12  # lines of the log in the page, for each stage
 LONGEST_PAUSE = 600.0  # seconds: a step that took longer was a run that had been stopped
 
@@ -92,20 +100,20 @@ def training() -> Iterator[str]:
     if not file.is_file():
         yield "**No log yet.**"
         return
-    yield "Losses, each a mean over five steps; the whole log is `bench/results/pretrained/log.jsonl`:"
-    yield ""
-    columns = ("stage", "seed", "step", "hours", "answers", "ctc", "held_out", "size")
-    yield table_row(
-        "stage", "seed", "step", "hours", "cross entropy", "CTC", "held out", "size of audio rows"
+    yield (
+        "Losses, each a mean over five steps, and the most memory of a run until then; the whole log is "
+        "`bench/results/pretrained/log.jsonl`:"
     )
-    yield table_row(*["---"] * len(columns))
+    yield ""
+    yield table_row(*COLUMNS.values())
+    yield table_row(*["---"] * len(COLUMNS))
     lines = _steps(file.read_text("utf-8").splitlines())
     hours, shown = 0.0, []
     for before, line in pairwise([lines[0], *lines]):
         hours += min(LONGEST_PAUSE, max(0.0, line["time"] - before["time"])) / 3600
         shown.append({**line, "hours": round(hours, 2)})
     for line in _some(shown):
-        yield table_row(*(str(line.get(column, "")) for column in columns))
+        yield table_row(*(str(line.get(column, "")) for column in COLUMNS))
 
 
 def _steps(written: list[str]) -> list[dict[str, Any]]:

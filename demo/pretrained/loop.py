@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from fastadasp.runtime.environment import peak_resident_bytes
+
 from .batches import IGNORED, Batch, Clip, Order, make_batch
 from .language_model import Language
 from .model import Model
@@ -213,6 +215,7 @@ class Trainer:
             "step": self.step,
             "time": round(time.time(), 1),
             "cpu_seconds": round(time.process_time(), 1),
+            "peak_gb": round((peak_resident_bytes() or 0) / 1e9, 1),  # of the run until now
             **means,
             "clips": sum(each.clips for each in losses),
             "rate": round(self.stage.rate(self.step - 1), 4),

@@ -206,7 +206,9 @@ def test_training_that_was_stopped_goes_on_to_the_same_weights(clips, language, 
         assert torch.equal(value, again.model.state_dict()[name]), name
     assert not torch.equal(whole.model.decoder.layers[0].qkv.up, torch.zeros(()))
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text("utf-8").splitlines()]
-    assert {"stage", "seed", "step", "time", "cpu_seconds", "answers", "ctc", "size"} <= lines[0].keys()
+    assert {"stage", "seed", "step", "time", "cpu_seconds", "peak_gb", "answers", "ctc", "size"} <= lines[
+        0
+    ].keys()
 
 
 def test_a_checkpoint_of_other_settings_is_refused(clips, language, tmp_path):
