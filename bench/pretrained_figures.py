@@ -101,8 +101,8 @@ def training() -> Iterator[str]:
         yield "**No log yet.**"
         return
     yield (
-        "Losses, each a mean over five steps, and the most memory of a run until then; the whole log is "
-        "`bench/results/pretrained/log.jsonl`:"
+        "Losses, each a mean over five steps, and the most memory of a run until then; a pause within a run "
+        f"counts as up to {LONGEST_PAUSE / 60:.0f} minutes. The whole log is `bench/results/pretrained/log.jsonl`:"
     )
     yield ""
     yield table_row(*COLUMNS.values())

@@ -1,4 +1,4 @@
-"""Train a second model, whose decoder is a pretrained language model: at most four hours on two quiet cores.
+"""Train a second model, whose decoder is a pretrained language model: docs/pretrained_model.md.
 
     apt-get install espeak-ng flite
     pip install ".[train]"

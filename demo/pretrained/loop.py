@@ -23,6 +23,7 @@ from .batches import IGNORED, Batch, Clip, Order, make_batch
 from .language_model import Language
 from .model import Model
 
+ORDER_SEED = 0  # of the clips: one order for all stages, so that each can hear what those before it have not
 MAX_ROWS = 2400  # decoder rows of a batch
 WEIGHT_DECAY = {"encoder": 0.01, "projector": 0.01, "ctc": 0.0, "lora": 0.0, "norms": 0.0}
 SIZE_WEIGHT = 1.0  # of the loss that holds audio rows at the size of embeddings
@@ -47,7 +48,13 @@ class Stage:
     files: int | None = None  # of the features, the first so many that it learns from; None for all
     gaps: float = 0.0  # largest share of audio rows after which positions are left out
     seed: int = 0
-    first: int = 0  # place of its first batch in the order of clips: after those of the stage before it
+    first: int = 0  # the batches of the order of clips that come before its own: those of the stage before it
+
+    @property
+    def places(self) -> list[int]:
+        """Of its batches in the order of clips: the same of any seed, shuffled by those above 0."""
+        places = np.arange(self.first, self.first + self.steps)
+        return (np.random.default_rng(self.seed).permutation(places) if self.seed else places).tolist()
 
     def rate(self, step: int) -> float:
         """Share of the learning rate: up in a line, flat, down in a half cosine to `last`."""
@@ -86,7 +93,7 @@ class Trainer:
         self._language, self._clips, self._held_out = language, clips, held_out
         around = len(language.before) + len(language.after)
         lengths = [clip.audio + (len(clip.tokens) + around if stage.answers else 0) for clip in clips]
-        self._order = Order(lengths, MAX_ROWS, stage.seed)
+        self._order, self._places = Order(lengths, MAX_ROWS, ORDER_SEED), stage.places
         model.requires_grad_(False)
         kinds = {kind: parts for kind, parts in model.trained().items() if kind in stage.rates}
         self._learning = [part.requires_grad_(True) for parts in kinds.values() for part in parts]
@@ -164,7 +171,7 @@ class Trainer:
         return make_batch(clips, self._language, width, draw, self.stage.gaps)
 
     def _learn(self) -> Losses:
-        place = self.stage.first + self.step
+        place = self._places[self.step]
         draw = np.random.default_rng((self.stage.seed, place, 1))
         batch = self._batch([self._clips[i] for i in self._order[place]], draw)
         for group in self.optimizer.param_groups:
