@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 
 SHORTEST = 0.02  # seconds, below those of a token of any model: what the end of the audio cuts counts so much
 LEAST_SHARE = 0.5  # of what heads look at, where a time is told with confidence
-MEASURED_SECONDS = 30.0  # beyond it no time is: in longer audio, heads look at equal words far apart
+MEASURED_SECONDS = 30.0  # of audio: of longer one no time is told with confidence
 BESIDE = 0.2  # share of the highest attention; from 0.1 to 0.5 begins on the demo move by 30 ms
 
 
@@ -89,7 +89,8 @@ def looked_at(attention: Array, rows: LayerRows) -> tuple[float, float]:
 
 def share_within(attention: Array, rows: LayerRows, span: tuple[float, float]) -> float:
     """The share of the attention, as `looked_at` takes it, that lies in what it found; 0 without any."""
-    inside = (np.array(rows.starts) >= span[0]) & (np.array(rows.ends) <= span[1])
+    starts, ends = np.array(rows.starts), np.array(rows.ends)
+    inside = (starts >= span[0]) & (ends <= span[1]) & (starts < ends)
     whole = float(attention.sum())
     return float(attention[inside].sum()) / whole if whole > 0 else 0.0
 
@@ -115,9 +116,14 @@ def words_of(texts: Sequence[str], begins: Sequence[float], sure: Sequence[bool]
 
 
 def _longest_rising(times: Sequence[float]) -> Sequence[int]:
-    """The places of as many times as there can be of which each is above the one before."""
-    chains: list[list[int]] = []  # the longest that ends at each place
+    """The places of as many times as there can be of which each is above the one before; the last one first."""
+    before, lengths = list[int | None](), list[int]()  # of the longest chain that ends at each place
     for place, time in enumerate(times):
-        before = (chain for chain in chains if times[chain[-1]] < time)
-        chains.append([*max(before, key=len, default=[]), place])
-    return max(chains, key=len, default=[])
+        lower = (other for other in range(place) if times[other] < time)
+        before.append(max(lower, key=lengths.__getitem__, default=None))
+        lengths.append(1 + (0 if before[-1] is None else lengths[before[-1]]))
+    chain, last = list[int](), max(range(len(times)), key=lengths.__getitem__, default=None)
+    while last is not None:
+        chain.append(last)
+        last = before[last]
+    return chain

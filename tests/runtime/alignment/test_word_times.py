@@ -116,6 +116,13 @@ def test_of_two_words_with_one_time_at_most_one_is_told_with_confidence() -> Non
     assert sum(word.confident for word in found) == 2
 
 
+def test_rows_of_no_seconds_are_no_part_of_what_is_looked_at() -> None:
+    """Though they stand at the end of the audio, where a span may end as well."""
+    attention, rows = np.array([0.1, 0.2, 0.35, 0.35]), rows_of(0, 1, 2, 2, 2)
+    assert looked_at(attention, rows) == (0, 2)
+    assert share_within(attention, rows, (0, 2)) == pytest.approx(0.3)
+
+
 def test_the_share_of_what_is_looked_at_is_that_of_its_rows() -> None:
     attention, rows = np.array([0.1, 0.3, 0.2, 0.4]), rows_of(0, 1, 2, 4, 5)
     assert share_within(attention, rows, (1, 4)) == pytest.approx(0.5)
