@@ -102,7 +102,8 @@ def training() -> Iterator[str]:
         return
     yield (
         "Losses, each a mean over five steps, and the most memory of a run until then; a pause within a run "
-        f"counts as up to {LONGEST_PAUSE / 60:.0f} minutes. The whole log is `bench/results/pretrained/log.jsonl`:"
+        f"counts as up to {LONGEST_PAUSE / 60:.0f} minutes. The whole log is "
+        "`bench/results/pretrained/log.jsonl`:"
     )
     yield ""
     yield table_row(*COLUMNS.values())

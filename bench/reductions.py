@@ -1,7 +1,7 @@
 """Measure every method, schedule and kind of positions on several models, and write what comes out.
 
     python bench/reductions.py                    # what has no result yet; a run that was stopped goes on
-    python bench/reductions.py --grid complete    # all levels and seeds at every length
+    python bench/reductions.py --grid complete    # all levels and seeds, not the grid of each model
     python bench/reductions.py --page-only        # docs/reductions.md again, from results that are there
 
 Models are the demo's and those that `make train-pretrained` has left in the work folder; clips are human
@@ -85,6 +85,7 @@ class Model:
     sets: Path
     set_script: tuple[str, ...]  # makes the sets
     normalizer: str
+    grid: str  # that is measured if no other one is asked for
 
     @property
     def layers(self) -> int:
@@ -96,13 +97,14 @@ class Model:
 def models(work: Path) -> tuple[Model, ...]:
     """The demo, and what the second recipe has left."""
     own = ROOT / "build/evaluation"
-    demo = Model("demo", ROOT / "demo/model", own, ("demo/evaluation_sets.py", "-o", str(own)), "basic")
+    own_script = "demo/evaluation_sets.py", "-o", str(own)
+    demo = Model("demo", ROOT / "demo/model", own, own_script, "basic", "coarse")
     script = "demo/pretrained_sets.py", "--work", str(work)
     found = sorted(path.parent for path in work.glob("model-*/config.json"))
     return (
         demo,
         *(
-            Model(folder.name.removeprefix("model-"), folder, work / "sets", script, "english")
+            Model(folder.name.removeprefix("model-"), folder, work / "sets", script, "english", "small")
             for folder in found
         ),
     )
@@ -315,8 +317,8 @@ def _kinds(found: ComparisonResult, cell: CellRecord) -> str:
         return "-"
     shares = [100 * (cell.figures[detail.name].value or 0.0) for detail in DETAILS]
     words, short = " / ".join(f"{share:.1f}" for share in shares[:4]), shares[4]
-    loss, limit = cell.figures["token_loss"].value, 100 * (cell.cut_off or 0.0)
-    return f"{words} · {loss:.2f} · {short:.0f}, {limit:.0f}"
+    loss, limit = cell.figures["token_loss"], 100 * (cell.cut_off or 0.0)
+    return f"{words} · {loss.value:.2f}{_mark(loss.delta)} · {short:.0f}, {limit:.0f}"
 
 
 def _pair(found: ComparisonResult, cell: CellRecord) -> str:
@@ -441,14 +443,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "build/pretrained", help="of the second recipe")
     parser.add_argument("--models", help="names separated by commas, such as demo,seed-0; all if left out")
     parser.add_argument("--seconds", help="lengths separated by commas; 5,15,30 if left out")
-    parser.add_argument("--grid", choices=GRIDS, default="coarse")
+    parser.add_argument("--grid", choices=GRIDS, help="coarse for the demo and small for others, if left out")
     parser.add_argument("--page-only", action="store_true", help="from results that are there")
     options = parser.parse_args()
     if not options.page_only:
         known = {model.name: model for model in models(options.work.resolve())}
         lengths = [int(text) for text in options.seconds.split(",")] if options.seconds else list(SETS)
         for name in options.models.split(",") if options.models else known:
-            measure(known[name], options.grid, lengths)
+            measure(known[name], options.grid or known[name].grid, lengths)
     write_pages()
 
 

@@ -54,7 +54,7 @@ class Method:
     schedules: tuple[str, ...] = IN_LAYERS  # that it can have
     score_key: str = ""  # key of a profile that says which of `scores` it ranks rows by
     scores: tuple[Sums, ...] = ()  # `sums` is the default one
-    mixed_positions: tuple[str, ...] = ()  # schedules in which neither kind lost less wherever measured
+    mixed_positions: tuple[str, ...] = ()  # schedules in which now kept ones lost less, now compact ones
     recorded_as: str = ""  # its name in recorded outputs of the published code, where that has it
 
     @property

@@ -25,7 +25,7 @@ class RowMapResult:
     text: str
     audio_seconds: float
     levels: tuple[float, ...]  # the loudest sample of stretches of equal length, full scale being 1
-    boundaries: tuple[float, ...]  # where the encoder's rows begin, and where the last one ends
+    boundaries: tuple[float, ...]  # where the audio tokens begin, and where the last one ends
     layers: tuple[LayerRows, ...]
     environment: Environment
 
@@ -38,8 +38,8 @@ class RowMapResult:
             yield f"audio_seconds is {self.audio_seconds}, not above 0"
         if not 0 < len(self.levels) <= MOST_LEVELS or not all(level >= 0 for level in self.levels):
             yield f"levels are not up to {MOST_LEVELS} numbers from 0 on"
-        if not _are_in_order(self.boundaries, self.audio_seconds):
-            yield "boundaries do not follow each other within the audio"
+        if len(self.boundaries) < 2 or not _are_in_order(self.boundaries, self.audio_seconds):
+            yield "boundaries are not two times or more that follow each other within the audio"
         if not self.layers:
             yield "layers is empty"
         for i, rows in enumerate(self.layers):

@@ -116,7 +116,7 @@ def words_of(texts: Sequence[str], begins: Sequence[float], sure: Sequence[bool]
 
 
 def _longest_rising(times: Sequence[float]) -> Sequence[int]:
-    """The places of as many times as there can be of which each is above the one before; the last one first."""
+    """The places of as many times as there can be of which each is above the one before, last one first."""
     before, lengths = list[int | None](), list[int]()  # of the longest chain that ends at each place
     for place, time in enumerate(times):
         lower = (other for other in range(place) if times[other] < time)

@@ -29,7 +29,7 @@ class Bar:
 
     start: float
     end: float
-    rows: int  # of the encoder that it stands for
+    rows: int  # audio tokens that it stands for
     drawn: int = 1  # rows that it is drawn for
 
 
@@ -40,7 +40,7 @@ def row_maps_section(maps: Sequence[ResultFile[RowMapResult]]) -> Section | None
     return Section(
         "Where rows stand",
         "What each layer keeps of a clip for the steps: a bar for each row, over the seconds of audio that "
-        "it stands for, below the waveform, in two shades by turns. Rows of the encoder that merge become "
+        "it stands for, below the waveform, in two shades by turns. Audio tokens that merge become "
         "one longer bar; a gap is audio whose rows were dropped.",
         tuple(Swatch(name, "", block_drawing(colour)) for _, name, colour in CLASSES),
         tuple(map(_plot, maps)),

@@ -13,6 +13,7 @@ from fastadasp.evaluation.report.series_style import COLOURS, MARKERS, NEUTRAL, 
 from fastadasp.evaluation.report.shown import figure_of, heading
 from fastadasp.evaluation.results.files import Results, read_results
 from fastadasp.evaluation.results.selection import SelectionResult
+from fastadasp.profiles.codec import RecordError
 from fastadasp.runtime.alignment.row_map import LayerRows
 
 from . import examples
@@ -329,6 +330,12 @@ def test_a_map_has_a_bar_for_each_row_and_a_line_for_each_layer_or_head(tmp_path
         ("2, head 0", "2", "0.08", "0.04"),
         ("2, head 1", "2", "0.04", "0.08"),
     )
+
+
+@pytest.mark.parametrize("boundaries", [(), (0.0,), (0.1, 0.0), (0.0, 0.2)])
+def test_a_row_map_without_audio_tokens_in_their_order_is_refused(boundaries):
+    with pytest.raises(RecordError, match="boundaries are not two times or more that follow each other"):
+        replace(examples.row_map(), boundaries=boundaries)
 
 
 def test_of_a_long_clip_rows_that_are_as_they_were_are_drawn_together(tmp_path):

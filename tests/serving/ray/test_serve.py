@@ -127,9 +127,11 @@ def test_replicas_come_with_the_load_and_the_requests_of_one_that_is_killed_are_
             more_answers(100)
             killed = max(ray.processes(REPLICA), key=lambda process: process.cpu_times().user)
             killed.suspend()  # it answers nothing more, so requests are under way in it when it dies
-            more_answers(50)
-            with suppress(psutil.NoSuchProcess):  # Serve ends one that stays silent for long
-                killed.kill()
+            try:
+                more_answers(50)
+            finally:
+                with suppress(psutil.NoSuchProcess):  # Serve ends one that stays silent for long
+                    killed.kill()
             more_answers(100)
         finally:
             done.set()
