@@ -17,13 +17,14 @@ import json
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 from evaluated import ROOT, name_of, placed, run, table_row
 
-from fastadasp.evaluation.metrics.word_errors import DETAILS
+from fastadasp.evaluation.metrics.word_errors import DETAILS, KINDS
 from fastadasp.evaluation.report.shown import figure_of
 from fastadasp.evaluation.results.comparison import CellRecord, ComparisonResult, RowRecord
 from fastadasp.evaluation.results.figures import Difference
@@ -185,6 +186,16 @@ class Table:
         """Of all comparisons."""
         return (row for each in self.found for row in each.rows)
 
+    @property
+    def words_right(self) -> float:
+        """The share of the words that the full model has right."""
+        return self.found[0].full.figures[KINDS[-1].name].value or 0.0
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the full model hears such audio, so that a reduction can spoil it: most words are right."""
+        return self.words_right > 0.5
+
 
 def tables() -> Iterator[Table]:
     """Of all results that are there: the demo's first, and of a length the fullest grid."""
@@ -208,6 +219,7 @@ def page() -> str:
     found = list(tables())
     lines = ["# Reductions on two models: the tables", "", *INTRODUCTION, "", *not_measured(found), ""]
     lines += published()
+    lines += overview([table for table in found if not GRIDS[table.grid].goes_on])
     for table in found:
         lines += ["", *section(table)]
     return "\n".join(lines) + "\n"
@@ -224,6 +236,36 @@ def published() -> Iterator[str]:
     for row, values in paper["rows"].items():
         name, _, schedule = row.partition(" ")
         yield table_row(", ".join(filter(None, (VARIANTS[name].title, schedule))), *map(str, values))
+
+
+def overview(found: Sequence[Table]) -> Iterator[str]:
+    """The losses of all tables beside each other, at the levels that all have."""
+    if not found:
+        return
+    yield from ("", "## Losses of all tables", "")
+    yield (
+        "Loss per token of the right transcript, less that of the full model, with kept / compact positions. "
+        "`at` is left out here: the tables below have it."
+    )
+    levels = [set(table.found[0].levels) for table in found]
+    for level in sorted(set.intersection(*levels)):
+        changes = [_loss_changes(table, level) for table in found]
+        yield from ("", f"At {in_percent(level)} % of the FLOPs:", "")
+        yield table_row("method, schedule", *(f"{table.model}, {table.seconds} s" for table in found))
+        yield table_row(*["---"] * (1 + len(found)))
+        for row in dict.fromkeys(name for each in changes for name in each):
+            yield table_row(row, *(each.get(row, "-") for each in changes))
+
+
+def _loss_changes(table: Table, level: Fraction) -> dict[str, str]:
+    """Method and schedule -> what its kinds of positions cost."""
+    found: dict[str, dict[str, str]] = {}
+    for row in table.rows:
+        for cell in row.cells:
+            if cell.level == level and cell.figures and (change := cell.figures["token_loss"].delta):
+                kinds = found.setdefault(f"{VARIANTS[row.method].title}, {row.schedule}", {})
+                kinds[row.positions] = f"{change.value:+z.2f}{_mark(change)}"
+    return {name: " / ".join(kinds[kind] for kind in sorted(kinds)[::-1]) for name, kinds in found.items()}
 
 
 def not_measured(found: Sequence[Table]) -> Iterator[str]:
@@ -375,19 +417,20 @@ def summary() -> Iterator[str]:
     if not found:
         return
     yield ""
-    yield table_row("model, clips", "WER", "loss per token", "least and most of WER, kept less compact")
-    yield table_row(*["---"] * 4)
+    columns = ("model, clips", "words right, full model", "WER", "loss per token", "least and most of WER")
+    yield table_row(*columns)
+    yield table_row(*["---"] * len(columns))
     for table in found:
-        yield table_row(
-            table.title, str(Pairs.of(table, "wer")), str(Pairs.of(table, "token_loss")), _range(table)
-        )
+        right, pairs = f"{100 * table.words_right:.0f} %", (Pairs.of(table, name) for name in DECIDING)
+        yield table_row(table.title, right, *map(str, pairs), _range(table))
     yield ""
     yield (
-        "Pairs in which kept positions are better / worse / not told apart, by paired 95 % intervals, "
-        "without a correction for their number. All tables: [reductions.md](reductions.md)."
+        "By WER and by loss, pairs in which kept positions are better / worse / not told apart from compact "
+        "ones, by paired 95 % intervals, without a correction for their number; and the differences of WER, "
+        "kept less compact. All tables: [reductions.md](reductions.md)."
     )
     yield ""
-    yield verdict(found)
+    yield from verdict(found)
 
 
 def _range(table: Table) -> str:
@@ -396,24 +439,31 @@ def _range(table: Table) -> str:
     return f"{values[0]:+.1f} to {values[-1]:+.1f} points" if values else "-"
 
 
-def verdict(found: Sequence[Table]) -> str:
+def verdict(found: Sequence[Table]) -> Iterator[str]:
     """Whether kept positions are at least as good in every table of both models, and better in some."""
-    if worse := list(_worse_pairs(found)):
-        everywhere = "so neither kind is the better one everywhere"
-        return f"**Kept positions are worse in {len(worse)} pairs**, {everywhere}: {'; '.join(worse)}."
-    if missing_tables(found):
-        return (
+    worse = {
+        f"{title}, {table.title}": pairs
+        for table, (metric, title) in product(found, DECIDING.items())
+        if (pairs := list(_worse_pairs(table, metric)))
+    }
+    if worse:
+        count = sum(map(len, worse.values()))
+        yield f"**Kept positions are worse in {count} pairs**, so neither kind is the better one everywhere:"
+        yield ""
+        yield from (f"* {name}: {'; '.join(pairs)}." for name, pairs in worse.items())
+    elif missing_tables(found):
+        yield (
             "Kept positions are worse in no pair so far. **The tables that are missing decide**: until they "
             "are measured, the built-in profiles keep the published `compact`."
         )
-    return "Kept positions are worse in no pair of any model."
+    else:
+        yield "Kept positions are worse in no pair of any model."
 
 
-def _worse_pairs(found: Iterable[Table]) -> Iterator[str]:
-    for table, (metric, title) in product(found, DECIDING.items()):
-        for row, cell, change in told_apart(table, metric):
-            if change > 0:
-                yield f"{title} of {row.label} at {cell.percent:g} % ({table.title})"
+def _worse_pairs(table: Table, metric: str) -> Iterator[str]:
+    for row, cell, change in told_apart(table, metric):
+        if change > 0:
+            yield f"{VARIANTS[row.method].title} {row.schedule} at {cell.percent:g} %"
 
 
 def write_pages() -> None:

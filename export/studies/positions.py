@@ -8,7 +8,7 @@ from ...profiles.keys import COMPACT, KEPT
 from ...profiles.profile import Profile
 
 MEANING = {COMPACT: "rows close up after a reduction", KEPT: "rows stay where they were"}
-KEPT_IS_BETTER = "kept lost less wherever two models told the kinds apart: docs/accuracy.md"
+KEPT_IS_BETTER = "kept lost less on two models, on audio that they hear well: docs/accuracy.md"
 NEITHER_IS = "now kept lost less on two models, now compact: docs/accuracy.md"
 
 
