@@ -10,7 +10,8 @@ from pathlib import Path
 
 from .scratch import new_file
 
-OWN = (1, 2)  # descriptors of stdout and stderr, which /dev/stdout and the like may name
+STDOUT = 1
+OWN = (STDOUT, 2)  # descriptors of stdout and stderr, which /dev/stdout and the like may name
 OF_A_NEW_FILE = 0o666  # its mode, less what the user masks
 
 
@@ -22,6 +23,11 @@ def is_stream(path: Path) -> bool:
         return False
     kinds = (stat.S_ISCHR, stat.S_ISBLK, stat.S_ISFIFO)
     return any(kind(status.st_mode) for kind in kinds) or _own(status) is not None
+
+
+def is_own_stdout(path: Path) -> bool:
+    """Whether a path, its links followed, is what stdout goes to."""
+    return is_stream(path) and _own(path.stat()) == STDOUT
 
 
 def write_file(path: Path, content: bytes) -> None:

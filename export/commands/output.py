@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ import click
 
 from ...profiles.errors import OutputError
 from ...profiles.keys import NAME_RULE, name_fault
-from ..file import is_stream, write_file
+from ..file import is_own_stdout, is_stream, write_file
 from ..scratch import remove_leftovers
 
 PROFILE_SUFFIX = ".toml"
@@ -56,6 +58,9 @@ def write_text(path: Path, content: str) -> None:
 def check_output(path: Path | None, reads: Iterable[Path | None] = (), beside: Iterable[Beside] = ()) -> None:
     """Tell before long work that its result has no place. What a killed run has left there is removed.
 
+    Where the result goes to stdout, it stands there alone: from now on all that the command prints goes to
+    stderr.
+
     Args:
         path: the output; None: there is none.
         reads: files and folders that the command reads, as `refuse_inputs` takes them.
@@ -67,6 +72,8 @@ def check_output(path: Path | None, reads: Iterable[Path | None] = (), beside: I
     if path is None:
         return
     _check_place(path)
+    if is_own_stdout(path):
+        click.get_current_context().with_resource(redirect_stdout(sys.stderr))
     if not is_stream(path):
         refuse_inputs(path, reads, [place(path) for place in beside])
         for line in remove_leftovers(Path(os.path.realpath(path))):

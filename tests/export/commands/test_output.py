@@ -131,6 +131,14 @@ def test_dev_stdout_is_where_stdout_goes_even_if_that_is_a_file(tmp_path: Path, 
     assert names(tmp_path) == ["out"]
 
 
+def test_a_result_stands_alone_on_stdout(tiny_artifact: Path) -> None:
+    words = ("bench", str(tiny_artifact), *BENCH, "--profile", "full", "-o", "/dev/stdout")
+    program = (sys.executable, "-m", "fastadasp.export", *words)
+    found = subprocess.run(program, capture_output=True, check=True, text=True)
+    assert json.loads(found.stdout)["kind"] == "bench"
+    assert "prefill" in found.stderr
+
+
 def test_no_journal_stands_beside_a_device(own_clips: Path, tiny_artifact: Path, device: Path) -> None:
     folder = device.parent
     before = names(folder)

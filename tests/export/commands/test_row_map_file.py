@@ -54,7 +54,7 @@ def test_the_file_has_the_rows_of_every_layer_below_the_waveform(telling, clip, 
     assert found["layers"][-1]["ends"][-1] == 3.0
 
 
-def test_the_report_counts_the_rows_of_the_encoder_that_merge_before_the_first_layer(telling, clip, tmp_path):
+def test_the_report_counts_the_audio_tokens_that_merge_before_the_first_layer(telling, clip, tmp_path):
     path, asked = tmp_path / "map.json", ("--profile", POOLED.name, "--map")
     assert run(telling, clip, *asked, path).exit_code == 0
     found = read_results([path]).files[0].found
