@@ -208,13 +208,14 @@ def _few_decimals(value: Fraction) -> bool:
 KEYS = {
     "method": _choice("method", METHODS),
     "schedule": _choice("schedule", SCHEDULES),
-    "start_layer": _whole("start_layer", "must be a whole number from 0 on: layers count from 0"),
+    "start_layer": _whole("start_layer", "must be a whole number from 0 to 2147483647: layers count from 0"),
     "ratio": Key(
         "ratio",
         _read_fraction,
         _show_fraction,
         lambda value: 0 <= value < 1 and _few_decimals(value),
-        'must lie in [0, 1): a number of at most 9 decimals, or a fraction such as "1/3"',
+        'must lie in [0, 1): a number of at most 9 decimals, or a fraction such as "1/3", '
+        "whose denominator is at most 1000000000",
     ),
     "flops_reduction": Key(
         "flops_reduction_percent",
@@ -230,7 +231,7 @@ KEYS = {
         lambda value: 0 < value <= 10**6 and _few_decimals(value),
         "must lie above 0, at most 1000000: a number of at most 9 decimals",
     ),
-    "reference_text_tokens": _whole("reference_text_tokens", "must be a whole number from 0 on"),
+    "reference_text_tokens": _whole("reference_text_tokens", "must be a whole number from 0 to 2147483647"),
     "include_audio_bos": _flag("include_audio_bos"),
     "positions": _choice("positions", POSITIONS),
     **{

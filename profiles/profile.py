@@ -82,6 +82,8 @@ def profile_file(name_or_path: str, folders: Sequence[Path] = ()) -> Path:
     Raises:
         ProfileError: an unknown or ambiguous name.
     """
+    if name_or_path == "":
+        raise ProfileError("profile '' is empty: give a name or the path of a .toml file")
     name_or_path = str(path_of("profile", name_or_path, "a name or the path of a .toml file", ProfileError))
     return Path(name_or_path) if _is_path(name_or_path) else _find(name_or_path, _paths(folders))
 
@@ -185,5 +187,7 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ProfileError(f"profile file {path} does not exist: check the path") from error
+    except IsADirectoryError as error:
+        raise ProfileError(f"profile file {path} is a folder: give a .toml file") from error
     except (OSError, ValueError) as error:
         raise ProfileError(f"profile file {path} cannot be read: {error}") from error

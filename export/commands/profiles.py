@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ...profiles.profile import Profile, builtin_names, load_profile, profile_to_toml
+from ...profiles.profile import Profile, builtin_names, load_profile, load_profiles, profile_to_toml
 from ...profiles.schedule import has_start_layer
+from ..prediction.options import MOST_POSITIONS
 from ..studies.positions import positions_lines
 from .command import StrictCommand
 from .parameters import AUDIO_SECONDS, PATH, profile_folders, require
@@ -33,7 +34,7 @@ def profiles() -> None:
 def list_profiles(folders: tuple[Path, ...]) -> None:
     """List the built-in profiles, and those of folders."""
     own = sorted(path for folder in folders for path in folder.glob("*.toml"))
-    found = [*map(load_profile, builtin_names()), *(load_profile(str(path)) for path in own)]
+    found = load_profiles([*builtin_names(), *map(str, own)])
     from ...runtime.tables.tables import console, show_table
 
     show_table(console(), _profiles_table(found))
@@ -53,7 +54,7 @@ def list_profiles(folders: tuple[Path, ...]) -> None:
 )
 @click.option(
     "--text-tokens",
-    type=click.IntRange(min=0),
+    type=click.IntRange(min=0, max=MOST_POSITIONS),
     metavar="N",
     help="Rows of the prompt that are text.  [default: the profile's reference]",
 )
@@ -81,7 +82,7 @@ def show(
     show_all(console(), (_cost_section(cost), "", *_cost_lines(cost), *memory))
 
 
-def _profiles_table(found: list[Profile]) -> Table:
+def _profiles_table(found: Sequence[Profile]) -> Table:
     from ...runtime.tables.tables import columns
 
     rows = columns("name", "method", "positions", "schedule", "from", "reduction", left=4)

@@ -78,6 +78,8 @@ def run(ctx: click.Context, /, artifact: Path, clips: tuple[str, ...], **values:
     ARTIFACT holds (figures ART); which one and why goes to stderr. The times are those of single requests,
     the first one cold; bench takes medians.
     """
+    if "" in clips:
+        raise click.UsageError("a CLIP is empty; give the path of a file, or - for a pipe")
     if values["stream"] and values["as_json"]:
         raise click.UsageError("--stream and --json exclude each other")
     refuse_combinations(values, len(clips))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .roofline import Ceilings, Efficiency, Work, compute_ms, fixed_ms, memory_ms
 
 PULL = 1e-6  # towards what was known before, beside the weight 1 of a measured time
-LEAST = 1e-3  # of a factor: no time is negative
+LEAST = (1e-3, 1e-3, 0.0)  # of the factors: no time is negative, and what is fixed may be nothing
 SWEEPS = 5000
 
 
@@ -52,7 +52,7 @@ def _parts(work: Work, ceilings: Ceilings, known: Efficiency) -> tuple[float, fl
 
 
 def _factors(shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """x >= LEAST with the least |shares x - 1|^2 + PULL |x - 1|^2, one coordinate after the other.
+    """x >= `LEAST` with the least |shares x - 1|^2 + PULL |x - 1|^2, one coordinate after the other.
 
     The sum is convex, so that the sweeps end at its only minimum.
     """
@@ -62,5 +62,5 @@ def _factors(shares: NDArray[np.float64]) -> NDArray[np.float64]:
     for _ in range(SWEEPS):
         for i in range(3):
             rest = wanted[i] - normal[i] @ found + normal[i, i] * found[i]
-            found[i] = max(LEAST, rest / normal[i, i])
+            found[i] = max(LEAST[i], rest / normal[i, i])
     return found

@@ -57,11 +57,11 @@ def _cases(device: DeviceFigures, cases: list[PlanCase], plan: PlanResult) -> It
     """A table for each length of audio."""
     for audio, found in groupby(cases, lambda case: case.audio_seconds):
         group = list(found)
-        title = f"{device.name}, {seconds(audio)} s of audio, {plan.protocol.new_tokens} tokens: predicted"
+        title = f"{device.name}, {seconds(audio)} s of audio, {plan.protocol.new_tokens} tokens"
         if reasons := dict.fromkeys(case.skipped for case in group if case.skipped is not None):
-            yield f"\n{title}: skipped: {'; '.join(reasons)}"
+            yield f"\n{title}, skipped: {'; '.join(reasons)}"
         if shown := [case for case in group if case.skipped is None]:
-            yield _times(title, shown)
+            yield _times(f"{title}: predicted", shown)
 
 
 def _times(title: str, cases: list[PlanCase]) -> Section:

@@ -212,6 +212,6 @@ def _telling(opened: Artifact) -> Callable[[int], None]:
         if not told and time.monotonic() - begin > PATIENCE:
             told = True
             size = sum(record.size for record in opened.manifest.files.values())
-            LOGGER.info("verifying %s by hash: %.1f GB", opened.folder, size / 1e9)
+            LOGGER.info("verifying %s by hash: %.3g GB", opened.folder, size / 1e9)
 
     return tick

@@ -92,7 +92,8 @@ def complete(figures: Figures | None) -> tuple[Accuracy, Latency]:
     if figures is None or figures.accuracy is None:
         raise RequestError(
             f"profile {AUTO}: the artifact holds no figures of accuracy; measure them with: eval ART "
-            "--max-loss POINTS -o eval.json, and take them in with: figures ART --accepted eval.json"
+            "--manifest CLIPS --max-loss POINTS -o eval.json, and take them in with: figures ART "
+            "--accepted eval.json"
         )
     if figures.latency is None:
         raise RequestError(
