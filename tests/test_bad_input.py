@@ -107,6 +107,11 @@ def test_audio_that_is_a_folder(tiny_artifact: Path, tmp_path: Path) -> None:
     assert "is a folder" in fault("run", tiny_artifact, tmp_path)
 
 
+def test_audio_without_a_name(tiny_artifact: Path, clip: Path) -> None:
+    expected = "Error: a CLIP is empty; give the path of a file, or - for a pipe"
+    assert fault("run", tiny_artifact, clip, "") == expected
+
+
 def test_empty_audio(tiny_artifact: Path, tmp_path: Path) -> None:
     path = tmp_path / "empty.wav"
     path.touch()
@@ -274,6 +279,13 @@ def test_all_profiles_that_are_unknown_are_told_at_once(tiny_checkpoint: Path, e
     line = build(tiny_checkpoint, empty, "nope,full,nope2,none.toml")
     assert "profile 'nope', 'nope2' is unknown" in line
     assert "profile file none.toml does not exist" in line
+
+
+def test_all_files_with_faults_in_a_folder_of_profiles_are_told_at_once(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.toml").write_text('method = "average_merge"\nratio = 2\n', "utf-8")
+    line = fault("profiles", "list", "--profiles-folder", tmp_path)
+    assert all(f"{name}.toml" in line for name in ("one", "two"))
 
 
 def test_unknown_key_of_a_profile(
