@@ -46,7 +46,7 @@ def main() -> None:
     ask_about_one(model)
     transcribe_long(model)
     measure(model)
-    console.print("\nTry it on a clip of your own:")
+    console.print("\nTry it, on this clip or on your own:")
     console.print(f"  .venv/bin/fastadasp-export run {artifact} demo/clips/dates-01.flac")
 
 
