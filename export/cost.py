@@ -75,8 +75,8 @@ class ProfileCost:
         """What the column sums cost beside a fused attention; not part of `flops`."""
         if not self.resolved.profile.traits.sums.over_all_queries:
             return 0
-        merging = (self.layers[layer].attention_rows for layer in self.resolved.merging_layers)
-        return sum(scoring_flops(self.dims, rows) for rows in merging)
+        scored = (self.layers[place].attention_rows for place in self.resolved.computed_places)
+        return sum(scoring_flops(self.dims, rows) for rows in scored)
 
     @property
     def kv_bytes(self) -> int:

@@ -82,6 +82,12 @@ class ResolvedProfile:
         """Where rows are removed: `BEFORE_LAYERS`, if at the input, then the layers that reduce."""
         return (BEFORE_LAYERS,) * (self.input_ratio > 0) + self.merging_layers
 
+    @property
+    def computed_places(self) -> tuple[int, ...]:
+        """Those of `places` that graphs compute: not the last layer, whose rows nobody reads but one."""
+        last = len(self.ratios) - 1
+        return self.places if self.cache_only else tuple(place for place in self.places if place != last)
+
     def ratio_at(self, place: int) -> Fraction:
         """The share that one of the `places` removes, and 0 of any other layer."""
         return self.input_ratio if place == BEFORE_LAYERS else self.ratios[place]

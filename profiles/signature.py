@@ -211,14 +211,10 @@ def prompt_adapter_signature(dims: DecoderDims) -> Signature:
 
 def row_maps(dims: DecoderDims, resolved: ResolvedProfile) -> tuple[TensorSpec, ...]:
     """What the prefill of a profile says of the rows that it leaves, a tensor for each reduction."""
+    axes: tuple[int | str, ...] = (2,) if resolved.profile.traits.selects_groups else ()
     if resolved.cache_only:
-        axes: tuple[int | str, ...] = (dims.num_kv_heads,)
-        places = resolved.places
-    else:
-        axes = (2,) if resolved.profile.traits.selects_groups else ()
-        last = len(resolved.ratios) - 1  # whose rows nobody reads
-        places = tuple(place for place in resolved.places if place != last)
-    return tuple(TensorSpec(row_sources(i), FLOAT, (*axes, f"left_{i}")) for i in places)
+        axes = (dims.num_kv_heads,)
+    return tuple(TensorSpec(row_sources(i), FLOAT, (*axes, f"left_{i}")) for i in resolved.computed_places)
 
 
 def prefill_signature(

@@ -71,7 +71,8 @@ def prefill_work(sizes: Sizes, request: Request, kernels: Kernels) -> Work:
     rows, prompts = _layers(sizes, request), 1 if kernels.shared_prompt else request.beams
     linear, attention = _prefill_flops(sizes.dims, rows, kernels)
     moved = sum(_layer_bytes(sizes, row) for row in rows)
-    scored = _scored(request, rows)
+    places = request.resolved.places if kernels.whole_last_layer else request.resolved.computed_places
+    scored = [rows[place] for place in places] if _sums_scores(request) else []
     if kernels.fused_attention:
         attention += sum(scoring_flops(sizes.dims, row.attention_rows) / 2 for row in scored)
     else:
@@ -81,7 +82,7 @@ def prefill_work(sizes: Sizes, request: Request, kernels: Kernels) -> Work:
         attention_flops=prompts * attention,
         bytes=sizes.read_bytes * (1 + PACKING_PASSES * kernels.packs_weights) + prompts * moved,
         layers=sizes.dims.num_layers,
-        reductions=len(request.resolved.places),
+        reductions=len(places),
     )
 
 
@@ -133,11 +134,9 @@ def _prefill_flops(dims: DecoderDims, rows: list[LayerRow], kernels: Kernels) ->
     return linear, attention
 
 
-def _scored(request: Request, rows: list[LayerRow]) -> list[LayerRow]:
-    """The layers that sum the probabilities of all rows."""
-    if not request.resolved.profile.traits.sums.over_all_queries:
-        return []
-    return [rows[layer] for layer in request.resolved.merging_layers]
+def _sums_scores(request: Request) -> bool:
+    """Whether layers that reduce sum the probabilities of all rows, of which there are none at the input."""
+    return request.resolved.profile.traits.sums.over_all_queries
 
 
 def _layer_bytes(sizes: Sizes, row: LayerRow) -> float:
