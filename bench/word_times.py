@@ -7,7 +7,8 @@ first sample above 1 % of the peak. The demo model transcribes them under each p
 clips the torch reference goes through the same tokens and gives the attention of every head to every row,
 which the map of the rows turns into seconds; that chooses heads of one layer. An artifact is built with these
 and measured on the other half. Beside its begins stand those spread evenly over the clip, by the number of
-words in the answer. The human voice is the same in both halves; synthetic voices are not.
+words in the answer. The human voice is the same in both halves; synthetic voices are not. One more set is
+connected: espeak-ng says whole sentences and when each of their words begins.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any, TypeVar
 import jiwer
 import numpy as np
 import numpy.typing as npt
+from connected_speech import Speaker
 
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
@@ -72,6 +74,9 @@ PLANS = (
     Plan("synthetic voices", "synthetic", (3, 13), (0.025, 0.19), 32),
     Plan("synthetic voices, uneven pauses", "synthetic", (3, 10), (0.025, 0.8), 32),
 )
+CONNECTED = Plan("synthetic voices, sentences without pauses", "connected", (3, 13), (0.0, 0.0), 32)
+VOICES = ("en-us", "en-us+f3", "en-us+klatt", "en-gb-scotland+m3", "en-gb-x-rp+f5", "en-029+m7")
+SPEEDS = (145, 185)  # words a minute
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,24 @@ def clips(sounds: Path | None, speech_folder: Path | None) -> Iterator[Clip]:
             said = [(word, samples) for word in drawn if (samples := say(word)) is not None]
             spoken = spliced([each for _, each in said], plan.pauses, draw)
             yield Clip(plan, number % 2 == 1, spoken[0], tuple(word for word, _ in said), *spoken[1:])
+    yield from connected(np.random.default_rng((SEED, len(PLANS))))
+
+
+def connected(draw: Draw) -> Iterator[Clip]:
+    """Sentences that are said as a whole; no head is chosen by them."""
+    from training.vocabulary import TOPICS
+    from training.voices import sentence
+
+    speaker = Speaker()
+    for _ in range(CONNECTED.clips):
+        words: list[str] = []
+        while len(words) < CONNECTED.words[0]:
+            words += sentence(TOPICS[int(draw.integers(len(TOPICS)))], draw)
+        voice, speed = VOICES[int(draw.integers(len(VOICES)))], int(draw.integers(*SPEEDS))
+        samples, begins = speaker.say(words, voice, speed, RATE)
+        noisy, _, (end,) = spliced([samples], CONNECTED.pauses, draw)
+        at = tuple(OPENING / RATE + begin for begin in begins)
+        yield Clip(CONNECTED, True, noisy, tuple(words), at, (*at[1:], end))
 
 
 def _recorded(folder: Path) -> Path:
@@ -311,7 +334,7 @@ def parted(found: Sequence[Kind]) -> dict[tuple[str, str], list[Kind]]:
     """By set and profile."""
     return {
         (plan.name, profile): [a for a in found if a.clip.plan == plan and a.result.profile == profile]
-        for plan in PLANS
+        for plan in (*PLANS, CONNECTED)
         for profile in PROFILES
     }
 
