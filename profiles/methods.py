@@ -87,7 +87,8 @@ class Method:
         """This method where it ranks rows by one of its `scores`."""
         if score is self.sums:
             return self
-        return replace(self, sums=score, title=f"{self.title}, {score.value.replace('_', ' ')}")
+        title = f"{self.title}, {score.value.replace('_', ' ')}"
+        return replace(self, sums=score, title=title, mixed_positions=())  # that were measured of the first
 
     def variants(self) -> dict[str, "Method"]:
         """This method with each of its scores, under a name of its own."""
@@ -125,6 +126,7 @@ METHODS: dict[str, Method] = {
             Sums.ALL_QUERIES,
             score_key="fastv_score",
             scores=(Sums.ALL_QUERIES, Sums.LAST_QUERY),
+            mixed_positions=("constant",),
             recorded_as="fastv_evict",
         ),
         Method("segment_evict", "segment-wise top-k", Sums.ALL_QUERIES, in_segments=True),
