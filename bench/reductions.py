@@ -30,6 +30,7 @@ from fastadasp.evaluation.results.comparison import CellRecord, ComparisonResult
 from fastadasp.evaluation.results.figures import Difference
 from fastadasp.evaluation.results.files import read_results
 from fastadasp.export.studies.compare.formats import GROUP
+from fastadasp.profiles.keys import COMPACT, KEPT
 from fastadasp.profiles.methods import VARIANTS
 from fastadasp.runtime.environment import Environment
 from fastadasp.runtime.tables.units import in_percent
@@ -201,17 +202,17 @@ def tables() -> Iterator[Table]:
     """Of all results that are there: the demo's first, and of a length the fullest grid."""
     names = {path.name.split(".")[0] for path in RESULTS.glob("*.json")}
     for name, seconds in product(sorted(names, key=lambda name: (name != "demo", name)), SETS):
-        there = {grid: files for grid in GRIDS if (files := list(_results(name, seconds, grid)))}
-        fullest = next(iter(there), None)
-        for grid, found in there.items():
-            if fullest in (grid, GRIDS[grid].goes_on):
-                yield Table(name, seconds, grid, tuple(found))
+        there = {grid: paths for grid in GRIDS if (paths := _results(name, seconds, grid))}
+        for grid, paths in there.items():
+            if next(iter(there)) in (grid, GRIDS[grid].goes_on):
+                files = read_results(paths).of(ComparisonResult)
+                yield Table(name, seconds, grid, tuple(file.found for file in files))
 
 
-def _results(model: str, seconds: int, grid: str) -> Iterator[ComparisonResult]:
-    paths = [part.output(model) for part in parts(grid, (seconds,))]
-    if there := [path for path in paths if path.is_file()]:
-        yield from (file.found for file in read_results(there).of(ComparisonResult))
+def _results(model: str, seconds: int, grid: str) -> list[Path]:
+    """The files that are there."""
+    paths = (part.output(model) for part in parts(grid, (seconds,)))
+    return [path for path in paths if path.is_file()]
 
 
 def page() -> str:
@@ -265,7 +266,8 @@ def _loss_changes(table: Table, level: Fraction) -> dict[str, str]:
             if cell.level == level and cell.figures and (change := cell.figures["token_loss"].delta):
                 kinds = found.setdefault(f"{VARIANTS[row.method].title}, {row.schedule}", {})
                 kinds[row.positions] = f"{change.value:+z.2f}{_mark(change)}"
-    return {name: " / ".join(kinds[kind] for kind in sorted(kinds)[::-1]) for name, kinds in found.items()}
+    order = KEPT, COMPACT, ""  # methods of caches have no choice
+    return {name: " / ".join(kinds[kind] for kind in order if kind in kinds) for name, kinds in found.items()}
 
 
 def not_measured(found: Sequence[Table]) -> Iterator[str]:

@@ -72,7 +72,8 @@ def prefill_work(sizes: Sizes, request: Request, kernels: Kernels) -> Work:
     linear, attention = _prefill_flops(sizes.dims, rows, kernels)
     moved = sum(_layer_bytes(sizes, row) for row in rows)
     places = request.resolved.places if kernels.whole_last_layer else request.resolved.computed_places
-    scored = [rows[place] for place in places] if _sums_scores(request) else []
+    sums = request.resolved.profile.traits.sums.over_all_queries
+    scored = [rows[place] for place in places] if sums else []
     if kernels.fused_attention:
         attention += sum(scoring_flops(sizes.dims, row.attention_rows) / 2 for row in scored)
     else:
@@ -132,11 +133,6 @@ def _prefill_flops(dims: DecoderDims, rows: list[LayerRow], kernels: Kernels) ->
         linear += 4 * (last - 1) * dims.hidden_size * dims.kv_width
         attention += 4 * last * dims.query_width
     return linear, attention
-
-
-def _sums_scores(request: Request) -> bool:
-    """Whether layers that reduce sum the probabilities of all rows, of which there are none at the input."""
-    return request.resolved.profile.traits.sums.over_all_queries
 
 
 def _layer_bytes(sizes: Sizes, row: LayerRow) -> float:

@@ -126,7 +126,9 @@ def test_the_verdict_follows_from_the_pairs(measured: ComparisonResult, second, 
         write(f"demo.{seconds}s.coarse.json", with_changes(measured, -0.2, -0.1))
         if second:
             write(f"seed-0.{seconds}s.coarse.json", with_changes(measured, *second))
-    assert said in "\n".join(measuring.summary())
+    verdict = list(measuring.verdict(list(measuring.tables())))
+    assert said in verdict[0]
+    assert list(measuring.summary())[-len(verdict) :] == verdict
 
 
 def test_the_same_clips_are_drawn_each_time_and_in_their_order(tmp_path: Path) -> None:

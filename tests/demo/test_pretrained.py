@@ -206,9 +206,8 @@ def test_training_that_was_stopped_goes_on_to_the_same_weights(clips, language, 
         assert torch.equal(value, again.model.state_dict()[name]), name
     assert not torch.equal(whole.model.decoder.layers[0].qkv.up, torch.zeros(()))
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text("utf-8").splitlines()]
-    assert {"stage", "seed", "step", "time", "cpu_seconds", "peak_gb", "answers", "ctc", "size"} <= lines[
-        0
-    ].keys()
+    fields = {"stage", "seed", "step", "time", "cpu_seconds", "peak_gb", "answers", "ctc", "size"}
+    assert fields <= lines[0].keys()
 
 
 def test_a_checkpoint_of_other_settings_is_refused(clips, language, tmp_path):
@@ -233,6 +232,7 @@ def test_a_stage_hears_other_clips_than_the_one_before_it(clips, language, monke
     assert heard == [{id(clips[0])}, {id(clips[1])}]
     for run in (train_pretrained.Run(), train_pretrained.Run(with_ctc=False)):
         before, last = run.stages[-2:]
+        assert last.first == before.steps
         assert not {*before.places} & {*last.places}
 
 

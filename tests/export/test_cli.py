@@ -360,6 +360,7 @@ def test_profiles_list_names_all_built_in_ones_and_those_of_a_folder(tiny_profil
     first_words = [line.split()[0] for line in text.splitlines()[2:]]  # a line that is folded has another one
     assert sorted(first_words) == sorted([*builtin_names(), "own-30"])
     assert "ratio 3/10" in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_profiles_show_prints_toml_that_reads_back() -> None:
