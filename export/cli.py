@@ -16,6 +16,7 @@ from ..profiles.errors import FastAdaSPError, FaultsError
 from .commands.bench import bench
 from .commands.build import build
 from .commands.check import check
+from .commands.command import OPTIONS, in_options
 from .commands.compare import compare
 from .commands.convert import convert
 from .commands.eval import evaluate
@@ -68,7 +69,7 @@ class Commands(click.Group):
             with ended_by_signals(), _printed_log():
                 return super().invoke(ctx)
         except FastAdaSPError as error:
-            raise Fault(_message(error)) from error
+            raise Fault(in_options(_message(error), ctx.meta.get(OPTIONS, {}))) from error
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of our output has gone: click ends in silence
                 raise

@@ -85,7 +85,7 @@ def test_a_command_says_so_before_the_artifact_is_read(option: tuple[str, int]) 
 def test_audio_of_a_benchmark_that_no_memory_holds(tiny_artifact: Path) -> None:
     result = call("bench", tiny_artifact, *FEW_RUNS, "--audio-seconds", "1e9")
     assert result.exit_code == 2
-    assert "audio_seconds is 1e+09: give at most 1000000" in result.stderr
+    assert "--audio-seconds is 1e+09: give at most 1000000" in result.stderr
 
 
 def test_audio_of_a_benchmark_that_the_model_cannot_hear_is_never_made(

@@ -1,14 +1,29 @@
-"""What every command is: a click command that loses no value without a word."""
+"""What every command is: a click command that loses no value without a word, and tells faults of its options
+by their names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 """A function that is, or becomes, a command: what decorators of options take and give."""
+
+
+OPTIONS = "fastadasp.options"
+"""Where the context of a run keeps the options of its command: name in Python -> as it is typed."""
+
+
+def in_options(message: str, options: Mapping[str, str]) -> str:
+    """A message on values of options, such as `num_beams is 0`, with the names as they are typed: `--beams`.
+
+    One that begins with a place, as those on files do, stays as it is.
+    """
+    named = re.compile(rf"(^|; | and )({'|'.join(map(re.escape, options))})(?= (?:is|are|-?\d))")
+    return named.sub(lambda found: found[1] + options[found[2]], message) if named.match(message) else message
 
 
 def with_options(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
@@ -29,6 +44,11 @@ class StrictCommand(click.Command):
         Raises:
             click.BadParameter: an option of one value has several.
         """
+        ctx.meta[OPTIONS] = {
+            option.name: max(option.opts, key=len)
+            for option in self.params
+            if isinstance(option, click.Option)
+        }
         if not ctx.resilient_parsing:  # as for completion in a shell
             self._refuse_repeated(ctx, list(args))
         return super().parse_args(ctx, args)

@@ -183,7 +183,8 @@ def profile_name(path: Path) -> str:
     """
     if path.suffix != PROFILE_SUFFIX:
         ending = f"a profile is read by the ending {PROFILE_SUFFIX}"
-        raise OutputError(f"output {path}: {ending}; give {path}{PROFILE_SUFFIX}")
+        place = f"a file such as tuned{PROFILE_SUFFIX}" if is_stream(path) else f"{path}{PROFILE_SUFFIX}"
+        raise OutputError(f"output {path}: {ending}; give {place}")
     if any(name_fault(path.stem)):
         no_name = f"-o names the profile, too, and {path.stem!r} is no name of one"
         raise OutputError(f"output {path}: {no_name}; {NAME_RULE}")

@@ -73,7 +73,10 @@ DEFAULTS = PlanOptions(())
 )
 @click.option("--published", is_flag=True, help="Predict the published table of latencies (Table 12), too.")
 @click.option("-o", "--output", type=PATH, metavar="FILE", help="Write all figures as JSON, for report.")
+@click.pass_context
 def plan(
+    ctx: click.Context,
+    /,
     checkpoint: Path,
     profiles: tuple[str, ...],
     folders: tuple[Path, ...],
@@ -86,7 +89,7 @@ def plan(
     """Predict latency, memory and where profiles pay, for CHECKPOINT on devices that need not be there.
 
     Of CHECKPOINT the settings are enough: weights are neither needed nor read. Every number that a prediction
-    rests on is printed with its source.
+    rests on is printed with its source. Exits with 1 where every length was skipped.
     """
     refuse_auto(profiles, "it is chosen by figures of an artifact, and a plan is of a checkpoint")
     options = PlanOptions(load_profiles(profiles, folders), int4_block=int(int4_block), **values)
@@ -102,6 +105,11 @@ def plan(
     if output is not None:
         write_result(output, found)
         click.echo(f"results in {output}", err=True)
+    if all(case.skipped for case in found.cases):
+        click.echo(
+            "nothing was predicted: every length of audio was skipped, for the reasons above", err=True
+        )
+        ctx.exit(1)
 
 
 def _benchmark(path: Path) -> ResultFile[Benchmark]:

@@ -368,9 +368,9 @@ def test_faults_of_a_manifest_come_before_the_artifact_is_looked_at(own_clips, t
         (("--profile", "full,none"), "profile none is not in"),
         (
             ("--workers", 0, "--resamples", 0),
-            "resamples is 0: give a whole number of at least 1; workers is 0",
+            "Error: --resamples is 0: give a whole number of at least 1; --workers is 0",
         ),
-        (("--beams", 0), "num_beams is 0"),
+        (("--beams", 0), "--beams is 0"),
         (("-o", "none/eval.json"), "is no folder that can be written"),
         (("--provider", "NoProvider"), "NoProvider"),
         (("--task", "qa"), "holds no clip of qa, but of asr"),

@@ -119,7 +119,7 @@ def test_a_clip_that_cannot_be_read_stops_no_others(tiny_artifact: Path, talk: P
             "--num-return-sequences: --format text shows one answer a segment",
         ),
         (["--segments", "--speech-threshold", "2"], "threshold is 2.0: give a probability"),
-        (["--segments", "--max-segment-seconds", "0"], "max_seconds is 0.0: give seconds, at least 1"),
+        (["--segments", "--max-segment-seconds", "0"], "--max-segment-seconds is 0.0: give seconds"),
         (["--segments", "--format", "ass"], "'ass' is not one of"),
     ],
 )

@@ -38,9 +38,9 @@ def plan(*args):
     return result
 
 
-def planned(tmp_path, *args) -> PlanResult:
+def planned(tmp_path, *args, exit_code=0) -> PlanResult:
     result = plan(*args, "-o", tmp_path / "plan.json")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == exit_code, result.output
     ((file),) = read_results([tmp_path / "plan.json"]).files
     assert isinstance(file.found, PlanResult)
     return file.found
@@ -147,8 +147,10 @@ def test_audio_that_the_processor_does_not_take_is_skipped_however_many_position
     short = (tmp_path / "short", "--profile", "full", "--beams", 1)
     found = planned(tmp_path, *short, "--audio-seconds", "6,7")
     assert [case.skipped for case in found.cases] == [None, "the model hears 6 s at once"]
-    longer = planned(tmp_path, *short, "--audio-seconds", "7", "--max-positions", 16384)
+    longer = planned(tmp_path, *short, "--audio-seconds", "7", "--max-positions", 16384, exit_code=1)
     assert [case.skipped for case in longer.cases] == ["the model hears 6 s at once"]
+    said = plan(*short, "--audio-seconds", "7").stderr
+    assert said == "nothing was predicted: every length of audio was skipped, for the reasons above\n"
 
 
 def test_lengths_of_hours_are_shown_as_whole_seconds(tmp_path, seven_billion):
@@ -171,14 +173,14 @@ def test_a_profile_pays_from_some_length_on_where_reductions_cost_time(seven_bil
         (("--device", "a100,b200,x"), "device 'b200', 'x' is unknown; choose a100, h100, l40s, l4, t4, cpu"),
         (("--device", "t4", "--precision", "bf16"), "the NVIDIA T4 has none; choose fp16 or fp32"),
         (("--device", "cpu", "--precision", "fp16"), "ONNX Runtime computes in fp32 there; leave it out"),
-        (("--audio-seconds", "0"), "audio_seconds is 0: give a number above 0"),
-        (("--audio-seconds", "nan"), "audio_seconds is nan: give a number above 0"),
-        (("--beams", "0"), "beams is 0: give a whole number of at least 1"),
-        (("--new-tokens", "1"), "new_tokens is 1: give a whole number of at least 2"),
-        (("--max-positions", "8192"), "max_positions 8192: the checkpoint has 8192 by itself; give more"),
+        (("--audio-seconds", "0"), "Error: --audio-seconds is 0: give a number above 0"),
+        (("--audio-seconds", "nan"), "--audio-seconds is nan: give a number above 0"),
+        (("--beams", "0"), "--beams is 0: give a whole number of at least 1"),
+        (("--new-tokens", "1"), "--new-tokens is 1: give a whole number of at least 2"),
+        (("--max-positions", "8192"), "--max-positions 8192: the checkpoint has 8192 by itself; give more"),
         (("--profile", "sparse-51"), "sparse-51"),
         (("--calibrate", "missing.json"), "missing.json: No such file"),
-        (("--int4-block", "64"), "int4_block 64: it is for quantize int4; leave it out, or give quantize"),
+        (("--int4-block", "64"), "--int4-block 64: it is for quantize int4; leave it out, or give quantize"),
     ],
 )
 def test_wrong_values_are_refused_with_the_remedy(seven_billion, args, words):

@@ -292,6 +292,7 @@ def test_times_are_taken_once(tiny_checkpoint, harmless, tmp_path, monkeypatch):
         (("--max-loss", 1, "--flops-levels", "10,100"), "100 is not between 0 and 100"),
         (("--max-loss", 1, "--flops-levels", "1/0"), "is no list of percentages"),
         (("--max-loss", 1, "-o", "tuned.json"), "a profile is read by the ending .toml"),
+        (("--max-loss", 1, "-o", "/dev/stdout"), "give a file such as tuned.toml"),
     ],
 )
 def test_bad_input_is_told_before_any_work(
