@@ -294,10 +294,13 @@ def peers_in_short(result: Result) -> str:
     measured, cases = result["parts"], list(parts(threads=[1]))
     lines = peer_tables.compared(measured, cases, [peer_tables.ASKED], "cpu")
     rows = [[case, seconds, beams, *cells] for case, seconds, _, beams, _, *cells in lines]
-    of = next((measured[part.name] for part in cases if part.name in measured), None)
-    return (filled(where(of["environment"])) if of else "") + table(
-        ["model", "audio", "beams", *peer_tables.BESIDE], rows
-    )
+    found = [measured[part.name] for part in cases if part.name in measured]
+    words = filled(where(found[0]["environment"])) if found else ""
+    words += table(["model", "audio", "beams", *peer_tables.BESIDE], rows)
+    if least := peer_tables.least(found, peer_tables.INT8, "cpu"):
+        of_int8 = "With weights in int8 on ONNX Runtime, the default backend, the least of all figures is"
+        words += "\n" + filled(f"{of_int8} {peer_tables.times(least)}.")[:-1]
+    return words
 
 
 def saved(result: Result) -> str:

@@ -22,7 +22,8 @@ TARGETS = {  # of the decoder on one thread: seconds, beams, profile -> how many
 }
 DEMO_TARGET = 1.0  # of every row of ours, on every number of threads
 ASKED = "ours openvino bf16, int8 steps"  # the system that the targets are of
-SHOWN = ASKED, "ours onnxruntime int8", "ours onnxruntime fp32"
+INT8 = "ours onnxruntime int8"
+SHOWN = ASKED, INT8, "ours onnxruntime fp32"
 HEADS = ("beams", "system", "prefill", "step", "total", "by the clock", f"against {BASE}", "asked")
 BESIDE = {  # head of a column -> how the names of its systems begin
     BASE: BASE,
@@ -113,17 +114,38 @@ def peaks(part: Record) -> str:
 
 def beside(part: Record, beams: int, ours: str, clock: str) -> Iterator[str]:
     """A cell for each peer: its time over that of ours under each profile, the peer in its best format."""
-    records = {r["system"]: r for r in part["records"] if r["beams"] == beams}
-    mine = [records.get(f"{ours}, {profile}") for profile in PROFILES]
-    for prefix in BESIDE.values():
-        theirs = [r for name, r in records.items() if name.startswith(prefix)]
-        best = min(theirs, key=lambda r: r[f"total_{clock}_ms"], default=None)
-        if best is None or None in mine:
+    for prefix, best, ratios in _beside(part, beams, ours, clock):
+        if best is None:
             yield NOT_RUN if any(s.name.startswith(prefix) for s in systems(part["model"])) else NEVER
             continue
-        ratios = " / ".join(f"{against(r, best, clock):.2f}x" for r in mine if r)
         form = best["system"].removeprefix(prefix)
-        yield f"{ratios} ({form})" if form else ratios
+        yield " ".join(filter(None, (times(ratios), f"({form})" if form else "")))
+
+
+def _beside(
+    part: Record, beams: int, ours: str, clock: str
+) -> Iterator[tuple[str, Record | None, list[float]]]:
+    """Each peer: how its systems' names begin, its best record, and its time over ours under each profile."""
+    records = {r["system"]: r for r in part["records"] if r["beams"] == beams}
+    mine = [r for profile in PROFILES if (r := records.get(f"{ours}, {profile}"))]
+    for prefix in BESIDE.values():
+        theirs = [r for name, r in records.items() if name.startswith(prefix)]
+        if not theirs or len(mine) < len(PROFILES):
+            yield prefix, None, []
+            continue
+        best = min(theirs, key=lambda r: r[f"total_{clock}_ms"])
+        yield prefix, best, [against(r, best, clock) for r in mine]
+
+
+def least(parts: Iterable[Record], ours: str, clock: str) -> list[float]:
+    """Under each profile, the least of what any peer's time is over ours; nothing where none was measured."""
+    cases = [case for part in parts for beams in BEAMS for case in _beside(part, beams, ours, clock)]
+    return [min(each) for each in zip(*(ratios for *_, ratios in cases if ratios), strict=True)]
+
+
+def times(ratios: Iterable[float]) -> str:
+    """As text, under both profiles."""
+    return " / ".join(f"{ratio:.2f}x" for ratio in ratios)
 
 
 def saved(part: Record) -> Iterator[list[str]]:

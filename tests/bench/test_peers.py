@@ -154,6 +154,17 @@ def test_ours_is_beside_each_peer_in_the_format_that_is_fastest_by_that_clock():
     )
 
 
+def test_the_least_that_ours_is_ahead_is_of_the_best_format_of_any_peer():
+    ours = [
+        row(f"{tables.INT8}, {p}", cpu, 1.0) for p, cpu in zip(tables.PROFILES, (100.0, 50.0), strict=True)
+    ]
+    peers = row(BASE, 400.0, 1.0), row("llama.cpp Q8_0", 150.0, 1.0), row("llama.cpp Q4_0", 110.0, 1.0)
+    part = measured(SHORT, *ours, *peers)
+    assert tables.least([part], tables.INT8, "cpu") == pytest.approx([1.1, 2.2])
+    assert tables.least([part], tables.ASKED, "cpu") == []
+    assert "the least of all figures is 1.10x / 2.20x." in page.peers_in_short({"parts": {SHORT.name: part}})
+
+
 def test_what_half_of_the_flops_saves_is_told_by_format():
     ours = [
         row(f"{tables.ASKED}, {p}", cpu, 9.0) for p, cpu in zip(tables.PROFILES, (80.0, 60.0), strict=True)
