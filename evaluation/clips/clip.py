@@ -34,8 +34,8 @@ class ClipSet:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """The languages that clips name, sorted."""
-        return tuple(sorted({clip.language for clip in self.clips} - {""}))
+        """The languages of the clips, sorted; an empty one where a clip names none."""
+        return tuple(sorted({clip.language for clip in self.clips}))
 
     def digest(self) -> str:
         """Hash of all that answers and figures depend on: the content of the audio, references, prompts."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .metric import Floats, Measure, Metric, Sample, mean_sample
+from .metric import Floats, Measure, Metric, Sample, empty_reference, mean_sample
 
 MADE_BY = "scikit-learn, labels of the references"
 ACCURACY = Metric("accuracy", "accuracy", made_by="scikit-learn")
@@ -28,6 +28,8 @@ def measure(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> t
     """Accuracy and macro F1; labels compare as texts."""
     from sklearn.metrics import accuracy_score, f1_score
 
+    if why := empty_reference(references):
+        return Sample(ACCURACY, None, reason=why), Sample(MACRO_F1, None, reason=why)
     truth, answers = np.array([texts[0] for texts in references]), np.array(hypotheses)
     labels = np.unique(truth)
     accuracy = float(accuracy_score(truth, answers))

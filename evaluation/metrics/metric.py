@@ -73,6 +73,13 @@ def mean_sample(metric: Metric, values: Sequence[float]) -> Sample:
     return Sample(metric, float(np.mean(values)) if len(values) else None, statistics, ratio)
 
 
+def empty_reference(references: Sequence[Sequence[str]]) -> str:
+    """Why whole texts cannot be compared: an empty answer would be a right one. Empty where they can."""
+    if all(text for texts in references for text in texts):
+        return ""
+    return "a reference is empty once it is normalised, as one in brackets is; take the normaliser none"
+
+
 def ratio(sums: Floats) -> Floats:
     """First sum / second sum; (…, 2) -> (…)."""
     with np.errstate(invalid="ignore", divide="ignore"):

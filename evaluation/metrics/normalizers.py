@@ -23,7 +23,7 @@ def _none() -> Normalize:
 def _basic() -> Normalize:
     from whisper_normalizer.basic import BasicTextNormalizer
 
-    return _spaced(BasicTextNormalizer())
+    return _spaced(BasicTextNormalizer(preserve_marks=True))  # or Hindi, Tamil and Thai lose their vowels
 
 
 def _english() -> Normalize:
@@ -38,11 +38,10 @@ def _spaced(normalize: Normalize) -> Normalize:
 
 WHISPER = ("whisper_normalizer",)
 NORMALIZERS = {
-    "none": Normalizer(_none),  # runs of white space become one space
-    "basic": Normalizer(
-        _basic, WHISPER
-    ),  # Whisper's for any language: lower case, no punctuation, no [noise]
-    "english": Normalizer(
-        _english, WHISPER
-    ),  # Whisper's for English: spelling, numbers and contractions, too
+    # Runs of white space become one space.
+    "none": Normalizer(_none),
+    # Whisper's for any language, but with combining marks kept: lower case, no punctuation, no [noise].
+    "basic": Normalizer(_basic, WHISPER),
+    # Whisper's for English: spelling, numbers and contractions, too.
+    "english": Normalizer(_english, WHISPER),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,16 +11,22 @@ import numpy as np
 from ...profiles.errors import DependencyError
 from .metric import POINTS, Floats, Measure, Metric, Sample
 
+PLAIN = "13a"  # how sacreBLEU splits words of any language, at blanks and punctuation
+UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")  # kana and Han: no blanks between words
+
 
 def measure_for(languages: Sequence[str]) -> Measure:
     """The metrics. Where all clips name one language, BLEU splits words as sacreBLEU does for it.
+
+    Of a code such as `zh-TW` the language counts, `zh`.
 
     Raises:
         DependencyError: sacreBLEU needs a further package for the language.
     """
     from sacrebleu.metrics import BLEU, CHRF
 
-    language = languages[0] if len(languages) == 1 else ""
+    named = {re.split("[-_]", name)[0].lower() for name in languages}
+    language = named.pop() if len(named) == 1 else ""
     try:
         scorers = {"bleu": BLEU(trg_lang=language), "chrf": CHRF()}
     except (ImportError, RuntimeError) as error:
@@ -33,9 +40,23 @@ def measure_for(languages: Sequence[str]) -> Measure:
     return measure
 
 
+def _unsplit(scorer: Any, references: Sequence[str]) -> str:
+    """Why BLEU has no words to compare; empty where it has."""
+    letters = [letter for text in references for letter in text if letter.isalpha()]
+    unspaced = sum(UNSPACED.match(letter) is not None for letter in letters)
+    if f"tok:{PLAIN}" not in str(scorer.get_signature()) or 2 * unspaced <= len(letters):
+        return ""
+    return (
+        "most of the references have no blanks between words: give all clips their language, zh or ja, and "
+        "evaluate those of each language by themselves"
+    )
+
+
 def _sample(name: str, scorer: Any, hypotheses: Sequence[str], references: Sequence[str]) -> Sample:
     found = scorer.corpus_score(list(hypotheses), [list(references)])
     metric = Metric(name, found.name, POINTS, made_by=f"sacrebleu {scorer.get_signature()}")
+    if why := _unsplit(scorer, references):
+        return Sample(metric, None, reason=why)
     # What sacreBLEU's own bootstrap calls (sacrebleu/significance.py); no public functions do the same.
     rows = scorer._extract_corpus_statistics(list(hypotheses), [list(references)])
 
