@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -120,7 +120,7 @@ def _name(source: str) -> str:
 
 
 def _contradictions(files: Sequence[ResultFile[Result]], found: Sequence[Accuracy]) -> Iterator[str]:
-    """Files of other clips than the first, and profiles that are in two."""
+    """Files of other clips or settings than the first, and profiles that are in two."""
     first, seen = found[0], dict[str, str]()
     for file, accuracy in zip(files, found, strict=True):
         if (accuracy.task, accuracy.metric, accuracy.clips.digest, accuracy.clips.count) != (
@@ -130,9 +130,22 @@ def _contradictions(files: Sequence[ResultFile[Result]], found: Sequence[Accurac
                 f"{file.name}: it is of other clips than {files[0].name}; losses are compared with each "
                 "other, so measure all profiles on the same ones"
             )
+        elif names := _other_settings(files[0].found, file.found):
+            yield (
+                f"{file.name}: it was measured with another {names} than {files[0].name}; losses are "
+                "compared with each other, so measure all profiles with the same one"
+            )
         for profile in accuracy.losses:
             if (other := seen.setdefault(profile, file.name)) != file.name:
                 yield f"{file.name}: profile {profile} is in {other}, too; give one of them"
+
+
+def _other_settings(first: Result, other: Result) -> str:
+    """The names of what two files differ in, of all that answers and texts depend on."""
+    assert isinstance(first, EvaluationResult | TuningResult), "it has given an accuracy"
+    assert isinstance(other, EvaluationResult | TuningResult), "it has given an accuracy"
+    one, two = asdict(first.settings), asdict(other.settings)
+    return ", ".join(name.replace("_", " ") for name in one if one[name] != two[name])
 
 
 def _latency(manifest: Manifest, found: Result) -> Latency:

@@ -134,10 +134,10 @@ def test_a_budget_that_would_judge_nothing_is_refused(built: Path) -> None:
     ("given", "fault"),
     [
         (("--max-loss", 1, "--max-wer-increase", 1), "give the budget once"),
-        (("--max-loss", -1), "max_loss is -1.0: give a number of points from 0 on"),
-        (("--max-loss", "nan"), "max_loss is nan"),
-        (("--max-wer-increase", -1), "max_wer_increase is -1.0: give a number of points from 0 on"),
-        (("--max-loss", 1, "--least-clips", 0), "least_clips is 0"),
+        (("--max-loss", -1), "--max-loss is -1.0: give a number of points from 0 on"),
+        (("--max-loss", "nan"), "--max-loss is nan"),
+        (("--max-wer-increase", -1), "--max-wer-increase is -1.0: give a number of points from 0 on"),
+        (("--max-loss", 1, "--least-clips", 0), "--least-clips is 0"),
     ],
 )
 def test_a_budget_that_is_none_is_refused(built: Path, given: tuple[object, ...], fault: str) -> None:
@@ -245,6 +245,13 @@ def test_files_that_say_nothing_of_accuracy_or_latency_are_named(
     both = refusal("figures", artifact, "--accepted", evaluated, "--accepted", other)
     assert "other.json: it is of other clips than eval.json" in both
     assert f"other.json: profile {REDUCED} is in eval.json, too" in both
+    searched = edited(
+        evaluated,
+        tmp_path / "searched.json",
+        lambda content: content["settings"]["search"].update(num_beams=5),
+    )
+    words = refusal("figures", artifact, "--accepted", evaluated, "--accepted", searched)
+    assert "searched.json: it was measured with another search than eval.json" in words
     hostile = edited(evaluated, tmp_path / "hostile.json", lambda content: content.update(max_loss=-1))
     assert f"losses.{REDUCED}.budget is -100.0: it must not be negative" in refusal(
         "figures", artifact, "--accepted", hostile
