@@ -189,11 +189,14 @@ def flops_reduction(
     return 1 - Fraction(_prompt_flops(dims, reduced, text_rows), _prompt_flops(dims, full, text_rows))
 
 
-def resolve(profile: Profile, dims: DecoderDims, span_rows: int) -> ResolvedProfile:
+def resolve(
+    profile: Profile, dims: DecoderDims, span_rows: int, other_rows: int | None = None
+) -> ResolvedProfile:
     """Fit `profile` to a model: find its ratio, where it names a FLOPs target, and spread it over the layers.
 
-    `span_rows` are the audio rows that `profile.reference_audio_seconds` make in this model; only a FLOPs
-    target uses them. For `a_tome` the target is met by the fewest rows that can be left.
+    `span_rows` are the rows that it may reduce of the audio that `profile.reference_audio_seconds` make in
+    this model, `other_rows` all others, `profile.reference_text_tokens` if None; only a FLOPs target uses
+    them. For `a_tome` the target is met by the fewest rows that can be left.
 
     Raises:
         ProfileError: a start layer that the model lacks, or a target that it cannot reach.
@@ -201,7 +204,8 @@ def resolve(profile: Profile, dims: DecoderDims, span_rows: int) -> ResolvedProf
     if not profile.traits.reduces:
         return ResolvedProfile(profile, Fraction(0), (Fraction(0),) * dims.num_layers)
     try:
-        ratio = profile.ratio if profile.ratio is not None else _solve(profile, dims, span_rows)
+        others = profile.reference_text_tokens if other_rows is None else other_rows
+        ratio = profile.ratio if profile.ratio is not None else _solve(profile, dims, span_rows, others)
         return ResolvedProfile(profile, ratio, _ratios(profile, ratio, dims))
     except ProfileError as error:
         raise ProfileError(f"profile {profile.name!r}: {error}") from error
@@ -218,34 +222,33 @@ def profile_table(
     ]
 
 
-def _solve(profile: Profile, dims: DecoderDims, span_rows: int) -> Fraction:
+def _solve(profile: Profile, dims: DecoderDims, span_rows: int, other_rows: int) -> Fraction:
     """The smallest ratio of the grid whose reduction reaches the target of `profile`.
 
     A row count never grows with the ratio, so the reduction is a rising staircase and bisection is exact.
     """
     target = profile.flops_reduction
     assert target is not None  # a profile has a ratio or a target
-    text_rows = profile.reference_text_tokens
 
     def reduction(step: int) -> Fraction:
         ratio = Fraction(step, RATIO_GRID)
         at_input = input_ratio(profile.schedule, ratio)
-        return flops_reduction(dims, span_rows, text_rows, _ratios(profile, ratio, dims), at_input)
+        return flops_reduction(dims, span_rows, other_rows, _ratios(profile, ratio, dims), at_input)
 
     step = bisect_left(range(RATIO_GRID), target, key=reduction)
     if step == RATIO_GRID:
-        raise ProfileError(_infeasible(profile, span_rows, reduction(RATIO_GRID - 1)))
+        raise ProfileError(_infeasible(profile, span_rows, other_rows, reduction(RATIO_GRID - 1)))
     return Fraction(step, RATIO_GRID)
 
 
-def _infeasible(profile: Profile, span_rows: int, most: Fraction) -> str:
+def _infeasible(profile: Profile, span_rows: int, other_rows: int, most: Fraction) -> str:
     target = float(100 * (profile.flops_reduction or 0))
     reachable = most * 10_000 // 1 / 100  # rounded down, so that asking for it succeeds
     starts = has_start_layer(profile.schedule)
     return (
         f"flops_reduction_percent {target:g} is infeasible, at most {reachable:.2f} % "
         f"(schedule {profile.schedule!r}{f' from start_layer {profile.start_layer}' if starts else ''}, "
-        f"{span_rows} audio rows and {profile.reference_text_tokens} text rows): "
+        f"{span_rows} audio rows and {other_rows} text rows): "
         f"lower the target{' or start earlier' if starts else ''}"
     )
 

@@ -12,15 +12,16 @@ ROWS_PER_WEIGHT = 2
 
 
 def resolve_for(profile: Profile, model: SpeechModelSpec) -> ResolvedProfile:
-    """Fit a profile to a model: its reference audio length becomes rows of this model.
+    """Fit a profile to a model: its reference request becomes rows of this model.
 
     Raises:
         ProfileError: a ratio or a start layer that does not fit, or attention that the encoder cannot give.
     """
     if profile.traits.weighs_by_encoder and (fault := row_weights_fault(model)):
         raise ProfileError(f"profile {profile.name} ({profile.method}): {fault}; choose another method")
-    rows = audio_rows(model, float(profile.reference_audio_seconds)) + int(profile.include_audio_bos)
-    return resolve(profile, model.decoder.dims, rows)
+    audio = longest_audio(model, float(profile.reference_audio_seconds))
+    rows = model.front_end.parted(audio, profile.reference_text_tokens, profile)
+    return resolve(profile, model.decoder.dims, *rows)
 
 
 def row_weights_fault(model: SpeechModelSpec) -> str | None:

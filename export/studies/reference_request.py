@@ -27,7 +27,13 @@ class ReferenceRequest:
 
     audio_seconds: Fraction
     audio_rows: int  # of the decoder input that a reduction may remove
-    text_rows: int  # all others
+    text_rows: int  # of its prompt
+    rows_around: int = 0  # that the encoder sets around the audio
+
+    @property
+    def other_rows(self) -> int:
+        """All that no reduction removes."""
+        return self.text_rows + self.rows_around
 
 
 def mean_request(
@@ -50,8 +56,8 @@ def mean_request(
     if not found:
         raise RequestError(f"none of {len(faults)} clips can be read; the first: {faults[0]}")
     length = seconds or _in_steps(fmean(each for each, _ in found))
-    text_rows = round(fmean(rows for _, rows in found)) + model.front_end.rows_around
-    return ReferenceRequest(length, audio_rows(model, float(length)), text_rows)
+    text_rows = round(fmean(rows for _, rows in found))
+    return ReferenceRequest(length, audio_rows(model, float(length)), text_rows, model.front_end.rows_around)
 
 
 def _seconds(clip: Clip, sample_rate: int) -> float:

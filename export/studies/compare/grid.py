@@ -136,7 +136,7 @@ class _Grid:
         dims, reference = self.model.decoder.dims, self.reference
         ratios = layer_ratios(schedule, self.options.start_layer, LARGEST_RATIO, dims.num_layers)
         at_input = input_ratio(schedule, LARGEST_RATIO)
-        return flops_reduction(dims, reference.audio_rows, reference.text_rows, ratios, at_input)
+        return flops_reduction(dims, reference.audio_rows, reference.other_rows, ratios, at_input)
 
     def _profile(self, name: str, schedule: str, level: Fraction, positions: str) -> Profile:
         method = VARIANTS[name]

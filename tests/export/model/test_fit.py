@@ -10,7 +10,7 @@ from fastadasp.export.check.check import check_artifact
 from fastadasp.export.check.options import CheckOptions
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.model.families.family import load_model
-from fastadasp.export.model.fit import resolve_for, row_weights_fault
+from fastadasp.export.model.fit import longest_audio, resolve_for, row_weights_fault
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.export.studies.compare.cells import CellResult
@@ -19,6 +19,7 @@ from fastadasp.export.studies.compare.options import CompareOptions
 from fastadasp.export.studies.compare.unmet import unmet
 from fastadasp.export.studies.reference_request import ReferenceRequest
 from fastadasp.profiles import Profile, ProfileError
+from fastadasp.profiles.flops import RATIO_GRID, flops_reduction
 from fastadasp.runtime.artifact.artifact import open_artifact
 from tiny_families import TINY
 from torch_wavllm import TorchWavLLM
@@ -30,6 +31,30 @@ REFUSED = {
     **dict.fromkeys(("voxtral", "glmasr", "qwen3_asr"), "is not the mean of 2 rows of the encoder"),
     "qwen2_5_omni": "attend to those of their own block alone",
 }
+
+
+@pytest.mark.parametrize("name", sorted(TINY))
+@pytest.mark.parametrize("before", [False, True])
+def test_a_ratio_is_the_smallest_that_meets_its_target_on_the_rows_of_a_request(name, before, tmp_path):
+    TINY[name].save(tmp_path)
+    model = load_model(Checkpoint(tmp_path))
+    profile = Profile(
+        "half",
+        "weighted_merge",
+        "constant",
+        1,
+        flops_reduction=Fraction(1, 5),
+        reference_audio_seconds=Fraction(5),
+        include_audio_bos=before,
+    )
+    found = resolve_for(profile, model)
+    rows = model.front_end.parted(longest_audio(model, 5.0), profile.reference_text_tokens, profile)
+
+    def removed(ratio: Fraction) -> Fraction:
+        ratios = tuple(ratio if own else own for own in found.ratios)
+        return flops_reduction(model.decoder.dims, *rows, ratios)
+
+    assert removed(found.ratio - Fraction(1, RATIO_GRID)) < Fraction(1, 5) <= removed(found.ratio)
 
 
 @pytest.mark.parametrize("name", TAKEN)
