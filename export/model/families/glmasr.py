@@ -57,7 +57,8 @@ AUDIO_DEFAULTS: Mapping[str, Any] = {
     "num_mel_bins": 128,
     "rope_parameters": {},
 }
-ROPE_DEFAULTS = {"rope_theta": 10000.0, "partial_rotary_factor": 0.5}
+ROTATED = "partial_rotary_factor"  # the share of each head that is rotated
+ROPE_DEFAULTS = {"rope_theta": 10000.0, ROTATED: 0.5}
 PROCESSOR_DEFAULTS = {
     "max_audio_len": 655,
     "default_transcription_prompt": "Please transcribe this audio into text",
@@ -74,7 +75,7 @@ LAYER_COUNTS = {
     "language_model.model.layers.": "text_config: num_hidden_layers",
 }
 WHOLE_IRRELEVANT = (*CONFIG_IRRELEVANT, "text_config", "audio_config", "vocab_size", "hidden_size")
-AUDIO_IRRELEVANT = (*CONFIG_IRRELEVANT, "attention_dropout", "head_dim", "partial_rotary_factor")
+AUDIO_IRRELEVANT = (*CONFIG_IRRELEVANT, "attention_dropout", "head_dim")
 PROCESSOR_IRRELEVANT = (
     *("feature_extractor", "audio_processor", "processor_class", "auto_map", "transformers_version"),
     *("chat_template", "audio_token"),  # the second is the text of the id that config.json has
@@ -151,7 +152,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
         f"{place}: text_config", whole.take("text_config") or {}, "llama", defaults=TEXT_DEFAULTS
     )
     audio = Settings(f"{place}: audio_config", whole.take("audio_config") or {}, AUDIO_DEFAULTS)
-    rope = Settings(f"{audio.place}: rope_parameters", audio.take("rope_parameters") or {}, ROPE_DEFAULTS)
+    rope = _rope(audio)
     sizes = _sizes(audio, settings.dims.hidden_size)
     rotary = _rotary(audio, rope, sizes)
     audio_token_id, text = whole.count("audio_token_id"), processor.take("default_transcription_prompt")
@@ -206,16 +207,22 @@ def _sizes(audio: Settings, output_size: int) -> Sizes:
     )
 
 
+def _rope(audio: Settings) -> Settings:
+    """The section of the rotary positions; as in transformers, one share may stand above it."""
+    share = audio.take(ROTATED)
+    above = {} if share is None else {ROTATED: share}
+    given = audio.take("rope_parameters") or {}
+    return Settings(f"{audio.place}: rope_parameters", given, {**ROPE_DEFAULTS, **above})
+
+
 def _rotary(audio: Settings, rope: Settings, sizes: Sizes) -> EncoderRotary:
     """The part of each head that is rotated."""
     rope.require(rope_type="default", type="default")
     head_dim = sizes.hidden_size // sizes.num_heads
     audio.require(head_dim=head_dim)
-    rotated = int(head_dim * rope.number("partial_rotary_factor"))
+    rotated = int(head_dim * rope.number(ROTATED))
     if rotated % 2 or not 0 < rotated <= head_dim:
-        rope.faults.append(
-            f"partial_rotary_factor gives {rotated} of {head_dim} numbers, an even part expected"
-        )
+        rope.faults.append(f"{ROTATED} gives {rotated} of {head_dim} numbers, an even part expected")
     return EncoderRotary(rope.number("rope_theta"), rotated)
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+from transformers.models.glmasr.configuration_glmasr import GlmAsrEncoderConfig
 
 from chunk_checkpoints import SAVE
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
@@ -164,6 +165,22 @@ def test_the_rates_hold_over_many_pieces(tmp_path):
     assert asr_model.front_end.seconds_of(65536) == pytest.approx(65536 / 13, abs=1)
     assert asr_model.front_end.audio_tokens(1) == asr_model.front_end.audio_tokens(RATE // 2) == 7
     assert asr_model.encoder.attention_rows == 104
+
+
+@pytest.mark.parametrize(
+    ("above", "within", "rotated"),
+    [(None, None, 32), (0.25, None, 16), (None, 0.25, 16), (1.0, 0.25, 16), (1.0, None, 64)],
+)
+def test_the_share_that_is_rotated_may_stand_above_its_section_as_in_transformers(
+    tmp_path, above, within, rotated
+):
+    share = {} if within is None else {"partial_rotary_factor": within}
+    audio = GLM["audio_config"] | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, **share}}
+    audio |= {} if above is None else {"partial_rotary_factor": above}
+    model = described(tmp_path, GLM | {"audio_config": audio}, WHISPER)
+    assert model.encoder.rotary.rotated == rotated
+    theirs = GlmAsrEncoderConfig(**audio).rope_parameters["partial_rotary_factor"]
+    assert rotated == int(64 * theirs)
 
 
 CHANGES = [
