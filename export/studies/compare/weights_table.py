@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ....evaluation.figures.bootstrap import Delta
 from ....evaluation.metrics.word_errors import is_detail
@@ -60,7 +60,7 @@ def _lines(comparison: Comparison) -> Iterator[_Line]:
 def _name(row: Row, cell: Cell) -> str:
     if row.is_full:
         return FULL_MODEL
-    return f"{row.method.title}, {row.schedule}, {in_percent(cell.level)} %"
+    return f"{replace(row, quantized=None).label}, {in_percent(cell.level)} %"
 
 
 def _accuracy(comparison: Comparison, lines: list[_Line], index: int) -> Section:

@@ -362,6 +362,15 @@ def test_the_full_model_may_be_compared_in_formats_alone(clips, tmp_path):
     assert "full model  int4" in table
 
 
+def test_both_kinds_of_positions_are_told_apart_in_every_format(clips):
+    said = " ".join(
+        run_compare(clips, *SMALL, "--positions", "compact,kept", "--quantize", "none,int8").stdout.split()
+    )
+    for positions in ("compact", "kept"):
+        for weights in ("float32", "int8"):
+            assert said.count(f"FastAdaSP, {positions}, constant, 30 % {weights}") == 3  # WER, CER, times
+
+
 def test_a_comparison_of_formats_that_is_killed_goes_on(clips, tmp_path, monkeypatch):
     run = Run(clips, tmp_path / "compare.json", "--methods", "full", "--quantize", "none,int8")
     run.kill_after(4)
@@ -416,7 +425,7 @@ def test_a_clip_that_fails_is_listed_and_in_no_cell(clips, own_clips, tmp_path):
         (("--methods", "h2o", "--schedules", "decay"), "no method has one of the schedules"),
         (("--flops", "ten"), "'ten' is no list of percentages"),
         (("--flops", "0"), "0 is not between 0 and 100"),
-        (("--start-layer", 99), "start_layer 99 is out of range: this model has layers 0 to "),
+        (("--start-layer", 99), "--start-layer 99 is out of range: this model has layers 0 to "),
         (("--seeds", 0, "--workers", 0), "workers is 0"),
         (("--reference-seconds", "-1"), "-1.0 is not in the range 0<x<=1000000.0"),
         (("-o", "none/compare.json"), "is no folder that can be written"),
