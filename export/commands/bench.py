@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
-from ...profiles.errors import RequestError
 from ...runtime.benchmark.load.options import DEFAULT_REQUESTS, LoadOptions
 from ...runtime.benchmark.options import BenchmarkOptions
 from ..signals import INTERRUPTED
@@ -27,6 +25,7 @@ from .parameters import (
     onnxruntime_options,
     precision_option,
     refuse_auto,
+    refuse_given,
 )
 from .progress import progress_bar
 
@@ -36,14 +35,9 @@ if TYPE_CHECKING:
     from ...runtime.tables.tables import Section
 
 DEFAULTS, UNDER_LOAD = BenchmarkOptions(), LoadOptions(concurrency=(1,))
-OF_THE_MATRIX = {"runs": "--runs"}
-OF_A_LOAD = {
-    "requests": "--requests",
-    "seconds": "--seconds",
-    "seed": "--seed",
-    "max_batch": "--max-batch",
-}
-"""Options of one kind of bench alone, by their fields."""
+OF_THE_MATRIX = ("runs",)
+OF_A_LOAD = "requests", "seconds", "seed", "max_batch"
+"""Options of one kind of bench alone."""
 
 
 def _two_defaults(field: str) -> str:
@@ -129,7 +123,7 @@ def bench(ctx: click.Context, /, artifact: Path, output: Path | None, **values: 
 
 def _matrix(ctx: click.Context, artifact: Path, output: Path | None, values: dict[str, Any]) -> int:
     """The exit code: 1 where nothing was measured."""
-    _refuse(ctx, OF_A_LOAD, "is of a load; give --concurrency or --rate")
+    refuse_given(ctx, OF_A_LOAD, "of a load; give --concurrency or --rate")
     options = BenchmarkOptions(**_given(values, BenchmarkOptions))
     model = load(artifact, verify=None, **values)
     from ...runtime.benchmark.benchmark import run_benchmark
@@ -155,7 +149,7 @@ def _matrix(ctx: click.Context, artifact: Path, output: Path | None, values: dic
 
 def _load_bench(ctx: click.Context, artifact: Path, output: Path | None, values: dict[str, Any]) -> int:
     """The exit code: 1 where a request has failed."""
-    _refuse(ctx, OF_THE_MATRIX, "is not of a load, which has --requests or --seconds")
+    refuse_given(ctx, OF_THE_MATRIX, "not of a load, which has --requests or --seconds")
     options = LoadOptions(**_given(values, LoadOptions))
     model = load(artifact, verify=None, **values)
     from ...runtime.benchmark.load.load import run_load
@@ -190,9 +184,3 @@ def _show(
 def _given(values: dict[str, Any], record: type[BenchmarkOptions | LoadOptions]) -> dict[str, Any]:
     """The options of a record; a list that was not given is left to it."""
     return {name: values[name] for name in record.__dataclass_fields__ if values[name] != ()}
-
-
-def _refuse(ctx: click.Context, flags: dict[str, str], why: str) -> None:
-    for field, flag in flags.items():
-        if ctx.get_parameter_source(field) is ParameterSource.COMMANDLINE:
-            raise RequestError(f"option {flag} {why}")

@@ -10,7 +10,7 @@ import click
 from .command import Command, with_options
 from .evaluation_parameters import least_clips_option
 from .lists import FILES, list_option
-from .parameters import PATH
+from .parameters import PATH, refuse_given
 
 if TYPE_CHECKING:
     from ...runtime.artifact.manifest import Manifest
@@ -40,7 +40,10 @@ def sources_of(values: dict[str, Any]) -> Sources | None:
 
     Raises:
         ResultsError: with every fault of each file.
+        click.UsageError: a number of clips for nothing.
     """
+    if not values["accepted"]:
+        refuse_given(click.get_current_context(), ("least_clips",), "of --accepted, which is not given")
     if not values["accepted"] and values["latency"] is None:
         return None
     from ..figures.take_in import Sources

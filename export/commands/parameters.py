@@ -61,12 +61,15 @@ AUDIO_SECONDS = AudioSeconds()
 PATH = AnyPath()
 
 
-def given_flags(ctx: click.Context, fields: Iterable[str]) -> list[str]:
-    """The flags of those options that the command line has, whatever their values are."""
+def refuse_given(ctx: click.Context, fields: Iterable[str], of: str) -> None:
+    """Refuse options that would do nothing.
+
+    Raises:
+        click.UsageError: with the flags of those that are given, and what they are of.
+    """
     flags = {option.name: option.opts[0] for option in ctx.command.params}
-    return [
-        flags[field] for field in fields if ctx.get_parameter_source(field) is ParameterSource.COMMANDLINE
-    ]
+    if given := [flags[it] for it in fields if ctx.get_parameter_source(it) is ParameterSource.COMMANDLINE]:
+        raise click.UsageError(f"{', '.join(given)}: {of}")
 
 
 def lora_option(command: Command) -> Command:

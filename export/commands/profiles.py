@@ -13,7 +13,7 @@ from ...profiles.schedule import has_start_layer
 from ..prediction.options import MOST_POSITIONS
 from ..studies.positions import positions_lines
 from .command import StrictCommand
-from .parameters import AUDIO_SECONDS, PATH, profile_folders, require
+from .parameters import AUDIO_SECONDS, PATH, profile_folders, refuse_given, require
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..cost import ProfileCost
 
 GIGA = 1e9
+OF_A_MODEL = "audio_seconds", "text_tokens"
 
 
 @click.group(short_help="List profiles, and show what one does.")
@@ -58,7 +59,10 @@ def list_profiles(folders: tuple[Path, ...]) -> None:
     metavar="N",
     help="Rows of the prompt that are text.  [default: the profile's reference]",
 )
+@click.pass_context
 def show(
+    ctx: click.Context,
+    /,
     name: str,
     folders: tuple[Path, ...],
     checkpoint: Path | None,
@@ -68,6 +72,7 @@ def show(
     """Show profile NAME (or a .toml file): its TOML, or its cost layer by layer in a model."""
     profile = load_profile(name, folders)
     if checkpoint is None:
+        refuse_given(ctx, OF_A_MODEL, "of --checkpoint, which is not given")
         click.echo(profile_to_toml(profile), nl=False)
         for line in positions_lines(profile):
             click.echo(f"# {line}")

@@ -25,7 +25,7 @@ from .output import (
     write_result,
     write_text,
 )
-from .parameters import PATH, given_flags, lora_option, positions_option, require
+from .parameters import PATH, lora_option, positions_option, refuse_given, require
 from .progress import progress_bar
 from .search_parameters import SEARCH, SEARCH_IDS, say_search, search_of, search_options
 
@@ -100,8 +100,8 @@ def select_layer(
     on where it was stopped; the exit code is 1 if a clip failed.
     """
     check_two(output, results)
-    if not values["accuracy"] and (given := given_flags(ctx, OF_ACCURACY)):
-        raise click.UsageError(f"{', '.join(given)}: of --accuracy, which is not given")
+    if not values["accuracy"]:
+        refuse_given(ctx, OF_ACCURACY, "of --accuracy, which is not given")
     check_restart(values["restart"], results or output, "--json or -o")
     own = {name: values[name] for name in OWN}
     name = DEFAULTS.name if output is None else profile_name(output)

@@ -11,7 +11,7 @@ from ...profiles.errors import RequestError
 from ...profiles.keys import POSITIONS
 from ...profiles.profile import profile_to_toml
 from ...profiles.schedule import SCHEDULES
-from ..studies.tune.options import OBJECTIVES, TRIABLE, TuneOptions
+from ..studies.tune.options import LATENCY, OBJECTIVES, TRIABLE, TuneOptions
 from .command import StrictCommand
 from .evaluation_parameters import (
     budget_of,
@@ -26,7 +26,7 @@ from .evaluation_parameters import (
 )
 from .lists import LAYERS, NAMES, PERCENTS, each_once, list_option, rising
 from .output import check_output, check_two, kept_beside, profile_name, write_result, write_text
-from .parameters import PATH, lora_option, onnxruntime_options
+from .parameters import PATH, lora_option, onnxruntime_options, refuse_given
 from .progress import progress_bar
 from .search_parameters import say_search, search_options
 
@@ -35,6 +35,9 @@ TUNED = (
     *("objective", "methods", "schedules", "start_layers", "levels", "positions"),
     *("reference_seconds", "runs", "warmup", "lora"),
 )
+
+
+OF_LATENCY = "runs", "warmup"  # options of that objective alone
 
 
 @click.command("tune", cls=StrictCommand, short_help="Find the profile that saves most in a budget.")
@@ -115,6 +118,8 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
     stopped.
     """
     check_two(output, results)
+    if values["objective"] != LATENCY:
+        refuse_given(ctx, OF_LATENCY, f"of --objective {LATENCY}, which is not given")
     name = profile_name(output)
     options = _options(values, name)
     from ...evaluation.answers.work_folder import work_folder, work_folder_of

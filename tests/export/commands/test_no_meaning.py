@@ -24,6 +24,30 @@ def test_options_of_an_evaluation_are_refused_without_one(words: tuple[str, ...]
 
 
 @pytest.mark.parametrize(
+    ("words", "given", "of"),
+    [
+        (("profiles", "show", "full"), ("--text-tokens", "7"), "--checkpoint"),
+        (("profiles", "show", "full"), ("--audio-seconds", "9"), "--checkpoint"),
+        (("figures", "NOWHERE", "--latency", "NOTHING"), ("--least-clips", "5"), "--accepted"),
+        (
+            ("build", "NOWHERE", "-o", "ART", "--profile", "full", "--latency", "NOTHING"),
+            ("--least-clips", "5"),
+            "--accepted",
+        ),
+        (
+            ("tune", "NOWHERE", "--manifest", "NOTHING", "--max-loss", "1", "-o", "a.toml"),
+            ("--runs", "3"),
+            "--objective latency",
+        ),
+    ],
+)
+def test_options_of_what_is_not_given_are_refused(
+    words: tuple[str, ...], given: tuple[str, ...], of: str
+) -> None:
+    assert refusal(*words, *given) == f"Error: {given[0]}: of {of}, which is not given"
+
+
+@pytest.mark.parametrize(
     ("words", "flags"),
     [
         (("eval", "NOWHERE", "--manifest", "NOTHING"), "-o"),
