@@ -20,7 +20,7 @@ OF_TRITON := nvidia-pytriton==0.7.0 numpy==1.26.4 blake3 onnxruntime tokenizers 
 demo: $(READY)  ## build the demo model under two profiles, transcribe its clips, print the latency table
 	$(BIN)/python demo/run_demo.py
 
-test: check  ## everything that CI runs
+test: check  ## lint, types and tests; CI also has a browser, Ray and recordings
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
 	$(BIN)/python -m pytest -m alone
 

@@ -83,7 +83,8 @@ KEPT = tuple(
 )
 TABLES = (*COMPACT, *KEPT)
 INTRODUCTION = """\
-Written by `python bench/accuracy.py` from the results of the commands below. Nothing here was tuned to look
+Written by `python bench/accuracy.py` from the results of the commands below, whose clip lists
+`python demo/evaluation_sets.py -o build/evaluation` makes. Nothing here was tuned to look
 like the published tables ([Lu et al., 2024](https://arxiv.org/abs/2410.03007)): those are of another model, a
 thousand times larger, and stand beside for the order of the methods. \\* marks a figure whose paired 95 %
 bootstrap interval of the difference from the full model
