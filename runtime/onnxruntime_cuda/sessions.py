@@ -11,7 +11,7 @@ from ..artifact.artifact import Artifact
 from ..artifact.manifest import Graphs, WeightPlace
 from ..artifact.weights import map_weights
 from ..onnxruntime.graph_sessions import GraphSessions
-from .options import CPU, OnnxRuntimeCudaOptions
+from .options import CPU, CUDA, OnnxRuntimeCudaOptions
 from .provider import providers
 from .session import OnnxRuntimeCudaSession
 from .values import shared
@@ -50,9 +50,9 @@ class OnnxRuntimeCudaSessions(GraphSessions[OnnxRuntimeCudaSession, Mapping[str,
 
     @property
     def device(self) -> str:
-        """The device, as ONNX Runtime names it."""
-        options = self._options
-        return CPU if options.kind == CPU else f"{options.kind}:{options.number}"
+        """The device, if that is where ONNX Runtime says that the weights of the decoder are."""
+        on_host = any(value.device_name() == CPU for value in self._decoder_weights.values())
+        return CPU if on_host else f"{CUDA}:{self._options.number}"
 
     def _step_signature(self) -> Signature:
         decoder = self._decoder

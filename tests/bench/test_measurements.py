@@ -17,6 +17,7 @@ from acceptance.plugin_cases import small_cases
 from acceptance.records import FAILED, HOST, NOT_HERE, PASSED, Check, NotHereError, StageResult, judged
 from acceptance.stages import Context
 from acceptance.tables import show, summary
+from onnxruntime import OrtValue
 
 from fastadasp.evaluation.results.files import read_results
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
@@ -70,6 +71,19 @@ def test_the_paper_has_a_row_for_every_case_and_profile():
 def test_a_model_that_took_no_memory_of_the_device_is_not_on_it(taken, shown):
     free = iter([1000, 1000 - taken])
     assert artifacts.held(lambda: "model", 1000, GPU, lambda: next(free)) == ("model", shown)
+
+
+def test_onnxruntime_tells_where_the_weights_are_whatever_memory_a_model_takes(
+    tmp_path, monkeypatch, tiny_checkpoint
+):
+    """Also of the second model of a process, which is in memory that the first has given back."""
+    target, folder = "onnxruntime-cuda", tmp_path / "artifact"
+    artifacts.build_artifact(tiny_checkpoint, folder, ["full"], "--target", target, "--precision", "fp32")
+    for told, shown in (("cpu", None), ("cuda", GPU), ("cuda", GPU)):
+        monkeypatch.setattr(OrtValue, "device_name", lambda _, told=told: told)
+        model, ran_on = artifacts.load(folder, target, GPU, device="cpu")
+        model.close()
+        assert ran_on == shown
 
 
 def test_every_kernel_is_launched_as_the_library_launches_it():
