@@ -25,6 +25,7 @@ from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import audio_rows, resolve_for
 from fastadasp.plugins.compile import KERNELS
 from fastadasp.profiles import load_profile
+from fastadasp.profiles.errors import EngineError
 
 GPU = "aa" * 16
 SMALL = kernels.Sizes(rows=70, heads=2, kv_heads=1, head_dim=40, width=37)
@@ -151,6 +152,29 @@ def test_the_latency_table_runs_and_a_cpu_does_not_pass_it(tmp_path, monkeypatch
     assert len(file.found.results) == 6
     assert file.found.protocol.audio_seconds == (2.0, 1.0)
     assert judged("onnxruntime-cuda-latency", 1.0, found, [], GPU).status == FAILED
+
+
+def test_a_case_that_fails_is_a_fault_and_the_others_are_measured(tmp_path, monkeypatch):
+    measured = latency._measured
+
+    def failing(loaded, seconds, beams):
+        if beams == 2:
+            raise EngineError("no memory for 2 beams")
+        return measured(loaded, seconds, beams)
+
+    monkeypatch.setattr(latency, "_measured", failing)
+    monkeypatch.setattr(latency, "CASES", ((1.0, 2), (1.0, 1)))
+    monkeypatch.setattr(latency, "RUNS", 1)
+    monkeypatch.setattr(latency, "NEW_TOKENS", 3)
+    model = models.Model("small", small_model, 0, 0)
+    failed, *others = latency.latency(context(tmp_path), "onnxruntime", models=(model,))
+    assert (failed.name, failed.passed) == ("small, 1 s, beams 2", False)
+    assert failed.fault == "no memory for 2 beams"
+    assert [each.name for each in others] == [
+        *(f"small, 1 beam, 1 s, {profile}" for profile in latency.PROFILES),
+        "small: record of bench",
+    ]
+    assert all(each.passed for each in others)
 
 
 def test_models_for_which_there_is_no_time_are_named(tmp_path):
