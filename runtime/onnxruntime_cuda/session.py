@@ -57,7 +57,7 @@ class OnnxRuntimeCudaSession:
             path: the .onnx file.
             graph: its content.
             weights: its initializers on the device; they must outlive the session.
-            precision: what the graph computes in.
+            precision: the widest that the graph has products of such numbers in.
             options: device, and how strict to be.
             is_step: whether it is the decode step, the only one that can be captured.
 

@@ -16,7 +16,7 @@ from .provider import providers
 from .session import OnnxRuntimeCudaSession
 from .values import shared
 
-BF16 = "bf16"
+BF16, FP32 = "bf16", "fp32"
 
 
 class OnnxRuntimeCudaSessions(GraphSessions[OnnxRuntimeCudaSession, Mapping[str, Any]]):
@@ -60,7 +60,8 @@ class OnnxRuntimeCudaSessions(GraphSessions[OnnxRuntimeCudaSession, Mapping[str,
 
     def _load(self, graph: str, weights: Mapping[str, Any], is_step: bool) -> OnnxRuntimeCudaSession:
         path, content = self._artifact.path(graph), self._artifact.read(graph)
-        return OnnxRuntimeCudaSession(path, content, weights, self.precision, self._options, is_step)
+        widest = FP32 if graph == self._graphs.wave_encoder else self.precision  # its first convolution
+        return OnnxRuntimeCudaSession(path, content, weights, widest, self._options, is_step)
 
     def _shared(self, artifact: Artifact, places: Mapping[str, WeightPlace]) -> dict[str, Any]:
         """Weights on the device, by name; those of one copy alone are in memory at a time on the way."""

@@ -25,11 +25,13 @@ from fastadasp.profiles.errors import (
 )
 from fastadasp.runtime import Cancellation, SpeechLM
 from fastadasp.runtime.artifact.artifact import open_artifact
+from fastadasp.runtime.onnxruntime_cuda import sessions as cuda_sessions
 from fastadasp.runtime.onnxruntime_cuda.captured import CapturedSteps
 from fastadasp.runtime.onnxruntime_cuda.options import OnnxRuntimeCudaOptions
 from fastadasp.runtime.onnxruntime_cuda.provider import CUDA_PROVIDER, check_placement, providers
-from fastadasp.runtime.onnxruntime_cuda.session import Pool
+from fastadasp.runtime.onnxruntime_cuda.session import OnnxRuntimeCudaSession, Pool
 from fastadasp.runtime.onnxruntime_cuda.values import TYPES, on_device, on_host, read
+from torch_wavllm import TorchWavLLM
 
 BOTH = "onnxruntime", "onnxruntime-cuda"
 HAS_CUDA = CUDA_PROVIDER in onnxruntime.get_available_providers()
@@ -221,6 +223,28 @@ def test_devices_have_a_kind_and_a_number():
     found = [OnnxRuntimeCudaOptions(name) for name in ("cuda", "cuda:3", "cpu")]
     assert [(it.kind, it.number) for it in found] == [("cuda", 0), ("cuda", 3), ("cpu", 0)]
     assert providers(ON_CPU, "fp16") == ["CPUExecutionProvider"]
+
+
+def test_only_the_wave_encoder_of_16_bits_multiplies_without_tf32(tmp_path, monkeypatch):
+    """Its first convolution is in float32, on samples, which are not of 16 bits."""
+    TorchWavLLM(seed=1).save(tmp_path / "checkpoint")
+    options = BuildOptions((load_profile("full"),), targets=("onnxruntime-cuda",), precision="fp16")
+    build(tmp_path / "checkpoint", tmp_path / "artifact", options)
+    tf32 = {}
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA_PROVIDER])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+
+    class Recorder(OnnxRuntimeCudaSession):
+        def __init__(self, path, graph, weights, precision, options, is_step):
+            ((_, settings), _) = providers(OnnxRuntimeCudaOptions(), precision)
+            tf32[path.stem] = settings["use_tf32"]
+            super().__init__(path, graph, weights, precision, options, is_step)
+
+    monkeypatch.setattr(cuda_sessions, "OnnxRuntimeCudaSession", Recorder)
+    SpeechLM.load(tmp_path / "artifact", backend="onnxruntime-cuda", device="cpu").close()
+    assert tf32.pop("wave_encoder") == "0"
+    assert len(tf32) == 4
+    assert set(tf32.values()) == {"1"}
 
 
 Node = namedtuple("Node", "op_type name")
