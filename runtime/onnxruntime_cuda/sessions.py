@@ -11,6 +11,7 @@ from ..artifact.artifact import Artifact
 from ..artifact.manifest import Graphs, WeightPlace
 from ..artifact.weights import map_weights
 from ..onnxruntime.graph_sessions import GraphSessions
+from .captured import turn
 from .options import CPU, CUDA, OnnxRuntimeCudaOptions
 from .provider import providers
 from .session import OnnxRuntimeCudaSession
@@ -65,4 +66,5 @@ class OnnxRuntimeCudaSessions(GraphSessions[OnnxRuntimeCudaSession, Mapping[str,
 
     def _shared(self, artifact: Artifact, places: Mapping[str, WeightPlace]) -> dict[str, Any]:
         """Weights on the device, by name; those of one copy alone are in memory at a time on the way."""
-        return {name: shared(bits, self._options) for name, bits in map_weights(artifact, places).items()}
+        with turn(self._options):
+            return {name: shared(bits, self._options) for name, bits in map_weights(artifact, places).items()}
