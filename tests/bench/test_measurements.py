@@ -26,6 +26,7 @@ from fastadasp.export.model.fit import audio_rows, resolve_for
 from fastadasp.plugins.compile import KERNELS
 from fastadasp.profiles import load_profile
 from fastadasp.profiles.errors import EngineError
+from fastadasp.runtime import SpeechLM
 
 GPU = "aa" * 16
 SMALL = kernels.Sizes(rows=70, heads=2, kv_heads=1, head_dim=40, width=37)
@@ -85,6 +86,27 @@ def test_onnxruntime_tells_where_the_weights_are_whatever_memory_a_model_takes(
         model, ran_on = artifacts.load(folder, target, GPU, device="cpu")
         model.close()
         assert ran_on == shown
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_captured_steps_must_give_the_tokens_of_others(tmp_path, monkeypatch, tiny_checkpoint, wrong):
+    """On the CPU, which captures nothing; a model whose answers are cut short stands for wrong steps."""
+    target, folder = "onnxruntime-cuda", tmp_path / "artifact"
+    artifacts.build_artifact(tiny_checkpoint, folder, ["full"], "--target", target, "--precision", "fp32")
+
+    def load(folder, backend, gpu, cuda_graph):
+        model = SpeechLM.load(folder, backend=backend, device="cpu")
+        if wrong and cuda_graph:
+            generate = model.generate
+            model.generate = lambda clip, **how: generate(
+                clip, **how | {"min_new_tokens": 1, "max_new_tokens": 1}
+            )
+        return model, gpu
+
+    monkeypatch.setattr(onnxruntime_cuda, "load", load)
+    found = onnxruntime_cuda._captured(context(tmp_path, device=GPU), folder, "fp32")
+    assert (found.passed, found.ran_on) == (not wrong, GPU)
+    assert (found.fault is None) == (not wrong)
 
 
 def test_every_kernel_is_launched_as_the_library_launches_it():
