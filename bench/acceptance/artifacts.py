@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fastadasp.runtime import SpeechLM
 
 COMMAND = sys.executable, "-P", "-m", "fastadasp.export"
+FIRST_GPU = "cuda:0"  # as ONNX Runtime names the one that `find_device` finds
 SHARE_ON_DEVICE = 0.4  # of the weights' bytes, at least; graphs share them, and 16 bits may be half of a file
 
 
@@ -37,21 +38,33 @@ def build_artifact(checkpoint: Path, artifact: Path, profiles: Sequence[str], *o
 
 
 def load(artifact: Path, backend: str, gpu: str | None, **options: Any) -> tuple[SpeechLM, str | None]:
-    """An artifact on a backend, and the UUID of the GPU if its memory shows that it holds the weights.
+    """An artifact on a backend, and the UUID of the GPU if that is shown to hold the weights.
+
+    ONNX Runtime tells where they are. How much memory went says nothing there: what earlier models of the
+    process have given back is taken again.
 
     Raises:
         FastAdaSPError: it does not load.
     """
     from fastadasp.runtime import SpeechLM
 
+    def opened() -> SpeechLM:
+        return SpeechLM.load(artifact, backend=backend, verify="never", **options)
+
+    if backend == "onnxruntime-cuda":
+        model = opened()
+        return model, gpu if model.device == FIRST_GPU else None
     weights = sum(path.stat().st_size for path in (artifact / "weights").iterdir())
-    return held(lambda: SpeechLM.load(artifact, backend=backend, verify="never", **options), weights, gpu)
+    return held(opened, weights, gpu)
 
 
 def held(
     open_model: Callable[[], SpeechLM], weights: int, gpu: str | None, free: Callable[[], int] = free_bytes
 ) -> tuple[SpeechLM, str | None]:
-    """The same for anything that opens a model. Nobody else may use the GPU meanwhile."""
+    """A model, and the UUID of the GPU if its memory went while the model was opened.
+
+    Nobody else may use the GPU meanwhile.
+    """
     try:
         before = free()
         model = open_model()

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -45,18 +46,22 @@ def run_stage(
     checks: list[Check] = []
     skipped: list[Skipped] = []
     stopped = None
-    for kind, content in _lines(name, context):
-        if kind in KINDS:
-            finding = KINDS[kind](**content)
-            (checks if isinstance(finding, Check) else skipped).append(finding)  # type: ignore[arg-type]
-            hear(finding)
-        elif kind != DONE_LINE:
-            stopped = kind, content
+    with closing(_lines(name, context)) as lines:
+        for kind, content in lines:
+            if kind in KINDS:
+                finding = KINDS[kind](**content)
+                (checks if isinstance(finding, Check) else skipped).append(finding)  # type: ignore[arg-type]
+                hear(finding)
+            elif kind != DONE_LINE:
+                stopped = kind, content
     return judged(name, time.monotonic() - begin, checks, skipped, context.device, stopped)
 
 
-def _lines(name: str, context: Context) -> Iterator[tuple[str, Any]]:
-    """What the process tells; last how it ended: DONE_LINE, or a status and its reason."""
+def _lines(name: str, context: Context) -> Generator[tuple[str, Any], None, None]:
+    """What the process tells; last how it ended: DONE_LINE, or a status and its reason.
+
+    Who stops listening ends the process.
+    """
     log = context.artifacts / f"{name}.log"
     context.artifacts.mkdir(parents=True, exist_ok=True)
     receiver, sender = os.pipe()
@@ -70,16 +75,22 @@ def _lines(name: str, context: Context) -> Iterator[tuple[str, Any]]:
         timer = threading.Timer(
             min(context.deadline - time.monotonic(), threading.TIMEOUT_MAX), _kill, (child.pid, late)
         )
+        timer.daemon = True
         timer.start()
         ended = None
-        for line in pipe:
-            ((kind, content),) = json.loads(line).items()
-            if kind in KINDS:
-                yield kind, content
-            else:
-                ended = kind, content
-        code = child.wait()
-        timer.cancel()
+        try:
+            for line in pipe:
+                ((kind, content),) = json.loads(line).items()
+                if kind in KINDS:
+                    yield kind, content
+                else:
+                    ended = kind, content
+            code = child.wait()
+        finally:
+            timer.cancel()
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
     if late.is_set():
         ended = NO_TIME, "it was stopped when the budget was spent"
     said = log.read_text("utf-8", "replace").strip()[-TAIL:]

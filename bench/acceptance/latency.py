@@ -90,11 +90,16 @@ def _of_model(
     with loaded:
         measured: list[Benchmark] = []
         for seconds, beams in CASES:
-            if context.has(model.seconds_a_case):
+            name = f"{model.name}, {seconds:g} s, beams {beams}"
+            if not context.has(model.seconds_a_case):
+                yield Skipped(name, model.seconds_a_case)
+                continue
+            try:
                 measured.append(_measured(loaded, seconds, beams))
-                yield from _checks(model, measured[-1].results, ran_on)
+            except FastAdaSPError as error:
+                yield Check(name, False, ran_on, fault=str(error))
             else:
-                yield Skipped(f"{model.name}, {seconds:g} s, beams {beams}", model.seconds_a_case)
+                yield from _checks(model, measured[-1].results, ran_on)
     if measured:
         yield _recorded(context, model, folder / "checkpoint", measured, backend, ran_on)
 

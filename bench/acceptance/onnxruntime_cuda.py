@@ -15,7 +15,7 @@ from .stages import Context, Finding
 
 TARGET, PROVIDER = "onnxruntime-cuda", "CUDAExecutionProvider"
 PRECISIONS = "bf16", "fp16"
-SAMPLE_RATE = 16000
+SAMPLE_RATE, TOKENS = 16000, 70  # more tokens than the first pool has rows for
 
 
 def run_parity(context: Context) -> Iterator[Finding]:
@@ -32,6 +32,7 @@ def run_parity(context: Context) -> Iterator[Finding]:
         try:
             yield from parity(context, artifact, TARGET, precision, "--target", TARGET)
             yield _no_fallback(context, artifact, precision)
+            yield _captured(context, artifact, precision)
         except (BuildError, FastAdaSPError) as error:
             yield Check(f"build and load, {precision}", False, None, fault=str(error))
 
@@ -49,6 +50,20 @@ def _no_fallback(context: Context, artifact: Path, precision: str) -> Check:
     except EngineError as error:
         return Check(name, False, None, fault=str(error))
     return Check(name, True, ran_on)
+
+
+def _captured(context: Context, artifact: Path, precision: str) -> Check:
+    """Captured decode steps give the tokens of others, to one request after the other."""
+    noise = np.random.default_rng(0).standard_normal(2 * SAMPLE_RATE, np.float32) / 10
+    answers, tokens = [], {"min_new_tokens": TOKENS, "max_new_tokens": TOKENS}
+    for captures in (False, True):
+        model, ran_on = load(artifact, TARGET, context.device, cuda_graph=captures)
+        with model:
+            found = [model.generate(noise, num_beams=beams, **tokens) for beams in (1, 5, 1)]
+        answers.append([[each.tokens for each in answer.hypotheses] for answer in found])
+    passed = answers[0] == answers[1]
+    fault = None if passed else "captured steps give other tokens"
+    return Check(f"captured steps, {precision}", passed, ran_on, fault=fault)
 
 
 def run_latency(context: Context) -> Iterator[Finding]:

@@ -1,7 +1,8 @@
 """What an acceptance finds, and what becomes of it: only checks on the device pass a stage.
 
-A check carries the UUID of the GPU that the code under test ran on: told by that code (the harness, torch) or
-shown by the device's memory. A stage is judged from its checks; no stage says of itself that it passed.
+A check carries the UUID of the GPU that the code under test ran on: told by that code (the harness, torch,
+ONNX Runtime) or shown by the device's memory. A stage is judged from its checks; no stage says of itself
+that it passed.
 """
 
 from __future__ import annotations

@@ -90,7 +90,8 @@ int32_t currentSm(char const* kernel)
 // A cubin before PTX, a newer one before an older one; 0 if it does not run on `sm`.
 int32_t preference(Kernel const& kernel, int32_t sm)
 {
-    bool const runs = kernel.sm <= sm && (kernel.isPtx || kernel.sm / 10 == sm / 10);
+    bool const later = kernel.sm < kOwnFeatures && kernel.sm < sm && (kernel.isPtx || kernel.sm / 10 == sm / 10);
+    bool const runs = kernel.sm == sm || later;
     return runs ? kernel.sm + (kernel.isPtx ? 0 : 1000) : 0;
 }
 

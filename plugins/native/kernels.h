@@ -17,11 +17,14 @@ struct Kernel {
     int32_t headBlock;      // BLOCK_D, 0 if it has none
     int32_t block;          // BLOCK: what one program covers
     int32_t sm;             // compute capability, 80 = 8.0
-    bool isPtx;             // PTX runs on any device from `sm` on, a cubin on those of the same major
+    bool isPtx;             // PTX runs on later devices too, a cubin on those of the same major; from 90 on see below
     uint32_t warps;
     uint32_t sharedBytes;
     void const* image;
 };
+
+// From this compute capability on Triton compiles for its features alone (sm_90a): such images run on no other.
+constexpr int32_t kOwnFeatures = 90;
 
 // A kernel for the device of the current context: the newest cubin that runs on it, else PTX.
 // Null, after a message that names the kernel, if there is none.

@@ -30,7 +30,7 @@ OF_SHAPES = {
 
 On rows they all have kernels for CUDA, in every type of our graphs, and so go there.
 """
-TENSOR_CORES_ROUND = "fp32"  # the precision in which these would round what the graphs keep
+TENSOR_CORES_ROUND = "fp32"  # numbers of a graph that these would round
 
 
 def providers(options: OnnxRuntimeCudaOptions, precision: str, captures: bool = False) -> list[Any]:

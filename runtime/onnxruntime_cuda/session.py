@@ -17,7 +17,7 @@ from ...profiles.signature import LOG_SUM_EXP, POOL_MASK, POOL_ROWS, TOP_IDS, TO
 from ..decoding.pool_buckets import capacity_for, in_use, widened, with_room
 from ..onnxruntime.run_options import ERRORS, stoppable
 from ..onnxruntime.session import ERRORS_ONLY, WEIGHTS_FOLDER, check_signature, one_line
-from .captured import CapturedSteps
+from .captured import CapturedSteps, turn
 from .options import CPU, OnnxRuntimeCudaOptions
 from .provider import RECORD, check_placement, providers
 from .values import element_type, on_device, on_host, read
@@ -57,7 +57,7 @@ class OnnxRuntimeCudaSession:
             path: the .onnx file.
             graph: its content.
             weights: its initializers on the device; they must outlive the session.
-            precision: what the graph computes in.
+            precision: the widest that the graph has products of such numbers in.
             options: device, and how strict to be.
             is_step: whether it is the decode step, the only one that can be captured.
 
@@ -76,7 +76,8 @@ class OnnxRuntimeCudaSession:
         captures = is_step and options.cuda_graph and options.kind != CPU
         chosen = providers(options, precision, captures)
         try:
-            session = ort.InferenceSession(graph, settings, providers=chosen)
+            with turn(options):
+                session = ort.InferenceSession(graph, settings, providers=chosen)
         except ERRORS as error:
             raise ArtifactError(f"{path}: onnxruntime cannot load it: {one_line(error)}") from error
         check_placement(session, path, options)
@@ -115,6 +116,10 @@ class OnnxRuntimeCudaSession:
             EngineError: onnxruntime fails, mostly for want of memory; the message tells the inputs' shapes.
             RequestCancelled: the request for which it runs ended. A captured step runs to its end.
         """
+        with turn(self._options):
+            return self._run_in_turn(inputs)
+
+    def _run_in_turn(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         pools: dict[str, Pool] = {}
         if self._pools:
             inputs, pools = self._with_room(inputs)
@@ -149,9 +154,10 @@ class OnnxRuntimeCudaSession:
 
     def read(self, tensor: Any) -> Array:
         """A value or the rows of a pool as an array."""
-        if isinstance(tensor, Pool):
-            return in_use(read(tensor.buffer), tensor.rows)
-        return read(tensor)
+        with turn(self._options):
+            if isinstance(tensor, Pool):
+                return in_use(read(tensor.buffer), tensor.rows)
+            return read(tensor)
 
     def rows_of(self, tensor: Any) -> int:
         """Rows of a cache tensor."""

@@ -11,12 +11,13 @@ from ..artifact.artifact import Artifact
 from ..artifact.manifest import Graphs, WeightPlace
 from ..artifact.weights import map_weights
 from ..onnxruntime.graph_sessions import GraphSessions
-from .options import CPU, OnnxRuntimeCudaOptions
+from .captured import turn
+from .options import CPU, CUDA, OnnxRuntimeCudaOptions
 from .provider import providers
 from .session import OnnxRuntimeCudaSession
 from .values import shared
 
-BF16 = "bf16"
+BF16, FP32 = "bf16", "fp32"
 
 
 class OnnxRuntimeCudaSessions(GraphSessions[OnnxRuntimeCudaSession, Mapping[str, Any]]):
@@ -50,9 +51,9 @@ class OnnxRuntimeCudaSessions(GraphSessions[OnnxRuntimeCudaSession, Mapping[str,
 
     @property
     def device(self) -> str:
-        """The device, as ONNX Runtime names it."""
-        options = self._options
-        return CPU if options.kind == CPU else f"{options.kind}:{options.number}"
+        """The device, if that is where ONNX Runtime says that the weights of the decoder are."""
+        on_host = any(value.device_name() == CPU for value in self._decoder_weights.values())
+        return CPU if on_host else f"{CUDA}:{self._options.number}"
 
     def _step_signature(self) -> Signature:
         decoder = self._decoder
@@ -60,8 +61,10 @@ class OnnxRuntimeCudaSessions(GraphSessions[OnnxRuntimeCudaSession, Mapping[str,
 
     def _load(self, graph: str, weights: Mapping[str, Any], is_step: bool) -> OnnxRuntimeCudaSession:
         path, content = self._artifact.path(graph), self._artifact.read(graph)
-        return OnnxRuntimeCudaSession(path, content, weights, self.precision, self._options, is_step)
+        widest = FP32 if graph == self._graphs.wave_encoder else self.precision  # its first convolution
+        return OnnxRuntimeCudaSession(path, content, weights, widest, self._options, is_step)
 
     def _shared(self, artifact: Artifact, places: Mapping[str, WeightPlace]) -> dict[str, Any]:
         """Weights on the device, by name; those of one copy alone are in memory at a time on the way."""
-        return {name: shared(bits, self._options) for name, bits in map_weights(artifact, places).items()}
+        with turn(self._options):
+            return {name: shared(bits, self._options) for name, bits in map_weights(artifact, places).items()}

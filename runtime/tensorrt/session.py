@@ -71,7 +71,11 @@ class TensorRTSession:
         with self._lock:
             self._log.last_error = ""  # that of an earlier run is no reason for this one
             held = [self._bind(name, inputs[name]) for name in self._inputs]
-            if missing := self._context.infer_shapes():
+            try:
+                missing = self._context.infer_shapes()
+            except RuntimeError as error:
+                raise EngineError(f"engine {self._name}: {self._log.last_error or error}") from error
+            if missing:
                 raise EngineError(f"engine {self._name}: {', '.join(missing)} are not set; report this fault")
             outputs = self._new_outputs()
             for name, tensor in outputs.items():

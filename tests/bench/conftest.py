@@ -23,7 +23,10 @@ def _empty_kernels(work: Path, sms: tuple[int, ...]) -> list[CompiledKernel]:
         for kind, head in product(types, HEAD_BLOCKS if "BLOCK_D" in arguments else (0,)):
             block, warps = block_and_warps(source, kind)
             symbol = f"{name}:{kind}:{block}"  # as emulated_kernels.h takes it apart
-            found.append(CompiledKernel(name, symbol, kind, head, block, sm, False, warps, 0, 0, 0, "empty"))
+            found += [
+                CompiledKernel(name, symbol, kind, head, block, sm, is_ptx, warps, 0, 0, 0, "empty")
+                for is_ptx in ((False, True) if sm == max(sms) else (False,))
+            ]
     return found
 
 

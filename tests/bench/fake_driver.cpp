@@ -1,7 +1,7 @@
 // A libcuda.so.1 that says yes to everything: it has one GPU, memory that is the host's, and kernels that do nothing.
 //
-// With FAKE_OVERRUN set, a kernel writes one byte behind the workspace, the first that is allocated for a call; with
-// FAKE_EMULATED, the CPU does what the kernel would.
+// Its compute capability is FAKE_SM, 9.0 if that is not set. With FAKE_OVERRUN set, a kernel writes one byte behind the
+// workspace, the first that is allocated for a call; with FAKE_EMULATED, the CPU does what the kernel would.
 #include <cstdlib>
 #include <cstring>
 
@@ -29,7 +29,10 @@ CUresult cuDeviceGetUuid(CUuuid* uuid, CUdevice) { return memset(uuid, 0xfa, siz
 CUresult cuDeviceTotalMem(size_t* bytes, CUdevice) { return *bytes = size_t{80} << 30, CUDA_SUCCESS; }
 CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute which, CUdevice)
 {
-    return *value = which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? 9 : 0, CUDA_SUCCESS;
+    int const sm = getenv("FAKE_SM") ? atoi(getenv("FAKE_SM")) : 90;
+    bool const isMajor = which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR;
+    bool const isMinor = which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR;
+    return *value = isMajor ? sm / 10 : isMinor ? sm % 10 : 0, CUDA_SUCCESS;
 }
 CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice) { return *context = nullptr, CUDA_SUCCESS; }
 CUresult cuCtxSetCurrent(CUcontext) { return CUDA_SUCCESS; }

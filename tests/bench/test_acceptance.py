@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from acceptance import child, needs
 from acceptance.checkout import ROOT
@@ -119,15 +121,19 @@ def context(folder, **changes):
     return replace(Context(folder, folder / "kept", None, None, None), **changes)
 
 
-def run_script(folder, monkeypatch, program, **changes):
+def run_script(folder, monkeypatch, program, hear=lambda _: None, **changes):
     """A stage whose process runs this program, in which `tell` writes a line."""
     script = folder / "stage.py"
     script.write_text(TELL + program)
     monkeypatch.setattr(child, "SCRIPT", script)
     monkeypatch.setitem(child.STAGES, "plugins", replace(STAGES["plugins"], least_seconds=0))
     heard = []
-    result = child.run_stage("plugins", context(folder, **changes), None, heard.append)
-    return result, heard
+
+    def listen(finding):
+        heard.append(finding)
+        hear(finding)
+
+    return child.run_stage("plugins", context(folder, **changes), None, listen), heard
 
 
 TELL = """
@@ -157,6 +163,33 @@ def test_a_stage_is_stopped_when_the_budget_is_spent_and_keeps_its_checks(tmp_pa
     result, _ = run_script(tmp_path, monkeypatch, program, device=GPU, deadline=time.monotonic() + 2)
     assert result.status == NO_TIME
     assert [each.name for each in result.checks] == ["sum"]
+
+
+def runs(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize("reason", [KeyboardInterrupt, OSError])
+def test_the_process_of_a_stage_ends_with_whoever_started_it(tmp_path, monkeypatch, reason):
+    """A finding cannot be written, or Ctrl-C; what the process has started ends too."""
+    started = "import subprocess, time; kept = subprocess.Popen(['sleep', '600'])\n"
+    tells = f"tell(check=dict(name=f'{{os.getpid()}} {{kept.pid}}', passed=True, ran_on={GPU!r}))\n"
+    pids = []
+
+    def hear(finding):
+        pids.extend(map(int, finding.name.split()))
+        raise reason
+
+    with pytest.raises(reason):
+        run_script(tmp_path, monkeypatch, f"{started}{tells}time.sleep(600)", hear)
+    assert len(pids) == 2
+    late = time.monotonic() + 30
+    while any(map(runs, pids)) or any(isinstance(each, threading.Timer) for each in threading.enumerate()):
+        assert time.monotonic() < late
+        time.sleep(0.01)
 
 
 def test_the_context_of_a_stage_reaches_its_process(tmp_path):

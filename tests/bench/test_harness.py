@@ -130,6 +130,21 @@ def test_the_plugins_hand_their_kernels_the_right_arguments_grid_and_memory(fake
     assert not [check for check in checks if not check.passed]
 
 
+@pytest.mark.parametrize(
+    ("sm", "fault"),
+    [
+        ("86", "error inf"),
+        ("90", "error inf"),
+        ("100", "for compute capability 10.0 in this library; build it with"),
+        ("121", "`fastadasp-export plugins build --sm 121`"),
+    ],
+)
+def test_kernels_for_a_hopper_run_on_no_later_gpu_not_even_as_ptx(faked, monkeypatch, sm, fault):
+    """A kernel that is found does nothing here, which the comparison sees."""
+    monkeypatch.setenv("FAKE_SM", sm)
+    assert fault in only(faked, case("MergeEdges")).fault
+
+
 def test_a_kernel_that_writes_behind_its_memory_is_caught(faked, monkeypatch):
     monkeypatch.setenv("FAKE_OVERRUN", "1")
     check = only(faked, case("MergeEdges"))

@@ -17,6 +17,7 @@ from acceptance.plugin_cases import small_cases
 from acceptance.records import FAILED, HOST, NOT_HERE, PASSED, Check, NotHereError, StageResult, judged
 from acceptance.stages import Context
 from acceptance.tables import show, summary
+from onnxruntime import OrtValue
 
 from fastadasp.evaluation.results.files import read_results
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
@@ -24,6 +25,8 @@ from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import audio_rows, resolve_for
 from fastadasp.plugins.compile import KERNELS
 from fastadasp.profiles import load_profile
+from fastadasp.profiles.errors import EngineError
+from fastadasp.runtime import SpeechLM
 
 GPU = "aa" * 16
 SMALL = kernels.Sizes(rows=70, heads=2, kv_heads=1, head_dim=40, width=37)
@@ -70,6 +73,40 @@ def test_the_paper_has_a_row_for_every_case_and_profile():
 def test_a_model_that_took_no_memory_of_the_device_is_not_on_it(taken, shown):
     free = iter([1000, 1000 - taken])
     assert artifacts.held(lambda: "model", 1000, GPU, lambda: next(free)) == ("model", shown)
+
+
+def test_onnxruntime_tells_where_the_weights_are_whatever_memory_a_model_takes(
+    tmp_path, monkeypatch, tiny_checkpoint
+):
+    """Also of the second model of a process, which is in memory that the first has given back."""
+    target, folder = "onnxruntime-cuda", tmp_path / "artifact"
+    artifacts.build_artifact(tiny_checkpoint, folder, ["full"], "--target", target, "--precision", "fp32")
+    for told, shown in (("cpu", None), ("cuda", GPU), ("cuda", GPU)):
+        monkeypatch.setattr(OrtValue, "device_name", lambda _, told=told: told)
+        model, ran_on = artifacts.load(folder, target, GPU, device="cpu")
+        model.close()
+        assert ran_on == shown
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_captured_steps_must_give_the_tokens_of_others(tmp_path, monkeypatch, tiny_checkpoint, wrong):
+    """On the CPU, which captures nothing; a model whose answers are cut short stands for wrong steps."""
+    target, folder = "onnxruntime-cuda", tmp_path / "artifact"
+    artifacts.build_artifact(tiny_checkpoint, folder, ["full"], "--target", target, "--precision", "fp32")
+
+    def load(folder, backend, gpu, cuda_graph):
+        model = SpeechLM.load(folder, backend=backend, device="cpu")
+        if wrong and cuda_graph:
+            generate = model.generate
+            model.generate = lambda clip, **how: generate(
+                clip, **how | {"min_new_tokens": 1, "max_new_tokens": 1}
+            )
+        return model, gpu
+
+    monkeypatch.setattr(onnxruntime_cuda, "load", load)
+    found = onnxruntime_cuda._captured(context(tmp_path, device=GPU), folder, "fp32")
+    assert (found.passed, found.ran_on) == (not wrong, GPU)
+    assert (found.fault is None) == (not wrong)
 
 
 def test_every_kernel_is_launched_as_the_library_launches_it():
@@ -137,6 +174,29 @@ def test_the_latency_table_runs_and_a_cpu_does_not_pass_it(tmp_path, monkeypatch
     assert len(file.found.results) == 6
     assert file.found.protocol.audio_seconds == (2.0, 1.0)
     assert judged("onnxruntime-cuda-latency", 1.0, found, [], GPU).status == FAILED
+
+
+def test_a_case_that_fails_is_a_fault_and_the_others_are_measured(tmp_path, monkeypatch):
+    measured = latency._measured
+
+    def failing(loaded, seconds, beams):
+        if beams == 2:
+            raise EngineError("no memory for 2 beams")
+        return measured(loaded, seconds, beams)
+
+    monkeypatch.setattr(latency, "_measured", failing)
+    monkeypatch.setattr(latency, "CASES", ((1.0, 2), (1.0, 1)))
+    monkeypatch.setattr(latency, "RUNS", 1)
+    monkeypatch.setattr(latency, "NEW_TOKENS", 3)
+    model = models.Model("small", small_model, 0, 0)
+    failed, *others = latency.latency(context(tmp_path), "onnxruntime", models=(model,))
+    assert (failed.name, failed.passed) == ("small, 1 s, beams 2", False)
+    assert failed.fault == "no memory for 2 beams"
+    assert [each.name for each in others] == [
+        *(f"small, 1 beam, 1 s, {profile}" for profile in latency.PROFILES),
+        "small: record of bench",
+    ]
+    assert all(each.passed for each in others)
 
 
 def test_models_for_which_there_is_no_time_are_named(tmp_path):

@@ -267,7 +267,10 @@ def _folded(g: Graph, name: str, dims: DecoderDims, query: str, *requests: str) 
 
 
 def _scores(g: Graph, name: str, q: str, key: str, stacked: int = 0) -> str:
-    """Float32 scores: (kv_heads, group * beams, rows), behind `stacked` axes of query and key."""
+    """Scores, rounded to the activations' format, as float32: (kv_heads, group * beams, rows).
+
+    `stacked` axes of query and key stand in front.
+    """
     columns = g.op("Transpose", key, perm=_behind(stacked, 0, 2, 1))
     return g.to_float(g.op("MatMul", q, columns, name=f"{name}/scores"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -25,11 +26,14 @@ from fastadasp.profiles.errors import (
 )
 from fastadasp.runtime import Cancellation, SpeechLM
 from fastadasp.runtime.artifact.artifact import open_artifact
+from fastadasp.runtime.onnxruntime_cuda import sessions as cuda_sessions
 from fastadasp.runtime.onnxruntime_cuda.captured import CapturedSteps
 from fastadasp.runtime.onnxruntime_cuda.options import OnnxRuntimeCudaOptions
 from fastadasp.runtime.onnxruntime_cuda.provider import CUDA_PROVIDER, check_placement, providers
-from fastadasp.runtime.onnxruntime_cuda.session import Pool
+from fastadasp.runtime.onnxruntime_cuda.session import OnnxRuntimeCudaSession, Pool
 from fastadasp.runtime.onnxruntime_cuda.values import TYPES, on_device, on_host, read
+from fastadasp.runtime.runtime_options import RuntimeOptions
+from torch_wavllm import TorchWavLLM
 
 BOTH = "onnxruntime", "onnxruntime-cuda"
 HAS_CUDA = CUDA_PROVIDER in onnxruntime.get_available_providers()
@@ -156,6 +160,63 @@ def test_steps_to_be_captured_have_buffers_of_their_own(sessions, artifacts):
             np.testing.assert_array_equal(found[name].numpy(), plain[name].numpy())
 
 
+class Recording:
+    """A session of ONNX Runtime; the threads that ran or released, and what was released."""
+
+    def __init__(self, session):
+        self._session, self.threads, self.released = session, set(), []
+
+    def __getattr__(self, name):
+        return getattr(self._session, name)
+
+    def run_with_iobinding(self, *given):
+        self.threads.add(threading.get_ident())
+        return self._session.run_with_iobinding(*given)
+
+    def release_captured_graph(self, number):
+        self.threads.add(threading.get_ident())
+        self.released.append(number)
+
+
+def test_steps_of_another_request_are_released_by_the_thread_that_captured_them(sessions, artifacts):
+    dims, decode = open_artifact(artifacts["fp32"]).manifest.decoder.dims, sessions.decode
+    recording = Recording(decode._session)
+    captured = CapturedSteps(recording, decode._types, ON_CPU)
+    inputs, _ = decode._with_room(step_inputs(dims, rows=0))
+    pools = {sig.grown(name): inputs[name] for name in decode._pools}
+    prefix = [name for name in inputs if name in sig.cache_names(0)[:2]]
+    of_requests = [{name: on_device(inputs[name].copy(), ON_CPU) for name in prefix} for _ in range(2)]
+    for which, candidates, released in ((0, 2, []), (0, 3, []), (1, 2, [1, 2]), (0, 2, [1, 2, 3])):
+        fed = {**inputs, **of_requests[which], sig.NUM_CANDIDATES: np.array([candidates])}
+        thread = threading.Thread(target=captured.run, args=(fed, pools))
+        thread.start()
+        thread.join()
+        assert recording.released == released
+    assert len(captured._steps) == 1
+    assert len(recording.threads) == 1
+
+
+def test_where_steps_are_captured_one_request_at_a_time_uses_the_device(artifacts, monkeypatch):
+    options = OnnxRuntimeCudaOptions("cpu")
+    object.__setattr__(options, "cuda_graph", True)  # which is refused on a CPU
+    runtime = RuntimeOptions("onnxruntime-cuda", options)
+    inside, most = [], []
+    with SpeechLM(open_artifact(artifacts["fp32"]), None, runtime) as model:
+        for session in (model._loaded.sessions.encoder, model._loaded.sessions.decode):
+
+            def entered(*given, run=session._session.run_with_iobinding):
+                inside.append(1)
+                time.sleep(0.05)
+                most.append(len(inside))
+                run(*given)
+                inside.pop()
+
+            monkeypatch.setattr(session._session, "run_with_iobinding", entered)
+        requests = [model.submit(noise(1.0), "hello", max_new_tokens=4) for _ in range(3)]
+        assert all(request.result() for request in requests)
+    assert set(most) == {1}
+
+
 def test_a_failed_run_tells_the_shapes(sessions, artifacts):
     dims = open_artifact(artifacts["fp32"]).manifest.decoder.dims
     inputs = step_inputs(dims, rows=0)
@@ -221,6 +282,28 @@ def test_devices_have_a_kind_and_a_number():
     found = [OnnxRuntimeCudaOptions(name) for name in ("cuda", "cuda:3", "cpu")]
     assert [(it.kind, it.number) for it in found] == [("cuda", 0), ("cuda", 3), ("cpu", 0)]
     assert providers(ON_CPU, "fp16") == ["CPUExecutionProvider"]
+
+
+def test_only_the_wave_encoder_of_16_bits_multiplies_without_tf32(tmp_path, monkeypatch):
+    """Its first convolution is in float32, on samples, which are not of 16 bits."""
+    TorchWavLLM(seed=1).save(tmp_path / "checkpoint")
+    options = BuildOptions((load_profile("full"),), targets=("onnxruntime-cuda",), precision="fp16")
+    build(tmp_path / "checkpoint", tmp_path / "artifact", options)
+    tf32 = {}
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA_PROVIDER])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+
+    class Recorder(OnnxRuntimeCudaSession):
+        def __init__(self, path, graph, weights, precision, options, is_step):
+            ((_, settings), _) = providers(OnnxRuntimeCudaOptions(), precision)
+            tf32[path.stem] = settings["use_tf32"]
+            super().__init__(path, graph, weights, precision, options, is_step)
+
+    monkeypatch.setattr(cuda_sessions, "OnnxRuntimeCudaSession", Recorder)
+    SpeechLM.load(tmp_path / "artifact", backend="onnxruntime-cuda", device="cpu").close()
+    assert tf32.pop("wave_encoder") == "0"
+    assert len(tf32) == 4
+    assert set(tf32.values()) == {"1"}
 
 
 Node = namedtuple("Node", "op_type name")

@@ -251,6 +251,20 @@ def test_sizes_outside_the_optimization_profile_are_refused_by_tensor(own_artifa
         encoder.run({"mel": np.zeros((128, 82), np.float32), "encoder_rows": np.array([41])})
 
 
+def test_shapes_that_cannot_be_inferred_are_told_with_the_librarys_words(monkeypatch, artifact, clip):
+    model, _ = load(monkeypatch, artifact)
+    session, words = model._loaded.sessions.encoder, ["sizes do not fit", ""]
+
+    def failing():
+        session._log.last_error = words.pop(0)
+        raise RuntimeError("shapes")
+
+    session._context.infer_shapes = failing
+    for told in ("sizes do not fit", "shapes"):
+        with pytest.raises(EngineError, match=f"engine encoder: {told}"):
+            model.generate(clip, "hello", max_new_tokens=2)
+
+
 def test_a_run_that_fails_is_told_with_the_librarys_words(monkeypatch, artifact, clip):
     model, _ = load(monkeypatch, artifact)
     session = model._loaded.sessions.encoder
