@@ -24,10 +24,11 @@ from .cancellation.in_thread import in_thread
 from .choice.choose import Choice
 from .choice.figures import Figures
 from .choice.target import Auto
+from .decoding.answer_sizes import AnswerSizes
 from .decoding.options import ResolvedSearch, SearchOptions
 from .decoding.session_decoder import SessionDecoder
 from .latency import Stopwatch
-from .memory.bound import AnswerSizes, RequestMemory
+from .memory.bound import RequestMemory
 from .prompt import PromptIds, RawPrompt
 from .requests.answer import answer, streamed, submitted
 from .requests.asked import Asked
@@ -454,7 +455,9 @@ class SpeechLM(Uncopied):
                 the profile does not take.
         """
         prompt = DecoderPrompt(before, rows, after, adapter)
-        return new_decoder(self._loaded, profile, prompt, watch or Stopwatch(), search)
+        text_rows = len(before) + len(after)
+        asked = AnswerSizes(text_rows, search.num_beams, search.max_new_tokens) if search else None
+        return new_decoder(self._loaded, profile, prompt, watch or Stopwatch(), asked)
 
     def request_inputs(
         self, adapter: npt.NDArray[np.int64] | None, watch: Stopwatch | None = None
