@@ -409,7 +409,8 @@ class SpeechLM(Uncopied):
             RequestError: as `generate`; or segments that are longer than the model can hear at once.
             AudioError: segments that are longer than the engines can hear at once. When a segment is asked
                 for: a `LongAudioError` for more than `max_audio_seconds`.
-            RequestMemoryError: the longest segment might take more memory than `max_request_bytes`.
+            RequestMemoryError: the longest segment that is asked for, or one of a second where none is, might
+                take more memory than `max_request_bytes`.
             ArtifactError: the model that hears speech is damaged.
         """
         check_segmenting(segmenting, at_once, max_audio_seconds, tell)
