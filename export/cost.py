@@ -18,7 +18,8 @@ from ..profiles.flops import (
     scoring_flops,
 )
 from ..profiles.profile import Profile
-from ..runtime.memory.bound import AnswerSizes, ModelSizes, RequestMemory, request_memory
+from ..runtime.decoding.answer_sizes import AnswerSizes
+from ..runtime.memory.bound import ModelSizes, RequestMemory, request_memory
 from .checkpoint.checkpoint import Checkpoint
 from .model.families.family import load_model
 from .model.fit import longest_audio, resolve_for

@@ -12,8 +12,8 @@ from .artifact.manifest import Manifest
 from .audio.read import Audio
 from .audio.recording import CheckLength
 from .cancellation.guard import Guard
+from .decoding.answer_sizes import AnswerSizes
 from .decoding.options import ResolvedSearch
-from .memory.bound import AnswerSizes
 from .prompt import Ids, PromptIds
 
 MOST_CHARACTERS = 100  # a position: far above what a token of text stands for

@@ -24,10 +24,11 @@ from .cancellation.in_thread import in_thread
 from .choice.choose import Choice
 from .choice.figures import Figures
 from .choice.target import Auto
+from .decoding.answer_sizes import AnswerSizes
 from .decoding.options import ResolvedSearch, SearchOptions
 from .decoding.session_decoder import SessionDecoder
 from .latency import Stopwatch
-from .memory.bound import AnswerSizes, RequestMemory
+from .memory.bound import RequestMemory
 from .prompt import PromptIds, RawPrompt
 from .requests.answer import answer, streamed, submitted
 from .requests.asked import Asked
@@ -408,7 +409,8 @@ class SpeechLM(Uncopied):
             RequestError: as `generate`; or segments that are longer than the model can hear at once.
             AudioError: segments that are longer than the engines can hear at once. When a segment is asked
                 for: a `LongAudioError` for more than `max_audio_seconds`.
-            RequestMemoryError: the longest segment might take more memory than `max_request_bytes`.
+            RequestMemoryError: the longest segment that is asked for, or one of a second where none is, might
+                take more memory than `max_request_bytes`.
             ArtifactError: the model that hears speech is damaged.
         """
         check_segmenting(segmenting, at_once, max_audio_seconds, tell)
@@ -454,7 +456,9 @@ class SpeechLM(Uncopied):
                 the profile does not take.
         """
         prompt = DecoderPrompt(before, rows, after, adapter)
-        return new_decoder(self._loaded, profile, prompt, watch or Stopwatch(), search)
+        text_rows = len(before) + len(after)
+        asked = AnswerSizes(text_rows, search.num_beams, search.max_new_tokens) if search else None
+        return new_decoder(self._loaded, profile, prompt, watch or Stopwatch(), asked)
 
     def request_inputs(
         self, adapter: npt.NDArray[np.int64] | None, watch: Stopwatch | None = None

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from ...profiles.errors import AudioError, EngineError, FastAdaSPError, LongAudioError, RequestError
+from ...profiles.errors import (
+    AudioError,
+    EngineError,
+    FastAdaSPError,
+    LongAudioError,
+    RequestError,
+    RequestMemoryError,
+)
 from ...runtime import SegmentOptions, SpeechLM
 from ...runtime.audio.read import is_longer
 from ...runtime.choice.target import AUTO, Auto
@@ -84,7 +91,7 @@ def transcribe_clip(model: SpeechLM, bulk: BulkJob, clip: Clip) -> Found:
             return _in_segments(model, bulk, clip, bulk.segmenting, longest)
         try:
             return _whole(model, bulk, clip)
-        except LongAudioError:  # engines may hold less than a window
+        except (LongAudioError, RequestMemoryError):  # engines and memory may hold less than a window
             return _in_segments(model, bulk, clip, bulk.segmenting, longest)
     except LongAudioError as error:
         return failed(clip, bulk.profile, LongAudioError(f"{error}; --segments cuts it"))

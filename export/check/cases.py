@@ -16,10 +16,10 @@ from ...runtime.artifact.manifest import Manifest
 from ...runtime.audio.encoder import AudioEncoder
 from ...runtime.audio.features import encoder_rows, feature_windows
 from ...runtime.audio.read import load_audio
+from ...runtime.decoding.answer_sizes import AnswerSizes
 from ...runtime.decoding.kv_cache import KVCache
 from ...runtime.latency import Stopwatch
 from ...runtime.limits import check_length
-from ...runtime.memory.bound import AnswerSizes
 from ...runtime.prompt import PromptCodec, PromptIds, tokenizer_of
 from ...runtime.session import Session
 

@@ -48,9 +48,9 @@ def load_audio(
 
     Args:
         source: a path, the bytes of an audio file (bytes, bytearray, memoryview), a binary stream, which is
-            read to its end, or samples: an array, list, torch tensor or buffer (n,) or (n, channels) of
-            floats with full scale 1.0, or of int16 or int32, which are divided by 2**15 or 2**31; or
-            (samples, rate).
+            read to its end, but for an open file at its beginning, which stays there; or samples: an array,
+            list, torch tensor or buffer (n,) or (n, channels) of floats with full scale 1.0, or of int16 or
+            int32, which are divided by 2**15 or 2**31; or (samples, rate).
         sample_rate: Hz of the result.
         source_rate: Hz of samples that come without a rate; if None, they are taken to be at `sample_rate`.
             Files and streams carry their own.

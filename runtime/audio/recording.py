@@ -7,7 +7,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -83,6 +83,7 @@ class Recording:
 def open_recording(source: Files, place: str, check_length: CheckLength | None = None) -> Iterator[Recording]:
     """Open a path, the bytes of a file, or a binary stream, which is read to its end.
 
+    A stream over a file of which nothing has been read is not: the file is opened once more, and not copied.
     Raises `AudioError` for what is missing, empty, no file, or cannot be read.
     """
     with _open(source, place) as stream:
@@ -100,7 +101,17 @@ def _open(source: Files, place: str) -> BinaryIO:
         return io.BytesIO(source)
     if isinstance(source, io.TextIOBase):
         raise AudioError(f"{place}: the stream is open as text; open it with mode 'rb'")
+    if _is_unread_file(source):
+        with suppress(OSError):  # one that may not be opened again is copied as other streams are
+            return Path(f"/proc/self/fd/{source.fileno()}").open("rb")
     return _spool(source, place)
+
+
+def _is_unread_file(stream: BinaryIO) -> bool:
+    """Whether its bytes lie in a regular file, from the beginning on."""
+    if type(stream) is not io.BufferedReader or type(stream.raw) is not io.FileIO or stream.closed:
+        return False
+    return stat.S_ISREG(os.fstat(stream.fileno()).st_mode) and stream.tell() == 0
 
 
 def _open_path(path: Path, place: str) -> BinaryIO:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..decoding.options import ResolvedSearch
+from ..decoding.answer_sizes import AnswerSizes
 
 WIDTH = 4  # of a class: its largest size over that of the one below
 SMALLEST_PREFIX, SMALLEST_POOL, SMALLEST_BEAMS = 256, 512, 8  # rows, rows, beams of the smallest classes
@@ -42,10 +42,10 @@ def class_of(prefix_rows: int, num_beams: int, max_new_tokens: int) -> SizeClass
     )
 
 
-def key_of(prefix_rows: int, search: ResolvedSearch, fixed: Mapping[str, npt.NDArray[Any]]) -> Key:
+def key_of(prefix_rows: int, asked: AnswerSizes, fixed: Mapping[str, npt.NDArray[Any]]) -> Key:
     """What a request has in common with those that it may share steps with."""
     inputs = tuple((name, np.ascontiguousarray(array).tobytes()) for name, array in sorted(fixed.items()))
-    return class_of(prefix_rows, search.num_beams, search.max_new_tokens), inputs
+    return class_of(prefix_rows, asked.step_rows, asked.steps), inputs
 
 
 def rounded_up(rows: int) -> int:

@@ -22,6 +22,7 @@ from ..audio.log_mel import CHUNK_FRAMES, WINDOW, LogMelConfig
 from ..audio.tower_dims import EncoderDims, TowerDims
 from ..audio.wave_windows import WaveWindows
 from ..batching.classes import class_of
+from ..decoding.answer_sizes import AnswerSizes
 from ..decoding.pool_buckets import capacity_for
 
 FLOAT, DOUBLE, COMPLEX = 4, 8, 8  # bytes
@@ -76,26 +77,6 @@ class RequestMemory:
         """All of it."""
         parts = self.audio, self.encoder, self.prefill, self.prefix, self.pool, self.steps, self.batch
         return sum(parts) + OTHERS
-
-
-@dataclass(frozen=True)
-class AnswerSizes:
-    """What is asked for beside the audio."""
-
-    text_rows: int
-    num_beams: int
-    max_new_tokens: int
-    scored_tokens: int = 0  # of a text that is scored, one more row in each step; 0: there is none
-
-    @property
-    def step_rows(self) -> int:
-        """Rows of a step, at most."""
-        return self.num_beams + bool(self.scored_tokens)
-
-    @property
-    def steps(self) -> int:
-        """Tokens of one of these rows, at most."""
-        return max(self.max_new_tokens, self.scored_tokens)
 
 
 def encoding_memory(model: ModelSizes, samples: int) -> RequestMemory:

@@ -8,8 +8,9 @@ from ...profiles.errors import RequestMemoryError
 from ...profiles.flops import ResolvedProfile
 from ..artifact.manifest import Manifest
 from ..audio.recording import CheckLength
+from ..decoding.answer_sizes import AnswerSizes
 from ..sessions import Sessions
-from .bound import AnswerSizes, ModelSizes, RequestMemory, encoding_memory, request_memory
+from .bound import ModelSizes, RequestMemory, encoding_memory, request_memory
 
 CUT = "cut the audio"
 MEGABYTES = 1e5  # bytes from which a size is told in them: fewer would be 0.0

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..artifact.engines import Engines
 from ..artifact.manifest import Manifest
 from ..audio.read import Audio
 from ..audio.recording import CheckLength
+from ..decoding.answer_sizes import AnswerSizes
 from ..decoding.options import ResolvedSearch
 from ..limits import check_engines, check_ids, check_length, check_room, length_limit, limit_of
-from ..memory.bound import AnswerSizes
 from ..memory.limit import CUT
 from ..prompt import PromptIds
 from .loaded import LoadedModel
@@ -35,11 +35,6 @@ class Checked:
         return AnswerSizes(
             self.ids.num_text_rows, search.num_beams, search.max_new_tokens, self.scored_tokens
         )
-
-    @property
-    def room(self) -> ResolvedSearch:
-        """A search of the size that this one has with the row of the text beside it."""
-        return replace(self.search, num_beams=self.asked.step_rows, max_new_tokens=self.asked.steps)
 
     @property
     def while_read(self) -> CheckLength:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from ..choice.choose import Choice, Sizes, choose, complete
 from ..choice.target import Auto
+from ..decoding.answer_sizes import AnswerSizes
 from ..limits import check_room, length_limit, limit_of
-from ..memory.bound import AnswerSizes
 from ..prompt import PromptIds
 from .asked import Asked
 from .audio import Heard, hear

@@ -13,7 +13,7 @@ from ...profiles.errors import RequestError
 from ...profiles.flops import ResolvedProfile
 from ..artifact.manifest import Manifest
 from ..batching.decoder import BatchedDecoder
-from ..decoding.options import ResolvedSearch
+from ..decoding.answer_sizes import AnswerSizes
 from ..decoding.session_decoder import SessionDecoder
 from ..latency import Stopwatch
 from ..prompt import Ids
@@ -58,9 +58,10 @@ def new_decoder(
     profile: str | None,
     prompt: DecoderPrompt,
     watch: Stopwatch,
-    search: ResolvedSearch | None = None,
+    asked: AnswerSizes | None = None,
 ) -> BatchedDecoder | SessionDecoder:
-    """A decoder over a prompt; given a `search`, it shares steps with others where the backend can.
+    """A decoder over a prompt; given what is `asked` for, it shares steps with others where the
+    backend can.
 
     Raises:
         RequestError: the model is closed, an unknown profile, no ids for the prompt adapter, or rows that
@@ -73,7 +74,7 @@ def new_decoder(
     prefill = sessions.prefill(name)
     inputs = prompt.inputs(model.manifest.profiles[name], model.dims.hidden_size)
     if batcher:
-        return BatchedDecoder(prefill, batcher, inputs, watch, search, fixed, of_steps)
+        return BatchedDecoder(prefill, batcher, inputs, watch, asked, fixed, of_steps)
     return SessionDecoder(prefill, sessions.decode, model.dims, inputs, watch, fixed, of_steps)
 
 

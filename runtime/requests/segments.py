@@ -16,7 +16,7 @@ from ..decoding.options import ResolvedSearch
 from ..latency import Stopwatch
 from ..limits import at_most, ended_by, limit_of
 from ..prompt import PromptIds
-from ..segments.longest import longest_segment
+from ..segments.longest import longest_segment, longest_within
 from ..segments.options import SegmentOptions
 from ..segments.segments import Answer, Segments, answered
 from ..segments.speech import Listener, Speech
@@ -112,6 +112,8 @@ def _longest(
     """Seconds of a segment at most; refuses a request for which that is too long, or takes too much."""
     taken = checked(model, ids, profile, search, shorter="give it fewer seconds")
     longest = longest_segment(model.manifest, taken.engines, ids, search.max_new_tokens, asked)
+    if asked is None:
+        longest = longest_within(taken.memory, longest)
     taken.memory(LONGEST, longest)
     if taken.engines:
         silence = np.zeros(int(longest * model.sample_rate), np.float32)

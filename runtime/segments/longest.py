@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ...profiles.errors import RequestError
+from ...profiles.errors import RequestError, RequestMemoryError
 from ..artifact.engines import Engines
 from ..artifact.manifest import Manifest
+from ..audio.recording import CheckLength
 from ..prompt import PromptIds
-from .options import LEAST_SECONDS, LONGEST_SECONDS
+from .options import FRAME_SECONDS, LEAST_SECONDS, LONGEST_SECONDS
 
 
 def longest_unasked(manifest: Manifest) -> float:
@@ -33,3 +34,25 @@ def longest_segment(
         f"audio; give segments of less, but at least {LEAST_SECONDS:g} s (max_seconds, "
         "--max-segment-seconds), or ask for fewer tokens"
     )
+
+
+def longest_within(memory: CheckLength, longest: float) -> float:
+    """Seconds up to `longest` that fit into the memory, to a frame; `LEAST_SECONDS` if not even they do."""
+    if _fits(memory, longest):
+        return longest
+    fitting, too_long = LEAST_SECONDS, longest
+    while too_long - fitting > FRAME_SECONDS:
+        middle = (fitting + too_long) / 2
+        if _fits(memory, middle):
+            fitting = middle
+        else:
+            too_long = middle
+    return fitting
+
+
+def _fits(memory: CheckLength, seconds: float) -> bool:
+    try:
+        memory("", seconds)
+    except RequestMemoryError:
+        return False
+    return True

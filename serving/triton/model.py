@@ -12,6 +12,7 @@ import json
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class TritonPythonModel:
         self._room = threading.BoundedSemaphore(options["max_batch"] + options["max_queue"])
         self._threads = ThreadPoolExecutor(options["max_batch"])
         self._under_way: dict[Any, Cancellation] = {}  # sender -> what its request ends with
+        self._lock = threading.Lock()  # a sender may not be asked anything behind its last response
         self._closed = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -80,7 +82,8 @@ class TritonPythonModel:
         sender.send(_response(result.text, result.hypotheses[0].finish_reason))
 
     def _ended(self, sender: Any, answered: Future[None]) -> None:
-        del self._under_way[sender]
+        with self._lock:
+            del self._under_way[sender]
         self._room.release()
         _end(sender, answered.exception())
 
@@ -88,8 +91,9 @@ class TritonPythonModel:
         """Cancel the requests whose clients have gone, within a step."""
         while not self._closed.is_set():
             for sender, cancellation in list(self._under_way.items()):
-                if sender.is_cancelled():
-                    cancellation.cancel()
+                with suppress(Exception), self._lock:  # of one sender: the others are still looked at
+                    if sender in self._under_way and sender.is_cancelled():
+                        cancellation.cancel()
             time.sleep(POLL)
 
 

@@ -25,7 +25,8 @@ from fastadasp.profiles.profile import builtin_names, load_profile, parse_profil
 from fastadasp.profiles.schedule import removed
 from fastadasp.runtime import SearchOptions, SpeechLM
 from fastadasp.runtime.artifact.manifest import parse_manifest
-from fastadasp.runtime.memory.bound import AnswerSizes, ModelSizes, request_memory
+from fastadasp.runtime.decoding.answer_sizes import AnswerSizes
+from fastadasp.runtime.memory.bound import ModelSizes, request_memory
 from fastadasp.runtime.tables.units import size
 from tiny_families import TINY
 

@@ -379,6 +379,20 @@ def test_a_clip_that_is_too_long_is_a_failure_that_names_the_option(
     assert "of --segments, which is not given" in refused.stderr
 
 
+def test_a_clip_that_takes_too_much_memory_as_a_whole_is_answered_in_segments(
+    tiny_artifact: Path, tmp_path: Path, output: Path
+) -> None:
+    import soundfile
+
+    soundfile.write(tmp_path / "clip.wav", noise(2), 16000)
+    with SpeechLM.load(tiny_artifact) as model:
+        rows = model.generate(noise(1), "transcribe", max_new_tokens=4).text_rows
+        limit = model.request_memory(1.5, text_rows=rows, max_new_tokens=4).peak
+    asked = "--max-request-memory", f"{limit}B"
+    assert invoke(tiny_artifact, tmp_path / "clip.wav", output, *asked).exit_code == 1
+    assert invoke(tiny_artifact, tmp_path / "clip.wav", tmp_path / "cut", "--segments", *asked).exit_code == 0
+
+
 def test_ctrl_c_tells_what_is_kept_and_what_goes_on(
     tiny_artifact: Path, many: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,11 +1,13 @@
 """Any audio becomes mono float32 at the model's rate; whatever cannot gets one line that says why."""
 
 import array
+import gzip
 import io
 import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +63,35 @@ def test_a_path_as_text_bytes_and_a_stream_are_equal(tmp_path: Path) -> None:
     with path.open("rb") as stream:
         for source in (str(path), data, io.BytesIO(data), stream):
             np.testing.assert_array_equal(load_audio(source, RATE).samples, expected)
+
+
+def test_an_open_file_is_neither_moved_nor_copied(tmp_path: Path) -> None:
+    path = tmp_path / "clip.wav"
+    data = encode(tone())
+    path.write_bytes(data + b"LIST" + (8 << 20).to_bytes(4, "little") + bytes(8 << 20))
+    with path.open("rb") as stream:
+        path.unlink()
+        tracemalloc.start()
+        samples = load_audio(stream, RATE).samples
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert stream.tell() == 0
+        assert stream.read(len(data)) == data
+    np.testing.assert_array_equal(samples, load_audio(data, RATE).samples)
+    assert peak < 4 << 20
+
+
+def test_what_was_read_of_a_stream_is_no_part_of_the_audio(tmp_path: Path) -> None:
+    path, data = tmp_path / "clip", encode(tone())
+    path.write_bytes(b"no audio" + data)
+    expected = load_audio(data, RATE).samples
+    with path.open("rb") as stream:
+        stream.seek(8)
+        np.testing.assert_array_equal(load_audio(stream, RATE).samples, expected)
+    packed = tmp_path / "clip.wav.gz"
+    packed.write_bytes(gzip.compress(data))
+    with gzip.open(packed) as stream, io.BufferedReader(stream) as buffered:
+        np.testing.assert_array_equal(load_audio(buffered, RATE).samples, expected)
 
 
 def test_a_named_pipe_is_read_to_its_end(tmp_path: Path) -> None:

@@ -108,6 +108,14 @@ def test_another_text_is_scored_as_if_it_were_fed_alone_and_in_shared_steps(mode
     assert found.scored_text.log_probability == pytest.approx(total, abs=1e-3)
 
 
+def test_a_text_is_scored_beside_as_many_beams_as_there_may_be_in_shared_steps(model):
+    asked = {"num_beams": 128, "max_new_tokens": 2, "scored_text": WRONG}
+    alone = model.generate(CLIP, PROMPT, profile=REDUCED, **asked)
+    shared = model.submit(CLIP, PROMPT, profile=REDUCED, **asked).result()
+    assert shared.text == alone.text
+    assert shared.scored_text.loss == pytest.approx(alone.scored_text.loss, abs=1e-4)
+
+
 @pytest.mark.parametrize("text", ["", "  ", 5])
 def test_what_is_no_text_is_refused_by_name(model, text):
     with pytest.raises(RequestError, match="scored_text"):

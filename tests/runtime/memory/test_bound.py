@@ -18,7 +18,8 @@ from fastadasp.export.pipeline import build
 from fastadasp.profiles import Profile, load_profile
 from fastadasp.profiles.flops import resolve
 from fastadasp.runtime import SpeechLM
-from fastadasp.runtime.memory.bound import AnswerSizes, request_memory
+from fastadasp.runtime.decoding.answer_sizes import AnswerSizes
+from fastadasp.runtime.memory.bound import request_memory
 from fastadasp.runtime.prompt import PromptIds
 
 TOOLS = """

@@ -21,6 +21,7 @@ from fastadasp.profiles.errors import (
     LongAudioError,
     RequestCancelled,
     RequestError,
+    RequestMemoryError,
 )
 from fastadasp.runtime import Cancellation, SegmentOptions, SpeechLM
 from fastadasp.runtime.audio.read import load_audio
@@ -137,6 +138,20 @@ def test_what_may_take_too_much_memory_is_refused_before_anything_is_read(tiny_a
         model.segments("none.wav", "hello")
     with pytest.raises(AudioError, match=": give it fewer seconds, ask for fewer beams"):
         model.segments("none.wav", "hello")
+
+
+def test_a_segment_is_as_long_as_the_memory_allows_unless_it_is_said(
+    model: SpeechLM, tiny_artifact: Path, talk: Path
+) -> None:
+    rows = model.generate(samples_of(talk, 0, 1), "hello", max_new_tokens=1).text_rows
+    limit = model.request_memory(1.5, text_rows=rows, max_new_tokens=1).peak
+    asked: dict[str, Any] = {"prompt": "hello", "max_new_tokens": 1}
+    with SpeechLM.load(tiny_artifact, threads=1, max_request_bytes=limit) as limited:
+        with pytest.raises(RequestMemoryError):
+            limited.segments(talk, segmenting=SegmentOptions(max_seconds=2.0), **asked)
+        longest = max(segment.end - segment.start for segment in limited.segments(talk, **asked))
+    assert 1 < longest < 2
+    assert model.request_memory(longest, text_rows=rows, max_new_tokens=1).peak <= limit
 
 
 def test_it_is_cancelled_between_segments_and_within(model: SpeechLM, talk: Path) -> None:

@@ -61,14 +61,19 @@ class Request:
     def __init__(self, **inputs: Any) -> None:
         self.inputs, self.responses = inputs, queue.Queue[Any]()
         self.gone = threading.Event()  # the client has
+        self.ended = threading.Event()  # its last response was sent
+        self.was_asked_late = False  # behind that
 
     def get_response_sender(self) -> Request:
         return self
 
     def send(self, response: InferenceResponse | None = None, flags: Any = None) -> None:
+        if response is None:
+            self.ended.set()
         self.responses.put(FINAL if response is None else response.sent)
 
     def is_cancelled(self) -> bool:
+        self.was_asked_late |= self.ended.is_set()
         return self.gone.is_set()
 
     def answer(self) -> list[Sent]:
@@ -179,6 +184,58 @@ def test_a_request_is_cancelled_when_its_client_has_gone(
     assert begun.wait(WAIT)
     gone.gone.set()
     (error,) = gone.answer()
+    assert error.code == TritonError.CANCELLED
+
+
+def test_nothing_is_asked_behind_the_last_response(
+    model: Any, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {"AUDIO": clip.read_bytes(), "MAX_NEW_TOKENS": 1}
+    looked_at, second, stream = threading.Event(), Request(**asked), model._model.stream
+
+    class First(Request):
+        def is_cancelled(self) -> bool:
+            looked_at.set()
+            second.ended.wait(1)  # a server that is slow to tell
+            return super().is_cancelled()
+
+    def late(*args: Any, **keywords: Any) -> Any:
+        assert looked_at.wait(WAIT)
+        return stream(*args, **keywords)
+
+    monkeypatch.setattr(model._model, "stream", late)
+    first, third = First(**asked), First(**asked)
+    model.execute([first, second])
+    assert first.answer()[-1].finish_reason
+    assert second.answer()[-1].finish_reason
+    looked_at.clear()
+    model.execute([third])
+    assert third.answer()[-1].finish_reason  # so all have been looked at again
+    assert not first.was_asked_late
+    assert not second.was_asked_late
+
+
+def test_a_sender_that_fails_keeps_no_other_from_being_cancelled(
+    model: Any, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed, stream = threading.Event(), model._model.stream
+
+    class Failing(Request):
+        def is_cancelled(self) -> bool:
+            failed.set()
+            raise RuntimeError("the server does not say")
+
+    def held(*args: Any, cancellation: Any, **keywords: Any) -> Any:
+        while not cancellation.cancelled:
+            other.gone.wait(0.01)
+        return stream(*args, cancellation=cancellation, **keywords)
+
+    monkeypatch.setattr(model._model, "stream", held)
+    failing, other = Failing(AUDIO=clip.read_bytes()), Request(AUDIO=clip.read_bytes())
+    model.execute([failing, other])
+    assert failed.wait(WAIT)
+    other.gone.set()
+    (error,) = other.answer()
     assert error.code == TritonError.CANCELLED
 
 
