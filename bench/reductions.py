@@ -449,8 +449,9 @@ def verdict(found: Sequence[Table]) -> Iterator[str]:
         if (pairs := list(_worse_pairs(table, metric)))
     }
     if worse:
-        count = sum(map(len, worse.values()))
-        yield f"**Kept positions are worse in {count} pairs**, so neither kind is the better one everywhere:"
+        count, heard = worse_pairs(found), worse_pairs(found, heard=True)
+        yield f"**Kept positions are worse in {count} pairs**, {heard} of them in tables whose full model has"
+        yield "most words right, so neither kind is the better one everywhere:"
         yield ""
         yield from (f"* {name}: {'; '.join(pairs)}." for name, pairs in worse.items())
     elif missing_tables(found):
@@ -460,6 +461,12 @@ def verdict(found: Sequence[Table]) -> Iterator[str]:
         )
     else:
         yield "Kept positions are worse in no pair of any model."
+
+
+def worse_pairs(found: Sequence[Table], *, heard: bool = False) -> int:
+    """Pairs in which kept positions are worse by WER, by loss or by both; `heard`: on audio heard well."""
+    tables = [table for table in found if table.is_heard or not heard]
+    return sum(len({pair for metric in DECIDING for pair in _worse_pairs(table, metric)}) for table in tables)
 
 
 def _worse_pairs(table: Table, metric: str) -> Iterator[str]:

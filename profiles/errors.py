@@ -31,6 +31,10 @@ class RequestError(FastAdaSPError, ValueError):
     """A request that the runtime cannot meet: options out of range, no tokenizer, and the like."""
 
 
+class ChoiceError(RequestError):
+    """A request for which no profile can be chosen; for shorter audio there may be one."""
+
+
 class RequestMemoryError(AudioError, RequestError, MemoryError):
     """A request that would take more memory than it may; shorter audio, among others, would take less."""
 

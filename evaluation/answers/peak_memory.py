@@ -30,7 +30,7 @@ def peak_memory(job: Job, clip: Clip) -> int | None:
     except BrokenProcessPool:
         raise WorkerError(
             f"the process that measured the memory of {job.profiles[0]} died, most likely for lack of it; "
-            "run again with --lean, or with fewer formats (with -o, what was answered is kept)"
+            "run anew with --lean, or with fewer formats"
         ) from None
     finally:
         pool.shutdown()

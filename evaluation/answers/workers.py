@@ -82,7 +82,7 @@ def _in_processes(job: Job, clips: Sequence[Clip], workers: int) -> Iterator[Cli
     except BrokenProcessPool:
         raise WorkerError(
             f"one of {workers} worker processes died, most likely for lack of memory; run again with fewer "
-            "--workers or with --lean (with -o, what was answered is kept)"
+            "--workers (with -o, what was answered is kept), or anew with --lean"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

@@ -49,7 +49,8 @@ class ClipQueue:
         if self._died_loading == MOST_DEATHS:
             raise WorkerError(
                 f"{MOST_DEATHS} {self._workers} died while they loaded the artifact, likely for lack of "
-                "memory: use fewer --workers or --lean, and run again (what was answered is kept)"
+                "memory: use fewer --workers and run again (what was answered is kept), or give --lean and "
+                "another output"
             )
 
     def lost(self, clip: Clip) -> Found | None:

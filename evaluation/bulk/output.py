@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -35,7 +35,7 @@ Asked = tuple[str, str]
 class Start:
     """What becomes of the files of an earlier run."""
 
-    retry_failed: bool = False  # forget the failures
+    retry_failed: bool = False  # forget the failures of the clips that are given
     restart: bool = False  # forget all
 
 
@@ -56,7 +56,8 @@ class Output:
         self._path, self._answers, self._failures = path, answers, failures
         self._retries = retry_failed
         self.answered = _clips(path, answers)
-        self.failed = {} if retry_failed else _clips(failures_of(path), failures)
+        failed = _clips(failures_of(path), failures)
+        self.failed = {} if retry_failed else failed
 
     def begin(self, clips: Sequence[Clip]) -> list[Clip]:
         """The clips that have neither answer nor failure. Failures that are tried again are forgotten now.
@@ -78,8 +79,19 @@ class Output:
                 faults,
             )
         if self._retries:
-            self._failures.truncate(0)
+            self._forget_failures({clip.id for clip in clips})
         return [clip for clip in clips if clip.id not in done]
+
+    def _forget_failures(self, ids: Set[str]) -> None:
+        """Those of these clips; the lines of others stay."""
+        kept = [
+            content
+            for line in list(whole_lines(self._failures))
+            if (content := read_object(line))["id"] not in ids
+        ]
+        self._failures.truncate(0)
+        for content in kept:
+            append_line(self._failures, f"output {self._path}", content, ascii=False)
 
     def append(self, found: Found) -> None:
         """Add a line, and see it on the disk.

@@ -131,6 +131,9 @@ def _settings(requests: Requests, bulk: BulkJob, artifact: Artifact) -> dict[str
     """All that an answer depends on beside its clip; threads, workers and batches change none."""
     job = bulk.job
     figures = digest_of(to_json(artifact.manifest.figures)) if bulk.auto else None
+    recorded = job.runtime.recorded()
+    if bulk.segmenting is None and bulk.auto is None:
+        recorded.pop("max_request_bytes", None)  # by which clips fail, and no answer is another
     return {
         "artifact": job.digest,
         "profile": bulk.profile,
@@ -139,7 +142,7 @@ def _settings(requests: Requests, bulk: BulkJob, artifact: Artifact) -> dict[str
         "segments": None if bulk.segmenting is None else asdict(bulk.segmenting),
         "audio_root": str(requests.audio_root.absolute()),
         "search": asdict(job.search),
-        **job.runtime.recorded(),
+        **recorded,
         "libraries": dict(environment(1).libraries),
     }
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from ...profiles.errors import AudioError, DeadlineExceeded, LongAudioError
+from ...profiles.errors import AudioError, ChoiceError, DeadlineExceeded, LongAudioError
 from .answer_record import record
 from .command import StrictCommand
 from .lists import NAMES, one_option
@@ -142,7 +142,7 @@ def _hint(manifest: Manifest) -> None:
 
 
 def _each(clips: tuple[str, ...], ask: Callable[[str], None], cut_by: str = "") -> int:
-    """Ask about clip by clip; one of several that cannot be heard, or takes too long, stops no others.
+    """Ask about clip by clip; one of several that cannot be heard, or is or takes too long, stops no others.
 
     Returns how many there were of those. `cut_by` is what cuts audio that is too long to be heard at once.
     """
@@ -151,11 +151,11 @@ def _each(clips: tuple[str, ...], ask: Callable[[str], None], cut_by: str = "") 
         try:
             with _remedied(cut_by):
                 ask(clip)
-        except (AudioError, DeadlineExceeded) as error:
+        except (AudioError, ChoiceError, DeadlineExceeded) as error:
             if len(clips) == 1:
                 raise
             failures += 1
-            place = f"{clip}: " if isinstance(error, DeadlineExceeded) else ""
+            place = "" if isinstance(error, AudioError) else f"{clip}: "
             click.echo(f"Error: {place}{error}", err=True)
     return failures
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -138,6 +139,7 @@ class _Summary:
     def __init__(self, clip: str) -> None:
         self._clip = clip
         self._count, self._speech, self._cut_short = 0, 0.0, 0
+        self._chosen: Counter[str] = Counter()  # segments by the profile that was chosen for them
 
     def counted(self, found: Segments) -> Iterator[Segment]:
         """The same segments. Where they do not come on a terminal, a line now and then says how far it is."""
@@ -146,6 +148,7 @@ class _Summary:
             self._count += 1
             self._speech += segment.end - segment.start
             self._cut_short += segment.result.finish_reason == "length"
+            self._chosen.update([segment.result.profile] * (segment.result.profile_reason is not None))
             yield segment
             if not sys.stdout.isatty():
                 lines.say(f"{self._clip}: {self._count} segments up to {_time(segment.end)}")
@@ -162,6 +165,9 @@ class _Summary:
             f"{took:.1f} s{speed}",
             err=True,
         )
+        if self._chosen:
+            chosen = ", ".join(f"{profile} for {count}" for profile, count in self._chosen.most_common())
+            click.echo(f"{self._clip}: profiles chosen by their lengths: {chosen}", err=True)
         if self._cut_short:
             those = f"{self._cut_short} of them" if self._count > 1 else "it"
             click.echo(f"{self._clip}: {those} ended at --max-new-tokens, so text may be missing", err=True)

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from ...evaluation.bulk.transcribe import MakeEngine, Summary
 
 DEFAULTS = TranscribeOptions()
-GOES_ON = "and kept; the same command goes on with the others"
 
 
 def _cutting_options(command: Command) -> Command:
@@ -137,7 +136,10 @@ def transcribe(ctx: click.Context, /, artifact: Path, clips: Path, output: Path,
                 engine=engine,
             )
     except KeyboardInterrupt:
-        click.echo(f"stopped: {done} of {len(requests.clips)} clips are done {GOES_ON}", err=True)
+        flag = "--restart" * start.restart or "--retry-failed" * start.retry_failed
+        same = f"the same command without {flag}" if flag else "the same command"
+        told = f"{done} of {len(requests.clips)} clips are done and kept; {same} goes on with the others"
+        click.echo(f"stopped: {told}", err=True)
         ctx.exit(INTERRUPTED)
     say_search(options.search, found.search)
     _say(found, output)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...profiles.errors import RequestError
+from ...profiles.errors import ChoiceError, RequestError
 from .acceptance import accepted, is_within, loss_in_words
 from .figures import Accuracy, Figures, Latency, Loss, Machine
 from .prediction import predicted
@@ -124,7 +124,7 @@ def _most_accurate(among: Sequence[Candidate], budget: float) -> Candidate:
     if within := [found for found in among if found.seconds <= budget]:
         return min(within, key=lambda found: (found.lost[0], found.seconds, found.lost[1]))
     fastest = min(among, key=lambda found: found.seconds)
-    raise RequestError(
+    raise ChoiceError(
         f"profile {AUTO}: none of the accepted ones is predicted to take at most {budget:g} s of prefill "
         f"and decode; the fastest, {fastest.profile}, takes {fastest.seconds:.3g} s: allow more, or name a "
         "profile"

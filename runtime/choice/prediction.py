@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import pairwise
 
-from ...profiles.errors import RequestError
+from ...profiles.errors import ChoiceError, RequestError
 from .figures import Latency, Timed
 from .target import AUTO
 
@@ -30,7 +30,7 @@ def predicted(latency: Latency, profile: str, audio_seconds: float, beams: int) 
         raise RequestError(_missing(f"{under}, only for {had}", f"with --beams {had},{beams}"))
     if audio_seconds > (longest := times[-1].audio_seconds):
         what = f"{audio_seconds:.1f} s of audio and {under}, only up to {longest:g} s"
-        raise RequestError(_missing(what, "with a longer one in --audio-seconds"))
+        raise ChoiceError(_missing(what, "with a longer one in --audio-seconds"))
     return _between(times, audio_seconds) / 1e3
 
 

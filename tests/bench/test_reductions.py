@@ -92,6 +92,16 @@ def test_every_row_has_its_error_rate_and_every_pair_its_difference(measured: Co
     assert all(cell.from_compact.keys() >= {"wer", "token_loss"} for cell in pairs)
 
 
+def test_a_pair_that_is_worse_by_both_metrics_is_one(measured: ComparisonResult) -> None:
+    write("demo.30s.coarse.json", with_changes(measured, 0.1, 0.2))
+    tables = list(measuring.tables())
+    pairs = sum(bool(cell.from_compact) for row in measured.rows for cell in row.cells)
+    assert pairs
+    assert measuring.worse_pairs(tables) == pairs
+    assert measuring.worse_pairs(tables, heard=True) in (0, pairs)
+    assert f"**Kept positions are worse in {pairs} pairs**" in "\n".join(measuring.verdict(tables))
+
+
 def test_the_complete_grid_is_shown_instead_of_the_coarse_one(measured: ComparisonResult) -> None:
     found = measured
     write("demo.30s.coarse.json", found)

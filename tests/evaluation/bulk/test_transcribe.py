@@ -147,6 +147,29 @@ def test_failures_stand_beside_the_answers_and_are_tried_again_where_that_is_ask
     assert ids(output) == ["a"]
 
 
+def test_failures_of_clips_that_are_not_given_are_not_forgotten(run: Any, output: Path) -> None:
+    run(requests("bad1", "bad2"), Told())
+    again = Told()
+    run(requests("bad2", "c"), again, Start(retry_failed=True))
+    assert again.asked == ["bad2", "c"]
+    assert ids(failures_of(output)) == ["bad1", "bad2"]
+    assert ids(output) == ["c"]
+
+
+@pytest.mark.parametrize("segmenting", [None, SegmentOptions()])
+def test_a_limit_of_memory_may_change_where_it_changes_no_answer(
+    run: Any, segmenting: SegmentOptions | None
+) -> None:
+    run(requests("a", "bad"), Told(), segmenting=segmenting)
+    again, limited = Told(), RuntimeOptions(max_request_bytes=10**9)
+    if segmenting is None:
+        run(requests("a", "bad"), again, Start(retry_failed=True), runtime=limited)
+        assert again.asked == ["bad"]
+    else:  # they are as long as the limit allows
+        with pytest.raises(JournalError, match="max_request_bytes was None, now 1000000000"):
+            run(requests("a", "bad"), again, Start(retry_failed=True), segmenting=segmenting, runtime=limited)
+
+
 def test_a_failure_file_that_is_empty_at_the_end_is_removed(run: Any, output: Path) -> None:
     run(requests("a"), Told())
     assert sorted(path.name for path in output.parent.iterdir()) == [output.name, settings_of(output).name]
@@ -401,6 +424,10 @@ def test_ctrl_c_tells_what_is_kept_and_what_goes_on(
     assert stopped.exit_code == 130
     assert "stopped: 3 of 12 clips are done" in stopped.stderr
     assert "the same command goes on" in stopped.stderr
+    assert (
+        "the same command without --restart goes on"
+        in invoke(tiny_artifact, many, output, "--restart").stderr
+    )
     assert len(ids(output)) == 3
     monkeypatch.setitem(ENGINES, "local", Told)
     assert invoke(tiny_artifact, many, output).exit_code == 0

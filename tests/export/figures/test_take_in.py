@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 from click.testing import CliRunner, Result
 
 from demo_files import CLIPS, DEMO
@@ -194,6 +196,13 @@ def test_figures_go_into_the_manifest_alone_and_requests_are_answered_by_them(
         "run", artifact, CLIP, *asked, "--latency-budget", 9, "--beams", 3
     )
     assert "give --profile auto" in refusal("run", artifact, CLIP, "--latency-budget", 9)
+    cut = call("run", artifact, CLIP, *asked, "--accuracy-budget", 0, "--segments")
+    assert f"{CLIP}: profiles chosen by their lengths: full for 1\n" in cut.stderr
+    long = artifact.parent / "long.wav"
+    soundfile.write(long, np.zeros(5 * 16000, np.float32), 16000)
+    several = call("run", artifact, long, CLIP, *asked, "--latency-budget", 999)
+    assert (several.exit_code, several.stdout) == (1, f"{CLIP}\tfriday march six\n")
+    assert f"Error: {long}: profile auto: no figures of latency for 5.0 s of audio" in several.stderr
 
 
 def test_each_kind_replaces_its_own(artifact: Path, evaluated: Path, benched: Path) -> None:

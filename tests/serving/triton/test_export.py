@@ -133,7 +133,7 @@ def test_a_name_is_that_of_one_folder(export: Any, repository: Path, name: str) 
         (("--instances", "0"), "instances is 0: give 1 to 64"),
         (("--backend", "onnxruntime-cuda"), "no graphs for onnxruntime-cuda"),
         (("--backend", "tensorrt", "--threads", "2"), "no option of the backend tensorrt"),
-        (("--max-batch", "0"), "max_batch"),
+        (("--max-batch", "0"), "--max-batch is 0: give a whole number of at least 1"),
     ],
 )
 def test_what_the_artifact_cannot_do_is_refused(
