@@ -501,6 +501,7 @@ def test_nothing_moves_for_those_who_want_it_still(page, recording):
 def test_subtitles_have_the_times_of_the_segments_and_no_markup(page):
     segments = [
         {"start": 0, "end": 2.7004, "text": " a <b> &\n\nc --> d "},
+        {"start": 3, "end": 4, "text": " \n"},
         {"start": 3661.9996, "end": 3662.5, "text": "end"},
     ]
     made = """
@@ -509,7 +510,7 @@ def test_subtitles_have_the_times_of_the_segments_and_no_markup(page):
     """
     srt, vtt = page.browser.execute_async_script(made, segments)
     assert srt == (
-        "1\n00:00:00,000 --> 00:00:02,700\na <b> & c --> d\n\n2\n01:01:02,000 --> 01:01:02,500\nend\n"
+        "1\n00:00:00,000 --> 00:00:02,700\na <b> & c -> d\n\n2\n01:01:02,000 --> 01:01:02,500\nend\n"
     )
     assert vtt == (
         "WEBVTT\n\n00:00:00.000 --> 00:00:02.700\na &lt;b&gt; &amp; c --&gt; d\n"
