@@ -325,6 +325,9 @@ def test_another_recording_ends_what_is_under_way(page, recording):
     [
         ("busy", 503, "The server is busy. 8 requests wait already. It asks to wait 7 seconds."),
         ("broken", 200, "The server failed. a worker has died: try again."),
+        ("late", 200, "The request took too long. the deadline of 2 s has passed."),
+        ("damaged", 200, "The server cannot take this request. the audio ends at 3 s of 7 s."),
+        ("crowded", 200, "The server is busy. 8 requests wait already."),
         ("cut", 200, "The connection ended before the answer. Try again; what had arrived is kept above."),
     ],
 )
