@@ -31,6 +31,16 @@ return [...document.querySelectorAll('main *')].filter(one => {
   return box.width && (box.right > innerWidth + 1 || box.left < -1) && !one.closest('.unseen');
 }).map(one => one.outerHTML.slice(0, 80));
 """
+SLOWLY_READ = """
+const [name] = arguments, read = Blob.prototype.arrayBuffer;
+Blob.prototype.arrayBuffer = async function () {
+  const bytes = await read.call(this), same = bytes.slice();
+  if (this.name !== name) return bytes;
+  const done = await new Promise(go => window.read = go);
+  new OfflineAudioContext(1, 1, 16000).decodeAudioData(same).then(() => setTimeout(done));
+  return bytes;
+};
+"""
 RING = """
 const focused = document.activeElement;
 return getComputedStyle(focused.closest('.chip, .wave') ?? focused).outlineStyle;
@@ -188,6 +198,22 @@ def test_a_file_can_be_dropped_anywhere_on_the_page(page, recording):
     """)
     page.until(lambda: page.text("#clip-name") == "dropped.wav")
     assert "cannot play" in page.text("#clip-note")
+
+
+def test_of_two_files_the_one_that_was_chosen_last_is_taken(page, recording):
+    later = recording.with_suffix(".wav")
+    page.script(SLOWLY_READ, recording.name)
+    page.one("#file").send_keys(str(recording))
+    page.until(lambda: page.script("return Boolean(window.read)"))
+    assert not page.one("#run").is_enabled()
+    assert page.text("#hint") == "The recording is being read."
+    page.choose(later)
+    page.run()
+    assert page.ended() == ["done"]
+    page.browser.execute_async_script("window.read(arguments[0])")
+    assert page.text("#clip-name") == later.name
+    assert page.states() == ["done"]
+    assert page.one("#run").is_enabled()
 
 
 def test_what_is_asked_is_what_was_set(page, recording):
@@ -397,6 +423,20 @@ def test_what_is_recorded_is_sent_as_wav_that_every_server_reads(page):
     assert 1 < len(samples) / rate < 20
     assert np.abs(samples).max() > 0.01
     assert page.server.asked[0]["name"].startswith("recording-")
+
+
+def test_a_second_click_while_the_microphone_is_asked_for_records_nothing_twice(page):
+    page.script("""
+    const devices = navigator.mediaDevices, ask = devices.getUserMedia.bind(devices);
+    window.streams = [];
+    devices.getUserMedia = async wanted => (streams.push(await ask(wanted)), streams.at(-1));
+    for (let click = 0; click < 2; click++) document.getElementById('record').click();
+    """)
+    page.until(lambda: page.text("#record-label") >= "Stop · 0:00.5")
+    page.one("#record").click()
+    page.until(lambda: page.one("#run").is_enabled())
+    tracks = "return streams.flatMap(stream => stream.getTracks()).map(track => track.readyState)"
+    assert page.script(tracks) == ["ended"]
 
 
 def test_text_of_the_server_is_never_markup(page, recording):
