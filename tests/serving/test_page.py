@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ RATE = 16000
 KEY = "0123456789abcdef"
 MICROPHONE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 PLAYED = ("--autoplay-policy=no-user-gesture-required", "--mute-audio")
+ELSEWHERE = "elsewhere.test"
+HOSTS = (f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1", "--no-proxy-server")
 OWN = ("data:", "blob:")
 SIDEWAYS = "return document.documentElement.scrollWidth - innerWidth"
 OUTSIDE = """
@@ -87,7 +90,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory, recording: Path) -> Iterat
     heard = recording.with_suffix(".wav")
     soundfile.write(heard, soundfile.read(recording)[0], RATE)
     capture = f"--use-file-for-fake-audio-capture={heard}"
-    with chromium(tmp_path_factory.mktemp("browser"), *MICROPHONE, *PLAYED, capture) as driver:
+    with chromium(tmp_path_factory.mktemp("browser"), *MICROPHONE, *PLAYED, *HOSTS, capture) as driver:
         driver.set_script_timeout(20)
         yield driver
 
@@ -437,6 +440,17 @@ def test_a_second_click_while_the_microphone_is_asked_for_records_nothing_twice(
     page.until(lambda: page.one("#run").is_enabled())
     tracks = "return streams.flatMap(stream => stream.getTracks()).map(track => track.readyState)"
     assert page.script(tracks) == ["ended"]
+
+
+@pytest.mark.parametrize(("host", "lent"), [("127.0.0.1", True), (ELSEWHERE, False)])
+def test_text_can_be_copied_where_the_browser_lends_its_clipboard(browser, server, recording, host, lent):
+    page = Page(browser, replace(server, address=server.address.replace("127.0.0.1", host)))
+    page.open()
+    page.choose(recording)
+    page.run()
+    assert page.ended() == ["done"]
+    assert ("Copy" in [one.text for one in page.all(".foot button")]) is lent
+    assert page.foot("TXT")
 
 
 def test_text_of_the_server_is_never_markup(page, recording):
