@@ -110,8 +110,7 @@ def _printed(clip: str, found: Iterator[Segment], form: str, *, named: bool) -> 
     from ...runtime.segments.subtitles import SUBTITLES, timed_line
 
     if form in SUBTITLES:
-        yield SUBTITLES[form].head
-        yield from (SUBTITLES[form].cue(number, segment) for number, segment in enumerate(found, 1))
+        yield from SUBTITLES[form].written(found)
     elif form == "text":
         yield from (
             f"{clip}\t{timed_line(segment)}\n" if named else f"{timed_line(segment)}\n" for segment in found

@@ -6,7 +6,7 @@ WebVTT is https://www.w3.org/TR/webvtt1: hours of two digits or more, and three 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,7 +30,7 @@ class Timed(Protocol):
         ...
 
 
-Cue = Callable[[int, Timed], str]  # of a segment with its number, from 1 on; empty where there is no text
+Cue = Callable[[int, Timed], str]  # of a segment that has text, with its number, from 1 on
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,12 @@ class Subtitles:
 
     head: str
     cue: Cue
+
+    def written(self, segments: Iterable[Timed]) -> Iterator[str]:
+        """The head, then each cue as soon as its segment is there; a segment without text is none."""
+        yield self.head
+        told = (segment for segment in segments if _line(segment))
+        yield from (self.cue(number, segment) for number, segment in enumerate(told, 1))
 
 
 def clock(seconds: float, point: str = ".") -> str:
@@ -57,12 +63,12 @@ def timed_line(segment: Timed) -> str:
 def _srt(number: int, segment: Timed) -> str:
     text = _line(segment).replace("-->", "->")
     times = f"{clock(segment.start, ',')} --> {clock(segment.end, ',')}"
-    return f"{number}\n{times}\n{text}\n\n" if text else ""
+    return f"{number}\n{times}\n{text}\n\n"
 
 
 def _vtt(number: int, segment: Timed) -> str:
     text = _line(segment).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return f"{clock(segment.start)} --> {clock(segment.end)}\n{text}\n\n" if text else ""
+    return f"{clock(segment.start)} --> {clock(segment.end)}\n{text}\n\n"
 
 
 def _line(segment: Timed) -> str:

@@ -27,9 +27,8 @@ def transcript(
             return PlainTextResponse(f"{answer.text}\n", headers=headers)
         case "verbose_json":
             return JSONResponse(_verbose(answer, segments, form), headers=headers)
-    kind = SUBTITLES[form.response_format]
-    cues = (kind.cue(number, segment) for number, segment in enumerate(segments, 1))
-    return PlainTextResponse(kind.head + "".join(cues), headers=headers)
+    written = SUBTITLES[form.response_format].written(segments)
+    return PlainTextResponse("".join(written), headers=headers)
 
 
 def seconds_used(answer: Answer) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from fastadasp.profiles.errors import AudioError, DeadlineExceeded, QueueFullError, WorkerError
+from fastadasp.serving.http.errors import api_error
 from fastadasp.serving.page.routes import page_routes
 
 HOSTILE = "<img src=x onerror='window.ran = 1'> --> <b>bold</b>"
@@ -25,6 +27,12 @@ ANSWERS = {
     "full": ("Friday, March six.", "six five two"),
     "half": ("friday march six", "six nine two"),
     "other": (HOSTILE,),
+}
+BREAKS = {
+    "broken": WorkerError("a worker has died: try again"),
+    "late": DeadlineExceeded("the deadline of 2 s has passed"),
+    "damaged": AudioError("the audio ends at 3 s of 7 s"),
+    "crowded": QueueFullError("8 requests wait already"),
 }
 TIMES = ((0.0, 2.7), (3.0, 6.0))
 SECONDS = 7.25
@@ -76,7 +84,7 @@ class ScriptedServer:
             for number, text in enumerate(texts):
                 for word in text.split(" "):
                     yield event("transcript.text.delta", delta=f" {word}")
-                if prompt in ("cut", "broken"):
+                if prompt == "cut" or prompt in BREAKS:
                     break
                 start, end = TIMES[number]
                 yield event("transcript.text.segment", id=number, start=start, end=end, text=text)
@@ -85,9 +93,9 @@ class ScriptedServer:
         except (asyncio.CancelledError, GeneratorExit):
             self.left.append(profile)
             raise
-        if prompt == "broken":
-            yield f"data: {json.dumps({'error': {'message': 'a worker has died: try again'}})}\n\n"
-        if prompt not in ("cut", "broken"):
+        if prompt in BREAKS:
+            yield f"data: {json.dumps(api_error(BREAKS[prompt]).body)}\n\n"
+        elif prompt != "cut":
             usage = {"type": "tokens", "total_tokens": 1}
             yield event("transcript.text.done", text=" ".join(texts), usage=usage)
             yield "data: [DONE]\n\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ RATE = 16000
 KEY = "0123456789abcdef"
 MICROPHONE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 PLAYED = ("--autoplay-policy=no-user-gesture-required", "--mute-audio")
+ELSEWHERE = "elsewhere.test"
+HOSTS = (f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1", "--no-proxy-server")
 OWN = ("data:", "blob:")
 SIDEWAYS = "return document.documentElement.scrollWidth - innerWidth"
 OUTSIDE = """
@@ -30,6 +33,16 @@ return [...document.querySelectorAll('main *')].filter(one => {
   const box = one.getBoundingClientRect();
   return box.width && (box.right > innerWidth + 1 || box.left < -1) && !one.closest('.unseen');
 }).map(one => one.outerHTML.slice(0, 80));
+"""
+SLOWLY_READ = """
+const [name] = arguments, read = Blob.prototype.arrayBuffer;
+Blob.prototype.arrayBuffer = async function () {
+  const bytes = await read.call(this), same = bytes.slice();
+  if (this.name !== name) return bytes;
+  const done = await new Promise(go => window.read = go);
+  new OfflineAudioContext(1, 1, 16000).decodeAudioData(same).then(() => setTimeout(done));
+  return bytes;
+};
 """
 RING = """
 const focused = document.activeElement;
@@ -77,7 +90,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory, recording: Path) -> Iterat
     heard = recording.with_suffix(".wav")
     soundfile.write(heard, soundfile.read(recording)[0], RATE)
     capture = f"--use-file-for-fake-audio-capture={heard}"
-    with chromium(tmp_path_factory.mktemp("browser"), *MICROPHONE, *PLAYED, capture) as driver:
+    with chromium(tmp_path_factory.mktemp("browser"), *MICROPHONE, *PLAYED, *HOSTS, capture) as driver:
         driver.set_script_timeout(20)
         yield driver
 
@@ -188,6 +201,22 @@ def test_a_file_can_be_dropped_anywhere_on_the_page(page, recording):
     """)
     page.until(lambda: page.text("#clip-name") == "dropped.wav")
     assert "cannot play" in page.text("#clip-note")
+
+
+def test_of_two_files_the_one_that_was_chosen_last_is_taken(page, recording):
+    later = recording.with_suffix(".wav")
+    page.script(SLOWLY_READ, recording.name)
+    page.one("#file").send_keys(str(recording))
+    page.until(lambda: page.script("return Boolean(window.read)"))
+    assert not page.one("#run").is_enabled()
+    assert page.text("#hint") == "The recording is being read."
+    page.choose(later)
+    page.run()
+    assert page.ended() == ["done"]
+    page.browser.execute_async_script("window.read(arguments[0])")
+    assert page.text("#clip-name") == later.name
+    assert page.states() == ["done"]
+    assert page.one("#run").is_enabled()
 
 
 def test_what_is_asked_is_what_was_set(page, recording):
@@ -325,6 +354,9 @@ def test_another_recording_ends_what_is_under_way(page, recording):
     [
         ("busy", 503, "The server is busy. 8 requests wait already. It asks to wait 7 seconds."),
         ("broken", 200, "The server failed. a worker has died: try again."),
+        ("late", 200, "The request took too long. the deadline of 2 s has passed."),
+        ("damaged", 200, "The server cannot take this request. the audio ends at 3 s of 7 s."),
+        ("crowded", 200, "The server is busy. 8 requests wait already."),
         ("cut", 200, "The connection ended before the answer. Try again; what had arrived is kept above."),
     ],
 )
@@ -394,6 +426,31 @@ def test_what_is_recorded_is_sent_as_wav_that_every_server_reads(page):
     assert 1 < len(samples) / rate < 20
     assert np.abs(samples).max() > 0.01
     assert page.server.asked[0]["name"].startswith("recording-")
+
+
+def test_a_second_click_while_the_microphone_is_asked_for_records_nothing_twice(page):
+    page.script("""
+    const devices = navigator.mediaDevices, ask = devices.getUserMedia.bind(devices);
+    window.streams = [];
+    devices.getUserMedia = async wanted => (streams.push(await ask(wanted)), streams.at(-1));
+    for (let click = 0; click < 2; click++) document.getElementById('record').click();
+    """)
+    page.until(lambda: page.text("#record-label") >= "Stop · 0:00.5")
+    page.one("#record").click()
+    page.until(lambda: page.one("#run").is_enabled())
+    tracks = "return streams.flatMap(stream => stream.getTracks()).map(track => track.readyState)"
+    assert page.script(tracks) == ["ended"]
+
+
+@pytest.mark.parametrize(("host", "lent"), [("127.0.0.1", True), (ELSEWHERE, False)])
+def test_text_can_be_copied_where_the_browser_lends_its_clipboard(browser, server, recording, host, lent):
+    page = Page(browser, replace(server, address=server.address.replace("127.0.0.1", host)))
+    page.open()
+    page.choose(recording)
+    page.run()
+    assert page.ended() == ["done"]
+    assert ("Copy" in [one.text for one in page.all(".foot button")]) is lent
+    assert page.foot("TXT")
 
 
 def test_text_of_the_server_is_never_markup(page, recording):
@@ -501,6 +558,7 @@ def test_nothing_moves_for_those_who_want_it_still(page, recording):
 def test_subtitles_have_the_times_of_the_segments_and_no_markup(page):
     segments = [
         {"start": 0, "end": 2.7004, "text": " a <b> &\n\nc --> d "},
+        {"start": 3, "end": 4, "text": " \n"},
         {"start": 3661.9996, "end": 3662.5, "text": "end"},
     ]
     made = """
@@ -509,7 +567,7 @@ def test_subtitles_have_the_times_of_the_segments_and_no_markup(page):
     """
     srt, vtt = page.browser.execute_async_script(made, segments)
     assert srt == (
-        "1\n00:00:00,000 --> 00:00:02,700\na <b> & c --> d\n\n2\n01:01:02,000 --> 01:01:02,500\nend\n"
+        "1\n00:00:00,000 --> 00:00:02,700\na <b> & c -> d\n\n2\n01:01:02,000 --> 01:01:02,500\nend\n"
     )
     assert vtt == (
         "WEBVTT\n\n00:00:00.000 --> 00:00:02.700\na &lt;b&gt; &amp; c --&gt; d\n"

@@ -67,9 +67,8 @@ def test_verbose_json_has_the_segments_with_their_times(ask: Any, model: SpeechL
 
 @pytest.mark.parametrize("form_of_answer", ["srt", "vtt"])
 def test_subtitles_are_those_of_the_command_line(ask: Any, model: SpeechLM, form_of_answer: str) -> None:
-    kind = SUBTITLES[form_of_answer]
-    cues = [kind.cue(number, each) for number, each in enumerate(model.segments(CLIP, "<asr>"), 1)]
-    assert ask(response_format=form_of_answer) == kind.head + "".join(cues)
+    written = SUBTITLES[form_of_answer].written(model.segments(CLIP, "<asr>"))
+    assert ask(response_format=form_of_answer) == "".join(written)
 
 
 def test_a_stream_has_the_text_token_by_token_and_the_whole_at_its_end(ask: Any, model: SpeechLM) -> None:

@@ -10,7 +10,7 @@ from ...metrics.metric import Metric
 from ...metrics.word_errors import is_detail
 from ...results.comparison import CellRecord, RowRecord
 from ...results.figures import Estimate
-from ..comparison_parts import ComparisonPart
+from ..comparison_parts import ComparisonPart, sorted_rows
 from ..page_model import Plot, PlotlyFigure, Section, Swatch, Table
 from ..plotly_parts import axis, bars, faint, hover, log_axis, plotly_figure, reference
 from ..series_style import NEUTRAL, Style, line_drawing
@@ -212,12 +212,12 @@ def _latency_cells(cell: CellRecord, metric: Metric) -> tuple[str, ...]:
 
 
 def _unmet(parts: Sequence[ComparisonPart]) -> Iterator[str]:
-    """Why cells are not where their level says; levels with the same reason share a line."""
-    for part in parts:
-        for row in part.rows:
+    """Why cells are not where their level says, by labels of their file; levels of a reason share a line."""
+    for name, found in {part.file.name: part.found for part in parts}.items():
+        for row in sorted_rows(found.rows):
             reasons: dict[str, list[str]] = {}
             for cell in row.cells:
                 if cell.unmet:
                     reasons.setdefault(cell.unmet, []).append(f"{cell.percent:g} %")
             for reason, levels in reasons.items():
-                yield f"{row.label} at {', '.join(levels)}: {reason} ({part.file.name})"
+                yield f"{row.label} at {', '.join(levels)}: {reason} ({name})"

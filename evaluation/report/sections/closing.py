@@ -66,7 +66,7 @@ def _meanings(files: Files) -> Iterator[str]:
             "what other speakers, languages or machines would do. Where intervals of two profiles overlap, "
             "look at their paired difference: it is the sharper test."
         )
-    if any(isinstance(file.found, ComparisonResult) for file in files):
+    if any(isinstance(file.found, ComparisonResult) and file.found.protocol.seeds > 1 for file in files):
         yield "Random methods run under several seeds: their figures are the mean over them."
     if any(isinstance(file.found, Benchmark) for file in files):
         yield "The two numbers in brackets behind a latency are the 10th and the 90th percentile of its runs."

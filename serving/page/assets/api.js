@@ -16,6 +16,8 @@ const FAULTS = {
   503: ["The server is busy", "Try again in a moment."],
   504: ["The request took too long", "Take a shorter recording, fewer beams or a profile that removes more."],
 };
+/* What the code of a fault in mid-stream, or else its type, would be as a status; any other is `FAILED`. */
+const STATUSES = { deadline_exceeded: 504, overloaded: 503, invalid_request_error: 400 };
 const FAILED = ["The server failed", "Try again; if it happens again, its log says why."];
 const GONE = ["The server does not answer", "See whether it still runs, and try again."];
 const CUT = ["The connection ended before the answer", "Try again; what had arrived is kept above."];
@@ -55,7 +57,8 @@ export async function* transcription({ clip, model, beams, prompt, inSegments },
   for await (const data of serverEvents(response.body)) {
     if (data === "[DONE]") continue;
     const event = JSON.parse(data);
-    if (event.error) throw new Fault(FAILED, event.error);
+    const { error } = event;
+    if (error) throw new Fault(FAULTS[STATUSES[error.code] ?? STATUSES[error.type]] ?? FAILED, error);
     answered ||= event.type === "transcript.text.done";
     yield event;
   }

@@ -10,6 +10,8 @@ const MOST_BEAMS = 8;
 const COLOURS = ["#767b82", "#0072b2", "#d55e00", "#009e73", "#c05f95", "#a87900", "#7b68c8", "#3d93c4"];
 
 let clip = null, recording = null, offered = []; // offered: {model, label, colour} of each profile
+let decoding = null; // the file that becomes the clip
+let asking = false; // for the microphone
 
 const player = new Player((place) => board.hear(place));
 const board = new Board({
@@ -27,7 +29,7 @@ function chosen() {
 function showState(busy = board.busy, cards = find("cards").childElementCount) {
   const count = chosen().length;
   find("run").textContent = count > 1 ? `Compare ${count} profiles` : "Transcribe";
-  find("run").disabled = !clip || !count || recording !== null;
+  find("run").disabled = !clip || !count || recording !== null || decoding !== null;
   find("run").hidden = busy;
   find("cancel").hidden = !busy;
   find("empty").hidden = cards > 0;
@@ -37,6 +39,7 @@ function showState(busy = board.busy, cards = find("cards").childElementCount) {
 function hint(count, cards) {
   if (!offered.length) return "";
   if (recording) return "Stop the recording first.";
+  if (decoding) return "The recording is being read.";
   if (!clip) return "Choose a file or record one first.";
   if (!count) return "Tick a profile.";
   if (offered.length > 1 && count === 1) return "Tick another profile to compare the two.";
@@ -47,7 +50,11 @@ function hint(count, cards) {
 
 async function take(blob, name, asWav = false) {
   note("");
-  clip = await clipOf(blob, name, asWav);
+  decoding = blob;
+  showState();
+  const found = await clipOf(blob, name, asWav);
+  if (decoding !== blob) return; // another one was taken meanwhile
+  [clip, decoding] = [found, null];
   board.clear();
   player.load(clip);
   if (asWav && !clip.samples) note("This browser cannot decode what it has recorded. Record with another one, or choose a file.");
@@ -64,14 +71,18 @@ function note(text) {
 
 async function toggleRecording() {
   if (recording) return stopRecording();
+  if (asking) return undefined;
   const place = find("record-note");
   place.hidden = true;
+  asking = true;
   try {
     recording = await record(showLevel);
   } catch (fault) {
     place.textContent = MICROPHONE[fault.name] ?? `The microphone cannot be used: ${fault.message}`;
     place.hidden = false;
     return undefined;
+  } finally {
+    asking = false;
   }
   recording.ended.then(() => recording && stopRecording());
   showRecording();

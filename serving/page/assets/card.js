@@ -147,7 +147,8 @@ export class Card {
     const file = `${clip.name.replace(/\.[^.]*$/, "")}.${label}`;
     const found = [];
     if (answer.state === "done") {
-      found.push(button("Copy", `Copy the text of ${label}`, () => navigator.clipboard.writeText(answer.told)));
+      const { clipboard } = navigator; // which browsers lend to pages over https and on localhost alone
+      if (clipboard) found.push(button("Copy", `Copy the text of ${label}`, () => clipboard.writeText(answer.told)));
       found.push(button("TXT", `Save the text of ${label}`, () => save(`${file}.txt`, asText(answer.told))));
       if (answer.segments.length) {
         found.push(button("SRT", `Save SubRip subtitles of ${label}`, () => save(`${file}.srt`, asSrt(answer.segments))));

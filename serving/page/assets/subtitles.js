@@ -7,22 +7,26 @@ const time = (seconds, point) => {
   return `${part(hours)}:${part(minutes)}:${part(rest)}${point}${part(whole % 1000, 3)}`;
 };
 
-const oneLine = (text) => text.trim().replace(/\s+/g, " ");
+/* Segments that have text, each with it in one line: an empty one would end a cue. */
+const cues = (segments) =>
+  segments
+    .map(({ text, ...times }) => ({ ...times, text: text.trim().replace(/\s+/g, " ") }))
+    .filter(({ text }) => text);
 
 /* In WebVTT these three begin markup, and an arrow ends the text. */
 const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
 export const asText = (text) => `${text.trim()}\n`;
 
+const times = ({ start, end }, point) => `${time(start, point)} --> ${time(end, point)}`;
+
 export const asSrt = (segments) =>
-  segments
-    .map(({ start, end, text }, i) => `${i + 1}\n${time(start, ",")} --> ${time(end, ",")}\n${oneLine(text)}\n`)
+  cues(segments)
+    .map((cue, i) => `${i + 1}\n${times(cue, ",")}\n${cue.text.replaceAll("-->", "->")}\n`)
     .join("\n");
 
 export const asVtt = (segments) =>
-  ["WEBVTT\n"]
-    .concat(segments.map(({ start, end, text }) => `${time(start, ".")} --> ${time(end, ".")}\n${escaped(oneLine(text))}\n`))
-    .join("\n");
+  ["WEBVTT\n"].concat(cues(segments).map((cue) => `${times(cue, ".")}\n${escaped(cue.text)}\n`)).join("\n");
 
 export function save(name, content) {
   const url = URL.createObjectURL(new Blob([content], { type: "text/plain;charset=utf-8" }));

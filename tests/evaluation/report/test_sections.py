@@ -108,6 +108,49 @@ def test_rows_of_one_schedule_are_called_by_their_methods_alone(tmp_path):
     assert "positions kept" in section.plots[0].context
 
 
+def test_a_level_that_is_not_met_is_told_once_by_positions_schedule_and_weights(tmp_path):
+    found = examples.asr_comparison()
+    (a_tome,) = (row for row in found.rows if row.method == "A-ToMe")
+
+    def row(label, schedule, positions, reason, quantized=None):
+        cells = tuple(replace(cell, unmet=reason) for cell in a_tome.cells[:2])
+        return replace(
+            a_tome, label=label, schedule=schedule, positions=positions, quantized=quantized, cells=cells
+        )
+
+    rows = tuple(
+        row(f"A-ToMe, {positions}, {schedule}", schedule, positions, f"{positions} {schedule}")
+        for schedule in ("single", "constant")
+        for positions in ("compact", "kept")
+    )
+    h2o = row("H2O, single", "single", "", "of caches")
+    int8 = row("H2O, single, int8", "single", "", "of caches", "int8")
+    full = replace(int8, label="full model, int8", method="full", cells=(found.full,))
+    found = replace(
+        found,
+        protocol=replace(found.protocol, positions=("compact", "kept")),
+        formats=(*found.formats, replace(found.formats[0], quantized="int8")),
+        rows=(*rows, h2o, full, int8),
+    )
+    section = next(sections(read_results([write(tmp_path / "compare.json", found)])))
+    assert section.notes == (
+        "A-ToMe, compact, single at 10 %, 20 %: compact single (compare.json)",
+        "A-ToMe, kept, single at 10 %, 20 %: kept single (compare.json)",
+        "A-ToMe, compact, constant at 10 %, 20 %: compact constant (compare.json)",
+        "A-ToMe, kept, constant at 10 %, 20 %: kept constant (compare.json)",
+        "H2O, single at 10 %, 20 %: of caches (compare.json)",
+        "H2O, single, int8 at 10 %, 20 %: of caches (compare.json)",
+    )
+
+
+@pytest.mark.parametrize(("seeds", "told"), [(1, False), (3, True)])
+def test_seeds_of_random_methods_are_told_where_there_are_several(tmp_path, seeds, told):
+    found = examples.asr_comparison()
+    found = replace(found, protocol=replace(found.protocol, seeds=seeds))
+    *_, reading, _ = sections(read_results([write(tmp_path / "compare.json", found)]))
+    assert any("several seeds" in note for note in reading.notes) is told
+
+
 def test_the_full_model_is_a_line_across_the_plot(by_title):
     (line,) = by_title["Accuracy and FLOPs"].plots[0].figure["layout"]["shapes"]
     assert line["y0"] == line["y1"] == pytest.approx(2.21)
