@@ -37,7 +37,7 @@ PROBES = (
     ("{system} {{ x }} {% y %} {0}", "{prompt} {{ x }} {% y %} {audio}"),  # formatted, or rendered again?
     ("系统 ÀÉ ß", "问题 ÀÉ ß ﬁ"),  # another case, another normal form?
     ("long " * 400, "long " * 400),  # cut?
-    ("none", ""),  # is an empty prompt one that is missing? This one is the last.
+    ("none", ""),  # is an empty prompt one that is missing? This one is the last, and that of a bare form.
 )
 """Texts of system and prompt; the first ones show where they stand."""
 
@@ -73,7 +73,8 @@ def with_chat_template(
             None, where there is no tokenizer, has no template either.
         prompt_is_answer: whether the text of a request is no part of the question, but how its answer begins.
         as_text: whether a message is one text, in which the audio's place is named, and no list of parts.
-        has_bare_form: whether a question without a text may have another form, which is kept by itself.
+        has_bare_form: whether a question without a text, which has no part for one, may have another form,
+            which is kept by itself.
 
     Raises:
         CheckpointError: a template that is no template, reaches out of its sandbox, or does not end.
@@ -85,7 +86,12 @@ def with_chat_template(
     place = base.audio_place
     assert place is not None, "a model with a chat template names the place of the audio"
     heard, probes = place.example if as_text else None, len(PROBES) - has_bare_form
-    rendered = _render(source, _special_tokens(checkpoint), prompt_is_answer, heard)
+    asked = [None if prompt_is_answer else prompt for _, prompt in PROBES]
+    if has_bare_form:
+        asked[-1] = None
+    rendered = _render(source, _special_tokens(checkpoint), asked, heard)
+    if prompt_is_answer:
+        rendered = {key: _answered(text, PROBES[key[1]][1]) for key, text in rendered.items()}
     try:
         template = _cut([rendered[(None, i)] for i in range(probes)], place, has_system=False)
         bare = _cut_bare(rendered[(None, probes)], place) if has_bare_form else None
@@ -133,9 +139,11 @@ def _conversation(form: str | None, system: str, prompt: str | None, heard: str 
 
 
 def _render(
-    source: Source, variables: Mapping[str, Any], prompt_is_answer: bool, heard: str | None
+    source: Source, variables: Mapping[str, Any], asked: Sequence[str | None], heard: str | None
 ) -> dict[tuple[str | None, int], Rendered]:
     """What the template makes of each probe, without a system text and with both forms of one.
+
+    `asked` has the prompts, None for a question without a text.
 
     Raises:
         CheckpointError, DependencyError: as `with_chat_template`.
@@ -148,15 +156,9 @@ def _render(
     job = {
         "template": source.text,
         "variables": {**variables, "add_generation_prompt": True, "tools": None, "documents": None},
-        "conversations": [
-            _conversation(form, PROBES[i][0], None if prompt_is_answer else PROBES[i][1], heard)
-            for form, i in keys
-        ],
+        "conversations": [_conversation(form, PROBES[i][0], asked[i], heard) for form, i in keys],
     }
-    rendered = dict(zip(keys, _run(source, json.dumps(job)), strict=True))
-    if prompt_is_answer:
-        rendered = {key: _answered(text, PROBES[key[1]][1]) for key, text in rendered.items()}
-    return rendered
+    return dict(zip(keys, _run(source, json.dumps(job)), strict=True))
 
 
 def _answered(rendered: Rendered, prompt: str) -> Rendered:

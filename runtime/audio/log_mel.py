@@ -29,7 +29,7 @@ MAY_BE_ZERO = ("chunk_frames", "least_samples")
 LONGEST_WINDOW = 3600  # seconds
 LONGEST_CLIP = 10**6  # seconds
 LARGEST_WINDOW = 2**28  # numbers of its log-mel frames: a gigabyte
-EDGES = ("padded", "zero")
+EDGES = ("padded", "zero", "cut")
 CUTS = ("never", "alone", "always")
 WINDOW, JOINED, CLIP, FILLED = "window", "joined windows", "clip", "filled clip"
 EXTENTS = (WINDOW, JOINED, CLIP, FILLED)
@@ -46,7 +46,8 @@ class LogMelConfig:
     """Parameters of the front end, as the manifest keeps them.
 
     `edge` says what the encoder's convolution meets after the last frame of the audio: "padded", the frames
-    of a window filled up with silence, as Whisper does; or "zero", nothing but zeros.
+    of a window filled up with silence, as Whisper does; "zero", nothing but zeros; or "cut", zeros where the
+    last samples have no frame, if they are fewer than `hop_length`.
 
     `extent` says of what the frames are computed, and so what is mirrored at its ends and whose loudest value
     counts: "window", each window alone, filled up with silence; "joined windows", all of them as one; "clip",
@@ -148,7 +149,8 @@ class LogMelConfig:
 
     def audio_frames(self, num_samples: int) -> int:
         """Mel frames that carry so many samples of audio."""
-        return num_samples // self.hop_length if self.extent == CLIP else -(-num_samples // self.hop_length)
+        drops_rest = self.extent == CLIP or self.edge == "cut"
+        return num_samples // self.hop_length if drops_rest else -(-num_samples // self.hop_length)
 
     def heard_samples(self, num_samples: int) -> int:
         """Samples of a clip with the silence that counts as audio; none of an empty one."""

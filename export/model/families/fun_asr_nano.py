@@ -74,7 +74,7 @@ FACTS = Facts(
     "read; its weights never had",
     token_rate="16.7",
     limits="2048 rows of the encoder's positions: 122.9 s of audio, in any model of these settings",
-    prompts="the checkpoint's chat template, or the audio and the text",
+    prompts="the checkpoint's chat template, which asks by itself: the text of a request is context",
     notes="the encoder hears the whole clip; beyond its positions transformers fails, and audio is refused",
 )
 
@@ -91,7 +91,8 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     audio_token_id = whole.count("audio_token_id")
     refuse_faults(whole, *decoder.sections, *tower.sections)
     weights = checkpoint.renamed(PREFIXES)
-    prompt, prompt_notes = with_chat_template(checkpoint, _prompt(checkpoint, audio_token_id))
+    base = _prompt(checkpoint, audio_token_id)
+    prompt, prompt_notes = with_chat_template(checkpoint, base, has_bare_form=True)
     spec = SpeechModelSpec(
         family="fun_asr_nano",
         decoder=read_decoder(weights, decoder, whole),

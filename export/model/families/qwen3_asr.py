@@ -88,7 +88,13 @@ WHOLE_IRRELEVANT = (
     *(*CONFIG_IRRELEVANT, THINKER, "text_config", "audio_config", "support_languages", "timestamp_token_id"),
     *("token_classification_bias", "user_token_id"),
 )
-ENCODER_IRRELEVANT = (*AUDIO_IRRELEVANT, "conv_chunksize", "max_source_positions")
+ENCODER_IRRELEVANT = (*AUDIO_IRRELEVANT, "conv_chunksize", "max_source_positions", "num_key_value_heads")
+TEXT_IRRELEVANT = (
+    *("num_experts", "num_experts_per_tok", "moe_intermediate_size", "decoder_sparse_step", "norm_topk_prob"),
+    *("mlp_only_layers", "output_router_logits", "router_aux_loss_coef"),
+)
+"""Of a mixture of experts: published with decoders that are none, and read by no `qwen3`."""
+
 FRAMES_PER_ROW, HALVINGS = 8, 3
 CHUNK_ROWS = 13  # that the processor counts for a whole chunk, whatever its frames
 LONGEST_ATTENTION = 6000  # frames: a minute
@@ -181,7 +187,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
             *(whole.notes(WHOLE_IRRELEVANT) if inner is not config else ()),
             *thinker.notes(WHOLE_IRRELEVANT),
             *audio.notes(ENCODER_IRRELEVANT),
-            *settings.notes(),
+            *settings.notes(*TEXT_IRRELEVANT),
             *extractor.notes((*EXTRACTOR_IRRELEVANT, "chunk_length", "feature_extractor_type")),
             *generation.notes(),
             *prompt_notes,

@@ -107,7 +107,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     head = pooled_head(checkpoint, sizes, PROJECTOR, BOS_EOS_ROWS)
     encoder = read_encoder(checkpoint, ENCODER, sizes, head)
     log_mel = LogMelConfig(
-        num_mel_bins=sizes.num_mel_bins, window_seconds=sizes.max_positions // ROWS_PER_SECOND, edge="zero"
+        num_mel_bins=sizes.num_mel_bins, window_seconds=sizes.max_positions // ROWS_PER_SECOND, edge="cut"
     )
     return SpeechModelSpec(
         family="qwen_audio",

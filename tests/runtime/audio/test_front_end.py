@@ -22,6 +22,10 @@ OTHER_RULES = {
 FRONT_ENDS = {
     "pairs": (LogMelConfig(), {"rows_per_token": 2}),
     "rows around": (LogMelConfig(window_seconds=2), {"rows_per_token": 2, "bos_rows": 1, "eos_rows": 2}),
+    "whole frames": (
+        LogMelConfig(num_mel_bins=80, window_seconds=2, edge="cut"),
+        {"rows_per_token": 2, "bos_rows": 1, "eos_rows": 1},
+    ),
     "fours": (LogMelConfig(window_seconds=4), {"rows_per_token": 4}),
     "a window with a rest": (LogMelConfig(window_seconds=5), {"rows_per_token": 4}),
     "full windows": (LogMelConfig(window_seconds=3, full_windows=True), {"rows_per_token": 4}),
@@ -89,6 +93,13 @@ def test_pairs_of_rows_give_the_tokens_of_the_published_formula():
     for frames in range(1, 3001):
         expected = (halved(frames) - 2) // 2 + 1
         assert {PAIRS.audio_tokens(n) for n in ((frames - 1) * HOP + 1, frames * HOP)} == {expected}
+
+
+def test_whole_frames_give_the_tokens_of_the_published_formula():
+    front_end = FrontEnd(LogMelConfig(num_mel_bins=80, edge="cut"), 2, bos_rows=1, eos_rows=1)
+    for n in [*range(480, 480001, 53), 80321]:
+        assert front_end.audio_tokens(n) == (halved(n // HOP) - 2) // 2 + 1
+    assert front_end.shortest_samples == 3 * HOP
 
 
 def test_a_full_window_gives_all_its_tokens_however_short_the_audio_is():

@@ -22,7 +22,7 @@ from .feature_extractor import EXTRACTOR_IRRELEVANT, log_mel_of, read_extractor,
 from .generation import Generation, read_generation
 from .reference import LLAMA_LAYER, WHISPER_LAYER, ModuleNames
 from .settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults
-from .whisper import Reader, Sizes, read_encoder, transformers_names
+from .whisper import WHISPER_KEYS, Reader, Sizes, read_encoder, transformers_names
 
 PREFIXES = {
     "model.language_model.model.": "language_model.model.",
@@ -52,14 +52,6 @@ AUDIO_DEFAULTS = {
     "num_mel_bins": 128,
     "max_source_positions": 1500,
 }
-OLDER_KEYS = {
-    "hidden_size": "d_model",
-    "num_hidden_layers": "encoder_layers",
-    "num_attention_heads": "encoder_attention_heads",
-    "intermediate_size": "encoder_ffn_dim",
-}
-"""Setting of the encoder -> as Whisper calls it."""
-
 WHOLE_IRRELEVANT = (*CONFIG_IRRELEVANT, "text_config", "audio_config", "hidden_size", "vocab_size")
 AUDIO_IRRELEVANT = (
     *(*CONFIG_IRRELEVANT, "dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop"),
@@ -165,8 +157,8 @@ def read_audio_lm(
 
 
 def _sizes(audio: Settings, output_size: int) -> Sizes:
-    for key, older in OLDER_KEYS.items():
-        audio.alias(key, older)
+    for key, whisper_key in WHISPER_KEYS.items():
+        audio.alias(key, whisper_key)
     audio.divides("num_attention_heads", "hidden_size")
     return Sizes(
         num_layers=audio.count("num_hidden_layers"),

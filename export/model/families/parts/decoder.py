@@ -19,7 +19,7 @@ from .settings import CONFIG_IRRELEVANT, Settings, shown
 
 ROPE_SECTIONS = ("rope_scaling", "rope_parameters")  # the newer one counts where both are there
 ROPE_THETA = 10000.0
-POSITION_SECTIONS = ("mrope_section", "mrope_interleaved")
+POSITION_SECTIONS = ("mrope_section", "mrope_interleaved", "interleaved")
 FULL = "full_attention"
 IRRELEVANT = (
     *(*CONFIG_IRRELEVANT, "attention_dropout", "sliding_window", "max_window_layers"),
@@ -152,8 +152,8 @@ def read_decoder(
     table = (dims.vocab_size, dims.hidden_size)
     embedding = checkpoint.tensor(f"{base}.embed_tokens.weight", table)
     sections = (text, whole) if whole else (text,)
-    is_tied = any(section.take("tie_word_embeddings") for section in sections)
-    tied = is_tied and f"{head}.weight" not in checkpoint.tensors
+    ties = [section.take("tie_word_embeddings") for section in sections]  # all of them count as used
+    tied = any(ties) and f"{head}.weight" not in checkpoint.tensors
     return DecoderSpec(
         dims=dims,
         norm_eps=text.number("rms_norm_eps"),

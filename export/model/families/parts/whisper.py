@@ -30,8 +30,15 @@ LONGEST_WAVE = 10000.0  # radians of the slowest sinusoid, its length over 2 pi
 
 AUDIO_IRRELEVANT = (
     *(*CONFIG_IRRELEVANT, "dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop"),
-    *("num_hidden_layers", "layerdrop"),  # the first is another name of encoder_layers in older versions
+    "layerdrop",
 )
+WHISPER_KEYS = {
+    "hidden_size": "d_model",
+    "num_hidden_layers": "encoder_layers",
+    "num_attention_heads": "encoder_attention_heads",
+    "intermediate_size": "encoder_ffn_dim",
+}
+"""Setting of an encoder of transformers -> as Whisper calls it; most classes take either."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,9 @@ class Sizes:
 
 
 def encoder_sizes(audio: Settings, output_size: int, max_positions: int | None = None) -> Sizes:
-    """The sizes of an encoder, by the names of the settings that transformers gave them first."""
+    """The sizes of an encoder whose settings have Whisper's names, or those of other encoders."""
+    for key, whisper_key in WHISPER_KEYS.items():
+        audio.alias(whisper_key, key)
     audio.divides("encoder_attention_heads", "d_model")
     return Sizes(
         num_layers=audio.count("encoder_layers"),

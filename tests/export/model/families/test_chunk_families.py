@@ -72,7 +72,22 @@ ASR_TEXT = {
     "max_position_embeddings": 65536,
     "rms_norm_eps": 1e-6,
     "rope_theta": 1000000,
+    "rope_scaling": {
+        "interleaved": True,
+        "mrope_interleaved": True,
+        "mrope_section": [24, 20, 20],
+        "rope_type": "default",
+        "type": "default",
+    },
     "tie_word_embeddings": True,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+    "moe_intermediate_size": 768,
+    "norm_topk_prob": True,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "output_router_logits": False,
+    "router_aux_loss_coef": 0.001,
 }
 
 
@@ -92,6 +107,13 @@ SMALL_ASR = asr(
     },
     {"hidden_size": 1024, "intermediate_size": 3072},
 )
+HF_ASR = {
+    "model_type": "qwen3_asr",
+    "audio_config": SMALL_ASR["thinker_config"]["audio_config"]
+    | {"model_type": "qwen3_asr_encoder", "num_key_value_heads": 14},
+    "text_config": SMALL_ASR["thinker_config"]["text_config"],
+    "tie_word_embeddings": True,
+}
 LARGE_ASR = asr(
     {
         "d_model": 1024,
@@ -134,6 +156,7 @@ PUBLISHED = {
     "Qwen2.5-Omni-7B": (OMNI, {**WHISPER, "chunk_length": 300}, (3584, 28, 28, 4, 128), 750, 300, ()),
     "Qwen3-ASR-0.6B": (SMALL_ASR, WHISPER, (1024, 28, 16, 8, 128), 390, None, (151643, 151645)),
     "Qwen3-ASR-1.7B": (LARGE_ASR, WHISPER, (2048, 28, 16, 8, 128), 390, None, (151643, 151645)),
+    "Qwen3-ASR-0.6B-hf": (HF_ASR, WHISPER, (1024, 28, 16, 8, 128), 390, None, (151643, 151645)),
     "GLM-ASR-Nano": (GLM, WHISPER, (2048, 28, 16, 4, 128), 375, 630, (59246, 59253, 59255)),
 }
 """Name -> config, extractor, sizes of the decoder, rows of 30 s, the longest audio in seconds, end tokens."""

@@ -6,9 +6,13 @@ import json
 import math
 
 import pytest
+from transformers import AutoTokenizer
 
+from clip_checkpoints import save_fun_asr_nano
+from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.checkpoint.config_alone import ConfigAlone
 from fastadasp.export.model.families.family import load_model
+from fastadasp.runtime.artifact.prompt import filled
 
 GRANITE_SPEECH_1B = {
     "model_type": "granite_speech",
@@ -105,6 +109,24 @@ FUN_ASR_NANO = {
     },
 }
 
+FUN_ASR_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if loop.first and message['role'] != 'system' %}"
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
+    "<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}"
+    "{% set texts = message['content'] | selectattr('type', 'equalto', 'text') | list %}"
+    "{% if texts %}请结合上下文信息，更加准确地完成语音转写任务。如果没有相关信息，我们会留空。\n\n\n"
+    "**上下文信息：**\n\n\n{% for item in texts %}{{ item['text'] }}\n{% endfor %}{% endif %}"
+    "语音转写："
+    "{% for item in message['content'] | selectattr('type', 'equalto', 'audio') %}<|AUDIO|>{% endfor %}"
+    "{% endif %}<|im_end|>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""As published, without hotwords and languages, around the tiny tokenizer's token of audio."""
+
 
 @pytest.fixture
 def described(tmp_path):
@@ -152,3 +174,17 @@ def test_fun_asr_nano(described):
     assert not model.notes
     parameters = sum(math.prod(tensor.shape) for tensor in model.tensors)
     assert parameters == pytest.approx(985.4e6, rel=1e-3)  # as published, with embedding and head
+
+
+@pytest.mark.parametrize("text", [None, "names: Ada"])
+def test_a_request_of_fun_asr_nano_is_the_one_that_its_processor_writes(tmp_path, text):
+    save_fun_asr_nano(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(FUN_ASR_TEMPLATE, "utf-8")
+    prompt = load_model(Checkpoint(tmp_path)).prompt
+    content = [{"type": "audio"}, *([] if text is None else [{"type": "text", "text": text}])]
+    expected = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    )
+    template = prompt.bare_template if text is None else filled(prompt.template, {"{prompt}": text})
+    assert template.replace("{audio}", "<|AUDIO|>") == expected
+    assert prompt.asks_by_itself
