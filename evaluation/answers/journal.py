@@ -17,7 +17,7 @@ from typing import Any
 from ...profiles.errors import JournalError, OutputError
 from ...profiles.json_text import read_object
 from .answers import ClipAnswers
-from .lines import append_line, whole_lines
+from .lines import append_lines, whole_lines
 from .lock import lock
 
 JOURNAL_FORMAT = 4
@@ -50,8 +50,8 @@ class Journal:
             OutputError: the disk is full, or the like.
         """
         if self.is_empty:
-            append_line(self._stream, self._place, self._header)
-        append_line(self._stream, self._place, answers.to_json())
+            append_lines(self._stream, self._place, self._header)
+        append_lines(self._stream, self._place, answers.to_json())
 
 
 @contextmanager

@@ -25,22 +25,23 @@ def whole_lines(stream: FileIO) -> Iterator[bytes]:
         stream.truncate(whole)
 
 
-def append_line(stream: FileIO, place: str, content: Mapping[str, Any], *, ascii: bool = True) -> None:
-    """Add a line, and see it on the disk.
+def append_lines(stream: FileIO, place: str, *contents: Mapping[str, Any], ascii: bool = True) -> None:
+    """Add a line for each, and see them on the disk.
 
     Args:
         stream: opened unbuffered, for appending.
         place: how messages call the file.
-        content: as JSON takes it.
+        contents: as JSON takes them.
         ascii: write other letters as escapes, so that any text of Python can be written.
 
     Raises:
         OutputError: the disk is full, or the like.
     """
-    line = memoryview(json.dumps(content, ensure_ascii=ascii).encode() + b"\n")
+    texts = (json.dumps(content, ensure_ascii=ascii) + "\n" for content in contents)
+    left = memoryview("".join(texts).encode())
     try:
-        while line:  # the system may take a part of it
-            line = line[stream.write(line) :]
+        while left:  # the system may take a part of it
+            left = left[stream.write(left) :]
         os.fsync(stream.fileno())
     except OSError as error:
         raise OutputError(f"{place}: {error.strerror}; free space and run again") from None

@@ -18,7 +18,7 @@ from typing import Any
 from ...profiles.errors import ClipsError, JournalError, OutputError
 from ...profiles.faults import shown
 from ...profiles.json_text import JsonError, read_object
-from ..answers.lines import append_line, whole_lines
+from ..answers.lines import append_lines, whole_lines
 from ..answers.lock import lock
 from ..clips.clip import Clip
 from .records import Failed, Found
@@ -84,14 +84,10 @@ class Output:
 
     def _forget_failures(self, ids: Set[str]) -> None:
         """Those of these clips; the lines of others stay."""
-        kept = [
-            content
-            for line in list(whole_lines(self._failures))
-            if (content := read_object(line))["id"] not in ids
-        ]
+        found = [read_object(line) for line in whole_lines(self._failures)]
+        kept = [content for content in found if content["id"] not in ids]
         self._failures.truncate(0)
-        for content in kept:
-            append_line(self._failures, f"output {self._path}", content, ascii=False)
+        append_lines(self._failures, f"output {self._path}", *kept, ascii=False)
 
     def append(self, found: Found) -> None:
         """Add a line, and see it on the disk.
@@ -100,7 +96,7 @@ class Output:
             OutputError: the disk is full, or the like.
         """
         stream = self._failures if isinstance(found, Failed) else self._answers
-        append_line(stream, f"output {self._path}", found.to_json(), ascii=False)
+        append_lines(stream, f"output {self._path}", found.to_json(), ascii=False)
 
 
 @contextmanager

@@ -40,11 +40,13 @@ def measure_for(languages: Sequence[str]) -> Measure:
     return measure
 
 
-def _unsplit(scorer: Any, references: Sequence[str]) -> str:
+def _unsplit(metric: Metric, references: Sequence[str]) -> str:
     """Why BLEU has no words to compare; empty where it has."""
+    if f"tok:{PLAIN}" not in metric.made_by:
+        return ""
     letters = [letter for text in references for letter in text if letter.isalpha()]
     unspaced = sum(UNSPACED.match(letter) is not None for letter in letters)
-    if f"tok:{PLAIN}" not in str(scorer.get_signature()) or 2 * unspaced <= len(letters):
+    if 2 * unspaced <= len(letters):
         return ""
     return (
         "most of the references have no blanks between words: give all clips their language, zh or ja, and "
@@ -55,7 +57,7 @@ def _unsplit(scorer: Any, references: Sequence[str]) -> str:
 def _sample(name: str, scorer: Any, hypotheses: Sequence[str], references: Sequence[str]) -> Sample:
     found = scorer.corpus_score(list(hypotheses), [list(references)])
     metric = Metric(name, found.name, POINTS, made_by=f"sacrebleu {scorer.get_signature()}")
-    if why := _unsplit(scorer, references):
+    if why := _unsplit(metric, references):
         return Sample(metric, None, reason=why)
     # What sacreBLEU's own bootstrap calls (sacrebleu/significance.py); no public functions do the same.
     rows = scorer._extract_corpus_statistics(list(hypotheses), [list(references)])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fastadasp.evaluation.answers import lines
-from fastadasp.evaluation.answers.lines import append_line, whole_lines
+from fastadasp.evaluation.answers.lines import append_lines, whole_lines
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 7, 100])
@@ -20,6 +20,6 @@ def test_whole_lines_are_read_and_what_follows_them_is_cut_off(
     path.write_bytes(b"one\n\nthree \r\n" + torn)
     with path.open("a+b", buffering=0) as stream:
         assert list(whole_lines(stream)) == [b"one", b"", b"three \r"]
-        append_line(stream, "lines", {"a": "ö"}, ascii=False)
+        append_lines(stream, "lines", {"a": "ö"}, ascii=False)
     assert path.read_text("utf-8").splitlines()[-1] == '{"a": "ö"}'
     assert path.read_bytes().startswith(b"one\n\nthree \r\n{")
