@@ -19,6 +19,7 @@ from .answers.answers import ClipAnswers
 from .answers.journal import Journal, open_journal
 from .answers.workers import Job, answer_clips, usable_cores
 from .clips.clip import Clip, ClipSet
+from .metrics.metric import empty_reference
 from .metrics.normalizers import NORMALIZERS
 from .metrics.tasks import TASKS
 from .options import EvalOptions
@@ -107,7 +108,7 @@ class _Begun:
         manifest, clips = opened.manifest, run.clips
         options = run.options.resolved(manifest.generation, manifest.decoder.dims.vocab_size)
         profiles = _profiles(opened, options)
-        _load_metrics(clips, options)
+        _check_metrics(clips, options)
         begun, digest = _environment(options), clips.digest()
         # What was hashed just now, for whatever reason, is not hashed again by each process.
         again: Verify = "never" if run.verify == "never" else "cached"
@@ -179,10 +180,14 @@ def _profiles(artifact: Artifact, options: EvalOptions) -> tuple[str, ...]:
     return options.profiles or known
 
 
-def _load_metrics(clips: ClipSet, options: EvalOptions) -> None:
+def _check_metrics(clips: ClipSet, options: EvalOptions) -> None:
     """Tell what the metrics lack before hours of work, not after them."""
-    TASKS[clips.task].measure_for(clips.languages)
-    NORMALIZERS[options.normalizer_for(clips.task)].load()
+    task = TASKS[clips.task]
+    task.measure_for(clips.languages)
+    normalize = NORMALIZERS[options.normalizer_for(clips.task)].load()
+    accepted = [[normalize(text) for text in clip.references] for clip in clips.clips]
+    if task.whole_texts and (why := empty_reference(accepted)):
+        raise RequestError(f"task {clips.task}: {why}")
 
 
 def _environment(options: EvalOptions) -> Environment:

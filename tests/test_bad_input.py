@@ -33,6 +33,7 @@ from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.artifact import verification
 from fastadasp.runtime.artifact.manifest import MANIFEST_FORMAT
 from fastadasp.runtime.audio.read import load_audio
+from measured_figures import FIGURES, with_figures
 
 RATE = 16000
 SMALL, LARGE = 200_000, 20_000_000  # bytes; the tiny artifact lies in between
@@ -187,6 +188,14 @@ def test_a_faulty_clip_does_not_lose_the_answers_to_the_others(
 def test_a_faulty_request_is_told_once_however_many_clips_there_are(tiny_artifact: Path, clip: Path) -> None:
     line = fault("run", tiny_artifact, clip, clip, "--raw-prompt", "hello")
     assert "<|AUDIO|> stands 0 times" in line
+
+
+def test_a_budget_that_no_clip_could_meet_is_told_once(
+    tiny_artifact: Path, clip: Path, tmp_path: Path
+) -> None:
+    measured = with_figures(tiny_artifact, tmp_path / "measured", FIGURES)
+    line = fault("run", measured, clip, clip, "--profile", "auto", "--latency-budget", 0.01)
+    assert "none of the accepted ones is predicted to take at most 0.01 s" in line
 
 
 # Requests

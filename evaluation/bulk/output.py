@@ -83,11 +83,19 @@ class Output:
         return [clip for clip in clips if clip.id not in done]
 
     def _forget_failures(self, ids: Set[str]) -> None:
-        """Those of these clips; the lines of others stay."""
+        """Those of these clips; the lines of others stay, also where this is stopped half way."""
         found = [read_object(line) for line in whole_lines(self._failures)]
         kept = [content for content in found if content["id"] not in ids]
-        self._failures.truncate(0)
-        append_lines(self._failures, f"output {self._path}", *kept, ascii=False)
+        path = failures_of(self._path)
+        part = path.with_name(f"{path.name}.part")
+        try:
+            with _opened(part) as stream:
+                stream.truncate(0)  # what a kill has left
+                append_lines(stream, f"output {self._path}", *kept, ascii=False)
+                part.replace(path)
+                os.dup2(stream.fileno(), self._failures.fileno(), inheritable=False)
+        finally:
+            part.unlink(missing_ok=True)
 
     def append(self, found: Found) -> None:
         """Add a line, and see it on the disk.

@@ -18,5 +18,5 @@ def measure(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> t
     """Whether each answer equals one that is accepted."""
     if why := empty_reference(references):
         return (Sample(EXACT_MATCH, None, reason=why),)
-    hits = [text in accepted for text, accepted in zip(hypotheses, references, strict=True)]
+    hits = [text != "" and text in accepted for text, accepted in zip(hypotheses, references, strict=True)]
     return (mean_sample(EXACT_MATCH, [float(hit) for hit in hits]),)

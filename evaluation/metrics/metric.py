@@ -74,8 +74,8 @@ def mean_sample(metric: Metric, values: Sequence[float]) -> Sample:
 
 
 def empty_reference(references: Sequence[Sequence[str]]) -> str:
-    """Why whole texts cannot be compared: an empty answer would be a right one. Empty where they can."""
-    if all(text for texts in references for text in texts):
+    """Why whole texts cannot be compared: a clip has none that an answer can equal. Empty where they can."""
+    if all(any(texts) for texts in references):
         return ""
     return "a reference is empty once it is normalised, as one in brackets is; take the normaliser none"
 

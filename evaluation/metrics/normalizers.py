@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from unicodedata import category
 
 Normalize = Callable[[str], str]
 
@@ -23,7 +24,21 @@ def _none() -> Normalize:
 def _basic() -> Normalize:
     from whisper_normalizer.basic import BasicTextNormalizer
 
-    return _spaced(BasicTextNormalizer(preserve_marks=True))  # or Hindi, Tamil and Thai lose their vowels
+    normalize = BasicTextNormalizer(preserve_marks=True)  # or Hindi, Tamil and Thai lose their vowels
+    return _spaced(lambda text: _without_stray_marks(normalize(text)))
+
+
+def _without_stray_marks(text: str) -> str:
+    """Only marks of letters: one of an emoji, which has become a blank, would be a word of its own."""
+    kept, after_letter = list[str](), False
+    for character in text:
+        kind = category(character)[0]
+        if kind != "M":
+            after_letter = kind == "L"
+        elif not after_letter:
+            continue
+        kept.append(character)
+    return "".join(kept)
 
 
 def _english() -> Normalize:

@@ -19,6 +19,7 @@ class Task:
     packages: tuple[str, ...]  # that the metrics need, as Python imports them
     normalizer: str  # of both sides, before the metrics see them; one of `NORMALIZERS`
     several_references: bool = False  # `text` may be a list of accepted answers
+    whole_texts: bool = False  # an answer is right where it equals a reference
     reference: str = "text"  # the key of a clip list that holds the reference
 
     def measure_for(self, languages: Sequence[str] = ()) -> Measure:
@@ -34,7 +35,7 @@ class Task:
 TASKS = {
     "asr": Task("word_errors", ("jiwer",), "basic"),
     "translate": Task("translation", ("sacrebleu",), "none"),
-    "classify": Task("classification", ("sklearn",), "basic", reference="label"),
+    "classify": Task("classification", ("sklearn",), "basic", whole_texts=True, reference="label"),
     "caption": Task("captioning", ("pycocoevalcap",), "none", several_references=True),
-    "qa": Task("exact_match", (), "basic", several_references=True),
+    "qa": Task("exact_match", (), "basic", several_references=True, whole_texts=True),
 }

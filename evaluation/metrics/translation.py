@@ -12,7 +12,11 @@ from ...profiles.errors import DependencyError
 from .metric import POINTS, Floats, Measure, Metric, Sample
 
 PLAIN = "13a"  # how sacreBLEU splits words of any language, at blanks and punctuation
-UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")  # kana and Han: no blanks between words
+UNSPACED = re.compile(
+    r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"  # kana and Han
+    r"\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff]"  # Thai, Lao, Tibetan, Burmese, Khmer
+)
+"""Letters of scripts without blanks between words."""
 
 
 def measure_for(languages: Sequence[str]) -> Measure:
@@ -50,7 +54,7 @@ def _unsplit(metric: Metric, references: Sequence[str]) -> str:
         return ""
     return (
         "most of the references have no blanks between words: give all clips their language, zh or ja, and "
-        "evaluate those of each language by themselves"
+        "evaluate those of each language by themselves; of other languages chrF tells"
     )
 
 

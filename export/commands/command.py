@@ -22,7 +22,10 @@ def in_options(message: str, options: Mapping[str, str]) -> str:
 
     One that begins with a place, as those on files do, stays as it is.
     """
-    named = re.compile(rf"(^|; | and )({'|'.join(map(re.escape, options))})(?= (?:is|are|-?\d))")
+    names = "|".join(map(re.escape, options))
+    named = re.compile(
+        rf"(^|; | and )({names})(?=: | (?:is|are|and|exclude)\b| -?\d+(?:\.\d+)?(?:[;:,]| |$))"
+    )
     return named.sub(lambda found: found[1] + options[found[2]], message) if named.match(message) else message
 
 

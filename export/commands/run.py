@@ -89,6 +89,8 @@ def run(ctx: click.Context, /, artifact: Path, clips: tuple[str, ...], **values:
     auto = auto_of(values)
     model = load(artifact, **values if auto is None else {**values, "profile": None})
     asked = Asked(prompt, values["system"], model.search_options(search), values["deadline"], auto)
+    if auto is not None:
+        _check_choice(model, auto, asked.search.num_beams)
     if values["segments"]:
         how = {"segmenting": segmenting, "at_once": values["at_once"] or 1}
         failures = _segments(model, clips, asked, how, values["format"])
@@ -101,6 +103,13 @@ def run(ctx: click.Context, /, artifact: Path, clips: tuple[str, ...], **values:
     if prompt is None:
         _hint(model.manifest)
     ctx.exit(1 if failures else 0)
+
+
+def _check_choice(model: SpeechLM, auto: Auto, num_beams: int) -> None:
+    """Tell a budget that no audio is short enough for once, not for every clip."""
+    from ...runtime.choice.choose import check_choice
+
+    check_choice(model.manifest.figures, tuple(model.manifest.profiles), auto, num_beams)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -133,8 +133,11 @@ def place_of(source: Source) -> str:
     if isinstance(source, str | os.PathLike):
         return f"audio {os.fspath(source)}"
     if hasattr(source, "read"):
-        name = getattr(source, "name", "")  # that of a descriptor is its number, which says nothing
-        return f"audio stream {name}".rstrip() if isinstance(name, str) else "audio stream"
+        name = None
+        with suppress(ValueError):  # a stream that was detached
+            name = getattr(source, "name", None)
+        # That of a descriptor is its number, which says nothing.
+        return f"audio stream {name}" if name and isinstance(name, str) else "audio stream"
     return "audio array"
 
 

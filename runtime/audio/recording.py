@@ -101,8 +101,8 @@ def _open(source: Files, place: str) -> BinaryIO:
         return io.BytesIO(source)
     if isinstance(source, io.TextIOBase):
         raise AudioError(f"{place}: the stream is open as text; open it with mode 'rb'")
-    if _is_unread_file(source):
-        with suppress(OSError):  # one that may not be opened again is copied as other streams are
+    with suppress(OSError, ValueError):  # one that may not be opened again is copied as other streams are
+        if _is_unread_file(source):
             return Path(f"/proc/self/fd/{source.fileno()}").open("rb")
     return _spool(source, place)
 

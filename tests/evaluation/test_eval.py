@@ -216,6 +216,20 @@ def test_every_task_has_its_metrics(demo_artifact, own_clips, tmp_path, task, me
         assert (figure["value"] is None) == bool(figure["reason"])
 
 
+@pytest.mark.parametrize(("task", "key"), [("classify", "label"), ("qa", "text")])
+def test_references_that_leave_nothing_to_equal_are_refused_before_any_work(
+    demo_artifact, own_clips, tmp_path, task, key
+):
+    add_line(own_clips, audio=audio_of(own_clips)[0], task=task, **{key: "<happy>"})
+    output = tmp_path / "eval.json"
+    result = run_eval(demo_artifact, own_clips, "--task", task, "-o", output)
+    assert result.exit_code == 2
+    assert f"task {task}: a reference is empty once it is normalised" in result.stderr
+    assert not journal_of(output).exists()
+    plain = run_eval(demo_artifact, own_clips, "--task", task, "--normalizer", "none", "--profile", "full")
+    assert plain.exit_code == 0
+
+
 def test_spice_that_cannot_be_computed_is_said_in_the_table(demo_artifact, own_clips):
     add_line(own_clips, audio=audio_of(own_clips)[0], task="caption", text="a voice")
     result = run_eval(demo_artifact, own_clips, "--task", "caption", "--profile", "full")

@@ -219,6 +219,13 @@ def test_of_two_files_the_one_that_was_chosen_last_is_taken(page, recording):
     assert page.one("#run").is_enabled()
 
 
+def test_a_file_is_sent_by_a_browser_that_decodes_nothing(page, recording):
+    page.script("window.OfflineAudioContext = function () { throw new DOMException('no'); }")
+    page.choose(recording)
+    page.run()
+    assert page.ended() == ["done"]
+
+
 def test_what_is_asked_is_what_was_set(page, recording):
     from selenium.webdriver.support.ui import Select
 

@@ -5,9 +5,12 @@ const HEADER = 44; // bytes
 
 /* Mono samples of a blob at 16 kHz, or null where this browser cannot read it. */
 export async function decoded(blob) {
-  const context = new OfflineAudioContext(1, 1, RATE);
-  const buffer = await blob.arrayBuffer().then((bytes) => context.decodeAudioData(bytes)).catch(() => null);
-  return buffer && mixed(buffer);
+  try {
+    const context = new OfflineAudioContext(1, 1, RATE);
+    return mixed(await context.decodeAudioData(await blob.arrayBuffer()));
+  } catch {
+    return null;
+  }
 }
 
 function mixed(buffer) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -39,7 +40,7 @@ from fastadasp.export.commands.transcribe import ENGINES
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles import load_profile
-from fastadasp.profiles.errors import ClipsError, JournalError, RequestError, WorkerError
+from fastadasp.profiles.errors import ClipsError, JournalError, OutputError, RequestError, WorkerError
 from fastadasp.profiles.signature import WordHeads
 from fastadasp.runtime import SegmentOptions, SpeechLM
 from fastadasp.runtime.decoding.options import SearchOptions
@@ -154,6 +155,24 @@ def test_failures_of_clips_that_are_not_given_are_not_forgotten(run: Any, output
     assert again.asked == ["bad2", "c"]
     assert ids(failures_of(output)) == ["bad1", "bad2"]
     assert ids(output) == ["c"]
+
+
+def test_failures_that_stay_outlive_a_full_disk(
+    run: Any, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(requests("bad1", "bad2", "bad3"), Told())
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match="No space left on device"):
+            run(requests("bad2"), Told(), Start(retry_failed=True))
+    assert ids(failures_of(output)) == ["bad1", "bad2", "bad3"]
+    assert sorted(output.parent.iterdir()) == sorted([failures_of(output), settings_of(output)])
+    run(requests("bad2"), Told(), Start(retry_failed=True))
+    assert ids(failures_of(output)) == ["bad1", "bad3", "bad2"]
 
 
 @pytest.mark.parametrize("segmenting", [None, SegmentOptions()])

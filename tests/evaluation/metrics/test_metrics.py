@@ -140,6 +140,15 @@ def test_texts_without_blanks_have_no_bleu_unless_their_language_is_known(langua
     assert found["chrf"].value == pytest.approx(100)
 
 
+@pytest.mark.parametrize("language", ["", "th", "km"])
+@pytest.mark.parametrize("text", ["ฉันชอบดนตรีมากและฟังทุกวัน", "ຂ້ອຍມັກດົນຕີ", "ខ្ញុំចូលចិត្តតន្ត្រី", "ကျွန်တော် ဂီတကြိုက်တယ်"])
+def test_scripts_without_blanks_that_no_tokenizer_splits_have_no_bleu(text, language):
+    found = samples("translate", [(text, text)], (language,))
+    assert found["bleu"].value is None
+    assert "of other languages chrF tells" in found["bleu"].reason
+    assert found["chrf"].value == pytest.approx(100)
+
+
 @pytest.mark.parametrize("task", ["classify", "qa"])
 def test_a_reference_that_is_empty_once_normalised_makes_no_answer_right(task):
     truth, answers = [["<happy>"], ["<sad>"]], {"full": ["<sad>", "<happy>"]}
@@ -147,6 +156,11 @@ def test_a_reference_that_is_empty_once_normalised_makes_no_answer_right(task):
         assert figure.value is None
         assert "a reference is empty once it is normalised" in figure.reason
     assert score(task, truth, answers, normalizer="none")["full"][0].value == 0
+
+
+def test_an_accepted_answer_that_is_empty_once_normalised_is_none():
+    (figure,) = score("qa", [["yes", "[yes]"], ["?", "no"]], {"full": ["yes", "[no]"]})["full"]
+    assert figure.value == 0.5
 
 
 def test_an_answer_that_is_no_label_is_a_miss_and_no_class():
@@ -186,6 +200,13 @@ def test_vowels_that_are_marks_are_heard(said, heard):
     basic = NORMALIZERS["basic"].load()
     assert basic(said) == said
     assert score("asr", [[said]], {"full": [heard]})["full"][0].value > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("Ich liebe dich ❤️", "ich liebe dich"), ("☺️happy", "happy"), ("1️⃣ eins", "1 eins")]
+)
+def test_marks_of_what_is_no_letter_are_no_words(text, words):
+    assert NORMALIZERS["basic"].load()(text) == words
 
 
 @pytest.mark.parametrize("text", ["Übergröße, déjà vu", "cafe\u0301 Zürich", "naïve façade"])

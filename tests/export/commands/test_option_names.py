@@ -6,7 +6,12 @@ import pytest
 
 from fastadasp.export.commands.command import in_options
 
-OPTIONS = {"num_beams": "--beams", "max_new_tokens": "--max-new-tokens", "runs": "--runs"}
+OPTIONS = {
+    "num_beams": "--beams",
+    "max_new_tokens": "--max-new-tokens",
+    "runs": "--runs",
+    "output": "--output",
+}
 
 
 @pytest.mark.parametrize(
@@ -16,7 +21,14 @@ OPTIONS = {"num_beams": "--beams", "max_new_tokens": "--max-new-tokens", "runs":
         ("runs is 0: give 1; num_beams is 0: give 1", "--runs is 0: give 1; --beams is 0: give 1"),
         ("num_beams is 5 and max_new_tokens 3", "--beams is 5 and --max-new-tokens 3"),
         ("num_beams 9: the engines take 4", "--beams 9: the engines take 4"),
+        ("num_beams: 9 are more than 4", "--beams: 9 are more than 4"),
+        ("runs and num_beams exclude each other", "--runs and --beams exclude each other"),
+        (
+            "runs: 20 tokens and max_new_tokens 400 leave no room",
+            "--runs: 20 tokens and --max-new-tokens 400 leave no room",
+        ),
         ("runs_more is 0", "runs_more is 0"),
+        ("output 2026.jsonl was begun", "output 2026.jsonl was begun"),
         (
             "generation_config.json: num_beams is 0; runs is 0",
             "generation_config.json: num_beams is 0; runs is 0",

@@ -297,6 +297,9 @@ def test_a_stream_that_fails_is_refused() -> None:
     closed = io.BytesIO(encode(tone()))
     closed.close()
     assert "cannot be read: I/O operation on closed file" in refusal(closed)
+    detached = io.BufferedReader(io.BytesIO(encode(tone())))  # type: ignore[arg-type]
+    detached.detach()
+    assert "cannot be read: raw stream has been detached" in refusal(detached)
 
     class Broken(io.RawIOBase):
         def readable(self) -> bool:
