@@ -45,6 +45,7 @@ MAX_NEW_TOKENS = {5: 64, 15: 128, 30: 256}  # twice as many as any transcript ha
 SEED = 0  # of the clips that are drawn where a set has more
 AT_ONCE = 1 + GROUP  # profiles whose steps are shared: `full`, and all that are answered with it
 DECIDING = {"wer": "WER", "token_loss": "loss"}  # by which of them pairs are told apart
+ONE_SIDE = 0.025  # of what chance gives is beyond either end of a 95 % interval
 ALL_LEVELS, SOME_LEVELS, OTHER_LEVELS = "10,20,30,40,50", "30,50", "10,20,40"
 
 
@@ -450,8 +451,10 @@ def verdict(found: Sequence[Table]) -> Iterator[str]:
     }
     if worse:
         count, heard = worse_pairs(found), worse_pairs(found, heard=True)
+        compared = sum(len(list(told_apart(table, metric))) for table in found for metric in DECIDING)
         yield f"**Kept positions are worse in {count} pairs**, {heard} of them in tables whose full model has"
-        yield "most words right, so neither kind is the better one everywhere:"
+        yield "most words right, so neither kind is the better one everywhere. Were both kinds alike, of all"
+        yield f"{compared} comparisons some {compared * ONE_SIDE:.0f} would come out worse by chance:"
         yield ""
         yield from (f"* {name}: {'; '.join(pairs)}." for name, pairs in worse.items())
     elif missing_tables(found):

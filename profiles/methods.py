@@ -129,7 +129,13 @@ METHODS: dict[str, Method] = {
             mixed_positions=("constant",),
             recorded_as="fastv_evict",
         ),
-        Method("segment_evict", "segment-wise top-k", Sums.ALL_QUERIES, in_segments=True),
+        Method(
+            "segment_evict",
+            "segment-wise top-k",
+            Sums.ALL_QUERIES,
+            in_segments=True,
+            mixed_positions=("decay",),
+        ),
         Method("random_evict", "random eviction", is_random=True, schedules=EVERYWHERE),
         Method(
             "h2o", "H2O", Sums.BY_HEAD, Removes.CACHED_ROWS, schedules=("constant",), recorded_as="kv_evict"
