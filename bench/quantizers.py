@@ -109,7 +109,7 @@ def quantized_by(model: SpeechModelSpec, checkpoint: Checkpoint, clips: Sequence
     ways = {
         "rounding": lambda: {weight.name: int4_blocks(weight.read(), INT4_BLOCKS[0]) for weight in weights},
         "search": lambda: {weight.name: by_search(weight) for weight in weights},
-        "calibration": lambda: calibrated(model, checkpoint, clips, INT4_BLOCKS[0], THREADS),
+        "calibration": lambda: calibrated(model, checkpoint, clips, INT4_BLOCKS[0], threads=THREADS),
     }
     found = {}
     for name, way in ways.items():

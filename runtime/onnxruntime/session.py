@@ -16,6 +16,7 @@ from ...profiles.flops import DecoderDims
 from ...profiles.kv_layout import rows_of
 from ...profiles.signature import Signature
 from ..batching.buffers import HostBuffers
+from . import int8_sums
 from .options import CPU
 from .run_options import ERRORS, new_run_options, stoppable
 
@@ -26,6 +27,8 @@ REMEDY = "build the artifact again"
 SHRINK = {"memory.enable_memory_arena_shrinkage": "cpu:0"}
 SPINNING = "session.intra_op.allow_spinning"
 """Threads that wait for work busily take the cores from each other, and from all else on the machine."""
+WEIGHTS_AS_UINT8 = "session.x64quantprecision"
+"""Weights of int8 are copied to uint8 as a graph loads, which takes other kernels."""
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
@@ -97,6 +100,7 @@ class OnnxRuntimeSession(OnnxRuntimeTensors):
         options.enable_mem_pattern = False  # a block is planned for each new shape, beside what is there
         options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
         options.add_session_config_entry(SPINNING, "0")
+        options.add_session_config_entry(WEIGHTS_AS_UINT8, str(int(int8_sums.are_cut_off())))
         self._path = path
         self._weights = {name: _initializer(array) for name, array in weights.items()}
         for name, tensor in self._weights.items():

@@ -6,7 +6,8 @@ and rows that share a place add up there. So the output is as long as its input 
 the shapes tell. Rows are summed in float32; scores are compared in float64.
 
 A device's TopK may order ties in any way. Scores are therefore made unlike first: in float64 each moves by
-2^-40 of itself, and 1e-300, for each place, which is less than float32 numbers differ by.
+2^-40 of itself, and 1e-300, for each place, which is less than float32 numbers differ by. OpenVINO's CPU
+plugin computes all of this in float32: there, of rows whose scores are equal, other ones may go.
 """
 
 from __future__ import annotations

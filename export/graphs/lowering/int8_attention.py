@@ -6,6 +6,9 @@ Queries have a scale for each head, keys one for each row, probabilities one for
 values one for each column. Two means are taken off first, so that what is left takes finer steps: that of
 the keys changes no softmax (arXiv:2410.02367); that of the values comes back at the end, for probabilities
 add up to 1. So what many small probabilities say together is not lost where each is less than a step.
+
+Keys and probabilities take fewer steps than 8 bits hold. Kernels for CPUs without VNNI add up two products in
+16 bits, and what does not fit is cut off; so it always fits, at the cost of some exactness.
 """
 
 from __future__ import annotations
@@ -17,8 +20,12 @@ import numpy as np
 from ....plugins.body import BOOL, FLOAT, INT64, Body, Value
 from ....plugins.body import value as value_info
 from ....plugins.causal_attention.op import QUERY_CHUNK
-from ...checkpoint.quantized import MIDDLE_OF_UINT8
+from ...checkpoint.quantized import LARGEST_INT8, MIDDLE_OF_UINT8
 from .int8_rows import CONTRIB, LARGEST_UINT8, around, scales_of
+
+LARGEST_PRODUCT = (2**15 - 1) // 2  # two of them fit in 16 bits
+KEY_STEPS = LARGEST_PRODUCT // LARGEST_UINT8  # 64: queries are stored as up to 255
+SHARE_STEPS = LARGEST_PRODUCT // LARGEST_INT8  # 129: values are up to 127
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ def _keys(b: Body, keys: str, of_queries: str, heads: tuple[int, int]) -> _Round
     num_heads, head_dim = heads
     keys = b.op("Sub", keys, b.op("ReduceMean", keys, b.ints(1), keepdims=1))
     keys = b.reshape(keys, -1, head_dim)
-    scales = scales_of(b, b.op("ReduceMax", b.op("Abs", keys), b.ints(1), keepdims=0))
+    scales = scales_of(b, b.op("ReduceMax", b.op("Abs", keys), b.ints(1), keepdims=0), KEY_STEPS)
     steps = b.reshape(around(b, keys, scales, 0, np.int8, f"{b.prefix}keys"), num_heads, -1, head_dim)
     scales = b.op("Mul", scales, b.const(head_dim**-0.5, np.float32))
     scales = b.op("Mul", b.reshape(scales, num_heads, 1, -1), b.reshape(of_queries, -1, 1, 1))
@@ -106,7 +113,7 @@ def _attended(b: Body, shares: str, values: _Rounded, num_heads: int) -> Value:
     """(heads, queries, head_dim); the largest share of a query is never 0."""
     shares = b.reshape(shares, num_heads * QUERY_CHUNK, -1)
     largest = b.op("ReduceMax", shares, b.ints(1), keepdims=0)
-    scales = b.op("Mul", largest, b.const(1 / LARGEST_UINT8, np.float32))
+    scales = b.op("Mul", largest, b.const(1 / SHARE_STEPS, np.float32))
     zeros = b.const(np.zeros(num_heads * QUERY_CHUNK), np.uint8)
     steps = b.op("QuantizeLinear", shares, scales, zeros, name=f"{b.prefix}shares", axis=0)
     steps = b.reshape(steps, num_heads, QUERY_CHUNK, -1)

@@ -5,7 +5,7 @@ The activations are uint8 around a middle, as the kernels of MatMulIntegerToFloa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,10 +37,7 @@ def product(
 ) -> Value:
     """x W^T, float32 in and out."""
     rows = _after_gelu(g, x, name) if rounding is Rounding.AFTER_GELU else _around_zero(g, x, name)
-    whole = _product(g, rows, weight, 1, f"{name}/int8")
-    if rounding is Rounding.FINE:
-        rest = _product(g, _rest(g, x, rows, name), weight, REST_SCALE, f"{name}/rest/int8")
-        whole = g.op("Add", whole, rest, name=f"{name}/whole")
+    whole = _fine(g, x, rows, weight, name) if rounding is Rounding.FINE else _product(g, rows, weight, name)
     return g.op("Mul", whole, g.op("Unsqueeze", rows.scales, g.ints(1)), name=name, **output)
 
 
@@ -57,15 +54,25 @@ def around(b: Body, x: str, scales: str, middle: int, dtype: Any, name: str) -> 
     return b.op("QuantizeLinear", x, scales, middles, name=name, axis=0)
 
 
-def _product(g: Graph, rows: _Rows, weight: QuantizedRows, scale: float, name: str) -> Value:
-    """The product of the integers, times a scale of all rows and those of the outputs."""
+def _product(g: Graph, rows: _Rows, weight: QuantizedRows, name: str) -> Value:
+    """The product of the integers, times the scales of the outputs."""
     values, steps = g.weight(weight.values), g.weight(weight.scales)
     return g.op(
         "MatMulIntegerToFloat",
-        *(rows.values, values, g.const(scale, np.float32), steps, g.const(rows.middle, np.uint8)),
-        name=name,
+        *(rows.values, values, g.const(1, np.float32), steps, g.const(rows.middle, np.uint8)),
+        name=f"{name}/int8",
         domain=CONTRIB,
     )
+
+
+def _fine(g: Graph, x: str, rows: _Rows, weight: QuantizedRows, name: str) -> Value:
+    """As `_product`, and that of what rounding left of the rows. It is one product of both, one below the
+    other: ONNX Runtime cannot copy a weight that two nodes read to uint8 (`WEIGHTS_AS_UINT8` of the runtime).
+    """
+    both = g.op("Concat", rows.values, _rest(g, x, rows, name), axis=0, name=f"{name}/both")
+    found = _product(g, replace(rows, values=both), weight, name)
+    whole, rest = g.ops("Split", found, outputs=2, num_outputs=2, axis=0, name=f"{name}/parts")
+    return g.op("Add", whole, g.op("Mul", rest, g.const(REST_SCALE, np.float32)), name=f"{name}/whole")
 
 
 def _around_zero(g: Graph, x: str, name: str) -> _Rows:
@@ -81,12 +88,11 @@ def _after_gelu(g: Graph, x: str, name: str) -> _Rows:
     return _Rows(around(g, x, scales, GELU_MIDDLE, np.uint8, f"{name}/rows"), scales, GELU_MIDDLE)
 
 
-def _rest(g: Graph, x: str, rows: _Rows, name: str) -> _Rows:
-    """What rounding left of the rows, rounded as well; its product takes `REST_SCALE` and their scales."""
+def _rest(g: Graph, x: str, rows: _Rows, name: str) -> Value:
+    """What rounding left of the rows, as integers around the same middle; their scales times `REST_SCALE`."""
     middle = numpy_helper.from_array(np.array([rows.middle], np.uint8))
     middles = g.op("ConstantOfShape", g.op("Shape", rows.scales), value=middle)
     rounded = g.op("DequantizeLinear", rows.values, rows.scales, middles, name=f"{name}/rounded", axis=0)
     rest = g.op("Sub", x, rounded, name=f"{name}/rest")
     scales = g.op("Mul", rows.scales, g.const(REST_SCALE, np.float32))
-    values = around(g, rest, scales, MIDDLE_OF_UINT8, np.uint8, f"{name}/rest/rows")
-    return _Rows(values, rows.scales, MIDDLE_OF_UINT8)
+    return around(g, rest, scales, rows.middle, np.uint8, f"{name}/rest/rows")

@@ -154,6 +154,34 @@ def test_many_shares_below_a_step_of_8_bits_are_not_lost():
     np.testing.assert_allclose(attend_rounded(1, rows), 0.5, atol=1e-2)
 
 
+def multiplied(rows):
+    """The integers of both products of one head, (queries, k) and (k, columns) each."""
+    model = onnx.load_from_string(rounded_model(1, rows.shape[-1]))
+    (loop,) = (node for node in model.graph.node if node.op_type == "Loop")
+    body = loop.attribute[0].g
+    products = [node for node in body.node if node.op_type == "MatMulIntegerToFloat"]
+    for node in products:
+        left, right = node.input[:2]
+        body.output.append(onnx.ValueInfoProto(name=left))
+        loop.output.append(f"all {left}")
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in (f"all {left}", right))
+    found = session_of(model.SerializeToString()).run(None, dict(zip(TENSORS, rows, strict=True)))[1:]
+    return [
+        (left[0, 0].astype(int), right[0].astype(int))
+        for left, right in zip(found[::2], found[1::2], strict=True)
+    ]
+
+
+@pytest.mark.parametrize("like", [np.asarray, np.sign], ids=["drawn", "all as large as the largest"])
+def test_two_products_of_8_bits_fit_in_16(like):
+    """CPUs without VNNI add them up there, and cut off what does not fit."""
+    pairs = multiplied(like(drawn(64, 32)))
+    assert len(pairs) == 2
+    for left, right in pairs:
+        even, odd = (left[:, i::2, None] * right[None, i::2] for i in (0, 1))
+        assert 2**13 < np.abs(even + odd).max() < 2**15
+
+
 def test_large_numbers_stay_finite_in_8_bits():
     rows = drawn(130, 256)
     for scale in (0, 1e-20, 100, 1e12):
