@@ -1,4 +1,4 @@
-"""Optimum for OpenVINO in bf16, with weights as they are and in int8 and int4; it gets ids."""
+"""Optimum for OpenVINO in bf16, with weights as they are or in int8; it gets ids."""
 
 from __future__ import annotations
 
