@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from fastadasp.runtime.audio.log_mel import log_mel_windows
 from training.clips import acoustics, at_speed, silence
+from training.processes import two_processes
 from training.voices import RATE
 
 from .speech import utterances
@@ -49,7 +49,7 @@ def cache(work: Path, name: str, whisper: tuple[Path, ...], seed: int, files: in
     folder.mkdir(parents=True, exist_ok=True)
     recorded = [path.stem for path in sorted((work / "speech").glob(f"{name}-*.json"))[:files]]
     missing = [stem for stem in recorded if not (folder / f"{stem}.json").is_file()]
-    with ProcessPoolExecutor(2) as pool:
+    with two_processes() as pool:
         found = pool.map(partial(_cache_file, work, whisper, seed), missing)
         for done, _ in enumerate(found, 1):
             print(f"{name}: {done} of {len(missing)} files encoded", flush=True)

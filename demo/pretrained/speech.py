@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from training.processes import two_processes
 from training.voices import ACCENTS, FEMALE, FLITE, MALE, RATE, flite, piper, run, trim
 
 Array = npt.NDArray[np.float32]
@@ -32,7 +32,7 @@ def record(folder: Path, name: str, texts: Sequence[str], seed: int, *, held_out
     parts = [texts[i : i + size] for i in range(0, len(texts), size)]
     missing = [i for i in range(len(parts)) if not (folder / f"{name}-{i:04d}.json").is_file()]
     work = partial(_record_file, folder, name, seed, held_out)
-    with ProcessPoolExecutor(2) as pool:
+    with two_processes() as pool:
         for done, _ in enumerate(pool.map(work, missing, [parts[i] for i in missing]), 1):
             print(f"{name}: {done} of {len(missing)} files recorded", flush=True)
 

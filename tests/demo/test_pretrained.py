@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +23,7 @@ from pretrained.encoder import CONFIG, LOG_MEL, Upper, lower_rows, untrained_enc
 from pretrained.language_model import END, PROMPT, RENAMED, START, Language, Sizes, renamed
 from pretrained.loop import STOP, Stage, StoppedError, Trainer, asked_to_stop, input_rows
 from pretrained.model import Model
+from processes import is_alive
 
 SIZES = Sizes(2, 32, 4, 2, 8, 48, 300, max_positions=512)
 WIDTH = 16
@@ -33,6 +38,18 @@ STAGE = Stage(
     "few", 4, {"encoder": 1e-3, "projector": 1e-2, "ctc": 1e-2, "lora": 1e-2, "norms": 1e-3}, ctc=(1, 1, 1)
 )
 TEXTS = ("the house is open", "please turn on the lamp in the hall", "a list of names")
+RECORDS = """
+import os, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from train_pretrained import alone
+from training.processes import two_processes
+with alone(Path(sys.argv[2])), two_processes() as pool:
+    workers = {pool.submit(os.getpid).result() for _ in range(4)}
+    pool.map(time.sleep, (60, 60))
+    print(*workers, flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +275,20 @@ def test_a_work_folder_is_held_by_one_training(tmp_path):
         pass
     with train_pretrained.alone(tmp_path / "work"):
         pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_records_for_a_killed_training_does_not_hold_its_folder_and_ends(tmp_path):
+    command = [sys.executable, "-c", RECORDS, Path(train_pretrained.__file__).parent, tmp_path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as training:
+        workers = [int(word) for word in training.stdout.readline().split()]
+        training.kill()
+    assert workers
+    with train_pretrained.alone(tmp_path):
+        deadline = time.monotonic() + 30
+        while any(map(is_alive, workers)):
+            assert time.monotonic() < deadline, "they have outlived the training"
+            time.sleep(0.05)
 
 
 def test_runs_differ_in_their_stages_and_share_those_that_they_can():
