@@ -8,7 +8,8 @@ SmolLM2-135M learns to read the rows of Whisper base's encoder: first the encode
 projector learn under CTC to say the tokens of a transcript, then the decoder learns with them, by low-rank
 additions, which the checkpoint has folded in. Speech of many synthetic voices, who read plain sentences, is
 made on the spot; no human speech is used. What is done is kept in the work folder: a run that was stopped
-goes on. A file `stop` there, or SIGTERM, ends it after a step. `log.jsonl` has the losses.
+goes on. A file `stop` there, SIGTERM or Ctrl-C ends it, after a step or the files that are being written.
+`log.jsonl` has the losses.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import fcntl
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,8 +97,9 @@ def prepare(sources: Sources) -> None:
         texts.write_text(json.dumps(sentences(sources.wordnet, TEXT_SEED), indent=0), "utf-8")
     said = json.loads(texts.read_text("utf-8"))
     end = TEST_SENTENCES + TRAIN_SENTENCES
-    record(work / "speech", "test", said[:TEST_SENTENCES], TEST_SEED, held_out=True)
-    record(work / "speech", "train", said[TEST_SENTENCES:end], TRAIN_SEED)
+    with asked_to_stop(work) as stop:
+        record(work / "speech", "test", said[:TEST_SENTENCES], TEST_SEED, stop, held_out=True)
+        record(work / "speech", "train", said[TEST_SENTENCES:end], TRAIN_SEED, stop)
 
 
 def train(sources: Sources, run: Run, threads: int) -> None:
@@ -112,12 +114,12 @@ def train(sources: Sources, run: Run, threads: int) -> None:
     model = Model(encoder, read_weights(work / "language_model"), Sizes(), spoken)
     if shutil.which("g++"):
         decoder.Layer.forward = torch.compile(decoder.Layer.forward, dynamic=True)  # type: ignore[method-assign]
-    held_out = clips_of(sources, language, "test", TEST_SEED)
-    first = make_batch(held_out[:HELD_OUT], language, CONFIG["d_model"])
-    model.fit_size(first.rows, first.row_lengths)
     with asked_to_stop(work) as stop:
+        held_out = clips_of(sources, language, "test", TEST_SEED, stop)
+        first = make_batch(held_out[:HELD_OUT], language, CONFIG["d_model"])
+        model.fit_size(first.rows, first.row_lengths)
         for stage in run.stages:
-            clips = clips_of(sources, language, "train", TRAIN_SEED, stage.files)
+            clips = clips_of(sources, language, "train", TRAIN_SEED, stop, stage.files)
             trainer = Trainer(model, language, stage, clips, held_out[:HELD_OUT])
             path = work / f"{stage.name}.pt"
             if path.is_file():
@@ -134,10 +136,15 @@ def train(sources: Sources, run: Run, threads: int) -> None:
 
 
 def clips_of(
-    sources: Sources, language: Language, name: str, seed: int, files: int | None = None
+    sources: Sources,
+    language: Language,
+    name: str,
+    seed: int,
+    stop: Callable[[], bool],
+    files: int | None = None,
 ) -> list[Clip]:
     """The clips of the first files, encoded where they are not yet."""
-    cache(sources.work, name, sources.whisper, seed, files)
+    cache(sources.work, name, sources.whisper, seed, stop, files)
     return read_clips(sources.work / "features", name, language, files)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -168,7 +169,7 @@ def test_recordings_become_clips_alone_and_joined_and_their_features(tmp_path, m
     assert len(made) == 4
     assert len(made[3].text.split()) > max(len(line.split()) for line in TEXTS)
     assert made[3].read(WIDTH).shape == (made[3].rows, WIDTH)
-    features.cache(tmp_path, "train", (), 0)  # would fail without weights if it encoded again
+    features.cache(tmp_path, "train", (), 0, lambda: False)  # would fail without weights if it encoded again
 
 
 def test_an_epoch_has_every_clip_once_in_batches_of_a_size():
@@ -264,6 +265,25 @@ def test_a_file_named_stop_ends_the_training(tmp_path):
         assert not stop()
         (tmp_path / STOP).touch()
         assert stop()
+
+
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
+def test_a_training_that_is_asked_to_stop_records_no_more_than_it_has_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr(speech, "BLOCK", 1)
+    monkeypatch.setattr(speech, "BLOCKS", 1)
+    texts = TEXTS * 10  # one a file
+    with pytest.raises(StoppedError):
+        speech.record(tmp_path, "test", texts, 1, lambda: True, held_out=True)
+    assert 1 <= len([*tmp_path.glob("*.json")]) < len(texts) // 2
+
+
+def test_a_training_that_is_asked_to_stop_encodes_no_more_than_it_has_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "_cache_file", print)  # a process can import it, and it needs no weights
+    (tmp_path / "speech").mkdir()
+    for number in range(3):
+        (tmp_path / "speech" / f"train-{number:04d}.json").write_text("[]", "utf-8")
+    with pytest.raises(StoppedError):
+        features.cache(tmp_path, "train", (), 0, lambda: True)
 
 
 def test_a_work_folder_is_held_by_one_training(tmp_path):
