@@ -11,15 +11,24 @@ ROOT = Path(__file__).parent.parent
 END = "<!-- end -->"
 
 
-def run(words: Sequence[str]) -> None:
+def run(words: Sequence[str], output: Path | None = None) -> None:
     """Have this Python run a script or module from the root of the repository.
+
+    Args:
+        output: the result file that it writes, if it does.
 
     Raises:
         SystemExit: it has ended with a fault; single clips that failed, which a result lists, are none.
     """
+    before = _written(output)
     done = subprocess.run([sys.executable, *words], cwd=ROOT, check=False)
-    if done.returncode not in (0, 1):
+    if done.returncode not in (0, 1) or (done.returncode and _written(output) == before):
         raise SystemExit(done.returncode)
+
+
+def _written(path: Path | None) -> int | None:
+    """When, if it is there."""
+    return path.stat().st_mtime_ns if path and path.is_file() else None
 
 
 def name_of(path: Path) -> str:

@@ -62,11 +62,12 @@ def measure(work: Path) -> None:
         name = model.name.removeprefix("model-")
         artifact = work / f"artifact-{name}"
         if not artifact.is_dir():
-            _fastadasp("build", name_of(model), "-o", name_of(artifact), "--profile", "full")
+            _fastadasp(None, "build", name_of(model), "-o", name_of(artifact), "--profile", "full")
         for clips in SETS:
             output = RESULTS / f"{name}.{clips}.json"
             if not output.is_file():
                 _fastadasp(
+                    output,
                     *("eval", name_of(artifact), "--manifest", name_of(sets / f"{clips}.jsonl")),
                     *("--task", "asr", "--normalizer", "english", "--threads", "2", "-o", name_of(output)),
                 )
@@ -148,8 +149,8 @@ def _wer(result: EvaluationResult) -> str:
     return estimate_text(metric, figure_of(metric, result.profiles[0].figures))
 
 
-def _fastadasp(*words: str) -> None:
-    run(["-P", "-m", "fastadasp.export", *words])
+def _fastadasp(output: Path | None, *words: str) -> None:
+    run(["-P", "-m", "fastadasp.export", *words], output)
 
 
 def main() -> None:

@@ -155,7 +155,7 @@ def measure(model: Model, grid: str, lengths: Iterable[int]) -> None:
     for part in parts(grid, lengths):
         if not part.output(model.name).is_file():
             clips = drawn(model.sets / f"{SETS[part.seconds]}.jsonl", GRIDS[grid].clips[part.seconds])
-            run(["-P", "-m", "fastadasp.export", *part.words(model, clips)])
+            run(["-P", "-m", "fastadasp.export", *part.words(model, clips)], part.output(model.name))
 
 
 def drawn(clips: Path, count: int) -> Path:
