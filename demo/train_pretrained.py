@@ -82,8 +82,18 @@ class Run:
     @property
     def name(self) -> str:
         """Of the model that comes out."""
-        marks = ("" if self.with_ctc else "-without-ctc") + ("-gaps" if self.with_gaps else "")
-        return f"seed-{self.seed}{marks}"
+        marks = {"without-ctc": not self.with_ctc, "gaps": self.with_gaps, "cool-now": self.cool_now}
+        return "-".join((f"seed-{self.seed}", *(mark for mark, holds in marks.items() if holds)))
+
+    def check(self, work: Path) -> None:
+        """See that there is something to cool, if that is asked for.
+
+        Raises:
+            SystemExit: the middle stage has left no checkpoint.
+        """
+        middle = work / f"{self.stages[-2].name}.pt"
+        if self.cool_now and not middle.is_file():
+            raise SystemExit(f"{middle} is not there, so nothing can cool: train without --cool-now first")
 
 
 def prepare(sources: Sources) -> None:
@@ -181,6 +191,7 @@ def main() -> None:
     if (sources.work / STOP).is_file():
         raise SystemExit(f"{sources.work / STOP} is there: remove it to train")
     run = Run(options.seed, not options.without_ctc, options.gaps, options.cool_now)
+    run.check(sources.work)
     try:
         with alone(sources.work):
             prepare(sources)

@@ -319,6 +319,7 @@ def test_runs_differ_in_their_stages_and_share_those_that_they_can():
             train_pretrained.Run(seed=1),
             train_pretrained.Run(with_gaps=True),
             train_pretrained.Run(with_ctc=False),
+            train_pretrained.Run(cool_now=True),
         )
     }
     assert stages == {
@@ -326,9 +327,18 @@ def test_runs_differ_in_their_stages_and_share_those_that_they_can():
         "seed-1": ["ctc", "steady", "seed-1"],
         "seed-0-gaps": ["ctc", "steady", "seed-0-gaps"],
         "seed-0-without-ctc": ["steady-without-ctc", "seed-0-without-ctc"],
+        "seed-0-cool-now": ["ctc", "steady", "seed-0-cool-now"],
     }
     control = train_pretrained.Run(with_ctc=False).stages
     assert not any(stage.ctc_weight(step) for stage in control for step in range(0, stage.steps, 50))
+
+
+def test_a_middle_stage_that_has_not_begun_is_not_cooled(tmp_path):
+    run = train_pretrained.Run(with_ctc=False, cool_now=True)
+    with pytest.raises(SystemExit, match=r"steady-without-ctc\.pt is not there"):
+        run.check(tmp_path)
+    (tmp_path / "steady-without-ctc.pt").touch()
+    run.check(tmp_path)
 
 
 @torch.inference_mode()
