@@ -100,7 +100,7 @@ def prepare(sources: Sources) -> None:
     """What all stages of the training need: packages, texts, speech."""
     work = sources.work
     install(sources)
-    sys.path.append(str(sources.site))  # gguf and piper are there
+    sys.path.append(str(sources.site))  # gguf is there
     unpack(sources.language_model, work / "language_model")
     texts = work / "sentences.json"
     if not texts.is_file():
