@@ -182,7 +182,11 @@ def main() -> None:
     build = Path(__file__).parent.parent / "build/pretrained"
     parser.add_argument("--work", type=Path, default=build, help="packages, recordings, checkpoints, models")
     parser.add_argument("--seed", type=int, default=0, help="of the last stage")
-    parser.add_argument("--without-ctc", action="store_true", help="the control: no CTC at any time")
+    parser.add_argument(
+        "--without-ctc",
+        action="store_true",
+        help=f"no CTC; so without the stage `ctc` too, {CTC.steps} updates of encoder and projector",
+    )
     parser.add_argument("--gaps", action="store_true", help="leave out positions in the last stage")
     parser.add_argument("--cool-now", action="store_true", help="end the middle stage where it is")
     parser.add_argument("--threads", type=int, default=2)
