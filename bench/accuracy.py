@@ -166,7 +166,7 @@ def measure(workers: int) -> None:
     for output, command in commands(workers):
         if not output.is_file():
             begin = time.perf_counter()
-            run(["-P", "-m", "fastadasp.export", *command])
+            run(["-P", "-m", "fastadasp.export", *command], output)
             print(f"{output.name}: {time.perf_counter() - begin:.0f} s", flush=True)
 
 

@@ -2,24 +2,64 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from fastadasp.runtime.artifact.hashing import sha256
 
 ROOT = Path(__file__).parent.parent
 END = "<!-- end -->"
+CHECKPOINTS = "checkpoints.json"  # beside results: by model, the SHA-256 of the weights that they are of
 
 
-def run(words: Sequence[str]) -> None:
+def run(words: Sequence[str], output: Path | None = None) -> None:
     """Have this Python run a script or module from the root of the repository.
+
+    Args:
+        output: the result file that it writes, if it does.
 
     Raises:
         SystemExit: it has ended with a fault; single clips that failed, which a result lists, are none.
     """
+    before = _written(output)
     done = subprocess.run([sys.executable, *words], cwd=ROOT, check=False)
-    if done.returncode not in (0, 1):
+    if done.returncode not in (0, 1) or (done.returncode and _written(output) == before):
         raise SystemExit(done.returncode)
+
+
+def _written(path: Path | None) -> int | None:
+    """When, if it is there."""
+    return path.stat().st_mtime_ns if path and path.is_file() else None
+
+
+def hold_to_checkpoints(results: Path, models: Mapping[str, Path]) -> None:
+    """See that the results of these models are of these checkpoints, and note what those to come are of.
+
+    Args:
+        results: a folder of files `MODEL.….json`.
+        models: name -> folder of the checkpoint, which may be missing.
+
+    Raises:
+        SystemExit: some are of others.
+    """
+    results.mkdir(parents=True, exist_ok=True)
+    notes = results / CHECKPOINTS
+    noted = json.loads(notes.read_text("utf-8")) if notes.is_file() else {}
+    weights = {name: folder / "model.safetensors" for name, folder in models.items()}
+    found = {name: sha256(file) for name, file in weights.items() if file.is_file()}
+    alike = {name for name in found if noted.get(name) == found[name]}
+    if others := sorted((models.keys() & names_of(results)) - alike):
+        files = ", ".join(f"{name_of(results)}/{name}.*" for name in others)
+        raise SystemExit(f"{files}: of other checkpoints than those to measure; remove them to measure these")
+    notes.write_text(json.dumps({**noted, **found}, indent=1) + "\n", "utf-8")
+
+
+def names_of(results: Path) -> set[str]:
+    """The models that have results in a folder."""
+    return {path.name.split(".")[0] for path in results.glob("*.*.json")}
 
 
 def name_of(path: Path) -> str:

@@ -5,7 +5,7 @@
 
 Models are those that `make train-pretrained` has left in the work folder, clips those of
 `demo/pretrained_sets.py`, which are made where they are missing. Results lie in bench/results/pretrained, the
-log of the training's losses beside them.
+log of the training's losses beside them; those of other checkpoints are refused, not mixed with.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from evaluated import ROOT, name_of, placed, run, table_row
+from evaluated import ROOT, hold_to_checkpoints, name_of, names_of, placed, run, table_row
 
 from fastadasp.evaluation.report.shown import estimate_text, figure_of
 from fastadasp.evaluation.results.evaluation import EvaluationResult
@@ -53,23 +53,26 @@ LONGEST_PAUSE = 600.0  # seconds: a step that took longer was a run that had bee
 
 def measure(work: Path) -> None:
     """Build every model that is there, and evaluate it on every set."""
+    there = {model.name.removeprefix("model-") for model in work.glob("model-*")}
+    names = sorted(there | names_of(RESULTS))  # all of one training, whose log stands beside them
+    hold_to_checkpoints(RESULTS, {name: work / f"model-{name}" for name in names})
+    shutil.copy(work / LOG, RESULTS / LOG)
     sets = work / "sets"
     if not all((sets / f"{name}.jsonl").is_file() for name in SETS):
         run([str(ROOT / "demo/pretrained_sets.py"), "--work", str(work)])
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    shutil.copy(work / LOG, RESULTS / LOG)
-    for model in sorted(work.glob("model-*")):
-        name = model.name.removeprefix("model-")
-        artifact = work / f"artifact-{name}"
-        if not artifact.is_dir():
-            _fastadasp("build", name_of(model), "-o", name_of(artifact), "--profile", "full")
-        for clips in SETS:
-            output = RESULTS / f"{name}.{clips}.json"
-            if not output.is_file():
-                _fastadasp(
-                    *("eval", name_of(artifact), "--manifest", name_of(sets / f"{clips}.jsonl")),
-                    *("--task", "asr", "--normalizer", "english", "--threads", "2", "-o", name_of(output)),
-                )
+    for name in names:
+        outputs = {clips: RESULTS / f"{name}.{clips}.json" for clips in SETS}
+        missing = {clips: output for clips, output in outputs.items() if not output.is_file()}
+        artifact = name_of(work / f"artifact-{name}")
+        if missing:
+            model = name_of(work / f"model-{name}")
+            _fastadasp(None, "build", model, "-o", artifact, "--profile", "full", "--force")
+        for clips, output in missing.items():
+            _fastadasp(
+                output,
+                *("eval", artifact, "--manifest", name_of(sets / f"{clips}.jsonl")),
+                *("--task", "asr", "--normalizer", "english", "--threads", "2", "-o", name_of(output)),
+            )
 
 
 def write_page() -> None:
@@ -80,7 +83,7 @@ def write_page() -> None:
 
 def accuracy() -> Iterator[str]:
     """Word error rates of all models, or that there are none."""
-    names = sorted({path.name.split(".")[0] for path in RESULTS.glob("*.*.json")})
+    names = sorted(names_of(RESULTS))
     if not names:
         yield "**Not measured yet**: no model of this recipe has been evaluated."
         return
@@ -148,8 +151,8 @@ def _wer(result: EvaluationResult) -> str:
     return estimate_text(metric, figure_of(metric, result.profiles[0].figures))
 
 
-def _fastadasp(*words: str) -> None:
-    run(["-P", "-m", "fastadasp.export", *words])
+def _fastadasp(output: Path | None, *words: str) -> None:
+    run(["-P", "-m", "fastadasp.export", *words], output)
 
 
 def main() -> None:

@@ -82,7 +82,7 @@ def measure(again: bool) -> None:
     for part in PARTS:
         if again or not part.output.is_file():
             begin = time.perf_counter()
-            run(["-P", "-m", "fastadasp.export", *part.words])
+            run(["-P", "-m", "fastadasp.export", *part.words], part.output)
             print(f"{part.output.name}: {time.perf_counter() - begin:.0f} s", flush=True)
 
 

@@ -6,8 +6,9 @@
 
 Models are the demo's and those that `make train-pretrained` has left in the work folder; clips are human
 speech of about 5, 15 and 30 s, made where they are missing. One result file is that of one
-`fastadasp-export compare`, which the page names; they lie in bench/results/reductions. All settings are those
-of a grid below, chosen before any result, and the same for every method.
+`fastadasp-export compare`, which the page names; they lie in bench/results/reductions, and those of another
+checkpoint of the same name are refused. All settings are those of a grid below, chosen before any result, and
+the same for every method.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from evaluated import ROOT, name_of, placed, run, table_row
+from evaluated import ROOT, hold_to_checkpoints, name_of, names_of, placed, run, table_row
 
 from fastadasp.evaluation.metrics.word_errors import DETAILS, KINDS
 from fastadasp.evaluation.report.shown import figure_of
@@ -150,13 +151,12 @@ def parts(grid: str, lengths: Iterable[int] = SETS) -> Iterator[Part]:
 
 def measure(model: Model, grid: str, lengths: Iterable[int]) -> None:
     """Run what has no result yet."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
     if not all((model.sets / f"{name}.jsonl").is_file() for name in SETS.values()):
         run(list(model.set_script))
     for part in parts(grid, lengths):
         if not part.output(model.name).is_file():
             clips = drawn(model.sets / f"{SETS[part.seconds]}.jsonl", GRIDS[grid].clips[part.seconds])
-            run(["-P", "-m", "fastadasp.export", *part.words(model, clips)])
+            run(["-P", "-m", "fastadasp.export", *part.words(model, clips)], part.output(model.name))
 
 
 def drawn(clips: Path, count: int) -> Path:
@@ -201,7 +201,7 @@ class Table:
 
 def tables() -> Iterator[Table]:
     """Of all results that are there: the demo's first, and of a length the fullest grid."""
-    names = {path.name.split(".")[0] for path in RESULTS.glob("*.json")}
+    names = names_of(RESULTS)
     for name, seconds in product(sorted(names, key=lambda name: (name != "demo", name)), SETS):
         there = {grid: paths for grid in GRIDS if (paths := _results(name, seconds, grid))}
         for grid, paths in there.items():
@@ -511,7 +511,9 @@ def main() -> None:
     if not options.page_only:
         known = {model.name: model for model in models(options.work.resolve())}
         lengths = [int(text) for text in options.seconds.split(",")] if options.seconds else list(SETS)
-        for name in options.models.split(",") if options.models else known:
+        names = options.models.split(",") if options.models else list(known)
+        hold_to_checkpoints(RESULTS, {name: known[name].checkpoint for name in names})
+        for name in names:
             measure(known[name], options.grid or known[name].grid, lengths)
     write_pages()
 

@@ -8,7 +8,8 @@ SmolLM2-135M learns to read the rows of Whisper base's encoder: first the encode
 projector learn under CTC to say the tokens of a transcript, then the decoder learns with them, by low-rank
 additions, which the checkpoint has folded in. Speech of many synthetic voices, who read plain sentences, is
 made on the spot; no human speech is used. What is done is kept in the work folder: a run that was stopped
-goes on. A file `stop` there, or SIGTERM, ends it after a step. `log.jsonl` has the losses.
+goes on. A file `stop` there, SIGTERM or Ctrl-C ends it, after a step or the files that are being written.
+`log.jsonl` has the losses.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import fcntl
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,23 +82,34 @@ class Run:
     @property
     def name(self) -> str:
         """Of the model that comes out."""
-        marks = ("" if self.with_ctc else "-without-ctc") + ("-gaps" if self.with_gaps else "")
-        return f"seed-{self.seed}{marks}"
+        marks = {"without-ctc": not self.with_ctc, "gaps": self.with_gaps, "cool-now": self.cool_now}
+        return "-".join((f"seed-{self.seed}", *(mark for mark, holds in marks.items() if holds)))
+
+    def check(self, work: Path) -> None:
+        """See that there is something to cool, if that is asked for.
+
+        Raises:
+            SystemExit: the middle stage has left no checkpoint.
+        """
+        middle = work / f"{self.stages[-2].name}.pt"
+        if self.cool_now and not middle.is_file():
+            raise SystemExit(f"{middle} is not there, so nothing can cool: train without --cool-now first")
 
 
 def prepare(sources: Sources) -> None:
     """What all stages of the training need: packages, texts, speech."""
     work = sources.work
     install(sources)
-    sys.path.append(str(sources.site))  # gguf and piper are there
+    sys.path.append(str(sources.site))  # gguf is there
     unpack(sources.language_model, work / "language_model")
     texts = work / "sentences.json"
     if not texts.is_file():
         texts.write_text(json.dumps(sentences(sources.wordnet, TEXT_SEED), indent=0), "utf-8")
     said = json.loads(texts.read_text("utf-8"))
     end = TEST_SENTENCES + TRAIN_SENTENCES
-    record(work / "speech", "test", said[:TEST_SENTENCES], TEST_SEED, held_out=True)
-    record(work / "speech", "train", said[TEST_SENTENCES:end], TRAIN_SEED)
+    with asked_to_stop(work) as stop:
+        record(work / "speech", "test", said[:TEST_SENTENCES], TEST_SEED, stop, held_out=True)
+        record(work / "speech", "train", said[TEST_SENTENCES:end], TRAIN_SEED, stop)
 
 
 def train(sources: Sources, run: Run, threads: int) -> None:
@@ -112,12 +124,12 @@ def train(sources: Sources, run: Run, threads: int) -> None:
     model = Model(encoder, read_weights(work / "language_model"), Sizes(), spoken)
     if shutil.which("g++"):
         decoder.Layer.forward = torch.compile(decoder.Layer.forward, dynamic=True)  # type: ignore[method-assign]
-    held_out = clips_of(sources, language, "test", TEST_SEED)
-    first = make_batch(held_out[:HELD_OUT], language, CONFIG["d_model"])
-    model.fit_size(first.rows, first.row_lengths)
     with asked_to_stop(work) as stop:
+        held_out = clips_of(sources, language, "test", TEST_SEED, stop)
+        first = make_batch(held_out[:HELD_OUT], language, CONFIG["d_model"])
+        model.fit_size(first.rows, first.row_lengths)
         for stage in run.stages:
-            clips = clips_of(sources, language, "train", TRAIN_SEED, stage.files)
+            clips = clips_of(sources, language, "train", TRAIN_SEED, stop, stage.files)
             trainer = Trainer(model, language, stage, clips, held_out[:HELD_OUT])
             path = work / f"{stage.name}.pt"
             if path.is_file():
@@ -134,10 +146,15 @@ def train(sources: Sources, run: Run, threads: int) -> None:
 
 
 def clips_of(
-    sources: Sources, language: Language, name: str, seed: int, files: int | None = None
+    sources: Sources,
+    language: Language,
+    name: str,
+    seed: int,
+    stop: Callable[[], bool],
+    files: int | None = None,
 ) -> list[Clip]:
     """The clips of the first files, encoded where they are not yet."""
-    cache(sources.work, name, sources.whisper, seed, files)
+    cache(sources.work, name, sources.whisper, seed, stop, files)
     return read_clips(sources.work / "features", name, language, files)
 
 
@@ -165,7 +182,11 @@ def main() -> None:
     build = Path(__file__).parent.parent / "build/pretrained"
     parser.add_argument("--work", type=Path, default=build, help="packages, recordings, checkpoints, models")
     parser.add_argument("--seed", type=int, default=0, help="of the last stage")
-    parser.add_argument("--without-ctc", action="store_true", help="the control: no CTC at any time")
+    parser.add_argument(
+        "--without-ctc",
+        action="store_true",
+        help=f"no CTC; so without the stage `ctc` too, {CTC.steps} updates of encoder and projector",
+    )
     parser.add_argument("--gaps", action="store_true", help="leave out positions in the last stage")
     parser.add_argument("--cool-now", action="store_true", help="end the middle stage where it is")
     parser.add_argument("--threads", type=int, default=2)
@@ -174,6 +195,7 @@ def main() -> None:
     if (sources.work / STOP).is_file():
         raise SystemExit(f"{sources.work / STOP} is there: remove it to train")
     run = Run(options.seed, not options.without_ctc, options.gaps, options.cool_now)
+    run.check(sources.work)
     try:
         with alone(sources.work):
             prepare(sources)

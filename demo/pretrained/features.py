@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -15,8 +14,10 @@ import numpy.typing as npt
 
 from fastadasp.runtime.audio.log_mel import log_mel_windows
 from training.clips import acoustics, at_speed, silence
+from training.processes import two_processes
 from training.voices import RATE
 
+from .loop import StoppedError
 from .speech import utterances
 from .text import normalised
 
@@ -40,19 +41,31 @@ class Clip:
     voice: str
 
 
-def cache(work: Path, name: str, whisper: tuple[Path, ...], seed: int, files: int | None = None) -> None:
+def cache(
+    work: Path,
+    name: str,
+    whisper: tuple[Path, ...],
+    seed: int,
+    stop: Callable[[], bool],
+    files: int | None = None,
+) -> None:
     """Encode what was recorded under a name, file by file, on two processes; files that are there are kept.
 
     With `files`, only the first so many.
+
+    Raises:
+        StoppedError: `stop` said so.
     """
     folder = work / "features"
     folder.mkdir(parents=True, exist_ok=True)
     recorded = [path.stem for path in sorted((work / "speech").glob(f"{name}-*.json"))[:files]]
     missing = [stem for stem in recorded if not (folder / f"{stem}.json").is_file()]
-    with ProcessPoolExecutor(2) as pool:
+    with two_processes() as pool:
         found = pool.map(partial(_cache_file, work, whisper, seed), missing)
         for done, _ in enumerate(found, 1):
             print(f"{name}: {done} of {len(missing)} files encoded", flush=True)
+            if stop():
+                raise StoppedError
 
 
 def compose(blocks: list[list[Entry]], recorded: npt.NDArray[np.int16], draw: Draw) -> Iterator[Clip]:

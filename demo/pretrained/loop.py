@@ -30,7 +30,7 @@ SIZE_WEIGHT = 1.0  # of the loss that holds audio rows at the size of embeddings
 LARGEST_GRADIENT = 1.0
 LOG_EVERY, HELD_OUT_EVERY = 5, 100  # steps
 SAVE_EVERY = 300.0  # seconds
-STOP = "stop"  # a file of this name in the work folder ends the training after its step
+STOP = "stop"  # a file of this name in the work folder ends the training
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Losses:
 
 
 class StoppedError(Exception):
-    """The training was asked to end before its last step; all that it learnt is saved."""
+    """The training was asked to end before its last step; what is done is saved."""
 
 
 class Trainer:

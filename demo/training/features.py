@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .clips import LONGEST, SHORTEST, Clip, Draw, Speech, compose
+from .processes import two_processes
 from .tasks import Facts
 
 BINS = 80
@@ -58,7 +58,7 @@ def cache(
     """Compose and encode `count` clips in chunks on two processes; chunks that are there are kept."""
     work = partial(_chunk, folder, name, seed, held_out, (shortest, longest))
     missing = [i for i in range(-(-count // CHUNK)) if not (folder / f"{name}-{i:04d}.json").is_file()]
-    with ProcessPoolExecutor(2) as pool:
+    with two_processes() as pool:
         for done, _ in enumerate(pool.map(work, missing), 1):
             if done % 20 == 0:
                 print(f"{name}: {done} of {len(missing)} chunks encoded", flush=True)

@@ -19,6 +19,17 @@ def test_without_results_it_says_that_there_are_none():
     assert "No log yet" in next(measuring.training())
 
 
+def test_the_log_stays_that_of_the_training_that_was_measured(results):
+    work = results / "work"
+    (work / "model-seed-7").mkdir(parents=True)
+    (work / measuring.LOG).write_text("of another", "utf-8")
+    (results / measuring.LOG).write_text("of this one", "utf-8")
+    (results / "seed-0.human.json").touch()
+    with pytest.raises(SystemExit, match="seed-0"):
+        measuring.measure(work)
+    assert (results / measuring.LOG).read_text("utf-8") == "of this one"
+
+
 def test_the_log_is_shown_stage_by_stage_without_pauses_and_steps_done_twice(results):
     def line(stage, step, time, **more):
         return {"stage": stage, "seed": 0, "step": step, "time": time, "answers": 1.0, "size": 0.1, **more}

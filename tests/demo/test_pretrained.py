@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +24,7 @@ from pretrained.encoder import CONFIG, LOG_MEL, Upper, lower_rows, untrained_enc
 from pretrained.language_model import END, PROMPT, RENAMED, START, Language, Sizes, renamed
 from pretrained.loop import STOP, Stage, StoppedError, Trainer, asked_to_stop, input_rows
 from pretrained.model import Model
+from processes import is_alive
 
 SIZES = Sizes(2, 32, 4, 2, 8, 48, 300, max_positions=512)
 WIDTH = 16
@@ -33,6 +39,18 @@ STAGE = Stage(
     "few", 4, {"encoder": 1e-3, "projector": 1e-2, "ctc": 1e-2, "lora": 1e-2, "norms": 1e-3}, ctc=(1, 1, 1)
 )
 TEXTS = ("the house is open", "please turn on the lamp in the hall", "a list of names")
+RECORDS = """
+import os, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from train_pretrained import alone
+from training.processes import two_processes
+with alone(Path(sys.argv[2])), two_processes() as pool:
+    workers = {pool.submit(os.getpid).result() for _ in range(4)}
+    pool.map(time.sleep, (60, 60))
+    print(*workers, flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +169,7 @@ def test_recordings_become_clips_alone_and_joined_and_their_features(tmp_path, m
     assert len(made) == 4
     assert len(made[3].text.split()) > max(len(line.split()) for line in TEXTS)
     assert made[3].read(WIDTH).shape == (made[3].rows, WIDTH)
-    features.cache(tmp_path, "train", (), 0)  # would fail without weights if it encoded again
+    features.cache(tmp_path, "train", (), 0, lambda: False)  # would fail without weights if it encoded again
 
 
 def test_an_epoch_has_every_clip_once_in_batches_of_a_size():
@@ -249,6 +267,25 @@ def test_a_file_named_stop_ends_the_training(tmp_path):
         assert stop()
 
 
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
+def test_a_training_that_is_asked_to_stop_records_no_more_than_it_has_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr(speech, "BLOCK", 1)
+    monkeypatch.setattr(speech, "BLOCKS", 1)
+    texts = TEXTS * 10  # one a file
+    with pytest.raises(StoppedError):
+        speech.record(tmp_path, "test", texts, 1, lambda: True, held_out=True)
+    assert 1 <= len([*tmp_path.glob("*.json")]) < len(texts) // 2
+
+
+def test_a_training_that_is_asked_to_stop_encodes_no_more_than_it_has_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "_cache_file", print)  # a process can import it, and it needs no weights
+    (tmp_path / "speech").mkdir()
+    for number in range(3):
+        (tmp_path / "speech" / f"train-{number:04d}.json").write_text("[]", "utf-8")
+    with pytest.raises(StoppedError):
+        features.cache(tmp_path, "train", (), 0, lambda: True)
+
+
 def test_a_work_folder_is_held_by_one_training(tmp_path):
     with (
         train_pretrained.alone(tmp_path / "work"),
@@ -260,6 +297,20 @@ def test_a_work_folder_is_held_by_one_training(tmp_path):
         pass
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_records_for_a_killed_training_does_not_hold_its_folder_and_ends(tmp_path):
+    command = [sys.executable, "-c", RECORDS, Path(train_pretrained.__file__).parent, tmp_path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as training:
+        workers = [int(word) for word in training.stdout.readline().split()]
+        training.kill()
+    assert workers
+    with train_pretrained.alone(tmp_path):
+        deadline = time.monotonic() + 30
+        while any(map(is_alive, workers)):
+            assert time.monotonic() < deadline, "they have outlived the training"
+            time.sleep(0.05)
+
+
 def test_runs_differ_in_their_stages_and_share_those_that_they_can():
     stages = {
         run.name: [stage.name for stage in run.stages]
@@ -268,6 +319,7 @@ def test_runs_differ_in_their_stages_and_share_those_that_they_can():
             train_pretrained.Run(seed=1),
             train_pretrained.Run(with_gaps=True),
             train_pretrained.Run(with_ctc=False),
+            train_pretrained.Run(cool_now=True),
         )
     }
     assert stages == {
@@ -275,9 +327,18 @@ def test_runs_differ_in_their_stages_and_share_those_that_they_can():
         "seed-1": ["ctc", "steady", "seed-1"],
         "seed-0-gaps": ["ctc", "steady", "seed-0-gaps"],
         "seed-0-without-ctc": ["steady-without-ctc", "seed-0-without-ctc"],
+        "seed-0-cool-now": ["ctc", "steady", "seed-0-cool-now"],
     }
     control = train_pretrained.Run(with_ctc=False).stages
     assert not any(stage.ctc_weight(step) for stage in control for step in range(0, stage.steps, 50))
+
+
+def test_a_middle_stage_that_has_not_begun_is_not_cooled(tmp_path):
+    run = train_pretrained.Run(with_ctc=False, cool_now=True)
+    with pytest.raises(SystemExit, match=r"steady-without-ctc\.pt is not there"):
+        run.check(tmp_path)
+    (tmp_path / "steady-without-ctc.pt").touch()
+    run.check(tmp_path)
 
 
 @torch.inference_mode()
