@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from demo_files import CLIPS
 
@@ -18,6 +19,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many threads as processes
 os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton; builds compile in other processes
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")  # however busy the machine is
 
 WINDOW_SECONDS = 2
 MAX_POSITIONS = 1024

@@ -49,7 +49,6 @@ def fuzz(examples: int) -> settings:
     asked = os.environ.get("FUZZ_EXAMPLES")
     return settings(
         max_examples=int(asked or examples),
-        deadline=None,
         derandomize=asked is None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )

@@ -58,7 +58,7 @@ class FewFeatures:
         return self._rows[clip]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(facts, st.integers(0, 2**32 - 1))
 def test_every_question_has_one_answer_in_words_of_the_vocabulary(facts, seed):
     for asked in questions(facts, np.random.default_rng(seed)):

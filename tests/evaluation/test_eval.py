@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from fastadasp.profiles.errors import RequestError
 from fastadasp.profiles.flops import flops_reduction
 from fastadasp.profiles.profile import load_profile
 from fastadasp.runtime import SpeechLM
+from fastadasp.runtime.artifact.artifact import open_artifact
 
 HELD = Path(__file__).parent.parent / "held_command.py"
 RATE = 16000
@@ -397,10 +399,6 @@ def test_bad_options_are_one_line(demo_artifact, own_clips, options, message):
 
 
 def test_an_artifact_without_a_tokenizer_has_no_text_to_measure(demo_artifact, own_clips, tmp_path):
-    from dataclasses import replace
-
-    from fastadasp.runtime.artifact.artifact import open_artifact
-
     artifact = tmp_path / "artifact"
     shutil.copytree(demo_artifact, artifact)
     (artifact / "tokenizer.json").unlink()
@@ -494,6 +492,41 @@ def stopped(demo_artifact, own_clips, tmp_path, monkeypatch):
         patched.setattr(SpeechLM, "encode", interrupted)
         assert "Aborted!" in run_eval(demo_artifact, own_clips, "-o", tmp_path / "eval.json").stderr
     return tmp_path / "eval.json"
+
+
+OTHERS = {
+    "profiles": ("--profile", "full"),
+    "search": ("--beams", 2),
+    "token_loss": ("--token-loss",),
+    "at_once": ("--at-once", 2),
+    "lean": ("--lean",),
+    "providers": ("--provider", "CUDAExecutionProvider"),
+    "backend, precision, providers": ("--backend", "openvino"),
+}
+"""Options that change settings of a journal, by the names of those."""
+
+
+def test_every_setting_is_compared_with_that_of_the_journal(demo_artifact, own_clips, stopped, tmp_path):
+    def refusal(artifact, *options):
+        result = run_eval(artifact, own_clips, *options, "-o", stopped)
+        assert result.exit_code == 2
+        return result.stderr.splitlines()[-1]
+
+    for names, options in OTHERS.items():
+        assert f"other settings: {names};" in refusal(demo_artifact, *options)
+    other = shutil.copytree(demo_artifact, tmp_path / "other")
+    changed = replace(open_artifact(other).manifest, versions={})
+    (other / "manifest.json").write_text(changed.to_json(), "utf-8")
+    assert "other settings: artifact;" in refusal(other)
+    header, *answers = journal_of(stopped).read_text("utf-8").splitlines()
+    content = json.loads(header)
+    assert content["settings"].keys() == {
+        *("artifact", "clips", "profiles", "search", "token_loss", "at_once"),
+        *("backend", "providers", "lean", "libraries"),
+    }
+    assert content["settings"]["libraries"].pop("numpy") == np.__version__
+    journal_of(stopped).write_text("\n".join([json.dumps(content), *answers, ""]), "utf-8")
+    assert "other settings: libraries;" in refusal(demo_artifact)
 
 
 def test_answers_that_were_kept_are_not_found_again(demo_artifact, own_clips, stopped, monkeypatch):

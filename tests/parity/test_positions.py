@@ -1,4 +1,4 @@
-"""Kept positions against models that keep every row where it is and hide the evicted ones behind a mask."""
+"""Kept positions against transformers: evicted rows behind a mask, merged ones at positions found by hand."""
 
 from fractions import Fraction
 
@@ -72,3 +72,36 @@ def test_evicted_rows_leave_the_others_where_they_were(model, checkpoint, rows, 
     found = forced_logits(ours.decoder("mine", BEFORE, rows, AFTER), TOKENS, dims.vocab_size)
     np.testing.assert_allclose(found, expected, atol=ATOL, rtol=0)
     assert np.abs(expected - masked_logits(model, rows, {})).max() > 100 * ATOL
+
+
+def test_merged_rows_stand_at_the_mean_of_their_positions(model, checkpoint, rows, tmp_path):
+    profile = Profile("mine", "uniform_merge", "input", ratio=Fraction(1, 3), positions="kept")
+    build(checkpoint, tmp_path / "artifact", BuildOptions((profile,)))
+    ours = SpeechLM.load(tmp_path / "artifact", threads=1)
+    found = forced_logits(
+        ours.decoder("mine", BEFORE, rows, AFTER), TOKENS, ours.manifest.decoder.dims.vocab_size
+    )
+    first, second, third = (torch.as_tensor(rows[place::3]) for place in range(3))
+    merged = torch.stack([(first + second) / 2, third], dim=1).flatten(0, 1)
+    embed = model.get_input_embeddings()
+    texts = [embed(torch.as_tensor(ids)) for ids in (BEFORE, AFTER, TOKENS)]
+    x = torch.cat([texts[0], merged, *texts[1:]])[None]
+    means = [at + place for at in range(0, FRAMES, 3) for place in (0.5, 2)]
+    audio = len(BEFORE) + torch.tensor(means)
+    gone = FRAMES // 3  # the last row of the prompt stands at the number of rows before it
+    text = torch.arange(len(BEFORE) + FRAMES, len(BEFORE) + FRAMES + len(AFTER) + len(TOKENS))
+    kept = torch.cat([torch.arange(len(BEFORE)), audio, text]) - gone
+    expected, compact = (logits_at(model, x, positions) for positions in (kept, torch.arange(x.shape[1])))
+    np.testing.assert_allclose(found, expected, atol=ATOL, rtol=0)
+    assert np.abs(expected - compact).max() > 100 * ATOL
+
+
+def logits_at(model, x, positions):
+    """Logits after prompt and tokens of transformers, whose rows (1, rows, hidden_size) stand there."""
+    with torch.no_grad():
+        found = model(
+            inputs_embeds=x,
+            attention_mask=torch.ones(x.shape[:2], dtype=torch.int64),
+            position_ids=positions[None],
+        )
+    return found.logits[0, -len(TOKENS) - 1 :]

@@ -382,5 +382,5 @@ VERSIONS = {
 
 every_version = pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS)
 
-examples = settings(deadline=None, max_examples=60)
+examples = settings(max_examples=60)
 """For property tests: enough draws to meet every corner, no timing."""

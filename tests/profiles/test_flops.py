@@ -120,7 +120,7 @@ def test_only_a_tome_has_lengths_that_depend_on_the_data() -> None:
     assert merged.has_static_lengths
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from([("single", 0), ("single", 1), ("constant", 0), ("constant", 1), ("decay", 0)]),
     st.integers(2, 300),

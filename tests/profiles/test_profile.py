@@ -41,16 +41,20 @@ def test_every_built_in_profile_meets_its_target() -> None:
 
 
 def test_the_built_in_profiles_are_the_promised_ones() -> None:
-    kinds = ("dense-constant", "dense-decay", "sparse")
-    assert builtin_names() == ("full", *(f"{kind}-{n}" for kind in kinds for n in (10, 20, 30, 40, 50)))
-    schedules = {
-        kind: (load_profile(f"{kind}-50").schedule, load_profile(f"{kind}-50").start_layer) for kind in kinds
-    }
-    assert schedules == {
-        "dense-constant": ("constant", 2),
-        "dense-decay": ("decay", 2),
-        "sparse": ("single", 3),
-    }
+    kinds = {"dense-constant": ("constant", 2), "dense-decay": ("decay", 2), "sparse": ("single", 3)}
+    promised = [
+        Profile(
+            f"{kind}-{n}",
+            "weighted_merge",
+            *where,
+            flops_reduction=Fraction(n, 100),
+            reference_audio_seconds=Fraction(30),
+            positions="compact",
+        )
+        for kind, where in kinds.items()
+        for n in (10, 20, 30, 40, 50)
+    ]
+    assert [load_profile(name) for name in builtin_names()] == [Profile("full", "full"), *promised]
 
 
 def test_a_profile_is_read_from_toml() -> None:

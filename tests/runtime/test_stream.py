@@ -105,7 +105,7 @@ def test_faults_are_raised_by_the_call_before_anything_is_encoded(
         model.stream(clip)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(tokens=st.lists(st.integers(0, 399), max_size=12))
 def test_the_pieces_of_any_tokens_join_to_their_text(model, tokens):
     codec = model._loaded.codec

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ from fastadasp.profiles import load_profile
 from fastadasp.profiles.errors import ClipsError, JournalError, OutputError, RequestError, WorkerError
 from fastadasp.profiles.signature import WordHeads
 from fastadasp.runtime import SegmentOptions, SpeechLM
+from fastadasp.runtime.artifact.artifact import open_artifact
 from fastadasp.runtime.decoding.options import SearchOptions
 from fastadasp.runtime.runtime_options import RuntimeOptions, runtime_options
 from processes import is_alive
@@ -218,6 +220,14 @@ def test_without_a_line_nothing_is_left(run: Any, output: Path) -> None:
         ({"profile": "own-30"}, "profile was 'full', now 'own-30'"),
         ({"system": "be brief"}, "system was None, now 'be brief'"),
         ({"segmenting": SegmentOptions(max_seconds=2)}, "segments was None, now {'threshold': 0.5"),
+        ({"search": SearchOptions(length_penalty=2.0)}, "search.length_penalty was 1.0, now 2.0"),
+        ({"runtime": runtime_options("openvino")}, "backend was 'onnxruntime', now 'openvino'"),
+        ({"runtime": runtime_options("openvino", precision="fp32")}, "precision was None, now 'fp32'"),
+        ({"runtime": runtime_options(prepack=False)}, "lean was False, now True"),
+        (
+            {"runtime": runtime_options(providers=("CUDAExecutionProvider",))},
+            "providers was ['CPUExecutionProvider'], now ['CUDAExecutionProvider']",
+        ),
     ],
 )
 def test_other_settings_are_refused_by_name(
@@ -232,6 +242,42 @@ def test_other_settings_are_refused_by_name(
     assert output.read_bytes() == before
     run(requests("a"), Told(), Start(restart=True), **options)
     assert ids(output) == ["a"]
+
+
+def test_another_artifact_is_refused_by_its_digest(
+    run: Any, output: Path, tiny_artifact: Path, tmp_path: Path
+) -> None:
+    run(requests("a"), Told())
+    other = shutil.copytree(tiny_artifact, tmp_path / "other")
+    manifest = open_artifact(other).manifest
+    changed = replace(manifest, versions={})
+    (other / "manifest.json").write_text(changed.to_json(), "utf-8")
+    with pytest.raises(JournalError, match=f"artifact was '{manifest.digest}', now '{changed.digest}'"):
+        transcribe(other, requests("a"), output, TranscribeOptions(), engine=Told())
+
+
+def test_another_folder_of_audio_is_refused_by_name(run: Any, tmp_path: Path) -> None:
+    run(requests("a"), Told())
+    with pytest.raises(JournalError, match=f"audio_root was '{Path.cwd()}', now '{tmp_path}'"):
+        run(replace(requests("a"), audio_root=tmp_path), Told())
+
+
+def test_answers_of_another_library_are_refused_by_its_versions(run: Any, output: Path) -> None:
+    run(requests("a"), Told())
+    content = json.loads(settings_of(output).read_text("utf-8"))
+    content["settings"]["libraries"]["numpy"] = "1.0"
+    settings_of(output).write_text(json.dumps(content), "utf-8")
+    with pytest.raises(JournalError, match=rf"libraries.numpy was '1\.0', now '{np.__version__}'"):
+        run(requests("a"), Told())
+
+
+def test_nothing_else_is_a_setting(run: Any, output: Path) -> None:
+    """Each key has a case above, but for the budget, which wants an artifact with figures."""
+    run(requests("a"), Told())
+    assert json.loads(settings_of(output).read_text("utf-8"))["settings"].keys() == {
+        *("artifact", "profile", "budget", "system", "segments", "audio_root", "search"),
+        *("backend", "providers", "lean", "libraries"),
+    }
 
 
 def test_workers_and_batches_may_change(run: Any, output: Path) -> None:

@@ -42,7 +42,7 @@ def test_memory_is_bounded_and_blocks_change_nothing(monkeypatch):
 
 
 @given(values=HITS, seed=st.integers(0, 1000))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_an_interval_lies_within_what_the_clips_allow_and_repeats_with_its_seed(values, seed):
     found = figures(values, bootstrap=Bootstrap(200, seed))["full"]
     assert min(values) <= found.interval.low <= found.interval.high <= max(values)
@@ -50,14 +50,14 @@ def test_an_interval_lies_within_what_the_clips_allow_and_repeats_with_its_seed(
 
 
 @given(values=HITS)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_equal_answers_differ_by_exactly_nothing(values):
     change = figures(values, values)["half"].delta
     assert (change.value, change.interval.low, change.interval.high, change.p_value) == (0, 0, 0, 1)
 
 
 @given(first=HITS, seed=st.integers(0, 99))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_difference_is_the_second_less_the_first_on_the_same_draws(first, seed):
     second = list(np.random.default_rng(seed).permutation(first))
     bootstrap = Bootstrap(300, seed)

@@ -35,7 +35,7 @@ def texts(clips):
 
 @pytest.mark.parametrize("task", TEXT_TASKS)
 @given(clips=CLIPS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_sum_over_all_clips_gives_the_value(task, clips):
     for sample in samples(task, clips).values():
         if sample.value is None:
@@ -45,7 +45,7 @@ def test_the_sum_over_all_clips_gives_the_value(task, clips):
 
 @pytest.mark.parametrize("task", TEXT_TASKS)
 @given(clips=CLIPS, seed=st.integers(0, 99))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_sum_over_drawn_clips_is_what_the_library_gives_for_them(task, clips, seed):
     drawn = np.random.default_rng(seed).integers(len(clips), size=len(clips))
     whole, part = samples(task, clips), samples(task, [clips[i] for i in drawn])
@@ -56,7 +56,7 @@ def test_the_sum_over_drawn_clips_is_what_the_library_gives_for_them(task, clips
 
 
 @given(clips=LABELLED, seed=st.integers(0, 99))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_accuracy_and_macro_f1_are_those_of_scikit_learn_on_any_draw(clips, seed):
     whole = samples("classify", clips)
     drawn = np.random.default_rng(seed).integers(len(clips), size=len(clips))
@@ -70,7 +70,7 @@ def test_accuracy_and_macro_f1_are_those_of_scikit_learn_on_any_draw(clips, seed
 
 @given(clips=CLIPS)
 @example(clips=[("", ""), ("one two", "")])
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_error_rates_are_those_of_jiwer(clips):
     references, hypotheses = texts(clips)
     found = samples("asr", clips)
@@ -83,7 +83,7 @@ def test_error_rates_are_those_of_jiwer(clips):
 
 
 @given(clips=CLIPS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_word_errors_are_told_by_kind(clips):
     references, hypotheses = texts(clips)
     found = samples("asr", clips)
@@ -102,7 +102,7 @@ def test_an_answer_is_short_with_at_most_half_of_the_words():
 
 
 @given(clips=CLIPS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_bleu_and_chrf_are_those_of_sacrebleu(clips):
     references, hypotheses = texts(clips)
     found = samples("translate", clips)
@@ -218,7 +218,7 @@ def test_marks_in_latin_text_are_part_of_their_letters(text):
 
 @pytest.mark.parametrize("name", NORMALIZERS)
 @given(text=st.text(max_size=40))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_normaliser_leaves_single_spaces(name, text):
     found = NORMALIZERS[name].load()(text)
     assert found == " ".join(found.split())

@@ -54,7 +54,7 @@ def numbers(matrix, form):
     return dequantized(parts_of(FORMS[form](weight_of(matrix))))["w"].numpy()[:, : matrix.shape[1]]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(matrix=MATRICES, form=st.sampled_from(sorted(FORMS)))
 def test_each_block_is_within_half_a_step_and_zeros_stay_zeros(matrix, form):
     found = numbers(matrix, form)
@@ -117,7 +117,7 @@ ROUNDING_OF_SCALES = 8 * 2**-9  # eight steps of a scale in bf16
 HELD_BY_ENGINES = st.sampled_from([BF16, FP16, FP32])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(matrix=WHOLE_BLOCKS, scales_in=HELD_BY_ENGINES)
 def test_numbers_for_engines_are_within_half_a_step_and_scales_are_theirs(matrix, scales_in):
     weight = weight_of(matrix)
@@ -129,7 +129,7 @@ def test_numbers_for_engines_are_within_half_a_step_and_scales_are_theirs(matrix
     assert (found[matrix == 0] == 0).all()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(matrix=WHOLE_BLOCKS, scales_in=HELD_BY_ENGINES)
 def test_graphs_beside_engines_have_the_same_numbers(matrix, scales_in):
     forms = signed_blocks, symmetric_blocks
@@ -137,7 +137,7 @@ def test_graphs_beside_engines_have_the_same_numbers(matrix, scales_in):
     assert torch.equal(engine, graph)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     arrays.arrays(
         np.int8, st.tuples(st.integers(1, 4), st.sampled_from([2, 4, 6])), elements=st.integers(-8, 7)

@@ -25,7 +25,7 @@ from fastadasp.export.options import BuildOptions, EngineOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles import Profile, ProfileError, load_profile
 from fastadasp.profiles.errors import EngineError
-from fastadasp.profiles.schedule import has_start_layer
+from fastadasp.profiles.schedule import BEFORE_LAYERS, has_start_layer
 from fastadasp.runtime.artifact.artifact import open_artifact
 from fastadasp.runtime.artifact.engines import Machine, plan_name
 
@@ -364,18 +364,27 @@ def test_an_op_that_became_something_else_is_named(graphs, tmp_path):
         build_engine(request(model, folder), tmp_path / "log")
 
 
-def test_a_ratio_that_changed_on_the_way_to_the_graph_is_named(tiny_checkpoint, tmp_path):
+@pytest.mark.parametrize(
+    ("method", "schedule", "start", "layer", "place"),
+    [
+        ("weighted_merge", "single", 1, 1, "layer 1"),
+        ("average_merge", "input", 0, BEFORE_LAYERS, "the input"),
+    ],
+)
+def test_a_ratio_that_changed_on_the_way_to_the_graph_is_named(
+    tiny_checkpoint, tmp_path, method, schedule, start, layer, place
+):
     model = load_model(Checkpoint(tiny_checkpoint))
     third, half = (
-        resolve_for(Profile("mine", "weighted_merge", "single", 1, ratio=ratio), model)
+        resolve_for(Profile("mine", method, schedule, start, ratio=ratio), model)
         for ratio in (Fraction(1, 3), Fraction(1, 2))
     )
     store = weight_store(model.tensors, "copy", BF16)
     write_graphs(tmp_path, model, [third], store, TensorRTLowering(BF16, 200))
     graphs = {"prefill.mine": tmp_path / "prefill.mine.onnx"}
-    assert graph_ratios(graphs["prefill.mine"]) == {1: Fraction(1, 3)}
+    assert graph_ratios(graphs["prefill.mine"]) == {layer: Fraction(1, 3)}
     check_ratios(graphs, [third])
     with pytest.raises(
-        EngineError, match="'mine': layer 1 of the graph removes 1/3 of the rows, the profile 1/2"
+        EngineError, match=f"'mine': {place} of the graph removes 1/3 of the rows, the profile 1/2"
     ):
         check_ratios(graphs, [half])

@@ -56,7 +56,7 @@ SIZES = st.fixed_dictionaries(
 
 
 @given(sizes=SIZES, audio_rows=st.integers(1, 500), data=st.data())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_decode_engine_takes_every_batch_that_its_limits_allow(model, sizes, audio_rows, data):
     """Buffers as they are made for requests of any prefix, one after the other, whose pools are full."""
     options, dims = EngineOptions(**sizes), model.decoder.dims

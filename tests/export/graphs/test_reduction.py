@@ -147,7 +147,7 @@ def gap_in_numbers(site):
 
 
 @pytest.mark.parametrize(("target", "name", "place"), CASES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.one_of(st.integers(0, 3), st.integers(4, 30)),
     st.sampled_from(RATIOS),
@@ -171,7 +171,7 @@ def test_what_is_left_is_what_the_definition_leaves(target, name, place, length,
 
 
 @pytest.mark.parametrize("target", LOWERINGS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 40), st.sampled_from(RATIOS), st.sampled_from([1, 2, 3, 7, 100]), st.data())
 def test_each_segment_keeps_as_many_rows_and_ties_go_to_earlier_ones(target, length, ratio, segments, data):
     whole = st.integers(0, 3).map(float)  # exact, and often equal
@@ -194,7 +194,7 @@ def test_each_segment_keeps_as_many_rows_and_ties_go_to_earlier_ones(target, len
         assert set(mine) == set(falling[: len(mine)])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 40), st.sampled_from([1, 2, 3, 7, 100]), st.integers(0, 2**32 - 1))
 def test_ranks_by_counting_are_those_of_an_order(length, segments, seed):
     score = np.random.default_rng(seed).integers(0, 4, length).astype(np.float32)
@@ -214,7 +214,6 @@ def test_ranks_by_counting_are_those_of_an_order(length, segments, seed):
 
 
 @pytest.mark.parametrize("target", LOWERINGS)
-@settings(deadline=None)
 @given(st.integers(1, 60), st.sampled_from(RATIOS))
 def test_pooled_runs_differ_in_length_by_one_row_at_most(target, length, ratio):
     feed, probabilities = inputs(length, 1, 1000)

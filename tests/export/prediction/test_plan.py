@@ -160,6 +160,7 @@ def test_lengths_of_hours_are_shown_as_whole_seconds(tmp_path, seven_billion):
 
 def test_a_profile_pays_from_some_length_on_where_reductions_cost_time(seven_billion, tmp_path):
     found = planned(tmp_path, seven_billion, "--device", "a100", "--profile", "dense-constant-50")
+    assert found.break_even
     for each in found.break_even:
         assert each.speedups[0] < 1 < each.speedups[-1]
         begin = float(each.pays.removeprefix("from ").removesuffix(" s on"))

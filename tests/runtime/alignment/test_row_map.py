@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fastadasp.profiles.errors import EngineError
@@ -35,7 +35,6 @@ def spans(own: list[list[int]], prompt: PromptRows) -> list[tuple[float, float]]
     return [(BOUNDARIES[rows[0]], BOUNDARIES[rows[-1] + 1]) for rows in audio if rows]
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_layers_are_put_together_as_sets_of_rows_are(data: st.DataObject) -> None:
     method = data.draw(st.sampled_from(["weighted_merge", "fastv"]))

@@ -298,7 +298,7 @@ def every_hypothesis(table, options):
     return sorted(found, reverse=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tables(steps=3), st.sampled_from([-1.0, 0.0, 0.7, 1.0]), st.integers(0, 2))
 def test_beams_enough_for_every_sequence_find_them_all_in_order(table, length_penalty, ends):
     vocab_size = table.shape[-1]
@@ -327,7 +327,7 @@ class WholeVocabulary(Table):
         return super().step(tokens, parents, max(k, self.vocab_size))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.integers(0, 2**32),
     st.integers(1, 4),

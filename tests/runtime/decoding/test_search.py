@@ -60,7 +60,7 @@ def outcomes_of_turns(searches, decoder, rng):
     }
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32), st.lists(search_options(), min_size=1, max_size=8))
 def test_searches_that_take_turns_find_what_each_finds_alone(seed, several):
     searches = {name: new_search(options, VOCAB, PROMPT) for name, options in enumerate(several)}
@@ -70,7 +70,7 @@ def test_searches_that_take_turns_find_what_each_finds_alone(seed, several):
         assert found[name] == alone
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32), search_options(), st.integers(0, 4))
 def test_a_search_that_is_copied_on_the_way_ends_as_the_other(seed, options, turns):
     search, decoder = new_search(options, VOCAB, PROMPT), OneOf(Histories(seed, VOCAB))
@@ -119,7 +119,7 @@ def test_a_search_is_driven_no_further_than_its_steps_are_read():
     assert decoder.position == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.sampled_from([1.0, 1.3]), st.integers(0, 1))
 def test_the_tokens_of_a_greedy_search_grow_to_those_of_its_answer(seed, penalty, ends):
     options = SearchOptions(max_new_tokens=4, eos_token_ids=(0,) * ends, repetition_penalty=penalty)

@@ -110,7 +110,7 @@ rules = st.builds(
 ).map(lambda r: replace(r, padding=min(r.padding, r.min_pause // 2), merged=min(r.merged, r.longest)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(heard=probabilities, rules=rules, seed=st.integers(0, 9))
 def test_segments_are_in_order_apart_and_short_enough_and_hold_all_speech(
     heard: list[float], rules: Rules, seed: int

@@ -81,7 +81,7 @@ def test_segments_lie_where_the_clips_are_and_hold_their_samples() -> None:
         )
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(sizes=st.lists(st.integers(1000, 300_000), min_size=1, max_size=4))
 def test_the_size_of_the_blocks_changes_nothing(sizes: list[int]) -> None:
     samples, _ = recording()

@@ -209,15 +209,24 @@ def test_the_plan_of_another_graph_is_refused(own_artifact):
         TensorRTSessions(changed, Platform(FakeTensorRT(changed), FakeDevice()))
 
 
-def test_a_ratio_that_changed_between_graph_and_plan_is_named(monkeypatch, own_artifact):
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (
+            {"layer_ratios": (Fraction(0), Fraction(1, 4), *[Fraction(3, 10)] * 2)},
+            "layer 1 of its plan removes 1/4 .* the profile 3/10",
+        ),
+        ({"input_ratio": Fraction(1, 4)}, "the input of its plan removes 1/4 .* the profile 0"),
+    ],
+)
+def test_a_ratio_that_changed_between_graph_and_plan_is_named(monkeypatch, own_artifact, changed, named):
     manifest = own_artifact.manifest
     name = "prefill.own-30"
-    plan = manifest.engines.plans[name]
-    other = replace(plan, layer_ratios=(Fraction(0), Fraction(1, 4), *plan.layer_ratios[2:]))
+    other = replace(manifest.engines.plans[name], **changed)
     engines = replace(manifest.engines, plans={**manifest.engines.plans, name: other})
     write_manifest(own_artifact.folder, replace(manifest, engines=engines))
     model, _ = load(monkeypatch, open_artifact(own_artifact.folder))
-    with pytest.raises(EngineError, match=r"'own-30': layer 1 of its plan removes 1/4 .* the profile 3/10"):
+    with pytest.raises(EngineError, match=f"'own-30': {named}"):
         model.generate(np.ones(16000, np.float32), "hello", profile="own-30", max_new_tokens=2)
 
 

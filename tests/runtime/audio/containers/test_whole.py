@@ -47,7 +47,7 @@ WITHOUT_LENGTH = {
 }
 pytestmark = pytest.mark.fuzz
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "40"))
-many = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 
 
 def stop_soon(place: str, seconds: float) -> None:
