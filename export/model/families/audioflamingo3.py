@@ -11,7 +11,7 @@ from ...checkpoint.checkpoint import Checkpoint
 from ..facts import Facts
 from ..spec import PooledHead, SpeechModelSpec
 from .parts.audio_lm import DECODER, ENCODER, AudioLM, read_audio_lm
-from .parts.feature_extractor import PROCESSOR
+from .parts.feature_extractor import PROCESSOR, PROCESSOR_IRRELEVANT
 from .parts.reference import Floats, Model, TransformersReference
 from .parts.settings import Settings, refuse_faults, shown
 
@@ -21,10 +21,6 @@ PROCESSOR_DEFAULTS = {
     "max_audio_len": 600,  # seconds; the processor drops what is beyond
     "default_transcription_prompt": "Transcribe the input speech.",
 }
-PROCESSOR_IRRELEVANT = (
-    *("feature_extractor", "audio_processor", "processor_class", "auto_map", "transformers_version"),
-    "chat_template",  # read with the other files that may have one
-)
 
 
 def encode_window(model: Model, features: Floats, frames: int) -> Floats:

@@ -19,6 +19,7 @@ from .parts.decoder import read_decoder, read_decoder_settings
 from .parts.feature_extractor import (
     EXTRACTOR_IRRELEVANT,
     PROCESSOR,
+    PROCESSOR_IRRELEVANT,
     log_mel_of,
     read_extractor,
     require_whisper,
@@ -76,10 +77,6 @@ LAYER_COUNTS = {
 }
 WHOLE_IRRELEVANT = (*CONFIG_IRRELEVANT, "text_config", "audio_config", "vocab_size", "hidden_size")
 AUDIO_IRRELEVANT = (*CONFIG_IRRELEVANT, "attention_dropout", "head_dim")
-PROCESSOR_IRRELEVANT = (
-    *("feature_extractor", "audio_processor", "processor_class", "auto_map", "transformers_version"),
-    *("chat_template", "audio_token"),  # the second is the text of the id that config.json has
-)
 ROWS_PER_TOKEN = 4
 TEMPLATE = "<|user|>\n<|begin_of_audio|>{audio}<|end_of_audio|><|user|>\n{prompt}<|assistant|>\n"
 """Of checkpoints without a chat template: what the published code writes."""
@@ -181,7 +178,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
             *rope.notes(()),
             *settings.notes(),
             *extractor.notes(EXTRACTOR_IRRELEVANT),
-            *processor.notes(PROCESSOR_IRRELEVANT),
+            *processor.notes((*PROCESSOR_IRRELEVANT, "audio_token")),  # config.json has its id
             *generation.notes(),
             *prompt_notes,
             *unused_tensors(weights, LAYER_COUNTS),

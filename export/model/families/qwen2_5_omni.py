@@ -101,8 +101,7 @@ WHOLE_IRRELEVANT = (
     *("enable_talker", "text_config", "audio_config", "vision_config"),
 )
 THINKER_IRRELEVANT = (
-    *(*WHOLE_IRRELEVANT, "image_token_index", "image_token_id", "video_token_index", "video_token_id"),
-    *("position_id_per_seconds", "seconds_per_chunk", "user_token_id", "ignore_index"),
+    *(*WHOLE_IRRELEVANT, "position_id_per_seconds", "seconds_per_chunk", "user_token_id", "ignore_index"),
     *("vision_start_token_id", "vision_end_token_id", "vision_token_id"),
 )
 VISION_TOKENS = ("image_token_index", "image_token_id", "video_token_index", "video_token_id")
@@ -179,6 +178,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     thinker.alias("audio_token_index", "audio_token_id")
     thinker.take("tie_word_embeddings")
     ids = [thinker.count(key) for key in THINKER_DEFAULTS]
+    refused = [thinker.count(key) for key in VISION_TOKENS if thinker.given.get(key) is not None]
     sizes, chunks = encoder_sizes(audio, settings.dims.hidden_size), _chunks(audio)
     audio.require(output_dim=settings.dims.hidden_size)
     longest = extractor.count("chunk_length") if "chunk_length" in extractor.given else LONGEST
@@ -188,8 +188,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     )
     weights = checkpoint.renamed(PREFIXES)
     decoder, encoder = read_decoder(weights, settings, thinker), _encoder(weights, sizes, chunks)
-    base = _prompt(checkpoint, ids, [thinker.given[key] for key in VISION_TOKENS if key in thinker.given])
-    prompt, prompt_notes = with_chat_template(checkpoint, base)
+    prompt, prompt_notes = with_chat_template(checkpoint, _prompt(checkpoint, ids, refused))
     return SpeechModelSpec(
         family="qwen2_5_omni",
         decoder=decoder,

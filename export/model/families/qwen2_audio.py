@@ -16,6 +16,7 @@ from .parts.decoder import read_decoder, read_decoder_settings
 from .parts.feature_extractor import (
     EXTRACTOR_IRRELEVANT,
     PROCESSOR,
+    PROCESSOR_IRRELEVANT,
     log_mel_of,
     read_extractor,
     require_whisper,
@@ -38,10 +39,6 @@ LAYER_COUNTS = {
     "language_model.model.layers.": "text_config: num_hidden_layers",
 }
 WHOLE_IRRELEVANT = (*CONFIG_IRRELEVANT, "text_config", "audio_config", "ignore_index", "vocab_size")
-PROCESSOR_IRRELEVANT = (
-    *("feature_extractor", "audio_processor", "processor_class", "auto_map", "transformers_version"),
-    "chat_template",  # read with the other files that may have one
-)
 PROCESSOR_TOKENS = {"audio_bos": "audio_bos_token", "AUDIO": "audio_token", "audio_eos": "audio_eos_token"}
 """What stands in the base template, in its order -> the setting of the processor that spells it."""
 

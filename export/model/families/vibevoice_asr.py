@@ -11,7 +11,7 @@ from ...checkpoint.tokenizer import token_text
 from ..facts import Facts
 from ..spec import SpeechModelSpec
 from .parts.decoder import read_decoder, read_decoder_settings
-from .parts.feature_extractor import PROCESSOR
+from .parts.feature_extractor import PROCESSOR, PROCESSOR_IRRELEVANT
 from .parts.generation import read_generation
 from .parts.reference import LLAMA_LAYER, Floats, Model, ModuleNames, TransformersReference
 from .parts.settings import CONFIG_IRRELEVANT, Settings, eos_ids, refuse_faults, shown
@@ -25,6 +25,9 @@ DEFAULTS = {
     "tie_word_embeddings": False,
 }
 SECONDS_MARK = "<|AUDIO_DURATION|>"
+MARKS = ("audio_bos_token", "audio_token", "audio_eos_token")
+"""Settings of the processor, whose ids stand in config.json; and that decides."""
+
 PREFIXES = {
     "model.language_model.": "language_model.model.",
     **{f"model.{name}_tokenizer_encoder.": f"{name}_tokenizer_encoder." for name in PARTS},
@@ -98,7 +101,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
     seconds_mark = processor.take("audio_duration_token")
     if not isinstance(seconds_mark, str) or not seconds_mark:
         processor.faults.append(f"audio_duration_token is {shown(seconds_mark)}, a text is expected")
-    marks = tuple(whole.count(f"audio_{part}token_id") for part in ("bos_", "", "eos_"))
+    marks = tuple(whole.count(f"{name}_id") for name in MARKS)
     refuse_faults(whole, processor, *decoder.sections, *tower.sections)
     weights = checkpoint.renamed(PREFIXES)
     base = _prompt(checkpoint, marks, seconds_mark)
@@ -109,6 +112,7 @@ def load(checkpoint: Checkpoint) -> SpeechModelSpec:
         *whole.notes((*CONFIG_IRRELEVANT, *SECTIONS)),
         *decoder.notes(),
         *tower.notes(),
+        *processor.notes((*PROCESSOR_IRRELEVANT, *MARKS)),
         *generation.notes(),
         *prompt_notes,
         *unused_tensors(weights, {**LAYER_COUNTS, "language_model.model.layers.": "text_config"}),

@@ -15,8 +15,10 @@ from fastadasp.export.checkpoint.precision import BF16
 from fastadasp.export.checkpoint.weights import weight_store
 from fastadasp.export.engines.engine import build_engine, check_reproducible
 from fastadasp.export.engines.messages import EngineRequest, Expected
+from fastadasp.export.engines.network_checks import check_attention
 from fastadasp.export.engines.plugin_nodes import check_ratios, graph_ratios, plugin_layers
 from fastadasp.export.engines.shapes import decode_profile, encoder_profile, prefill_profile
+from fastadasp.export.engines.worker import strongly_typed
 from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
 from fastadasp.export.graphs.write import write_graphs
 from fastadasp.export.model.families.family import load_model
@@ -28,6 +30,7 @@ from fastadasp.profiles.errors import EngineError
 from fastadasp.profiles.schedule import BEFORE_LAYERS, has_start_layer
 from fastadasp.runtime.artifact.artifact import open_artifact
 from fastadasp.runtime.artifact.engines import Machine, plan_name
+from fastadasp.runtime.tensorrt.api import logger
 
 pytest.importorskip("tensorrt_rtx", reason="engines need the extra tensorrt-rtx")
 
@@ -305,6 +308,20 @@ def test_a_causal_mask_that_was_dropped_is_named_with_its_layer(graphs, tmp_path
     edited(folder, "prefill.full", drop)
     with pytest.raises(EngineError, match=r"/layers\.1/attn/Attention is not causal and must be .* dropped"):
         build_engine(request(model, folder, "prefill.full"), tmp_path / "log")
+
+
+def test_key_lengths_that_tensorrt_would_ignore_are_refused():
+    trt = pytest.importorskip("tensorrt_rtx")
+    builder = trt.Builder(logger(trt, print))
+    network = builder.create_network(strongly_typed(trt))
+    query, key, value = (network.add_input(name, trt.float16, (1, 2, 8, 16)) for name in "qkv")
+    attention = network.add_attention(query, key, value, trt.AttentionNormalizationOp.SOFTMAX, False)
+    attention.name = "/layers.1/attn"
+    layers = [network.get_layer(i) for i in range(network.num_layers)]
+    check_attention(layers, trt, expected=1, causal=False)
+    attention.key_value_lengths = network.add_input("lengths", trt.int32, (1,))
+    with pytest.raises(EngineError, match=r"/layers\.1/attn takes key lengths, which TensorRT ignores"):
+        check_attention(layers, trt, expected=1, causal=False)
 
 
 def test_a_pool_mask_that_was_dropped_is_named(graphs, tmp_path):

@@ -274,6 +274,13 @@ def test_shapes_that_cannot_be_inferred_are_told_with_the_librarys_words(monkeyp
             model.generate(clip, "hello", max_new_tokens=2)
 
 
+def test_inputs_that_did_not_reach_the_engine_are_named(monkeypatch, artifact, clip):
+    model, _ = load(monkeypatch, artifact)
+    model._loaded.sessions.encoder._context.set_tensor_address = lambda name, address: True
+    with pytest.raises(EngineError, match=r"engine encoder: mel, encoder_rows are not set; report this"):
+        model.generate(clip, "hello", max_new_tokens=2)
+
+
 def test_a_run_that_fails_is_told_with_the_librarys_words(monkeypatch, artifact, clip):
     model, _ = load(monkeypatch, artifact)
     session = model._loaded.sessions.encoder

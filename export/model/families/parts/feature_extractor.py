@@ -21,6 +21,10 @@ EXTRACTOR_IRRELEVANT = (
     ),  # transformers makes them of the others
     *("processor_class", "auto_map", "return_attention_mask", "_processor_class", "transformers_version"),
 )
+PROCESSOR_IRRELEVANT = (
+    *("feature_extractor", "audio_processor", "processor_class", "auto_map", "transformers_version"),
+    "chat_template",  # read with the other files that may have one
+)
 
 
 def read_extractor(checkpoint: Checkpoint) -> Settings:

@@ -43,8 +43,12 @@ EXTRACTOR_DEFAULTS = {
     "projector_window_size": 15,
     "projector_downsample_rate": 5,
 }
-SPECTRUM = {"sample_rate": "sampling_rate", **{name: name for name in ("n_fft", "win_length", "hop_length")}}
-"""Setting of `melspec_kwargs`, which older files have, -> the setting that transformers reads instead."""
+SPECTRUM = "melspec_kwargs"
+READ_INSTEAD = {
+    "sample_rate": "sampling_rate",
+    **{name: name for name in ("n_fft", "win_length", "hop_length", "n_mels")},
+}
+"""Setting of `SPECTRUM`, which older files have, -> the setting that transformers reads instead."""
 
 DROPOUTS = ("dropout", "hidden_dropout_prob", "attention_probs_dropout_prob")
 WORDS = ("vocab_size", "max_position_embeddings", "position_embedding_type")  # of a Q-Former for text
@@ -77,12 +81,13 @@ class TowerSettings:
     encoder: Settings
     projector: Settings
     extractor: Settings
+    spectrum: Settings  # a part of the extractor's, which older files have
     sizes: Sizes
 
     @property
     def sections(self) -> tuple[Settings, ...]:
         """For `refuse_faults`; the whole config is the family's."""
-        return self.encoder, self.projector, self.extractor
+        return self.encoder, self.projector, self.extractor, self.spectrum
 
     def notes(self) -> Iterator[str]:
         """Lines on what was not used, once all is read."""
@@ -91,6 +96,7 @@ class TowerSettings:
         yield from self.extractor.notes(
             (*EXTRACTOR_IRRELEVANT, "padding_value", "padding_side", "mel_filters")
         )
+        yield from self.spectrum.notes(())
 
 
 def read_settings(checkpoint: Checkpoint, whole: Settings) -> TowerSettings:
@@ -103,7 +109,8 @@ def read_settings(checkpoint: Checkpoint, whole: Settings) -> TowerSettings:
     found = read_extractor(checkpoint)
     extractor = Settings(found.place, found.given, EXTRACTOR_DEFAULTS)
     extractor.faults += found.faults
-    settings = TowerSettings(whole, encoder, projector, extractor, _sizes(encoder))
+    spectrum = Settings(f"{found.place}: {SPECTRUM}", extractor.take(SPECTRUM) or {}, {})
+    settings = TowerSettings(whole, encoder, projector, extractor, spectrum, _sizes(encoder))
     _require(settings)
     _check_extractor(settings)
     return settings
@@ -148,22 +155,16 @@ def _require(settings: TowerSettings) -> None:
 
 def _check_extractor(settings: TowerSettings) -> None:
     """What the front end takes for granted, and what the model must agree with."""
-    extractor, whole = settings.extractor, settings.whole
+    extractor, spectrum, whole = settings.extractor, settings.spectrum, settings.whole
     extractor.require(feature_extractor_type="GraniteSpeechFeatureExtractor")
     if extractor.values.get("feature_size") is not None:
         extractor.values["n_mels"] = extractor.take("feature_size")
     for name in EXTRACTOR_DEFAULTS:
         extractor.count(name)
-    older = extractor.take("melspec_kwargs")
-    for name, newer in {**SPECTRUM, "n_mels": "n_mels"}.items():
-        given = (
-            older.get(name, extractor.values[newer]) if isinstance(older, dict) else extractor.values[newer]
-        )
-        if given != extractor.values[newer]:
-            extractor.faults.append(
-                f"melspec_kwargs: {name} is {shown(given)}, but transformers takes {newer} "
-                f"{shown(extractor.values[newer])}"
-            )
+    for name, newer in READ_INSTEAD.items():
+        given, taken = spectrum.take(name), extractor.values[newer]
+        if name in spectrum.given and given != taken:
+            spectrum.faults.append(f"{name} is {shown(given)}, but transformers takes {newer} {shown(taken)}")
     for name, other in (
         ("projector_window_size", "window_size"),
         ("projector_downsample_rate", "downsample_rate"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,26 @@ def test_half_a_pair_is_refused(adapter: Path, tmp_path: Path) -> None:
     save_file(tensors, folder / "adapter_model.safetensors")
     with pytest.raises(CheckpointError, match="lora_B is missing"):
         read_adapter(folder)
+
+
+@pytest.mark.parametrize(
+    ("changed", "fault"),
+    [
+        (lambda name, it: {}, "no tensor is there; save the adapter again"),
+        (lambda name, it: {name.replace("lora_A", "lora_C"): it}, r"lora_C.* is of a form that is not known"),
+        (lambda name, it: {name: it[..., None, None]}, r"are those of a convolution.*merge_and_unload"),
+    ],
+)
+def test_tensors_that_are_no_pairs_of_matrices_are_refused(
+    adapter: Path, tmp_path: Path, changed: Callable[[str, torch.Tensor], dict[str, torch.Tensor]], fault: str
+) -> None:
+    path = own(adapter, tmp_path / "own") / "adapter_model.safetensors"
+    tensors: dict[str, torch.Tensor] = {}
+    for name, tensor in load_file(path).items():
+        tensors |= changed(name, tensor)
+    save_file(tensors, path)
+    with pytest.raises(CheckpointError, match=fault):
+        read_adapter(path.parent)
 
 
 def renamed(adapter: Path, folder: Path, old: str, new: str) -> Path:
