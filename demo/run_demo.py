@@ -31,7 +31,8 @@ PROFILES = ("full", "dense-constant-50")
 PROMPT = "<asr>"
 ASKED, QUESTIONS = "dates-02.flac", ("<asr>", "<fr>", "<de>", "<qa> day", "<qa> after march")
 SAMPLE_RATE = 16000
-LONG_SECONDS = 240
+CLIP_SECONDS, LONG_SECONDS = 30, 240
+RUNS = 5
 console = Console(width=110)
 
 
@@ -133,10 +134,10 @@ def measure(model: SpeechLM) -> None:
     options = BenchmarkOptions(
         profiles=PROFILES,
         beams=(1, 5),
-        audio_seconds=(30, LONG_SECONDS),
+        audio_seconds=(CLIP_SECONDS, LONG_SECONDS),
         clip=CLIPS / "digits-01.flac",
         prompt=PROMPT,
-        runs=5,
+        runs=RUNS,
         warmup=1,
     )
     benchmark = run_benchmark(model, options)
