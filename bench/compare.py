@@ -30,7 +30,7 @@ import numpy as np
 import quiet
 from random_checkpoint import write_checkpoint
 
-from fastadasp.runtime.environment import environment
+from fastadasp.runtime.environment import cpu_flags, environment
 
 THREADS = 1
 ROWS_A_SECOND = 25
@@ -125,11 +125,10 @@ def _fault_of(output: Path, parts: list[str]) -> str | None:
     return None
 
 
-def machine() -> dict[str, Any]:
+def machine(threads: int = THREADS) -> dict[str, Any]:
     """What a measurement runs on, with the instructions of the CPU that decide on 8 and 16 bits."""
-    info = Path("/proc/cpuinfo")
-    flags = set(info.read_text().split()) if info.is_file() else set()
-    return {**asdict(environment(THREADS)), "instructions": [name for name in INSTRUCTIONS if name in flags]}
+    flags = cpu_flags()
+    return {**asdict(environment(threads)), "instructions": [name for name in INSTRUCTIONS if name in flags]}
 
 
 def build_artifact(folder: Path, form: str) -> None:

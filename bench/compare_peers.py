@@ -23,14 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import quiet
-from compare import INSTRUCTIONS
+from compare import machine
 from encoder import commit
 from peers import install, models, tables, turns
 from peers.cases import BEAMS, MODELS, NEW_TOKENS, THREADS, Part, parts
 from peers.systems import PEERS, System, systems
 from peers.worker import Loading, serve
-
-from fastadasp.runtime.environment import environment
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = Path(__file__).with_name("llama_cpp.c")
@@ -119,13 +117,6 @@ def _place(folder: Path, files: Path, system: System) -> turns.Place:
     python = install.python(folder, PEERS[system.peer].environment)
     extra = install.llama_cpp(folder, PROGRAM) if system.peer == "llama.cpp" else ""
     return turns.Place(python, files, str(extra))
-
-
-def machine(threads: int) -> Record:
-    """What a part runs on, with the instructions of the CPU that decide on 8 and 16 bits."""
-    info = Path("/proc/cpuinfo")
-    flags = set(info.read_text().split()) if info.is_file() else set()
-    return {**asdict(environment(threads)), "instructions": [name for name in INSTRUCTIONS if name in flags]}
 
 
 def process(mode: str, peer: str, form: str, model: str, threads: str, folder: str, extra: str) -> None:

@@ -185,9 +185,10 @@ def _check_metrics(clips: ClipSet, options: EvalOptions) -> None:
     task = TASKS[clips.task]
     task.measure_for(clips.languages)
     normalize = NORMALIZERS[options.normalizer_for(clips.task)].load()
-    accepted = [[normalize(text) for text in clip.references] for clip in clips.clips]
-    if task.whole_texts and (why := empty_reference(accepted)):
-        raise RequestError(f"task {clips.task}: {why}")
+    if task.whole_texts:
+        accepted = [[normalize(text) for text in clip.references] for clip in clips.clips]
+        if why := empty_reference(accepted):
+            raise RequestError(f"task {clips.task}: {why}")
 
 
 def _environment(options: EvalOptions) -> Environment:

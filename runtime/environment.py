@@ -67,9 +67,19 @@ def machine(device: str, threads: int) -> Machine:
 
 def cpu_model() -> str | None:
     """The name of the CPU."""
+    return _cpu_info("model name|Model") or platform.processor() or None
+
+
+def cpu_flags() -> frozenset[str]:
+    """What an x86 CPU can do, by Linux's names; empty where the system does not tell."""
+    return frozenset((_cpu_info("flags") or "").split())
+
+
+def _cpu_info(field: str) -> str | None:
+    """The first value of a field; `field` is a pattern."""
     text = CPU_INFO.read_text("utf-8") if CPU_INFO.is_file() else ""
-    found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", text, re.MULTILINE)
-    return found.group(1) if found else platform.processor() or None
+    found = re.search(rf"^(?:{field})\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1] if found else None
 
 
 class PeakMemory:

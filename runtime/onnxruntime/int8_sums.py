@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import platform
-import re
 from functools import cache
 
-from ..environment import CPU_INFO
+from ..environment import cpu_flags
 
 X86 = ("x86_64", "AMD64")
 VNNI = {"avx512_vnni", "avx_vnni"}  # as Linux names them
@@ -19,10 +18,4 @@ def are_cut_off() -> bool:
     They do so on x86 without VNNI (`vpmaddubsw`), and those for unsigned bytes do not. A CPU of which the
     system does not tell is taken to have no VNNI.
     """
-    if platform.machine() not in X86:
-        return False
-    try:
-        flags = re.search(r"^flags\s*:(.*)", CPU_INFO.read_text("utf-8"), re.MULTILINE)
-    except OSError:
-        return True
-    return flags is None or VNNI.isdisjoint(flags[1].split())
+    return platform.machine() in X86 and VNNI.isdisjoint(cpu_flags())

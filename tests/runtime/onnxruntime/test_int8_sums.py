@@ -13,7 +13,7 @@ from conftest import noise
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.profiles import load_profile
-from fastadasp.runtime import SpeechLM
+from fastadasp.runtime import SpeechLM, environment
 from fastadasp.runtime.onnxruntime import int8_sums
 from fastadasp.runtime.onnxruntime.int8_sums import are_cut_off
 
@@ -44,7 +44,7 @@ def test_x86_without_vnni_cuts_off_sums(
     if flags is not None:
         info.write_text(f"processor\t: 0\nflags\t\t: {flags}\nvmx flags\t: avx_vnni\n", "utf-8")
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    monkeypatch.setattr(int8_sums, "CPU_INFO", info)
+    monkeypatch.setattr(environment, "CPU_INFO", info)
     assert are_cut_off() == cut_off
 
 
