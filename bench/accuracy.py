@@ -88,9 +88,9 @@ Written by `python bench/accuracy.py` from the results of the commands below, wh
 like the published tables ([Lu et al., 2024](https://arxiv.org/abs/2410.03007)): those are of another model, a
 thousand times larger, and stand beside for the order of the methods. \\* marks a figure whose paired 95 %
 bootstrap interval of the difference from the full model
-excludes 0; brackets hold its own 95 % interval. Figures of random methods are means over three seeds. H2O
-removes no FLOPs: its caches keep as many audio rows as those of FastAdaSP, constant, in the same column.
-Where a method removes another share than its column says, the cell says so.
+excludes 0; brackets hold its own 95 % interval. Figures of random methods are means over three seeds, in
+the tables of this page. H2O removes no FLOPs: its caches keep as many audio rows as those of FastAdaSP,
+constant, in the same column. Where a method removes another share than its column says, the cell says so.
 """.splitlines()
 
 

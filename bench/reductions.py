@@ -76,6 +76,7 @@ GRIDS = {
     "coarse": Grid({5: ALL_LEVELS, 15: SOME_LEVELS, 30: SOME_LEVELS}, {5: 60, 15: 40, 30: 24}, 1),
     "small": Grid(dict.fromkeys(SETS, SOME_LEVELS), SMALL, 1),
     "between": Grid(dict.fromkeys(SETS, OTHER_LEVELS), SMALL, 1, goes_on="small"),
+    "coarse_between": Grid({15: OTHER_LEVELS, 30: OTHER_LEVELS}, {15: 40, 30: 24}, 1, goes_on="coarse"),
 }
 """The first one of which there is a result is shown, and what goes on from it."""
 
@@ -144,7 +145,7 @@ class Part:
 
 def parts(grid: str, lengths: Iterable[int] = SETS) -> Iterator[Part]:
     """All comparisons of a grid, short clips first."""
-    for seconds in lengths:
+    for seconds in (each for each in lengths if each in GRIDS[grid].levels):
         yield Part(seconds, grid, "all", "single,constant,decay,input")
         yield Part(seconds, grid, "affinity_pooling", "input_and_single", "deep")
 
@@ -180,8 +181,13 @@ class Table:
     @property
     def title(self) -> str:
         """For a heading."""
-        text = f"{self.model}, {SETS[self.seconds]}, about {self.seconds} s"
+        text = f"{self.model}, {SETS[self.seconds]}, about {self.mean_seconds} s"
         return f"{text}, other levels" if GRIDS[self.grid].goes_on else text
+
+    @property
+    def mean_seconds(self) -> str:
+        """Of the clips, for which the levels are solved."""
+        return f"{self.found[0].protocol.reference_audio_seconds:g}"
 
     @property
     def rows(self) -> Iterator[RowRecord]:
@@ -253,7 +259,7 @@ def overview(found: Sequence[Table]) -> Iterator[str]:
     for level in sorted(set.intersection(*levels)):
         changes = [_loss_changes(table, level) for table in found]
         yield from ("", f"At {in_percent(level)} % of the FLOPs:", "")
-        yield table_row("method, schedule", *(f"{table.model}, {table.seconds} s" for table in found))
+        yield table_row("method, schedule", *(f"{table.model}, {table.mean_seconds} s" for table in found))
         yield table_row(*["---"] * (1 + len(found)))
         for row in dict.fromkeys(name for each in changes for name in each):
             yield table_row(row, *(each.get(row, "-") for each in changes))
@@ -272,8 +278,8 @@ def _loss_changes(table: Table, level: Fraction) -> dict[str, str]:
 
 
 def not_measured(found: Sequence[Table]) -> Iterator[str]:
-    """What is still to come."""
-    if missing := missing_tables(found):
+    """What is still to come: whole tables, and what others lack."""
+    if missing := [*missing_tables(found), *gaps(found)]:
         yield f"**Not measured yet**: {'; '.join(missing)}."
 
 
@@ -281,8 +287,25 @@ def missing_tables(found: Sequence[Table]) -> list[str]:
     """Of the demo and of every model of the second recipe that has a table, or of the whole recipe."""
     there = {(table.model, table.seconds) for table in found}
     names = ("demo", *sorted({model for model, _ in there if model != "demo"}))
-    missing = [f"{name} at {seconds} s" for name in names for seconds in SETS if (name, seconds) not in there]
+    missing = [
+        f"{name} on {SETS[seconds]}" for name in names for seconds in SETS if (name, seconds) not in there
+    ]
     return missing if len(names) > 1 else [*missing, "the second model"]
+
+
+def gaps(found: Sequence[Table]) -> Iterator[str]:
+    """Levels and methods that the tables of a model and length lack."""
+    every_level = {Fraction(level) / 100 for level in ALL_LEVELS.split(",")}
+    for name, seconds in dict.fromkeys((table.model, table.seconds) for table in found):
+        there = [
+            each for table in found if (table.model, table.seconds) == (name, seconds) for each in table.found
+        ]
+        levels = every_level.difference(*(each.levels for each in there))
+        methods = VARIANTS.keys() - {row.method for each in there for row in each.rows}
+        if levels:
+            yield f"{name} on {SETS[seconds]} at {', '.join(map(in_percent, sorted(levels)))} %"
+        for method in (each for each in VARIANTS if each in methods):
+            yield f"{name} on {SETS[seconds]}: {VARIANTS[method].title}"
 
 
 def section(table: Table) -> Iterator[str]:
@@ -295,9 +318,8 @@ def section(table: Table) -> Iterator[str]:
         yield f"fastadasp-export {part}"
     yield "```"
     yield ""
-    protocol = first.protocol
     yield (
-        f"{first.clips.measured} clips, levels solved for {protocol.reference_audio_seconds:g} s; "
+        f"{first.clips.measured} clips, levels solved for {table.mean_seconds} s; "
         f"{_machine(first.environment)}"
     )
     yield ""

@@ -66,7 +66,7 @@ def write(name: str, found: ComparisonResult) -> None:
 
 def test_without_results_everything_is_named_as_missing() -> None:
     text = measuring.page()
-    assert "**Not measured yet**: demo at 5 s; demo at 15 s; demo at 30 s; the second model" in text
+    assert "**Not measured yet**: demo on human; demo on human-15; demo on human-30; the second model" in text
     (line,) = measuring.summary()
     assert line in text.splitlines()
 
@@ -113,13 +113,25 @@ def test_the_complete_grid_is_shown_instead_of_the_coarse_one(measured: Comparis
 def test_other_levels_of_the_small_grid_stand_beside_it_alone(measured: ComparisonResult) -> None:
     write("seed-0.5s.small.json", measured)
     write("seed-0.5s.between.json", measured)
+    clips = f"about {measured.protocol.reference_audio_seconds:g} s"
     assert [table.title for table in measuring.tables()] == [
-        "seed-0, human, about 5 s",
-        "seed-0, human, about 5 s, other levels",
+        f"seed-0, human, {clips}",
+        f"seed-0, human, {clips}, other levels",
     ]
     write("seed-0.5s.coarse.json", measured)
     (table,) = measuring.tables()
     assert table.grid == "coarse"
+
+
+def test_levels_and_methods_that_tables_lack_are_named(measured: ComparisonResult) -> None:
+    write("demo.15s.coarse.json", measured)
+    others = replace(measured, levels=(Fraction(1, 10), Fraction(1, 5)))
+    write("demo.15s.coarse_between.json", others)
+    first, *rest = measuring.gaps(list(measuring.tables()))
+    assert first == "demo on human-15 at 40 %"
+    lacking = [method.title for name, method in VARIANTS.items() if name not in ("weighted_merge", "h2o")]
+    assert rest == [f"demo on human-15: {title}" for title in lacking]
+    assert first in measuring.page()
 
 
 @pytest.mark.parametrize(
@@ -152,6 +164,10 @@ def test_the_same_clips_are_drawn_each_time_and_in_their_order(tmp_path: Path) -
     assert {json.loads(line)["task"] for line in first.splitlines()} == {"asr"}
     assert measuring.drawn(clips, 5).read_text("utf-8") == first
     assert len(measuring.drawn(clips, 99).read_text("utf-8").splitlines()) == 20
+
+
+def test_a_grid_has_parts_of_its_own_lengths_alone() -> None:
+    assert {part.seconds for part in measuring.parts("coarse_between")} == {15, 30}
 
 
 def test_a_part_is_a_command_of_every_method_with_both_kinds_of_positions(tmp_path: Path) -> None:
