@@ -195,9 +195,9 @@ class SpeechLM(Uncopied):
         if faults := [*seconds_fault("seconds", seconds), *count_fault("text_rows", text_rows, 0)]:
             raise RequestError("; ".join(faults))
         found = self._search(self.request_memory, search, options)
-        asked = AnswerSizes(text_rows, found.num_beams, found.max_new_tokens)
+        sizes = AnswerSizes(text_rows, found.num_beams, found.max_new_tokens)
         resolved = self.manifest.profiles[self._loaded.profile_named(profile)]
-        return self._loaded.memory.taken(resolved, seconds, asked)
+        return self._loaded.memory.taken(resolved, seconds, sizes)
 
     def choose_profile(self, auto: Auto, audio_seconds: float, num_beams: int = 1) -> Choice:
         """The profile that a budget chooses for a length of audio, and why; nothing is run.
@@ -453,8 +453,8 @@ class SpeechLM(Uncopied):
         """
         prompt = DecoderPrompt(before, rows, after, adapter)
         text_rows = len(before) + len(after)
-        asked = AnswerSizes(text_rows, search.num_beams, search.max_new_tokens) if search else None
-        return new_decoder(self._loaded, profile, prompt, watch or Stopwatch(), asked)
+        sizes = AnswerSizes(text_rows, search.num_beams, search.max_new_tokens) if search else None
+        return new_decoder(self._loaded, profile, prompt, watch or Stopwatch(), sizes)
 
     def request_inputs(
         self, adapter: npt.NDArray[np.int64] | None, watch: Stopwatch | None = None

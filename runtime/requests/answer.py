@@ -80,7 +80,7 @@ def _begin(model: LoadedModel, asked: Asked) -> Request:
     replace(taken, ids=ids).check(heard.place, heard.audio)
     rows = heard.rows if heard.rows is not None else model.audio_encoder.encode(heard.audio.samples, watch)
     prompt = DecoderPrompt(ids.before, rows, ids.after, ids.adapter)
-    decoder = new_decoder(model, taken.profile, prompt, watch, taken.asked if asked.shares else None)
+    decoder = new_decoder(model, taken.profile, prompt, watch, taken.sizes if asked.shares else None)
     started = new_search(search, vocab_size := model.dims.vocab_size, history(model.manifest, ids))
     forced = ForcedText([ids.tolist() for ids in scored], search.end_tokens) if scored else None
     return Request(
