@@ -15,7 +15,7 @@ from ...profiles.flops import DecoderDims
 from ...profiles.kv_layout import rows_of
 from ..decoding.answer_sizes import AnswerSizes
 from ..decoding.search import TopTokens
-from ..decoding.session_decoder import NOTHING, read_row_sources, read_top_tokens
+from ..decoding.session_decoder import read_row_sources, read_top_tokens
 from ..latency import Stopwatch
 from ..session import Session, StepSession
 from .batch import Batch, Member
@@ -85,9 +85,9 @@ class BatchedDecoder:
         batcher: Batcher,
         prompt: Mapping[str, npt.NDArray[Any]],
         watch: Stopwatch,
-        sizes: AnswerSizes | None = None,
-        request_inputs: Mapping[str, npt.NDArray[Any]] = NOTHING,
-        step_inputs: Mapping[str, npt.NDArray[Any]] = NOTHING,
+        sizes: AnswerSizes | None,
+        request_inputs: Mapping[str, npt.NDArray[Any]],
+        step_inputs: Mapping[str, npt.NDArray[Any]],
     ) -> None:
         """Set up a request.
 

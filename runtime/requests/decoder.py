@@ -58,7 +58,7 @@ def new_decoder(
     profile: str | None,
     prompt: DecoderPrompt,
     watch: Stopwatch,
-    sizes: AnswerSizes | None = None,
+    sizes: AnswerSizes | None,
 ) -> BatchedDecoder | SessionDecoder:
     """A decoder over a prompt; given the `sizes` of the answer, it shares steps with others where
     the backend can.
