@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
+from ..runtime.choice.acceptance import ENOUGH_CLIPS, LEAST_CLIPS
 from ..runtime.tables.tables import Section, columns
 from ..runtime.tables.units import ABSENT, percent
 from .evaluation import Evaluation, Failure
-from .figures.bootstrap import FEW_CLIPS, LEAST_CLIPS, Interval
+from .figures.bootstrap import Interval
 from .figures.scores import Figure
 from .metrics.metric import Metric
 from .metrics.word_errors import is_detail
@@ -125,5 +126,5 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
         f"95 %: {options.resamples} bootstrap resamples of the clips, seed {options.seed}, "
         "the same for all profiles."
     )
-    if measured < FEW_CLIPS:
+    if measured < ENOUGH_CLIPS:
         yield f"{measured} clips are few: the intervals are rough."

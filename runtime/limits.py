@@ -100,15 +100,15 @@ def check_room(manifest: Manifest, ids: PromptIds, max_new_tokens: int) -> None:
     raise RequestError(f"{fault} leave no room for audio in this model's {positions} positions; {remedy}")
 
 
-def length_limit(manifest: Manifest, asked: AnswerSizes | None = None) -> CheckLength:
+def length_limit(manifest: Manifest, sizes: AnswerSizes | None = None) -> CheckLength:
     """For `load_audio`, which then refuses a file that is too long before it has been decoded whole.
 
-    Without `asked` the limit is that of `check_audio`, with it that of `check_length`.
+    Without `sizes` the limit is that of `check_audio`, with it that of `check_length`.
     """
 
     def check(place: str, seconds: float) -> None:
         samples = int(seconds * manifest.front_end.log_mel.sample_rate)
-        _check_positions(manifest, place, samples, asked)
+        _check_positions(manifest, place, samples, sizes)
 
     return check
 
@@ -126,40 +126,40 @@ def check_audio(manifest: Manifest, place: str, audio: Audio) -> None:
     _check_positions(manifest, place, len(audio.samples))
 
 
-def check_length(manifest: Manifest, place: str, audio: Audio, asked: AnswerSizes) -> None:
+def check_length(manifest: Manifest, place: str, audio: Audio, sizes: AnswerSizes) -> None:
     """Refuse audio that gives no row, or more rows than the positions hold beside prompt and answer.
 
     Raises:
         AudioError: either of them; `place` says in the message where the audio comes from.
     """
     check_audio(manifest, place, audio)
-    _check_positions(manifest, place, len(audio.samples), asked)
+    _check_positions(manifest, place, len(audio.samples), sizes)
 
 
-def _check_positions(manifest: Manifest, place: str, samples: int, asked: AnswerSizes | None = None) -> None:
+def _check_positions(manifest: Manifest, place: str, samples: int, sizes: AnswerSizes | None = None) -> None:
     """Refuse more rows than the positions hold: all of them, or those beside a prompt and its answer.
 
     And audio of which a model's own processor would drop the end.
     """
     _check_clip(manifest, place, samples)
     rows, positions = manifest.front_end.decoder_rows(samples), manifest.decoder.max_positions
-    free = positions - (asked.text_rows + asked.steps if asked else 0)
+    free = positions - (sizes.text_rows + sizes.steps if sizes else 0)
     if rows <= free:
         return
     seconds, longest = samples / manifest.front_end.log_mel.sample_rate, manifest.front_end.seconds_of(free)
-    beside, remedy = _beside(asked) if asked else ("", "")
+    beside, remedy = _beside(sizes) if sizes else ("", "")
     raise LongAudioError(
         f"{place}: {seconds:.1f} s take {rows} rows; {beside}this model's {positions} positions hold at most "
         f"{longest:.1f} s: cut the audio{remedy}"
     )
 
 
-def _beside(asked: AnswerSizes) -> tuple[str, str]:
+def _beside(sizes: AnswerSizes) -> tuple[str, str]:
     """What takes positions beside the audio, and how it could be less."""
-    answer, fewer = f"max_new_tokens {asked.max_new_tokens}", "ask for fewer tokens"
-    if asked.scored_tokens > asked.max_new_tokens:
-        answer, fewer = f"scored_text of {asked.scored_tokens} tokens", "score a shorter text"
-    return f"with {asked.text_rows} of prompt and {answer} ", f" or {fewer}"
+    answer, fewer = f"max_new_tokens {sizes.max_new_tokens}", "ask for fewer tokens"
+    if sizes.scored_tokens > sizes.max_new_tokens:
+        answer, fewer = f"scored_text of {sizes.scored_tokens} tokens", "score a shorter text"
+    return f"with {sizes.text_rows} of prompt and {answer} ", f" or {fewer}"
 
 
 def _check_clip(manifest: Manifest, place: str, samples: int) -> None:

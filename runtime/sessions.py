@@ -32,6 +32,14 @@ class Sessions(Protocol):
         """The sizes that the backend was built for; None where only the model limits them."""
 
     @property
+    def planned(self) -> bool:
+        """Whether working memory is taken when the artifact is loaded, as engines do."""
+
+    @property
+    def scores_all_tokens(self) -> bool:
+        """Whether steps give the scores of any number of tokens, rather than of the best ones alone."""
+
+    @property
     def unrolled(self) -> bool:
         """Whether a prefill has no Loops, which give their memory back in each round."""
 

@@ -19,7 +19,7 @@ from .audio.read import Source
 from .batching.decoder import BatchedDecoder
 from .batching.submitted import Submitted
 from .cancellation.cancellation import Cancellation
-from .cancellation.guard import guard_of
+from .cancellation.guard import guard_of, new_guard
 from .cancellation.in_thread import in_thread
 from .choice.choose import Choice
 from .choice.figures import Figures
@@ -195,9 +195,9 @@ class SpeechLM(Uncopied):
         if faults := [*seconds_fault("seconds", seconds), *count_fault("text_rows", text_rows, 0)]:
             raise RequestError("; ".join(faults))
         found = self._search(self.request_memory, search, options)
-        asked = AnswerSizes(text_rows, found.num_beams, found.max_new_tokens)
+        sizes = AnswerSizes(text_rows, found.num_beams, found.max_new_tokens)
         resolved = self.manifest.profiles[self._loaded.profile_named(profile)]
-        return self._loaded.memory.taken(resolved, seconds, asked)
+        return self._loaded.memory.taken(resolved, seconds, sizes)
 
     def choose_profile(self, auto: Auto, audio_seconds: float, num_beams: int = 1) -> Choice:
         """The profile that a budget chooses for a length of audio, and why; nothing is run.
@@ -303,11 +303,10 @@ class SpeechLM(Uncopied):
         If the task is cancelled, the request ends first, and then the task. Time spent waiting for a thread
         counts for the deadline and for the latency.
         """
-        own = Cancellation()
-        watch = Stopwatch(guard_of(cancellation, deadline, own))
+        watch = Stopwatch(new_guard(cancellation, deadline))
         found = self._search(self.agenerate, search, options)
         asked = Asked(audio, prompt, system, profile, source_rate, found, watch, scored_text)
-        return await in_thread(lambda: answer(self._loaded, asked), own)
+        return await in_thread(lambda: answer(self._loaded, asked), asked.guard.own)
 
     def submit(
         self,
@@ -333,11 +332,10 @@ class SpeechLM(Uncopied):
             RequestError: options out of range, or the model is closed.
         """
         self._loaded.check_open()
-        own = Cancellation()
-        watch = Stopwatch(guard_of(cancellation, deadline, own))
+        watch = Stopwatch(new_guard(cancellation, deadline))
         found = self._search(self.submit, search, options)
         asked = Asked(audio, prompt, system, profile, source_rate, found, watch, scored_text, shares=True)
-        return submitted(self._loaded, asked, own)
+        return submitted(self._loaded, asked)
 
     def stream(
         self,
@@ -360,11 +358,10 @@ class SpeechLM(Uncopied):
         last piece, so it counts what the reader takes in between. With `share_steps` it is decoded together
         with submitted requests and others of its kind, which wait a moment for a reader that is slow.
         """
-        own = Cancellation()
-        watch = Stopwatch(guard_of(cancellation, deadline, own))
+        watch = Stopwatch(new_guard(cancellation, deadline))
         found = self._search(self.stream, search, options)
         asked = Asked(audio, prompt, system, profile, source_rate, found, watch, shares=share_steps)
-        return streamed(self._loaded, asked, own)
+        return streamed(self._loaded, asked)
 
     def segments(
         self,
@@ -414,11 +411,10 @@ class SpeechLM(Uncopied):
             ArtifactError: the model that hears speech is damaged.
         """
         check_segmenting(segmenting, at_once, max_audio_seconds, tell)
-        own = Cancellation()
-        watch = Stopwatch(guard_of(cancellation, deadline, own))
+        watch = Stopwatch(new_guard(cancellation, deadline))
         found = self._search(self.segments, search, options)
         asked = Asked(audio, prompt, system, profile, source_rate, found, watch)
-        return answered_segments(self._loaded, asked, segmenting, at_once, own, max_audio_seconds, tell)
+        return answered_segments(self._loaded, asked, segmenting, at_once, max_audio_seconds, tell)
 
     def search_options(self, search: SearchOptions | None = None, **options: Any) -> ResolvedSearch:
         """The search that a record asks for, or its fields by name; what is left out is the artifact's.
@@ -457,8 +453,8 @@ class SpeechLM(Uncopied):
         """
         prompt = DecoderPrompt(before, rows, after, adapter)
         text_rows = len(before) + len(after)
-        asked = AnswerSizes(text_rows, search.num_beams, search.max_new_tokens) if search else None
-        return new_decoder(self._loaded, profile, prompt, watch or Stopwatch(), asked)
+        sizes = AnswerSizes(text_rows, search.num_beams, search.max_new_tokens) if search else None
+        return new_decoder(self._loaded, profile, prompt, watch or Stopwatch(), sizes)
 
     def request_inputs(
         self, adapter: npt.NDArray[np.int64] | None, watch: Stopwatch | None = None

@@ -7,14 +7,14 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 
-from fastadasp.evaluation.answers.workers import serve_parent
+from fastadasp.evaluation.answers.workers import end_with_parent
 
 
 @contextmanager
 def two_processes() -> Iterator[ProcessPoolExecutor]:
     """When it is left, what they have begun is finished, and nothing more is begun."""
     spawn = get_context("spawn")  # a fork would hold the locks of this process
-    pool = ProcessPoolExecutor(2, spawn, serve_parent)
+    pool = ProcessPoolExecutor(2, spawn, end_with_parent)
     try:
         yield pool
     finally:

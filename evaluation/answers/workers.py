@@ -97,14 +97,14 @@ class _Worker:
 
 def start_worker(job: Job) -> None:
     """Set up a worker."""
-    serve_parent()
+    end_with_parent()
     _Worker.job = job
 
 
-def serve_parent() -> None:
+def end_with_parent() -> None:
     """Let this process, which was spawned, end with its parent, which alone minds Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_after_parent, daemon=True).start()
 
 
 def answer_in_worker(clip: Clip) -> ClipAnswers:
@@ -114,7 +114,7 @@ def answer_in_worker(clip: Clip) -> ClipAnswers:
     return _Worker.answer(clip)
 
 
-def _end_with_parent() -> None:
+def _exit_after_parent() -> None:
     parent = parent_process()
     assert parent is not None
     parent.join()

@@ -22,7 +22,7 @@ from ...runtime import SegmentOptions, SpeechLM
 from ...runtime.audio.read import is_longer
 from ...runtime.choice.target import AUTO, Auto
 from ...runtime.segments.longest import longest_unasked
-from ..answers.workers import Job, serve_parent
+from ..answers.workers import Job, end_with_parent
 from ..clips.clip import Clip
 from .records import Found, Transcript, failed, transcript, transcript_of
 
@@ -61,7 +61,7 @@ Message = Ready | Found | FastAdaSPError
 
 def serve(pipe: Connection, bulk: BulkJob) -> None:
     """Load the artifact and transcribe what comes, `max_batch` clips at once, until None comes."""
-    serve_parent()
+    end_with_parent()
     threading.excepthook = _end_at_once
     try:
         model = bulk.job.open()

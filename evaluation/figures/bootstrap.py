@@ -10,14 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...runtime.choice.acceptance import ENOUGH_CLIPS
-from ...runtime.choice.acceptance import LEAST_CLIPS as FEWEST
+from ...runtime.choice.acceptance import LEAST_CLIPS
 from ..metrics.metric import Floats, Sample
 from ..options import Bootstrap
 
 PERCENTILES = (2.5, 97.5)
-LEAST_CLIPS = FEWEST  # that can be drawn
-FEW_CLIPS = ENOUGH_CLIPS  # below it, an interval is rough
 ROUNDING = 1e-12  # of two figures that are equal but for the order of their sums
 BLOCK = 1 << 22  # draws at once, so that memory does not grow with the number of resamples
 

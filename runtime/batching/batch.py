@@ -38,7 +38,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Rows:
+class MemberRows:
     """The rows of one request that a step scores: row i is old row `parents[i]` and then `tokens[i]`."""
 
     member: Member
@@ -83,7 +83,7 @@ class Batch:
         self._place([])
         self._buffers = None
 
-    def step(self, asked: Sequence[Rows]) -> list[TopTokens]:
+    def step(self, asked: Sequence[MemberRows]) -> list[TopTokens]:
         """Append rows to some members, and score what may follow them, in their order.
 
         Raises:
@@ -101,7 +101,11 @@ class Batch:
         return self._taken(self._buffers, asked, places, branches, outputs)
 
     def _run(
-        self, buffers: StepBuffers, asked: Sequence[Rows], places: Sequence[int], branches: Sequence[Mask]
+        self,
+        buffers: StepBuffers,
+        asked: Sequence[MemberRows],
+        places: Sequence[int],
+        branches: Sequence[Mask],
     ) -> dict[str, Any]:
         """Members that ask for nothing have a row all the same; what comes of it is left."""
         members, beams = len(self._members), max(map(len, branches))
@@ -124,7 +128,7 @@ class Batch:
     def _taken(
         self,
         buffers: StepBuffers,
-        asked: Sequence[Rows],
+        asked: Sequence[MemberRows],
         places: Sequence[int],
         branches: Sequence[Mask],
         outputs: Mapping[str, Any],

@@ -42,10 +42,10 @@ def class_of(prefix_rows: int, num_beams: int, max_new_tokens: int) -> SizeClass
     )
 
 
-def key_of(prefix_rows: int, asked: AnswerSizes, fixed: Mapping[str, npt.NDArray[Any]]) -> Key:
+def key_of(prefix_rows: int, sizes: AnswerSizes, fixed: Mapping[str, npt.NDArray[Any]]) -> Key:
     """What a request has in common with those that it may share steps with."""
     inputs = tuple((name, np.ascontiguousarray(array).tobytes()) for name, array in sorted(fixed.items()))
-    return class_of(prefix_rows, asked.step_rows, asked.steps), inputs
+    return class_of(prefix_rows, sizes.step_rows, sizes.steps), inputs
 
 
 def rounded_up(rows: int) -> int:

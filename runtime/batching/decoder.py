@@ -15,7 +15,7 @@ from ...profiles.flops import DecoderDims
 from ...profiles.kv_layout import rows_of
 from ..decoding.answer_sizes import AnswerSizes
 from ..decoding.search import TopTokens
-from ..decoding.session_decoder import NOTHING, read_row_sources, read_top_tokens
+from ..decoding.session_decoder import read_row_sources, read_top_tokens
 from ..latency import Stopwatch
 from ..session import Session, StepSession
 from .batch import Batch, Member
@@ -38,13 +38,13 @@ class Batcher:
         self._batches: dict[Key, list[SharedSteps]] = {}
 
     def join(
-        self, outputs: Mapping[str, Any], asked: AnswerSizes | None, fixed: Mapping[str, Array]
+        self, outputs: Mapping[str, Any], sizes: AnswerSizes | None, fixed: Mapping[str, Array]
     ) -> tuple[SharedSteps, Member]:
         """Take the prefix that a prefill left into a batch. Only in a turn.
 
         Args:
             outputs: of the prefill.
-            asked: says what may become of the request; None for one that shares no steps.
+            sizes: of the answer; None for a request that shares no steps.
             fixed: inputs of its steps.
         """
         layers = range(self._dims.num_layers)
@@ -52,16 +52,16 @@ class Batcher:
         prefix = {name: self._session.prefix(outputs[name]) for name in names}
         longest = max(rows_of(prefix[sig.prefix_key(i)].shape) for i in layers)
         with self._lock:
-            shared = self._batch_for(longest, asked, fixed)
+            shared = self._batch_for(longest, sizes, fixed)
             return shared, shared.join(prefix)
 
-    def _batch_for(self, rows: int, asked: AnswerSizes | None, fixed: Mapping[str, Array]) -> SharedSteps:
+    def _batch_for(self, rows: int, sizes: AnswerSizes | None, fixed: Mapping[str, Array]) -> SharedSteps:
         """One with room for one more; a new one if there is none."""
-        turns = Turns() if asked is None else self.turns  # who is alone waits for nobody
+        turns = Turns() if sizes is None else self.turns  # who is alone waits for nobody
         shared = SharedSteps(Batch(self._session, self._dims, fixed), turns)
-        if asked is None or self._most == 1:
+        if sizes is None or self._most == 1:
             return shared
-        key = key_of(rows, asked, fixed)
+        key = key_of(rows, sizes, fixed)
         living = {each: [b for b in batches if len(b)] for each, batches in self._batches.items()}
         self._batches = {each: batches for each, batches in living.items() if batches}
         batches = self._batches.setdefault(key, [])
@@ -85,9 +85,9 @@ class BatchedDecoder:
         batcher: Batcher,
         prompt: Mapping[str, npt.NDArray[Any]],
         watch: Stopwatch,
-        asked: AnswerSizes | None = None,
-        request_inputs: Mapping[str, npt.NDArray[Any]] = NOTHING,
-        step_inputs: Mapping[str, npt.NDArray[Any]] = NOTHING,
+        sizes: AnswerSizes | None,
+        request_inputs: Mapping[str, npt.NDArray[Any]],
+        step_inputs: Mapping[str, npt.NDArray[Any]],
     ) -> None:
         """Set up a request.
 
@@ -96,23 +96,23 @@ class BatchedDecoder:
             batcher: whose steps it shares.
             prompt: the prefill's inputs but for the number of candidates.
             watch: gets the time of the prefill and of the steps, with what it waits for others.
-            asked: says what may become of the request; None for one that shares no steps.
+            sizes: of the answer; None for a request that shares no steps.
             request_inputs: what prefill and steps take alike.
             step_inputs: what steps take beside it.
         """
-        self._prefill, self._batcher, self._asked = prefill, batcher, asked
+        self._prefill, self._batcher, self._sizes = prefill, batcher, sizes
         self._prompt, self._watch = {**prompt, **request_inputs}, watch
         self._fixed = {**request_inputs, **step_inputs}
         self._leave: weakref.finalize[..., BatchedDecoder] | None = None
 
     def start(self, k: int) -> TopTokens:
         """Run the prefill, once for all beams."""
-        turns = Turns() if self._asked is None else self._batcher.turns
+        turns = Turns() if self._sizes is None else self._batcher.turns
         with self._watch.stage("prefill"), turns.take("prefill"):
             outputs = self._prefill.run({**self._prompt, sig.NUM_CANDIDATES: np.array([k])})
             top = read_top_tokens(self._prefill, outputs)
             self.row_sources = read_row_sources(self._prefill, outputs)
-            self._steps, self.cache = self._batcher.join(outputs, self._asked, self._fixed)
+            self._steps, self.cache = self._batcher.join(outputs, self._sizes, self._fixed)
             self._leave = weakref.finalize(self, self._steps.leave, self.cache)
         self._watch.mark_first_token()
         return top

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from ...profiles.errors import QueueFullError
-from ..cancellation.cancellation import Cancellation
 from ..cancellation.guard import Guard
 from ..results import GenerationResult
 from .submitted import Submitted
@@ -24,15 +23,14 @@ class RequestQueue:
         self._most, self._max_queue, self._check_open = max_batch, max_queue, check_open
         self._threads = ThreadPoolExecutor(max_batch, "fastadasp-request")
         self._lock = threading.RLock()  # what ends a request may interrupt the very thread that holds it
-        self._running_or_waiting: dict[Future[GenerationResult], Cancellation] = {}
+        self._running_or_waiting: dict[Future[GenerationResult], Guard] = {}
 
-    def submit(self, call: Callable[[], GenerationResult], guard: Guard, own: Cancellation) -> Submitted:
+    def submit(self, call: Callable[[], GenerationResult], guard: Guard) -> Submitted:
         """Run a call in a thread, as soon as there is one.
 
         Args:
             call: the request.
             guard: what may end it, also while it waits: its deadline counts from before.
-            own: of its sources, the one that closing cancels.
 
         Raises:
             RequestError: the model is closed.
@@ -42,7 +40,7 @@ class RequestQueue:
             self._check_open()  # here: what is submitted under the lock before it closes is cancelled
             self._check_room()
             future = self._threads.submit(call)
-            self._running_or_waiting[future] = own
+            self._running_or_waiting[future] = guard
 
         def stop() -> None:
             future.cancel()  # which does nothing to a call that runs: it looks at its guard
@@ -58,14 +56,14 @@ class RequestQueue:
         future.add_done_callback(forget)
         if any(source.cancelled for source in guard.sources):
             stop()
-        return Submitted(future, guard, own)
+        return Submitted(future, guard)
 
     def close(self) -> None:
         """Cancel all requests, and wait until their threads have ended."""
         with self._lock:
-            owners = tuple(self._running_or_waiting.values())
-        for own in owners:
-            own.cancel()
+            guards = tuple(self._running_or_waiting.values())
+        for guard in guards:
+            guard.own.cancel()
         self._threads.shutdown(wait=True)
 
     def _check_room(self) -> None:

@@ -18,7 +18,7 @@ from ...profiles.errors import EngineError, FastAdaSPError
 from ..cancellation.bell import Bell
 from ..cancellation.guard import unguarded, wait_for
 from ..decoding.search import TopTokens
-from .batch import Batch, Member, Rows
+from .batch import Batch, Member, MemberRows
 from .turns import Turns
 
 Array = npt.NDArray[Any]
@@ -39,10 +39,10 @@ def _memory_told() -> Iterator[None]:
         ) from error
 
 
-class _Asked:
+class _Waiting:
     """The step that one thread waits for."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: MemberRows) -> None:
         self.rows, self.leads = rows, False
         self.woken = Bell()
         self.found: TopTokens | FastAdaSPError | None = None
@@ -56,7 +56,7 @@ class SharedSteps:
         self._lock = threading.RLock()
         self._present: set[Member] = set()
         self._away: set[Member] = set()  # did not ask in time the last time: nobody waits for them
-        self._waiting: list[_Asked] = []
+        self._waiting: list[_Waiting] = []
         self._has_leader = False
         self._gathered: Bell | None = None  # of a leader that waits for others to ask
 
@@ -95,65 +95,65 @@ class SharedSteps:
             EngineError: the graph fails.
             RequestCancelled: the request for which this thread runs a stage ended. Others of the step go on.
         """
-        asked = _Asked(Rows(member, tokens, parents, k))
+        waiting = _Waiting(MemberRows(member, tokens, parents, k))
         try:
-            self._ask(asked)
-            if asked.leads or self._is_to_lead(asked):
+            self._ask(waiting)
+            if waiting.leads or self._is_to_lead(waiting):
                 self._lead()
         except BaseException:  # also Ctrl-C in this thread: the others would wait for it for ever
-            self._withdraw(asked)
+            self._withdraw(waiting)
             raise
-        assert asked.found is not None, "a leader answers all"
-        if isinstance(asked.found, FastAdaSPError):
-            raise asked.found
-        return asked.found
+        assert waiting.found is not None, "a leader answers all"
+        if isinstance(waiting.found, FastAdaSPError):
+            raise waiting.found
+        return waiting.found
 
-    def _ask(self, asked: _Asked) -> None:
+    def _ask(self, waiting: _Waiting) -> None:
         """Put it to those that wait; it leads where nobody else does."""
         with self._lock:
-            self._away.discard(asked.rows.member)
-            self._waiting.append(asked)
-            asked.leads = not self._has_leader
+            self._away.discard(waiting.rows.member)
+            self._waiting.append(waiting)
+            waiting.leads = not self._has_leader
             self._has_leader = True
             self._tell_leader()
 
-    def _is_to_lead(self, asked: _Asked) -> bool:
+    def _is_to_lead(self, waiting: _Waiting) -> bool:
         """Wait until it is answered, or its turn to lead."""
-        wait_for(asked.woken)
-        return asked.leads
+        wait_for(waiting.woken)
+        return waiting.leads
 
     def _lead(self) -> None:
         """Run a step for all that wait. RequestCancelled: before it began."""
         self._gather()
         with self._turns.take("step"):
-            asked: list[_Asked] = []
+            waiting: list[_Waiting] = []
             try:
                 with self._lock:
-                    asked, self._waiting = self._waiting, []
+                    waiting, self._waiting = self._waiting, []
                     with _memory_told():
                         self._batch.sweep()  # here: who leaves from now on has a row until the step ends
-                self._run(asked)
+                self._run(waiting)
             finally:
-                self._answer(asked)
+                self._answer(waiting)
 
-    def _answer(self, asked: list[_Asked]) -> None:
+    def _answer(self, waiting: list[_Waiting]) -> None:
         """Wake who waits, and let somebody else lead."""
-        for each in asked:
+        for each in waiting:
             each.found = each.found or EngineError("a step that the request shared with others has failed")
             each.woken.ring()
         self._pass_on()
 
-    def _run(self, asked: list[_Asked]) -> None:
+    def _run(self, waiting: list[_Waiting]) -> None:
         """A step of one request may be stopped with it; one of several ends for all."""
-        rows = [each.rows for each in asked]
+        rows = [each.rows for each in waiting]
         try:
-            with _memory_told(), nullcontext() if len(asked) == 1 else unguarded():
+            with _memory_told(), nullcontext() if len(waiting) == 1 else unguarded():
                 found = self._batch.step(rows)
         except FastAdaSPError as error:
-            for each in asked:
+            for each in waiting:
                 each.found = error
         else:
-            for each, top in zip(asked, found, strict=True):
+            for each, top in zip(waiting, found, strict=True):
                 each.found = top
 
     def _gather(self) -> None:
@@ -183,9 +183,9 @@ class SharedSteps:
                 self._waiting[0].leads = True
                 self._waiting[0].woken.ring()
 
-    def _withdraw(self, asked: _Asked) -> None:
+    def _withdraw(self, waiting: _Waiting) -> None:
         with self._lock:
-            if asked in self._waiting:
-                self._waiting.remove(asked)
-                if asked.leads:
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
+                if waiting.leads:
                     self._pass_on()

@@ -12,7 +12,6 @@ from typing import Any
 
 from ...profiles.errors import RequestError
 from ...profiles.faults import shown
-from ..cancellation.cancellation import Cancellation
 from ..cancellation.guard import Guard
 from ..cancellation.in_thread import ending_with_task
 from ..results import GenerationResult
@@ -24,9 +23,9 @@ class Submitted:
     In a coroutine, `await` gives what `result` does; if the task is cancelled, the request ends first.
     """
 
-    def __init__(self, future: Future[GenerationResult], guard: Guard, own: Cancellation) -> None:
-        """Wrap what will be there; `own` cancels the request, and `guard` knows all that may end it."""
-        self._future, self._guard, self._own = future, guard, own
+    def __init__(self, future: Future[GenerationResult], guard: Guard) -> None:
+        """Wrap what will be there; `guard` knows all that may end the request."""
+        self._future, self._guard = future, guard
 
     @property
     def done(self) -> bool:
@@ -41,7 +40,7 @@ class Submitted:
 
     def cancel(self) -> None:
         """End the request with `RequestCancelled`, at once if it still waits for a thread. Again: nothing."""
-        self._own.cancel()
+        self._guard.own.cancel()
 
     def result(self, timeout: float | None = None) -> GenerationResult:
         """The answer, as `SpeechLM.generate` returns it.

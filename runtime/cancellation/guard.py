@@ -50,15 +50,12 @@ def unguarded() -> Iterator[None]:
         _guard.reset(entered)
 
 
-def guard_of(
-    cancellation: Cancellation | None, deadline: float | None, own: Cancellation | None = None
-) -> Guard | None:
-    """The guard of a request that begins now; None if nothing may end it early.
+def new_guard(cancellation: Cancellation | None, deadline: float | None) -> Guard:
+    """The guard of a request that begins now.
 
     Args:
-        cancellation: the caller's.
+        cancellation: the caller's, beside which the guard has its own.
         deadline: seconds from now.
-        own: one more, of whoever runs the request for the caller.
 
     Raises:
         RequestError: another object than a `Cancellation`, or no number of seconds.
@@ -66,16 +63,22 @@ def guard_of(
     if cancellation is not None and not isinstance(cancellation, Cancellation):
         raise RequestError(f"cancellation is {shown(cancellation)}: give a Cancellation")
     seconds = None if deadline is None else _seconds(deadline)
-    sources = tuple(source for source in (cancellation, own) if source is not None)
-    return None if not sources and seconds is None else Guard(sources, seconds)
+    own = Cancellation()
+    return Guard((own,) if cancellation is None else (cancellation, own), seconds)
+
+
+def guard_of(cancellation: Cancellation | None, deadline: float | None) -> Guard | None:
+    """As `new_guard`, for a request that only the caller may end; None if nothing is given that would."""
+    return None if cancellation is None and deadline is None else new_guard(cancellation, deadline)
 
 
 class Guard:
     """What may end one request: its cancellations and its deadline. Only one thread at a time runs it."""
 
     def __init__(self, sources: tuple[Cancellation, ...], deadline: float | None) -> None:
-        """Begin the time of a deadline, in seconds."""
+        """Begin the time of a deadline, in seconds; the last of the sources is the request's own."""
         self.sources, self._deadline, self._begin = sources, deadline, CLOCK()
+        self.own = sources[-1]
         self._expired = False
         self._stage, self._where = "", "before its first stage"
 

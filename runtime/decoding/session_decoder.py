@@ -15,8 +15,6 @@ from ..session import Session, Tensor
 from .kv_cache import KVCache
 from .search import TopTokens
 
-NOTHING: Mapping[str, npt.NDArray[Any]] = {}
-
 
 class SessionDecoder:
     """One request's decoder; `cache` and `row_sources` are there once it has started."""
@@ -31,8 +29,8 @@ class SessionDecoder:
         dims: DecoderDims,
         prompt: Mapping[str, npt.NDArray[Any]],
         watch: Stopwatch,
-        request_inputs: Mapping[str, npt.NDArray[Any]] = NOTHING,
-        step_inputs: Mapping[str, npt.NDArray[Any]] = NOTHING,
+        request_inputs: Mapping[str, npt.NDArray[Any]],
+        step_inputs: Mapping[str, npt.NDArray[Any]],
     ) -> None:
         """Set up a request.
 

@@ -91,7 +91,7 @@ def encoding_memory(model: ModelSizes, samples: int) -> RequestMemory:
 
 
 def request_memory(
-    model: ModelSizes, profile: ResolvedProfile, samples: int, asked: AnswerSizes, encoded: bool = False
+    model: ModelSizes, profile: ResolvedProfile, samples: int, sizes: AnswerSizes, encoded: bool = False
 ) -> RequestMemory:
     """What a whole request takes.
 
@@ -99,17 +99,17 @@ def request_memory(
         model: its sizes.
         profile: how it is reduced; where lengths depend on the data, as if nothing were.
         samples: of the audio, at the rate of the model.
-        asked: text, beams and new tokens, and a text to score.
+        sizes: text, beams and new tokens, and a text to score.
         encoded: whether the audio was encoded before, which is then no part of the request.
     """
     heard = RequestMemory() if encoded else encoding_memory(model, samples)
-    layers = _layer_rows(model, profile, samples, asked.text_rows)
-    at_input = _input_bytes(model, profile, samples, asked.text_rows)
+    layers = _layer_rows(model, profile, samples, sizes.text_rows)
+    at_input = _input_bytes(model, profile, samples, sizes.text_rows)
     prefill = max(at_input, _prefill_bytes(model, layers, any(profile.ratios)))
     cached = [row.cached for row in layers]
-    rows = asked.step_rows * asked.steps
+    rows = sizes.step_rows * sizes.steps
     pool, longest = _pool_bytes(model, rows), max(cached)
-    steps = _pool_with_copies(model, rows) - pool + _step_bytes(model, longest, rows, asked.step_rows)
+    steps = _pool_with_copies(model, rows) - pool + _step_bytes(model, longest, rows, sizes.step_rows)
     steps += FLOAT * rows * longest if model.keeps_looks else 0
     return RequestMemory(
         audio=heard.audio,
@@ -118,7 +118,7 @@ def request_memory(
         prefix=kv_bytes(model.decoder, cached, model.prefix_item),
         pool=pool,
         steps=steps,
-        batch=_batch_bytes(model, longest, asked, steps + pool) if model.shares_steps else 0,
+        batch=_batch_bytes(model, longest, sizes, steps + pool) if model.shares_steps else 0,
     )
 
 
@@ -280,11 +280,11 @@ def _pool_with_copies(model: ModelSizes, rows: int) -> int:
     return BUCKET_COPIES * _pool_bytes(model, capacity_for(rows))
 
 
-def _batch_bytes(model: ModelSizes, longest: int, asked: AnswerSizes, alone: int) -> int:
+def _batch_bytes(model: ModelSizes, longest: int, sizes: AnswerSizes, alone: int) -> int:
     """A row of buffers for the largest of its class, beside the prefix that is copied there and what steps
     take `alone`; and the same of a single array, while it is replaced by a larger one.
     """
-    largest, layers = class_of(longest, asked.step_rows, asked.steps), model.decoder.num_layers
+    largest, layers = class_of(longest, sizes.step_rows, sizes.steps), model.decoder.num_layers
     prefix = kv_bytes(model.decoder, [largest.prefix] * layers, model.prefix_item)
     pool = _pool_with_copies(model, largest.pool)
     steps = _step_bytes(model, largest.prefix, largest.pool, largest.beams)

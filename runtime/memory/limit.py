@@ -33,13 +33,13 @@ class MemoryLimit:
             self._check(encoding_memory(self.model, self._samples(seconds)), f"{place}: {_s(seconds)}", CUT)
 
     def of_request(
-        self, profile: ResolvedProfile, asked: AnswerSizes, encoded: bool, shorter: str = CUT
+        self, profile: ResolvedProfile, sizes: AnswerSizes, encoded: bool, shorter: str = CUT
     ) -> CheckLength:
         """What refuses audio that cannot be answered within the limit.
 
         Args:
             profile: how it is reduced.
-            asked: text, beams and new tokens, and a text to score.
+            sizes: text, beams and new tokens, and a text to score.
             encoded: it was heard before.
             shorter: how messages say what gives shorter audio.
         """
@@ -47,9 +47,9 @@ class MemoryLimit:
         def check(place: str, seconds: float) -> None:
             if self.most is None:
                 return
-            taken = self.taken(profile, seconds, asked, encoded)
-            what, fewer = _what(asked), "ask for fewer beams or tokens"
-            if asked.scored_tokens:
+            taken = self.taken(profile, seconds, sizes, encoded)
+            what, fewer = _what(sizes), "ask for fewer beams or tokens"
+            if sizes.scored_tokens:
                 fewer += ", score a shorter text or none"
             request = f"{place}: {_s(seconds)} under profile {profile.name} with {what}"
             remedies = f"{shorter}, {fewer}, take a profile that reduces more"
@@ -58,10 +58,10 @@ class MemoryLimit:
         return check
 
     def taken(
-        self, profile: ResolvedProfile, seconds: float, asked: AnswerSizes, encoded: bool = False
+        self, profile: ResolvedProfile, seconds: float, sizes: AnswerSizes, encoded: bool = False
     ) -> RequestMemory:
         """What a request may take."""
-        return request_memory(self.model, profile, self._samples(seconds), asked, encoded)
+        return request_memory(self.model, profile, self._samples(seconds), sizes, encoded)
 
     def _check(self, taken: RequestMemory, request: str, remedies: str) -> None:
         if self.most is not None and taken.peak > self.most:
@@ -75,9 +75,9 @@ class MemoryLimit:
         return round(seconds * self.model.front_end.log_mel.sample_rate)
 
 
-def _what(asked: AnswerSizes) -> str:
-    beams = f"{asked.num_beams} beam{'s' * (asked.num_beams > 1)}, {asked.max_new_tokens} new tokens"
-    return f"{beams}, scored_text of {asked.scored_tokens} tokens" if asked.scored_tokens else beams
+def _what(sizes: AnswerSizes) -> str:
+    beams = f"{sizes.num_beams} beam{'s' * (sizes.num_beams > 1)}, {sizes.max_new_tokens} new tokens"
+    return f"{beams}, scored_text of {sizes.scored_tokens} tokens" if sizes.scored_tokens else beams
 
 
 def _size(num_bytes: int) -> str:
@@ -100,7 +100,7 @@ def sizes_of(manifest: Manifest, sessions: Sessions, max_batch: int = 1) -> Mode
         pool_item=pool,
         in_place=sessions.steps is not None,
         shares_steps=sessions.steps is not None and max_batch > 1,
-        planned=sessions.limits is not None,
+        planned=sessions.planned,
         unrolled=sessions.unrolled,
         keeps_looks=manifest.decoder.word_heads is not None,
         weighs_rows=manifest.weighs_rows,

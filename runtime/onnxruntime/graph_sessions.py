@@ -39,7 +39,8 @@ class GraphSessions(ABC, Generic[Loaded, WeightsByName]):
     """Encoders and decode step at once, the other graphs when they are first asked for."""
 
     limits = None  # only the model's positions limit what the graphs take
-    unrolled = False
+    planned = unrolled = False
+    scores_all_tokens = True
 
     def __init__(
         self, artifact: Artifact, graphs: Graphs, decoder: WeightsByName, tower: WeightsByName

@@ -18,7 +18,6 @@ from ..alignment.word_times import (
 )
 from ..audio.encoder import EncodedAudio
 from ..batching.submitted import Submitted
-from ..cancellation.cancellation import Cancellation
 from ..decoding.drive import new_search
 from ..decoding.options import ResolvedSearch
 from ..decoding.scoring_search import ForcedText, ScoringSearch
@@ -44,22 +43,20 @@ def answer(model: LoadedModel, asked: Asked) -> GenerationResult:
     return _result(model, request)
 
 
-def submitted(model: LoadedModel, asked: Asked, own: Cancellation) -> Submitted:
-    """The answer, once a thread of the queue has found it; `own` is one of what cancels it.
+def submitted(model: LoadedModel, asked: Asked) -> Submitted:
+    """The answer, once a thread of the queue has found it.
 
     Raises:
         RequestError: the model is closed.
         QueueFullError: enough requests are waiting.
     """
-    guard = asked.watch.guard
-    assert guard is not None, "it has a cancellation of its own"
-    return model.queue.submit(lambda: answer(model, asked), guard, own)
+    return model.queue.submit(lambda: answer(model, asked), asked.guard)
 
 
-def streamed(model: LoadedModel, asked: Asked, own: Cancellation) -> Stream:
-    """The answer in pieces, which `own` ends; errors as in `SpeechLM.stream`."""
+def streamed(model: LoadedModel, asked: Asked) -> Stream:
+    """The answer in pieces; errors as in `SpeechLM.stream`."""
     codec = streaming_codec(model, asked.search)
-    return Stream(_pieces(model, codec, _begin(model, asked)), own)
+    return Stream(_pieces(model, codec, _begin(model, asked)), asked.guard.own)
 
 
 def streaming_codec(model: LoadedModel, search: ResolvedSearch) -> PromptCodec:
@@ -83,7 +80,7 @@ def _begin(model: LoadedModel, asked: Asked) -> Request:
     replace(taken, ids=ids).check(heard.place, heard.audio)
     rows = heard.rows if heard.rows is not None else model.audio_encoder.encode(heard.audio.samples, watch)
     prompt = DecoderPrompt(ids.before, rows, ids.after, ids.adapter)
-    decoder = new_decoder(model, taken.profile, prompt, watch, taken.asked if asked.shares else None)
+    decoder = new_decoder(model, taken.profile, prompt, watch, taken.sizes if asked.shares else None)
     started = new_search(search, vocab_size := model.dims.vocab_size, history(model.manifest, ids))
     forced = ForcedText([ids.tolist() for ids in scored], search.end_tokens) if scored else None
     return Request(

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from ..audio.encoder import EncodedAudio
 from ..audio.read import Source
+from ..cancellation.guard import Guard
 from ..choice.target import Auto
 from ..decoding.options import ResolvedSearch
 from ..latency import Stopwatch
@@ -28,3 +29,9 @@ class Asked:
     watch: Stopwatch  # began with the request; its guard says what may end it
     scored_text: str | None = None  # whose probability is wanted beside the answer
     shares: bool = False  # steps with others, on which its scores then depend in their last bits
+
+    @property
+    def guard(self) -> Guard:
+        """What may end it, of a request that others than its caller may end."""
+        assert self.watch.guard is not None, "it has a cancellation of its own"
+        return self.watch.guard

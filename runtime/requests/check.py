@@ -29,7 +29,7 @@ class Checked:
     scored_tokens: int = 0  # of a text that is scored beside the answer
 
     @property
-    def asked(self) -> AnswerSizes:
+    def sizes(self) -> AnswerSizes:
         """What is asked for beside the audio."""
         search = self.search
         return AnswerSizes(
@@ -39,7 +39,7 @@ class Checked:
     @property
     def while_read(self) -> CheckLength:
         """For `load_audio`, which then refuses audio that is too long before it has been decoded whole."""
-        return limit_of(length_limit(self.manifest, self.asked), self.memory)
+        return limit_of(length_limit(self.manifest, self.sizes), self.memory)
 
     def check(self, place: str, audio: Audio) -> None:
         """Refuse audio that the model cannot take in this request; `place` is what messages call it.
@@ -49,7 +49,7 @@ class Checked:
             RequestMemoryError: it might take more memory than the limit.
             RequestError: beyond the engines lies something else than the audio.
         """
-        check_length(self.manifest, place, audio, self.asked)
+        check_length(self.manifest, place, audio, self.sizes)
         self.memory(place, audio.seconds)
         self.check_engines(place, audio)
 

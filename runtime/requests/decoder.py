@@ -58,10 +58,10 @@ def new_decoder(
     profile: str | None,
     prompt: DecoderPrompt,
     watch: Stopwatch,
-    asked: AnswerSizes | None = None,
+    sizes: AnswerSizes | None,
 ) -> BatchedDecoder | SessionDecoder:
-    """A decoder over a prompt; given what is `asked` for, it shares steps with others where the
-    backend can.
+    """A decoder over a prompt; given the `sizes` of the answer, it shares steps with others where
+    the backend can.
 
     Raises:
         RequestError: the model is closed, an unknown profile, no ids for the prompt adapter, or rows that
@@ -74,7 +74,7 @@ def new_decoder(
     prefill = sessions.prefill(name)
     inputs = prompt.inputs(model.manifest.profiles[name], model.dims.hidden_size)
     if batcher:
-        return BatchedDecoder(prefill, batcher, inputs, watch, asked, fixed, of_steps)
+        return BatchedDecoder(prefill, batcher, inputs, watch, sizes, fixed, of_steps)
     return SessionDecoder(prefill, sessions.decode, model.dims, inputs, watch, fixed, of_steps)
 
 

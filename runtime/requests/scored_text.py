@@ -29,7 +29,7 @@ def spellings(model: LoadedModel, asked: Asked, prompt: PromptIds) -> tuple[Ids,
         raise RequestError("; ".join(faults))
     if model.codec is None:
         raise RequestError(f"{model.place}: it has no tokenizer, so no text can be scored")
-    if model.sessions.limits is not None:
+    if not model.sessions.scores_all_tokens:
         raise RequestError(
             f"{model.place}: engines give the best tokens alone, and a text may have others: score it with "
             "backend onnxruntime"

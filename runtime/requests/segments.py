@@ -11,7 +11,6 @@ import numpy.typing as npt
 from ...profiles.errors import RequestError
 from ...profiles.faults import count_fault, seconds_fault, shown
 from ..audio.read import Audio, Source, read_blocks
-from ..cancellation.cancellation import Cancellation
 from ..decoding.options import ResolvedSearch
 from ..latency import Stopwatch
 from ..limits import at_most, ended_by, limit_of
@@ -51,9 +50,8 @@ def answered_segments(
     asked: Asked,
     segmenting: SegmentOptions,
     at_once: int,
-    own: Cancellation,
-    max_audio_seconds: float | None = None,
-    tell: Tell | None = None,
+    max_audio_seconds: float | None,
+    tell: Tell | None,
 ) -> Segments:
     """Find the speech in the audio of a request, and answer it about each segment.
 
@@ -62,7 +60,6 @@ def answered_segments(
         asked: the request, which is checked now for the longest segment that there may be.
         segmenting: where segments begin and end.
         at_once: how many are under way at most; more than one are submitted.
-        own: the cancellation that the guard of the request has beside the caller's.
         max_audio_seconds: longer audio is refused.
         tell: takes the text of the segments piece by piece, in their order.
 
@@ -73,8 +70,7 @@ def answered_segments(
         streaming_codec(model, asked.search)
     ids = prompt_ids(model, asked.prompt, asked.system)
     name = model.profile_named(most_costly(model, asked.profile))
-    rate, guard = model.sample_rate, asked.watch.guard
-    assert guard is not None, "it has a cancellation of its own"
+    rate, guard = model.sample_rate, asked.guard
     rules = segmenting.rules(_longest(model, ids, name, asked.search, segmenting.max_seconds))
     listener = Listener(rate, rules)
     source = cast("Source", asked.audio)  # all else is refused when it is read
@@ -86,18 +82,18 @@ def answered_segments(
 
     def ask(part: Speech) -> Answer:
         watch = Stopwatch(guard.of_part())
-        return _begun(model, replace(each, audio=_padded(model, part), watch=watch), own, tell)
+        return _begun(model, replace(each, audio=_padded(model, part), watch=watch), tell)
 
-    return Segments(answered(speech, ask, own, at_once), listener, own)
+    return Segments(answered(speech, ask, guard.own, at_once), listener, guard.own)
 
 
-def _begun(model: LoadedModel, asked: Asked, own: Cancellation, tell: Tell | None) -> Answer:
+def _begun(model: LoadedModel, asked: Asked, tell: Tell | None) -> Answer:
     """What waits for the answer about one segment: submitted if it shares steps, or else run by then."""
     if tell is None:
-        return submitted(model, asked, own).result if asked.shares else lambda: answer(model, asked)
+        return submitted(model, asked).result if asked.shares else lambda: answer(model, asked)
     if asked.shares:
-        return told_by_queue(model, asked, own, tell)
-    return lambda: told(model, asked, own, tell)
+        return told_by_queue(model, asked, tell)
+    return lambda: told(model, asked, tell)
 
 
 def _padded(model: LoadedModel, part: Speech) -> npt.NDArray[np.float32]:

@@ -8,7 +8,6 @@ from queue import Empty, SimpleQueue
 
 from ...profiles.errors import FastAdaSPError
 from ..batching.submitted import Submitted
-from ..cancellation.cancellation import Cancellation
 from ..cancellation.guard import Guard
 from ..results import GenerationResult
 from .answer import streamed
@@ -19,29 +18,26 @@ Tell = Callable[[str], None]
 """Takes a piece; joined, those of an answer are its text."""
 
 
-def told(model: LoadedModel, asked: Asked, own: Cancellation, tell: Tell) -> GenerationResult:
+def told(model: LoadedModel, asked: Asked, tell: Tell) -> GenerationResult:
     """Find the answer now; errors as in `SpeechLM.stream`."""
-    stream = streamed(model, asked, own)
+    stream = streamed(model, asked)
     for piece in stream:
         tell(piece)
     return stream.result
 
 
-def told_by_queue(
-    model: LoadedModel, asked: Asked, own: Cancellation, tell: Tell
-) -> Callable[[], GenerationResult]:
+def told_by_queue(model: LoadedModel, asked: Asked, tell: Tell) -> Callable[[], GenerationResult]:
     """Have a thread of the queue find the answer; what is returned waits for it, and tells its pieces.
 
     Raises:
         QueueFullError: enough requests are waiting.
     """
-    guard, pieces = asked.watch.guard, SimpleQueue[str | None]()
-    assert guard is not None, "it has a cancellation of its own"
-    request = model.queue.submit(lambda: told(model, asked, own, pieces.put), guard, own)
+    pieces = SimpleQueue[str | None]()
+    request = model.queue.submit(lambda: told(model, asked, pieces.put), asked.guard)
     request.then(lambda: pieces.put(None))
 
     def wait() -> GenerationResult:
-        while (piece := _next(pieces, request, guard)) is not None:
+        while (piece := _next(pieces, request, asked.guard)) is not None:
             tell(piece)
         return request.result()
 

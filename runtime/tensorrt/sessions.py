@@ -56,7 +56,8 @@ def open_platform(product: str) -> Platform:
 class TensorRTSessions:
     """Encoders and decode step at once, the other engines when they are first asked for."""
 
-    unrolled = False  # its memory is planned
+    planned = True
+    unrolled = scores_all_tokens = False
 
     def __init__(self, artifact: Artifact, platform: Platform | None = None) -> None:
         """Check that the plans fit this machine, then load them.

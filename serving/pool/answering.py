@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from ...profiles.errors import FastAdaSPError, LongAudioError, RequestMemoryError
 from ...runtime import Cancellation, GenerationResult, Segment, SpeechLM, TextHypothesis
 from ...runtime.audio.read import Audio, load_audio
-from ...runtime.cancellation.guard import Guard, guard_of
+from ...runtime.cancellation.guard import Guard, new_guard
 from ...runtime.limits import at_most, ended_by, limit_of
 from ...runtime.segments.options import LONGEST_SECONDS
 from .messages import Answer, Ask, Asked, Began, Ended, Event, Failed, Piece, SegmentFound, TimedText
@@ -52,8 +52,7 @@ class Answering:
 
     def answer(self, ask: Ask, source: Source, cancellation: Cancellation) -> None:
         """Answer a request, or say why there is no answer. The source is closed at the end."""
-        guard = guard_of(cancellation, max(ask.until - time.monotonic(), LEAST_SECONDS))
-        assert guard is not None, "it has a cancellation"
+        guard = new_guard(cancellation, max(ask.until - time.monotonic(), LEAST_SECONDS))
         try:
             self._tell(Ended(ask.number, self._answer(ask, source, cancellation, guard)))
         except FastAdaSPError as error:

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from typing import BinaryIO
 
-from ...evaluation.answers.workers import Job, serve_parent
+from ...evaluation.answers.workers import Job, end_with_parent
 from ...profiles.errors import EngineError, FastAdaSPError
 from ...runtime import Cancellation, SpeechLM
 from ..models import Models
@@ -47,7 +47,7 @@ class Plan:
 
 def serve(pipe: Connection, plan: Plan) -> None:
     """Load the artifact and answer what comes, until None comes or the pipe ends."""
-    serve_parent()
+    end_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a service manager tells all; the server ends the workers
     desk = Desk(pipe)
     try:

@@ -22,7 +22,6 @@ from click.testing import CliRunner, Result
 from demo_files import DEMO
 from fastadasp.evaluation import EvalOptions, evaluate, read_clips, score
 from fastadasp.evaluation.answers.journal import journal_of
-from fastadasp.evaluation.figures.bootstrap import FEW_CLIPS
 from fastadasp.evaluation.metrics.word_errors import DETAILS
 from fastadasp.export.cli import main
 from fastadasp.export.options import BuildOptions
@@ -32,6 +31,7 @@ from fastadasp.profiles.flops import flops_reduction
 from fastadasp.profiles.profile import load_profile
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.artifact.artifact import open_artifact
+from fastadasp.runtime.choice.acceptance import ENOUGH_CLIPS
 
 HELD = Path(__file__).parent.parent / "held_command.py"
 RATE = 16000
@@ -120,7 +120,7 @@ def test_the_table_shows_what_the_file_holds(undisturbed):
             assert f"{100 * figure['value']:.2f}" in table
             if name not in {detail.name for detail in DETAILS}:
                 assert f"{100 * figure['low']:.2f} to {100 * figure['high']:.2f}" in table
-    if (count := found["clips"]["count"]) < FEW_CLIPS:
+    if (count := found["clips"]["count"]) < ENOUGH_CLIPS:
         assert f"{count} clips are few: the intervals are rough." in table
     assert max(map(len, table.splitlines())) <= 80
 

@@ -84,16 +84,13 @@ def is_whole_path(folder: Path) -> bool:
         return False
 
 
-def check_whole_path(
-    folder: Path, checkpoint: Path, report: Report = lambda _: None, atol: float = LOGITS_ATOL
-) -> list[Agreement]:
+def check_whole_path(folder: Path, checkpoint: Path, report: Report = lambda _: None) -> list[Agreement]:
     """Build the checkpoint and compare every recorded value, in float64 there and in float32 here.
 
     Args:
         folder: the recording.
         checkpoint: the model, often the same folder.
         report: called with each result as it comes.
-        atol: tolerance of the logits.
 
     Raises:
         CheckpointError: the recording is incomplete or does not fit the model.
@@ -108,7 +105,7 @@ def check_whole_path(
                 raise CheckpointError(
                     f"recorded outputs {folder}: {'; '.join(faults)}; record them with this model"
                 )
-            for agreement in _agreements(model, recording, atol):
+            for agreement in _agreements(model, recording):
                 found.append(agreement)
                 report(agreement)
     return found
@@ -175,7 +172,7 @@ def _faults(recording: Recording, model: SpeechLM) -> Iterator[str]:
             )
 
 
-def _agreements(model: SpeechLM, recording: Recording, atol: float) -> Iterator[Agreement]:
+def _agreements(model: SpeechLM, recording: Recording) -> Iterator[Agreement]:
     heard = {name: model.encode(wave) for name, wave in recording.waves.items()}
     for name, rows in recording.rows.items():
         yield _agreement(f"wave {name}", "audio rows", heard[name].rows, rows, ROWS_ATOL)
@@ -184,16 +181,16 @@ def _agreements(model: SpeechLM, recording: Recording, atol: float) -> Iterator[
         found = model.request_inputs(adapter)[sig.LORA_SCALE]
         yield _agreement(f"prompt {name}", "strength", found, strength, STRENGTH_ATOL)
     for case in recording.cases:
-        yield _case_agreement(model, heard[case.wave], case, atol)
+        yield _case_agreement(model, heard[case.wave], case)
 
 
-def _case_agreement(model: SpeechLM, audio: EncodedAudio, case: Case, atol: float) -> Agreement:
+def _case_agreement(model: SpeechLM, audio: EncodedAudio, case: Case) -> Agreement:
     prompt, vocabulary = case.prompt, model.manifest.decoder.dims.vocab_size
     decoder = model.decoder(FULL.name, prompt.before, audio.rows, prompt.after, adapter=prompt.adapter)
     logits = _forced(decoder, case.tokens, vocabulary)
     answer = model.generate(audio, prompt, num_beams=1, max_new_tokens=len(case.tokens))
     faults = () if answer.hypotheses[0].tokens == case.tokens else ("tokens differ",)
-    return _agreement(f"case {case.label}", "logits", logits, case.logits, atol, faults)
+    return _agreement(f"case {case.label}", "logits", logits, case.logits, LOGITS_ATOL, faults)
 
 
 def _forced(decoder: Decoder, tokens: tuple[int, ...], vocabulary: int) -> Floats:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ....profiles import signature as sig
 from ....profiles.flops import DecoderDims
 from ....profiles.kv_layout import ROWS_AXIS, rows_of, take_rows
-from ....runtime.batching.batch import Batch, Member, Rows
+from ....runtime.batching.batch import Batch, Member, MemberRows
 from ....runtime.decoding.beam_tree import BeamTree
 from ....runtime.session import StepSession
 
@@ -159,9 +159,9 @@ def _fixed(feed: Feed, dims: DecoderDims) -> dict[str, Array]:
     return {name: array for name, array in feed.items() if name not in caches | own}
 
 
-def _rows(member: Member, feed: Feed) -> Rows:
+def _rows(member: Member, feed: Feed) -> MemberRows:
     tokens = feed[sig.TOKEN_IDS]
-    return Rows(member, tokens, np.arange(len(tokens)), int(feed[sig.NUM_CANDIDATES][0]))
+    return MemberRows(member, tokens, np.arange(len(tokens)), int(feed[sig.NUM_CANDIDATES][0]))
 
 
 def _with_one_beam(feed: Feed) -> Feed:

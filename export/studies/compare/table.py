@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from ....evaluation.figures.bootstrap import FEW_CLIPS, LEAST_CLIPS
 from ....evaluation.figures.scores import Figure
 from ....evaluation.metrics.word_errors import ERRORS, is_detail
 from ....evaluation.table import interval, number, unit
 from ....profiles.methods import Method
+from ....runtime.choice.acceptance import ENOUGH_CLIPS, LEAST_CLIPS
 from ....runtime.tables.tables import Section, columns
 from ....runtime.tables.units import ABSENT, percent, seconds
 from .cells import CellResult
@@ -166,7 +166,7 @@ def _notes(comparison: Comparison) -> Iterator[str]:
             f"{options.resamples} bootstrap resamples of the clips, seed {options.seed}, "
             "the same for all cells."
         )
-    if LEAST_CLIPS <= measured < FEW_CLIPS:
+    if LEAST_CLIPS <= measured < ENOUGH_CLIPS:
         yield f"{measured} clips are few: the intervals are rough."
     yield from _marks(comparison)
 

@@ -12,7 +12,7 @@ from ....profiles.faults import count_faults
 from ....profiles.keys import POSITIONS, name_fault
 from ....runtime.backend_options import MOST_THREADS
 
-ENOUGH_CLIPS = 32
+ENOUGH_FOR_ENTROPY = 32
 _LEAST = {"resamples": 1, "seed": 0, "threads": 0}
 _MOST = {"resamples": MOST_RESAMPLES, "threads": MOST_THREADS}
 

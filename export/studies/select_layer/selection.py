@@ -10,7 +10,7 @@ from ....evaluation.results.selection import LayerFigures, SelectionProtocol
 from ....evaluation.results.settings import ClipList, Intervals
 from ....profiles.profile import Profile
 from ....runtime.environment import Environment
-from .options import ENOUGH_CLIPS
+from .options import ENOUGH_FOR_ENTROPY
 
 if TYPE_CHECKING:
     from .accuracy import LayerAccuracy
@@ -43,8 +43,9 @@ class LayerSelection:
     def warnings(self) -> Iterator[str]:
         """Why the choice may mean less than it seems."""
         clips = self.clips.count
-        if clips < ENOUGH_CLIPS:
-            yield f"{clips} clip{'s' * (clips > 1)}: entropies need {ENOUGH_CLIPS} or more to be trusted"
+        if clips < ENOUGH_FOR_ENTROPY:
+            few = f"{clips} clip{'s' * (clips > 1)}"
+            yield f"{few}: entropies need {ENOUGH_FOR_ENTROPY} or more to be trusted"
         if self._first_by_channel != self.selected:
             yield (
                 f"at layer {self.selected} channels that gain and channels that lose entropy cancel: by L1, "

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ....evaluation.figures.bootstrap import FEW_CLIPS
 from ....evaluation.results.selection import LayerFigures
 from ....evaluation.table import number, unit
+from ....runtime.choice.acceptance import ENOUGH_CLIPS
 from ....runtime.tables.tables import Section, columns
 from ....runtime.tables.units import ABSENT, in_percent, seconds
 from .accuracy import LayerAccuracy
@@ -70,7 +70,7 @@ def _accuracy(selection: LayerSelection, accuracy: LayerAccuracy) -> Iterator[Se
     title = f"{metric.title}{unit(metric)} under one merge at each layer, by FLOPs saved; {metric.better}"
     yield Section(title, table, f"TE and rank: at {in_percent(selection.protocol.flops_reduction)} %")
     yield _agreement(selection, accuracy)
-    if clips < FEW_CLIPS:
+    if clips < ENOUGH_CLIPS:
         yield f"\n{clips} clips are few: layers may differ by chance; --json has the intervals."
 
 

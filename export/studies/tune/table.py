@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ....evaluation.evaluation import Evaluation
-from ....evaluation.figures.bootstrap import FEW_CLIPS
 from ....evaluation.figures.loss import Loss
 from ....evaluation.metrics.metric import SHARE, Metric
 from ....evaluation.table import number, unit
 from ....profiles.profile import profile_to_toml
 from ....profiles.schedule import has_start_layer
+from ....runtime.choice.acceptance import ENOUGH_CLIPS
 from ....runtime.tables.tables import Section, columns
 from ....runtime.tables.units import ABSENT, in_percent, milliseconds, percent, seconds, size
 from ..positions import positions_lines
@@ -141,7 +141,7 @@ def _held_out(tuning: Tuning, found: Evaluation, loss: Loss) -> Iterator[str]:
         yield f"Within the budget of {_budget(tuning)}; the interval is not: more clips would tell more."
     else:
         yield f"Within the budget of {_budget(tuning)}."
-    if len(found.measured) < FEW_CLIPS:
+    if len(found.measured) < ENOUGH_CLIPS:
         yield f"{len(found.measured)} clips are few: the interval is rough."
 
 

@@ -19,7 +19,6 @@ from ...speech_lm import SpeechLM
 from ..benchmark import check_profiles, prompt_of, repeat, sound
 from .arrivals import (
     Arrival,
-    Clock,
     MonotonicClock,
     Submitted,
     closed_arrivals,
@@ -36,19 +35,13 @@ Progress = Callable[[str, int, int], None]
 """Called after each request: which load, requests ended, of how many as far as is known."""
 
 
-def run_load(
-    model: SpeechLM,
-    options: LoadOptions,
-    progress: Progress = lambda *_: None,
-    clock: Clock = CLOCK,
-) -> LoadBenchmark:
+def run_load(model: SpeechLM, options: LoadOptions, progress: Progress = lambda *_: None) -> LoadBenchmark:
     """Measure every load.
 
     Args:
         model: loaded with `options.threads` and `options.max_batch`.
         options: the loads and the protocol.
         progress: called after each request.
-        clock: that of the arrivals.
 
     Raises:
         AudioError: the clip cannot be read, or a length is more than the model can hear.
@@ -63,7 +56,7 @@ def run_load(
     try:
         for level, profile in product(options.levels, profiles):
             requests.warm_up(profile)
-            cases.append(_measure(level, profile, options, requests, memory, progress, clock))
+            cases.append(_measure(level, profile, options, requests, memory, progress))
     except KeyboardInterrupt:
         stopped = True
     artifact = {**model.artifact.identity(), "device": model.device}
@@ -119,7 +112,6 @@ def _measure(
     requests: _Requests,
     memory: PeakMemory,
     progress: Progress,
-    clock: Clock,
 ) -> LoadCase:
     ticker = _Ticker(f"{profile}, {level.label}", options.num_requests or 0, progress)
     memory.reset()
@@ -127,10 +119,10 @@ def _measure(
     ask = lambda i: requests.send(profile, i)  # noqa: E731
     if level.arrivals == "open":
         times = until(poisson(level.value, options.seed), options.num_requests, options.seconds)
-        found = open_arrivals(times, ask, clock, ticker)
+        found = open_arrivals(times, ask, CLOCK, ticker)
     else:
         ends = {"requests": options.num_requests, "seconds": options.seconds}
-        found = closed_arrivals(int(level.value), ask, clock, **ends, ended=ticker)  # type: ignore[arg-type]
+        found = closed_arrivals(int(level.value), ask, CLOCK, **ends, ended=ticker)  # type: ignore[arg-type]
     return load_case(level, profile, found, time.process_time() - cpu, memory.read())
 
 

@@ -12,7 +12,7 @@ from conftest import noise
 from fastadasp.profiles.errors import RequestCancelled, RequestError
 from fastadasp.runtime import Cancellation, SpeechLM
 from fastadasp.runtime.batching.queue import RequestQueue
-from fastadasp.runtime.cancellation.guard import Guard, guard_of
+from fastadasp.runtime.cancellation.guard import new_guard
 
 LONG_WAIT = 60.0  # seconds, for what takes milliseconds
 
@@ -24,26 +24,20 @@ def queue() -> Iterator[RequestQueue]:
     queue.close()
 
 
-def guarded(cancellation: Cancellation, own: Cancellation) -> Guard:
-    guard = guard_of(cancellation, None, own)
-    assert guard is not None
-    return guard
-
-
 @pytest.mark.parametrize("part", [False, True])
 def test_what_cancels_the_guard_cancels_a_request_that_waits(queue: RequestQueue, part: bool) -> None:
     """Also where it is a part of one, as a segment is."""
-    free, cancellation, own = threading.Event(), Cancellation(), Cancellation()
-    running = queue.submit(lambda: cast("Any", free.wait(LONG_WAIT)), guarded(own, Cancellation()), own)
-    guard = guarded(cancellation, mine := Cancellation())
-    waiting = queue.submit(lambda: cast("Any", None), guard.of_part() if part else guard, mine)
+    free, cancellation = threading.Event(), Cancellation()
+    running = queue.submit(lambda: cast("Any", free.wait(LONG_WAIT)), new_guard(None, None))
+    guard = new_guard(cancellation, None)
+    waiting = queue.submit(lambda: cast("Any", None), guard.of_part() if part else guard)
     assert not waiting.done
     cancellation.cancel()
     assert waiting.done
     with pytest.raises(RequestCancelled, match="before its first stage"):
         waiting.result(timeout=0)
     assert not cancellation._stops
-    assert not mine._stops
+    assert not guard.own._stops
     free.set()
     assert running.result(LONG_WAIT) is True
 

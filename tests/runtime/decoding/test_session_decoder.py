@@ -30,7 +30,8 @@ class Graph:
 def test_decoders_that_share_a_stopwatch_count_steps_of_their_own() -> None:
     graph, watch, row = Graph(), Stopwatch(), np.zeros(1, np.int64)
     dims = cast("Any", SimpleNamespace(num_layers=0, num_kv_heads=1, head_dim=2))
-    one, other = (SessionDecoder(cast("Any", graph), cast("Any", graph), dims, {}, watch) for _ in range(2))
+    session = cast("Any", graph)
+    one, other = (SessionDecoder(session, session, dims, {}, watch, {}, {}) for _ in range(2))
     for decoder in (one, other):
         decoder.start(1)
     for decoder in (one, one, other, one, other):

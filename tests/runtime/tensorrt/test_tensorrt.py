@@ -61,6 +61,15 @@ def test_answers_are_those_of_onnxruntime(monkeypatch, artifact, clip, profile, 
     assert found.kv_bytes == expected.kv_bytes
 
 
+def test_engines_score_no_text_and_take_the_memory_of_a_prefill_when_they_are_loaded(
+    monkeypatch, artifact, clip
+):
+    model, _ = load(monkeypatch, artifact)
+    assert model.request_memory(3).prefill == 0
+    with pytest.raises(RequestError, match="engines give the best tokens alone"):
+        model.generate(clip, "hello", scored_text="yes")
+
+
 def test_the_prompt_adapter_runs_once_a_prompt_and_its_strength_reaches_every_graph(monkeypatch, tmp_path):
     from fastadasp.export.options import BuildOptions
     from fastadasp.export.pipeline import build
