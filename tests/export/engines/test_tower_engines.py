@@ -12,7 +12,7 @@ from fastadasp.export.engines.shapes import encoder_profile, wave_encoder_profil
 from fastadasp.export.graphs.lowering import tensorrt
 from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
 from fastadasp.export.graphs.write import build_tower
-from fastadasp.export.model.fit import longest_audio
+from fastadasp.export.model.fit import decoder_rows
 from fastadasp.export.model.spec import tensors_of
 from fastadasp.export.options import EngineOptions
 from torch_tower import CONFIG, random_tower, save_tower
@@ -42,7 +42,7 @@ def test_the_shapes_are_those_of_the_front_end(model):
 def test_every_clip_of_the_longest_rows_fits(model):
     """Whatever its samples: limits are asked for in rows."""
     for seconds in (1, 2.5, 8, 61.3):
-        rows = longest_audio(model, seconds)
+        rows = decoder_rows(model, seconds)
         most = wave_encoder_profile(model, EngineOptions(max_audio_seconds=seconds)).shapes["wave"][2][0]
         assert model.front_end.decoder_rows(most) == rows < model.front_end.decoder_rows(most + 1)
 
