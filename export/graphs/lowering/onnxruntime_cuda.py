@@ -122,7 +122,7 @@ class _ColumnSums:
         """What the queries of one chunk add to the sums."""
         b = self.b
         start = b.op("Mul", b.ints(i), length)
-        place = b.op("Add", _range(b, length), start)
+        place = b.op("Add", b.range(length), start)
         held = b.op("Min", place, b.op("Sub", rows, b.ints(1)))
         end = b.op("Min", b.op("Add", start, length), rows)
         scores = b.op("MatMul", self._queries(query, held), b.slice(columns, b.ints(0), end, 2))
@@ -145,7 +145,7 @@ class _ColumnSums:
     def _mask(self, held: str, end: str) -> Value:
         """What hides the keys after each query: (length, end)."""
         b = self.b
-        after = b.op("Less", b.op("Unsqueeze", held, b.ints(1)), _range(b, end))
+        after = b.op("Less", b.op("Unsqueeze", held, b.ints(1)), b.range(end))
         return b.op("Where", after, b.const(HIDDEN, np.float32), b.const(0, np.float32))
 
     def _filled(self, sums: str, missing: str) -> Value:
@@ -154,7 +154,3 @@ class _ColumnSums:
         if self.by_head:
             return b.op("Pad", b.op("Squeeze", sums, b.ints(1)), b.shape(0, 0, 0, missing))
         return b.op("Pad", b.op("ReduceSum", sums, b.ints(0, 1), keepdims=0), b.shape(0, missing))
-
-
-def _range(b: Body, count: str) -> Value:
-    return b.op("Range", b.const(0), b.op("Squeeze", count, b.ints(0)), b.const(1))
