@@ -9,7 +9,7 @@ from fastadasp.export.checkpoint.weights import weight_store
 from fastadasp.export.engines.engine import build_engine
 from fastadasp.export.engines.messages import EngineRequest, Expected
 from fastadasp.export.engines.shapes import encoder_profile, wave_encoder_profile
-from fastadasp.export.graphs.lowering import tensorrt
+from fastadasp.export.graphs.lowering import unrolled
 from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
 from fastadasp.export.graphs.write import build_tower
 from fastadasp.export.model.fit import decoder_rows
@@ -59,7 +59,7 @@ def test_both_encoders_become_plans(model, tmp_path, monkeypatch, precision, chu
     pytest.importorskip("tensorrt_rtx", reason="engines need the extra tensorrt-rtx")
     lowering = TensorRTLowering(BY_NAME[precision], rows := model.front_end.audio_tokens(SECONDS * 16000))
     heads = model.wave_encoder.num_heads
-    monkeypatch.setattr(tensorrt, "SCORE_BYTES", heads * (4 * rows) ** 2 * 4 / chunks)
+    monkeypatch.setattr(unrolled, "SCORE_BYTES", heads * (4 * rows) ** 2 * 4 / chunks)
     store = weight_store(list(tensors_of(model.tower)), "copy", BY_NAME[precision])
     store.write(tmp_path)
     graphs = build_tower(model, store, lowering)
