@@ -48,7 +48,7 @@ def test_a_layer_is_feasible_where_the_largest_ratio_meets_the_target(model, per
         assert candidate.most == reduction(model, reference, layer, 1 - step)
         assert (resolved is None) == (candidate.most < options.flops_reduction)
         if resolved is not None:
-            assert resolved.merging_layers == (layer,)
+            assert resolved.reducing_layers == (layer,)
             assert reduction(model, reference, layer, resolved.ratio) >= options.flops_reduction
             assert reduction(model, reference, layer, resolved.ratio - step) < options.flops_reduction
 
