@@ -22,7 +22,7 @@ from ..runtime.decoding.answer_sizes import AnswerSizes
 from ..runtime.memory.bound import ModelSizes, RequestMemory, request_memory
 from .checkpoint.checkpoint import Checkpoint
 from .model.families.family import load_model
-from .model.fit import longest_audio, resolve_for
+from .model.fit import decoder_rows, resolve_for
 from .model.spec import SpeechModelSpec
 
 FLOAT32_BYTES = 4
@@ -109,7 +109,7 @@ def profile_cost(
     resolved = resolve_for(profile, model)
     seconds = float(profile.reference_audio_seconds) if audio_seconds is None else audio_seconds
     text = profile.reference_text_tokens if text_tokens is None else text_tokens
-    span, others = model.front_end.parted(longest_audio(model, seconds), text, profile)
+    span, others = model.front_end.parted(decoder_rows(model, seconds), text, profile)
     dims = model.decoder.dims
     shapes = {tensor.name: tensor.shape for tensor in model.tensors}  # a tied head is there once
     return ProfileCost(

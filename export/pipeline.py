@@ -52,12 +52,14 @@ def build(
         output: the artifact's folder; must not exist, unless `options.force`, which replaces an artifact.
         options: profiles, targets, how the weights get there, engines.
         report: called with the name of each stage as it begins.
-        progress: told how far the engine at work is, and how many bytes of the weights are there.
+        progress: told how many matrices are calibrated, how many bytes of the weights are there, and how far
+            the engine at work is.
         notice: called with a line for each thing that a build that was killed has left there, once it is
             removed.
 
     Raises:
-        CheckpointError, ProfileError, OutputError, RequestError: before anything is left behind.
+        CheckpointError, ProfileError, OutputError, RequestError, AudioError, EngineError, DependencyError:
+            before anything is left behind.
     """
     check_output(output, options.force, notice)
     report("read checkpoint")

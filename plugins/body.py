@@ -95,6 +95,10 @@ class Body:
         """The size of one axis, int64 of shape (1,)."""
         return self.op("Shape", tensor, start=axis, end=axis + 1)
 
+    def range(self, count: str) -> Value:
+        """0 up to `count`, which is int64 of shape (1,)."""
+        return self.op("Range", self.const(0), self.op("Squeeze", count, self.ints(0)), self.const(1))
+
     def slice(self, tensor: str, start: str, end: str, axis: int) -> Value:
         """Rows [start, end) of one axis; both bounds are int64 of shape (1,)."""
         return self.op("Slice", tensor, start, end, self.ints(axis))

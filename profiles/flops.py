@@ -68,7 +68,7 @@ class ResolvedProfile:
         return self.profile.method
 
     @property
-    def merging_layers(self) -> tuple[int, ...]:
+    def reducing_layers(self) -> tuple[int, ...]:
         """Indices of the layers that reduce: those with a ratio above 0."""
         return tuple(layer for layer, ratio in enumerate(self.ratios) if ratio > 0)
 
@@ -80,20 +80,20 @@ class ResolvedProfile:
     @property
     def places(self) -> tuple[int, ...]:
         """Where rows are removed: `BEFORE_LAYERS`, if at the input, then the layers that reduce."""
-        return (BEFORE_LAYERS,) * (self.input_ratio > 0) + self.merging_layers
+        return (BEFORE_LAYERS,) * (self.input_ratio > 0) + self.reducing_layers
 
     @property
     def computed_places(self) -> tuple[int, ...]:
         """Those of `places` that graphs compute: not the last layer, whose rows nobody reads but one."""
         last = len(self.ratios) - 1
-        return self.places if self.cache_only else tuple(place for place in self.places if place != last)
+        return self.places if self.is_of_caches else tuple(place for place in self.places if place != last)
 
     def ratio_at(self, place: int) -> Fraction:
         """The share that one of the `places` removes, and 0 of any other layer."""
         return self.input_ratio if place == BEFORE_LAYERS else self.ratios[place]
 
     @property
-    def cache_only(self) -> bool:
+    def is_of_caches(self) -> bool:
         """Whether the method shortens KV caches and leaves the rows of the prefill alone."""
         return self.profile.traits.is_of_caches
 
@@ -110,7 +110,7 @@ class ResolvedProfile:
     @property
     def row_ratios(self) -> tuple[Fraction, ...]:
         """One a layer: the share of its audio rows that it does not hand on, 0 where caches alone shrink."""
-        return (Fraction(0),) * len(self.ratios) if self.cache_only else self.ratios
+        return (Fraction(0),) * len(self.ratios) if self.is_of_caches else self.ratios
 
     @property
     def has_static_lengths(self) -> bool:
@@ -119,7 +119,7 @@ class ResolvedProfile:
 
     def token_counts(self, span_rows: int) -> TokenCounts:
         """Rows of a span of `span_rows` audio rows in every layer; `sum(counts.cached)` is the KV budget."""
-        return token_counts(span_rows, self.ratios, self.cache_only, self.input_ratio)
+        return token_counts(span_rows, self.ratios, self.is_of_caches, self.input_ratio)
 
 
 @dataclass(frozen=True)

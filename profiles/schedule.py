@@ -37,7 +37,7 @@ def removed(rows: int, ratio: Fraction) -> int:
 def token_counts(
     span_rows: int,
     ratios: Sequence[Fraction],
-    cache_only: bool = False,
+    is_of_caches: bool = False,
     input_ratio: Fraction = Fraction(0),
 ) -> TokenCounts:
     """Follow a span of `span_rows` audio rows through layers that remove `ratios`, one ratio per layer.
@@ -45,9 +45,9 @@ def token_counts(
     Before the first of them `input_ratio` is removed.
 
     A ratio below 1 always leaves a row. For the method `a_tome`, whose lengths depend on the data, these are
-    the fewest rows that can be left. With `cache_only` a ratio is the share of the layer's own cache.
+    the fewest rows that can be left. With `is_of_caches` a ratio is the share of the layer's own cache.
     """
-    if cache_only:
+    if is_of_caches:
         whole = (span_rows,) * len(ratios)
         return TokenCounts(whole, whole, tuple(span_rows - removed(span_rows, ratio) for ratio in ratios))
     attention, mlp = [], []
@@ -71,8 +71,8 @@ def layer_ratios(schedule: str, start_layer: int, ratio: Fraction, num_layers: i
     """
     _check(schedule, start_layer, ratio, num_layers)
     share = _SHARES[schedule]
-    merging = (ratio * share(layer, start_layer, num_layers) for layer in range(start_layer, num_layers))
-    return (Fraction(0),) * start_layer + tuple(merging)
+    reducing = (ratio * share(layer, start_layer, num_layers) for layer in range(start_layer, num_layers))
+    return (Fraction(0),) * start_layer + tuple(reducing)
 
 
 def input_ratio(schedule: str, ratio: Fraction) -> Fraction:

@@ -212,7 +212,7 @@ def prompt_adapter_signature(dims: DecoderDims) -> Signature:
 def row_maps(dims: DecoderDims, resolved: ResolvedProfile) -> tuple[TensorSpec, ...]:
     """What the prefill of a profile says of the rows that it leaves, a tensor for each reduction."""
     axes: tuple[int | str, ...] = (2,) if resolved.profile.traits.selects_groups else ()
-    if resolved.cache_only:
+    if resolved.is_of_caches:
         axes = (dims.num_kv_heads,)
     return tuple(TensorSpec(row_sources(i), FLOAT, (*axes, f"left_{i}")) for i in resolved.computed_places)
 

@@ -77,7 +77,7 @@ class InPlace:
     """The checkpoint's own files, as hard links (no bytes) or as copies, and one of what is derived."""
 
     def __init__(
-        self, files: Iterable[Path], mode: str, derived: Iterable[Derived] = (), precision: Precision = FP32
+        self, files: Iterable[Path], mode: str, derived: Iterable[Derived], precision: Precision
     ) -> None:
         self.files, self.mode, self.precision = list(files), mode, precision
         self.description = {"link": "linked", "copy": "copied"}[mode]

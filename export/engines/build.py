@@ -29,7 +29,7 @@ from ..checkpoint.precision import BY_NAME
 from ..checkpoint.weights import weight_store
 from ..graphs.lowering.tensorrt import TensorRTLowering
 from ..graphs.write import check_methods, write_graphs
-from ..model.fit import longest_audio
+from ..model.fit import decoder_rows
 from ..model.spec import SpeechModelSpec
 from ..options import BUILT_IN_PLACE, PRODUCTS, RTX, EngineOptions
 from .engine import Progress, build_engine, check_reproducible
@@ -86,7 +86,7 @@ def build_engines(
         EngineError: with the engine and the node or the reason.
     """
     (folder / FOLDER).mkdir()
-    audio_rows = longest_audio(model, options.max_audio_seconds)
+    audio_rows = decoder_rows(model, options.max_audio_seconds)
     precision = BY_NAME[options.precision]
     store = weight_store(model.tensors, "copy", precision)
     place = None if options.reproducible else folder  # a path as long each time, wherever the artifact is
@@ -117,7 +117,7 @@ def check_engines(
         DependencyError: cuda-python is missing, by which the GPU is asked.
     """
     check_methods(profiles, _lowering(model, options))
-    check_positions(model, longest_audio(model, options.max_audio_seconds), options)
+    check_positions(model, decoder_rows(model, options.max_audio_seconds), options)
     if options.engine == BUILT_IN_PLACE:
         _check_gpu(_device(), options.sm)
     if options.reproducible:
@@ -125,7 +125,7 @@ def check_engines(
 
 
 def _lowering(model: SpeechModelSpec, options: EngineOptions) -> TensorRTLowering:
-    return TensorRTLowering(BY_NAME[options.precision], longest_audio(model, options.max_audio_seconds))
+    return TensorRTLowering(BY_NAME[options.precision], decoder_rows(model, options.max_audio_seconds))
 
 
 def _device() -> Device:

@@ -15,7 +15,7 @@ from ..folder import temporary_folder
 from ..graphs.lowering.tensorrt import TensorRTLowering
 from ..graphs.write import write_graphs
 from ..model.families.family import load_model
-from ..model.fit import longest_audio, resolve_for
+from ..model.fit import decoder_rows, resolve_for
 from ..options import EngineOptions
 from ..scratch import remove_leftovers
 
@@ -43,7 +43,7 @@ def write_tensorrt_graphs(
     remove_leftovers(output)
     model = load_model(Checkpoint(checkpoint))
     resolved = [resolve_for(profile, model) for profile in profiles]
-    longest = longest_audio(model, EngineOptions.max_audio_seconds)
+    longest = decoder_rows(model, EngineOptions.max_audio_seconds)
     lowering = TensorRTLowering(BY_NAME[precision], longest)
     store = weight_store(model.tensors, "copy", BY_NAME[precision])
     with temporary_folder(output, force=False) as folder:

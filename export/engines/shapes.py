@@ -16,7 +16,7 @@ from ...runtime.audio.log_mel import LogMelConfig
 from ...runtime.audio.wave_windows import WaveWindows
 from ...runtime.batching.classes import rounded_up
 from ...runtime.decoding.pool_buckets import SMALLEST, capacity_for
-from ..model.fit import longest_audio
+from ..model.fit import decoder_rows
 from ..model.spec import SpeechModelSpec
 from ..options import EngineOptions
 from .messages import OptimizationProfile
@@ -54,7 +54,7 @@ def encoder_profile(model: SpeechModelSpec, options: EngineOptions) -> Optimizat
 def _longest_clip(model: SpeechModelSpec, options: EngineOptions) -> int:
     """Samples of `max_audio_seconds`, or the fewer that the encoder takes."""
     front_end = model.front_end
-    most = _most_samples(front_end, longest_audio(model, options.max_audio_seconds))
+    most = _most_samples(front_end, decoder_rows(model, options.max_audio_seconds))
     return min(most, front_end.longest_samples or most)
 
 
@@ -62,7 +62,7 @@ def wave_encoder_profile(model: SpeechModelSpec, options: EngineOptions) -> Opti
     """Whole clips, from the shortest with a token up to all with the rows of `max_audio_seconds`."""
     front_end, wave = model.front_end, model.front_end.wave
     assert wave is not None, "the tower has such an encoder"
-    least, longest = front_end.shortest_samples, longest_audio(model, options.max_audio_seconds)
+    least, longest = front_end.shortest_samples, decoder_rows(model, options.max_audio_seconds)
     most = max(least, _most_samples(front_end, longest))
     usual = max(least, most // 2)
     ranges = {

@@ -77,6 +77,22 @@ class _Decode(DecoderLayers, ABC):
     def _attention(self, i: int, layer: DecoderLayer, normed: Value, bias: Value) -> Value:
         """What the rows of a step see in one layer, with the bias of its pool: (rows, query_width)."""
 
+    def _rotated(self, i: int, layer: DecoderLayer, normed: Value) -> tuple[Value, Value, Value]:
+        """Query, key and value of the rows of a step in one layer, the first two at their positions."""
+        name, dims, rotate = f"/layers.{i}/attn", self.dims, self.rotary.rotate
+        angles, log_n = self._angles_here(i), self._log_n_factors_here(i)
+        query = rotate(self.query(normed, layer, name, log_n), dims.num_heads, angles, f"{name}/q")
+        key = rotate(self.key(normed, layer, name), dims.num_kv_heads, angles, f"{name}/k")
+        return query, key, self.value(normed, layer, name)
+
+    @abstractmethod
+    def _angles_here(self, i: int) -> Angles:
+        """Of the position of each row in one layer."""
+
+    @abstractmethod
+    def _log_n_factors_here(self, i: int) -> Value | None:
+        """By what the queries of one layer are multiplied, (rows, 1); None where the model has no log-n."""
+
 
 class _StepInPlace(_Decode):
     """The step of one request.
@@ -85,11 +101,8 @@ class _StepInPlace(_Decode):
     """
 
     def _attention(self, i: int, layer: DecoderLayer, normed: Value, bias: Value) -> Value:
-        g, name, dims, rotate = self.g, f"/layers.{i}/attn", self.dims, self.rotary.rotate
-        angles, log_n = self._angles_here(i), self._log_n_factors_here(i)
-        query = rotate(self.query(normed, layer, name, log_n), dims.num_heads, angles, f"{name}/q")
-        key = rotate(self.key(normed, layer, name), dims.num_kv_heads, angles, f"{name}/k")
-        value = self.value(normed, layer, name)
+        g, name, dims = self.g, f"/layers.{i}/attn", self.dims
+        query, key, value = self._rotated(i, layer, normed)
         pool = KvPart(
             self._grow(sig.pool_key(i), self.cache_layout(key, f"{name}/new_key")),
             self._grow(sig.pool_value(i), self.cache_layout(value, f"{name}/new_value")),
@@ -135,7 +148,7 @@ class _StepInPlace(_Decode):
     def _places(self) -> Value:
         """The row of the pool that each number of the new rows goes to, in KV layout."""
         g, beams = self.g, self.g.dim(sig.TOKEN_IDS, 0)
-        row = g.op("Range", g.const(0), g.op("Squeeze", beams, g.ints(0)), g.const(1))
+        row = g.range(beams)
         row = g.reshape(g.op("Add", row, sig.POOL_ROWS), *with_rows((1,) * len(KV_LAYOUT), -1))
         return g.op("Expand", row, g.shape(*kv_shape(self.dims, str(beams))), name="/pool")
 
@@ -164,11 +177,8 @@ class _Step(_Decode):
         return self.g.reshape(sig.TOKEN_IDS, -1)
 
     def _attention(self, i: int, layer: DecoderLayer, normed: Value, bias: Value) -> Value:
-        g, name, dims, rotate = self.g, f"/layers.{i}/attn", self.dims, self.rotary.rotate
-        angles, log_n = self._angles_here(i), self._log_n_factors_here(i)
-        query = rotate(self.query(normed, layer, name, log_n), dims.num_heads, angles, f"{name}/q")
-        key = rotate(self.key(normed, layer, name), dims.num_kv_heads, angles, f"{name}/k")
-        value = self.value(normed, layer, name)
+        g, name, dims = self.g, f"/layers.{i}/attn", self.dims
+        query, key, value = self._rotated(i, layer, normed)
         prefix = self.read_prefix(sig.prefix_key(i)), self.read_prefix(sig.prefix_value(i))
         own = self._new(key, sig.new_key(i)), self._new(value, sig.new_value(i))
         parts = {
@@ -212,7 +222,7 @@ class _Step(_Decode):
     def _own_bias(self) -> Value:
         """Of the rows of the step a beam sees its own: (beams, beams)."""
         g = self.g
-        row = g.op("Range", g.const(0), g.op("Squeeze", self._beams, g.ints(0)), g.const(1))
+        row = g.range(self._beams)
         same = g.op("Equal", row, g.op("Unsqueeze", row, g.ints(1)))
         return g.op("Where", same, g.const(0, np.float32), g.const(HIDDEN, np.float32))
 

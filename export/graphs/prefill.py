@@ -102,12 +102,12 @@ class _Prefill(DecoderLayers):
     def _caches(self, span: SpanValues, positions: Value) -> list[Cache]:
         """One per layer."""
         caches: list[Cache] = [WholeCache(self, i) for i in range(self.dims.num_layers)]
-        if self.resolved.cache_only and self.resolved.merging_layers:
+        if self.resolved.is_of_caches and self.resolved.reducing_layers:
             ratio = self.resolved.ratio
             removed = removed_rows(self.g, span.length, ratio, "/reduce")
             angles = self.rotary.angles(earlier(self.g, positions, removed), "/rope")
             cut = Cut(span, span.length, removed, ratio)
-            for i in self.resolved.merging_layers:
+            for i in self.resolved.reducing_layers:
                 caches[i] = EvictedCache(self, i, self.profile, cut, angles)
         return caches
 
@@ -116,7 +116,7 @@ class _Prefill(DecoderLayers):
         return [self._reduction(i, span) for i in range(self.dims.num_layers)]
 
     def _reduction(self, place: int, span: SpanValues) -> RowReduction:
-        if self.resolved.cache_only or not (ratio := self.resolved.ratio_at(place)):
+        if self.resolved.is_of_caches or not (ratio := self.resolved.ratio_at(place)):
             return KeepRows()
         own = self.g, self.lowering, self.profile, self.dims, place, ratio, span, self.spec.row_maps
         return (

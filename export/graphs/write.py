@@ -92,7 +92,7 @@ def check_methods(profiles: Sequence[ResolvedProfile], lowering: Lowering) -> No
         )
     if not lowering.evicts_caches:
         _refuse(
-            [profile for profile in profiles if profile.cache_only and profile.merging_layers],
+            [profile for profile in profiles if profile.is_of_caches and profile.reducing_layers],
             f"each KV head keeps the rows that it attends to most, and {lowering.name} has no plugin that "
             "sums attention by head",
         )

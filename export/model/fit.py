@@ -19,7 +19,7 @@ def resolve_for(profile: Profile, model: SpeechModelSpec) -> ResolvedProfile:
     """
     if profile.traits.weighs_by_encoder and (fault := row_weights_fault(model)):
         raise ProfileError(f"profile {profile.name} ({profile.method}): {fault}; choose another method")
-    audio = longest_audio(model, float(profile.reference_audio_seconds))
+    audio = decoder_rows(model, float(profile.reference_audio_seconds))
     rows = model.front_end.parted(audio, profile.reference_text_tokens, profile)
     return resolve(profile, model.decoder.dims, *rows)
 
@@ -42,12 +42,12 @@ def row_weights_fault(model: SpeechModelSpec) -> str | None:
     return None
 
 
-def audio_rows(model: SpeechModelSpec, seconds: float) -> int:
+def audio_tokens(model: SpeechModelSpec, seconds: float) -> int:
     """Audio tokens that the decoder gets for so many seconds, in whole windows and a rest."""
     return model.front_end.audio_tokens(_samples(model, seconds))
 
 
-def longest_audio(model: SpeechModelSpec, seconds: float) -> int:
+def decoder_rows(model: SpeechModelSpec, seconds: float) -> int:
     """Rows of `audio_embeds` for so many seconds: the tokens, and what the encoder sets around them."""
     return model.front_end.decoder_rows(_samples(model, seconds))
 

@@ -128,7 +128,7 @@ def quantized(model: SpeechModelSpec, name: str, quantizers: Quantizers = ROUNDI
     decoder = replace(
         decoder,
         head=_linear(model.decoder.head, quantizers["int8"]),
-        embedding=_as_stored(model.decoder.embedding),
+        embedding=_table_as_is(model.decoder.embedding),
     )
     return replace(model, encoder=_encoder(model.encoder, quantizers), decoder=decoder)
 
@@ -188,7 +188,7 @@ def _linear(linear: Linear, change: Change) -> Linear:
     return replace(linear, weight=change(weight))
 
 
-def _as_stored(table: Weight) -> Weight:
+def _table_as_is(table: Weight) -> Weight:
     """An embedding table in the 16 bits of its checkpoint."""
     if not isinstance(table, Tensor) or table.dtype not in KEPT_TYPES:
         return table

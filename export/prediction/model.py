@@ -12,7 +12,7 @@ from ...profiles.profile import Profile
 from ..checkpoint.config_alone import ConfigAlone, has_weights
 from ..checkpoint.derived import Derived
 from ..model.families.family import describe
-from ..model.fit import longest_audio, resolve_for
+from ..model.fit import decoder_rows, resolve_for
 from ..model.quantize import quantized
 from ..model.spec import SpeechModelSpec, tensors_of
 from ..targets import TARGETS
@@ -42,7 +42,7 @@ class PlannedModel:
 
     def request(self, resolved: ResolvedProfile, seconds: float, beams: int) -> Request:
         """A request of so many seconds of audio."""
-        audio = longest_audio(self.spec, seconds)
+        audio = decoder_rows(self.spec, seconds)
         return Request(resolved, *self.spec.front_end.parted(audio, self.text_rows, resolved.profile), beams)
 
     def longest_seconds(self, new_tokens: int) -> float:

@@ -201,7 +201,7 @@ class TorchLayers:
         )
         site = Site(resolved, index, span, count, x[0], keys, shares, self._row_weights)
         self.margins[index] = margin(site)
-        if resolved.cache_only:
+        if resolved.is_of_caches:
             self._evicted[index] = hidden_rows(site)
             return x, places, span
         if self.tells_sources:

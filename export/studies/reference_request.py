@@ -15,7 +15,7 @@ from ...profiles.errors import AudioError, RequestError
 from ...runtime.audio.read import load_audio
 from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.tokenizer import prompt_codec
-from ..model.fit import audio_rows
+from ..model.fit import audio_tokens
 from ..model.spec import SpeechModelSpec
 
 STEPS_A_SECOND = 10  # a reference length is told in tenths
@@ -26,7 +26,7 @@ class ReferenceRequest:
     """One request that stands for many."""
 
     audio_seconds: Fraction
-    audio_rows: int  # of the decoder input that a reduction may remove
+    audio_tokens: int  # rows of the decoder that a reduction may remove
     text_rows: int  # of its prompt
     rows_around: int = 0  # that the encoder sets around the audio
 
@@ -57,7 +57,8 @@ def mean_request(
         raise RequestError(f"none of {len(faults)} clips can be read; the first: {faults[0]}")
     length = seconds or _in_steps(fmean(each for each, _ in found))
     text_rows = round(fmean(rows for _, rows in found))
-    return ReferenceRequest(length, audio_rows(model, float(length)), text_rows, model.front_end.rows_around)
+    tokens = audio_tokens(model, float(length))
+    return ReferenceRequest(length, tokens, text_rows, model.front_end.rows_around)
 
 
 def _seconds(clip: Clip, sample_rate: int) -> float:

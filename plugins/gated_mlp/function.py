@@ -16,7 +16,7 @@ def gated_mlp() -> onnx.FunctionProto:
     rows = b.dim("x", 0)
     chunks = _divided_up(b, rows, b.ints(ROW_CHUNK))
     size = _divided_up(b, rows, chunks)
-    within = b.op("Range", b.const(0), b.op("Squeeze", size, b.ints(0)), b.const(1))
+    within = b.range(size)
     last = b.op("Sub", rows, b.ints(1))
     start = step.op("Mul", step.op("Reshape", "rows_i", step.ints(1)), size)
     x = step.op("Gather", "x", step.op("Min", step.op("Add", start, within), last), axis=0)

@@ -51,8 +51,8 @@ def append_skewed_bias(b: Body, bias: str, reach: int, rows: Value, count: int |
         count: how many chunks; None for as many of `QUERY_CHUNK` rows as it takes.
     """
     chunks = _chunks(b, rows, count)
-    column = _range(b, b.op("Add", chunks.last, rows))
-    distance = b.op("Sub", b.op("Sub", column, chunks.last), b.reshape(_range(b, chunks.length), -1, 1))
+    column = b.range(b.op("Add", chunks.last, rows))
+    distance = b.op("Sub", b.op("Sub", column, chunks.last), b.reshape(b.range(chunks.length), -1, 1))
     clipped = b.op("Min", b.op("Max", distance, b.ints(-reach)), b.ints(reach))
     table = b.op("Gather", bias, b.op("Add", clipped, b.ints(reach)), axis=1)
     return SkewedBias(chunks, table)
@@ -124,13 +124,8 @@ def _chunks(b: Body, rows: Value, count: int | None) -> Chunks:
         number = b.ints(count)
         length = b.op("Div", b.op("Add", rows, b.ints(count - 1)), number)
     padded = b.op("Mul", number, length)
-    index = b.op("Min", _range(b, padded), b.op("Sub", rows, b.ints(1)))
+    index = b.op("Min", b.range(padded), b.op("Sub", rows, b.ints(1)))
     return Chunks(rows, length, number, b.op("Sub", padded, length), index)
-
-
-def _range(b: Body, count: Value) -> Value:
-    """0 up to `count`, which is int64 of shape (1,)."""
-    return b.op("Range", b.const(0), b.op("Squeeze", count, b.ints(0)), b.const(1))
 
 
 def _counters(b: Body) -> list[onnx.ValueInfoProto]:

@@ -79,7 +79,7 @@ def row_map(
     if BEFORE_LAYERS in sources:
         runs = left(runs, sources[BEFORE_LAYERS])
     for layer in range(len(resolved.ratios)):
-        if resolved.cache_only and layer in sources:
+        if resolved.is_of_caches and layer in sources:
             heads = enumerate(sources[layer])
             found += [_layer_rows(layer, head, _kept(runs, places), prompt) for head, places in heads]
             continue

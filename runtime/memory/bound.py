@@ -167,7 +167,7 @@ def _evicted_bytes(model: ModelSizes, profile: ResolvedProfile, layers: Sequence
 
     Measured at 240 and 300 s, where the gaps of one layer no longer fit the whole cache of the next.
     """
-    if not profile.cache_only:
+    if not profile.is_of_caches:
         return 0
     return kv_bytes(model.decoder, [row.attention - row.cached for row in layers], model.pool_item)
 

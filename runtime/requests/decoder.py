@@ -96,7 +96,7 @@ def _long_context_inputs(manifest: Manifest, profile: str, prompt_rows: int) -> 
     """What prefill and steps take of a prompt so long, before any reduction; and what only steps take."""
     if (context := manifest.decoder.long_context) is None:
         return [{}, {}]
-    evicts = manifest.profiles[profile].cache_only
+    evicts = manifest.profiles[profile].is_of_caches
     values = {
         sig.ROPE_ALPHA: np.array([context.rope_alpha(prompt_rows)], np.float32),
         sig.ROWS_BEFORE_EVICTION: np.array([prompt_rows if evicts else 0]),

@@ -138,7 +138,7 @@ def _profiles(profiles: Iterable[ResolvedProfile]) -> Section:
 
 def _ratios(resolved: ResolvedProfile) -> str:
     """Exact fractions, layers of one ratio together."""
-    groups = groupby(resolved.merging_layers, lambda layer: resolved.ratios[layer])
+    groups = groupby(resolved.reducing_layers, lambda layer: resolved.ratios[layer])
     shares = [(ranges(layers), ratio) for ratio, layers in groups]
     if resolved.input_ratio:
         shares.insert(0, ("input", resolved.input_ratio))

@@ -22,7 +22,7 @@ from onnxruntime import OrtValue
 from fastadasp.evaluation.results.files import read_results
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.model.families.family import load_model
-from fastadasp.export.model.fit import audio_rows, resolve_for
+from fastadasp.export.model.fit import audio_tokens, resolve_for
 from fastadasp.plugins.compile import KERNELS
 from fastadasp.profiles import load_profile
 from fastadasp.profiles.errors import EngineError
@@ -241,7 +241,7 @@ def test_the_seven_billion_models_are_described_and_hold_the_longest_audio(model
     assert 6.5e9 < sum(math.prod(each["shape"]) for each in header.values()) < 9e9
     options = dict(zip(model.options[::2], model.options[1::2], strict=True))
     positions = int(options.get("--max-positions", described.decoder.max_positions))
-    rows = audio_rows(described, max(seconds for seconds, _ in latency.CASES))
+    rows = audio_tokens(described, max(seconds for seconds, _ in latency.CASES))
     assert rows + 256 + latency.NEW_TOKENS < positions
     assert described.decoder.dims.num_layers == 32
     assert all(resolve_for(load_profile(name), described) for name in latency.PROFILES)

@@ -64,7 +64,7 @@ def test_lengths_logits_and_tokens_equal_the_reference(speech_lm, ours, referenc
     theirs, mine = reference(profile, clip), ours(profile, clip)
     expected, found = (forced_logits(decoder, tokens[:-1], vocab_size) for decoder in (theirs, mine))
     assert mine.cache.prefix_lengths == theirs.prefix_lengths
-    atol = MOVED_ATOL if resolved.cache_only or resolved.keeps_positions else ATOL
+    atol = MOVED_ATOL if resolved.is_of_caches or resolved.keeps_positions else ATOL
     if resolved.takes_row_weights and resolved.keeps_positions:
         atol = WEIGHED_ATOL
     np.testing.assert_allclose(found, expected, atol=atol, rtol=0)

@@ -56,7 +56,7 @@ def expected_rows(reference, resolved, rows):
     own = left(BEFORE_LAYERS, [[row] for row in range(len(BEFORE) + rows + len(AFTER))])
     found = {}
     for layer in range(len(reference.prefix_lengths)):
-        if resolved.cache_only and resolved.ratios[layer]:
+        if resolved.is_of_caches and resolved.ratios[layer]:
             for head in range(KV_HEADS):
                 gone = reference.layers.evicted[layer][head] if layer in reference.layers.evicted else []
                 found[layer, head] = [run for row, run in enumerate(own) if not (len(gone) and gone[row])]

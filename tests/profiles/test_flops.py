@@ -91,10 +91,10 @@ def test_no_ratio_removes_nothing() -> None:
     assert flops_reduction(TINY, 50, 5, [Fraction(0)] * 3) == 0
 
 
-def test_full_has_no_merging_layers() -> None:
+def test_full_has_no_reducing_layers() -> None:
     resolved = resolve(Profile("full", "full"), TINY, 50)
     assert resolved.ratios == (Fraction(0),) * 3
-    assert resolved.merging_layers == ()
+    assert resolved.reducing_layers == ()
     assert resolved.has_static_lengths
 
 
@@ -103,12 +103,12 @@ def test_an_explicit_ratio_is_taken_as_it_is() -> None:
     resolved = resolve(profile, TINY, 50)
     assert (resolved.name, resolved.method, resolved.ratio) == ("x", "fastv", Fraction(1, 3))
     assert resolved.ratios == (Fraction(0), Fraction(1, 3), Fraction(1, 3))
-    assert resolved.merging_layers == (1, 2)
+    assert resolved.reducing_layers == (1, 2)
 
 
 def test_decay_does_not_merge_in_the_last_layer() -> None:
     resolved = resolve(Profile("x", "fastv", "decay", 0, ratio=Fraction(1, 2)), TINY, 50)
-    assert resolved.merging_layers == (0, 1)
+    assert resolved.reducing_layers == (0, 1)
 
 
 def test_only_a_tome_has_lengths_that_depend_on_the_data() -> None:

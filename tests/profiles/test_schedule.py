@@ -96,7 +96,7 @@ def test_only_the_caches_get_shorter_where_a_method_works_on_them_alone(
     span: int, ratio: Fraction, layout: tuple[str, int, int]
 ) -> None:
     _, start, num_layers = layout
-    counts = token_counts(span, layer_ratios("constant", start, ratio, num_layers), cache_only=True)
+    counts = token_counts(span, layer_ratios("constant", start, ratio, num_layers), is_of_caches=True)
     assert counts.attention == counts.mlp == (span,) * num_layers
     kept = span - floor(span * ratio)
     assert counts.cached == (span,) * start + (kept,) * (num_layers - start)  # nothing compounds

@@ -58,7 +58,7 @@ def _blocks(g: Graph, rows: str, size: int) -> _Blocks:
     count = _groups(g, rows, size)
     whole = g.op("Mul", count, g.ints(size))
     missing = g.op("Sub", whole, g.dim(rows, 0))
-    places = g.op("Range", g.const(0), g.op("Squeeze", whole, g.ints(0)), g.const(1))
+    places = g.range(whole)
     is_row = g.op("Less", places, g.dim(rows, 0), name="/encoder/is_row")
     bias = g.op("Where", is_row, g.number(0.0), g.number(HIDDEN_KEY), name="/encoder/hidden_keys")
     return _Blocks(count, missing, g.reshape(bias, -1, 1, 1, size))

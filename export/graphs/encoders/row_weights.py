@@ -39,7 +39,7 @@ def append_row_weights(
     most = _most_of_all_heads(g, heads, g.slice(query, g.ints(0), pooled, 0), key)
     squares = g.reshape(g.slice(most, g.ints(0), pooled, 1), tokens, size, tokens, size)
     shares = g.op("ReduceMean", squares, g.ints(1, 3), keepdims=0, name=f"{NAME}/pool")
-    token = g.op("Range", g.const(0), g.op("Squeeze", tokens, g.ints(0)), g.const(1))
+    token = g.range(tokens)
     on_diagonal = g.op("Mul", token, g.op("Add", tokens, g.ints(1)))
     diagonal = g.op("Gather", g.reshape(shares, -1), on_diagonal, axis=0)
     columns = g.op("ReduceMean", shares, g.ints(0), keepdims=0)

@@ -62,7 +62,7 @@ def append_edge_similarity(b: Body, key: str, cut: Cut) -> Value:
     start, length = cut.span.start, cut.length
     rows = b.op("Transpose", b.slice(key, start, b.op("Add", start, length), ROWS_AXIS), perm=[1, 0, 2])
     rows = b.op("Cast", b.op("Flatten", rows, axis=1), to=DOUBLE)  # (length, kv_heads * head_dim)
-    place = _range(b, length)
+    place = b.range(length)
     following = b.op("Min", b.op("Add", place, b.ints(1)), b.op("Sub", length, b.ints(1)))
     product = b.op("Mul", rows, b.op("Gather", rows, following, axis=0))
     norm = b.op("Sqrt", _row_sums(b, b.op("Mul", rows, rows)))
@@ -96,7 +96,7 @@ def _merge_pairs(
     hidden, key = inputs
     rows = b.dim(hidden, 0)
     starts_run = _run_heads(b, append_edge_similarity(b, key, cut), cut, rows)
-    run, index = _places(b, starts_run), _range(b, rows)
+    run, index = _places(b, starts_run), b.range(rows)
     starts = b.op("Mul", index, starts_run)
     first = b.op("ScatterElements", b.op("Expand", b.ints(0), rows), run, starts, axis=0, reduction="add")
     within = b.op("Sub", index, b.op("Gather", first, run, axis=0))
@@ -181,7 +181,7 @@ def _shares(b: Body, weight: str, place: str, left: str) -> Value:
 def _extreme(b: Body, score: str, cut: Cut, largest: bool, axis: int) -> Value:
     """1 at the `removed` largest or smallest scores along an axis, 0 elsewhere: int64."""
     order = append_order(b, score, largest, axis)
-    first = b.op("Cast", b.op("Less", _range(b, b.dim(score, axis)), cut.removed), to=INT64)
+    first = b.op("Cast", b.op("Less", b.range(b.dim(score, axis)), cut.removed), to=INT64)
     first = b.op("Expand", first, b.op("Shape", order))
     return b.op("ScatterElements", first, order, first, axis=axis)
 
@@ -195,7 +195,7 @@ def append_order(b: Body, score: str, largest: bool = True, axis: int = 0) -> Va
     number = b.op("Where", b.op("IsNaN", score), low, score)
     number = b.op("Cast", b.op("Max", b.op("Min", number, high), low), to=DOUBLE)
     count = b.dim(score, axis)
-    place = b.op("Cast", _range(b, count), to=DOUBLE)
+    place = b.op("Cast", b.range(count), to=DOUBLE)
     step = b.op("Mul", b.op("Abs", number), b.const(TIE, np.float64))
     step = b.op("Mul", b.op("Add", step, b.const(TIE_OF_ZEROS, np.float64)), place)
     rank = b.op("Sub" if largest else "Add", number, step)
@@ -223,7 +223,7 @@ def _kept(b: Body, keep: str, cut: Cut, axis: int) -> Value:
     place = b.op("Where", b.op("Equal", keep, b.ints(1)), place, left)
     size = b.op("Add", left, b.ints(1))
     room = b.op("Concat", b.dim(keep, 0), size, axis=0) if axis else size
-    index = b.op("Expand", _range(b, b.dim(keep, axis)), shape)
+    index = b.op("Expand", b.range(b.dim(keep, axis)), shape)
     listed = b.op("ScatterElements", b.op("Expand", b.ints(0), room), place, index, axis=axis)
     return b.slice(listed, b.ints(0), left, axis)
 
@@ -235,8 +235,3 @@ def _row_sums(b: Body, x: str) -> Value:
 def _zeros(b: Body, shape: str) -> Value:
     """Negative ones, to which any number adds up to itself, -0 included."""
     return b.op("Expand", b.const([-0.0], np.float32), shape)
-
-
-def _range(b: Body, count: str) -> Value:
-    """0 up to `count`, which is int64 of shape (1,)."""
-    return b.op("Range", b.const(0), b.op("Squeeze", count, b.ints(0)), b.const(1))

@@ -1,15 +1,14 @@
 """Lowering for ONNX Runtime's CUDA provider: fused attention, residual norms in one kernel, no Loop.
 
-A Loop would go back to the host at every round, so nodes are written out as for TensorRT, and what is large
-is cut into a number of parts that is fixed when the graph is built. Reductions are standard ops (there are no
-plugins); lengths follow from shapes, for all methods but A-ToMe. Which operators have kernels in which types
-is in `docs/gpu.md`; a test holds that no other one is used.
+A Loop would go back to the host at every round, so nodes are written out, and what is large is cut into a
+number of parts that is fixed when the graph is built. Reductions are standard ops (there are no plugins);
+lengths follow from shapes, for all methods but A-ToMe. Which operators have kernels in which types is in
+`docs/gpu.md`; a test holds that no other one is used.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,23 +19,17 @@ from ...checkpoint.derived import Weight
 from ...checkpoint.precision import FP32, Precision
 from ...checkpoint.quantized import Int8Blocks, QuantizedBlocks, QuantizedWeight
 from ..graph import Graph, Rounding
-from .fixed_lengths import append_order, append_reduction
-from .lowering import Cut
 from .onnxruntime import CONTRIB, product_in_blocks, skip_norm
-from .segment_ranks import append_ranks_by_order
-from .tensorrt import SCORE_BYTES, TensorRTLowering
+from .unrolled import SCORE_BYTES, UnrolledLowering
 
 HIDDEN = -1e30  # added to the score of a key after its query
 
 
-class OnnxRuntimeCudaLowering(TensorRTLowering):
-    """As for TensorRT, where no plugin is needed; a decode step writes its rows into the pool in place."""
+class OnnxRuntimeCudaLowering(UnrolledLowering):
+    """Kernels of ONNX Runtime's own domain; a decode step writes its rows into the pool in place."""
 
     name = "onnxruntime-cuda"
     normalises_over_time = False  # the provider has a kernel, and still leaves such nodes to the CPU
-    takes_data_dependent_lengths = True
-    evicts_caches = True
-    sorts_pairs = False
     pools_in_place = True
     domains: tuple[str, ...] = (CONTRIB,)
 
@@ -76,26 +69,6 @@ class OnnxRuntimeCudaLowering(TensorRTLowering):
         count = max(1, math.ceil(scores / self.score_bytes))
         return out, _ColumnSums(Body(f"{name}/mass_", within=g), g, dims, count, by_head).of(query, key)
 
-    def segment_ranks(self, g: Graph, name: str, score: str, segment: str, segments: int) -> str:
-        """By an order of all rows, whose ties are told apart before TopK could order them in any way."""
-        b = Body(f"{name}/", within=g)
-        return append_ranks_by_order(b, append_order(b, score), segment, segments)
-
-    def reduce(
-        self,
-        g: Graph,
-        name: str,
-        op_type: str,
-        inputs: Sequence[str],
-        cut: Cut,
-        outputs: Sequence[str] | int = 1,
-    ) -> str:
-        """The nodes of the op; rows are summed in float32."""
-        names = [f"{name}/reduced.{i}" for i in range(outputs)] if isinstance(outputs, int) else list(outputs)
-        body = Body(f"{name}/", within=g)
-        append_reduction(body, op_type, inputs, cut, names, lambda x: g.op("CastLike", x, inputs[0]))
-        return names[0]
-
 
 class _ColumnSums:
     """Column sums of causal attention, in float32: (rows,), or those of each KV head, (kv_heads, rows).
@@ -122,7 +95,7 @@ class _ColumnSums:
         """What the queries of one chunk add to the sums."""
         b = self.b
         start = b.op("Mul", b.ints(i), length)
-        place = b.op("Add", _range(b, length), start)
+        place = b.op("Add", b.range(length), start)
         held = b.op("Min", place, b.op("Sub", rows, b.ints(1)))
         end = b.op("Min", b.op("Add", start, length), rows)
         scores = b.op("MatMul", self._queries(query, held), b.slice(columns, b.ints(0), end, 2))
@@ -145,7 +118,7 @@ class _ColumnSums:
     def _mask(self, held: str, end: str) -> Value:
         """What hides the keys after each query: (length, end)."""
         b = self.b
-        after = b.op("Less", b.op("Unsqueeze", held, b.ints(1)), _range(b, end))
+        after = b.op("Less", b.op("Unsqueeze", held, b.ints(1)), b.range(end))
         return b.op("Where", after, b.const(HIDDEN, np.float32), b.const(0, np.float32))
 
     def _filled(self, sums: str, missing: str) -> Value:
@@ -154,7 +127,3 @@ class _ColumnSums:
         if self.by_head:
             return b.op("Pad", b.op("Squeeze", sums, b.ints(1)), b.shape(0, 0, 0, missing))
         return b.op("Pad", b.op("ReduceSum", sums, b.ints(0, 1), keepdims=0), b.shape(0, missing))
-
-
-def _range(b: Body, count: str) -> Value:
-    return b.op("Range", b.const(0), b.op("Squeeze", count, b.ints(0)), b.const(1))

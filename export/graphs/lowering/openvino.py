@@ -20,27 +20,23 @@ import numpy as np
 from ....plugins.body import Body, Value
 from ....plugins.causal_attention.op import summed_ends, unrolled_chunks
 from ....profiles.flops import DecoderDims
-from ...checkpoint.derived import Weight
 from ...checkpoint.precision import FP32
 from ...checkpoint.quantized import Int8Blocks, QuantizedBlocks, QuantizedRows, QuantizedWeight
 from ..graph import Graph, Rounding
 from .lowering import Lowering
 from .onnxruntime import OnnxRuntimeLowering, product_in_blocks
-from .onnxruntime_cuda import OnnxRuntimeCudaLowering
 from .summed_chunks import SummedAttention, causal_mask, positions
-from .tensorrt import TensorRTLowering
+from .unrolled import UnrolledLowering
 
 
-class OpenVinoLowering(OnnxRuntimeCudaLowering):
+class OpenVinoLowering(UnrolledLowering):
     """Standard ops alone, in float32; OpenVINO itself computes them in bf16 where it is told to."""
 
     name = "openvino"
-    normalises_over_time = True
-    domains: tuple[str, ...] = ()
 
     def __init__(self, max_audio_rows: int, max_rows: int) -> None:
         """How long audio and prompt may be decides into how many chunks attention is cut."""
-        super().__init__(FP32, max_audio_rows, max_rows)
+        super().__init__(FP32, max_audio_rows)
         self.chunks, self.summed_ends = unrolled_chunks(max_rows), summed_ends(max_rows)
 
     @property
@@ -58,12 +54,6 @@ class OpenVinoLowering(OnnxRuntimeCudaLowering):
             return g.op("MatMul", x, matrix, name=name, **output)
         assert isinstance(weight, QuantizedBlocks | Int8Blocks), "a model is quantised for its target"
         return product_in_blocks(g, x, weight, name, **output)
-
-    def add_norm(
-        self, g: Graph, name: str, residual: str, branch: str, weight: Weight, eps: float
-    ) -> tuple[str, str]:
-        """Two ops."""
-        return TensorRTLowering.add_norm(self, g, name, residual, branch, weight, eps)
 
     def causal_attention(
         self, g: Graph, name: str, dims: DecoderDims, query: str, key: str, value: str

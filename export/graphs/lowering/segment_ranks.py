@@ -44,7 +44,7 @@ def append_ranks_by_counting(b: Body, score: str, segment: str, segments: int) -
     start, end = (
         b.op("Div", b.op("Mul", _column(b, segments, first), length), count) for first in (0, 1)
     )  # (segments, 1)
-    offset = b.op("Range", b.const(0), b.op("Squeeze", width, b.ints(0)), b.const(1))
+    offset = b.range(width)
     place = b.op("Add", start, offset)  # (segments, width)
     is_there = b.op("Unsqueeze", b.op("Less", place, end), b.ints(1))
     last = b.op("Sub", length, b.ints(1))
@@ -54,7 +54,7 @@ def append_ranks_by_counting(b: Body, score: str, segment: str, segments: int) -
     tied = b.op("And", b.op("Equal", other, mine), is_before)
     ahead = b.op("And", b.op("Or", b.op("Greater", other, mine), tied), is_there)
     rank = b.op("ReduceSum", b.op("Cast", ahead, to=FLOAT), b.ints(2), keepdims=0)
-    row = b.op("Range", b.const(0), b.op("Squeeze", length, b.ints(0)), b.const(1))
+    row = b.range(length)
     within = b.op("Sub", row, b.op("Gather", b.reshape(start, -1), segment, axis=0))
     index = b.op("Add", b.op("Mul", segment, width), within)
     return b.op("Cast", b.op("Gather", b.reshape(rank, -1), index, axis=0), to=INT64)

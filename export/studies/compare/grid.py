@@ -136,7 +136,7 @@ class _Grid:
         dims, reference = self.model.decoder.dims, self.reference
         ratios = layer_ratios(schedule, self.options.start_layer, LARGEST_RATIO, dims.num_layers)
         at_input = input_ratio(schedule, LARGEST_RATIO)
-        return flops_reduction(dims, reference.audio_rows, reference.other_rows, ratios, at_input)
+        return flops_reduction(dims, reference.audio_tokens, reference.other_rows, ratios, at_input)
 
     def _profile(self, name: str, schedule: str, level: Fraction, positions: str) -> Profile:
         method = VARIANTS[name]
@@ -160,6 +160,6 @@ class _Grid:
     def _cache_ratio(self, level: Fraction) -> Fraction:
         """The smallest ratio at which caches keep no more rows than those of `BUDGET_METHOD` do."""
         budget = resolve_for(self._profile(BUDGET_METHOD, BUDGET_SCHEDULE, level, COMPACT), self.model)
-        rows, layers = self.reference.audio_rows, self.model.decoder.dims.num_layers
+        rows, layers = self.reference.audio_tokens, self.model.decoder.dims.num_layers
         surplus = layers * rows - sum(budget.token_counts(rows).cached)
         return Fraction(ceil(Fraction(surplus, layers - self.options.start_layer)), rows)

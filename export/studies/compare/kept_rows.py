@@ -34,7 +34,7 @@ def _flops(manifest: Manifest, profile: str, found: ClipAnswers) -> tuple[int, i
     audio, text = found.audio_rows or 0, found.text_rows or 0
     unreduced = [audio + text] * dims.num_layers
     full = prefill_flops(dims, unreduced, unreduced)
-    if resolved.cache_only:
+    if resolved.is_of_caches:
         return full, full
     attention = [rows + text for rows in found.costs[profile].layer_rows]
     span, _ = manifest.front_end.parted(attention[-1] - text, text, resolved.profile)

@@ -54,7 +54,7 @@ def _protocol(comparison: Comparison) -> ComparisonProtocol:
         positions=options.positions,
         seeds=options.seeds,
         reference_audio_seconds=float(reference.audio_seconds),
-        reference_audio_rows=reference.audio_rows,
+        reference_audio_rows=reference.audio_tokens,
         reference_text_rows=reference.text_rows,
     )
 

@@ -48,7 +48,7 @@ def _heading(comparison: Comparison) -> str:
         return f"{of_clips}; {FULL_MODEL}"
     return (
         f"{of_clips}; reductions are "
-        f"solved for {seconds(float(reference.audio_seconds))} s of audio, {reference.audio_rows} rows, "
+        f"solved for {seconds(float(reference.audio_seconds))} s of audio, {reference.audio_tokens} rows, "
         f"beside {reference.text_rows} rows of text, from layer {comparison.options.start_layer} on; "
         f"positions {' and '.join(comparison.options.positions)}"
     )

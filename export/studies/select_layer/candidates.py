@@ -42,7 +42,7 @@ def _candidate(
 ) -> Candidate:
     dims = model.decoder.dims
     ratios = layer_ratios(SCHEDULE, layer, LARGEST_RATIO, dims.num_layers)
-    most = flops_reduction(dims, reference.audio_rows, reference.other_rows, ratios)
+    most = flops_reduction(dims, reference.audio_tokens, reference.other_rows, ratios)
     if most < options.flops_reduction:
         return Candidate(layer, most, None)
     return Candidate(layer, most, resolve_for(_profile(layer, options, reference), model))

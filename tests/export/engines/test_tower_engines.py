@@ -9,10 +9,10 @@ from fastadasp.export.checkpoint.weights import weight_store
 from fastadasp.export.engines.engine import build_engine
 from fastadasp.export.engines.messages import EngineRequest, Expected
 from fastadasp.export.engines.shapes import encoder_profile, wave_encoder_profile
-from fastadasp.export.graphs.lowering import tensorrt
+from fastadasp.export.graphs.lowering import unrolled
 from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
 from fastadasp.export.graphs.write import build_tower
-from fastadasp.export.model.fit import longest_audio
+from fastadasp.export.model.fit import decoder_rows
 from fastadasp.export.model.spec import tensors_of
 from fastadasp.export.options import EngineOptions
 from torch_tower import CONFIG, random_tower, save_tower
@@ -42,7 +42,7 @@ def test_the_shapes_are_those_of_the_front_end(model):
 def test_every_clip_of_the_longest_rows_fits(model):
     """Whatever its samples: limits are asked for in rows."""
     for seconds in (1, 2.5, 8, 61.3):
-        rows = longest_audio(model, seconds)
+        rows = decoder_rows(model, seconds)
         most = wave_encoder_profile(model, EngineOptions(max_audio_seconds=seconds)).shapes["wave"][2][0]
         assert model.front_end.decoder_rows(most) == rows < model.front_end.decoder_rows(most + 1)
 
@@ -59,7 +59,7 @@ def test_both_encoders_become_plans(model, tmp_path, monkeypatch, precision, chu
     pytest.importorskip("tensorrt_rtx", reason="engines need the extra tensorrt-rtx")
     lowering = TensorRTLowering(BY_NAME[precision], rows := model.front_end.audio_tokens(SECONDS * 16000))
     heads = model.wave_encoder.num_heads
-    monkeypatch.setattr(tensorrt, "SCORE_BYTES", heads * (4 * rows) ** 2 * 4 / chunks)
+    monkeypatch.setattr(unrolled, "SCORE_BYTES", heads * (4 * rows) ** 2 * 4 / chunks)
     store = weight_store(list(tensors_of(model.tower)), "copy", BY_NAME[precision])
     store.write(tmp_path)
     graphs = build_tower(model, store, lowering)

@@ -12,7 +12,7 @@ from conftest import noise
 from fastadasp.export.calibration.clips import audio_encoder
 from fastadasp.export.checkpoint.precision import FP32
 from fastadasp.export.graphs import wave_features
-from fastadasp.export.graphs.lowering import tensorrt
+from fastadasp.export.graphs.lowering import unrolled
 from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
 from fastadasp.export.graphs.lowering.onnxruntime_cuda import OnnxRuntimeCudaLowering
 from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
@@ -75,7 +75,7 @@ def test_the_graphs_for_tensorrt_are_the_same_function(folder, tower, chunks, mo
     model = load_tower(folder)
     lowering = TensorRTLowering(FP32, rows := model.front_end.audio_tokens(4 * WINDOW + 777))
     heads = model.wave_encoder.num_heads
-    monkeypatch.setattr(tensorrt, "SCORE_BYTES", heads * (4 * rows) ** 2 * 4 / chunks)
+    monkeypatch.setattr(unrolled, "SCORE_BYTES", heads * (4 * rows) ** 2 * 4 / chunks)
     assert lowering.relative_chunks(heads) == chunks
     check_rows(model, tower, LENGTHS, lowering)
 
@@ -86,7 +86,7 @@ def test_the_graphs_for_cuda_are_the_same_function(folder, tower, chunks, monkey
     model = load_tower(folder)
     rows = model.front_end.audio_tokens(4 * WINDOW + 777)
     heads = model.wave_encoder.num_heads
-    monkeypatch.setattr(tensorrt, "SCORE_BYTES", heads * (4 * rows) ** 2 * 4 / chunks)
+    monkeypatch.setattr(unrolled, "SCORE_BYTES", heads * (4 * rows) ** 2 * 4 / chunks)
     check_rows(model, tower, LENGTHS, OnnxRuntimeCudaLowering(FP32, rows, rows))
 
 

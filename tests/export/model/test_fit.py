@@ -10,7 +10,7 @@ from fastadasp.export.check.check import check_artifact
 from fastadasp.export.check.options import CheckOptions
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.model.families.family import load_model
-from fastadasp.export.model.fit import longest_audio, resolve_for, row_weights_fault
+from fastadasp.export.model.fit import decoder_rows, resolve_for, row_weights_fault
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.export.studies.compare.cells import CellResult
@@ -48,7 +48,7 @@ def test_a_ratio_is_the_smallest_that_meets_its_target_on_the_rows_of_a_request(
         include_audio_bos=before,
     )
     found = resolve_for(profile, model)
-    rows = model.front_end.parted(longest_audio(model, 5.0), profile.reference_text_tokens, profile)
+    rows = model.front_end.parted(decoder_rows(model, 5.0), profile.reference_text_tokens, profile)
 
     def removed(ratio: Fraction) -> Fraction:
         ratios = tuple(ratio if own else own for own in found.ratios)

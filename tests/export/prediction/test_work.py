@@ -80,7 +80,7 @@ def test_one_row_goes_through_all_of_the_last_layer():
 
 def test_what_the_sums_over_scores_cost_depends_on_where_scores_are():
     reduced = request("sparse-50")
-    (layer,) = reduced.resolved.merging_layers
+    (layer,) = reduced.resolved.reducing_layers
     silent = replace(reduced.resolved, profile=load_profile("full"))
     for kernels in (GPU_KERNELS, CPU_KERNELS):
         work = prefill_work(FP16, reduced, kernels)
@@ -126,5 +126,5 @@ def test_a_reduced_prefill_computes_no_more_than_the_full_one_but_for_the_sums(p
         whole = prefill_work(FP16, full, GPU_KERNELS)
         assert compute_ms(reduced, A100) <= compute_ms(whole, A100)
         with_sums = prefill_work(FP16, asked, GPU_KERNELS)
-        most = len(asked.resolved.merging_layers) * scoring_flops(DIMS, rows + 60) / 2
+        most = len(asked.resolved.reducing_layers) * scoring_flops(DIMS, rows + 60) / 2
         assert with_sums.flops - reduced.flops <= most

@@ -122,10 +122,10 @@ def test_levels_are_solved_at_the_mean_length_of_the_clips(clips, compared):
     protocol = found["protocol"]
     assert protocol["reference_audio_seconds"] == float(mean.audio_seconds)
     assert (protocol["reference_audio_rows"], protocol["reference_text_rows"]) == (
-        mean.audio_rows,
+        mean.audio_tokens,
         mean.text_rows,
     )
-    assert f"solved for {float(mean.audio_seconds):g} s of audio, {mean.audio_rows} rows" in " ".join(
+    assert f"solved for {float(mean.audio_seconds):g} s of audio, {mean.audio_tokens} rows" in " ".join(
         table.split()
     )
     for level, cell in zip(LEVELS, rows_of(found)["weighted_merge"], strict=True):

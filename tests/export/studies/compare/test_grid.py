@@ -9,7 +9,7 @@ import pytest
 from demo_files import DEMO
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.model.families.family import load_model
-from fastadasp.export.model.fit import audio_rows, resolve_for
+from fastadasp.export.model.fit import audio_tokens, resolve_for
 from fastadasp.export.studies.compare.grid import compact_twin, comparison_grid
 from fastadasp.export.studies.compare.options import CompareOptions
 from fastadasp.export.studies.compare.unmet import at_most
@@ -29,7 +29,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def reference(model):
-    return ReferenceRequest(SECONDS, audio_rows(model, float(SECONDS)), TEXT_ROWS)
+    return ReferenceRequest(SECONDS, audio_tokens(model, float(SECONDS)), TEXT_ROWS)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def resolved(row, model):
 
 def reductions(row, model, reference):
     """What each profile removes from the reference request."""
-    rows = reference.audio_rows, reference.text_rows
+    rows = reference.audio_tokens, reference.text_rows
     return [
         flops_reduction(model.decoder.dims, *rows, found.ratios, found.input_ratio)
         for found in resolved(row, model)
@@ -106,8 +106,8 @@ def test_caches_of_h2o_are_the_largest_within_those_of_the_merge_in_its_column(g
     h2o = next(row for row in grid if row.name == "h2o")
     layers = model.decoder.dims.num_layers - CompareOptions().start_layer  # one row each is the next step
     for ours, theirs in zip(resolved(h2o, model), resolved(merge, model), strict=True):
-        budget = sum(theirs.token_counts(reference.audio_rows).cached)
-        kept = sum(ours.token_counts(reference.audio_rows).cached)
+        budget = sum(theirs.token_counts(reference.audio_tokens).cached)
+        kept = sum(ours.token_counts(reference.audio_tokens).cached)
         assert budget - layers < kept <= budget
 
 
@@ -159,7 +159,7 @@ def test_the_reference_is_the_mean_of_the_clips_that_can_be_read(model, own_clip
     found = mean_request(Checkpoint(DEMO / "model"), model, clips.clips)
     lengths = [soundfile.info(clip.path).duration for clip in clips.clips[:-1]]
     assert abs(found.audio_seconds - sum(lengths) / len(lengths)) <= 0.05
-    assert found.audio_rows == audio_rows(model, float(found.audio_seconds))
+    assert found.audio_tokens == audio_tokens(model, float(found.audio_seconds))
     given = mean_request(Checkpoint(DEMO / "model"), model, clips.clips, Fraction(30))
     assert (given.audio_seconds, given.text_rows) == (30, found.text_rows)
 

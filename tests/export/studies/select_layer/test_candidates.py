@@ -8,7 +8,7 @@ import pytest
 
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.model.families.family import load_model
-from fastadasp.export.model.fit import audio_rows, profile_of
+from fastadasp.export.model.fit import audio_tokens, profile_of
 from fastadasp.export.studies.reference_request import ReferenceRequest
 from fastadasp.export.studies.select_layer.candidates import candidate_layers
 from fastadasp.export.studies.select_layer.options import SelectionOptions
@@ -26,14 +26,14 @@ def model(tiny_checkpoint):
 
 def request(model, seconds=30):
     """Audio of so many seconds, and twenty rows of text."""
-    return ReferenceRequest(Fraction(seconds), audio_rows(model, seconds), 20)
+    return ReferenceRequest(Fraction(seconds), audio_tokens(model, seconds), 20)
 
 
 def reduction(model, reference, layer, ratio):
     """The share of FLOPs that one merge removes, counted apart from the code under test."""
     dims = model.decoder.dims
     ratios = layer_ratios("single", layer, ratio, dims.num_layers)
-    return flops_reduction(dims, reference.audio_rows, reference.text_rows, ratios)
+    return flops_reduction(dims, reference.audio_tokens, reference.text_rows, ratios)
 
 
 @pytest.mark.parametrize("percent", [1, 10, 30, 50, 70])
@@ -48,7 +48,7 @@ def test_a_layer_is_feasible_where_the_largest_ratio_meets_the_target(model, per
         assert candidate.most == reduction(model, reference, layer, 1 - step)
         assert (resolved is None) == (candidate.most < options.flops_reduction)
         if resolved is not None:
-            assert resolved.merging_layers == (layer,)
+            assert resolved.reducing_layers == (layer,)
             assert reduction(model, reference, layer, resolved.ratio) >= options.flops_reduction
             assert reduction(model, reference, layer, resolved.ratio - step) < options.flops_reduction
 

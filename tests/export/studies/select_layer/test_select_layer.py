@@ -144,7 +144,7 @@ def test_clips_of_the_demo_give_a_profile_that_meets_the_target(own_clips, tmp_p
     assert str(chosen.ratio) == found["layers"][found["selected"]]["ratio"]
     assert parse_profile(found["profile"], "mine", "results") == chosen
     resolved = resolve_for(chosen, load_model(Checkpoint(DEMO / "model")))
-    assert resolved.merging_layers == (found["selected"],)
+    assert resolved.reducing_layers == (found["selected"],)
     assert "warning: 3 clips: entropies need 32 or more to be trusted" in result.stderr
 
 

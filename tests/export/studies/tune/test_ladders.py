@@ -8,7 +8,7 @@ import pytest
 
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
 from fastadasp.export.model.families.family import load_model
-from fastadasp.export.model.fit import audio_rows
+from fastadasp.export.model.fit import audio_tokens
 from fastadasp.export.studies.reference_request import ReferenceRequest
 from fastadasp.export.studies.tune.ladders import all_candidates, default_start_layers, ladders_of
 from fastadasp.export.studies.tune.options import TuneOptions
@@ -24,7 +24,7 @@ def model(tiny_checkpoint):
 
 @pytest.fixture(scope="module")
 def reference(model):
-    return ReferenceRequest(Fraction(2), audio_rows(model, 2.0), 7)
+    return ReferenceRequest(Fraction(2), audio_tokens(model, 2.0), 7)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_every_candidate_meets_its_level_with_the_ratio_that_it_names(model, ref
     for candidate in candidates:
         assert candidate.profile.ratio is not None
         found = resolve(candidate.profile, model.decoder.dims, 1)
-        rows = reference.audio_rows, reference.text_rows
+        rows = reference.audio_tokens, reference.text_rows
         assert flops_reduction(model.decoder.dims, *rows, found.ratios, found.input_ratio) >= candidate.level
 
 
