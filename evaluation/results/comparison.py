@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from ...profiles.methods import METHODS, VARIANTS
 from ...runtime.environment import Environment
 from ..metrics.metric import Metric
 from .figures import Difference, Measured
@@ -15,6 +16,7 @@ from .settings import AnswerSettings, ClipList, Failure, Intervals
 COMPARISON_FORMAT = 5
 FLOAT32 = "float32"
 FULL = "full"
+TITLES = {name: method.title for name, method in (METHODS | VARIANTS).items()}
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class CellRecord:
 class RowRecord:
     """A method with its schedule, or the full model, with weights of one format."""
 
-    label: str  # ends with the schedule, and behind it the format where that is not float32
+    label: str  # what people call it, so that it is told from all other rows
     method: str
     schedule: str  # of the full model empty
     start_layer: int
@@ -128,3 +130,13 @@ class ComparisonResult:
     def reduced_in(self, quantized: str | None) -> tuple[RowRecord, ...]:
         """The rows of methods in a format."""
         return tuple(row for row in self.rows if not row.is_full and row.quantized == quantized)
+
+    def called(self, row: RowRecord) -> str:
+        """What people call a row in whatever format; positions are named where there are several kinds."""
+        positions = row.positions if len(self.protocol.positions) > 1 else ""
+        return called(row.method, positions, row.schedule)
+
+
+def called(method: str, *parts: str | None) -> str:
+    """What people call a row: its method by its title, or by its name if it is unknown, and other parts."""
+    return ", ".join(filter(None, (TITLES.get(method, method), *parts)))

@@ -8,6 +8,7 @@ from fractions import Fraction
 from math import ceil
 from typing import Any
 
+from ....evaluation.results.comparison import called
 from ....profiles.flops import LARGEST_RATIO, flops_reduction
 from ....profiles.keys import COMPACT, KEPT
 from ....profiles.methods import METHODS, VARIANTS, Method
@@ -63,9 +64,8 @@ class Row:
     @property
     def label(self) -> str:
         """How people call it."""
-        title = FULL_MODEL if self.is_full else self.method.title
         positions = self.positions if self.names_positions else ""
-        return ", ".join(part for part in (title, positions, self.schedule, self.quantized) if part)
+        return called(self.name, positions, self.schedule, self.quantized)
 
 
 def comparison_grid(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ....profiles.methods import VARIANTS
+from ....evaluation.results.comparison import called
 from .cells import CellResult
 from .grid import BUDGET_METHOD, BUDGET_SCHEDULE, Cell, Row
 
 TOLERANCE = 0.01  # a miss that needs no words
-BUDGET_ROW = f"{VARIANTS[BUDGET_METHOD].title}, {BUDGET_SCHEDULE}"
+BUDGET_ROW = called(BUDGET_METHOD, BUDGET_SCHEDULE)
 OF_CACHES = f"removes no prefill FLOPs; its caches keep as many audio rows as those of {BUDGET_ROW}"
 PAIRS = "merges in pairs, so that a run of n chosen edges removes n / 2 rows; runs depend on the data"
 LENGTHS = "the clips are of other lengths than the reference, and counts of rows are whole"

@@ -255,28 +255,28 @@ def _accuracy(value: float) -> dict[str, Measured]:
     return {"accuracy": Measured(value, value - 0.02, value + 0.02)}
 
 
-def quantized_comparison() -> ComparisonResult:
-    """BLEU of two methods, with float32 and with int8 weights, which cost a little."""
+def quantized_comparison(first: str | None = None, second: str = "int8") -> ComparisonResult:
+    """BLEU of two methods with weights of two formats, of which the second costs a little."""
     found = translation_comparison()
-    kept = tuple(row for row in found.rows if row.method in ("random evict", "FastAdaSP"))
-    kept = tuple(row for row in kept if row.schedule == "constant")
-    rows = tuple(
-        replace(
-            row,
-            label=f"{row.label}, int8",
-            quantized="int8",
-            cells=tuple(_in_int8(cell) for cell in row.cells),
-        )
-        for row in kept
+    kept = [row for row in found.rows if row.method in ("random evict", "FastAdaSP")]
+    kept = [row for row in kept if row.schedule == "constant"]
+    change = {} if first else {"bleu": Difference(-0.12, -0.21, -0.02, 0.03)}
+    full = RowRecord("full model", "full", "", 2, "", None, (found.full,))
+    rows = (
+        *(_in_format(row, first, {}) for row in kept),
+        *(_in_format(row, second, change) for row in (full, *kept)),
     )
-    full = RowRecord("full model, int8", "full", "", 2, "", "int8", (_in_int8(found.full),))
-    formats = (*found.formats, FormatRecord("int8", "d6", 8_300_000_000))
-    return replace(found, formats=formats, memory="peaks", rows=(*kept, full, *rows))
+    formats = (replace(found.formats[0], quantized=first), FormatRecord(second, "d6", 8_300_000_000))
+    return replace(found, formats=formats, memory="peaks", rows=rows)
 
 
-def _in_int8(cell: CellRecord) -> CellRecord:
-    change = Difference(-0.12, -0.21, -0.02, 0.03)
-    return replace(cell, peak_bytes=9_100_000_000, from_float32={"bleu": change} if cell.figures else {})
+def _in_format(row: RowRecord, quantized: str | None, change: dict[str, Difference]) -> RowRecord:
+    cells = tuple(
+        replace(cell, peak_bytes=9_100_000_000, from_float32=change if cell.figures else {})
+        for cell in row.cells
+    )
+    label = f"{row.label}, {quantized}" if quantized else row.label
+    return replace(row, label=label, quantized=quantized, cells=cells)
 
 
 def _comparison(

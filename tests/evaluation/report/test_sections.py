@@ -350,6 +350,25 @@ def test_every_format_has_a_plot_of_its_own_in_which_colours_are_methods(formats
     assert not any("int8" in plot.title for plot in rows.plots)
 
 
+@pytest.mark.parametrize("formats", [(None, "int8"), ("int8", "int4")])
+def test_rows_of_each_layer_name_the_format_only_where_it_changes_them(tmp_path, formats):
+    found = examples.quantized_comparison(*formats)
+    *same, other = found.rows
+    cells = tuple(replace(cell, layer_rows=cell.layer_rows[::-1]) for cell in other.cells)
+
+    def titles(found):
+        page = sections(read_results([write(tmp_path / "compare.json", found)]))
+        (section,) = (part for part in page if part.title == "Audio rows in each layer")
+        return [plot.title for plot in section.plots]
+
+    evict, merge = same[:2]
+    assert titles(found) == [f"{evict.method}, constant · {merge.method}, constant"]
+    assert titles(replace(found, rows=(*same, replace(other, cells=cells)))) == [
+        f"{evict.method}, constant · {merge.label}",
+        other.label,
+    ]
+
+
 def test_a_comparison_in_one_format_has_no_section_of_formats(by_title):
     assert "Weight formats" not in by_title
 
