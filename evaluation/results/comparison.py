@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from ...profiles.methods import METHODS, VARIANTS
+from ...profiles.methods import FULL, METHODS, VARIANTS
 from ...runtime.environment import Environment
 from ..metrics.metric import Metric
 from .figures import Difference, Measured
@@ -15,7 +15,6 @@ from .settings import AnswerSettings, ClipList, Failure, Intervals
 
 COMPARISON_FORMAT = 5
 FLOAT32 = "float32"
-FULL = "full"
 TITLES = {name: method.title for name, method in (METHODS | VARIANTS).items()}
 
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 from itertools import product
 from typing import Any
 
+from ....profiles.methods import FULL_MODEL
 from ....runtime.tables.units import ABSENT, in_percent, ranges
 from ...figures.loss import badness
 from ...metrics.metric import Metric
@@ -38,7 +39,7 @@ def _legend(selections: Sequence[ResultFile[SelectionResult]]) -> Iterator[Swatc
     yield Swatch("selected layer", "", block_drawing(CHOSEN))
     yield Swatch("other layers", "", block_drawing(PLAIN))
     if any(selection.found.accuracy for selection in selections):
-        yield Swatch("full model", "", line_drawing(NEUTRAL, "dash"))
+        yield Swatch(FULL_MODEL, "", line_drawing(NEUTRAL, "dash"))
 
 
 def _plots(file: ResultFile[SelectionResult]) -> Iterator[Plot]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ....profiles.methods import FULL_MODEL
 from ....runtime.tables.units import ABSENT, percent
 from ...metrics.metric import Metric
 from ...results.figures import Estimate, Measured, ProfileFigures
@@ -41,7 +42,7 @@ def tuning_section(tunings: Sequence[ResultFile[TuningResult]]) -> Section | Non
 def _legend() -> Iterator[Swatch]:
     for name, (colour, marker, _) in KINDS.items():
         yield Swatch(name, name, f"<g fill='{colour}'>{MARKERS[marker]}</g>")
-    yield Swatch("full model", "", line_drawing(NEUTRAL, "dash"))
+    yield Swatch(FULL_MODEL, "", line_drawing(NEUTRAL, "dash"))
     yield Swatch("budget", "", line_drawing(CHOSEN, "dot"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ....profiles.methods import FULL_MODEL
 from ....runtime.tables.units import ABSENT, milliseconds, size
 from ...metrics.metric import Metric
 from ...metrics.word_errors import is_detail
@@ -12,7 +13,6 @@ from ...results.files import ResultFile
 from ..page_model import Section, Table
 from ..shown import estimate_text, figure_of, heading, interval_text, value_text
 
-FULL = "full model"
 Line = tuple[str, FormatRecord, CellRecord]
 """A profile in one format."""
 
@@ -53,7 +53,7 @@ def _lines(found: ComparisonResult) -> Iterator[Line]:
         if cell.figures and not row.is_full
     ]
     fulls = ((each.quantized, found.full_in(each.quantized)) for each in found.formats)
-    lines = [*((FULL, quantized, cell) for quantized, cell in fulls if cell is not None), *lines]
+    lines = [*((FULL_MODEL, quantized, cell) for quantized, cell in fulls if cell is not None), *lines]
     by_format = {each.quantized: each for each in found.formats}
     for name in dict.fromkeys(name for name, _, _ in lines):
         for own, quantized, cell in lines:

@@ -18,11 +18,12 @@ from ....evaluation.metrics.metric import Metric
 from ....evaluation.recorded import failures
 from ....evaluation.results.comparison import FormatRecord
 from ....evaluation.results.settings import Failure
+from ....profiles.methods import FULL
 from ....profiles.profile import Profile
 from ....runtime.environment import Environment
 from ...adapt import load_adapted
 from ..reference_request import ReferenceRequest, mean_request
-from ..trials import FULL
+from ..trials import FULL_PROFILE
 from .cells import CellResult, cell_result
 from .formats import Format, all_failures, answer_formats, build_formats
 from .grid import Row, compact_twin, comparison_grid, in_formats
@@ -109,7 +110,7 @@ def compare(
         sum(each.is_complete for each in failed),
         tuple(failures(zip(clips.clips, failed, strict=True))),
         tuple(each.record for each in formats),
-        measuring.result(formats[0].quantized, (FULL,), (), progress),
+        measuring.result(formats[0].quantized, (FULL_PROFILE,), (), progress),
         tuple((row, measuring.row(row, compact_twin(row, rows), progress)) for row in rows),
     )
 
@@ -146,7 +147,7 @@ class _Measuring:
         result = cell_result(
             found.manifest,
             {name: drawn[name] for name in names},
-            None if FULL in profiles else drawn[FULL.name],
+            None if FULL_PROFILE in profiles else drawn[FULL],
             measured,
             timed=self.options.evaluation.is_timed,
             float32={name: original[name] for name in names} if original else {},

@@ -13,9 +13,10 @@ from ....evaluation.answers.workers import Job
 from ....evaluation.clips.clip import Clip, ClipSet
 from ....evaluation.options import EvalOptions
 from ....evaluation.results.comparison import FormatRecord
+from ....profiles.methods import FULL
 from ....profiles.profile import Profile
 from ....runtime.artifact.manifest import Manifest
-from ..trials import ARTIFACT, FULL, build_beside_full
+from ..trials import ARTIFACT, build_beside_full
 from .options import NONE
 
 GROUP = 15  # profiles that are answered together, beside `full`: each holds a session open
@@ -87,7 +88,7 @@ def answer_formats(
         def tick(step: str, done: int, total: int, before: int = i) -> None:
             progress(step, before * total + done, len(groups) * total)
 
-        settings = replace(options, profiles=(FULL.name, *group))
+        settings = replace(options, profiles=(FULL, *group))
         runs = [
             Run(each.artifact, clips, settings, work / f"{each.quantized or NONE}-{i + 1}.journal.jsonl")
             for each in formats

@@ -11,18 +11,17 @@ from typing import Any
 from ....evaluation.results.comparison import called
 from ....profiles.flops import LARGEST_RATIO, flops_reduction
 from ....profiles.keys import COMPACT, KEPT
-from ....profiles.methods import METHODS, VARIANTS, Method
+from ....profiles.methods import FULL, METHODS, VARIANTS, Method
 from ....profiles.profile import Profile
 from ....profiles.schedule import has_start_layer, input_ratio, layer_ratios
 from ...model.fit import resolve_for, row_weights_fault
 from ...model.spec import SpeechModelSpec
 from ..reference_request import ReferenceRequest
-from ..trials import FULL
+from ..trials import FULL_PROFILE
 from .options import NONE, CompareOptions
 
 BUDGET_METHOD, BUDGET_SCHEDULE = "weighted_merge", "constant"
 """The caches of this row are the budget of the methods that shorten caches alone."""
-FULL_MODEL = "full model"
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,12 @@ class Row:
     @property
     def method(self) -> Method:
         """What all cells do."""
-        return METHODS[FULL.name] if self.is_full else VARIANTS[self.name]
+        return METHODS[FULL] if self.is_full else VARIANTS[self.name]
 
     @property
     def is_full(self) -> bool:
         """Whether nothing is reduced."""
-        return self.name == FULL.name
+        return self.name == FULL
 
     @property
     def label(self) -> str:
@@ -87,7 +86,7 @@ def comparison_grid(
             names_positions=several,
         )
         for name in options.methods
-        if name != FULL.name
+        if name != FULL
         for schedule in VARIANTS[name].schedules
         if schedule in options.schedules
         for positions in (("",) if VARIANTS[name].is_of_caches else options.positions)
@@ -107,7 +106,7 @@ def in_formats(rows: tuple[Row, ...], quantize: tuple[str, ...]) -> Iterator[Row
     for i, name in enumerate(quantize):
         quantized = None if name == NONE else name
         if i:
-            yield Row(FULL.name, "", (Cell(Fraction(0), (FULL,)),), quantized)
+            yield Row(FULL, "", (Cell(Fraction(0), (FULL_PROFILE,)),), quantized)
         yield from (replace(row, quantized=quantized) for row in rows)
 
 

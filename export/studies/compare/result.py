@@ -7,14 +7,13 @@ from fractions import Fraction
 from ....evaluation.answers.peak_memory import SCOPE
 from ....evaluation.recorded import METHOD, answer_settings, clip_list, difference, intervals, measured
 from ....evaluation.results.comparison import CellRecord, ComparisonProtocol, ComparisonResult, RowRecord
+from ....profiles.methods import FULL
 from ....profiles.schedule import has_start_layer
-from ..trials import BASELINE
 from .cells import CellResult
 from .comparison import Comparison
 from .grid import Cell, Row
 from .unmet import unmet
 
-FULL = Cell(Fraction(0))
 FROM_FLOAT32 = "differences from float32 weights are of the same profile, on the same resamples of the clips"
 
 
@@ -32,7 +31,7 @@ def comparison_result(comparison: Comparison) -> ComparisonResult:
         levels=options.levels if comparison.reduced else (),
         formats=comparison.formats,
         memory=SCOPE if len(comparison.formats) > 1 else None,
-        full=_cell((BASELINE,), (), FULL, comparison.full, None),
+        full=_cell((FULL,), (), Cell(Fraction(0)), comparison.full, None),
         rows=tuple(_row(row, results, options.start_layer) for row, results in comparison.rows),
         failures=comparison.failures,
         environment=comparison.environment,

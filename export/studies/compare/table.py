@@ -8,12 +8,12 @@ from ....evaluation.figures.bootstrap import FEW_CLIPS, LEAST_CLIPS
 from ....evaluation.figures.scores import Figure
 from ....evaluation.metrics.word_errors import ERRORS, is_detail
 from ....evaluation.table import interval, number, unit
-from ....profiles.methods import Method
+from ....profiles.methods import FULL_MODEL, Method
 from ....runtime.tables.tables import Section, columns
 from ....runtime.tables.units import ABSENT, percent, seconds
 from .cells import CellResult
 from .comparison import Comparison
-from .grid import FULL_MODEL, Cell, Row
+from .grid import Cell, Row
 from .unmet import LENGTHS, OF_CACHES, PAIRS, at_most, misses
 from .weights_table import weight_sections
 

@@ -9,11 +9,12 @@ from ....evaluation.figures.bootstrap import Delta
 from ....evaluation.metrics.word_errors import is_detail
 from ....evaluation.results.comparison import FLOAT32, FormatRecord
 from ....evaluation.table import interval, number, unit
+from ....profiles.methods import FULL_MODEL
 from ....runtime.tables.tables import Section, columns
 from ....runtime.tables.units import ABSENT, in_percent, milliseconds, size
 from .cells import CellResult
 from .comparison import Comparison
-from .grid import FULL_MODEL, Cell, Row
+from .grid import Cell, Row
 
 TIMED = "Times: medians over the clips, which all formats answer in turn; step: one of the decoder"
 MEMORY = "of a process that loads one profile and answers the longest clip, libraries included"
