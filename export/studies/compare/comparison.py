@@ -25,7 +25,7 @@ from ...adapt import load_adapted
 from ..reference_request import ReferenceRequest, mean_request
 from ..trials import FULL_PROFILE
 from .cells import CellResult, cell_result
-from .formats import Format, all_failures, answer_formats, build_formats
+from .formats import Format, Peaks, all_failures, answer_formats, build_formats, peak_memories
 from .grid import Row, compact_twin, comparison_grid, in_formats
 from .options import CompareOptions
 
@@ -71,6 +71,8 @@ def compare(
 ) -> Comparison:
     """Build every profile of the grid in each format, answer the clips under each, and measure the cells.
 
+    Of several formats the memory of a process for each cell is measured, too.
+
     Args:
         checkpoint: folder with config.json and safetensors.
         clips: of one task, as `read_clips` gives them.
@@ -98,8 +100,11 @@ def compare(
     names = [profile.name for profile in profiles]
     answered = answer_formats(formats, names, clips, options.evaluation, work, progress)
     failed = tuple(all_failures(formats, answered))
-    measuring = _Measuring(clips, options, formats, answered, tuple(each.is_complete for each in failed))
+    complete = tuple(each.is_complete for each in failed)
     rows = tuple(in_formats(grid, options.quantize))
+    longest = _longest(clips.clips, answered[0].answers, complete)
+    peaks = peak_memories(formats, rows, longest, options.evaluation, progress)
+    measuring = _Measuring(clips, options, formats, answered, complete, peaks)
     return Comparison(
         model.identity(checkpoint),
         clips,
@@ -107,12 +112,19 @@ def compare(
         options,
         answered[0].environment,
         reference,
-        sum(each.is_complete for each in failed),
+        sum(complete),
         tuple(failures(zip(clips.clips, failed, strict=True))),
         tuple(each.record for each in formats),
-        measuring.result(formats[0].quantized, (FULL_PROFILE,), (), progress),
-        tuple((row, measuring.row(row, compact_twin(row, rows), progress)) for row in rows),
+        measuring.result(formats[0].quantized, (FULL_PROFILE,), ()),
+        tuple((row, measuring.row(row, compact_twin(row, rows))) for row in rows),
     )
+
+
+def _longest(clips: Sequence[Clip], answers: Sequence[ClipAnswers], complete: Sequence[bool]) -> Clip | None:
+    """The clip with the most rows of audio, of those that count; None where none does."""
+    pairs = compress(zip(clips, answers, strict=True), complete)
+    found = max(pairs, key=lambda pair: pair[1].audio_rows or 0, default=None)
+    return None if found is None else found[0]
 
 
 @dataclass(frozen=True)
@@ -124,21 +136,18 @@ class _Measuring:
     formats: tuple[Format, ...]
     answered: tuple[Answered, ...]  # of each format
     complete: tuple[bool, ...]  # clips
+    peaks: Peaks  # empty where memory is not measured
 
-    def row(self, row: Row, twin: Row | None, progress: Progress) -> tuple[CellResult, ...]:
+    def row(self, row: Row, twin: Row | None) -> tuple[CellResult, ...]:
         """What all cells of a row hold; `twin` is the one that it is compared with beside the full model."""
         twins = [cell.profiles for cell in twin.cells] if twin else [()] * len(row.cells)
         return tuple(
-            self.result(row.quantized, cell.profiles, compact, progress)
+            self.result(row.quantized, cell.profiles, compact)
             for cell, compact in zip(row.cells, twins, strict=True)
         )
 
     def result(
-        self,
-        quantized: str | None,
-        profiles: Sequence[Profile],
-        compact: Sequence[Profile],
-        progress: Progress,
+        self, quantized: str | None, profiles: Sequence[Profile], compact: Sequence[Profile]
     ) -> CellResult:
         """What some profiles of one cell hold; `compact` are those of the cell beside it, if there is one."""
         found, names = self.formats[self._place[quantized]], [profile.name for profile in profiles]
@@ -153,11 +162,7 @@ class _Measuring:
             float32={name: original[name] for name in names} if original else {},
             compact={profile.name: drawn[profile.name] for profile in compact},
         )
-        if len(self.formats) == 1 or self._longest is None or not names:
-            return result
-        progress(f"measure memory ({', '.join(filter(None, (names[0], quantized)))})", 0, 1)
-        peak = found.peak_memory(names[0], self._longest, self.options.evaluation)
-        return replace(result, peak_bytes=peak)
+        return replace(result, peak_bytes=self.peaks.get((quantized, names[0]))) if names else result
 
     @cached_property
     def _place(self) -> dict[str | None, int]:
@@ -192,10 +197,3 @@ class _Measuring:
         """The answers that count, in one format."""
         measured = self._measured[found.quantized]
         return {name: [each.answers[name] for each in measured] for name in found.manifest.profiles}
-
-    @cached_property
-    def _longest(self) -> Clip | None:
-        """The clip with the most rows of audio; None where none counts."""
-        measured = self._measured[self.formats[0].quantized]
-        pairs = list(zip(compress(self.clips.clips, self.complete), measured, strict=True))
-        return max(pairs, key=lambda pair: pair[1].audio_rows or 0)[0] if pairs else None
