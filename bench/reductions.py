@@ -26,8 +26,8 @@ import numpy as np
 from evaluated import ROOT, hold_to_checkpoints, name_of, names_of, placed, run, table_row
 
 from fastadasp.evaluation.metrics.word_errors import DETAILS, KINDS
-from fastadasp.evaluation.report.shown import figure_of
 from fastadasp.evaluation.results.comparison import CellRecord, ComparisonResult, RowRecord, called
+from fastadasp.evaluation.results.figure_text import figure_of
 from fastadasp.evaluation.results.figures import Difference
 from fastadasp.evaluation.results.files import read_results
 from fastadasp.export.studies.compare.formats import GROUP

@@ -10,12 +10,13 @@ from ....runtime.tables.units import ABSENT, in_percent, milliseconds
 from ...metrics.metric import Metric
 from ...metrics.word_errors import is_detail
 from ...results.comparison import CellRecord, RowRecord
+from ...results.figure_text import estimate_text, figure_of, heading, interval_text, value_text
 from ...results.figures import Estimate
 from ..comparison_parts import ComparisonPart, sorted_rows
 from ..page_model import Plot, PlotlyFigure, Section, Swatch, Table
 from ..plotly_parts import axis, bars, faint, hover, log_axis, plotly_figure, reference
 from ..series_style import NEUTRAL, Style, line_drawing
-from ..shown import clips_text, estimate_text, figure_of, heading, interval_text, value_text
+from ..shown import clips_text
 
 LOG_FROM = 8.0  # times between the smallest and the largest value
 Where = Callable[[CellRecord], float | None]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ....profiles.methods import FULL_MODEL
-from ....runtime.tables.units import ABSENT, milliseconds, size
+from ....runtime.tables.units import milliseconds, size
 from ...metrics.metric import Metric
 from ...metrics.word_errors import is_detail
 from ...results.comparison import FLOAT32, CellRecord, ComparisonResult, FormatRecord
+from ...results.figure_text import estimate_text, figure_of, heading, interval_text, p_text, value_text
 from ...results.files import ResultFile
 from ..page_model import Section, Table
-from ..shown import estimate_text, figure_of, heading, interval_text, value_text
 
 Line = tuple[str, FormatRecord, CellRecord]
 """A profile in one format."""
@@ -80,8 +80,7 @@ def _difference(metric: Metric, cell: CellRecord) -> tuple[str, str]:
     if (found := cell.from_float32.get(metric.name)) is None:
         return "", ""
     change = found.times(metric.scale)
-    p_value = ABSENT if change.p_value is None else f"{change.p_value:.3f}"
-    return f"{value_text(metric, change.value, '+')} ({interval_text(metric, change, '+')})", p_value
+    return f"{value_text(metric, change.value, '+')} ({interval_text(metric, change, '+')})", p_text(change)
 
 
 def _costs(name: str, record: FormatRecord, cell: CellRecord) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import pytest
 from fastadasp.evaluation.report.page import sections
 from fastadasp.evaluation.report.plotly_parts import axis, names_axis, plotly_figure
 from fastadasp.evaluation.report.series_style import COLOURS, MARKERS, NEUTRAL, styles
-from fastadasp.evaluation.report.shown import figure_of, heading
+from fastadasp.evaluation.results.figure_text import figure_of, heading
 from fastadasp.evaluation.results.files import Results, read_results
 from fastadasp.evaluation.results.selection import SelectionResult
 from fastadasp.export.studies.compare.grid import Row
