@@ -8,7 +8,7 @@ from itertools import groupby
 from ..runtime.tables.tables import Section, columns
 from ..runtime.tables.units import ABSENT, percent
 from .evaluation import Evaluation, Failure
-from .figures.bootstrap import FEW_CLIPS, LEAST_CLIPS, Interval
+from .figures.bootstrap import FEW_CLIPS, LEAST_CLIPS
 from .figures.scores import Figure
 from .metrics.metric import Metric
 from .metrics.word_errors import is_detail
@@ -82,16 +82,9 @@ def _cells(figure: Figure) -> tuple[str, ...]:
     return (*own, value_text(metric, change.value, "+"), interval_text(metric, change, "+"), p_text(change))
 
 
-def number(metric: Metric, value: float | None, sign: str = "") -> str:
-    """A value in the unit of its metric as people read it; a sign of + shows that of positive ones."""
-    return value_text(metric, None if value is None else value * metric.scale, sign)
-
-
-def interval(metric: Metric, found: Interval | None, sign: str = "") -> str:
-    """The two ends, as `number` shows them."""
-    if found is None:
-        return ABSENT
-    return f"{number(metric, found.low, sign)} to {number(metric, found.high, sign)}"
+def number(metric: Metric, value: float | None) -> str:
+    """A value in the unit of its metric as people read it."""
+    return value_text(metric, None if value is None else value * metric.scale)
 
 
 def _unavailable(figure: Figure) -> str:

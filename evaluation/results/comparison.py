@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -37,18 +37,21 @@ class CellRecord:
     level: Fraction  # share of the prefill FLOPs that was asked for
     profiles: tuple[str, ...]
     seeds: tuple[int, ...]  # of a random method, in the order of the profiles
-    figures: Mapping[str, Measured]  # by the name of the metric: means over the seeds
-    flops_reduction: float | None  # share of the prefill FLOPs that was removed
-    kept_ratio: float | None  # of the audio rows in the caches, mean over clips and seeds
-    layer_rows: tuple[float, ...]  # audio rows in the cache of each layer, means over clips and seeds
-    prefill_ms: float | None  # median over clips and seeds
-    decode_ms: float | None
-    step_ms: float | None  # one decode step, median over clips and seeds
-    peak_bytes: int | None  # as `ComparisonResult.memory` says
-    from_float32: Mapping[str, Difference]  # by metric: less the same profiles with float32 weights
-    from_compact: Mapping[str, Difference]  # by metric: of kept positions, less the same with compact ones
-    cut_off: float | None  # share of the answers that max_new_tokens ended
-    unmet: str | None  # why the level is not met
+    figures: Mapping[str, Measured] = field(default_factory=dict)
+    """By the name of the metric: means over the seeds."""
+    flops_reduction: float | None = None  # share of the prefill FLOPs that was removed
+    kept_ratio: float | None = None  # of the audio rows in the caches, mean over clips and seeds
+    layer_rows: tuple[float, ...] = ()  # audio rows in the cache of each layer, means over clips and seeds
+    prefill_ms: float | None = None  # median over clips and seeds
+    decode_ms: float | None = None
+    step_ms: float | None = None  # one decode step, median over clips and seeds
+    peak_bytes: int | None = None  # as `ComparisonResult.memory` says
+    from_float32: Mapping[str, Difference] = field(default_factory=dict)
+    """By metric: less the same profiles with float32 weights."""
+    from_compact: Mapping[str, Difference] = field(default_factory=dict)
+    """By metric: of kept positions, less the same profiles with compact ones."""
+    cut_off: float | None = None  # share of the answers that max_new_tokens ended
+    unmet: str | None = None  # why the level is not met
 
     @property
     def percent(self) -> float:

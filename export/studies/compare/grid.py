@@ -36,7 +36,10 @@ class Cell:
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds of a random method."""
-        return tuple(profile.seed for profile in self.profiles)
+        return tuple(profile.seed for profile in self.profiles if profile.traits.is_random)
+
+
+FULL_CELL = Cell(Fraction(0), (FULL_PROFILE,))
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def in_formats(rows: tuple[Row, ...], quantize: tuple[str, ...]) -> Iterator[Row
     for i, name in enumerate(quantize):
         quantized = None if name == NONE else name
         if i:
-            yield Row(FULL, "", (Cell(Fraction(0), (FULL_PROFILE,)),), quantized)
+            yield Row(FULL, "", (FULL_CELL,), quantized)
         yield from (replace(row, quantized=quantized) for row in rows)
 
 
