@@ -20,8 +20,8 @@ from typing import Any
 
 from evaluated import ROOT, hold_to_checkpoints, name_of, names_of, placed, run, table_row
 
-from fastadasp.evaluation.report.shown import estimate_text, figure_of
 from fastadasp.evaluation.results.evaluation import EvaluationResult
+from fastadasp.evaluation.results.figure_text import estimate_text, figure_of
 from fastadasp.evaluation.results.files import read_results
 
 RESULTS = ROOT / "bench/results/pretrained"

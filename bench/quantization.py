@@ -22,8 +22,14 @@ from pathlib import Path
 from evaluated import ROOT, placed, run, table_row
 
 from fastadasp.evaluation.metrics.metric import Metric
-from fastadasp.evaluation.report.shown import estimate_text, figure_of, heading, interval_text, value_text
 from fastadasp.evaluation.results.comparison import CellRecord, ComparisonResult
+from fastadasp.evaluation.results.figure_text import (
+    estimate_text,
+    figure_of,
+    heading,
+    interval_text,
+    value_text,
+)
 from fastadasp.evaluation.results.files import read_results
 from fastadasp.runtime.tables.units import milliseconds, size
 

@@ -26,8 +26,8 @@ import numpy as np
 from evaluated import ROOT, hold_to_checkpoints, name_of, names_of, placed, run, table_row
 
 from fastadasp.evaluation.metrics.word_errors import DETAILS, KINDS
-from fastadasp.evaluation.report.shown import figure_of
-from fastadasp.evaluation.results.comparison import CellRecord, ComparisonResult, RowRecord
+from fastadasp.evaluation.results.comparison import CellRecord, ComparisonResult, RowRecord, called
+from fastadasp.evaluation.results.figure_text import figure_of
 from fastadasp.evaluation.results.figures import Difference
 from fastadasp.evaluation.results.files import read_results
 from fastadasp.export.studies.compare.formats import GROUP
@@ -243,7 +243,7 @@ def published() -> Iterator[str]:
     yield table_row(*["---"] * 6)
     for row, values in paper["rows"].items():
         name, _, schedule = row.partition(" ")
-        yield table_row(", ".join(filter(None, (VARIANTS[name].title, schedule))), *map(str, values))
+        yield table_row(called(name, schedule), *map(str, values))
 
 
 def overview(found: Sequence[Table]) -> Iterator[str]:
@@ -271,7 +271,7 @@ def _loss_changes(table: Table, level: Fraction) -> dict[str, str]:
     for row in table.rows:
         for cell in row.cells:
             if cell.level == level and cell.figures and (change := cell.figures["token_loss"].delta):
-                kinds = found.setdefault(f"{VARIANTS[row.method].title}, {row.schedule}", {})
+                kinds = found.setdefault(called(row.method, row.schedule), {})
                 kinds[row.positions] = f"{change.value:+z.2f}{_mark(change)}"
     order = KEPT, COMPACT, ""  # methods of caches have no choice
     return {name: " / ".join(kinds[kind] for kind in order if kind in kinds) for name, kinds in found.items()}
@@ -301,11 +301,10 @@ def gaps(found: Sequence[Table]) -> Iterator[str]:
             each for table in found if (table.model, table.seconds) == (name, seconds) for each in table.found
         ]
         levels = every_level.difference(*(each.levels for each in there))
-        methods = VARIANTS.keys() - {row.method for each in there for row in each.rows}
+        methods = {row.method for each in there for row in each.rows}
         if levels:
             yield f"{name} on {SETS[seconds]} at {', '.join(map(in_percent, sorted(levels)))} %"
-        for method in (each for each in VARIANTS if each in methods):
-            yield f"{name} on {SETS[seconds]}: {VARIANTS[method].title}"
+        yield from (f"{name} on {SETS[seconds]}: {called(each)}" for each in VARIANTS if each not in methods)
 
 
 def section(table: Table) -> Iterator[str]:
@@ -497,7 +496,7 @@ def worse_pairs(found: Sequence[Table], *, heard: bool = False) -> int:
 def _worse_pairs(table: Table, metric: str) -> Iterator[str]:
     for row, cell, change in told_apart(table, metric):
         if change > 0:
-            yield f"{VARIANTS[row.method].title} {row.schedule} at {cell.percent:g} %"
+            yield f"{called(row.method)} {row.schedule} at {cell.percent:g} %"
 
 
 def write_pages() -> None:

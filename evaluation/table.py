@@ -9,10 +9,11 @@ from ..runtime.choice.acceptance import ENOUGH_CLIPS, LEAST_CLIPS
 from ..runtime.tables.tables import Section, columns
 from ..runtime.tables.units import ABSENT, percent
 from .evaluation import Evaluation, Failure
-from .figures.bootstrap import Interval
 from .figures.scores import Figure
 from .metrics.metric import Metric
 from .metrics.word_errors import is_detail
+from .recorded import measured
+from .results.figure_text import interval_text, p_text, value_text
 
 LEGEND = "FLOPs: of the prefill, at the mean length; cut off: by max_new_tokens"
 DETAILS_LEGEND = "Short answers, % of the clips: at most half as many words as the reference has"
@@ -74,24 +75,16 @@ def unit(metric: Metric) -> str:
 
 
 def _cells(figure: Figure) -> tuple[str, ...]:
-    metric, change = figure.metric, figure.delta
-    own = number(metric, figure.value), interval(metric, figure.interval)
-    if change is None:
+    metric, found = figure.metric, measured(figure).times(figure.metric.scale)
+    own = value_text(metric, found.value), interval_text(metric, found.estimate)
+    if (change := found.delta) is None:
         return (*own, "", "", "")
-    p_value = ABSENT if change.p_value is None else f"{change.p_value:.3f}"
-    return (*own, number(metric, change.value, "+"), interval(metric, change.interval, "+"), p_value)
+    return (*own, value_text(metric, change.value, "+"), interval_text(metric, change, "+"), p_text(change))
 
 
-def number(metric: Metric, value: float | None, sign: str = "") -> str:
-    """A figure as people read it; a sign of + shows that of positive ones."""
-    return ABSENT if value is None else f"{value * metric.scale:{sign}.{metric.decimals}f}"
-
-
-def interval(metric: Metric, found: Interval | None, sign: str = "") -> str:
-    """The two ends, as `number` shows them."""
-    if found is None:
-        return ABSENT
-    return f"{number(metric, found.low, sign)} to {number(metric, found.high, sign)}"
+def number(metric: Metric, value: float | None) -> str:
+    """A value in the unit of its metric as people read it."""
+    return value_text(metric, None if value is None else value * metric.scale)
 
 
 def _unavailable(figure: Figure) -> str:

@@ -11,6 +11,8 @@ from enum import Enum
 
 from .schedule import IN_LAYERS, INPUT, INPUT_AND_SINGLE
 
+FULL = "full"
+"""The method that removes nothing, and the profile of it, with which others are compared."""
 EVERYWHERE = (*IN_LAYERS, INPUT)
 """The schedules of methods that ask for no attention: there is none before the first layer."""
 
@@ -101,7 +103,7 @@ class Method:
 METHODS: dict[str, Method] = {
     row.name: row
     for row in (
-        Method("full", "full model", removes=Removes.NOTHING, recorded_as="full"),
+        Method(FULL, "full model", removes=Removes.NOTHING, recorded_as="full"),
         Method("weighted_merge", "FastAdaSP", Sums.ALL_QUERIES, merges=True, recorded_as="merge_weighted"),
         Method("average_merge", "average merge", merges=True, schedules=EVERYWHERE, recorded_as="merge_ave"),
         Method("random_merge", "random merge", Sums.ALL_QUERIES, is_random=True, merges=True),
@@ -142,6 +144,8 @@ METHODS: dict[str, Method] = {
         ),
     )
 }
+
+FULL_MODEL = METHODS[FULL].title
 
 VARIANTS: dict[str, Method] = {
     name: variant

@@ -10,7 +10,7 @@ from typing import Any
 from .errors import ProfileError
 from .faults import path_of, shown
 from .keys import COMPACT, KEPT, KEYS, exact_number, faults_of, read_table
-from .methods import METHODS, Method, Sums
+from .methods import FULL, METHODS, Method, Sums
 
 SEED_STRIDE = 1009  # above any number of layers, so that seeds do not overlap
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
@@ -63,7 +63,7 @@ def layer_seed(profile: Profile, layer: int) -> int:
 def builtin_names() -> tuple[str, ...]:
     """The profiles that come with the package, `full` first."""
     names = (path.stem for path in BUILTIN_FOLDER.glob("*.toml"))
-    return tuple(sorted(names, key=lambda name: (name != "full", name)))
+    return tuple(sorted(names, key=lambda name: (name != FULL, name)))
 
 
 def load_profile(name_or_path: str, folders: Sequence[Path] = ()) -> Profile:

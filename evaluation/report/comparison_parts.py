@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ..results.comparison import CellRecord, ComparisonResult, FormatRecord, RowRecord
+from ..results.comparison import CellRecord, ComparisonResult, FormatRecord, RowRecord, called
 from ..results.files import ResultFile
 
 
@@ -15,9 +15,9 @@ class ComparisonPart:
 
     file: ResultFile[ComparisonResult]
     full: CellRecord  # in the format of the rows
-    rows: tuple[RowRecord, ...]  # whose labels do not name the format
-    positions: str  # of all rows, whose labels do not name them
-    schedule: str = ""  # of all rows, whose labels do not name it; empty where they differ in it
+    rows: tuple[RowRecord, ...]  # whose labels name what they differ in
+    positions: str  # of all rows
+    schedule: str = ""  # of all rows; empty where they differ in it
     weights: str = ""  # the format, where the file has several
 
     @property
@@ -50,27 +50,16 @@ def _parts(
 ) -> Iterator[ComparisonPart]:
     full = file.found.full_in(record.quantized)
     own = (row for row in file.found.reduced_in(record.quantized) if row.positions in (positions, ""))
-    rows = tuple(map(_without_positions, map(_without_format, sorted_rows(own))))
+    rows = sorted_rows(own)
     schedules = dict.fromkeys(row.schedule for row in rows)
     weights = record.name if len(file.found.formats) > 1 else ""
     if full is None:
         return
     if len(schedules) > 1 and len(rows) <= most:
-        yield ComparisonPart(file, full, rows, positions, "", weights)
+        named = tuple(replace(row, label=called(row.method, row.schedule)) for row in rows)
+        yield ComparisonPart(file, full, named, positions, "", weights)
         return
     for schedule in schedules:
         of_schedule = (row for row in rows if row.schedule == schedule)
-        named = tuple(replace(row, label=row.label.removesuffix(f", {schedule}")) for row in of_schedule)
+        named = tuple(replace(row, label=called(row.method)) for row in of_schedule)
         yield ComparisonPart(file, full, named, positions, schedule, weights)
-
-
-def _without_positions(row: RowRecord) -> RowRecord:
-    """Where all rows have the same, the label does not name them."""
-    ending = f", {row.positions}, {row.schedule}"
-    if not row.positions or not row.label.endswith(ending):
-        return row
-    return replace(row, label=f"{row.label.removesuffix(ending)}, {row.schedule}")
-
-
-def _without_format(row: RowRecord) -> RowRecord:
-    return replace(row, label=row.label.removesuffix(f", {row.quantized}")) if row.quantized else row

@@ -1,47 +1,12 @@
-"""Numbers as people read them: what is absent is a dash, as in the tables of a terminal."""
+"""Settings and counts of result files as people read them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ...runtime.tables.units import ABSENT
-from ..metrics.metric import Metric
-from ..results.figures import Estimate, Measured
-
 LISTED = 12  # entries of a list that are shown
 DEEPEST = 4  # objects within objects that are shown
-NOTHING = Measured(None)
-
-
-def figure_of(metric: Metric, figures: Mapping[str, Measured]) -> Measured:
-    """The figure of a metric as people read it; an empty one where it was not measured."""
-    return figures.get(metric.name, NOTHING).times(metric.scale)
-
-
-def heading(metric: Metric) -> str:
-    """Title and unit."""
-    return f"{metric.title}, {metric.sign}" if metric.sign else metric.title
-
-
-def value_text(metric: Metric, value: float | None, sign: str = "") -> str:
-    """A value of a metric as people read it, without its unit."""
-    return ABSENT if value is None else f"{value:{sign}.{metric.decimals}f}"
-
-
-def interval_text(metric: Metric, estimate: Estimate | None, sign: str = "") -> str:
-    """The ends of an interval."""
-    if estimate is None or estimate.low is None or estimate.high is None:
-        return ABSENT
-    return f"{value_text(metric, estimate.low, sign)} to {value_text(metric, estimate.high, sign)}"
-
-
-def estimate_text(metric: Metric, found: Measured) -> str:
-    """A value with its interval in brackets, where it has one."""
-    if found.estimate is None:
-        return ABSENT
-    value, interval = value_text(metric, found.estimate.value), interval_text(metric, found.estimate)
-    return value if interval == ABSENT else f"{value} ({interval})"
 
 
 def facts(content: Mapping[str, Any], prefix: str = "", depth: int = DEEPEST) -> Iterator[tuple[str, str]]:

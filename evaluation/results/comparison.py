@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from ...profiles.methods import FULL, METHODS, VARIANTS
 from ...runtime.environment import Environment
 from ..metrics.metric import Metric
 from .figures import Difference, Measured
@@ -14,7 +15,7 @@ from .settings import AnswerSettings, ClipList, Failure, Intervals
 
 COMPARISON_FORMAT = 5
 FLOAT32 = "float32"
-FULL = "full"
+TITLES = {name: method.title for name, method in (METHODS | VARIANTS).items()}
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,21 @@ class CellRecord:
     level: Fraction  # share of the prefill FLOPs that was asked for
     profiles: tuple[str, ...]
     seeds: tuple[int, ...]  # of a random method, in the order of the profiles
-    figures: Mapping[str, Measured]  # by the name of the metric: means over the seeds
-    flops_reduction: float | None  # share of the prefill FLOPs that was removed
-    kept_ratio: float | None  # of the audio rows in the caches, mean over clips and seeds
-    layer_rows: tuple[float, ...]  # audio rows in the cache of each layer, means over clips and seeds
-    prefill_ms: float | None  # median over clips and seeds
-    decode_ms: float | None
-    step_ms: float | None  # one decode step, median over clips and seeds
-    peak_bytes: int | None  # as `ComparisonResult.memory` says
-    from_float32: Mapping[str, Difference]  # by metric: less the same profiles with float32 weights
-    from_compact: Mapping[str, Difference]  # by metric: of kept positions, less the same with compact ones
-    cut_off: float | None  # share of the answers that max_new_tokens ended
-    unmet: str | None  # why the level is not met
+    figures: Mapping[str, Measured] = field(default_factory=dict)
+    """By the name of the metric: means over the seeds."""
+    flops_reduction: float | None = None  # share of the prefill FLOPs that was removed
+    kept_ratio: float | None = None  # of the audio rows in the caches, mean over clips and seeds
+    layer_rows: tuple[float, ...] = ()  # audio rows in the cache of each layer, means over clips and seeds
+    prefill_ms: float | None = None  # median over clips and seeds
+    decode_ms: float | None = None
+    step_ms: float | None = None  # one decode step, median over clips and seeds
+    peak_bytes: int | None = None  # as `ComparisonResult.memory` says
+    from_float32: Mapping[str, Difference] = field(default_factory=dict)
+    """By metric: less the same profiles with float32 weights."""
+    from_compact: Mapping[str, Difference] = field(default_factory=dict)
+    """By metric: of kept positions, less the same profiles with compact ones."""
+    cut_off: float | None = None  # share of the answers that max_new_tokens ended
+    unmet: str | None = None  # why the level is not met
 
     @property
     def percent(self) -> float:
@@ -71,7 +75,7 @@ class CellRecord:
 class RowRecord:
     """A method with its schedule, or the full model, with weights of one format."""
 
-    label: str  # ends with the schedule, and behind it the format where that is not float32
+    label: str  # what people call it, so that it is told from all other rows
     method: str
     schedule: str  # of the full model empty
     start_layer: int
@@ -128,3 +132,13 @@ class ComparisonResult:
     def reduced_in(self, quantized: str | None) -> tuple[RowRecord, ...]:
         """The rows of methods in a format."""
         return tuple(row for row in self.rows if not row.is_full and row.quantized == quantized)
+
+    def called(self, row: RowRecord) -> str:
+        """What people call a row in whatever format; positions are named where there are several kinds."""
+        positions = row.positions if len(self.protocol.positions) > 1 else ""
+        return called(row.method, positions, row.schedule)
+
+
+def called(method: str, *parts: str | None) -> str:
+    """What people call a row: its method by its title, or by its name if it is unknown, and other parts."""
+    return ", ".join(filter(None, (TITLES.get(method, method), *parts)))

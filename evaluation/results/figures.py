@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from statistics import stdev
 from typing import Self
 
 
@@ -43,6 +44,12 @@ class Measured:
     def estimate(self) -> Estimate | None:
         """Value and interval, if there is a value."""
         return None if self.value is None else Estimate(self.value, self.low, self.high)
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation over the seeds, where there are several."""
+        values = [value for value in self.seeds if value is not None]
+        return stdev(values) if len(values) > 1 else None
 
     def times(self, factor: float) -> Measured:
         """In another unit."""

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from ...profiles.errors import ProfileError, RequestError
 from ...profiles.faults import count_fault, count_faults, shown
+from ...profiles.methods import FULL
 from ...profiles.profile import Profile
 from ...runtime.backend_options import threads_fault
 from ...runtime.decoding.options import MOST_BEAMS, MOST_NEW_TOKENS
 from ..model.formats import INT4_BLOCKS, QUANTIZED, int4_block_faults
 from .devices import check_devices, precision_of
 
-PROFILES = ("full", "dense-constant-50")
-FULL = "full"
+PROFILES = (FULL, "dense-constant-50")
 LONGEST_SECONDS = 1e6
 MOST_POSITIONS = 2**24
 MOST = {"new_tokens": MOST_NEW_TOKENS, "text_rows": MOST_POSITIONS}

@@ -18,6 +18,7 @@ from ...evaluation.results.plan import (
     PlanResult,
 )
 from ...profiles.flops import ResolvedProfile
+from ...profiles.methods import FULL
 from ...profiles.profile import load_profile
 from ...runtime.benchmark.records import Benchmark
 from ...runtime.environment import Environment, environment
@@ -27,7 +28,7 @@ from .bench_file import calibrated
 from .break_even import lengths, pays_in_words
 from .devices import CPU, MEMORY_SHARE, MEMORY_SHARE_SOURCE, UNITS, EfficiencyTable, Sourced
 from .model import PlannedModel, planned_model
-from .options import FULL, PlanOptions
+from .options import PlanOptions
 from .published import Published
 from .target import Target, target
 from .work import Request, Sizes, held_kv_bytes

@@ -14,10 +14,10 @@ from typing import Any
 
 from ...evaluation.results.plan import PublishedTime
 from ...profiles.flops import DecoderDims, decode_step_flops, resolve
+from ...profiles.methods import FULL
 from ...profiles.profile import load_profile
 from .calibration import Measured, fitted
 from .devices import DEVICES, GPU_EFFICIENCY, efficiency_of
-from .options import FULL
 from .roofline import Ceilings, Efficiency, pass_ms
 from .work import GPU_KERNELS, Kernels, Request, Sizes, held_kv_bytes, prefill_work, step_work
 

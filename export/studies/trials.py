@@ -12,14 +12,15 @@ from ...evaluation.evaluation import Evaluation, evaluate
 from ...evaluation.options import EvalOptions
 from ...profiles.errors import RequestError
 from ...profiles.locked import remove
+from ...profiles.methods import FULL
 from ...profiles.profile import Profile
 from ...runtime.artifact.artifact import open_artifact
 from ...runtime.artifact.manifest import Manifest
 from ..options import BuildOptions
 from ..pipeline import build
 
-FULL = Profile("full", "full")
-BASELINE = FULL.name
+FULL_PROFILE = Profile(FULL, FULL)
+BASELINE = FULL
 ARTIFACT = "artifact"
 
 
@@ -87,6 +88,6 @@ def build_beside_full(
     Raises:
         CheckpointError, ProfileError, OutputError: as `build`.
     """
-    options = BuildOptions((FULL, *profiles), quantize=quantize, lora=lora)
+    options = BuildOptions((FULL_PROFILE, *profiles), quantize=quantize, lora=lora)
     remove(artifact)  # of an earlier run, which may have been killed while it was removed
     return build(checkpoint, artifact, options, lambda stage: progress(stage, 0, 1))

@@ -13,8 +13,9 @@ import reductions as measuring
 from click.testing import CliRunner
 
 from demo_files import DEMO
+from fastadasp.evaluation.metrics.word_errors import KINDS
 from fastadasp.evaluation.results.comparison import ComparisonResult
-from fastadasp.evaluation.results.figures import Difference
+from fastadasp.evaluation.results.figures import Difference, Measured
 from fastadasp.evaluation.results.files import read_results, result_text
 from fastadasp.export.cli import main
 from fastadasp.profiles.methods import VARIANTS
@@ -60,6 +61,12 @@ def with_changes(found: ComparisonResult, low: float, high: float) -> Comparison
     return replace(found, rows=tuple(rows))
 
 
+def with_words_right(found: ComparisonResult, share: float) -> ComparisonResult:
+    """The same with a full model that hears so many of the words."""
+    figures = {**found.full.figures, KINDS[-1].name: Measured(share)}
+    return replace(found, full=replace(found.full, figures=figures))
+
+
 def write(name: str, found: ComparisonResult) -> None:
     (measuring.RESULTS / name).write_text(result_text(found), "utf-8")
 
@@ -93,13 +100,17 @@ def test_every_row_has_its_error_rate_and_every_pair_its_difference(measured: Co
 
 
 def test_a_pair_that_is_worse_by_both_metrics_is_one(measured: ComparisonResult) -> None:
-    write("demo.30s.coarse.json", with_changes(measured, 0.1, 0.2))
-    tables = list(measuring.tables())
+    worse = with_changes(measured, 0.1, 0.2)
+    write("demo.15s.coarse.json", with_words_right(worse, 0.6))
+    write("demo.30s.coarse.json", with_words_right(worse, 0.4))
+    heard, unheard = tables = list(measuring.tables())
     pairs = sum(bool(cell.from_compact) for row in measured.rows for cell in row.cells)
     assert pairs
-    assert measuring.worse_pairs(tables) == pairs
-    assert measuring.worse_pairs(tables, heard=True) in (0, pairs)
-    assert f"**Kept positions are worse in {pairs} pairs**" in "\n".join(measuring.verdict(tables))
+    assert [measuring.worse_pairs([table]) for table in tables] == [pairs, pairs]
+    assert measuring.worse_pairs([heard], heard=True) == pairs
+    assert measuring.worse_pairs([unheard], heard=True) == 0
+    said = "\n".join(measuring.verdict(tables))
+    assert f"**Kept positions are worse in {2 * pairs} pairs**, {pairs} of them in tables" in said
 
 
 def test_the_complete_grid_is_shown_instead_of_the_coarse_one(measured: ComparisonResult) -> None:

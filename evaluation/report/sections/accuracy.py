@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ....profiles.methods import FULL, FULL_MODEL
 from ....runtime.tables.units import ABSENT, in_percent, milliseconds
 from ...metrics.metric import Metric
 from ...metrics.word_errors import is_detail
 from ...results.comparison import CellRecord, RowRecord
+from ...results.figure_text import estimate_text, figure_of, heading, interval_text, value_text
 from ...results.figures import Estimate
 from ..comparison_parts import ComparisonPart, sorted_rows
 from ..page_model import Plot, PlotlyFigure, Section, Swatch, Table
 from ..plotly_parts import axis, bars, faint, hover, log_axis, plotly_figure, reference
 from ..series_style import NEUTRAL, Style, line_drawing
-from ..shown import clips_text, estimate_text, figure_of, heading, interval_text, value_text
+from ..shown import clips_text
 
 LOG_FROM = 8.0  # times between the smallest and the largest value
-FULL = "full model"
-FULL_SERIES = "full"
 Where = Callable[[CellRecord], float | None]
 """The place of a cell on the x axis, if it has one."""
 
@@ -62,7 +62,7 @@ def latency_section(parts: Sequence[ComparisonPart], styles: Mapping[str, Style]
 
 def legend(styles: Mapping[str, Style]) -> tuple[Swatch, ...]:
     """Of the methods and the full model."""
-    full = Swatch(FULL, FULL_SERIES, line_drawing(NEUTRAL, "dash"))
+    full = Swatch(FULL_MODEL, FULL, line_drawing(NEUTRAL, "dash"))
     return (*(Swatch(label, series(label), style.drawing) for label, style in styles.items()), full)
 
 
@@ -152,13 +152,13 @@ def _full_point(full: CellRecord, metric: Metric, estimate: Estimate, where: Whe
     return {
         "type": "scatter",
         "mode": "markers",
-        "legendgroup": FULL_SERIES,
+        "legendgroup": FULL,
         "x": [] if place is None else [place],
         "y": [] if place is None else [estimate.value],
         "error_y": bars([] if place is None else [estimate], NEUTRAL),
         "marker": {"color": NEUTRAL, "symbol": "star", "size": 10},
         "hoverinfo": "text",
-        "hovertext": [_hover(FULL, full, metric)],
+        "hovertext": [_hover(FULL_MODEL, full, metric)],
     }
 
 
@@ -177,7 +177,7 @@ def _scale_note(figure: PlotlyFigure) -> str:
 def _hover(label: str, cell: CellRecord, metric: Metric) -> str:
     measured, latency, removed = figure_of(metric, cell.figures), cell.latency_ms, cell.flops_reduction
     return hover(
-        label if label == FULL else f"{label}, {cell.percent:g} %",
+        label if label == FULL_MODEL else f"{label}, {cell.percent:g} %",
         f"{metric.title} {estimate_text(metric, measured)}",
         "" if removed is None else f"removes {100 * removed:.1f} % of the FLOPs",
         "" if latency is None else f"prefill + decode {milliseconds(latency)} ms",
@@ -188,7 +188,7 @@ def _hover(label: str, cell: CellRecord, metric: Metric) -> str:
 def _table(part: ComparisonPart, metric: Metric) -> Table:
     levels = sorted({cell.level for cell in _cells(part)})
     full = estimate_text(metric, figure_of(metric, part.full.figures))
-    rows = [(FULL, full, *[""] * len(levels))]
+    rows = [(FULL_MODEL, full, *[""] * len(levels))]
     for row in part.rows:
         cells = {cell.level: estimate_text(metric, figure_of(metric, cell.figures)) for cell in row.cells}
         rows.append((row.label, "", *(cells.get(level, ABSENT) for level in levels)))
@@ -198,7 +198,7 @@ def _table(part: ComparisonPart, metric: Metric) -> Table:
 
 
 def _latency_table(part: ComparisonPart, metric: Metric) -> Table:
-    rows = [(FULL, "", *_latency_cells(part.full, metric))]
+    rows = [(FULL_MODEL, "", *_latency_cells(part.full, metric))]
     for row in part.rows:
         rows += [(row.label, f"{cell.percent:g} %", *_latency_cells(cell, metric)) for cell in row.cells]
     columns = ("method", "level", "prefill ms", "decode ms", heading(metric), "95 %")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ....runtime.tables.units import ABSENT
-from ...results.comparison import ComparisonResult
+from ...results.comparison import ComparisonResult, RowRecord
 from ...results.files import ResultFile
 from ..comparison_parts import sorted_rows
 from ..page_model import Plot, Section, Table
@@ -21,9 +21,9 @@ Course = tuple[tuple[float, tuple[float, ...]], ...]
 def layer_rows_section(comparisons: Sequence[ResultFile[ComparisonResult]]) -> Section | None:
     """Of each file; methods that keep the same rows share a plot."""
     plots = tuple(
-        _plot(comparison, course, labels)
+        _plot(comparison, course, _names(comparison.found, rows))
         for comparison in comparisons
-        for course, labels in _courses(comparison.found).items()
+        for course, rows in _courses(comparison.found).items()
     )
     if not plots:
         return None
@@ -35,14 +35,22 @@ def layer_rows_section(comparisons: Sequence[ResultFile[ComparisonResult]]) -> S
     )
 
 
-def _courses(comparison: ComparisonResult) -> dict[Course, list[str]]:
-    found: dict[Course, list[str]] = {}
+def _courses(comparison: ComparisonResult) -> dict[Course, list[RowRecord]]:
+    found: dict[Course, list[RowRecord]] = {}
     for row in sorted_rows(row for row in comparison.rows if not row.is_full):
-        course = tuple((cell.percent, cell.layer_rows) for cell in row.cells if cell.layer_rows)
-        labels = found.setdefault(course, []) if course else []
-        if row.label.removesuffix(f", {row.quantized}") not in labels:  # most formats keep the same rows
-            labels.append(row.label)
+        if course := tuple((cell.percent, cell.layer_rows) for cell in row.cells if cell.layer_rows):
+            found.setdefault(course, []).append(row)
     return found
+
+
+def _names(comparison: ComparisonResult, rows: Sequence[RowRecord]) -> list[str]:
+    """Those of rows of one course, which name the format only where other formats keep other rows."""
+    names = [comparison.called(row) for row in rows]
+    labels = (
+        name if names.count(name) == len(comparison.formats) else row.label
+        for name, row in zip(names, rows, strict=True)
+    )
+    return list(dict.fromkeys(labels))
 
 
 def _plot(comparison: ResultFile[ComparisonResult], course: Course, labels: Sequence[str]) -> Plot:

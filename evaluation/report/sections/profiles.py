@@ -11,12 +11,13 @@ from ...gate.recorded import JudgedRecord, judged_records
 from ...metrics.metric import Metric
 from ...metrics.word_errors import is_detail
 from ...results.evaluation import EvaluationResult
+from ...results.figure_text import estimate_text, figure_of, heading, interval_text, p_text, value_text
 from ...results.figures import Estimate, Measured, ProfileFigures
 from ...results.files import ResultFile
 from ..page_model import Plot, Section, Table
 from ..plotly_parts import axis, bars, hover, names_axis, plotly_figure, reference, row_height
 from ..series_style import PLAIN
-from ..shown import clips_text, estimate_text, figure_of, heading, interval_text, value_text
+from ..shown import clips_text
 
 
 def profiles_section(evaluations: Sequence[ResultFile[EvaluationResult]]) -> Section | None:
@@ -100,7 +101,7 @@ def _cells(metric: Metric, found: Measured) -> tuple[str, ...]:
     if found.delta is None:
         return (*own, ABSENT, ABSENT, ABSENT)
     change = value_text(metric, found.delta.value, "+"), interval_text(metric, found.delta, "+")
-    return (*own, *change, ABSENT if found.delta.p_value is None else f"{found.delta.p_value:.3f}")
+    return (*own, *change, p_text(found.delta))
 
 
 def _tables(evaluation: ResultFile[EvaluationResult]) -> Iterator[Table]:

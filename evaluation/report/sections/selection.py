@@ -7,16 +7,18 @@ from fractions import Fraction
 from itertools import product
 from typing import Any
 
+from ....profiles.methods import FULL_MODEL
 from ....runtime.tables.units import ABSENT, in_percent, ranges
 from ...figures.loss import badness
 from ...metrics.metric import Metric
+from ...results.figure_text import estimate_text, figure_of, heading, value_text
 from ...results.figures import Estimate
 from ...results.files import ResultFile
 from ...results.selection import LayerFigures, SelectionResult
 from ..page_model import Facts, Plot, Section, Swatch, Table
 from ..plotly_parts import axis, bars, hover, plotly_figure, reference
 from ..series_style import CHOSEN, NEUTRAL, PLAIN, block_drawing, line_drawing
-from ..shown import clips_text, estimate_text, figure_of, heading, toml_facts, value_text
+from ..shown import clips_text, toml_facts
 
 
 def selection_section(selections: Sequence[ResultFile[SelectionResult]]) -> Section | None:
@@ -38,7 +40,7 @@ def _legend(selections: Sequence[ResultFile[SelectionResult]]) -> Iterator[Swatc
     yield Swatch("selected layer", "", block_drawing(CHOSEN))
     yield Swatch("other layers", "", block_drawing(PLAIN))
     if any(selection.found.accuracy for selection in selections):
-        yield Swatch("full model", "", line_drawing(NEUTRAL, "dash"))
+        yield Swatch(FULL_MODEL, "", line_drawing(NEUTRAL, "dash"))
 
 
 def _plots(file: ResultFile[SelectionResult]) -> Iterator[Plot]:

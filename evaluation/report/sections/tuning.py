@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ....profiles.methods import FULL_MODEL
 from ....runtime.tables.units import ABSENT, percent
 from ...metrics.metric import Metric
+from ...results.figure_text import estimate_text, figure_of, heading, interval_text, value_text
 from ...results.figures import Estimate, Measured, ProfileFigures
 from ...results.files import ResultFile
 from ...results.tuning import CandidateRecord, TuningResult
 from ..page_model import Facts, Plot, Section, Swatch, Table
 from ..plotly_parts import axis, bars, hover, plotly_figure, reference
 from ..series_style import CHOSEN, MARKERS, NEUTRAL, PLAIN, line_drawing
-from ..shown import estimate_text, figure_of, heading, interval_text, toml_facts, value_text
+from ..shown import toml_facts
 
 KINDS = {
     "chosen": (CHOSEN, "diamond", 12),
@@ -41,7 +43,7 @@ def tuning_section(tunings: Sequence[ResultFile[TuningResult]]) -> Section | Non
 def _legend() -> Iterator[Swatch]:
     for name, (colour, marker, _) in KINDS.items():
         yield Swatch(name, name, f"<g fill='{colour}'>{MARKERS[marker]}</g>")
-    yield Swatch("full model", "", line_drawing(NEUTRAL, "dash"))
+    yield Swatch(FULL_MODEL, "", line_drawing(NEUTRAL, "dash"))
     yield Swatch("budget", "", line_drawing(CHOSEN, "dot"))
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ....runtime.tables.units import ABSENT, milliseconds, size
+from ....profiles.methods import FULL_MODEL
+from ....runtime.tables.units import milliseconds, size
 from ...metrics.metric import Metric
 from ...metrics.word_errors import is_detail
 from ...results.comparison import FLOAT32, CellRecord, ComparisonResult, FormatRecord
+from ...results.figure_text import estimate_text, figure_of, heading, interval_text, p_text, value_text
 from ...results.files import ResultFile
 from ..page_model import Section, Table
-from ..shown import estimate_text, figure_of, heading, interval_text, value_text
 
-FULL = "full model"
 Line = tuple[str, FormatRecord, CellRecord]
 """A profile in one format."""
 
@@ -47,13 +47,13 @@ def _tables(file: ResultFile[ComparisonResult]) -> Iterator[Table]:
 def _lines(found: ComparisonResult) -> Iterator[Line]:
     """The formats of a profile stand below each other."""
     lines = [
-        (f"{row.label}, {cell.percent:g} %".replace(f", {row.quantized},", ","), row.quantized, cell)
+        (f"{found.called(row)}, {cell.percent:g} %", row.quantized, cell)
         for row in found.rows
         for cell in row.cells
         if cell.figures and not row.is_full
     ]
     fulls = ((each.quantized, found.full_in(each.quantized)) for each in found.formats)
-    lines = [*((FULL, quantized, cell) for quantized, cell in fulls if cell is not None), *lines]
+    lines = [*((FULL_MODEL, quantized, cell) for quantized, cell in fulls if cell is not None), *lines]
     by_format = {each.quantized: each for each in found.formats}
     for name in dict.fromkeys(name for name, _, _ in lines):
         for own, quantized, cell in lines:
@@ -80,8 +80,7 @@ def _difference(metric: Metric, cell: CellRecord) -> tuple[str, str]:
     if (found := cell.from_float32.get(metric.name)) is None:
         return "", ""
     change = found.times(metric.scale)
-    p_value = ABSENT if change.p_value is None else f"{change.p_value:.3f}"
-    return f"{value_text(metric, change.value, '+')} ({interval_text(metric, change, '+')})", p_value
+    return f"{value_text(metric, change.value, '+')} ({interval_text(metric, change, '+')})", p_text(change)
 
 
 def _costs(name: str, record: FormatRecord, cell: CellRecord) -> tuple[str, ...]:

@@ -19,7 +19,8 @@ import numpy.typing as npt
 from ....profiles import signature as sig
 from ....profiles.errors import CheckpointError
 from ....profiles.json_text import JsonError, read_object
-from ....profiles.profile import Profile
+from ....profiles.methods import FULL
+from ....profiles.profile import load_profile
 from ....profiles.temporary import temporary_folder
 from ....runtime.audio.encoder import EncodedAudio
 from ....runtime.decoding.drive import Decoder
@@ -33,7 +34,6 @@ Floats = npt.NDArray[np.floating[Any]]
 Report = Callable[["Agreement"], None]
 
 ROWS_ATOL, STRENGTH_ATOL, LOGITS_ATOL = 1e-4, 1e-4, 1e-3
-FULL = Profile("full", "full")
 VARIANTS = {"gen": "first id after the audio replaced", "full": "ids as they are"}
 """What a case was recorded with, by its name in the recording."""
 
@@ -99,7 +99,7 @@ def check_whole_path(folder: Path, checkpoint: Path, report: Report = lambda _: 
     recording, found = read_recording(folder), list[Agreement]()
     with temporary_folder() as scratch:
         artifact = scratch / "artifact"
-        build(checkpoint, artifact, BuildOptions((FULL,), weights="copy"))
+        build(checkpoint, artifact, BuildOptions((load_profile(FULL),), weights="copy"))
         with SpeechLM.load(artifact, prepack=False) as model:
             if faults := list(_faults(recording, model)):
                 raise CheckpointError(
@@ -186,7 +186,7 @@ def _agreements(model: SpeechLM, recording: Recording) -> Iterator[Agreement]:
 
 def _case_agreement(model: SpeechLM, audio: EncodedAudio, case: Case) -> Agreement:
     prompt, vocabulary = case.prompt, model.manifest.decoder.dims.vocab_size
-    decoder = model.decoder(FULL.name, prompt.before, audio.rows, prompt.after, adapter=prompt.adapter)
+    decoder = model.decoder(FULL, prompt.before, audio.rows, prompt.after, adapter=prompt.adapter)
     logits = _forced(decoder, case.tokens, vocabulary)
     answer = model.generate(audio, prompt, num_beams=1, max_new_tokens=len(case.tokens))
     faults = () if answer.hypotheses[0].tokens == case.tokens else ("tokens differ",)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean, median, stdev
+from dataclasses import replace
+from statistics import fmean, median
 
 from ....evaluation.answers.answers import ClipAnswers
-from ....evaluation.figures.bootstrap import Delta
-from ....evaluation.figures.scores import Drawn, Figure, figure, mean_of
+from ....evaluation.figures.scores import Drawn, figure, mean_of
+from ....evaluation.recorded import difference, measured
+from ....evaluation.results.comparison import CellRecord
+from ....evaluation.results.figures import Difference
 from ....runtime.artifact.manifest import Manifest
+from .grid import Cell
 from .kept_rows import achieved_reduction, mean_layer_rows
 
 Runs = Mapping[str, tuple[Drawn, ...]]
@@ -17,70 +20,48 @@ Runs = Mapping[str, tuple[Drawn, ...]]
 NOTHING: Runs = {}
 
 
-@dataclass(frozen=True)
-class CellFigure:
-    """One metric: over the clips, of the mean over the seeds."""
-
-    figure: Figure
-    seeds: tuple[float | None, ...]  # of each
-    from_float32: Delta | None = None  # against the same profiles with float32 weights
-    from_compact: Delta | None = None  # of kept positions, against the same profiles with compact ones
-
-    @property
-    def spread(self) -> float | None:
-        """The standard deviation over the seeds, where there are several."""
-        values = [value for value in self.seeds if value is not None]
-        return stdev(values) if len(values) > 1 else None
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """All that was measured; what does not exist is None or empty."""
-
-    figures: tuple[CellFigure, ...] = ()
-    flops_reduction: float | None = None  # from the rows really kept
-    kept_ratio: float | None = None  # audio rows in the caches, mean over clips and seeds
-    layer_rows: tuple[float, ...] = ()  # audio rows in the cache of each layer, mean over clips and seeds
-    prefill_ms: float | None = None  # median over clips and seeds
-    decode_ms: float | None = None
-    step_ms: float | None = None
-    peak_bytes: int | None = None  # of a process that answers one clip
-    cut_off: float | None = None  # share of the answers that max_new_tokens ended
-
-
-def cell_result(
+def cell_record(
+    cell: Cell,
     manifest: Manifest,
     runs: Runs,
     full: tuple[Drawn, ...] | None,
-    measured: Sequence[ClipAnswers],
+    answered: Sequence[ClipAnswers],
     *,
     timed: bool,
     float32: Runs = NOTHING,
     compact: Runs = NOTHING,
-) -> CellResult:
-    """Sum up a cell.
+) -> CellRecord:
+    """Sum up a cell, but for its memory and for why its level is not met.
 
     Args:
+        cell: what was asked for.
         manifest: of the artifact.
         runs: profile -> its metrics, over the same resamples as those of `full`.
         full: those of the unreduced model, which the cell is compared with.
-        measured: the clips that every profile has answered.
+        answered: the clips that every profile has answered.
         timed: whether times are worth telling.
         float32: as `runs`, of the same profiles with float32 weights, where the cell has others.
         compact: as `runs`, of the same profiles with compact positions, where the cell keeps them.
     """
-    if not runs or not measured:
-        return CellResult()
-    costs = [found.costs[profile] for found in measured for profile in runs]
-    return CellResult(
-        figures=_figures(list(runs.values()), full, list(float32.values()), list(compact.values())),
-        flops_reduction=achieved_reduction(manifest, list(runs), measured),
-        kept_ratio=fmean(found.answers[profile].kept_ratio for found in measured for profile in runs),
-        layer_rows=mean_layer_rows(list(runs), measured),
+    asked = CellRecord(cell.level, tuple(profile.name for profile in cell.profiles), cell.seeds)
+    if not runs or not answered:
+        return asked
+    costs = [found.costs[profile] for found in answered for profile in runs]
+    means = _means(runs)
+    seeds = (tuple(sample.value for sample, _ in own) for own in zip(*runs.values(), strict=True))
+    figures = map(figure, means, full or (None,) * len(means))
+    return replace(
+        asked,
+        figures={it.metric.name: measured(it, own) for it, own in zip(figures, seeds, strict=True)},
+        flops_reduction=achieved_reduction(manifest, list(runs), answered),
+        kept_ratio=fmean(found.answers[profile].kept_ratio for found in answered for profile in runs),
+        layer_rows=mean_layer_rows(list(runs), answered),
         prefill_ms=median(cost.prefill_ms for cost in costs) if timed else None,
         decode_ms=median(cost.decode_ms for cost in costs) if timed else None,
         step_ms=_median([cost.step_ms for cost in costs if cost.step_ms is not None]) if timed else None,
-        cut_off=fmean(not found.answers[profile].finished for found in measured for profile in runs),
+        from_float32=_differences(means, _means(float32)),
+        from_compact=_differences(means, _means(compact)),
+        cut_off=fmean(not found.answers[profile].finished for found in answered for profile in runs),
     )
 
 
@@ -88,23 +69,12 @@ def _median(values: Sequence[float]) -> float | None:
     return median(values) if values else None
 
 
-def _figures(
-    runs: Sequence[tuple[Drawn, ...]],
-    full: tuple[Drawn, ...] | None,
-    float32: Sequence[tuple[Drawn, ...]],
-    compact: Sequence[tuple[Drawn, ...]],
-) -> tuple[CellFigure, ...]:
-    """One a metric."""
-    means = _means(runs)
-    nothing = (None,) * len(means)
-    firsts, originals, twins = full or nothing, _means(float32) or nothing, _means(compact) or nothing
-    seeds = (tuple(sample.value for sample, _ in own) for own in zip(*runs, strict=True))
-    return tuple(
-        CellFigure(figure(own, first), values, figure(own, original).delta, figure(own, twin).delta)
-        for own, first, original, twin, values in zip(means, firsts, originals, twins, seeds, strict=True)
-    )
+def _differences(means: Sequence[Drawn], others: Sequence[Drawn]) -> dict[str, Difference]:
+    """By metric, less the same metrics of others; none where there are no others."""
+    found = map(figure, means, others)
+    return {it.metric.name: difference(it.delta) for it in found if it.delta is not None}
 
 
-def _means(runs: Sequence[tuple[Drawn, ...]]) -> tuple[Drawn, ...]:
+def _means(runs: Runs) -> tuple[Drawn, ...]:
     """Each metric over the seeds."""
-    return tuple(mean_of(own) for own in zip(*runs, strict=True))
+    return tuple(mean_of(own) for own in zip(*runs.values(), strict=True))

@@ -16,17 +16,17 @@ from ....evaluation.figures.scores import Drawn, Measurement, draw
 from ....evaluation.figures.token_loss import token_loss
 from ....evaluation.metrics.metric import Metric
 from ....evaluation.recorded import failures
-from ....evaluation.results.comparison import FormatRecord
+from ....evaluation.results.comparison import CellRecord, FormatRecord
 from ....evaluation.results.settings import Failure
-from ....profiles.profile import Profile
+from ....profiles.methods import FULL
 from ....runtime.environment import Environment
 from ...adapt import load_adapted
 from ..reference_request import ReferenceRequest, mean_request
-from ..trials import FULL
-from .cells import CellResult, cell_result
-from .formats import Format, all_failures, answer_formats, build_formats
-from .grid import Row, compact_twin, comparison_grid, in_formats
+from .cells import Runs, cell_record
+from .formats import Format, Peaks, all_failures, answer_formats, build_formats, peak_memories
+from .grid import FULL_CELL, Cell, Row, compact_twin, comparison_grid, in_formats
 from .options import CompareOptions
+from .unmet import unmet
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,12 @@ class Comparison:
     measured: int  # clips
     failures: tuple[Failure, ...]
     formats: tuple[FormatRecord, ...]
-    full: CellResult  # in the first format
-    rows: tuple[tuple[Row, tuple[CellResult, ...]], ...]  # of all formats, and the full model in the others
+    metrics: tuple[Metric, ...]  # those of the task; without a clip that was measured, none
+    full: CellRecord  # in the first format
+    rows: tuple[tuple[Row, tuple[CellRecord, ...]], ...]  # of all formats, and the full model in the others
 
     @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """Those of the task; without a clip that was measured, none."""
-        return tuple(entry.figure.metric for entry in self.full.figures)
-
-    @property
-    def reduced(self) -> tuple[tuple[Row, tuple[CellResult, ...]], ...]:
+    def reduced(self) -> tuple[tuple[Row, tuple[CellRecord, ...]], ...]:
         """The rows of methods."""
         return tuple((row, results) for row, results in self.rows if not row.is_full)
 
@@ -69,6 +65,8 @@ def compare(
     progress: Progress = lambda *_: None,
 ) -> Comparison:
     """Build every profile of the grid in each format, answer the clips under each, and measure the cells.
+
+    Of several formats the memory of a process for each cell is measured, too.
 
     Args:
         checkpoint: folder with config.json and safetensors.
@@ -97,8 +95,11 @@ def compare(
     names = [profile.name for profile in profiles]
     answered = answer_formats(formats, names, clips, options.evaluation, work, progress)
     failed = tuple(all_failures(formats, answered))
-    measuring = _Measuring(clips, options, formats, answered, tuple(each.is_complete for each in failed))
+    complete = tuple(each.is_complete for each in failed)
     rows = tuple(in_formats(grid, options.quantize))
+    longest = _longest(clips.clips, answered[0].answers, complete)
+    peaks = peak_memories(formats, rows, longest, options.evaluation, progress)
+    measuring = _Measuring(clips, options, formats, answered, complete, peaks)
     return Comparison(
         model.identity(checkpoint),
         clips,
@@ -106,12 +107,20 @@ def compare(
         options,
         answered[0].environment,
         reference,
-        sum(each.is_complete for each in failed),
+        sum(complete),
         tuple(failures(zip(clips.clips, failed, strict=True))),
         tuple(each.record for each in formats),
-        measuring.result(formats[0].quantized, (FULL,), (), progress),
-        tuple((row, measuring.row(row, compact_twin(row, rows), progress)) for row in rows),
+        measuring.metrics,
+        measuring.cell(formats[0].quantized, FULL_CELL),
+        tuple((row, measuring.row(row, compact_twin(row, rows))) for row in rows),
     )
+
+
+def _longest(clips: Sequence[Clip], answers: Sequence[ClipAnswers], complete: Sequence[bool]) -> Clip | None:
+    """The clip with the most rows of audio, of those that count; None where none does."""
+    pairs = compress(zip(clips, answers, strict=True), complete)
+    found = max(pairs, key=lambda pair: pair[1].audio_rows or 0, default=None)
+    return None if found is None else found[0]
 
 
 @dataclass(frozen=True)
@@ -123,40 +132,39 @@ class _Measuring:
     formats: tuple[Format, ...]
     answered: tuple[Answered, ...]  # of each format
     complete: tuple[bool, ...]  # clips
+    peaks: Peaks  # empty where memory is not measured
 
-    def row(self, row: Row, twin: Row | None, progress: Progress) -> tuple[CellResult, ...]:
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Those of the task; without a clip that was measured, none."""
+        return tuple(sample.metric for sample, _ in self._drawn[self.formats[0].quantized][FULL])
+
+    def row(self, row: Row, twin: Row | None) -> tuple[CellRecord, ...]:
         """What all cells of a row hold; `twin` is the one that it is compared with beside the full model."""
-        twins = [cell.profiles for cell in twin.cells] if twin else [()] * len(row.cells)
+        twins = twin.cells if twin else [None] * len(row.cells)
+        found = [
+            self.cell(row.quantized, cell, compact) for cell, compact in zip(row.cells, twins, strict=True)
+        ]
         return tuple(
-            self.result(row.quantized, cell.profiles, compact, progress)
-            for cell, compact in zip(row.cells, twins, strict=True)
+            replace(each, unmet=unmet(row, cell, each)) for cell, each in zip(row.cells, found, strict=True)
         )
 
-    def result(
-        self,
-        quantized: str | None,
-        profiles: Sequence[Profile],
-        compact: Sequence[Profile],
-        progress: Progress,
-    ) -> CellResult:
-        """What some profiles of one cell hold; `compact` are those of the cell beside it, if there is one."""
-        found, names = self.formats[self._place[quantized]], [profile.name for profile in profiles]
-        drawn, measured = self._drawn[quantized], self._measured[quantized]
+    def cell(self, quantized: str | None, cell: Cell, compact: Cell | None = None) -> CellRecord:
+        """What one cell holds; `compact` is the one beside it, if there is one."""
+        drawn = self._drawn[quantized]
         original = self._drawn.get(None) if quantized else None
-        result = cell_result(
-            found.manifest,
-            {name: drawn[name] for name in names},
-            None if FULL in profiles else drawn[FULL.name],
-            measured,
+        found = cell_record(
+            cell,
+            self.formats[self._place[quantized]].manifest,
+            _of(cell, drawn),
+            None if cell == FULL_CELL else drawn[FULL],
+            self._measured[quantized],
             timed=self.options.evaluation.is_timed,
-            float32={name: original[name] for name in names} if original else {},
-            compact={profile.name: drawn[profile.name] for profile in compact},
+            float32=_of(cell, original) if original else {},
+            compact=_of(compact, drawn) if compact else {},
         )
-        if len(self.formats) == 1 or self._longest is None or not names:
-            return result
-        progress(f"measure memory ({', '.join(filter(None, (names[0], quantized)))})", 0, 1)
-        peak = found.peak_memory(names[0], self._longest, self.options.evaluation)
-        return replace(result, peak_bytes=peak)
+        peaks = (self.peaks.get((quantized, profile)) for profile in found.profiles)
+        return replace(found, peak_bytes=next(peaks, None))
 
     @cached_property
     def _place(self) -> dict[str | None, int]:
@@ -192,9 +200,7 @@ class _Measuring:
         measured = self._measured[found.quantized]
         return {name: [each.answers[name] for each in measured] for name in found.manifest.profiles}
 
-    @cached_property
-    def _longest(self) -> Clip | None:
-        """The clip with the most rows of audio; None where none counts."""
-        measured = self._measured[self.formats[0].quantized]
-        pairs = list(zip(compress(self.clips.clips, self.complete), measured, strict=True))
-        return max(pairs, key=lambda pair: pair[1].audio_rows or 0)[0] if pairs else None
+
+def _of(cell: Cell, drawn: Runs) -> Runs:
+    """The figures of its profiles."""
+    return {profile.name: drawn[profile.name] for profile in cell.profiles}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,9 +13,11 @@ from ....evaluation.answers.workers import Job
 from ....evaluation.clips.clip import Clip, ClipSet
 from ....evaluation.options import EvalOptions
 from ....evaluation.results.comparison import FormatRecord
+from ....profiles.methods import FULL
 from ....profiles.profile import Profile
 from ....runtime.artifact.manifest import Manifest
-from ..trials import ARTIFACT, FULL, build_beside_full
+from ..trials import ARTIFACT, build_beside_full
+from .grid import Row
 from .options import NONE
 
 GROUP = 15  # profiles that are answered together, beside `full`: each holds a session open
@@ -87,13 +89,39 @@ def answer_formats(
         def tick(step: str, done: int, total: int, before: int = i) -> None:
             progress(step, before * total + done, len(groups) * total)
 
-        settings = replace(options, profiles=(FULL.name, *group))
+        settings = replace(options, profiles=(FULL, *group))
         runs = [
             Run(each.artifact, clips, settings, work / f"{each.quantized or NONE}-{i + 1}.journal.jsonl")
             for each in formats
         ]
         found.append(answer_in_turn(runs, tick))
     return tuple(_joined(parts) for parts in zip(*found, strict=True))
+
+
+Peaks = Mapping[tuple[str | None, str], int | None]
+"""Format and profile -> bytes."""
+
+
+def peak_memories(
+    formats: Sequence[Format],
+    rows: Iterable[Row],
+    clip: Clip | None,
+    options: EvalOptions,
+    progress: Progress,
+) -> Peaks:
+    """The memory of `full` and of the first profile of each cell in its format.
+
+    Nothing of one format alone, which is compared with none, or without a clip.
+    """
+    if len(formats) == 1 or clip is None:
+        return {}
+    by_format = {each.quantized: each for each in formats}
+    first = [(row.quantized, cell.profiles[0].name) for row in rows for cell in row.cells if cell.profiles]
+    peaks = {}
+    for quantized, profile in ((formats[0].quantized, FULL), *first):
+        progress(f"measure memory ({', '.join(filter(None, (profile, quantized)))})", 0, 1)
+        peaks[quantized, profile] = by_format[quantized].peak_memory(profile, clip, options)
+    return peaks
 
 
 def _joined(groups: Sequence[Answered]) -> Answered:

@@ -8,20 +8,20 @@ from fractions import Fraction
 from math import ceil
 from typing import Any
 
+from ....evaluation.results.comparison import called
 from ....profiles.flops import LARGEST_RATIO, flops_reduction
 from ....profiles.keys import COMPACT, KEPT
-from ....profiles.methods import METHODS, VARIANTS, Method
+from ....profiles.methods import FULL, METHODS, VARIANTS, Method
 from ....profiles.profile import Profile
 from ....profiles.schedule import has_start_layer, input_ratio, layer_ratios
 from ...model.fit import resolve_for, row_weights_fault
 from ...model.spec import SpeechModelSpec
 from ..reference_request import ReferenceRequest
-from ..trials import FULL
+from ..trials import FULL_PROFILE
 from .options import NONE, CompareOptions
 
 BUDGET_METHOD, BUDGET_SCHEDULE = "weighted_merge", "constant"
 """The caches of this row are the budget of the methods that shorten caches alone."""
-FULL_MODEL = "full model"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,10 @@ class Cell:
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds of a random method."""
-        return tuple(profile.seed for profile in self.profiles)
+        return tuple(profile.seed for profile in self.profiles if profile.traits.is_random)
+
+
+FULL_CELL = Cell(Fraction(0), (FULL_PROFILE,))
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,18 @@ class Row:
     @property
     def method(self) -> Method:
         """What all cells do."""
-        return METHODS[FULL.name] if self.is_full else VARIANTS[self.name]
+        return METHODS[FULL] if self.is_full else VARIANTS[self.name]
 
     @property
     def is_full(self) -> bool:
         """Whether nothing is reduced."""
-        return self.name == FULL.name
+        return self.name == FULL
 
     @property
     def label(self) -> str:
         """How people call it."""
-        title = FULL_MODEL if self.is_full else self.method.title
         positions = self.positions if self.names_positions else ""
-        return ", ".join(part for part in (title, positions, self.schedule, self.quantized) if part)
+        return called(self.name, positions, self.schedule, self.quantized)
 
 
 def comparison_grid(
@@ -87,7 +89,7 @@ def comparison_grid(
             names_positions=several,
         )
         for name in options.methods
-        if name != FULL.name
+        if name != FULL
         for schedule in VARIANTS[name].schedules
         if schedule in options.schedules
         for positions in (("",) if VARIANTS[name].is_of_caches else options.positions)
@@ -107,7 +109,7 @@ def in_formats(rows: tuple[Row, ...], quantize: tuple[str, ...]) -> Iterator[Row
     for i, name in enumerate(quantize):
         quantized = None if name == NONE else name
         if i:
-            yield Row(FULL.name, "", (Cell(Fraction(0), (FULL,)),), quantized)
+            yield Row(FULL, "", (FULL_CELL,), quantized)
         yield from (replace(row, quantized=quantized) for row in rows)
 
 

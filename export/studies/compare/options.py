@@ -11,7 +11,7 @@ from ....evaluation.options import EvalOptions
 from ....profiles.errors import RequestError
 from ....profiles.faults import count_faults
 from ....profiles.keys import POSITIONS
-from ....profiles.methods import VARIANTS
+from ....profiles.methods import FULL, VARIANTS
 from ....profiles.schedule import SCHEDULES
 from ...model.formats import QUANTIZED
 
@@ -19,7 +19,6 @@ DEFAULT_LEVELS = tuple(Fraction(percent, 100) for percent in (10, 20, 30, 40, 50
 DEFAULT_EVALUATION = EvalOptions()
 _LEAST = {"start_layer": 0, "seeds": 1}
 _MOST = {"seeds": 100}  # each adds a profile to every cell of a random method
-FULL = "full"  # the profile that all others are compared with
 NONE = "none"  # weights as the graphs compute: float32
 FORMATS = (NONE, *QUANTIZED)
 """What weights can be in."""

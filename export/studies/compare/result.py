@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 from ....evaluation.answers.peak_memory import SCOPE
-from ....evaluation.recorded import METHOD, answer_settings, clip_list, difference, intervals, measured
+from ....evaluation.recorded import METHOD, answer_settings, clip_list, intervals
 from ....evaluation.results.comparison import CellRecord, ComparisonProtocol, ComparisonResult, RowRecord
 from ....profiles.schedule import has_start_layer
-from ..trials import BASELINE
-from .cells import CellResult
 from .comparison import Comparison
-from .grid import Cell, Row
-from .unmet import unmet
+from .grid import Row
 
-FULL = Cell(Fraction(0))
 FROM_FLOAT32 = "differences from float32 weights are of the same profile, on the same resamples of the clips"
 
 
@@ -32,8 +26,8 @@ def comparison_result(comparison: Comparison) -> ComparisonResult:
         levels=options.levels if comparison.reduced else (),
         formats=comparison.formats,
         memory=SCOPE if len(comparison.formats) > 1 else None,
-        full=_cell((BASELINE,), (), FULL, comparison.full, None),
-        rows=tuple(_row(row, results, options.start_layer) for row, results in comparison.rows),
+        full=comparison.full,
+        rows=tuple(_row(row, cells, options.start_layer) for row, cells in comparison.rows),
         failures=comparison.failures,
         environment=comparison.environment,
     )
@@ -59,46 +53,6 @@ def _protocol(comparison: Comparison) -> ComparisonProtocol:
     )
 
 
-def _row(row: Row, results: tuple[CellResult, ...], start_layer: int) -> RowRecord:
-    cells = tuple(
-        _cell(
-            tuple(profile.name for profile in cell.profiles),
-            cell.seeds if row.method.is_random else (),
-            cell,
-            result,
-            unmet(row, cell, result),
-        )
-        for cell, result in zip(row.cells, results, strict=True)
-    )
+def _row(row: Row, cells: tuple[CellRecord, ...], start_layer: int) -> RowRecord:
     start = start_layer if has_start_layer(row.schedule) else 0
     return RowRecord(row.label, row.name, row.schedule, start, row.positions, row.quantized, cells)
-
-
-def _cell(
-    profiles: tuple[str, ...], seeds: tuple[int, ...], cell: Cell, result: CellResult, reason: str | None
-) -> CellRecord:
-    return CellRecord(
-        level=cell.level,
-        profiles=profiles,
-        seeds=seeds,
-        figures={entry.figure.metric.name: measured(entry.figure, entry.seeds) for entry in result.figures},
-        flops_reduction=result.flops_reduction,
-        kept_ratio=result.kept_ratio,
-        layer_rows=result.layer_rows,
-        prefill_ms=result.prefill_ms,
-        decode_ms=result.decode_ms,
-        step_ms=result.step_ms,
-        peak_bytes=result.peak_bytes,
-        from_float32={
-            entry.figure.metric.name: difference(entry.from_float32)
-            for entry in result.figures
-            if entry.from_float32 is not None
-        },
-        from_compact={
-            entry.figure.metric.name: difference(entry.from_compact)
-            for entry in result.figures
-            if entry.from_compact is not None
-        },
-        cut_off=result.cut_off,
-        unmet=reason,
-    )

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from ....evaluation.figures.scores import Figure
+from ....evaluation.metrics.metric import Metric
 from ....evaluation.metrics.word_errors import ERRORS, is_detail
-from ....evaluation.table import interval, number, unit
-from ....profiles.methods import Method
+from ....evaluation.results.comparison import CellRecord
+from ....evaluation.results.figure_text import estimate_text, figure_of, interval_text, value_text
+from ....evaluation.results.figures import Difference
+from ....evaluation.table import unit
+from ....profiles.methods import FULL_MODEL, Method
 from ....runtime.choice.acceptance import ENOUGH_CLIPS, LEAST_CLIPS
 from ....runtime.tables.tables import Section, columns
 from ....runtime.tables.units import ABSENT, percent, seconds
-from .cells import CellResult
 from .comparison import Comparison
-from .grid import FULL_MODEL, Cell, Row
+from .grid import Cell, Row
 from .unmet import LENGTHS, OF_CACHES, PAIRS, at_most, misses
 from .weights_table import weight_sections
 
@@ -24,14 +26,13 @@ WIDTH = 7  # of a figure, so that the decimal points of a column stand below eac
 def comparison_sections(comparison: Comparison, *, intervals: bool = False) -> Iterator[Section | str]:
     """The tables, what failed, and what the marks mean."""
     yield _heading(comparison)
-    for i, metric in enumerate(comparison.metrics):
-        reason = comparison.full.figures[i].figure.reason
+    for metric in comparison.metrics:
         if is_detail(metric):
             continue
-        if reason:
+        if reason := comparison.full.figures[metric.name].reason:
             yield f"\n{metric.title}: not computed: {reason}"
         elif comparison.reduced:
-            yield _table(comparison, i, intervals=intervals)
+            yield _table(comparison, metric, intervals=intervals)
     yield from _beside(comparison)
     if len(comparison.formats) > 1 or not comparison.reduced:
         yield from weight_sections(comparison)
@@ -54,36 +55,37 @@ def _heading(comparison: Comparison) -> str:
     )
 
 
-def _table(comparison: Comparison, index: int, *, intervals: bool) -> Section:
-    metric, full = comparison.metrics[index], comparison.full.figures[index].figure
+def _table(comparison: Comparison, metric: Metric, *, intervals: bool) -> Section:
     levels = [f"{f'{float(100 * level):g} %':>{WIDTH}}" for level in comparison.options.levels]
     table = columns("FLOPs removed", *levels, left=1 + len(levels))
     for row, results in comparison.reduced:
         cells = zip(row.cells, results, strict=True)
         table.add_row(
-            row.label, *("\n".join(_lines(row, *cell, index, intervals=intervals)) for cell in cells)
+            row.label, *("\n".join(_lines(row, *cell, metric, intervals=intervals)) for cell in cells)
         )
-    fulls = [(row.label, results[0].figures[index].figure) for row, results in comparison.rows if row.is_full]
-    values = "; ".join(f"{label} {_value(found)}" for label, found in [(FULL_MODEL, full), *fulls])
+    fulls = [(row.label, results[0]) for row, results in comparison.rows if row.is_full]
+    values = "; ".join(
+        f"{label} {estimate_text(metric, figure_of(metric, found.figures))}"
+        for label, found in [(FULL_MODEL, comparison.full), *fulls]
+    )
     title = f"{metric.title}{unit(metric)}, {metric.better}; {values}"
     return Section(title, table, f"by {metric.made_by}")
 
 
 def _beside(comparison: Comparison) -> Iterator[Section]:
     """What the word errors are, and what kept positions change, where either was measured."""
-    details = [i for i, metric in enumerate(comparison.metrics) if metric in ERRORS]
+    details = [metric for metric in comparison.metrics if metric in ERRORS]
     found = [result for _, results in comparison.reduced for result in results if result.figures]
-    if details and comparison.full.figures[details[0]].figure.value is not None and found:
+    if details and comparison.full.figures[details[0].name].value is not None and found:
         full = _joined(comparison.full, details)
         yield _cells(comparison, f"{ERRORS_TITLE}; {FULL_MODEL} {full}", lambda it: _joined(it, details))
-    if any(entry.from_compact for result in found for entry in result.figures):
-        title = (
-            f"{comparison.metrics[0].title}{unit(comparison.metrics[0])}, kept positions less compact ones"
-        )
-        yield _cells(comparison, title, _from_compact)
+    if any(result.from_compact for result in found):
+        metric = comparison.metrics[0]
+        title = f"{metric.title}{unit(metric)}, kept positions less compact ones"
+        yield _cells(comparison, title, lambda it: _from_compact(it, metric))
 
 
-def _cells(comparison: Comparison, title: str, shown: Callable[[CellResult], str]) -> Section:
+def _cells(comparison: Comparison, title: str, shown: Callable[[CellRecord], str]) -> Section:
     """A table of one text a cell, without the rows that have none."""
     levels = [f"{float(100 * level):g} %" for level in comparison.options.levels]
     table = columns("FLOPs removed", *levels)
@@ -93,30 +95,22 @@ def _cells(comparison: Comparison, title: str, shown: Callable[[CellResult], str
     return Section(title, table)
 
 
-def _joined(result: CellResult, places: Sequence[int]) -> str:
+def _joined(result: CellRecord, metrics: Sequence[Metric]) -> str:
     """Some figures without intervals, which the result file has."""
-    found = [result.figures[i].figure for i in places]
-    shares = " / ".join("" if it.value is None else f"{it.metric.scale * it.value:.1f}" for it in found)
+    found = [figure_of(metric, result.figures).value for metric in metrics]
+    shares = " / ".join("" if value is None else f"{value:.1f}" for value in found)
     return f"{shares}\n{percent(result.cut_off)} cut off" if result.cut_off else shares
 
 
-def _from_compact(result: CellResult) -> str:
-    """The paired difference in the first metric with its interval; marked where that excludes 0."""
-    entry = result.figures[0]
-    if (change := entry.from_compact) is None:
+def _from_compact(result: CellRecord, metric: Metric) -> str:
+    """The paired difference with its mark and interval."""
+    if (found := result.from_compact.get(metric.name)) is None:
         return ""
-    metric, between = entry.figure.metric, change.interval
-    mark = "*" if between and not between.low <= 0 <= between.high else ""
-    return f"{number(metric, change.value, '+')}{mark}\n{interval(metric, between, '+')}"
+    change = found.times(metric.scale)
+    return f"{value_text(metric, change.value, '+')}{_mark(change)}\n{interval_text(metric, change, '+')}"
 
 
-def _value(found: Figure) -> str:
-    """With its interval, where there is one."""
-    between = f" ({interval(found.metric, found.interval)})" if found.interval else ""
-    return f"{number(found.metric, found.value)}{between}"
-
-
-def _lines(row: Row, cell: Cell, result: CellResult, index: int, *, intervals: bool) -> Iterator[str]:
+def _lines(row: Row, cell: Cell, result: CellRecord, metric: Metric, *, intervals: bool) -> Iterator[str]:
     """The figure with its mark; below it what has to be known about it."""
     if cell.why is not None:
         yield ABSENT
@@ -124,21 +118,21 @@ def _lines(row: Row, cell: Cell, result: CellResult, index: int, *, intervals: b
     if cell.most is not None:
         yield at_most(cell, 0)
         return
-    entry = result.figures[index]
-    found, metric = entry.figure, entry.figure.metric
-    yield f"{number(metric, found.value):>{WIDTH}}{'*' * _differs(result, index)}"
-    if intervals and found.interval:
-        yield interval(metric, found.interval)
-    if entry.spread is not None:
-        yield f"{'±' + number(metric, entry.spread):>{WIDTH}}"
+    found = figure_of(metric, result.figures)
+    yield f"{value_text(metric, found.value):>{WIDTH}}{_mark(found.delta)}"
+    if intervals and found.low is not None:
+        yield interval_text(metric, found.estimate)
+    if found.spread is not None:
+        yield f"{'±' + value_text(metric, found.spread):>{WIDTH}}"
     if (missed := misses(row, cell, result)) is not None:
         yield f"{f'at {100 * missed:.0f} %':>{WIDTH}}"
 
 
-def _differs(result: CellResult, index: int) -> bool:
-    """Whether the interval of the difference from the full model excludes 0."""
-    change = result.figures[index].figure.delta
-    return bool(change and change.interval and not change.interval.low <= 0 <= change.interval.high)
+def _mark(change: Difference | None) -> str:
+    """A star where the interval of a difference excludes 0."""
+    if change is None or change.low is None or change.high is None:
+        return ""
+    return "" if change.low <= 0 <= change.high else "*"
 
 
 def _failures(comparison: Comparison) -> Section:

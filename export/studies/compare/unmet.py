@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from ....profiles.methods import VARIANTS
-from .cells import CellResult
+from ....evaluation.results.comparison import CellRecord, called
 from .grid import BUDGET_METHOD, BUDGET_SCHEDULE, Cell, Row
 
 TOLERANCE = 0.01  # a miss that needs no words
-BUDGET_ROW = f"{VARIANTS[BUDGET_METHOD].title}, {BUDGET_SCHEDULE}"
+BUDGET_ROW = called(BUDGET_METHOD, BUDGET_SCHEDULE)
 OF_CACHES = f"removes no prefill FLOPs; its caches keep as many audio rows as those of {BUDGET_ROW}"
 PAIRS = "merges in pairs, so that a run of n chosen edges removes n / 2 rows; runs depend on the data"
 LENGTHS = "the clips are of other lengths than the reference, and counts of rows are whole"
 
 
-def unmet(row: Row, cell: Cell, result: CellResult) -> str | None:
+def unmet(row: Row, cell: Cell, result: CellRecord) -> str | None:
     """The reason; None where the level is met."""
     if cell.why is not None:
         return cell.why
@@ -27,7 +26,7 @@ def unmet(row: Row, cell: Cell, result: CellResult) -> str | None:
     return f"removes {100 * missed:.1f} %: {PAIRS if row.method.is_data_dependent else LENGTHS}"
 
 
-def misses(row: Row, cell: Cell, result: CellResult) -> float | None:
+def misses(row: Row, cell: Cell, result: CellRecord) -> float | None:
     """What a cell removes, where that is more than `TOLERANCE` from its level in either direction."""
     found = result.flops_reduction
     if found is None or row.method.is_of_caches or abs(found - cell.level) <= TOLERANCE:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ....evaluation.figures.bootstrap import Delta
+from ....evaluation.metrics.metric import Metric
 from ....evaluation.metrics.word_errors import is_detail
-from ....evaluation.results.comparison import FLOAT32, FormatRecord
-from ....evaluation.table import interval, number, unit
+from ....evaluation.results.comparison import FLOAT32, CellRecord, FormatRecord
+from ....evaluation.results.figure_text import figure_of, interval_text, p_text, value_text
+from ....evaluation.results.figures import Difference
+from ....evaluation.table import unit
+from ....profiles.methods import FULL_MODEL
 from ....runtime.tables.tables import Section, columns
-from ....runtime.tables.units import ABSENT, in_percent, milliseconds, size
-from .cells import CellResult
+from ....runtime.tables.units import in_percent, milliseconds, size
 from .comparison import Comparison
-from .grid import FULL_MODEL, Cell, Row
+from .grid import Cell, Row
 
 TIMED = "Times: medians over the clips, which all formats answer in turn; step: one of the decoder"
 MEMORY = "of a process that loads one profile and answers the longest clip, libraries included"
@@ -29,15 +31,16 @@ class _Line:
 
     profile: str
     format: FormatRecord
-    result: CellResult
+    result: CellRecord
 
 
 def weight_sections(comparison: Comparison) -> Iterator[Section]:
     """A table per metric and one of costs."""
     lines = list(_lines(comparison))
-    for i, entry in enumerate(comparison.full.figures):
-        if not entry.figure.reason and not is_detail(entry.figure.metric):  # else it is told already
-            yield _accuracy(comparison, lines, i)
+    for metric in comparison.metrics:
+        if is_detail(metric) or comparison.full.figures[metric.name].reason:
+            continue  # it is told already
+        yield _accuracy(comparison, lines, metric)
     yield _costs(comparison, lines)
 
 
@@ -63,15 +66,13 @@ def _name(row: Row, cell: Cell) -> str:
     return f"{replace(row, quantized=None).label}, {in_percent(cell.level)} %"
 
 
-def _accuracy(comparison: Comparison, lines: list[_Line], index: int) -> Section:
-    metric = comparison.metrics[index]
+def _accuracy(comparison: Comparison, lines: list[_Line], metric: Metric) -> Section:
     table = columns("profile", "weights", metric.title + unit(metric), "95 %", "delta", "95 %", "p", left=2)
     for line in lines:
-        entry = line.result.figures[index]
-        own = number(metric, entry.figure.value), interval(metric, entry.figure.interval)
-        table.add_row(
-            line.profile, line.format.name, *own, *_difference(comparison, index, entry.from_float32)
-        )
+        found = figure_of(metric, line.result.figures)
+        own = value_text(metric, found.value), interval_text(metric, found.estimate)
+        change = _difference(metric, line.result.from_float32.get(metric.name))
+        table.add_row(line.profile, line.format.name, *own, *change)
     legend = (
         f"delta: less that of {FLOAT32} weights under the same profile, on the same resamples of the clips"
     )
@@ -79,12 +80,11 @@ def _accuracy(comparison: Comparison, lines: list[_Line], index: int) -> Section
     return Section(f"Weights: {metric.title}, {metric.better}", table, legend if has_original else "")
 
 
-def _difference(comparison: Comparison, index: int, change: Delta | None) -> tuple[str, str, str]:
-    metric = comparison.metrics[index]
-    if change is None:
+def _difference(metric: Metric, found: Difference | None) -> tuple[str, str, str]:
+    if found is None:
         return "", "", ""
-    p_value = ABSENT if change.p_value is None else f"{change.p_value:.3f}"
-    return number(metric, change.value, "+"), interval(metric, change.interval, "+"), p_value
+    change = found.times(metric.scale)
+    return value_text(metric, change.value, "+"), interval_text(metric, change, "+"), p_text(change)
 
 
 def _costs(comparison: Comparison, lines: list[_Line]) -> Section:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -47,6 +48,7 @@ from fastadasp.evaluation.results.tuning import (
     TuningProtocol,
     TuningResult,
 )
+from fastadasp.export.studies.compare.grid import Row
 from fastadasp.runtime.alignment.row_map import LayerRows
 from fastadasp.runtime.decoding.options import ResolvedSearch
 from fastadasp.runtime.environment import Environment
@@ -54,20 +56,20 @@ from fastadasp.runtime.environment import Environment
 LEVELS = (10, 20, 30, 40, 50)
 LAYERS, ROWS = 32, 750
 WER = {
-    "random merge, constant": (2.43, 3.39, 8.21, 27.53, 169.96),
-    "random evict, constant": (5.70, 21.42, 61.04, 184.59, 342.88),
-    "A-ToMe, constant": (2.20, 3.26, 13.91, 71.56, 273.49),
-    "FastV": (12.54, 54.40, 110.42, 179.58, 258.78),
-    "FastAdaSP, decay": (2.19, 2.23, 2.51, 4.37, 15.24),
-    "FastAdaSP, constant": (2.22, 2.21, 2.30, 3.57, 16.01),
+    ("random_merge", "constant"): (2.43, 3.39, 8.21, 27.53, 169.96),
+    ("random_evict", "constant"): (5.70, 21.42, 61.04, 184.59, 342.88),
+    ("a_tome", "constant"): (2.20, 3.26, 13.91, 71.56, 273.49),
+    ("fastv", "single"): (12.54, 54.40, 110.42, 179.58, 258.78),
+    ("weighted_merge", "decay"): (2.19, 2.23, 2.51, 4.37, 15.24),
+    ("weighted_merge", "constant"): (2.22, 2.21, 2.30, 3.57, 16.01),
 }
 BLEU = {
-    "random merge, constant": (40.63, 39.35, 37.01, 32.39, 24.3),
-    "random evict, constant": (38.39, 28.22, 14.98, 6.29, None),
-    "A-ToMe, constant": (41.24, 39.87, 36.52, 25.35, 8.64),
-    "FastV": (41.12, 40.31, 38.45, 34.74, 27.14),
-    "FastAdaSP, decay": (41.41, 41.05, 40.51, 39.02, 35.79),
-    "FastAdaSP, constant": (41.47, 41.30, 40.83, 39.81, 37.04),
+    ("random_merge", "constant"): (40.63, 39.35, 37.01, 32.39, 24.3),
+    ("random_evict", "constant"): (38.39, 28.22, 14.98, 6.29, None),
+    ("a_tome", "constant"): (41.24, 39.87, 36.52, 25.35, 8.64),
+    ("fastv", "single"): (41.12, 40.31, 38.45, 34.74, 27.14),
+    ("weighted_merge", "decay"): (41.41, 41.05, 40.51, 39.02, 35.79),
+    ("weighted_merge", "constant"): (41.47, 41.30, 40.83, 39.81, 37.04),
 }
 ENVIRONMENT = Environment(
     time_utc="2026-01-02T03:04:05+00:00",
@@ -255,32 +257,31 @@ def _accuracy(value: float) -> dict[str, Measured]:
     return {"accuracy": Measured(value, value - 0.02, value + 0.02)}
 
 
-def quantized_comparison() -> ComparisonResult:
-    """BLEU of two methods, with float32 and with int8 weights, which cost a little."""
+def quantized_comparison(first: str | None = None, second: str = "int8") -> ComparisonResult:
+    """BLEU of two methods with weights of two formats, of which the second costs a little."""
     found = translation_comparison()
-    kept = tuple(row for row in found.rows if row.method in ("random evict", "FastAdaSP"))
-    kept = tuple(row for row in kept if row.schedule == "constant")
-    rows = tuple(
-        replace(
-            row,
-            label=f"{row.label}, int8",
-            quantized="int8",
-            cells=tuple(_in_int8(cell) for cell in row.cells),
-        )
-        for row in kept
+    kept = [row for row in found.rows if row.method in ("random_evict", "weighted_merge")]
+    kept = [row for row in kept if row.schedule == "constant"]
+    change = {} if first else {"bleu": Difference(-0.12, -0.21, -0.02, 0.03)}
+    full = record(Row("full", "", ()), [found.full])
+    rows = (
+        *(_in_format(row, first, {}) for row in kept),
+        *(_in_format(row, second, change) for row in (full, *kept)),
     )
-    full = RowRecord("full model, int8", "full", "", 2, "", "int8", (_in_int8(found.full),))
-    formats = (*found.formats, FormatRecord("int8", "d6", 8_300_000_000))
-    return replace(found, formats=formats, memory="peaks", rows=(*kept, full, *rows))
+    formats = (replace(found.formats[0], quantized=first), FormatRecord(second, "d6", 8_300_000_000))
+    return replace(found, formats=formats, memory="peaks", rows=rows)
 
 
-def _in_int8(cell: CellRecord) -> CellRecord:
-    change = Difference(-0.12, -0.21, -0.02, 0.03)
-    return replace(cell, peak_bytes=9_100_000_000, from_float32={"bleu": change} if cell.figures else {})
+def _in_format(row: RowRecord, quantized: str | None, change: dict[str, Difference]) -> RowRecord:
+    cells = (
+        replace(cell, peak_bytes=9_100_000_000, from_float32=change if cell.figures else {})
+        for cell in row.cells
+    )
+    return record(Row(row.method, row.schedule, (), quantized, row.positions), cells)
 
 
 def _comparison(
-    task: str, metric: Metric, full: float, figures: dict[str, tuple[float | None, ...]]
+    task: str, metric: Metric, full: float, figures: Mapping[tuple[str, str], tuple[float | None, ...]]
 ) -> ComparisonResult:
     failure = Failure("broken.flac", 7, ("full", "fastv-30"), "audio cannot be decoded")
     return ComparisonResult(
@@ -295,16 +296,22 @@ def _comparison(
         formats=(FormatRecord(None, "d5", 33_000_000_000),),
         memory=None,
         full=_full(full, metric),
-        rows=tuple(_row(label, values, metric) for label, values in figures.items()),
+        rows=tuple(_row(*named, values, metric) for named, values in figures.items()),
         failures=(failure,),
         environment=ENVIRONMENT,
     )
 
 
-def _row(label: str, values: tuple[float | None, ...], metric: Metric) -> RowRecord:
-    name, _, schedule = label.partition(", ")
-    cells = (_cell(label, level, value, metric) for level, value in zip(LEVELS, values, strict=True))
-    return RowRecord(label, name, schedule, 2, "kept", None, tuple(cells))
+def record(row: Row, cells: Iterable[CellRecord]) -> RowRecord:
+    """A row that `compare` made, with cells of made-up figures."""
+    return RowRecord(row.label, row.name, row.schedule, 2, row.positions, row.quantized, tuple(cells))
+
+
+def _row(method: str, schedule: str, values: tuple[float | None, ...], metric: Metric) -> RowRecord:
+    row = Row(method, schedule, (), positions="kept")
+    return record(
+        row, (_cell(row, level, value, metric) for level, value in zip(LEVELS, values, strict=True))
+    )
 
 
 def _full(value: float, metric: Metric) -> CellRecord:
@@ -327,32 +334,32 @@ def _full(value: float, metric: Metric) -> CellRecord:
     )
 
 
-def _cell(label: str, level: int, value: float | None, metric: Metric) -> CellRecord:
-    achieved = level - 1.9 if label.startswith("A-ToMe") else level - 0.2
+def _cell(row: Row, level: int, value: float | None, metric: Metric) -> CellRecord:
+    achieved = level - 1.9 if row.name == "a_tome" else level - 0.2
     return CellRecord(
         level=Fraction(level, 100),
-        profiles=(f"{label}-{level}",),
+        profiles=(f"{row.name}-{row.schedule}-{level}",),
         seeds=(),
         figures=_figures(value, metric, Difference(0.1, -0.1, 0.2, 0.5)),
         flops_reduction=achieved / 100,
         kept_ratio=1 - level / 120,
-        layer_rows=_layer_rows(label, level),
+        layer_rows=_layer_rows(row.schedule, level),
         prefill_ms=790.0 - 6.1 * level,
-        decode_ms=1150.0 - (5 if "FastAdaSP" in label else 4) * level,
+        decode_ms=1150.0 - (5 if row.name == "weighted_merge" else 4) * level,
         step_ms=23.0 - level / 20,
         peak_bytes=None,
         from_float32={},
         from_compact={},
         cut_off=0.0,
-        unmet="merges pairs only" if label.startswith("A-ToMe") and level > 40 else None,
+        unmet="merges pairs only" if row.name == "a_tome" and level > 40 else None,
     )
 
 
-def _layer_rows(label: str, level: int) -> tuple[float, ...]:
-    if "decay" in label:
+def _layer_rows(schedule: str, level: int) -> tuple[float, ...]:
+    if schedule == "decay":
         shares = (1 - level / 62 * min(1, (max(0, i - 1) / 10) ** 0.5) for i in range(LAYERS))
         return tuple(round(ROWS * share, 1) for share in shares)
-    if "constant" in label:
+    if schedule == "constant":
         return tuple(round(ROWS * (1 - level / 1400) ** max(0, i - 1), 1) for i in range(LAYERS))
     return tuple(float(ROWS) if i < 3 else round(ROWS * (1 - level / 92), 1) for i in range(LAYERS))
 

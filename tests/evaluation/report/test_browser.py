@@ -220,7 +220,7 @@ def test_nothing_that_a_file_holds_is_run(browser, hostile_report):
 def test_hostile_text_is_shown_as_it_is(browser, hostile_report):
     show(browser, hostile_report.as_uri())
     shown = browser.execute_script("return document.body.textContent")
-    assert f"FastV{HOSTILE}" in shown
+    assert f"fastv{HOSTILE}" in shown
     hover = "return document.querySelector('.plot').data[0].hovertext[0]"
     assert "&lt;img" in browser.execute_script(hover)
     labels = browser.execute_script(

@@ -10,14 +10,15 @@ import pytest
 from fastadasp.evaluation.report.page import sections
 from fastadasp.evaluation.report.plotly_parts import axis, names_axis, plotly_figure
 from fastadasp.evaluation.report.series_style import COLOURS, MARKERS, NEUTRAL, styles
-from fastadasp.evaluation.report.shown import figure_of, heading
+from fastadasp.evaluation.results.figure_text import figure_of, heading
 from fastadasp.evaluation.results.files import Results, read_results
 from fastadasp.evaluation.results.selection import SelectionResult
+from fastadasp.export.studies.compare.grid import Row
 from fastadasp.profiles.codec import RecordError
 from fastadasp.runtime.alignment.row_map import LayerRows
 
 from . import examples
-from .examples import write
+from .examples import record, write
 
 DARK, WHITE = "#171b21", "#ffffff"
 
@@ -85,7 +86,7 @@ def test_accuracy_is_drawn_over_the_flops_that_were_removed_not_over_those_asked
     wer = by_title["Accuracy and FLOPs"].plots[0].figure
     a_tome = next(trace for trace in wer["data"] if "A-ToMe" in trace["legendgroup"])
     assert a_tome["x"] == pytest.approx([8.1, 18.1, 28.1, 38.1, 48.1])
-    assert a_tome["y"] == pytest.approx(examples.WER["A-ToMe, constant"])
+    assert a_tome["y"] == pytest.approx(examples.WER["a_tome", "constant"])
     assert a_tome["error_y"]["array"] == pytest.approx([0.04 * y + 0.1 for y in a_tome["y"]])
 
 
@@ -102,7 +103,7 @@ def test_rows_of_one_schedule_are_called_by_their_methods_alone(tmp_path):
     found = examples.asr_comparison()
     found = replace(found, rows=tuple(row for row in found.rows if row.schedule == "constant"))
     section = next(sections(read_results([write(tmp_path / "compare.json", found)])))
-    methods = ["random merge", "random evict", "A-ToMe", "FastAdaSP"]
+    methods = ["random merge", "random eviction", "A-ToMe", "FastAdaSP"]
     assert [swatch.label for swatch in section.legend] == [*methods, "full model"]
     assert section.plots[0].title == "WER, %, constant"
     assert "positions kept" in section.plots[0].context
@@ -110,22 +111,18 @@ def test_rows_of_one_schedule_are_called_by_their_methods_alone(tmp_path):
 
 def test_a_level_that_is_not_met_is_told_once_by_positions_schedule_and_weights(tmp_path):
     found = examples.asr_comparison()
-    (a_tome,) = (row for row in found.rows if row.method == "A-ToMe")
 
-    def row(label, schedule, positions, reason, quantized=None):
-        cells = tuple(replace(cell, unmet=reason) for cell in a_tome.cells[:2])
-        return replace(
-            a_tome, label=label, schedule=schedule, positions=positions, quantized=quantized, cells=cells
-        )
+    def of(row, reason):
+        return record(row, (replace(cell, unmet=reason) for cell in found.rows[0].cells[:2]))
 
     rows = tuple(
-        row(f"A-ToMe, {positions}, {schedule}", schedule, positions, f"{positions} {schedule}")
+        of(Row("a_tome", schedule, (), positions=positions, names_positions=True), f"{positions} {schedule}")
         for schedule in ("single", "constant")
         for positions in ("compact", "kept")
     )
-    h2o = row("H2O, single", "single", "", "of caches")
-    int8 = row("H2O, single, int8", "single", "", "of caches", "int8")
-    full = replace(int8, label="full model, int8", method="full", cells=(found.full,))
+    h2o = of(Row("h2o", "constant", ()), "of caches")
+    int8 = of(Row("h2o", "constant", (), "int8"), "of caches")
+    full = record(Row("full", "", (), "int8"), [found.full])
     found = replace(
         found,
         protocol=replace(found.protocol, positions=("compact", "kept")),
@@ -138,8 +135,8 @@ def test_a_level_that_is_not_met_is_told_once_by_positions_schedule_and_weights(
         "A-ToMe, kept, single at 10 %, 20 %: kept single (compare.json)",
         "A-ToMe, compact, constant at 10 %, 20 %: compact constant (compare.json)",
         "A-ToMe, kept, constant at 10 %, 20 %: kept constant (compare.json)",
-        "H2O, single at 10 %, 20 %: of caches (compare.json)",
-        "H2O, single, int8 at 10 %, 20 %: of caches (compare.json)",
+        "H2O, constant at 10 %, 20 %: of caches (compare.json)",
+        "H2O, constant, int8 at 10 %, 20 %: of caches (compare.json)",
     )
 
 
@@ -184,7 +181,7 @@ def test_a_method_has_the_same_colour_in_every_plot(by_title):
 def test_a_comparison_of_many_rows_has_a_plot_a_schedule_in_which_colours_are_methods(tmp_path):
     found = examples.asr_comparison()
     rows = tuple(
-        replace(row, label=f"{row.method}, {schedule}", schedule=schedule)
+        record(Row(row.method, schedule, (), positions="kept"), row.cells)
         for schedule in ("single", "constant")
         for row in found.rows[:5]
     )
@@ -192,7 +189,7 @@ def test_a_comparison_of_many_rows_has_a_plot_a_schedule_in_which_colours_are_me
     assert [plot.title for plot in first.plots] == ["WER, %, single", "WER, %, constant"]
     assert [len(plot.figure["data"]) for plot in first.plots] == [6, 6]
     assert [swatch.label for swatch in first.legend] == [
-        *("random merge", "random evict", "A-ToMe", "FastV", "FastAdaSP", "full model")
+        *("random merge", "random eviction", "A-ToMe", "FastV", "FastAdaSP", "full model")
     ]
 
 
@@ -324,8 +321,8 @@ def test_weight_formats_stand_below_each_other_with_their_difference_from_float3
     assert [row[:2] for row in accuracy.rows][:4] == [
         ("full model", "float32"),
         ("full model", "int8"),
-        ("random evict, constant, 10 %", "float32"),
-        ("random evict, constant, 10 %", "int8"),
+        ("random eviction, constant, 10 %", "float32"),
+        ("random eviction, constant, 10 %", "int8"),
     ]
     assert len(accuracy.rows) == 2 * (1 + 2 * len(examples.LEVELS) - 1)  # a cell was not measured
     assert {row[3] for row in accuracy.rows if row[1] == "float32"} == {""}
@@ -348,6 +345,24 @@ def test_every_format_has_a_plot_of_its_own_in_which_colours_are_methods(formats
     assert [swatch.label for swatch in accuracy.legend] == [*methods, "full model"]
     (rows,) = [part for part in page if part.title == "Audio rows in each layer"]
     assert not any("int8" in plot.title for plot in rows.plots)
+
+
+@pytest.mark.parametrize("formats", [(None, "int8"), ("int8", "int4")])
+def test_rows_of_each_layer_name_the_format_only_where_it_changes_them(tmp_path, formats):
+    found = examples.quantized_comparison(*formats)
+    *same, other = found.rows
+    cells = tuple(replace(cell, layer_rows=cell.layer_rows[::-1]) for cell in other.cells)
+
+    def titles(found):
+        page = sections(read_results([write(tmp_path / "compare.json", found)]))
+        (section,) = (part for part in page if part.title == "Audio rows in each layer")
+        return [plot.title for plot in section.plots]
+
+    assert titles(found) == ["random eviction, constant · FastAdaSP, constant"]
+    assert titles(replace(found, rows=(*same, replace(other, cells=cells)))) == [
+        f"random eviction, constant · {same[1].label}",
+        other.label,
+    ]
 
 
 def test_a_comparison_in_one_format_has_no_section_of_formats(by_title):

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import pytest
 
+from fastadasp.evaluation.results.comparison import CellRecord
 from fastadasp.export.check.check import check_artifact
 from fastadasp.export.check.options import CheckOptions
 from fastadasp.export.checkpoint.checkpoint import Checkpoint
@@ -13,7 +14,6 @@ from fastadasp.export.model.families.family import load_model
 from fastadasp.export.model.fit import decoder_rows, resolve_for, row_weights_fault
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
-from fastadasp.export.studies.compare.cells import CellResult
 from fastadasp.export.studies.compare.grid import comparison_grid
 from fastadasp.export.studies.compare.options import CompareOptions
 from fastadasp.export.studies.compare.unmet import unmet
@@ -90,4 +90,6 @@ def test_a_comparison_says_why_a_method_has_no_figures(tmp_path):
     reference = ReferenceRequest(Fraction(2), 20, 7)
     (row,) = comparison_grid(model, CompareOptions(methods=("sa_map",), schedules=("input",)), reference)
     assert not any(cell.profiles for cell in row.cells)
-    assert {unmet(row, cell, CellResult()) for cell in row.cells} == {row_weights_fault(model)}
+    assert {unmet(row, cell, CellRecord(cell.level, (), ())) for cell in row.cells} == {
+        row_weights_fault(model)
+    }

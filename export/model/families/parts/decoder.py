@@ -20,7 +20,7 @@ from .settings import CONFIG_IRRELEVANT, Settings, shown
 ROPE_SECTIONS = ("rope_scaling", "rope_parameters")  # the newer one counts where both are there
 ROPE_THETA = 10000.0
 POSITION_SECTIONS = ("mrope_section", "mrope_interleaved", "interleaved")
-FULL = "full_attention"
+FULL_ATTENTION = "full_attention"
 IRRELEVANT = (
     *(*CONFIG_IRRELEVANT, "attention_dropout", "sliding_window", "max_window_layers"),
     *("pretraining_tp", "model_max_length"),
@@ -115,8 +115,10 @@ def read_decoder_settings(
         model_type=model_type, hidden_act="silu", use_sliding_window=False, use_mrope=False, mlp_bias=False
     )
     layers = text.take("layer_types")
-    if layers is not None and not (isinstance(layers, list) and all(each == FULL for each in layers)):
-        text.faults.append(f"layer_types {shown(layers)} are not supported (only {FULL!r})")
+    if layers is not None and not (
+        isinstance(layers, list) and all(each == FULL_ATTENTION for each in layers)
+    ):
+        text.faults.append(f"layer_types {shown(layers)} are not supported (only {FULL_ATTENTION!r})")
     if kind.qkv_bias is None:
         text.flag("attention_bias")
     settings = DecoderSettings(text, _rope(text, has_position_sections), kind, _dims(text))

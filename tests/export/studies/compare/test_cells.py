@@ -11,7 +11,8 @@ import pytest
 from fastadasp.evaluation.answers.answers import Answer, ClipAnswers, Cost
 from fastadasp.evaluation.figures.scores import Measurement, draw, figure, mean_of
 from fastadasp.evaluation.options import Bootstrap
-from fastadasp.export.studies.compare.cells import cell_result
+from fastadasp.export.studies.compare.cells import cell_record
+from fastadasp.export.studies.compare.grid import FULL_CELL, Cell
 from fastadasp.export.studies.compare.kept_rows import achieved_reduction, mean_layer_rows
 from fastadasp.profiles.flops import DecoderDims, flops_reduction, prefill_flops, resolve
 from fastadasp.profiles.profile import Profile
@@ -125,14 +126,16 @@ def test_a_cell_has_its_seeds_its_spread_and_the_medians_of_its_times():
     found, systems = manifest(*profiles), drawn(FULL | SEEDS)
     measured = [answered(60, **{name: counts(found, name, 60) for name in SEEDS}) for _ in REFERENCES]
     runs = {name: systems[name] for name in SEEDS}
-    cell = cell_result(found, runs, systems["full"], measured, timed=True)
+    asked = Cell(Fraction(1, 5), tuple(profiles))
+    cell = cell_record(asked, found, runs, systems["full"], measured, timed=True)
     values = [systems[name][0][0].value for name in SEEDS]
-    assert cell.figures[0].seeds == tuple(values)
-    assert cell.figures[0].spread == pytest.approx(np.std(values, ddof=1))
+    assert (cell.profiles, cell.seeds) == (tuple(SEEDS), (0, 1, 2))
+    assert cell.figures["wer"].seeds == tuple(values)
+    assert cell.figures["wer"].spread == pytest.approx(np.std(values, ddof=1))
     assert (cell.prefill_ms, cell.decode_ms, cell.step_ms) == (2, 3, 1.5)
     assert cell.layer_rows == counts(found, "a", 60)
     assert cell.kept_ratio == pytest.approx(sum(cell.layer_rows) / 240)
-    untimed = cell_result(found, runs, systems["full"], measured, timed=False)
+    untimed = cell_record(asked, found, runs, systems["full"], measured, timed=False)
     assert (untimed.prefill_ms, untimed.decode_ms, untimed.step_ms) == (None, None, None)
 
 
@@ -144,11 +147,12 @@ def test_a_difference_from_float32_weights_is_paired():
     found = draw(Measurement("asr", bootstrap=Bootstrap(500)), references, {"full": same, "float32": hard})
     counted = [answered(60, full=[60] * 4) for _ in references]
     own, original = {"full": found["full"]}, {"full": found["float32"]}
-    cell = cell_result(manifest(Profile("full", "full")), own, None, counted, timed=True, float32=original)
-    entry = cell.figures[0]
-    assert entry.figure.delta is None
-    assert entry.from_float32.value == pytest.approx(1 / 160)
-    paired = entry.from_float32.interval
+    of_full = manifest(Profile("full", "full"))
+    cell = cell_record(FULL_CELL, of_full, own, None, counted, timed=True, float32=original)
+    assert cell.figures["wer"].delta is None
+    assert cell.seeds == ()
+    paired = cell.from_float32["wer"]
+    assert paired.value == pytest.approx(1 / 160)
     drawn = found["full"][0][1], found["float32"][0][1]
     generator = np.random.default_rng(1)
     unpaired = np.percentile(drawn[0] - generator.permutation(drawn[1]), [2.5, 97.5])
