@@ -27,6 +27,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
+from fastadasp.export.file import write_file
 from pretrained import checkpoint, decoder
 from pretrained.batches import Clip, make_batch, read_clips
 from pretrained.encoder import CONFIG, whisper_base
@@ -104,7 +105,7 @@ def prepare(sources: Sources) -> None:
     unpack(sources.language_model, work / "language_model")
     texts = work / "sentences.json"
     if not texts.is_file():
-        texts.write_text(json.dumps(sentences(sources.wordnet, TEXT_SEED), indent=0), "utf-8")
+        write_file(texts, json.dumps(sentences(sources.wordnet, TEXT_SEED), indent=0).encode())
     said = json.loads(texts.read_text("utf-8"))
     end = TEST_SENTENCES + TRAIN_SENTENCES
     with asked_to_stop(work) as stop:

@@ -172,6 +172,25 @@ def test_recordings_become_clips_alone_and_joined_and_their_features(tmp_path, m
     features.cache(tmp_path, "train", (), 0, lambda: False)  # would fail without weights if it encoded again
 
 
+def test_speech_and_features_whose_text_the_disk_has_no_room_for_are_missing(
+    tmp_path, monkeypatch, full_disk
+):
+    """A file beside them says that they are whole: it is there as a whole, or not at all."""
+    click = np.sin(np.arange(100)).astype(np.float32)
+    monkeypatch.setattr(speech, "_voice", lambda draw, held_out: ("click", lambda line: click))
+    monkeypatch.setattr(features, "_encoder", lambda whisper: untrained_encoder(ENCODER))
+    (tmp_path / "speech").mkdir()
+    (tmp_path / "features").mkdir()
+    texts = ["the house is open " * 3000]
+    with full_disk(40000), pytest.raises(OSError, match="too large"):
+        speech._record_file(tmp_path / "speech", "train", 0, False, 0, texts)
+    assert [path.name for path in (tmp_path / "speech").iterdir()] == ["train-0000.npy"]
+    speech._record_file(tmp_path / "speech", "train", 0, False, 0, texts)
+    with full_disk(40000), pytest.raises(OSError, match="too large"):
+        features._cache_file(tmp_path, (), 0, "train-0000")
+    assert [path.name for path in (tmp_path / "features").iterdir()] == ["train-0000.f16"]
+
+
 def test_an_epoch_has_every_clip_once_in_batches_of_a_size():
     lengths = np.random.default_rng(1).integers(10, 90, 400).tolist()
     order = Order(lengths, 300, seed=3)
