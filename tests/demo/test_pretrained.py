@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -358,6 +359,53 @@ def test_a_middle_stage_that_has_not_begun_is_not_cooled(tmp_path):
         run.check(tmp_path)
     (tmp_path / "steady-without-ctc.pt").touch()
     run.check(tmp_path)
+
+
+@pytest.fixture
+def learn(clips, language, tmp_path, monkeypatch):
+    """The stages of a run, of a few steps each, until so many steps are made."""
+    ctc = replace(STAGE, name="ctc", steps=1, answers=False)
+    steady = replace(STAGE, name="steady", ctc=(0, 0, 0))
+    for name, stage in {"CTC": ctc, "STEADY": steady, "COOLING": replace(steady, steps=2)}.items():
+        monkeypatch.setattr(train_pretrained, name, stage)
+
+    def learned(run, steps=99):
+        made = itertools.count(1)
+        train_pretrained.learn(
+            new_model(language),
+            language,
+            run,
+            tmp_path,
+            lambda files: clips,
+            clips,
+            lambda: next(made) == steps,
+        )
+
+    return learned
+
+
+def test_a_middle_stage_that_went_on_is_not_cooled_into_the_model_of_an_earlier_step(learn, tmp_path):
+    cooled = tmp_path / "seed-0-cool-now.pt"
+    with pytest.raises(StoppedError):
+        learn(train_pretrained.Run(), 2)
+    learn(train_pretrained.Run(cool_now=True))
+    learn(train_pretrained.Run(cool_now=True))  # is done
+    with pytest.raises(StoppedError):
+        learn(train_pretrained.Run(), 2)
+    with pytest.raises(SystemExit, match=r"cool-now\.pt: began from step 1 .* at step 3 now; remove it"):
+        learn(train_pretrained.Run(cool_now=True))
+    cooled.unlink()
+    learn(train_pretrained.Run(cool_now=True))
+    assert torch.load(cooled, weights_only=True)["step"] == 2
+
+
+def test_checkpoints_that_do_not_say_where_they_began_are_done(learn, tmp_path):
+    learn(train_pretrained.Run())
+    for name in ("ctc", "steady", "seed-0"):
+        state = torch.load(tmp_path / f"{name}.pt", weights_only=True)
+        del state["after"]
+        torch.save(state, tmp_path / f"{name}.pt")
+    learn(train_pretrained.Run(), 1)  # would be stopped at its first step
 
 
 @torch.inference_mode()
