@@ -5,7 +5,8 @@
 
 Every table is the output of a command of `fastadasp-export`, which the page names. Clips are those of
 `demo/evaluation_sets.py`. Published figures of another model (`bench/paper_tables.toml`) stand beside for the
-order of the methods; the values themselves cannot be compared.
+order of the methods; the values themselves cannot be compared. Results lie in build/accuracy; those of
+another demo model are refused, not mixed with.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import reductions
-from evaluated import ROOT, name_of, run, table_row
+from evaluated import ROOT, hold_to_checkpoints, name_of, run, table_row
 
 from fastadasp.evaluation.metrics.metric import Metric
 from fastadasp.evaluation.metrics.word_errors import is_detail
@@ -160,7 +161,7 @@ def _positions(part: Table | Layers) -> tuple[str, ...]:
 
 def measure(workers: int) -> None:
     """Run what has no result yet."""
-    WORK.mkdir(parents=True, exist_ok=True)
+    hold_to_checkpoints(WORK, {"demo": ROOT / "demo/model"}, "*.json")
     if not (SETS / "synthetic-30.jsonl").is_file():
         run([str(ROOT / "demo/evaluation_sets.py"), "-o", str(SETS)])
     for output, command in commands(workers):

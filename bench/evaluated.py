@@ -35,12 +35,13 @@ def _written(path: Path | None) -> int | None:
     return path.stat().st_mtime_ns if path and path.is_file() else None
 
 
-def hold_to_checkpoints(results: Path, models: Mapping[str, Path]) -> None:
+def hold_to_checkpoints(results: Path, models: Mapping[str, Path], files: str = "{}.*") -> None:
     """See that the results of these models are of these checkpoints, and note what those to come are of.
 
     Args:
-        results: a folder of files `MODEL.….json`.
+        results: their folder.
         models: name -> folder of the checkpoint, which may be missing.
+        files: what results of a model are called, `{}` being its name.
 
     Raises:
         SystemExit: some are of others.
@@ -51,9 +52,10 @@ def hold_to_checkpoints(results: Path, models: Mapping[str, Path]) -> None:
     weights = {name: folder / "model.safetensors" for name, folder in models.items()}
     found = {name: sha256(file) for name, file in weights.items() if file.is_file()}
     alike = {name for name in found if noted.get(name) == found[name]}
-    if others := sorted((models.keys() & names_of(results)) - alike):
-        files = ", ".join(f"{name_of(results)}/{name}.*" for name in others)
-        raise SystemExit(f"{files}: of other checkpoints than those to measure; remove them to measure these")
+    patterns = [files.format(name) for name in sorted(models.keys() - alike)]
+    if others := [each for each in patterns if {*results.glob(each)} - {notes}]:
+        shown = ", ".join(f"{name_of(results)}/{each}" for each in others)
+        raise SystemExit(f"{shown}: of other checkpoints than those to measure; remove them to measure these")
     notes.write_text(json.dumps({**noted, **found}, indent=1) + "\n", "utf-8")
 
 

@@ -6,7 +6,8 @@
 
 Each result is that of one `fastadasp-export compare --quantize none,int8,int4` on one thread, over a set of
 `demo/evaluation_sets.py` (made first where it is missing, which needs espeak-ng). All of it takes about
-five minutes of one core of an AMD EPYC; the results lie in bench/results/quantize.
+five minutes of one core of an AMD EPYC; the results lie in bench/results/quantize. Those of another demo
+model are refused, not mixed with.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from evaluated import ROOT, placed, run, table_row
+from evaluated import ROOT, hold_to_checkpoints, placed, run, table_row
 
 from fastadasp.evaluation.metrics.metric import Metric
 from fastadasp.evaluation.results.comparison import CellRecord, ComparisonResult
@@ -81,12 +82,14 @@ COSTS = PARTS[1]  # whose times and bytes are shown: the longest clips
 
 
 def measure(again: bool) -> None:
-    """Run what has no result yet."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    """Run what has no result yet, or everything."""
+    for path in RESULTS.glob("*.json") if again else ():
+        path.unlink()
+    hold_to_checkpoints(RESULTS, {"demo": ROOT / "demo/model"}, "*.json")
     if not (SETS / "synthetic-30.jsonl").is_file():
         run([str(ROOT / "demo/evaluation_sets.py"), "-o", str(SETS)])
     for part in PARTS:
-        if again or not part.output.is_file():
+        if not part.output.is_file():
             begin = time.perf_counter()
             run(["-P", "-m", "fastadasp.export", *part.words], part.output)
             print(f"{part.output.name}: {time.perf_counter() - begin:.0f} s", flush=True)

@@ -22,11 +22,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 
+from fastadasp.export.file import write_file
 from pretrained import checkpoint, decoder
 from pretrained.batches import Clip, make_batch, read_clips
 from pretrained.encoder import CONFIG, whisper_base
@@ -104,7 +106,7 @@ def prepare(sources: Sources) -> None:
     unpack(sources.language_model, work / "language_model")
     texts = work / "sentences.json"
     if not texts.is_file():
-        texts.write_text(json.dumps(sentences(sources.wordnet, TEXT_SEED), indent=0), "utf-8")
+        write_file(texts, json.dumps(sentences(sources.wordnet, TEXT_SEED), indent=0).encode())
     said = json.loads(texts.read_text("utf-8"))
     end = TEST_SENTENCES + TRAIN_SENTENCES
     with asked_to_stop(work) as stop:
@@ -128,21 +130,40 @@ def train(sources: Sources, run: Run, threads: int) -> None:
         held_out = clips_of(sources, language, "test", TEST_SEED, stop)
         first = make_batch(held_out[:HELD_OUT], language, CONFIG["d_model"])
         model.fit_size(first.rows, first.row_lengths)
-        for stage in run.stages:
-            clips = clips_of(sources, language, "train", TRAIN_SEED, stop, stage.files)
-            trainer = Trainer(model, language, stage, clips, held_out[:HELD_OUT])
-            path = work / f"{stage.name}.pt"
-            if path.is_file():
-                trainer.load(path)
-            if run.cool_now and stage.name.startswith(STEADY.name):
-                continue
-            trainer.run(path, work / "log.jsonl", stop)
+        clips = partial(clips_of, sources, language, "train", TRAIN_SEED, stop)
+        learn(model, language, run, work, clips, held_out[:HELD_OUT], stop)
     tokenizer = Tokenizer.from_file(str(work / "language_model" / TOKENIZER))
     special = {"audio": language.audio, "end": language.end}
     before = read_weights(work / "language_model")
     whole = checkpoint.whole_model(model, encoder, before, Sizes(), special)
     checkpoint.save(whole, tokenizer, work / f"model-{run.name}")
     print(f"{work / f'model-{run.name}'}: done", flush=True)
+
+
+def learn(
+    model: Model,
+    language: Language,
+    run: Run,
+    work: Path,
+    clips: Callable[[int | None], list[Clip]],
+    held_out: list[Clip],
+    stop: Callable[[], bool],
+) -> None:
+    """Every stage of a run that is not done; `clips` gives those of the first so many files.
+
+    Raises:
+        StoppedError: `stop` said so.
+        SystemExit: a checkpoint is not of this run.
+    """
+    after = 0
+    for stage in run.stages:
+        trainer = Trainer(model, language, stage, clips(stage.files), held_out, after)
+        path = work / f"{stage.name}.pt"
+        if path.is_file():
+            trainer.load(path)
+        if not (run.cool_now and stage.name.startswith(STEADY.name)):
+            trainer.run(path, work / "log.jsonl", stop)
+        after = trainer.step
 
 
 def clips_of(

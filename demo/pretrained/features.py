@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastadasp.export.file import write_file
 from fastadasp.runtime.audio.log_mel import log_mel_windows
 from training.clips import acoustics, at_speed, silence
 from training.processes import two_processes
@@ -122,7 +123,7 @@ def _cache_file(work: Path, whisper: tuple[Path, ...], seed: int, name: str) -> 
             entries.append({"text": clip.text, "voice": clip.voice, "at": at, "rows": len(rows)})
             at += len(rows)
     target.with_suffix(".part").replace(target)
-    target.with_suffix(".json").write_text(json.dumps(entries), "utf-8")
+    write_file(target.with_suffix(".json"), json.dumps(entries).encode())
 
 
 @lru_cache(maxsize=1)

@@ -87,9 +87,15 @@ class Trainer:
     """A model in one stage, with all that a checkpoint needs to go on."""
 
     def __init__(
-        self, model: Model, language: Language, stage: Stage, clips: list[Clip], held_out: list[Clip]
+        self,
+        model: Model,
+        language: Language,
+        stage: Stage,
+        clips: list[Clip],
+        held_out: list[Clip],
+        after: int = 0,  # steps that the stage before it has made
     ) -> None:
-        self.model, self.stage, self.step = model, stage, 0
+        self.model, self.stage, self.step, self.after = model, stage, 0, after
         self._language, self._clips, self._held_out = language, clips, held_out
         around = len(language.before) + len(language.after)
         lengths = [clip.audio + (len(clip.tokens) + around if stage.answers else 0) for clip in clips]
@@ -136,6 +142,7 @@ class Trainer:
         state = {
             "step": self.step,
             "stage": asdict(self.stage),
+            "after": self.after,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
@@ -148,11 +155,17 @@ class Trainer:
         """Go on where a checkpoint was saved.
 
         Raises:
-            SystemExit: it is of a stage with other settings.
+            SystemExit: it is of a stage with other settings, or of one that began from another step.
         """
         state = torch.load(path, weights_only=True)
         if state["stage"] != asdict(self.stage):
             raise SystemExit(f"{path}: saved under other settings, {state['stage']}; give them, or remove it")
+        began = state.get("after", self.after)  # a checkpoint need not say
+        if began != self.after:
+            raise SystemExit(
+                f"{path}: began from step {began} of the stage before it, which is at step {self.after} now; "
+                "remove it to begin again"
+            )
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

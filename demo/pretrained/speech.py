@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastadasp.export.file import write_file
 from training.processes import two_processes
 from training.voices import ACCENTS, FEMALE, FLITE, MALE, RATE, flite, piper, run, trim
 
@@ -79,7 +80,7 @@ def _record_file(
     scratch = folder / f"{name}-{number:04d}.part.npy"
     np.save(scratch, np.concatenate(pieces))
     scratch.replace(folder / f"{name}-{number:04d}.npy")
-    (folder / f"{name}-{number:04d}.json").write_text(json.dumps(blocks), "utf-8")
+    write_file(folder / f"{name}-{number:04d}.json", json.dumps(blocks).encode())
 
 
 def _voice(draw: Draw, held_out: bool) -> tuple[str, Any]:

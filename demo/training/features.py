@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastadasp.export.file import write_file
+
 from .clips import LONGEST, SHORTEST, Clip, Draw, Speech, compose
 from .processes import two_processes
 from .tasks import Facts
@@ -87,7 +89,7 @@ def _chunk(
         rows.append(found)
         entries.append(_entry(clip, len(found)))
     np.save(folder / f"{name}-{chunk:04d}.npy", np.concatenate(rows))
-    (folder / f"{name}-{chunk:04d}.json").write_text(json.dumps(entries), "utf-8")
+    write_file(folder / f"{name}-{chunk:04d}.json", json.dumps(entries).encode())
 
 
 @lru_cache(maxsize=1)

@@ -22,6 +22,8 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from fastadasp.export.file import write_file
+
 from .vocabulary import DAYS, MONTHS, SCALES, STYLES, UNITS, WORDS, below_hundred
 
 Array = npt.NDArray[np.float32]
@@ -117,7 +119,7 @@ def record(
                 print(f"recorded {number} of {len(speakers)} voices: {at / RATE / 3600:.2f} h", flush=True)
     np.save(folder / "speech.npy", np.concatenate(pieces))
     named = [{"name": v.name, "style": v.style, "held_out": is_held_out(i)} for i, v in speakers]
-    (folder / "speech.json").write_text(json.dumps({"voices": named, "utterances": entries}), "utf-8")
+    write_file(folder / "speech.json", json.dumps({"voices": named, "utterances": entries}).encode())
 
 
 def is_held_out(number: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -172,6 +173,25 @@ def test_recordings_become_clips_alone_and_joined_and_their_features(tmp_path, m
     features.cache(tmp_path, "train", (), 0, lambda: False)  # would fail without weights if it encoded again
 
 
+def test_speech_and_features_whose_text_the_disk_has_no_room_for_are_missing(
+    tmp_path, monkeypatch, full_disk
+):
+    """A file beside them says that they are whole: it is there as a whole, or not at all."""
+    click = np.sin(np.arange(100)).astype(np.float32)
+    monkeypatch.setattr(speech, "_voice", lambda draw, held_out: ("click", lambda line: click))
+    monkeypatch.setattr(features, "_encoder", lambda whisper: untrained_encoder(ENCODER))
+    (tmp_path / "speech").mkdir()
+    (tmp_path / "features").mkdir()
+    texts = ["the house is open " * 3000]
+    with full_disk(40000), pytest.raises(OSError, match="too large"):
+        speech._record_file(tmp_path / "speech", "train", 0, False, 0, texts)
+    assert [path.name for path in (tmp_path / "speech").iterdir()] == ["train-0000.npy"]
+    speech._record_file(tmp_path / "speech", "train", 0, False, 0, texts)
+    with full_disk(40000), pytest.raises(OSError, match="too large"):
+        features._cache_file(tmp_path, (), 0, "train-0000")
+    assert [path.name for path in (tmp_path / "features").iterdir()] == ["train-0000.f16"]
+
+
 def test_an_epoch_has_every_clip_once_in_batches_of_a_size():
     lengths = np.random.default_rng(1).integers(10, 90, 400).tolist()
     order = Order(lengths, 300, seed=3)
@@ -339,6 +359,53 @@ def test_a_middle_stage_that_has_not_begun_is_not_cooled(tmp_path):
         run.check(tmp_path)
     (tmp_path / "steady-without-ctc.pt").touch()
     run.check(tmp_path)
+
+
+@pytest.fixture
+def learn(clips, language, tmp_path, monkeypatch):
+    """The stages of a run, of a few steps each, until so many steps are made."""
+    ctc = replace(STAGE, name="ctc", steps=1, answers=False)
+    steady = replace(STAGE, name="steady", ctc=(0, 0, 0))
+    for name, stage in {"CTC": ctc, "STEADY": steady, "COOLING": replace(steady, steps=2)}.items():
+        monkeypatch.setattr(train_pretrained, name, stage)
+
+    def learned(run, steps=99):
+        made = itertools.count(1)
+        train_pretrained.learn(
+            new_model(language),
+            language,
+            run,
+            tmp_path,
+            lambda files: clips,
+            clips,
+            lambda: next(made) == steps,
+        )
+
+    return learned
+
+
+def test_a_middle_stage_that_went_on_is_not_cooled_into_the_model_of_an_earlier_step(learn, tmp_path):
+    cooled = tmp_path / "seed-0-cool-now.pt"
+    with pytest.raises(StoppedError):
+        learn(train_pretrained.Run(), 2)
+    learn(train_pretrained.Run(cool_now=True))
+    learn(train_pretrained.Run(cool_now=True))  # is done
+    with pytest.raises(StoppedError):
+        learn(train_pretrained.Run(), 2)
+    with pytest.raises(SystemExit, match=r"cool-now\.pt: began from step 1 .* at step 3 now; remove it"):
+        learn(train_pretrained.Run(cool_now=True))
+    cooled.unlink()
+    learn(train_pretrained.Run(cool_now=True))
+    assert torch.load(cooled, weights_only=True)["step"] == 2
+
+
+def test_checkpoints_that_do_not_say_where_they_began_are_done(learn, tmp_path):
+    learn(train_pretrained.Run())
+    for name in ("ctc", "steady", "seed-0"):
+        state = torch.load(tmp_path / f"{name}.pt", weights_only=True)
+        del state["after"]
+        torch.save(state, tmp_path / f"{name}.pt")
+    learn(train_pretrained.Run(), 1)  # would be stopped at its first step
 
 
 @torch.inference_mode()

@@ -10,10 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training import whisper_weights
+from training import features, voices, whisper_weights
 from training.batches import AFTER, BEFORE, IGNORED, draw_batch, make_batch
+from training.clips import Clip
 from training.loop import STAGES, Stage, Trainer, input_rows
-from training.model import HIDDEN, untrained_model
+from training.model import HIDDEN, audio_encoder, untrained_model
 from training.tasks import ASKED_BY, Facts, questions
 from training.vocabulary import (
     DAYS,
@@ -157,6 +158,26 @@ def test_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
     list(again.run(tmp_path / "again.pt"))
     for one, other in zip(whole.body.parameters(), again.body.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_speech_and_features_whose_text_the_disk_has_no_room_for_are_missing(
+    tmp_path, monkeypatch, full_disk
+):
+    """A file beside them says that they are whole: it is there as a whole, or not at all."""
+    click = np.sin(np.arange(20)).astype(np.float32)
+    monkeypatch.setattr(voices, "voices", lambda seed: [voices.Voice("click", "sad", lambda text: click)])
+    monkeypatch.setattr(voices, "_require", lambda *programs: None)
+    monkeypatch.setattr(features, "CHUNK", 1)
+    monkeypatch.setattr(features, "_encoder", lambda: audio_encoder(untrained_model(0)).eval())
+    said = Clip(np.resize(click, 16000), Facts(("march",) * 9000, "words", "quiet", "sad"), 0)
+    monkeypatch.setattr(features, "compose", lambda *drawn: said)
+    with full_disk(4000), pytest.raises(OSError, match="too large"):
+        voices.record(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["speech.npy"]
+    voices.record(tmp_path)
+    with full_disk(40000), pytest.raises(OSError, match="too large"):
+        features._chunk(tmp_path, "dev", 0, True, (2.0, 10.0), 0)
+    assert {path.name for path in tmp_path.glob("dev*")} == {"dev-0000.npy"}
 
 
 def test_variables_of_a_ctranslate2_file_are_read_as_written(tmp_path):

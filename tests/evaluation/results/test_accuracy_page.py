@@ -62,3 +62,9 @@ def test_a_page_without_results_is_refused_with_the_command_that_makes_them(accu
     assert "build/layers.json is missing" in ended.value.code  # a text is printed, and the exit code 1
     assert ended.value.code.endswith("made by: python bench/accuracy.py")
     assert not accuracy.PAGE.exists()
+
+
+def test_results_of_another_model_are_refused(accuracy):
+    (accuracy.WORK / "asr.json").touch()
+    with pytest.raises(SystemExit, match=r"build/\*\.json: of other checkpoints"):
+        accuracy.measure(workers=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -35,3 +36,20 @@ def test_every_set_has_both_profiles_in_every_format(quantization):
         for original, *others in profiles.values():
             assert original.from_float32 == {}
             assert all(cell.from_float32 for cell in others)
+
+
+def test_results_are_those_of_the_demo_model_or_are_measured_again(quantization, monkeypatch, tmp_path):
+    shutil.copytree(quantization.RESULTS, tmp_path / "results")
+    (tmp_path / "synthetic-30.jsonl").touch()  # the sets are there
+    monkeypatch.setattr(quantization, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(quantization, "SETS", tmp_path)
+    quantization.measure(again=False)  # of the shipped one none is missing
+    (tmp_path / "demo/model").mkdir(parents=True)
+    (tmp_path / "demo/model/model.safetensors").write_bytes(b"another one")
+    monkeypatch.setattr(quantization, "ROOT", tmp_path)
+    with pytest.raises(SystemExit, match=r"results/\*\.json: of other checkpoints"):
+        quantization.measure(again=False)
+    monkeypatch.setattr(quantization, "PARTS", ())
+    quantization.measure(again=True)
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["checkpoints.json"]
+    quantization.measure(again=False)
