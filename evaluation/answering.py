@@ -10,7 +10,8 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
-from ..profiles.errors import RequestError
+from ..profiles.errors import ClipsError, RequestError
+from ..profiles.faults import shown
 from ..runtime.artifact.artifact import Artifact, open_artifact
 from ..runtime.artifact.manifest import Manifest
 from ..runtime.artifact.verification import Verify
@@ -19,7 +20,7 @@ from .answers.answers import ClipAnswers
 from .answers.journal import Journal, open_journal
 from .answers.workers import Job, answer_clips, usable_cores
 from .clips.clip import Clip, ClipSet
-from .metrics.metric import empty_reference
+from .metrics.metric import EMPTY_REFERENCE
 from .metrics.normalizers import NORMALIZERS
 from .metrics.tasks import TASKS
 from .options import EvalOptions
@@ -108,7 +109,7 @@ class _Begun:
         manifest, clips = opened.manifest, run.clips
         options = run.options.resolved(manifest.generation, manifest.decoder.dims.vocab_size)
         profiles = _profiles(opened, options)
-        _check_metrics(clips, options)
+        check_metrics(clips, options)
         begun, digest = _environment(options), clips.digest()
         # What was hashed just now, for whatever reason, is not hashed again by each process.
         again: Verify = "never" if run.verify == "never" else "cached"
@@ -180,15 +181,23 @@ def _profiles(artifact: Artifact, options: EvalOptions) -> tuple[str, ...]:
     return options.profiles or known
 
 
-def _check_metrics(clips: ClipSet, options: EvalOptions) -> None:
-    """Tell what the metrics lack before hours of work, not after them."""
+def check_metrics(clips: ClipSet, options: EvalOptions) -> None:
+    """Tell what the metrics lack before hours of work, not after them.
+
+    Raises:
+        ClipsError: clips of which no answer can be right, for no text is left of their references.
+        ImportError: a package of the metrics or of the normaliser is not installed.
+    """
     task = TASKS[clips.task]
     task.measure_for(clips.languages)
     normalize = NORMALIZERS[options.normalizer_for(clips.task)].load()
-    if task.whole_texts:
-        accepted = [[normalize(text) for text in clip.references] for clip in clips.clips]
-        if why := empty_reference(accepted):
-            raise RequestError(f"task {clips.task}: {why}")
+    if not task.whole_texts:
+        return
+    if empty := [clip for clip in clips.clips if not any(map(normalize, clip.references))]:
+        raise ClipsError(
+            f"clip list {clips.source}, task {clips.task}: {EMPTY_REFERENCE}",
+            [f"clip {clip.id}: {', '.join(map(shown, clip.references))}" for clip in empty],
+        )
 
 
 def _environment(options: EvalOptions) -> Environment:

@@ -86,6 +86,7 @@ def evaluate(
 
     Raises:
         ArtifactError: missing, changed or of another version.
+        ClipsError: references that are empty once they are normalised, where whole texts are compared.
         RequestError: an unknown profile, backend or provider; an artifact without a tokenizer.
         EngineError: engines that do not fit this machine.
         JournalError: the journal is of other settings, damaged or in use.

@@ -73,11 +73,14 @@ def mean_sample(metric: Metric, values: Sequence[float]) -> Sample:
     return Sample(metric, float(np.mean(values)) if len(values) else None, statistics, ratio)
 
 
+EMPTY_REFERENCE = (
+    "a reference is empty once it is normalised, as one in brackets is; mend it, or take the normaliser none"
+)
+
+
 def empty_reference(references: Sequence[Sequence[str]]) -> str:
     """Why whole texts cannot be compared: a clip has none that an answer can equal. Empty where they can."""
-    if all(any(texts) for texts in references):
-        return ""
-    return "a reference is empty once it is normalised, as one in brackets is; take the normaliser none"
+    return "" if all(any(texts) for texts in references) else EMPTY_REFERENCE
 
 
 def ratio(sums: Floats) -> Floats:

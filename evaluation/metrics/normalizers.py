@@ -29,12 +29,12 @@ def _basic() -> Normalize:
 
 
 def _without_stray_marks(text: str) -> str:
-    """Only marks of letters: one of an emoji, which has become a blank, would be a word of its own."""
+    """Only marks and joiners of letters: of an emoji, which becomes a blank, they would be words."""
     kept, after_letter = list[str](), False
     for character in text:
-        kind = category(character)[0]
-        if kind != "M":
-            after_letter = kind == "L"
+        kind = category(character)
+        if kind[0] != "M" and kind != "Cf":
+            after_letter = kind[0] == "L"
         elif not after_letter:
             continue
         kept.append(character)
@@ -44,7 +44,8 @@ def _without_stray_marks(text: str) -> str:
 def _english() -> Normalize:
     from whisper_normalizer.english import EnglishTextNormalizer
 
-    return _spaced(EnglishTextNormalizer())
+    normalize = EnglishTextNormalizer()  # which joins the words of a number, if nothing stands between them
+    return _spaced(lambda text: normalize(_without_stray_marks(text)))
 
 
 def _spaced(normalize: Normalize) -> Normalize:

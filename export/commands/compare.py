@@ -122,7 +122,7 @@ def compare(
 
     clips = clips_of(values)
     check_output(output, (checkpoint, values["lora"], *files_of(clips)), (work_folder_of,))
-    require_metrics(clips.task, options.evaluation, export=("onnx",))
+    require_metrics(clips, options.evaluation, export=("onnx",))
     from ...runtime.tables.tables import console, show
     from ..studies.compare import comparison
     from ..studies.compare.result import comparison_result

@@ -184,11 +184,15 @@ def evaluation_of(values: dict[str, Any]) -> EvalOptions:
     )
 
 
-def require_metrics(task: str, options: EvalOptions, **others: tuple[str, ...]) -> None:
-    """Refuse to go on without the packages of the metrics and the normaliser, and those of other extras.
+def require_metrics(clips: ClipSet, options: EvalOptions, **others: tuple[str, ...]) -> None:
+    """Refuse to go on without all that the metrics need of the clips and of packages, and other extras.
 
     Raises:
-        DependencyError: some are missing.
+        ClipsError: as `check_metrics`.
+        DependencyError: packages are missing.
     """
-    normalizer = NORMALIZERS[options.normalizer_for(task)]
-    require_all({**others, "accuracy": (*TASKS[task].packages, *normalizer.packages)})
+    normalizer = NORMALIZERS[options.normalizer_for(clips.task)]
+    require_all({**others, "accuracy": (*TASKS[clips.task].packages, *normalizer.packages)})
+    from ...evaluation.answering import check_metrics
+
+    check_metrics(clips, options)

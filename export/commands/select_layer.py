@@ -118,7 +118,7 @@ def select_layer(
     if accuracy is None:
         require(*needed)
     else:
-        require_metrics(clips.task, accuracy, export=needed)
+        require_metrics(clips, accuracy, export=needed)
     from ...runtime.tables.tables import console, show
     from ..studies.select_layer import select_layer as selection
     from ..studies.select_layer.result import selection_result

@@ -130,7 +130,7 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
     check_output(output, reads, (work_folder_of,))
     check_output(results, reads)
     check_budget(values, clips.task)
-    require_metrics(clips.task, options.evaluation, export=("onnx",))
+    require_metrics(clips, options.evaluation, export=("onnx",))
     from ...runtime.tables.tables import console, show
     from ..studies.tune import tune as tuning
     from ..studies.tune.result import tuning_result

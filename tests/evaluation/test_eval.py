@@ -26,7 +26,7 @@ from fastadasp.evaluation.metrics.word_errors import DETAILS
 from fastadasp.export.cli import main
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
-from fastadasp.profiles.errors import RequestError
+from fastadasp.profiles.errors import ClipsError, RequestError
 from fastadasp.profiles.flops import flops_reduction
 from fastadasp.profiles.profile import load_profile
 from fastadasp.runtime import SpeechLM
@@ -227,6 +227,9 @@ def test_references_that_leave_nothing_to_equal_are_refused_before_any_work(
     result = run_eval(demo_artifact, own_clips, "--task", task, "-o", output)
     assert result.exit_code == 2
     assert f"task {task}: a reference is empty once it is normalised" in result.stderr
+    assert result.stderr.splitlines()[-1] == f"  clip {audio_of(own_clips)[0]}#{task}: '<happy>'"
+    with pytest.raises(ClipsError, match="<happy>"):
+        evaluate(demo_artifact, read_clips(own_clips, task), EvalOptions(), journal=journal_of(output))
     assert not journal_of(output).exists()
     plain = run_eval(demo_artifact, own_clips, "--task", task, "--normalizer", "none", "--profile", "full")
     assert plain.exit_code == 0

@@ -209,6 +209,22 @@ def test_marks_of_what_is_no_letter_are_no_words(text, words):
     assert NORMALIZERS["basic"].load()(text) == words
 
 
+@pytest.mark.parametrize("name", ["basic", "english"])
+@pytest.mark.parametrize(
+    "emoji",
+    ["👩\u200d💻", "👨\u200d👩\u200d👧", "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"],
+)
+def test_joiners_and_tags_of_an_emoji_are_no_words(name, emoji):
+    normalize = NORMALIZERS[name].load()
+    assert normalize(f"hello {emoji} world") == "hello world"
+    assert normalize(f"twenty {emoji} one") == normalize("twenty 😀 one")
+
+
+@pytest.mark.parametrize("word", ["র\u200d\u09cdযাম", "ರ\u200d\u0ccdಕ", "می\u200cخواهم"])
+def test_a_joiner_within_a_word_keeps_itself_and_the_marks_after_it(word):
+    assert NORMALIZERS["basic"].load()(word) == word
+
+
 @pytest.mark.parametrize("text", ["Übergröße, déjà vu", "cafe\u0301 Zürich", "naïve façade"])
 def test_marks_in_latin_text_are_part_of_their_letters(text):
     from whisper_normalizer.basic import BasicTextNormalizer

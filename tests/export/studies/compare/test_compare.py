@@ -37,14 +37,14 @@ GRID = ("--methods", ",".join(METHODS), "--schedules", "constant", "--flops", ",
 SMALL = ("--methods", "weighted_merge", "--schedules", "constant", "--flops", 30)
 
 
-def arguments(manifest: Path, *args: object) -> list[str]:
-    fixed = ("--task", "asr", "--prompt", "<asr>", "--resamples", 200)
+def arguments(manifest: Path, *args: object, task: str = "asr") -> list[str]:
+    fixed = ("--task", task, "--prompt", "<asr>", "--resamples", 200)
     return [str(arg) for arg in ("compare", DEMO / "model", "--manifest", manifest, *fixed, *args)]
 
 
-def run_compare(manifest: Path, *args: object) -> Result:
+def run_compare(manifest: Path, *args: object, task: str = "asr") -> Result:
     """`compare` within this process; whatever is no exit is raised."""
-    result = CliRunner().invoke(main, arguments(manifest, *args), env={"COLUMNS": "120"})
+    result = CliRunner().invoke(main, arguments(manifest, *args, task=task), env={"COLUMNS": "120"})
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -437,6 +437,16 @@ def test_bad_options_are_one_line(clips, tmp_path, options, message):
     assert result.exit_code == 2
     assert message in result.stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_reference_without_text_is_refused_before_anything_is_built(own_clips, tmp_path):
+    audio = json.loads(own_clips.read_text("utf-8").splitlines()[0])["audio"]
+    own_clips.write_text(json.dumps({"audio": audio, "label": "<happy>"}) + "\n", "utf-8")
+    output = tmp_path / "compare.json"
+    result = run_compare(own_clips, *SMALL, "-o", output, task="classify")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == f"  clip {audio}: '<happy>'"
+    assert not work_folder_of(output).exists()
 
 
 def test_a_method_that_was_named_and_has_no_row_is_told(clips):

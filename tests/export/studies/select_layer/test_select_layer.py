@@ -83,8 +83,8 @@ def selection(tiny_checkpoint, clips):
     return select_layer(tiny_checkpoint, clip_set(clips), OPTIONS)
 
 
-def call(*args):
-    command = ["select-layer", *map(str, args), "--task", "asr"]
+def call(*args, task="asr"):
+    command = ["select-layer", *map(str, args), "--task", task]
     result = CliRunner().invoke(main, command, env={"COLUMNS": "80"})
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -292,6 +292,15 @@ def test_the_command_evaluates_at_its_target_unless_levels_are_given(tiny_checkp
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert "3 clips are few: layers may differ by chance" in result.stdout
     assert not results.with_name("results.json.work").exists()
+
+
+def test_a_reference_without_text_is_refused_before_entropies_are_estimated(tiny_checkpoint, tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"no audio at all")  # which is told by whoever reads it
+    line = {"audio": "a.wav", "label": "<happy>"}
+    (tmp_path / "clips.jsonl").write_text(json.dumps(line), "utf-8")
+    result = call(tiny_checkpoint, "--manifest", tmp_path / "clips.jsonl", "--accuracy", task="classify")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == "  clip a.wav: '<happy>'"
 
 
 def test_levels_without_accuracy_are_refused(tiny_checkpoint, manifest):

@@ -98,6 +98,20 @@ def assert_consistent(found):
     assert (found["choice"] is None) == (found["reason"] is not None) == (found["held_out"] is None)
 
 
+# What is refused before anything is built
+
+
+def test_a_reference_without_text_is_refused_before_any_work_in_whichever_half_it_is(
+    tiny_checkpoint, sounds, tmp_path
+):
+    for i in range(6):
+        manifest = manifest_of(sounds, ["sad"] * i + ["<sad>"] + ["sad"] * (5 - i), tmp_path / "clips.jsonl")
+        result = call(tiny_checkpoint, *manifest, "--max-loss", 0, "-o", tmp_path / "mine.toml")
+        assert result.exit_code == 2
+        assert result.stderr.splitlines()[-1] == f"  clip {i}.wav: '<sad>'"
+        assert [path.name for path in tmp_path.iterdir()] == ["clips.jsonl"]
+
+
 # What is found
 
 
