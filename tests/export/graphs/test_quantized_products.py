@@ -102,6 +102,18 @@ def test_rows_that_gelu_gave_take_steps_of_half_the_size(tmp_path):
     assert np.square(found - expected).mean() < np.square(coarse - expected).mean() / 2
 
 
+def test_no_second_product_by_a_matrix_of_int8_is_written(tmp_path):
+    """CPUs without VNNI could not load the graph."""
+    weight = rows_of_int8(Derived("w", (24, 160), (), lambda: np.ones((24, 160), np.float32)))
+    store = Converted([weight.values, weight.scales])
+    store.write(tmp_path)
+    g = Graph("two", store, OnnxRuntimeLowering())
+    g.input(TensorSpec("x", FLOAT, ("rows", 160)))
+    g.linear("x", Linear(weight, None), "/y")
+    with pytest.raises(AssertionError, match=r"/z: w\S* is read by another node"):
+        g.linear("x", Linear(weight, None), "/z")
+
+
 @pytest.mark.parametrize("rounding", Rounding)
 @pytest.mark.parametrize("form", FORMS)
 def test_rows_of_zeros_give_the_bias(tmp_path, form, rounding):
