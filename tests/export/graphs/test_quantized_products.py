@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 
@@ -23,6 +22,7 @@ from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
 from fastadasp.export.model.spec import Linear
 from fastadasp.export.reference.dequantized import dequantized
 from fastadasp.profiles.signature import FLOAT, TensorSpec
+from fastadasp.runtime.onnxruntime.session import OnnxRuntimeSession
 
 RNG = np.random.default_rng(0)
 ACTIVATIONS = 1.5 / 127  # of the largest number of a row, or a block: one rounding, and what adds up of it
@@ -51,10 +51,11 @@ def product(folder, quantize, matrix, bias, rows, rounding=Rounding.ROWS):
     g.output(TensorSpec("y", FLOAT, ("rows", matrix.shape[0])))
     path = folder / "product.onnx"
     path.write_bytes(g.model(domains=lowering.domains).SerializeToString())
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = OnnxRuntimeSession(path, {}, prepack=True)
     meant = dequantized({part.name: torch.from_numpy(part.read()) for part in parts})["w"].numpy()
     expected = rows.astype(np.float64) @ meant[:, : matrix.shape[1]].T.astype(np.float64)
-    return session.run(None, {"x": rows})[0], expected if bias is None else expected + bias, meant
+    found = session.read(session.run({"x": rows})["y"])
+    return found, expected if bias is None else expected + bias, meant
 
 
 @pytest.mark.parametrize("form", FORMS)

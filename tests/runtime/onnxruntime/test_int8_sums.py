@@ -19,6 +19,7 @@ from fastadasp.runtime.onnxruntime import int8_sums
 from fastadasp.runtime.onnxruntime.int8_sums import are_cut_off
 
 PROFILES = load_profile("full"), Profile("h2o", "h2o", "constant", 0, ratio=Fraction(1, 2))
+ROUNDING = 0.02  # more than int8 moves the rows by, of their size; sums that are cut off move them by 0.18
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +56,7 @@ def test_x86_without_vnni_cuts_off_sums(
 def test_weights_of_uint8_give_the_same_rows_and_answers(
     monkeypatch: pytest.MonkeyPatch,
     tiny_checkpoint: Path,
+    tiny_artifact: Path,
     tmp_path: Path,
     quantize: str,
 ) -> None:
@@ -72,7 +74,10 @@ def test_weights_of_uint8_give_the_same_rows_and_answers(
             ]
             return encoded.rows, [answer.hypotheses[0].tokens for answer in answers]
 
-    rows, tokens = heard(lambda: False)
+    rows, tokens = heard(are_cut_off)
     copied, again = heard(lambda: True)
     np.testing.assert_allclose(copied, rows, rtol=0, atol=1e-5)
     assert again == tokens
+    with SpeechLM.load(tiny_artifact, threads=1) as model:
+        whole = model.encode(asked).rows
+    assert np.linalg.norm(copied - whole) < ROUNDING * np.linalg.norm(whole)
