@@ -93,6 +93,10 @@ class Graph(Body):
             self._weights[tensor.name] = _external(tensor, self.store)
         return Value(tensor.name)
 
+    def reads(self, tensor: Weight) -> bool:
+        """Whether a node reads it already."""
+        return tensor.name in self._weights
+
     def int4_weight(self, pairs: Weight) -> Value:
         """The initializer of bytes that hold two signed numbers each, the first in the lower bits."""
         name = self.weight(pairs)

@@ -13,7 +13,7 @@ from ...profiles.flops import ResolvedProfile
 from ...profiles.methods import Sums
 from ...profiles.schedule import BEFORE_LAYERS
 from ...runtime.audio.front_end import FrontEnd
-from ..checkpoint.quantized import QuantizedWeight
+from ..checkpoint.quantized import QuantizedRows, QuantizedWeight
 from ..checkpoint.weights import WeightStore
 from ..model.spec import DecoderLayer, DecoderSpec
 from .caches import Cache, EvictedCache, KeyValue, WholeCache
@@ -170,8 +170,7 @@ class _Prefill(DecoderLayers):
         """Of the last row, which writes the first token."""
         if self.spec.word_heads is not None and self.spec.word_heads.layer == i:
             g = self.g
-            last = g.op("Gather", query, g.ints(-1), axis=0)
-            self.tell_looks(i, last, g.op("Unsqueeze", kv.key, g.ints(0)), 1)
+            self.tell_looks(i, self._last_row(query), g.op("Unsqueeze", kv.key, g.ints(0)), 1)
 
     def _feed_forward(self, i: int, state: LayerState) -> LayerState:
         """The second half of a layer; its output is the branch of the new state."""
@@ -197,12 +196,20 @@ class _Prefill(DecoderLayers):
         factors = self._first_factors(state, normed)
         kv = self._key_value(i, normed, angles, cache)
         if cache.needs_attention:  # what all rows attend to decides
-            cache.keep(kv, self._attend(i, self._query(i, normed, angles, factors), kv))
-        x, normed = (g.op("Gather", rows, g.ints(-1), axis=0) for rows in (x, normed))
-        last = factors and g.op("Gather", factors, g.ints(-1), axis=0)
-        query = self._query(i, normed, self.rotary.last(angles), last)
+            queries = self._query(i, normed, angles, factors)
+            cache.keep(kv, self._attend(i, queries, kv))
+        x, normed = (self._last_row(rows) for rows in (x, normed))
+        if cache.needs_attention and isinstance(layer.query.weight, QuantizedRows):  # one node may read it
+            query = self._last_row(queries)
+        else:
+            last = factors and self._last_row(factors)
+            query = self._query(i, normed, self.rotary.last(angles), last)
         self._tell_last_look(i, query, kv)
         out = self.lowering.last_row_attention(g, name, self.dims, query, kv.key, kv.value)
         out = self.output(g.shaped(out, (1, self.dims.query_width)), layer, name)
         x, normed = self.norm(x, out, layer.mlp_norm, f"/layers.{i}/mlp_norm")
         self.scores(x, self.mlp(normed, layer, f"/layers.{i}/mlp"))
+
+    def _last_row(self, rows: Value) -> Value:
+        """Of (rows, width): (1, width)."""
+        return self.g.op("Gather", rows, self.g.ints(-1), axis=0)

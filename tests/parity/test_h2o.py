@@ -142,11 +142,12 @@ def test_one_layer_equals_the_model_of_transformers_under_a_mask_by_head(
     assert decoder.cache.prefix_lengths == (prompt_rows - count,)
 
 
-def test_the_prefill_is_that_of_the_full_model_bit_by_bit(random_model, tmp_path):
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_the_prefill_is_that_of_the_full_model_bit_by_bit(random_model, tmp_path, quantize):
     """Its scores, and the caches before the first layer that evicts."""
     folder = random_model(3, 4, 2, 1)
     profile = Profile("h", "h2o", "constant", 1, ratio=Fraction(1, 2))
-    build(folder, tmp_path / "artifact", BuildOptions((FULL, profile)))
+    build(folder, tmp_path / "artifact", BuildOptions((FULL, profile), quantize=quantize))
     model = SpeechLM.load(tmp_path / "artifact", threads=1)
     prompt = prompt_of(np.random.default_rng(0), 100, 4 * HEAD_DIM)
     full, shorter = (model.decoder(name, *prompt) for name in ("full", "h"))

@@ -55,7 +55,11 @@ def around(b: Body, x: str, scales: str, middle: int, dtype: Any, name: str) -> 
 
 
 def _product(g: Graph, rows: _Rows, weight: QuantizedRows, name: str) -> Value:
-    """The product of the integers, times the scales of the outputs."""
+    """The product of the integers, times the scales of the outputs.
+
+    ONNX Runtime cannot copy a weight that two nodes read to uint8 (`WEIGHTS_AS_UINT8` of the runtime).
+    """
+    assert not g.reads(weight.values), f"{name}: {weight.values.name} is read by another node"
     values, steps = g.weight(weight.values), g.weight(weight.scales)
     return g.op(
         "MatMulIntegerToFloat",
@@ -66,9 +70,7 @@ def _product(g: Graph, rows: _Rows, weight: QuantizedRows, name: str) -> Value:
 
 
 def _fine(g: Graph, x: str, rows: _Rows, weight: QuantizedRows, name: str) -> Value:
-    """As `_product`, and that of what rounding left of the rows. It is one product of both, one below the
-    other: ONNX Runtime cannot copy a weight that two nodes read to uint8 (`WEIGHTS_AS_UINT8` of the runtime).
-    """
+    """As `_product`, and that of what rounding left of the rows, in one: both stand one below the other."""
     both = g.op("Concat", rows.values, _rest(g, x, rows, name), axis=0, name=f"{name}/both")
     found = _product(g, replace(rows, values=both), weight, name)
     whole, rest = g.ops("Split", found, outputs=2, num_outputs=2, axis=0, name=f"{name}/parts")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 
@@ -23,6 +22,7 @@ from fastadasp.export.graphs.lowering.onnxruntime import OnnxRuntimeLowering
 from fastadasp.export.model.spec import Linear
 from fastadasp.export.reference.dequantized import dequantized
 from fastadasp.profiles.signature import FLOAT, TensorSpec
+from fastadasp.runtime.onnxruntime.session import OnnxRuntimeSession
 
 RNG = np.random.default_rng(0)
 ACTIVATIONS = 1.5 / 127  # of the largest number of a row, or a block: one rounding, and what adds up of it
@@ -51,10 +51,11 @@ def product(folder, quantize, matrix, bias, rows, rounding=Rounding.ROWS):
     g.output(TensorSpec("y", FLOAT, ("rows", matrix.shape[0])))
     path = folder / "product.onnx"
     path.write_bytes(g.model(domains=lowering.domains).SerializeToString())
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = OnnxRuntimeSession(path, {}, prepack=True)
     meant = dequantized({part.name: torch.from_numpy(part.read()) for part in parts})["w"].numpy()
     expected = rows.astype(np.float64) @ meant[:, : matrix.shape[1]].T.astype(np.float64)
-    return session.run(None, {"x": rows})[0], expected if bias is None else expected + bias, meant
+    found = session.read(session.run({"x": rows})["y"])
+    return found, expected if bias is None else expected + bias, meant
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -100,6 +101,18 @@ def test_rows_that_gelu_gave_take_steps_of_half_the_size(tmp_path):
     assert (np.abs(found - expected) <= step + 1e-5).all()
     coarse, _, _ = product(tmp_path / "coarse", rows_of_int8, matrix, None, rows)
     assert np.square(found - expected).mean() < np.square(coarse - expected).mean() / 2
+
+
+def test_no_second_product_by_a_matrix_of_int8_is_written(tmp_path):
+    """CPUs without VNNI could not load the graph."""
+    weight = rows_of_int8(Derived("w", (24, 160), (), lambda: np.ones((24, 160), np.float32)))
+    store = Converted([weight.values, weight.scales])
+    store.write(tmp_path)
+    g = Graph("two", store, OnnxRuntimeLowering())
+    g.input(TensorSpec("x", FLOAT, ("rows", 160)))
+    g.linear("x", Linear(weight, None), "/y")
+    with pytest.raises(AssertionError, match=r"/z: w\S* is read by another node"):
+        g.linear("x", Linear(weight, None), "/z")
 
 
 @pytest.mark.parametrize("rounding", Rounding)
