@@ -44,7 +44,7 @@ def hold_to_checkpoints(results: Path, models: Mapping[str, Path], files: str = 
         files: what results of a model are called, `{}` being its name.
 
     Raises:
-        SystemExit: some are of others.
+        SystemExit: some are of others, or it is not noted of which.
     """
     results.mkdir(parents=True, exist_ok=True)
     notes = results / CHECKPOINTS
@@ -55,7 +55,9 @@ def hold_to_checkpoints(results: Path, models: Mapping[str, Path], files: str = 
     patterns = [files.format(name) for name in sorted(models.keys() - alike)]
     if others := [each for each in patterns if {*results.glob(each)} - {notes}]:
         shown = ", ".join(f"{name_of(results)}/{each}" for each in others)
-        raise SystemExit(f"{shown}: of other checkpoints than those to measure; remove them to measure these")
+        raise SystemExit(
+            f"{shown}: not known to be of the checkpoints to measure; remove them to measure these"
+        )
     notes.write_text(json.dumps({**noted, **found}, indent=1) + "\n", "utf-8")
 
 

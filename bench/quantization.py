@@ -83,11 +83,11 @@ COSTS = PARTS[1]  # whose times and bytes are shown: the longest clips
 
 def measure(again: bool) -> None:
     """Run what has no result yet, or everything."""
+    if not (SETS / "synthetic-30.jsonl").is_file():
+        run([str(ROOT / "demo/evaluation_sets.py"), "-o", str(SETS)])
     for path in RESULTS.glob("*.json") if again else ():
         path.unlink()
     hold_to_checkpoints(RESULTS, {"demo": ROOT / "demo/model"}, "*.json")
-    if not (SETS / "synthetic-30.jsonl").is_file():
-        run([str(ROOT / "demo/evaluation_sets.py"), "-o", str(SETS)])
     for part in PARTS:
         if not part.output.is_file():
             begin = time.perf_counter()
@@ -200,7 +200,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--again", action="store_true", help="measure what has a result, too")
+    parser.add_argument("--again", action="store_true", help="remove the results that are there first")
     parser.add_argument(
         "--page-only", action="store_true", help="write the tables from results that are there"
     )

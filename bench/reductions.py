@@ -294,17 +294,25 @@ def missing_tables(found: Sequence[Table]) -> list[str]:
 
 
 def gaps(found: Sequence[Table]) -> Iterator[str]:
-    """Levels and methods that the tables of a model and length lack."""
-    every_level = {Fraction(level) / 100 for level in ALL_LEVELS.split(",")}
+    """Levels that the tables of a model and length lack for all methods, and for single ones."""
+    every = {Fraction(level) / 100 for level in ALL_LEVELS.split(",")}
     for name, seconds in dict.fromkeys((table.model, table.seconds) for table in found):
         there = [
             each for table in found if (table.model, table.seconds) == (name, seconds) for each in table.found
         ]
-        levels = every_level.difference(*(each.levels for each in there))
-        methods = {row.method for each in there for row in each.rows}
-        if levels:
-            yield f"{name} on {SETS[seconds]} at {', '.join(map(in_percent, sorted(levels)))} %"
-        yield from (f"{name} on {SETS[seconds]}: {called(each)}" for each in VARIANTS if each not in methods)
+        lacking = {method: set(every) for method in VARIANTS}
+        for row in (row for each in there for row in each.rows):
+            lacking[row.method] -= {cell.level for cell in row.cells}
+        of_all = set.intersection(*lacking.values())
+        if of_all:
+            yield f"{name} on {SETS[seconds]} at {_levels(of_all)}"
+        for method, levels in lacking.items():
+            if levels - of_all:
+                yield f"{name} on {SETS[seconds]}: {called(method)} at {_levels(levels - of_all)}"
+
+
+def _levels(levels: Iterable[Fraction]) -> str:
+    return f"{', '.join(map(in_percent, sorted(levels)))} %"
 
 
 def section(table: Table) -> Iterator[str]:
@@ -533,6 +541,8 @@ def main() -> None:
         known = {model.name: model for model in models(options.work.resolve())}
         lengths = [int(text) for text in options.seconds.split(",")] if options.seconds else list(SETS)
         names = options.models.split(",") if options.models else list(known)
+        if options.grid and options.seconds and (others := set(lengths) - GRIDS[options.grid].levels.keys()):
+            parser.error(f"--grid {options.grid} has no clips of {', '.join(map(str, others))} s")
         hold_to_checkpoints(RESULTS, {name: known[name].checkpoint for name in names})
         for name in names:
             measure(known[name], options.grid or known[name].grid, lengths)

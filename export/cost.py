@@ -141,5 +141,5 @@ def _requests(model: SpeechModelSpec, resolved: ResolvedProfile, text_rows: int)
         samples = seconds * model.front_end.log_mel.sample_rate
         rows = model.front_end.decoder_rows(samples) + text_rows + REQUEST_TOKENS
         if rows <= model.decoder.max_positions:
-            asked = AnswerSizes(text_rows, beams, REQUEST_TOKENS)
-            yield RequestCost(seconds, beams, request_memory(sizes, resolved, samples, asked))
+            answer = AnswerSizes(text_rows, beams, REQUEST_TOKENS)
+            yield RequestCost(seconds, beams, request_memory(sizes, resolved, samples, answer))

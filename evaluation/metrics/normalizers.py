@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from unicodedata import category
@@ -21,6 +22,10 @@ def _none() -> Normalize:
     return lambda text: " ".join(text.split())
 
 
+ZERO_WIDTH_SPACE = "\u200b"  # between words of Khmer, Thai and others
+NON_JOINER, JOINER = "\u200c", "\u200d"  # within words of Persian and of Indian scripts
+
+
 def _basic() -> Normalize:
     from whisper_normalizer.basic import BasicTextNormalizer
 
@@ -29,23 +34,24 @@ def _basic() -> Normalize:
 
 
 def _without_stray_marks(text: str) -> str:
-    """Only marks and joiners of letters: of an emoji, which becomes a blank, they would be words."""
+    """With marks and joiners of letters, not those of an emoji, and without all else that is invisible."""
     kept, after_letter = list[str](), False
-    for character in text:
+    for character in text.replace(ZERO_WIDTH_SPACE, " "):
         kind = category(character)
+        joins = character in (NON_JOINER, JOINER)
         if kind[0] != "M" and kind != "Cf":
             after_letter = kind[0] == "L"
-        elif not after_letter:
+        elif not after_letter or (kind == "Cf" and not joins):
             continue
         kept.append(character)
-    return "".join(kept)
+    return re.sub(rf"{NON_JOINER}(?!\S)", "", "".join(kept))
 
 
 def _english() -> Normalize:
     from whisper_normalizer.english import EnglishTextNormalizer
 
     normalize = EnglishTextNormalizer()  # which joins the words of a number, if nothing stands between them
-    return _spaced(lambda text: normalize(_without_stray_marks(text)))
+    return _spaced(lambda text: normalize(_without_stray_marks(text).replace("’", "'")))
 
 
 def _spaced(normalize: Normalize) -> Normalize:
@@ -58,6 +64,6 @@ NORMALIZERS = {
     "none": Normalizer(_none),
     # Whisper's for any language, but with combining marks kept: lower case, no punctuation, no [noise].
     "basic": Normalizer(_basic, WHISPER),
-    # Whisper's for English: spelling, numbers and contractions, too.
+    # Whisper's for English: spelling, numbers and contractions, too, with either apostrophe.
     "english": Normalizer(_english, WHISPER),
 }

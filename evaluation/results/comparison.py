@@ -133,7 +133,7 @@ class ComparisonResult:
         """The rows of methods in a format."""
         return tuple(row for row in self.rows if not row.is_full and row.quantized == quantized)
 
-    def called(self, row: RowRecord) -> str:
+    def name_of(self, row: RowRecord) -> str:
         """What people call a row in whatever format; positions are named where there are several kinds."""
         positions = row.positions if len(self.protocol.positions) > 1 else ""
         return called(row.method, positions, row.schedule)

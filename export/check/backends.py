@@ -55,7 +55,7 @@ class CheckedBackend:
         self._sessions = open_sessions(artifact, name, backend.options(**chosen))
         self._precision = self._sessions.precision
         self._of_steps = self._precision
-        if not self._sessions.limits:
+        if not self._sessions.planned:
             graphs = artifact.graphs(self._target)
             rounds = graphs.quantized if TARGETS[self._target].rounds_rows else graphs.precision
             self._of_steps = rounds or graphs.arithmetic

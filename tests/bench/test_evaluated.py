@@ -36,7 +36,7 @@ def test_results_are_held_to_the_checkpoints_that_they_are_of(tmp_path: Path) ->
     (results / "seed-0.human.json").touch()
     evaluated.hold_to_checkpoints(results, models)
     (models["seed-0"] / "model.safetensors").write_bytes(b"second")
-    with pytest.raises(SystemExit, match=r"results/seed-0\.\*: of other checkpoints"):
+    with pytest.raises(SystemExit, match=r"results/seed-0\.\*: not known to be of the checkpoints"):
         evaluated.hold_to_checkpoints(results, models)
     evaluated.hold_to_checkpoints(results, {"seed-1": models["seed-1"]})
     with pytest.raises(SystemExit, match="seed-0"):

@@ -136,12 +136,18 @@ def test_other_levels_of_the_small_grid_stand_beside_it_alone(measured: Comparis
 
 def test_levels_and_methods_that_tables_lack_are_named(measured: ComparisonResult) -> None:
     write("demo.15s.coarse.json", measured)
-    others = replace(measured, levels=(Fraction(1, 10), Fraction(1, 5)))
-    write("demo.15s.coarse_between.json", others)
+    others = Fraction(1, 10), Fraction(1, 5)
+    first_row, *_ = measured.rows
+    cells = (replace(cell, level=level) for cell, level in zip(first_row.cells, others, strict=True))
+    between = replace(measured, levels=others, rows=(replace(first_row, cells=tuple(cells)),))
+    write("demo.15s.coarse_between.json", between)
     first, *rest = measuring.gaps(list(measuring.tables()))
     assert first == "demo on human-15 at 40 %"
-    lacking = [method.title for name, method in VARIANTS.items() if name not in ("weighted_merge", "h2o")]
-    assert rest == [f"demo on human-15: {title}" for title in lacking]
+    lacking = dict.fromkeys(VARIANTS, "10, 20, 30, 50 %") | {"h2o": "10, 20 %"}
+    del lacking[first_row.method]
+    assert rest == [
+        f"demo on human-15: {VARIANTS[name].title} at {levels}" for name, levels in lacking.items()
+    ]
     assert first in measuring.page()
 
 

@@ -45,7 +45,7 @@ def _courses(comparison: ComparisonResult) -> dict[Course, list[RowRecord]]:
 
 def _names(comparison: ComparisonResult, rows: Sequence[RowRecord]) -> list[str]:
     """Those of rows of one course, which name the format only where other formats keep other rows."""
-    names = [comparison.called(row) for row in rows]
+    names = [comparison.name_of(row) for row in rows]
     labels = (
         name if names.count(name) == len(comparison.formats) else row.label
         for name, row in zip(names, rows, strict=True)

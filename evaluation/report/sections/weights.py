@@ -47,7 +47,7 @@ def _tables(file: ResultFile[ComparisonResult]) -> Iterator[Table]:
 def _lines(found: ComparisonResult) -> Iterator[Line]:
     """The formats of a profile stand below each other."""
     lines = [
-        (f"{found.called(row)}, {cell.percent:g} %", row.quantized, cell)
+        (f"{found.name_of(row)}, {cell.percent:g} %", row.quantized, cell)
         for row in found.rows
         for cell in row.cells
         if cell.figures and not row.is_full

@@ -1,8 +1,9 @@
 """Lowering to standard ops alone: fused attention, and neither functions nor Loops.
 
-Reductions have lengths that follow from shapes (`fixed_lengths.py`). What this costs in copies: the query and
-the attention output are transposed in each layer of the prefill; keys and values are read as the cache keeps
-them. In a decode step prefixes and pools are read in place: only scores are concatenated.
+Reductions have lengths that follow from shapes (`fixed_lengths.py`), but for A-ToMe. What this costs in
+copies: the query and the attention output are transposed in each layer of the prefill; keys and values are
+read as the cache keeps them. In a decode step prefixes and pools are read in place: only scores are
+concatenated.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ ENCODER_ROWS_PER_AUDIO_ROW = 4  # of a wave encoder, before its head
 
 
 class UnrolledLowering(ABC):
-    """What backends have in common that run nodes one after the other."""
+    """What backends have in common whose graphs are written out in standard ops."""
 
     name: str
     takes_data_dependent_lengths = True

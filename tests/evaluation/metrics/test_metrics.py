@@ -225,6 +225,33 @@ def test_a_joiner_within_a_word_keeps_itself_and_the_marks_after_it(word):
     assert NORMALIZERS["basic"].load()(word) == word
 
 
+@pytest.mark.parametrize("name", ["basic", "english"])
+@pytest.mark.parametrize(
+    ("marked", "plain"),
+    [
+        ("co\u00adoperate", "cooperate"),
+        ("hello\ufeff", "hello"),
+        ("hello\u200b, world", "hello world"),
+        ("twenty\u200b one", "twenty one"),
+        ("\u2067שלום\u2069", "שלום"),
+        ("שלום\u200f", "שלום"),
+        ("سلام\u200c", "سلام"),
+    ],
+)
+def test_what_is_invisible_makes_no_other_word(name, marked, plain):
+    normalize = NORMALIZERS[name].load()
+    assert normalize(marked) == normalize(plain)
+
+
+def test_words_that_an_invisible_space_parts_are_two():
+    assert NORMALIZERS["basic"].load()("ខ្ញុំ\u200bញ៉ាំ") == "ខ្ញុំ ញ៉ាំ"
+
+
+def test_a_typographic_apostrophe_is_one():
+    english = NORMALIZERS["english"].load()
+    assert english("I don’t know") == english("I don't know") == "i do not know"
+
+
 @pytest.mark.parametrize("text", ["Übergröße, déjà vu", "cafe\u0301 Zürich", "naïve façade"])
 def test_marks_in_latin_text_are_part_of_their_letters(text):
     from whisper_normalizer.basic import BasicTextNormalizer

@@ -66,5 +66,5 @@ def test_a_page_without_results_is_refused_with_the_command_that_makes_them(accu
 
 def test_results_of_another_model_are_refused(accuracy):
     (accuracy.WORK / "asr.json").touch()
-    with pytest.raises(SystemExit, match=r"build/\*\.json: of other checkpoints"):
+    with pytest.raises(SystemExit, match=r"build/\*\.json: not known to be of the checkpoints"):
         accuracy.measure(workers=1)

@@ -47,7 +47,7 @@ def test_results_are_those_of_the_demo_model_or_are_measured_again(quantization,
     (tmp_path / "demo/model").mkdir(parents=True)
     (tmp_path / "demo/model/model.safetensors").write_bytes(b"another one")
     monkeypatch.setattr(quantization, "ROOT", tmp_path)
-    with pytest.raises(SystemExit, match=r"results/\*\.json: of other checkpoints"):
+    with pytest.raises(SystemExit, match=r"results/\*\.json: not known to be of the checkpoints"):
         quantization.measure(again=False)
     monkeypatch.setattr(quantization, "PARTS", ())
     quantization.measure(again=True)
