@@ -53,7 +53,9 @@ def unpack(gguf: Path, folder: Path) -> None:
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     (folder / TOKENIZER).write_text(json.dumps(renamed(content), ensure_ascii=False), "utf-8")
     weights = {key: value.half() for key, value in model.state_dict().items() if key != "lm_head.weight"}
-    save_file(weights, folder / WEIGHTS)
+    scratch = folder / f"{WEIGHTS}.part"
+    save_file(weights, scratch)
+    scratch.replace(folder / WEIGHTS)
 
 
 def renamed(content: dict[str, Any]) -> dict[str, Any]:
