@@ -66,7 +66,8 @@ def _plot(comparison: ResultFile[ComparisonResult], course: Course, labels: Sequ
         annotations=_labels([("full", full), *((f"{level:g} %", rows) for level, rows in course)], top),
         margin={"l": 8, "r": 44, "t": 10, "b": 8},
     )
-    alt = f"Audio rows in each of {layers} layers under {name}, at {len(course)} levels of FLOPs reduction"
+    at = ", ".join(f"{level:g} %" for level, _ in course)
+    alt = f"Audio rows in each of {layers} layers under {name}, at {at} less FLOPs"
     return Plot(name, comparison.name, alt, figure, _table(full, course, layers))
 
 
