@@ -33,6 +33,7 @@ from fastadasp.evaluation.results.files import read_results
 from fastadasp.export.studies.compare.formats import GROUP
 from fastadasp.profiles.keys import COMPACT, KEPT
 from fastadasp.profiles.methods import VARIANTS
+from fastadasp.profiles.schedule import INPUT, INPUT_AND_SINGLE
 from fastadasp.runtime.environment import Environment
 from fastadasp.runtime.tables.units import in_percent
 
@@ -40,11 +41,16 @@ RESULTS = ROOT / "bench/results/reductions"
 PAGE = ROOT / "docs/reductions.md"
 SUMMARY_PAGE = ROOT / "docs/accuracy.md"
 BEGIN = "<!-- written by bench/reductions.py -->"
+BEGIN_INPUT = "<!-- reducers before the decoder, written by bench/reductions.py -->"
 SETS = {5: "human", 15: "human-15", 30: "human-30"}
 """By the length of the clips in seconds: sets that both scripts of sets make."""
 MAX_NEW_TOKENS = {5: 64, 15: 128, 30: 256}  # twice as many as any transcript has
 SEED = 0  # of the clips that are drawn where a set has more
 AT_ONCE = 1 + GROUP  # profiles whose steps are shared: `full`, and all that are answered with it
+PAPER, SHOWN_LEVEL = (
+    "weighted_merge",
+    Fraction(1, 2),
+)  # what reducers before the decoder stand beside, and where
 DECIDING = {"wer": "WER", "token_loss": "loss"}  # by which of them pairs are told apart
 ONE_SIDE = 0.025  # of what chance gives is beyond either end of a 95 % interval
 ALL_LEVELS, SOME_LEVELS, OTHER_LEVELS = "10,20,30,40,50", "30,50", "10,20,40"
@@ -514,8 +520,40 @@ def write_pages() -> None:
 
 
 def with_summary(page: str) -> str:
-    """The page on accuracy with the summary between its marks."""
-    return placed(page, BEGIN, "\n".join(summary()))
+    """The page on accuracy with the summary and the reducers before the decoder between their marks."""
+    page = placed(page, BEGIN, "\n".join(summary()))
+    return placed(page, BEGIN_INPUT, "\n".join(before_the_decoder(list(tables()))))
+
+
+def before_the_decoder(found: Sequence[Table]) -> Iterator[str]:
+    """What reducers before the decoder cost beside the paper's method in it, with kept positions."""
+    shown = [table for table in found if SHOWN_LEVEL in table.found[0].levels]
+    yield (
+        f"Loss per token of the right transcript at {in_percent(SHOWN_LEVEL)} % of the FLOPs, less that of the "
+        "full model, with kept positions; brackets hold 95 % intervals, \\* marks those that exclude 0:"
+    )
+    yield ""
+    yield table_row("method, schedule", *(f"{table.model}, {table.mean_seconds} s" for table in shown))
+    yield table_row(*["---"] * (1 + len(shown)))
+    costs = [dict(_input_costs(table)) for table in shown]
+    for row in dict.fromkeys(name for each in costs for name in each):
+        yield table_row(row, *(each.get(row, "-") for each in costs))
+
+
+def _input_costs(table: Table) -> Iterator[tuple[str, str]]:
+    for row in table.rows:
+        if row.positions == KEPT and (row.method == PAPER or row.schedule in (INPUT, INPUT_AND_SINGLE)):
+            for cell in row.cells:
+                if cell.level == SHOWN_LEVEL and cell.figures:
+                    yield called(row.method, row.schedule), _cost(cell)
+
+
+def _cost(cell: CellRecord) -> str:
+    change = cell.figures["token_loss"].delta
+    if change is None:
+        return "-"
+    at = f" (at {cell.achieved_percent:.0f} %)" if abs(cell.achieved_percent - cell.percent) > 1 else ""
+    return f"{change.value:+z.2f} [{change.low:+z.2f}, {change.high:+z.2f}]{_mark(change)}{at}"
 
 
 def _machine(environment: Environment) -> str:

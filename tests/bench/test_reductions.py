@@ -134,6 +134,19 @@ def test_other_levels_of_the_small_grid_stand_beside_it_alone(measured: Comparis
     assert table.grid == "coarse"
 
 
+def test_what_reduces_before_the_decoder_stands_beside_fastadasp(measured: ComparisonResult) -> None:
+    write("demo.15s.coarse.json", measured)
+    (row,) = (row for row in measured.rows if row.positions == "kept")
+    before = replace(row, method="sa_map", schedule="input")
+    write("demo.30s.coarse.json", replace(measured, rows=(*measured.rows, before)))
+    *_, head, _, paper, newer = measuring.before_the_decoder(list(measuring.tables()))
+    (cost,) = (cell.figures["token_loss"].delta for cell in row.cells if cell.level == Fraction(1, 2))
+    assert [len(line.split(" | ")) for line in (head, paper, newer)] == [3, 3, 3]
+    assert paper.startswith("| FastAdaSP, constant | ")
+    assert paper.count(f"{cost.value:+z.2f} [{cost.low:+z.2f}, {cost.high:+z.2f}]") == 2
+    assert newer.startswith("| SA-MAP, input | - | ")
+
+
 def test_levels_and_methods_that_tables_lack_are_named(measured: ComparisonResult) -> None:
     write("demo.15s.coarse.json", measured)
     others = Fraction(1, 10), Fraction(1, 5)
