@@ -529,8 +529,8 @@ def before_the_decoder(found: Sequence[Table]) -> Iterator[str]:
     """What reducers before the decoder cost beside the paper's method in it, with kept positions."""
     shown = [table for table in found if SHOWN_LEVEL in table.found[0].levels]
     yield (
-        f"Loss per token of the right transcript at {in_percent(SHOWN_LEVEL)} % of the FLOPs, less that of the "
-        "full model, with kept positions; brackets hold 95 % intervals, \\* marks those that exclude 0:"
+        f"Loss per token of the right transcript at {in_percent(SHOWN_LEVEL)} % of the FLOPs, less that of "
+        "the full model, with kept positions; brackets hold 95 % intervals, \\* marks those that exclude 0:"
     )
     yield ""
     yield table_row("method, schedule", *(f"{table.model}, {table.mean_seconds} s" for table in shown))
