@@ -20,7 +20,6 @@ from ..options import BuildOptions
 from ..pipeline import build
 
 FULL_PROFILE = Profile(FULL, FULL)
-BASELINE = FULL
 ARTIFACT = "artifact"
 
 
@@ -54,7 +53,7 @@ class Trials:
             RequestError: no clip was answered.
             As `evaluate`.
         """
-        options = replace(self.options, profiles=(BASELINE, *profiles))
+        options = replace(self.options, profiles=(FULL, *profiles))
         found = evaluate(self.artifact, clips, options, progress, journal=self.folder / f"{name}.jsonl")
         if not found.measured:
             first = found.failures[0]

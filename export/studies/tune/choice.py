@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..trials import BASELINE
+from ....profiles.methods import FULL
 from .rounds import Tried
 from .timing import Timing
 
@@ -44,7 +44,7 @@ def _cost(
         return (lambda tried: tried.kv_bytes), full_kv_bytes, "keeps fewer KV bytes"
     if objective == "flops" or timing is None:
         return (lambda tried: -_flops(tried)), 0.0, "takes fewer FLOPs"
-    return (lambda tried: timing.median(tried.candidate.name)), timing.median(BASELINE), "is faster"
+    return (lambda tried: timing.median(tried.candidate.name)), timing.median(FULL), "is faster"
 
 
 def _flops(tried: Tried) -> float:

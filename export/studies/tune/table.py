@@ -8,13 +8,13 @@ from ....evaluation.evaluation import Evaluation
 from ....evaluation.figures.loss import Loss
 from ....evaluation.metrics.metric import SHARE, Metric
 from ....evaluation.table import number, unit
+from ....profiles.methods import FULL
 from ....profiles.profile import profile_to_toml
 from ....profiles.schedule import has_start_layer
 from ....runtime.choice.acceptance import ENOUGH_CLIPS
 from ....runtime.tables.tables import Section, columns
 from ....runtime.tables.units import ABSENT, in_percent, milliseconds, percent, seconds, size
 from ..positions import positions_lines
-from ..trials import BASELINE
 from .ladders import Ladder, told_apart
 from .rounds import Tried
 from .timing import Timing
@@ -79,7 +79,7 @@ def _within(tuning: Tuning) -> Section:
     timing, names = tuning.timing, [candidate.name for candidate in tuning.highest if candidate is not None]
     table = columns("candidate", "loss", "FLOPs saved", "KV", *(["ms", "p10-p90"] if timing else []), gap=3)
     full = ("", percent(0), size(tuning.full_kv_bytes))
-    table.add_row(BASELINE, *full, *_times(timing, BASELINE))
+    table.add_row(FULL, *full, *_times(timing, FULL))
     for name in names:
         tried, chosen = tuning.tried[name], tuning.choice.tried
         cells = _points(tuning.metric, tried.loss.value), percent(tried.scores.flops_reduction)

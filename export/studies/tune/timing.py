@@ -13,12 +13,13 @@ from ....evaluation.evaluation import Evaluation
 from ....profiles.codec import from_json, to_json
 from ....profiles.errors import RequestError
 from ....profiles.json_text import read_object
+from ....profiles.methods import FULL
 from ....runtime.artifact.artifact import open_artifact
 from ....runtime.benchmark.benchmark import run_benchmark
 from ....runtime.benchmark.options import BenchmarkOptions
 from ....runtime.benchmark.records import Benchmark, Spread
 from ....runtime.speech_lm import SpeechLM
-from ..trials import BASELINE, Trials
+from ..trials import Trials
 from .options import TuneOptions
 
 FILE = "timing.json"
@@ -68,7 +69,7 @@ def time_finalists(
     path = trials.folder / FILE
     if (kept := _kept(path, settings)) is not None:
         return Timing(kept)
-    model = SpeechLM(open_artifact(trials.artifact), BASELINE, options.evaluation.runtime)
+    model = SpeechLM(open_artifact(trials.artifact), FULL, options.evaluation.runtime)
     benchmark = run_benchmark(model, bench, _named(progress))
     if reasons := [case.skipped for case in benchmark.results if case.skipped is not None]:
         raise RequestError(f"finalists cannot be timed: {reasons[0]}")
@@ -82,9 +83,9 @@ def _options(
     names: Sequence[str], measured: Evaluation, seconds: float, options: TuneOptions
 ) -> BenchmarkOptions:
     clip, search = measured.measured[0], measured.options.search.resolved()
-    lengths = [found.answers[BASELINE].output_tokens for found in measured.answers if found.is_complete]
+    lengths = [found.answers[FULL].output_tokens for found in measured.answers if found.is_complete]
     return BenchmarkOptions(
-        profiles=(BASELINE, *names),
+        profiles=(FULL, *names),
         beams=(search.num_beams,),
         audio_seconds=(seconds,),
         clip=clip.path,

@@ -10,9 +10,10 @@ from pathlib import Path
 from ....evaluation.answering import Progress
 from ....evaluation.clips.clip import ClipSet
 from ....evaluation.evaluation import Evaluation
+from ....profiles.methods import FULL
 from ...adapt import load_adapted
 from ..reference_request import mean_request
-from ..trials import BASELINE, Trials, build_trials
+from ..trials import Trials, build_trials
 from .choice import Choice, choose, finalists_of
 from .halves import halves_of
 from .ladders import Candidate, Ladder, all_candidates, ladders_of
@@ -61,7 +62,7 @@ def tune(
     highest = _highest(ladders, rounds, progress)
     within = _within(options, rounds, highest)
     timing = _timing(options, trials, rounds, within, float(reference.audio_seconds), progress)
-    full_kv_bytes = mean_kv_bytes(model.decoder.dims, rounds.evaluations[0].answers, BASELINE)
+    full_kv_bytes = mean_kv_bytes(model.decoder.dims, rounds.evaluations[0].answers, FULL)
     choice = choose(options.objective, within, full_kv_bytes, timing)
     held_out = _verdict(choice, trials, halves.held_out, progress)
     return Tuning(
