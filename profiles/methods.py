@@ -104,15 +104,36 @@ METHODS: dict[str, Method] = {
     row.name: row
     for row in (
         Method(FULL, "full model", removes=Removes.NOTHING, recorded_as="full"),
-        Method("weighted_merge", "FastAdaSP", Sums.ALL_QUERIES, merges=True, recorded_as="merge_weighted"),
-        Method("average_merge", "average merge", merges=True, schedules=EVERYWHERE, recorded_as="merge_ave"),
-        Method("random_merge", "random merge", Sums.ALL_QUERIES, is_random=True, merges=True),
+        Method(
+            "weighted_merge",
+            "FastAdaSP",
+            Sums.ALL_QUERIES,
+            merges=True,
+            mixed_positions=("decay",),
+            recorded_as="merge_weighted",
+        ),
+        Method(
+            "average_merge",
+            "average merge",
+            merges=True,
+            schedules=EVERYWHERE,
+            mixed_positions=(INPUT,),
+            recorded_as="merge_ave",
+        ),
+        Method(
+            "random_merge",
+            "random merge",
+            Sums.ALL_QUERIES,
+            is_random=True,
+            merges=True,
+            mixed_positions=("single",),
+        ),
         Method(
             "uniform_merge",
             "uniform pooling",
             merges=True,
             schedules=EVERYWHERE,
-            mixed_positions=("constant",),
+            mixed_positions=("constant", "decay", INPUT),
         ),
         Method("affinity_pooling", "Affinity Pooling", merges=True, schedules=(INPUT_AND_SINGLE,)),
         Method("group_select", "group selection", merges=True, selects_groups=True, schedules=(INPUT,)),
@@ -120,7 +141,13 @@ METHODS: dict[str, Method] = {
             "sa_map", "SA-MAP", merges=True, selects_groups=True, weighs_by_encoder=True, schedules=(INPUT,)
         ),
         Method(
-            "a_tome", "A-ToMe", merges=True, is_data_dependent=True, schedules=EVERYWHERE, recorded_as="atome"
+            "a_tome",
+            "A-ToMe",
+            merges=True,
+            is_data_dependent=True,
+            schedules=EVERYWHERE,
+            mixed_positions=("single", "constant", "decay", INPUT),
+            recorded_as="atome",
         ),
         Method(
             "fastv",
