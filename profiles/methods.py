@@ -135,7 +135,13 @@ METHODS: dict[str, Method] = {
             schedules=EVERYWHERE,
             mixed_positions=("constant", "decay", INPUT),
         ),
-        Method("affinity_pooling", "Affinity Pooling", merges=True, schedules=(INPUT_AND_SINGLE,)),
+        Method(
+            "affinity_pooling",
+            "Affinity Pooling",
+            merges=True,
+            schedules=(INPUT_AND_SINGLE,),
+            mixed_positions=(INPUT_AND_SINGLE,),
+        ),
         Method("group_select", "group selection", merges=True, selects_groups=True, schedules=(INPUT,)),
         Method(
             "sa_map", "SA-MAP", merges=True, selects_groups=True, weighs_by_encoder=True, schedules=(INPUT,)
