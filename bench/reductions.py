@@ -47,10 +47,8 @@ SETS = {5: "human", 15: "human-15", 30: "human-30"}
 MAX_NEW_TOKENS = {5: 64, 15: 128, 30: 256}  # twice as many as any transcript has
 SEED = 0  # of the clips that are drawn where a set has more
 AT_ONCE = 1 + GROUP  # profiles whose steps are shared: `full`, and all that are answered with it
-PAPER, SHOWN_LEVEL = (
-    "weighted_merge",
-    Fraction(1, 2),
-)  # what reducers before the decoder stand beside, and where
+PAPER = "weighted_merge"  # what reducers before the decoder stand beside
+SHOWN_LEVEL = Fraction(1, 2)  # of the FLOPs, at which they do
 DECIDING = {"wer": "WER", "token_loss": "loss"}  # by which of them pairs are told apart
 ONE_SIDE = 0.025  # of what chance gives is beyond either end of a 95 % interval
 ALL_LEVELS, SOME_LEVELS, OTHER_LEVELS = "10,20,30,40,50", "30,50", "10,20,40"
@@ -303,11 +301,9 @@ def gaps(found: Sequence[Table]) -> Iterator[str]:
     """Levels that the tables of a model and length lack for all methods, and for single ones."""
     every = {Fraction(level) / 100 for level in ALL_LEVELS.split(",")}
     for name, seconds in dict.fromkeys((table.model, table.seconds) for table in found):
-        there = [
-            each for table in found if (table.model, table.seconds) == (name, seconds) for each in table.found
-        ]
+        there = [table for table in found if (table.model, table.seconds) == (name, seconds)]
         lacking = {method: set(every) for method in VARIANTS}
-        for row in (row for each in there for row in each.rows):
+        for row in (row for table in there for row in table.rows):
             lacking[row.method] -= {cell.level for cell in row.cells}
         of_all = set.intersection(*lacking.values())
         if of_all:
@@ -378,10 +374,13 @@ def _wer(found: ComparisonResult, cell: CellRecord) -> str:
     if not cell.figures:
         return cell.unmet or "-"
     change = cell.figures[found.metrics[0].name].delta
-    text = _figure(found, cell) + _mark(change)
-    if cell.flops_reduction and abs(cell.achieved_percent - cell.percent) > 1:
-        text += f" (at {cell.achieved_percent:.0f} %)"
-    return text
+    return f"{_figure(found, cell)}{_mark(change)}{_at(cell)}"
+
+
+def _at(cell: CellRecord) -> str:
+    """What it removes, where that is more than a point off its column."""
+    is_off = cell.flops_reduction and abs(cell.achieved_percent - cell.percent) > 1
+    return f" (at {cell.achieved_percent:.0f} %)" if is_off else ""
 
 
 def _figure(found: ComparisonResult, cell: CellRecord) -> str:
@@ -552,8 +551,7 @@ def _cost(cell: CellRecord) -> str:
     change = cell.figures["token_loss"].delta
     if change is None:
         return "-"
-    at = f" (at {cell.achieved_percent:.0f} %)" if abs(cell.achieved_percent - cell.percent) > 1 else ""
-    return f"{change.value:+z.2f} [{change.low:+z.2f}, {change.high:+z.2f}]{_mark(change)}{at}"
+    return f"{change.value:+z.2f} [{change.low:+z.2f}, {change.high:+z.2f}]{_mark(change)}{_at(cell)}"
 
 
 def _machine(environment: Environment) -> str:
