@@ -71,14 +71,14 @@ def ask(client: openai.OpenAI, clip: Path, model: str) -> str:
     return found.text
 
 
-def stream(client: openai.OpenAI, clip: Path, model: str) -> list[str]:
+def stream(client: openai.OpenAI, clip: Path, model: str) -> Iterator[str]:
     with (
         clip.open("rb") as file,
         client.audio.transcriptions.create(
             file=file, model=model, prompt=PROMPT, stream=True, extra_body={"max_new_tokens": TOKENS}
         ) as events,
     ):
-        return [event.delta for event in events if event.type == "transcript.text.delta"]
+        yield from (event.delta for event in events if event.type == "transcript.text.delta")
 
 
 def test_text_is_streamed_under_each_profile(
@@ -86,7 +86,7 @@ def test_text_is_streamed_under_each_profile(
 ) -> None:
     assert {each.id for each in client.models.list()} == set(expected)
     for model, text in expected.items():
-        pieces = stream(client, clip, model)
+        pieces = list(stream(client, clip, model))
         assert len(pieces) > 2
         assert "".join(pieces) == text
 
@@ -102,23 +102,37 @@ def test_a_fault_of_a_request_is_told(client: openai.OpenAI, tmp_path: Path) -> 
 def test_replicas_come_with_the_load_and_the_requests_of_one_that_is_killed_are_answered(
     ray: OwnRay, address: str, client: openai.OpenAI, clip: Path, expected: dict[str, str]
 ) -> None:
-    done, answered = threading.Event(), [0]
+    done, answered = threading.Event(), [0] * CLIENTS
+    is_read = [False] * CLIENTS  # whether a client has read the beginning of an answer, and not its end
     assert len(ray.processes(REPLICA)) == 1
+
+    def in_pieces(number: int, model: str) -> Iterator[str]:
+        for piece in stream(client, clip, model):
+            is_read[number] = True
+            yield piece
+        is_read[number] = False
 
     def load(number: int) -> list[bool]:
         """Ask until there is enough, in pieces or whole, and compare."""
         right = []
         while not done.is_set():
             model = list(expected)[len(right) % len(expected)]
-            text = "".join(stream(client, clip, model)) if number % 2 else ask(client, clip, model)
+            text = "".join(in_pieces(number, model)) if number % 2 else ask(client, clip, model)
             right.append(text == expected[model])
-            answered[0] += 1
+            answered[number] += 1
         return right
 
     def more_answers(count: int) -> None:
         """Wait for so many of them."""
-        before = answered[0]
-        wait_for(lambda: answered[0] >= before + count or any(it.done() for it in loads), ray.log)
+        before = sum(answered)
+        wait_for(lambda: sum(answered) >= before + count or any(it.done() for it in loads), ray.log)
+
+    def is_under_way() -> bool:
+        """Whether an answer that has begun gets nowhere while others get 50: a silent replica has it."""
+        before = answered.copy()
+        begun = [number for number in range(CLIENTS) if is_read[number]]
+        more_answers(50)
+        return any(answered[number] == before[number] for number in begun)
 
     with ThreadPoolExecutor(CLIENTS) as clients:
         loads = [clients.submit(load, number) for number in range(CLIENTS)]
@@ -126,9 +140,12 @@ def test_replicas_come_with_the_load_and_the_requests_of_one_that_is_killed_are_
             wait_for(lambda: len(ray.processes(REPLICA)) == 2 or any(it.done() for it in loads), ray.log)
             more_answers(100)
             killed = max(ray.processes(REPLICA), key=lambda process: process.cpu_times().user)
-            killed.suspend()  # it answers nothing more, so requests are under way in it when it dies
             try:
-                more_answers(50)
+                killed.suspend()
+                while not is_under_way():  # it had no request just then
+                    killed.resume()
+                    more_answers(1)
+                    killed.suspend()
             finally:
                 with suppress(psutil.NoSuchProcess):  # Serve ends one that stays silent for long
                     killed.kill()
