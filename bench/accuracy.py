@@ -204,7 +204,7 @@ def page() -> str:
         lines += ["", *_section(table, compared)]
     for part, selected in layers.items():
         lines += ["", *_layers(part, selected)]
-    return reductions.with_summary("\n".join(lines) + "\n")
+    return reductions.with_summary("\n".join(lines) + "\n", reductions.tables())
 
 
 def _path(part: Table | Layers) -> Path:

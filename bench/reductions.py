@@ -209,15 +209,16 @@ class Table:
         return self.words_right > 0.5
 
 
-def tables() -> Iterator[Table]:
+def tables() -> list[Table]:
     """Of all results that are there: the demo's first, and of a length the fullest grid."""
-    names = names_of(RESULTS)
+    names, found = names_of(RESULTS), list[Table]()
     for name, seconds in product(sorted(names, key=lambda name: (name != "demo", name)), SETS):
         there = {grid: paths for grid in GRIDS if (paths := _results(name, seconds, grid))}
         for grid, paths in there.items():
             if next(iter(there)) in (grid, GRIDS[grid].goes_on):
                 files = read_results(paths).of(ComparisonResult)
-                yield Table(name, seconds, grid, tuple(file.found for file in files))
+                found.append(Table(name, seconds, grid, tuple(file.found for file in files)))
+    return found
 
 
 def _results(model: str, seconds: int, grid: str) -> list[Path]:
@@ -226,9 +227,8 @@ def _results(model: str, seconds: int, grid: str) -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
-def page() -> str:
+def page(found: Sequence[Table]) -> str:
     """The content of docs/reductions.md."""
-    found = list(tables())
     lines = ["# Reductions on two models: the tables", "", *INTRODUCTION, "", *not_measured(found), ""]
     lines += published()
     lines += overview([table for table in found if not GRIDS[table.grid].goes_on])
@@ -447,9 +447,8 @@ class Pairs:
         return f"{self.better} / {self.worse} / {self.undecided}"
 
 
-def summary() -> Iterator[str]:
+def summary(found: Sequence[Table]) -> Iterator[str]:
     """What accuracy.md says of all tables: kept against compact positions, and whether the default holds."""
-    found = list(tables())
     yield from not_measured(found)
     if not found:
         return
@@ -514,14 +513,15 @@ def _worse_pairs(table: Table, metric: str) -> Iterator[str]:
 
 def write_pages() -> None:
     """The tables, and what they come to in the page on accuracy."""
-    PAGE.write_text(page(), "utf-8")
-    SUMMARY_PAGE.write_text(with_summary(SUMMARY_PAGE.read_text("utf-8")), "utf-8")
+    found = tables()
+    PAGE.write_text(page(found), "utf-8")
+    SUMMARY_PAGE.write_text(with_summary(SUMMARY_PAGE.read_text("utf-8"), found), "utf-8")
 
 
-def with_summary(page: str) -> str:
+def with_summary(page: str, found: Sequence[Table]) -> str:
     """The page on accuracy with the summary and the reducers before the decoder between their marks."""
-    page = placed(page, BEGIN, "\n".join(summary()))
-    return placed(page, BEGIN_INPUT, "\n".join(before_the_decoder(list(tables()))))
+    page = placed(page, BEGIN, "\n".join(summary(found)))
+    return placed(page, BEGIN_INPUT, "\n".join(before_the_decoder(found)))
 
 
 def before_the_decoder(found: Sequence[Table]) -> Iterator[str]:

@@ -72,15 +72,15 @@ def write(name: str, found: ComparisonResult) -> None:
 
 
 def test_without_results_everything_is_named_as_missing() -> None:
-    text = measuring.page()
+    text = measuring.page(measuring.tables())
     assert "**Not measured yet**: demo on human; demo on human-15; demo on human-30; the second model" in text
-    (line,) = measuring.summary()
+    (line,) = measuring.summary(measuring.tables())
     assert line in text.splitlines()
 
 
 def test_every_row_has_its_error_rate_and_every_pair_its_difference(measured: ComparisonResult) -> None:
     write("demo.30s.coarse.json", found := measured)
-    text = measuring.page()
+    text = measuring.page(measuring.tables())
     rates = text.partition("\nWER %; full model")[2].splitlines()
     for row in found.rows:
         line = next(line for line in rates if line.startswith(f"| {row.label} |"))
@@ -94,7 +94,7 @@ def test_every_row_has_its_error_rate_and_every_pair_its_difference(measured: Co
     overview = text.partition("## Losses of all tables")[2].partition("\n## ")[0]
     assert changes
     assert [change for change in changes if f"{change.value:+z.2f}" not in overview] == []
-    counted = measuring.Pairs.of(next(measuring.tables()), "wer")
+    counted = measuring.Pairs.of(measuring.tables()[0], "wer")
     assert counted.better + counted.worse + counted.undecided == len(pairs)
     assert all(cell.from_compact.keys() >= {"wer", "token_loss"} for cell in pairs)
 
@@ -103,7 +103,7 @@ def test_a_pair_that_is_worse_by_both_metrics_is_one(measured: ComparisonResult)
     worse = with_changes(measured, 0.1, 0.2)
     write("demo.15s.coarse.json", with_words_right(worse, 0.6))
     write("demo.30s.coarse.json", with_words_right(worse, 0.4))
-    heard, unheard = tables = list(measuring.tables())
+    heard, unheard = tables = measuring.tables()
     pairs = sum(bool(cell.from_compact) for row in measured.rows for cell in row.cells)
     assert pairs
     assert [measuring.worse_pairs([table]) for table in tables] == [pairs, pairs]
@@ -139,7 +139,7 @@ def test_what_reduces_before_the_decoder_stands_beside_fastadasp(measured: Compa
     (row,) = (row for row in measured.rows if row.positions == "kept")
     before = replace(row, method="sa_map", schedule="input")
     write("demo.30s.coarse.json", replace(measured, rows=(*measured.rows, before)))
-    *_, head, _, paper, newer = measuring.before_the_decoder(list(measuring.tables()))
+    *_, head, _, paper, newer = measuring.before_the_decoder(measuring.tables())
     (cost,) = (cell.figures["token_loss"].delta for cell in row.cells if cell.level == Fraction(1, 2))
     assert [len(line.split(" | ")) for line in (head, paper, newer)] == [3, 3, 3]
     assert paper.startswith("| FastAdaSP, constant | ")
@@ -154,14 +154,14 @@ def test_levels_and_methods_that_tables_lack_are_named(measured: ComparisonResul
     cells = (replace(cell, level=level) for cell, level in zip(first_row.cells, others, strict=True))
     between = replace(measured, levels=others, rows=(replace(first_row, cells=tuple(cells)),))
     write("demo.15s.coarse_between.json", between)
-    first, *rest = measuring.gaps(list(measuring.tables()))
+    first, *rest = measuring.gaps(measuring.tables())
     assert first == "demo on human-15 at 40 %"
     lacking = dict.fromkeys(VARIANTS, "10, 20, 30, 50 %") | {"h2o": "10, 20 %"}
     del lacking[first_row.method]
     assert rest == [
         f"demo on human-15: {VARIANTS[name].title} at {levels}" for name, levels in lacking.items()
     ]
-    assert first in measuring.page()
+    assert first in measuring.page(measuring.tables())
 
 
 @pytest.mark.parametrize(
@@ -178,9 +178,9 @@ def test_the_verdict_follows_from_the_pairs(measured: ComparisonResult, second, 
         write(f"demo.{seconds}s.coarse.json", with_changes(measured, -0.2, -0.1))
         if second:
             write(f"seed-0.{seconds}s.coarse.json", with_changes(measured, *second))
-    verdict = list(measuring.verdict(list(measuring.tables())))
+    verdict = list(measuring.verdict(measuring.tables()))
     assert said in verdict[0]
-    assert list(measuring.summary())[-len(verdict) :] == verdict
+    assert list(measuring.summary(measuring.tables()))[-len(verdict) :] == verdict
 
 
 def test_the_same_clips_are_drawn_each_time_and_in_their_order(tmp_path: Path) -> None:
