@@ -2,7 +2,7 @@
 
     python bench/reductions.py                    # what has no result yet; a run that was stopped goes on
     python bench/reductions.py --grid complete    # all levels and seeds, not the grid of each model
-    python bench/reductions.py --page-only        # docs/reductions.md again, from results that are there
+    python bench/reductions.py --page-only        # what is written from results, again
 
 Models are the demo's and those that `make train-pretrained` has left in the work folder; clips are human
 speech of about 5, 15 and 30 s, made where they are missing. One result file is that of one
@@ -31,6 +31,7 @@ from fastadasp.evaluation.results.figure_text import figure_of
 from fastadasp.evaluation.results.figures import Difference
 from fastadasp.evaluation.results.files import read_results
 from fastadasp.export.studies.compare.formats import GROUP
+from fastadasp.export.studies.positions import MEASURED
 from fastadasp.profiles.keys import COMPACT, KEPT
 from fastadasp.profiles.methods import VARIANTS
 from fastadasp.profiles.schedule import INPUT, INPUT_AND_SINGLE
@@ -40,6 +41,7 @@ from fastadasp.runtime.tables.units import in_percent
 RESULTS = ROOT / "bench/results/reductions"
 PAGE = ROOT / "docs/reductions.md"
 SUMMARY_PAGE = ROOT / "docs/accuracy.md"
+COUNTS = ROOT / "export/studies" / MEASURED
 BEGIN = "<!-- written by bench/reductions.py -->"
 BEGIN_INPUT = "<!-- reducers before the decoder, written by bench/reductions.py -->"
 SETS = {5: "human", 15: "human-15", 30: "human-30"}
@@ -50,9 +52,12 @@ AT_ONCE = 1 + GROUP  # profiles whose steps are shared: `full`, and all that are
 PAPER = "weighted_merge"  # what reducers before the decoder stand beside
 SHOWN_LEVEL = Fraction(1, 2)  # of the FLOPs, at which they do
 DECIDING = {"wer": "WER", "token_loss": "loss"}  # by which of them pairs are told apart
-ONE_SIDE = 0.025  # of what chance gives is beyond either end of a 95 % interval
 ALL_LEVELS, SOME_LEVELS, OTHER_LEVELS = "10,20,30,40,50", "30,50", "10,20,40"
 
+
+COUNTED = """\
+# Written by bench/reductions.py: in how many comparisons of the same rows, by WER and by loss, at every level
+# and length, on models that have most words right, each kind of positions lost less by a 95 % interval."""
 
 INTRODUCTION = """\
 Written by `python bench/reductions.py` (`make reductions`) from bench/results/reductions. What they come to
@@ -430,21 +435,29 @@ def told_apart(table: Table, metric: str) -> Iterator[tuple[RowRecord, CellRecor
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """How kept positions did against compact ones, cell by cell."""
+class Comparisons:
+    """How kept positions did against compact ones, cell by cell; what is compared is better when lower."""
 
-    better: int
-    worse: int
-    undecided: int
+    signs: tuple[int, ...]  # as `told_apart` has them
 
     @classmethod
-    def of(cls, table: Table, metric: str) -> Pairs:
-        """Of one metric that is better when lower."""
-        signs = [found for *_, found in told_apart(table, metric)]
-        return cls(signs.count(-1), signs.count(1), signs.count(0))
+    def of(cls, found: Iterable[Table], metrics: Iterable[str] = DECIDING) -> Comparisons:
+        """Of all tables by all metrics."""
+        apart = (told_apart(table, metric) for table, metric in product(found, metrics))
+        return cls(tuple(found for each in apart for *_, found in each))
+
+    @property
+    def better(self) -> int:
+        """In how many kept positions are better."""
+        return self.signs.count(-1)
+
+    @property
+    def worse(self) -> int:
+        """In how many they are worse."""
+        return self.signs.count(1)
 
     def __str__(self) -> str:
-        return f"{self.better} / {self.worse} / {self.undecided}"
+        return f"{self.better} / {self.worse} / {self.signs.count(0)}"
 
 
 def summary(found: Sequence[Table]) -> Iterator[str]:
@@ -457,7 +470,10 @@ def summary(found: Sequence[Table]) -> Iterator[str]:
     yield table_row(*columns)
     yield table_row(*["---"] * len(columns))
     for table in found:
-        right, pairs = f"{100 * table.words_right:.0f} %", (Pairs.of(table, name) for name in DECIDING)
+        right, pairs = (
+            f"{100 * table.words_right:.0f} %",
+            (Comparisons.of([table], [name]) for name in DECIDING),
+        )
         yield table_row(table.title, right, *map(str, pairs), _range(table))
     yield ""
     yield (
@@ -477,19 +493,19 @@ def _range(table: Table) -> str:
 
 def verdict(found: Sequence[Table]) -> Iterator[str]:
     """Whether kept positions are at least as good in every table of both models, and better in some."""
-    worse = {
-        f"{title}, {table.title}": pairs
-        for table, (metric, title) in product(found, DECIDING.items())
-        if (pairs := list(_worse_pairs(table, metric)))
-    }
-    if worse:
-        count, heard = worse_pairs(found), worse_pairs(found, heard=True)
-        compared = sum(len(list(told_apart(table, metric))) for table in found for metric in DECIDING)
-        yield f"**Kept positions are worse in {count} pairs**, {heard} of them in tables whose full model has"
-        yield "most words right, so neither kind is the better one everywhere. Were both kinds alike, of all"
-        yield f"{compared} comparisons some {compared * ONE_SIDE:.0f} would come out worse by chance:"
+    every, heard = Comparisons.of(found), Comparisons.of(table for table in found if table.is_heard)
+    if every.worse:
+        yield (
+            f"**Kept positions are worse in {every.worse} of {len(every.signs)} comparisons and better in "
+            f"{every.better}**; in tables whose full model has most words right, in {heard.worse} of "
+            f"{len(heard.signs)} and in {heard.better}. Were both kinds alike, one in forty would come out "
+            "worse by chance, and somewhat more on clips as few as these:"
+        )
         yield ""
-        yield from (f"* {name}: {'; '.join(pairs)}." for name, pairs in worse.items())
+        for table, (metric, title) in product(found, DECIDING.items()):
+            if pairs := list(_worse_pairs(table, metric)):
+                count = len(list(told_apart(table, metric)))
+                yield f"* {title}, {table.title}, {len(pairs)} of {count}: {'; '.join(pairs)}."
     elif missing_tables(found):
         yield (
             "Kept positions are worse in no pair so far. **The tables that are missing decide**: until they "
@@ -499,12 +515,6 @@ def verdict(found: Sequence[Table]) -> Iterator[str]:
         yield "Kept positions are worse in no pair of any model."
 
 
-def worse_pairs(found: Sequence[Table], *, heard: bool = False) -> int:
-    """Pairs in which kept positions are worse by WER, by loss or by both; `heard`: on audio heard well."""
-    tables = [table for table in found if table.is_heard or not heard]
-    return sum(len({pair for metric in DECIDING for pair in _worse_pairs(table, metric)}) for table in tables)
-
-
 def _worse_pairs(table: Table, metric: str) -> Iterator[str]:
     for row, cell, change in told_apart(table, metric):
         if change > 0:
@@ -512,10 +522,27 @@ def _worse_pairs(table: Table, metric: str) -> Iterator[str]:
 
 
 def write_pages() -> None:
-    """The tables, and what they come to in the page on accuracy."""
+    """The tables, what they come to in the page on accuracy, and what `profiles show` and `tune` tell."""
     found = tables()
+    COUNTS.write_text(counts(found), "utf-8")
     PAGE.write_text(page(found), "utf-8")
     SUMMARY_PAGE.write_text(with_summary(SUMMARY_PAGE.read_text("utf-8"), found), "utf-8")
+
+
+def counts(found: Sequence[Table]) -> str:
+    """By method and schedule, in how many comparisons each kind of positions lost less, on heard audio."""
+    signs: dict[str, dict[str, list[int]]] = {}
+    for table, metric in product((table for table in found if table.is_heard), DECIDING):
+        for row, _, change in told_apart(table, metric):
+            signs.setdefault(called(row.method), {}).setdefault(row.schedule, []).append(change)
+    lines = [COUNTED]
+    for method, schedules in signs.items():
+        lines += ["", f'["{method}"]']
+        lines += (
+            f"{schedule} = {{ kept = {each.count(-1)}, compact = {each.count(1)}, compared = {len(each)} }}"
+            for schedule, each in schedules.items()
+        )
+    return "\n".join(lines) + "\n"
 
 
 def with_summary(page: str, found: Sequence[Table]) -> str:

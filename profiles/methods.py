@@ -56,7 +56,6 @@ class Method:
     schedules: tuple[str, ...] = IN_LAYERS  # that it can have
     score_key: str = ""  # key of a profile that says which of `scores` it ranks rows by
     scores: tuple[Sums, ...] = ()  # `sums` is the default one
-    mixed_positions: tuple[str, ...] = ()  # schedules in which now kept ones lost less, now compact ones
     recorded_as: str = ""  # its name in recorded outputs of the published code, where that has it
 
     @property
@@ -90,7 +89,7 @@ class Method:
         if score is self.sums:
             return self
         title = f"{self.title}, {score.value.replace('_', ' ')}"
-        return replace(self, sums=score, title=title, mixed_positions=())  # that were measured of the first
+        return replace(self, sums=score, title=title)
 
     def variants(self) -> dict[str, "Method"]:
         """This method with each of its scores, under a name of its own."""
@@ -104,56 +103,17 @@ METHODS: dict[str, Method] = {
     row.name: row
     for row in (
         Method(FULL, "full model", removes=Removes.NOTHING, recorded_as="full"),
-        Method(
-            "weighted_merge",
-            "FastAdaSP",
-            Sums.ALL_QUERIES,
-            merges=True,
-            mixed_positions=("decay",),
-            recorded_as="merge_weighted",
-        ),
-        Method(
-            "average_merge",
-            "average merge",
-            merges=True,
-            schedules=EVERYWHERE,
-            mixed_positions=(INPUT,),
-            recorded_as="merge_ave",
-        ),
-        Method(
-            "random_merge",
-            "random merge",
-            Sums.ALL_QUERIES,
-            is_random=True,
-            merges=True,
-            mixed_positions=("single",),
-        ),
-        Method(
-            "uniform_merge",
-            "uniform pooling",
-            merges=True,
-            schedules=EVERYWHERE,
-            mixed_positions=("constant", "decay", INPUT),
-        ),
-        Method(
-            "affinity_pooling",
-            "Affinity Pooling",
-            merges=True,
-            schedules=(INPUT_AND_SINGLE,),
-            mixed_positions=(INPUT_AND_SINGLE,),
-        ),
+        Method("weighted_merge", "FastAdaSP", Sums.ALL_QUERIES, merges=True, recorded_as="merge_weighted"),
+        Method("average_merge", "average merge", merges=True, schedules=EVERYWHERE, recorded_as="merge_ave"),
+        Method("random_merge", "random merge", Sums.ALL_QUERIES, is_random=True, merges=True),
+        Method("uniform_merge", "uniform pooling", merges=True, schedules=EVERYWHERE),
+        Method("affinity_pooling", "Affinity Pooling", merges=True, schedules=(INPUT_AND_SINGLE,)),
         Method("group_select", "group selection", merges=True, selects_groups=True, schedules=(INPUT,)),
         Method(
             "sa_map", "SA-MAP", merges=True, selects_groups=True, weighs_by_encoder=True, schedules=(INPUT,)
         ),
         Method(
-            "a_tome",
-            "A-ToMe",
-            merges=True,
-            is_data_dependent=True,
-            schedules=EVERYWHERE,
-            mixed_positions=("single", "constant", "decay", INPUT),
-            recorded_as="atome",
+            "a_tome", "A-ToMe", merges=True, is_data_dependent=True, schedules=EVERYWHERE, recorded_as="atome"
         ),
         Method(
             "fastv",
@@ -161,16 +121,9 @@ METHODS: dict[str, Method] = {
             Sums.ALL_QUERIES,
             score_key="fastv_score",
             scores=(Sums.ALL_QUERIES, Sums.LAST_QUERY),
-            mixed_positions=("constant",),
             recorded_as="fastv_evict",
         ),
-        Method(
-            "segment_evict",
-            "segment-wise top-k",
-            Sums.ALL_QUERIES,
-            in_segments=True,
-            mixed_positions=("decay",),
-        ),
+        Method("segment_evict", "segment-wise top-k", Sums.ALL_QUERIES, in_segments=True),
         Method("random_evict", "random eviction", is_random=True, schedules=EVERYWHERE),
         Method(
             "h2o", "H2O", Sums.BY_HEAD, Removes.CACHED_ROWS, schedules=("constant",), recorded_as="kv_evict"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import tomllib
+from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -94,23 +95,21 @@ def test_every_row_has_its_error_rate_and_every_pair_its_difference(measured: Co
     overview = text.partition("## Losses of all tables")[2].partition("\n## ")[0]
     assert changes
     assert [change for change in changes if f"{change.value:+z.2f}" not in overview] == []
-    counted = measuring.Pairs.of(measuring.tables()[0], "wer")
-    assert counted.better + counted.worse + counted.undecided == len(pairs)
+    assert len(measuring.Comparisons.of(measuring.tables(), ["wer"]).signs) == len(pairs)
     assert all(cell.from_compact.keys() >= {"wer", "token_loss"} for cell in pairs)
 
 
-def test_a_pair_that_is_worse_by_both_metrics_is_one(measured: ComparisonResult) -> None:
+def test_comparisons_are_counted_apart_where_the_model_hears(measured: ComparisonResult) -> None:
+    write("demo.5s.coarse.json", with_words_right(with_changes(measured, -0.2, -0.1), 0.6))
     worse = with_changes(measured, 0.1, 0.2)
     write("demo.15s.coarse.json", with_words_right(worse, 0.6))
     write("demo.30s.coarse.json", with_words_right(worse, 0.4))
-    heard, unheard = tables = measuring.tables()
     pairs = sum(bool(cell.from_compact) for row in measured.rows for cell in row.cells)
     assert pairs
-    assert [measuring.worse_pairs([table]) for table in tables] == [pairs, pairs]
-    assert measuring.worse_pairs([heard], heard=True) == pairs
-    assert measuring.worse_pairs([unheard], heard=True) == 0
-    said = "\n".join(measuring.verdict(tables))
-    assert f"**Kept positions are worse in {2 * pairs} pairs**, {pairs} of them in tables" in said
+    said = " ".join(measuring.verdict(measuring.tables()))
+    assert f"worse in {4 * pairs} of {6 * pairs} comparisons and better in {2 * pairs}**" in said
+    assert f"most words right, in {2 * pairs} of {4 * pairs} and in {2 * pairs}." in said
+    assert f"* WER, {measuring.tables()[1].title}, {pairs} of {pairs}: FastAdaSP constant at 30 %" in said
 
 
 def test_the_complete_grid_is_shown_instead_of_the_coarse_one(measured: ComparisonResult) -> None:
@@ -209,21 +208,28 @@ def test_a_part_is_a_command_of_every_method_with_both_kinds_of_positions(tmp_pa
     assert deep.words(demo, tmp_path)[deep.words(demo, tmp_path).index("--start-layer") + 1] == "8"
 
 
-def test_methods_know_where_neither_kind_of_positions_did_better(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`profiles show` and `tune` tell what the tables in the repository say of audio that the models hear."""
+def test_what_profiles_say_of_positions_is_what_the_tables_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`profiles show` and `tune` tell counts of all choices there are, of audio that the models hear."""
     monkeypatch.setattr(measuring, "RESULTS", REAL_RESULTS)
-    mixed: set[tuple[str, str]] = set()
-    better: set[tuple[str, str]] = set()
-    heard = [table for table in measuring.tables() if table.is_heard]
-    for table, metric in product(heard, measuring.DECIDING):
-        for row, _, change in measuring.told_apart(table, metric):
-            mixed |= {(row.method, row.schedule)} if change > 0 else set()
-            better |= {(row.method, row.schedule)} if change < 0 else set()
+    assert measuring.COUNTS.read_text("utf-8") == measuring.counts(measuring.tables())
     choices = {
-        (name, schedule)
-        for name, method in VARIANTS.items()
-        if not method.is_of_caches
+        (method.title, schedule)
+        for method in VARIANTS.values()
+        if method.reduces and not method.is_of_caches
         for schedule in method.schedules
     }
-    told = {(name, schedule) for name, method in VARIANTS.items() for schedule in method.mixed_positions}
-    assert (mixed, better) == (told, choices)
+    told = tomllib.loads(measuring.COUNTS.read_text("utf-8"))
+    assert {(title, schedule) for title, schedules in told.items() for schedule in schedules} == choices
+
+
+def test_comparisons_on_audio_that_is_heard_are_counted(measured: ComparisonResult) -> None:
+    pairs = sum(bool(cell.from_compact) for row in measured.rows for cell in row.cells)
+    assert pairs
+    write("demo.5s.coarse.json", with_words_right(with_changes(measured, -0.2, -0.1), 0.6))
+    write("demo.15s.coarse.json", with_words_right(with_changes(measured, 0.1, 0.2), 0.6))
+    write("demo.30s.coarse.json", with_words_right(with_changes(measured, 0.1, 0.2), 0.4))
+    (schedules,) = tomllib.loads(measuring.counts(measuring.tables())).values()
+    found = Counter[str]()
+    for counted in schedules.values():
+        found.update(counted)
+    assert found == {"kept": 2 * pairs, "compact": 2 * pairs, "compared": 4 * pairs}
