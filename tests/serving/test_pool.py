@@ -296,7 +296,9 @@ def test_a_client_that_reads_slowly_holds_up_nobody(demo_artifact: Path, long_cl
         slow.settimeout(PATIENCE)
         found = b""
         while b"[DONE]" not in found:
-            found += slow.recv(1 << 16)
+            part = slow.recv(1 << 16)
+            assert part, found
+            found += part
         assert b"transcript.text.done" in found
 
 

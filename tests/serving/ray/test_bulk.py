@@ -81,7 +81,7 @@ def test_an_actor_that_is_killed_loses_no_clip_and_doubles_none(
     ray: OwnRay, start: Any, output: Path, expected: dict[str, str]
 ) -> None:
     process = start()
-    wait_for(lambda: len(lines(output)) > 5 and len(ray.processes("ray::Transcriber")) == 2, ray.log)
+    wait_for(lambda: len(lines(output)) > 5, ray.log)
     ray.processes("ray::Transcriber")[0].kill()
     assert len(lines(output)) < CLIPS
     finish(process, ray)

@@ -17,7 +17,7 @@ import pytest
 from fastadasp.runtime import SpeechLM
 from free_port import free_port
 
-from .own_ray import NEEDS_RAY, OwnRay, own_ray, wait_for
+from .own_ray import NEEDS_RAY, WAIT, OwnRay, own_ray, wait_for
 
 pytestmark = [NEEDS_RAY, pytest.mark.alone]
 TOKENS, PROMPT = 8, "transcribe"
@@ -44,7 +44,7 @@ def address(ray: OwnRay, tiny_artifact: Path) -> Iterator[str]:
     finally:
         assert process.stdin is not None
         process.stdin.close()
-        process.wait(60)
+        process.wait(WAIT)
 
 
 @pytest.fixture
@@ -140,14 +140,14 @@ def test_replicas_come_with_the_load_and_the_requests_of_one_that_is_killed_are_
             wait_for(lambda: len(ray.processes(REPLICA)) == 2 or any(it.done() for it in loads), ray.log)
             more_answers(100)
             killed = max(ray.processes(REPLICA), key=lambda process: process.cpu_times().user)
-            try:
-                killed.suspend()
-                while not is_under_way():  # it had no request just then
-                    killed.resume()
-                    more_answers(1)
+            with suppress(psutil.NoSuchProcess):  # Serve ends one that stays silent for long
+                try:
                     killed.suspend()
-            finally:
-                with suppress(psutil.NoSuchProcess):  # Serve ends one that stays silent for long
+                    while not is_under_way():  # it had no request just then
+                        killed.resume()
+                        more_answers(1)
+                        killed.suspend()
+                finally:
                     killed.kill()
             more_answers(100)
         finally:

@@ -46,8 +46,10 @@ WITHOUT_LENGTH = {
     *("aac.aac", "amr.amr", "browser.webm", "fragments.mp4"),
 }
 pytestmark = pytest.mark.fuzz
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "40"))
-many = settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+ASKED = os.environ.get("FUZZ_EXAMPLES")
+many = settings(
+    max_examples=int(ASKED or 40), derandomize=ASKED is None, suppress_health_check=list(HealthCheck)
+)
 
 
 def stop_soon(place: str, seconds: float) -> None:
