@@ -62,10 +62,11 @@ COUNTED = """\
 INTRODUCTION = """\
 Written by `python bench/reductions.py` (`make reductions`) from bench/results/reductions. What they come to
 is told in [accuracy.md](accuracy.md); the models are that of the demo and those of
-[pretrained_model.md](pretrained_model.md). Brackets hold 95 % intervals over the clips; \\* marks a
-difference whose paired interval excludes 0, of a figure that from the full model. Cells of a column remove
-the same share of the prefill FLOPs; `at` says which where that is more than a point off. H2O removes none:
-its caches keep as many rows as those of FastAdaSP, constant.
+[pretrained_model.md](pretrained_model.md). Brackets hold 95 % intervals over the clips, behind a sign those
+of a paired difference; \\* marks a difference whose interval excludes 0, of a loss that from the full model.
+Cells of a column remove the same share of the prefill FLOPs; `at` says which where that is more than a point
+off. H2O removes none: its caches keep as many rows as those of FastAdaSP, constant. Where a set has more
+clips, they are drawn under seed 0, once for all tables of a length.
 """.splitlines()
 
 
@@ -99,7 +100,7 @@ class Model:
     sets: Path
     set_script: tuple[str, ...]  # makes the sets
     normalizer: str
-    grid: str  # that is measured if no other one is asked for
+    grid: str  # that is measured if no other one is asked for, with what goes on from it
 
     @property
     def layers(self) -> int:
@@ -150,6 +151,11 @@ class Part:
             *("--at-once", str(AT_ONCE), "--workers", "2", "--threads", "1"),
             *("-o", name_of(self.output(model.name))),
         ]
+
+
+def whole(grid: str) -> list[str]:
+    """A grid, and those that go on from it."""
+    return [grid, *(name for name, other in GRIDS.items() if other.goes_on == grid)]
 
 
 def parts(grid: str, lengths: Iterable[int] = SETS) -> Iterator[Part]:
@@ -337,7 +343,7 @@ def section(table: Table) -> Iterator[str]:
         f"{_machine(first.environment)}"
     )
     yield ""
-    yield f"WER %; full model {_figure(first, first.full)}"
+    yield f"WER %, and how many points that is more than the full model has; full model {_full(first)}"
     yield ""
     yield from _grid(table, lambda cell: _wer(first, cell))
     yield ""
@@ -375,25 +381,33 @@ def _grid(table: Table, shown: Callable[[CellRecord], str], skip: str | None = N
             yield table_row(row.label, *cells)
 
 
+def _full(found: ComparisonResult) -> str:
+    measured = figure_of(found.metrics[0], found.full.figures)
+    return f"{measured.value:.1f} [{measured.low:.1f}, {measured.high:.1f}]"
+
+
 def _wer(found: ComparisonResult, cell: CellRecord) -> str:
     if not cell.figures:
         return cell.unmet or "-"
-    change = cell.figures[found.metrics[0].name].delta
-    return f"{_figure(found, cell)}{_mark(change)}{_at(cell)}"
+    measured = cell.figures[found.metrics[0].name]
+    if measured.value is None or measured.delta is None:
+        return "-"
+    return f"{100 * measured.value:.1f}, {_change(measured.delta, 100, 1)}{_at(cell)}"
+
+
+def _change(change: Difference, scale: float, digits: int) -> str:
+    """With its interval, and a mark where that excludes 0."""
+    value, *ends = (
+        "-" if each is None else f"{scale * each:+z.{digits}f}"
+        for each in (change.value, change.low, change.high)
+    )
+    return f"{value} [{', '.join(ends)}]{_mark(change)}"
 
 
 def _at(cell: CellRecord) -> str:
     """What it removes, where that is more than a point off its column."""
     is_off = cell.flops_reduction and abs(cell.achieved_percent - cell.percent) > 1
     return f" (at {cell.achieved_percent:.0f} %)" if is_off else ""
-
-
-def _figure(found: ComparisonResult, cell: CellRecord) -> str:
-    metric = found.metrics[0]
-    measured = figure_of(metric, cell.figures)
-    if measured.value is None:
-        return "-"
-    return f"{measured.value:.1f} [{measured.low:.1f}, {measured.high:.1f}]"
 
 
 def _kinds(found: ComparisonResult, cell: CellRecord) -> str:
@@ -408,10 +422,9 @@ def _kinds(found: ComparisonResult, cell: CellRecord) -> str:
 def _pair(found: ComparisonResult, cell: CellRecord) -> str:
     changes = [cell.from_compact.get(name) for name in (found.metrics[0].name, "token_loss")]
     return " · ".join(
-        f"{scale * each.value:+.{digits}f} [{scale * each.low:+.{digits}f}, {scale * each.high:+.{digits}f}]"
-        f"{_mark(each)}"
+        _change(each, scale, digits)
         for each, scale, digits in zip(changes, (100, 1), (1, 2), strict=True)
-        if each is not None and each.low is not None and each.high is not None
+        if each is not None
     )
 
 
@@ -530,18 +543,21 @@ def write_pages() -> None:
 
 
 def counts(found: Sequence[Table]) -> str:
-    """By method and schedule, in how many comparisons each kind of positions lost less, on heard audio."""
-    signs: dict[str, dict[str, list[int]]] = {}
+    """By method, schedule and length, in how many comparisons each kind of positions lost less."""
+    signs: dict[str, dict[str, dict[int, list[int]]]] = {}
     for table, metric in product((table for table in found if table.is_heard), DECIDING):
         for row, _, change in told_apart(table, metric):
-            signs.setdefault(called(row.method), {}).setdefault(row.schedule, []).append(change)
+            schedules = signs.setdefault(called(row.method), {})
+            schedules.setdefault(row.schedule, {}).setdefault(table.seconds, []).append(change)
     lines = [COUNTED]
     for method, schedules in signs.items():
-        lines += ["", f'["{method}"]']
-        lines += (
-            f"{schedule} = {{ kept = {each.count(-1)}, compact = {each.count(1)}, compared = {len(each)} }}"
-            for schedule, each in schedules.items()
-        )
+        for schedule, lengths in schedules.items():
+            lines += ["", f'["{method}".{schedule}]']
+            lines += (
+                f'"{seconds} s" = {{ kept = {each.count(-1)}, compact = {each.count(1)}, '
+                f"compared = {len(each)} }}"
+                for seconds, each in sorted(lengths.items())
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -578,7 +594,7 @@ def _cost(cell: CellRecord) -> str:
     change = cell.figures["token_loss"].delta
     if change is None:
         return "-"
-    return f"{change.value:+z.2f} [{change.low:+z.2f}, {change.high:+z.2f}]{_mark(change)}{_at(cell)}"
+    return f"{_change(change, 1, 2)}{_at(cell)}"
 
 
 def _machine(environment: Environment) -> str:
@@ -597,7 +613,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "build/pretrained", help="of the second recipe")
     parser.add_argument("--models", help="names separated by commas, such as demo,seed-0; all if left out")
     parser.add_argument("--seconds", help="lengths separated by commas; 5,15,30 if left out")
-    parser.add_argument("--grid", choices=GRIDS, help="coarse for the demo and small for others, if left out")
+    parser.add_argument(
+        "--grid",
+        choices=GRIDS,
+        help="all levels of the model's own one, if left out",
+    )
     parser.add_argument("--page-only", action="store_true", help="from results that are there")
     options = parser.parse_args()
     if not options.page_only:
@@ -608,7 +628,8 @@ def main() -> None:
             parser.error(f"--grid {options.grid} has no clips of {', '.join(map(str, others))} s")
         hold_to_checkpoints(RESULTS, {name: known[name].checkpoint for name in names})
         for name in names:
-            measure(known[name], options.grid or known[name].grid, lengths)
+            for grid in [options.grid] if options.grid else whole(known[name].grid):
+                measure(known[name], grid, lengths)
     write_pages()
 
 

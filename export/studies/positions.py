@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 
 from ...profiles.keys import COMPACT, KEPT
 from ...profiles.profile import Profile
 
 MEANING = {COMPACT: "rows close up after a reduction", KEPT: "rows stay where they were"}
-MEASURED = "positions.toml"  # by title of the method and schedule; bench/reductions.py writes it
+MEASURED = "positions.toml"  # by title of the method, schedule and length; bench/reductions.py writes it
 
 
 def positions_lines(profile: Profile) -> Iterator[str]:
@@ -20,9 +20,11 @@ def positions_lines(profile: Profile) -> Iterator[str]:
     yield f"positions {kind}: {MEANING[kind]}"
     if not profile.traits.is_of_caches:
         measured = tomllib.loads(files(__package__).joinpath(MEASURED).read_text("utf-8"))
-        yield advice(**measured[profile.traits.title][profile.schedule])
+        yield from _advice(measured[profile.traits.title][profile.schedule])
 
 
-def advice(kept: int, compact: int, compared: int) -> str:
-    """In how many comparisons each kind lost less, by intervals that exclude chance."""
-    return f"kept lost less in {kept} of {compared} comparisons, compact in {compact}: docs/accuracy.md"
+def _advice(found: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    """In how many comparisons each kind lost less by a 95 % interval, by the length of the clips."""
+    kept = (f"{each['kept']} of {each['compared']} at {length}" for length, each in found.items())
+    yield f"comparisons that kept won: {', '.join(kept)};"
+    yield f"that compact won: {', '.join(str(each['compact']) for each in found.values())}; docs/accuracy.md"

@@ -82,15 +82,16 @@ def test_without_results_everything_is_named_as_missing() -> None:
 def test_every_row_has_its_error_rate_and_every_pair_its_difference(measured: ComparisonResult) -> None:
     write("demo.30s.coarse.json", found := measured)
     text = measuring.page(measuring.tables())
-    rates = text.partition("\nWER %; full model")[2].splitlines()
+    rates = text.partition("\nWER %, and")[2].splitlines()
     for row in found.rows:
         line = next(line for line in rates if line.startswith(f"| {row.label} |"))
         for cell in row.cells:
             if cell.figures:
-                assert f"{100 * cell.figures['wer'].value:.1f} [" in line
+                measured = cell.figures["wer"]
+                assert f" {100 * measured.value:.1f}, {100 * measured.delta.value:+z.1f} [" in line
     pairs = [cell for row in found.rows for cell in row.cells if cell.from_compact]
     assert pairs
-    assert all(f"{cell.from_compact['token_loss'].value:+.2f} [" in text for cell in pairs)
+    assert all(f"{cell.from_compact['token_loss'].value:+z.2f} [" in text for cell in pairs)
     changes = [cell.figures["token_loss"].delta for row in found.rows for cell in row.cells if cell.figures]
     overview = text.partition("## Losses of all tables")[2].partition("\n## ")[0]
     assert changes
@@ -195,6 +196,15 @@ def test_the_same_clips_are_drawn_each_time_and_in_their_order(tmp_path: Path) -
     assert len(measuring.drawn(clips, 99).read_text("utf-8").splitlines()) == 20
 
 
+def test_all_levels_are_measured_unless_one_grid_is_asked_for() -> None:
+    for own in ("coarse", "small"):
+        grids = [measuring.GRIDS[name] for name in measuring.whole(own)]
+        assert all(grid.clips.items() <= grids[0].clips.items() for grid in grids)
+        for seconds in measuring.SETS:
+            levels = ",".join(grid.levels[seconds] for grid in grids if seconds in grid.levels).split(",")
+            assert sorted(levels) == measuring.ALL_LEVELS.split(",")
+
+
 def test_a_grid_has_parts_of_its_own_lengths_alone() -> None:
     assert {part.seconds for part in measuring.parts("coarse_between")} == {15, 30}
 
@@ -229,7 +239,12 @@ def test_comparisons_on_audio_that_is_heard_are_counted(measured: ComparisonResu
     write("demo.15s.coarse.json", with_words_right(with_changes(measured, 0.1, 0.2), 0.6))
     write("demo.30s.coarse.json", with_words_right(with_changes(measured, 0.1, 0.2), 0.4))
     (schedules,) = tomllib.loads(measuring.counts(measuring.tables())).values()
-    found = Counter[str]()
-    for counted in schedules.values():
-        found.update(counted)
-    assert found == {"kept": 2 * pairs, "compact": 2 * pairs, "compared": 4 * pairs}
+    found = Counter[tuple[str, str]]()
+    for lengths in schedules.values():
+        found.update(
+            {(length, key): count for length, each in lengths.items() for key, count in each.items()}
+        )
+    assert found == {
+        **{("5 s", "kept"): 2 * pairs, ("5 s", "compact"): 0, ("5 s", "compared"): 2 * pairs},
+        **{("15 s", "kept"): 0, ("15 s", "compact"): 2 * pairs, ("15 s", "compared"): 2 * pairs},
+    }

@@ -370,11 +370,15 @@ def test_profiles_show_prints_toml_that_reads_back() -> None:
     assert parse_profile(text, "dense-decay-30", "stdout") == load_profile("dense-decay-30")
 
 
-def told(title: str, schedule: str) -> str:
+def told(title: str, schedule: str) -> list[str]:
     """What is to be said of the positions of a method that has this title."""
     counts = tomllib.loads(Path(positions_module.__file__).with_name("positions.toml").read_text("utf-8"))
-    kept, compact, compared = counts[title][schedule].values()
-    return f"kept lost less in {kept} of {compared} comparisons, compact in {compact}: docs/accuracy.md"
+    short, middle, long = (tuple(each.values()) for each in counts[title][schedule].values())
+    return [
+        f"comparisons that kept won: {short[0]} of {short[2]} at 5 s, {middle[0]} of {middle[2]} at 15 s, "
+        f"{long[0]} of {long[2]} at 30 s;",
+        f"that compact won: {short[1]}, {middle[1]}, {long[1]}; docs/accuracy.md",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -412,8 +416,9 @@ def test_list_show_and_inspect_tell_the_positions_of_a_profile(
     for start, shown in (("# ", toml_again), ("", costs)):
         lines = shown.splitlines()
         assert f"{start}positions {positions}: {meaning}" in lines
-        advice = [line for line in lines if "comparisons" in line]
-        assert advice == ([f"{start}{told(compared, load_profile(str(own)).schedule)}"] if compared else [])
+        advice = [line for line in lines if " won: " in line]
+        wanted = told(compared, load_profile(str(own)).schedule) if compared else []
+        assert advice == [start + line for line in wanted]
     assert "positions" not in call("profiles", "show", "full").stdout
 
 
