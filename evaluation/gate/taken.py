@@ -13,6 +13,7 @@ from ...runtime.artifact.manifest import Manifest
 from ...runtime.benchmark.records import Benchmark
 from ...runtime.choice.figures import Accuracy, Latency, Loss, Machine, MeasuredClips, Timed
 from ...runtime.choice.prediction import in_order
+from ..options import ENOUGH_RESAMPLES
 from ..results.evaluation import EvaluationResult
 from ..results.files import Result, ResultFile
 from ..results.settings import ClipList
@@ -70,6 +71,16 @@ def _accuracy(manifest: Manifest, found: Result, least_clips: int) -> Accuracy:
         metric = found.metric
     else:
         raise _OfAnotherError("it holds no accuracy; give a file of eval or tune")
+    if failed := clips.count - clips.measured:
+        raise _OfAnotherError(
+            f"{failed} of {clips.count} clips failed, so its losses are of the others alone: mend those "
+            "clips or leave them out of the list, and measure again"
+        )
+    if (resamples := found.intervals.resamples) < ENOUGH_RESAMPLES:
+        raise _OfAnotherError(
+            f"an interval of {resamples} resamples is too rough to judge by; measure again with --resamples "
+            f"{ENOUGH_RESAMPLES} or more"
+        )
     measured = MeasuredClips(_name(clips.source), clips.digest, clips.measured)
     return Accuracy(found.task, metric.title, against, measured, least_clips, losses)
 
