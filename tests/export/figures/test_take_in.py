@@ -181,6 +181,8 @@ def test_figures_go_into_the_manifest_alone_and_requests_are_answered_by_them(
     assert accuracy is not None
     assert latency is not None
     assert (accuracy.clips.name, accuracy.clips.count, accuracy.against) == ("transcripts.jsonl", 10, "full")
+    longest = max(soundfile.info(path).duration for path in CLIPS.parent.glob("*.flac"))
+    assert accuracy.clips.longest_seconds == pytest.approx(longest)
     assert latency.machine.threads == 1
     shown = call("inspect", artifact).stdout
     assert "accuracy: WER (asr) lost against full" in shown
