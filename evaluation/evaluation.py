@@ -48,6 +48,11 @@ class Evaluation:
         return tuple(clip for clip, found in self.records if found.is_complete)
 
     @property
+    def longest_seconds(self) -> float:
+        """The length of the longest measured clip; 0 where there is none."""
+        return max((found.audio_seconds for found in self.answers if found.is_complete), default=0.0)
+
+    @property
     def failures(self) -> tuple[Failure, ...]:
         """What keeps the other clips from being measured."""
         return tuple(

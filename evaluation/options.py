@@ -20,6 +20,9 @@ from .metrics.tasks import TASKS
 DEFAULT_RUNTIME = RuntimeOptions()
 _LEAST = {"resamples": 1, "seed": 0, "workers": 1, "at_once": 1, "least_clips": 1}
 MOST_RESAMPLES = 10**6
+ENOUGH_RESAMPLES = (
+    100  # of fewer, hardly any lie beyond the ends of an interval, so it is no judge of a budget
+)
 _MOST = {
     "resamples": MOST_RESAMPLES,
     "workers": MOST_THREADS,  # each has threads of its own
@@ -92,6 +95,11 @@ def _faults(options: EvalOptions) -> Iterator[str]:
             yield f"{name} is {shown(found)}: give {kind.__name__}"
     if options.max_loss is not None and not is_budget(options.max_loss):
         yield f"max_loss is {shown(options.max_loss)}: give a number of points from 0 on"
+    if options.max_loss is not None and options.resamples in range(1, ENOUGH_RESAMPLES):
+        yield (
+            f"resamples is {options.resamples}, too rough an interval to judge a budget by: give at least "
+            f"{ENOUGH_RESAMPLES}, or no budget"
+        )
     chosen = options.normalizer
     if chosen is not None and not (isinstance(chosen, str) and chosen in NORMALIZERS):
         yield f"normalizer {shown(chosen)} is unknown; choose {', '.join(NORMALIZERS)}"

@@ -51,6 +51,7 @@ class ClipAnswers:
     answers: Mapping[str, Answer] = field(default_factory=dict)  # by profile
     failures: Mapping[str, str] = field(default_factory=dict)  # profile -> reason
     costs: Mapping[str, Cost] = field(default_factory=dict)  # by profile, as `answers`
+    audio_seconds: float = 0.0  # 0 where the audio could not be encoded
 
     @property
     def is_complete(self) -> bool:
@@ -96,7 +97,7 @@ def answer_clip(model: SpeechLM, clip: Clip, asked: Asked) -> ClipAnswers:
             answers[profile], costs[profile], text_rows = _recorded(answered())
         except (AudioError, RequestError) as error:
             failures[profile] = str(error)
-    return ClipAnswers(clip.id, len(audio.rows), text_rows, answers, failures, costs)
+    return ClipAnswers(clip.id, len(audio.rows), text_rows, answers, failures, costs, audio.audio.seconds)
 
 
 def _answered(

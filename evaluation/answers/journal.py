@@ -20,7 +20,7 @@ from .answers import ClipAnswers
 from .lines import append_lines, whole_lines
 from .lock import lock
 
-JOURNAL_FORMAT = 4
+JOURNAL_FORMAT = 5
 KIND = "eval journal"
 RESTART = "go on with those, or start again with --restart"
 

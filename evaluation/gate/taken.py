@@ -13,10 +13,10 @@ from ...runtime.artifact.manifest import Manifest
 from ...runtime.benchmark.records import Benchmark
 from ...runtime.choice.figures import Accuracy, Latency, Loss, Machine, MeasuredClips, Timed
 from ...runtime.choice.prediction import in_order
+from ..options import ENOUGH_RESAMPLES
 from ..results.evaluation import EvaluationResult
 from ..results.files import Result, ResultFile
-from ..results.settings import ClipList
-from ..results.tuning import TuningResult
+from ..results.tuning import HeldOutResult, TuningResult
 from .recorded import judged_records
 
 TIMED = "decoder_ms"  # of a benchmark: prefill and decode
@@ -64,13 +64,24 @@ class _OfAnotherError(ValueError):
 def _accuracy(manifest: Manifest, found: Result, least_clips: int) -> Accuracy:
     if isinstance(found, EvaluationResult):
         losses, against, clips = _evaluated(manifest, found), found.profiles[0].profile, found.clips
-        metric = found.metrics[0]
+        metric, longest = found.metrics[0], found.longest_seconds
     elif isinstance(found, TuningResult):
-        losses, against, clips = _tuned(manifest, found)
-        metric = found.metric
+        losses, held_out = _tuned(manifest, found)
+        against, clips = held_out.profiles[0].profile, held_out.clips
+        metric, longest = found.metric, held_out.longest_seconds
     else:
         raise _OfAnotherError("it holds no accuracy; give a file of eval or tune")
-    measured = MeasuredClips(_name(clips.source), clips.digest, clips.measured)
+    if failed := clips.count - clips.measured:
+        raise _OfAnotherError(
+            f"{failed} of {clips.count} clips failed, so its losses are of the others alone: mend those "
+            "clips or leave them out of the list, and measure again"
+        )
+    if (resamples := found.intervals.resamples) < ENOUGH_RESAMPLES:
+        raise _OfAnotherError(
+            f"an interval of {resamples} resamples is too rough to judge by; measure again with --resamples "
+            f"{ENOUGH_RESAMPLES} or more"
+        )
+    measured = MeasuredClips(_name(clips.source), clips.digest, clips.measured, longest)
     return Accuracy(found.task, metric.title, against, measured, least_clips, losses)
 
 
@@ -90,7 +101,7 @@ def _evaluated(manifest: Manifest, found: EvaluationResult) -> dict[str, Loss]:
     return known
 
 
-def _tuned(manifest: Manifest, found: TuningResult) -> tuple[dict[str, Loss], str, ClipList]:
+def _tuned(manifest: Manifest, found: TuningResult) -> tuple[dict[str, Loss], HeldOutResult]:
     """What the choice of a tuning loses, under the names that it has in the artifact; and what judged it."""
     if found.profile is None or found.held_out is None:
         raise _OfAnotherError(f"it chose no profile ({found.reason or 'none was judged'})")
@@ -112,7 +123,7 @@ def _tuned(manifest: Manifest, found: TuningResult) -> tuple[dict[str, Loss], st
     half = replace(found.held_out.clips, source=f"{_name(found.held_out.clips.source)}, held-out half")
     scale, lost = found.metric.scale, found.held_out.loss.times(found.metric.scale)
     loss = Loss(lost.value, lost.low, lost.high, scale * found.max_loss)
-    return dict.fromkeys(names, loss), found.held_out.profiles[0].profile, half
+    return dict.fromkeys(names, loss), replace(found.held_out, clips=half)
 
 
 def _name(source: str) -> str:

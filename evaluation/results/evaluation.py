@@ -13,7 +13,7 @@ from ..metrics.metric import Metric
 from .figures import ProfileFigures
 from .settings import AnswerSettings, ClipList, Failure, Intervals
 
-EVALUATION_FORMAT = 5
+EVALUATION_FORMAT = 6
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class EvaluationResult:
     task: str
     artifact: Mapping[str, Any]  # its identity
     clips: ClipList
+    longest_seconds: float  # of the measured clips; 0 where there is none
     settings: AnswerSettings
     intervals: Intervals
     metrics: tuple[Metric, ...]

@@ -16,6 +16,7 @@ from .figures import Accuracy, Loss
 LEAST_CLIPS = 2  # one clip does not vary, so it has no interval
 ENOUGH_CLIPS = 30  # fewer hardly stand for all there could be: an interval of them is rough
 ROUNDING = 1e-9  # points: what is the budget but for rounding is within it
+UNDEFINED = "some draws of the clips leave the metric without a value"
 Outcome = Literal["within", "over", "cannot tell"]
 
 
@@ -37,11 +38,13 @@ def verdict(loss: Loss, clips: int, least_clips: int) -> Verdict:
     measured, budget = loss_in_words(loss), f"{loss.budget:g}"
     if not is_within(loss.value, loss.budget):
         return Verdict("over", f"{measured} is over the budget of {budget}")
-    unknown = f"{measured} of a budget of {budget}: cannot tell with so few clips"
-    if loss.high is None or clips < least_clips:
-        return Verdict("cannot tell", f"{unknown}, {clips} of at least {max(least_clips, LEAST_CLIPS)}")
+    unknown = f"{measured} of a budget of {budget}: cannot tell"
+    if clips < (least := max(least_clips, LEAST_CLIPS)):
+        return Verdict("cannot tell", f"{unknown} with so few clips, {clips} of at least {least}")
+    if loss.high is None:
+        return Verdict("cannot tell", f"{unknown} without an interval, for {UNDEFINED}")
     if not is_within(loss.high, loss.budget):
-        return Verdict("cannot tell", f"{unknown}, the interval of {clips} goes beyond it")
+        return Verdict("cannot tell", f"{unknown}, for the interval goes beyond it")
     return Verdict("within", f"{measured} is within the budget of {budget}, up to the end of its interval")
 
 

@@ -64,6 +64,7 @@ def choose(
     """
     accuracy, latency = complete(figures)
     among = _candidates(accuracy, latency, profiles, sizes)
+    _check_length(accuracy, sizes)
     if auto.latency_budget is not None:
         found = _most_accurate(among, auto.latency_budget)
         why = f"within {auto.latency_budget:g} s; it loses least of those that are, {_lost(found, accuracy)}"
@@ -91,9 +92,7 @@ def complete(figures: Figures | None) -> tuple[Accuracy, Latency]:
     """
     if figures is None or figures.accuracy is None:
         raise RequestError(
-            f"profile {AUTO}: the artifact holds no figures of accuracy; measure them with: eval ART "
-            "--manifest CLIPS --max-loss POINTS -o eval.json, and take them in with: figures ART "
-            "--accepted eval.json"
+            f"profile {AUTO}: the artifact holds no figures of accuracy; {_measured_with('CLIPS')}"
         )
     if figures.latency is None:
         raise RequestError(
@@ -117,6 +116,22 @@ def _candidates(
         Candidate(name, losses[name], predicted(latency, name, sizes.audio_seconds, sizes.beams))
         for name in names
     ]
+
+
+def _check_length(accuracy: Accuracy, sizes: Sizes) -> None:
+    """Refuse audio longer than all clips that were measured: what profiles lose can grow with its length."""
+    if sizes.audio_seconds > (longest := accuracy.clips.longest_seconds):
+        raise ChoiceError(
+            f"profile {AUTO}: no figures of accuracy for {sizes.audio_seconds:.1f} s of audio, only up to "
+            f"{longest:g} s; {_measured_with('LONGER_CLIPS')}"
+        )
+
+
+def _measured_with(clips: str) -> str:
+    return (
+        f"measure them with: eval ART --manifest {clips} --max-loss POINTS -o eval.json, and take them in "
+        "with: figures ART --accepted eval.json"
+    )
 
 
 def _most_accurate(among: Sequence[Candidate], budget: float) -> Candidate:
@@ -157,7 +172,7 @@ def _lost(found: Candidate, accuracy: Accuracy) -> str:
     clips = accuracy.clips
     return (
         f"{loss_in_words(found.loss)} of {accuracy.metric} against {accuracy.against} on {clips.count} clips "
-        f"of {clips.name}"
+        f"of up to {clips.longest_seconds:.1f} s of {clips.name}"
     )
 
 

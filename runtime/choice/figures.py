@@ -13,6 +13,7 @@ class MeasuredClips:
     name: str  # of the clip list, without its folder
     digest: str  # SHA-256 of audio, references and prompts
     count: int  # that every profile has answered
+    longest_seconds: float  # of their audio; what profiles lose on longer audio is not known
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from ....evaluation.table import number, unit
 from ....profiles.methods import FULL
 from ....profiles.profile import profile_to_toml
 from ....profiles.schedule import has_start_layer
-from ....runtime.choice.acceptance import ENOUGH_CLIPS
+from ....runtime.choice.acceptance import ENOUGH_CLIPS, LEAST_CLIPS, UNDEFINED
 from ....runtime.tables.tables import Section, columns
 from ....runtime.tables.units import ABSENT, in_percent, milliseconds, percent, seconds, size
 from ..positions import positions_lines
@@ -121,7 +121,7 @@ def _held_out(tuning: Tuning, found: Evaluation, loss: Loss) -> Iterator[str]:
     metric, (full, chosen) = tuning.metric, (scores.figures[0].value for scores in found.profiles)
     between = loss.interval
     shown_interval = (
-        "no interval, of one clip"
+        _no_interval(len(found.measured))
         if between is None
         else f"95 %: {_points(metric, between.low)} to {_points(metric, between.high)}"
     )
@@ -143,6 +143,10 @@ def _held_out(tuning: Tuning, found: Evaluation, loss: Loss) -> Iterator[str]:
         yield f"Within the budget of {_budget(tuning)}."
     if len(found.measured) < ENOUGH_CLIPS:
         yield f"{len(found.measured)} clips are few: the interval is rough."
+
+
+def _no_interval(clips: int) -> str:
+    return f"no interval, {'of one clip' if clips < LEAST_CLIPS else f'for {UNDEFINED}'}"
 
 
 def _failures(tuning: Tuning) -> Iterator[str]:

@@ -25,6 +25,8 @@ def _accuracy_faults(place: str, accuracy: Accuracy, manifest: Manifest) -> Iter
         yield from text_fault(f"{place}.{name}", text)
     yield from hash_fault(f"{place}.clips.digest", accuracy.clips.digest)
     yield from count_fault(f"{place}.clips.count", accuracy.clips.count, 1, LARGEST)
+    if not (longest := accuracy.clips.longest_seconds) > 0:
+        yield f"{place}.clips.longest_seconds is {longest}: it must be above 0"
     yield from count_fault(f"{place}.least_clips", accuracy.least_clips, 1, LARGEST)
     against = manifest.profiles.get(accuracy.against)
     if against is not None and against.profile.traits.reduces:

@@ -27,6 +27,7 @@ def evaluation(metric: Metric, *delta: float, clips: int = 40, **others: Any) ->
         task="asr",
         artifact={"digest": "d"},
         clips=replace(examples.CLIPS, measured=clips),
+        longest_seconds=30.0,
         settings=examples.SETTINGS,
         intervals=examples.INTERVALS,
         metrics=(metric,),

@@ -24,6 +24,7 @@ from ..report import examples
 
 WER = Metric("wer", "WER", lower_is_better=True)
 BLEU = Metric("bleu", "BLEU", POINTS)
+CLIPS = replace(examples.CLIPS, source="/home/somebody/clips.jsonl", count=2618, measured=2618)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,8 @@ def evaluation(manifest: Manifest, metric: Metric = WER, **others: Any) -> Evalu
     found = EvaluationResult(
         task="asr",
         artifact={"digest": manifest.digest},
-        clips=replace(examples.CLIPS, source="/home/somebody/clips.jsonl"),
+        clips=CLIPS,
+        longest_seconds=30.0,
         settings=examples.SETTINGS,
         intervals=examples.INTERVALS,
         metrics=(metric,),
@@ -97,7 +99,8 @@ def test_times_are_those_of_prefill_and_decode_that_were_measured(manifest: Mani
     assert found.new_tokens == 32
 
 
-UNMEASURED = replace(examples.CLIPS, measured=0)
+UNMEASURED, FAILED = replace(CLIPS, measured=0), replace(CLIPS, measured=2616)
+ROUGH = replace(examples.INTERVALS, resamples=99)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +110,8 @@ UNMEASURED = replace(examples.CLIPS, measured=0)
         (lambda found: replace(found, max_loss=None), "it has no budget; evaluate with --max-loss"),
         (lambda found: replace(found, metrics=()), "no clip was answered under every profile"),
         (lambda found: replace(found, clips=UNMEASURED), "no clip was answered under every profile"),
+        (lambda found: replace(found, clips=FAILED), "2 of 2618 clips failed"),
+        (lambda found: replace(found, intervals=ROUGH), "an interval of 99 resamples is too rough"),
         (
             lambda found: replace(
                 found, profiles=(found.profiles[0], replace(found.profiles[1], figures={}))

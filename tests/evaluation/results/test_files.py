@@ -146,7 +146,7 @@ def test_all_faulty_files_are_reported_together(tmp_path, real_files):
         content("other.json", {"kind": "golden", "format_version": 1}),
         real_files["eval"],
         content("old.json", {**old, "format_version": 1}),
-        content("newer.json", {**old, "format_version": 4}),
+        content("newer.json", {**old, "format_version": 5}),
         content("nameless.json", {"model": {}}),
         content("list.json", [1]),
         content("infinite.json", b'{"kind": "eval", "x": NaN}'),
@@ -159,8 +159,8 @@ def test_all_faulty_files_are_reported_together(tmp_path, real_files):
     )
     expected = (
         "other.json: is of kind 'golden'; known are bench, eval",
-        "old.json: is a file of tune, format version 1; this version of fastadasp-export reads 3: make",
-        "newer.json: is a file of tune, format version 4",
+        "old.json: is a file of tune, format version 1; this version of fastadasp-export reads 4: make",
+        "newer.json: is a file of tune, format version 5",
         "nameless.json: names no kind",
         "list.json: is [1], not an object; give a file that a command of this tool wrote",
         "infinite.json: holds NaN",

@@ -86,7 +86,7 @@ def edited(path: Path, output: Path, change: Callable[[dict[str, Any]], object])
 
 
 def gate(artifact: Path, *args: object) -> tuple[int, str]:
-    result = call("eval", artifact, *ASKED, "--resamples", 50, *args)
+    result = call("eval", artifact, *ASKED, "--resamples", 100, *args)
     assert "Traceback" not in result.output
     return result.exit_code, result.stdout
 
@@ -140,6 +140,10 @@ def test_a_budget_that_would_judge_nothing_is_refused(built: Path) -> None:
         (("--max-loss", "nan"), "--max-loss is nan"),
         (("--max-wer-increase", -1), "--max-wer-increase is -1.0: give a number of points from 0 on"),
         (("--max-loss", 1, "--least-clips", 0), "--least-clips is 0"),
+        (
+            ("--max-loss", 1, "--resamples", 99),
+            "--resamples is 99, too rough an interval to judge a budget by",
+        ),
     ],
 )
 def test_a_budget_that_is_none_is_refused(built: Path, given: tuple[object, ...], fault: str) -> None:
@@ -177,6 +181,8 @@ def test_figures_go_into_the_manifest_alone_and_requests_are_answered_by_them(
     assert accuracy is not None
     assert latency is not None
     assert (accuracy.clips.name, accuracy.clips.count, accuracy.against) == ("transcripts.jsonl", 10, "full")
+    longest = max(soundfile.info(path).duration for path in CLIPS.parent.glob("*.flac"))
+    assert accuracy.clips.longest_seconds == pytest.approx(longest)
     assert latency.machine.threads == 1
     shown = call("inspect", artifact).stdout
     assert "accuracy: WER (asr) lost against full" in shown

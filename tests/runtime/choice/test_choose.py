@@ -25,7 +25,7 @@ from fastadasp.runtime.choice.target import Auto
 from fuzzing import fuzz
 
 HERE = Machine("CPUExecutionProvider", "a CPU", 2)
-CLIPS = MeasuredClips("clips.jsonl", "0" * 64, 400)
+CLIPS = MeasuredClips("clips.jsonl", "0" * 64, 400, 120.0)
 PROFILES = ("full", "half", "tenth")
 LENGTHS = (5.0, 30.0, 120.0)
 SLOW, FAST, FASTEST = (100.0, 600.0, 3000.0), (90.0, 400.0, 1500.0), (95.0, 300.0, 900.0)
@@ -42,6 +42,7 @@ FIGURES = Figures(
     ),
     Latency(HERE, 64, {"full": times(SLOW), "half": times(FAST), "tenth": times(FASTEST)}),
 )
+SHORTER = replace(FIGURES, accuracy=replace(FIGURES.accuracy, clips=replace(CLIPS, longest_seconds=29.5)))
 
 
 def chosen(
@@ -83,7 +84,7 @@ def test_the_reason_has_the_figures() -> None:
     assert chosen(seconds=60, latency_budget=0.8).reason == (
         "half: 0.767 s predicted for prefill and decode of 60.0 s of audio with 1 beam (64 tokens), within "
         "0.8 s; it loses least of those that are, +0.20 (95 %: -0.10 to +0.50) of WER against full on 400 "
-        "clips of clips.jsonl"
+        "clips of up to 120.0 s of clips.jsonl"
     )
     assert chosen(accuracy_budget=0).reason == (
         "full: 0.6 s predicted for prefill and decode of 30.0 s of audio with 1 beam (64 tokens), the "
@@ -122,6 +123,12 @@ def test_the_unreduced_profile_need_not_be_in_the_artifact() -> None:
 # What is refused
 
 
+def test_no_loss_is_taken_to_hold_for_audio_longer_than_all_that_was_measured() -> None:
+    assert chosen(SHORTER, 29.5, accuracy_budget=9).profile == "tenth"
+    for budget in ({"accuracy_budget": 9.0}, {"latency_budget": 9.0}):
+        assert "no figures of accuracy for 29.6 s" in refused(SHORTER, seconds=29.6, **budget)
+
+
 @pytest.mark.parametrize(
     ("figures", "asked", "fault"),
     [
@@ -130,6 +137,8 @@ def test_the_unreduced_profile_need_not_be_in_the_artifact() -> None:
         (replace(FIGURES, latency=None), {}, "holds no figures of latency; measure them with: bench ART"),
         (FIGURES, {"beams": 5}, "no figures of latency for 5 beams under profile full, only for 1;"),
         (FIGURES, {"beams": 5}, "with --beams 1,5"),
+        (SHORTER, {}, "no figures of accuracy for 30.0 s of audio, only up to 29.5 s; measure them with"),
+        (SHORTER, {"latency_budget": 0.6}, "eval ART --manifest LONGER_CLIPS --max-loss POINTS -o eval.json"),
         (FIGURES, {"seconds": 120.1}, "120.1 s of audio and 1 beam under profile full, only up to 120 s"),
         (
             FIGURES,
@@ -198,9 +207,10 @@ def test_one_length_is_enough_up_to_itself() -> None:
     ("loss", "clips", "outcome", "words"),
     [
         (Loss(0.5, 0.1, 1.0, 1.0), 30, "within", "is within the budget of 1"),
-        (Loss(0.5, 0.1, 1.01, 1.0), 30, "cannot tell", "the interval of 30 goes beyond it"),
+        (Loss(0.5, 0.1, 1.01, 1.0), 30, "cannot tell", "cannot tell, for the interval goes beyond it"),
         (Loss(0.5, 0.1, 0.9, 1.0), 29, "cannot tell", "with so few clips, 29 of at least 30"),
         (Loss(0.0, None, None, 1.0), 1, "cannot tell", "with so few clips, 1 of at least 30"),
+        (Loss(0.0, None, None, 1.0), 30, "cannot tell", "some draws of the clips leave the metric without a"),
         (Loss(1.1, -3.0, 9.0, 1.0), 2, "over", "+1.10 (95 %: -3.00 to +9.00) is over the budget of 1"),
         (Loss(0.1 + 0.2, 0.3, 0.1 + 0.2, 0.3), 30, "within", "within"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -215,6 +216,24 @@ def test_clips_that_fail_are_told_and_counted_nowhere(tiny_checkpoint, harmless,
     assert result.exit_code == 1
     assert [failure["id"] for failure in results(output)["failures"]] == ["noise.wav"]
     assert "failed, no figure counts it: noise.wav: " in result.stdout
+
+
+def test_why_a_held_out_loss_has_no_interval_is_told(tiny_checkpoint, sounds, tmp_path):
+    """Two of its three clips have no word, so that some draws of them have none."""
+    path = tmp_path / "clips.jsonl"
+    lines = [{"audio": f"{i}.wav", "task": "asr", "text": "a word"} for i in range(6)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    held_out = halves_of(read_clips(path, audio_root=sounds), 0).held_out.clips
+    for clip in held_out[1:]:
+        lines[int(Path(clip.audio).stem)]["text"] = "?"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    words = ("--manifest", path, "--audio-root", sounds, "--normalizer", "basic", "--max-new-tokens", 8)
+    few = ("--schedules", "single", "--start-layers", 0, "--flops-levels", 10, "--positions", "kept")
+    result = call(tiny_checkpoint, *words, *few, "--max-loss", 10000, "-o", tmp_path / "tuned.toml")
+    assert result.exit_code == 0, result.output
+    told = " ".join(result.stdout.split())
+    assert "Held out, 3 clips: WER" in told
+    assert "(no interval, for some draws of the clips leave the metric without a value)" in told
 
 
 def test_the_demo_is_tuned_whatever_it_says(tmp_path):
