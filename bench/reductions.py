@@ -31,6 +31,8 @@ from fastadasp.evaluation.results.figure_text import figure_of
 from fastadasp.evaluation.results.figures import Difference
 from fastadasp.evaluation.results.files import read_results
 from fastadasp.export.studies.compare.formats import GROUP
+from fastadasp.export.studies.compare.grid import BUDGET_METHOD, BUDGET_SCHEDULE
+from fastadasp.export.studies.compare.unmet import TOLERANCE
 from fastadasp.export.studies.positions import MEASURED
 from fastadasp.profiles.keys import COMPACT, KEPT
 from fastadasp.profiles.methods import VARIANTS
@@ -65,8 +67,9 @@ is told in [accuracy.md](accuracy.md); the models are that of the demo and those
 [pretrained_model.md](pretrained_model.md). Brackets hold 95 % intervals over the clips, behind a sign those
 of a paired difference; \\* marks a difference whose interval excludes 0, of a loss that from the full model.
 Cells of a column remove the same share of the prefill FLOPs; `at` says which where that is more than a point
-off. H2O removes none: its caches keep as many rows as those of FastAdaSP, constant. Where a set has more
-clips, they are drawn under seed 0, once for all tables of a length.
+off. H2O removes none: its caches keep as many rows as those of FastAdaSP, constant, on clips of the length
+that levels are solved for, and `keeps` says how many where that is more than a point off. Where a set has
+more clips, they are drawn under seed 0, once for all tables of a length.
 """.splitlines()
 
 
@@ -345,7 +348,7 @@ def section(table: Table) -> Iterator[str]:
     yield ""
     yield f"WER %, and how many points that is more than the full model has; full model {_full(first)}"
     yield ""
-    yield from _grid(table, lambda cell: _wer(first, cell))
+    yield from _grid(table, lambda cell: _wer(first, cell) + _keeps(table, cell))
     yield ""
     yield (
         "Words substituted / left out / added / right in % · loss per token of the right transcript · short "
@@ -408,6 +411,18 @@ def _at(cell: CellRecord) -> str:
     """What it removes, where that is more than a point off its column."""
     is_off = cell.flops_reduction and abs(cell.achieved_percent - cell.percent) > 1
     return f" (at {cell.achieved_percent:.0f} %)" if is_off else ""
+
+
+def _keeps(table: Table, cell: CellRecord) -> str:
+    """What caches that are shortened alone keep, and their budget, where that is more than a point off."""
+    if cell.flops_reduction != 0 or cell.kept_ratio is None:
+        return ""
+    rows = (row for row in table.rows if (row.method, row.schedule) == (BUDGET_METHOD, BUDGET_SCHEDULE))
+    budgets = (each.kept_ratio for row in rows for each in row.cells if each.level == cell.level)
+    budget = next(budgets, None)
+    if budget is None or abs(cell.kept_ratio - budget) <= TOLERANCE:
+        return ""
+    return f" (keeps {100 * cell.kept_ratio:.1f} % for {100 * budget:.1f} %)"
 
 
 def _kinds(found: ComparisonResult, cell: CellRecord) -> str:

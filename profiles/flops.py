@@ -19,6 +19,8 @@ from .schedule import (
     has_start_layer,
     input_ratio,
     layer_ratios,
+    removed,
+    surely_removed,
     token_counts,
 )
 
@@ -120,6 +122,11 @@ class ResolvedProfile:
     def token_counts(self, span_rows: int) -> TokenCounts:
         """Rows of a span of `span_rows` audio rows in every layer; `sum(counts.cached)` is the KV budget."""
         return token_counts(span_rows, self.ratios, self.is_of_caches, self.input_ratio)
+
+    def most_cached(self, span_rows: int) -> tuple[int, ...]:
+        """Rows of a span that the cache of each layer keeps, or where the data decides the most of them."""
+        taken = removed if self.has_static_lengths else surely_removed
+        return token_counts(span_rows, self.ratios, self.is_of_caches, self.input_ratio, taken).cached
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ sees what is left. A method that works on the caches alone leaves all rows to ev
 layer, and shortens what a layer caches. Graphs and plugins follow the same rule; tests hold them equal.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -34,27 +34,34 @@ def removed(rows: int, ratio: Fraction) -> int:
     return rows * ratio.numerator // ratio.denominator
 
 
+def surely_removed(rows: int, ratio: Fraction) -> int:
+    """The fewest rows that a reduction takes in pairs: a run of n edges is n / 2 of them at least."""
+    return -(-removed(rows, ratio) // 2)
+
+
 def token_counts(
     span_rows: int,
     ratios: Sequence[Fraction],
     is_of_caches: bool = False,
     input_ratio: Fraction = Fraction(0),
+    taken: Callable[[int, Fraction], int] = removed,
 ) -> TokenCounts:
     """Follow a span of `span_rows` audio rows through layers that remove `ratios`, one ratio per layer.
 
     Before the first of them `input_ratio` is removed.
 
     A ratio below 1 always leaves a row. For the method `a_tome`, whose lengths depend on the data, these are
-    the fewest rows that can be left. With `is_of_caches` a ratio is the share of the layer's own cache.
+    the fewest rows that can be left, and the most with `surely_removed` as what is `taken`. With
+    `is_of_caches` a ratio is the share of the layer's own cache.
     """
     if is_of_caches:
         whole = (span_rows,) * len(ratios)
         return TokenCounts(whole, whole, tuple(span_rows - removed(span_rows, ratio) for ratio in ratios))
     attention, mlp = [], []
-    rows = span_rows - removed(span_rows, input_ratio)
+    rows = span_rows - taken(span_rows, input_ratio)
     for ratio in ratios:
         attention.append(rows)
-        rows -= removed(rows, ratio)
+        rows -= taken(rows, ratio)
         mlp.append(rows)
     return TokenCounts(tuple(attention), tuple(mlp), tuple(attention))
 

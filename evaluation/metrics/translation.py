@@ -10,13 +10,9 @@ import numpy as np
 
 from ...profiles.errors import DependencyError
 from .metric import POINTS, Floats, Measure, Metric, Sample
+from .scripts import are_unspaced
 
 PLAIN = "13a"  # how sacreBLEU splits words of any language, at blanks and punctuation
-UNSPACED = re.compile(
-    r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"  # kana and Han
-    r"\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff]"  # Thai, Lao, Tibetan, Burmese, Khmer
-)
-"""Letters of scripts without blanks between words."""
 
 
 def measure_for(languages: Sequence[str]) -> Measure:
@@ -46,11 +42,7 @@ def measure_for(languages: Sequence[str]) -> Measure:
 
 def _unsplit(metric: Metric, references: Sequence[str]) -> str:
     """Why BLEU has no words to compare; empty where it has."""
-    if f"tok:{PLAIN}" not in metric.made_by:
-        return ""
-    letters = [letter for text in references for letter in text if letter.isalpha()]
-    unspaced = sum(UNSPACED.match(letter) is not None for letter in letters)
-    if 2 * unspaced <= len(letters):
+    if f"tok:{PLAIN}" not in metric.made_by or not are_unspaced(references):
         return ""
     return (
         "most of the references have no blanks between words: give all clips their language, zh or ja, and "

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .metric import Floats, Measure, Metric, Sample, mean_sample, ratio
+from .scripts import are_unspaced
 
 WER = Metric("wer", "WER", lower_is_better=True, made_by="jiwer")
 CER = Metric("cer", "CER", lower_is_better=True, made_by="jiwer, spaces count")
@@ -31,6 +32,7 @@ SHORT = Metric(
 )
 DETAILS = (*KINDS, SHORT)
 """What explains the rates, and is shown beside them rather than as metrics of their own."""
+UNSPLIT = "most of the references have no blanks between words; CER tells"
 
 
 def is_detail(metric: Metric) -> bool:
@@ -39,14 +41,16 @@ def is_detail(metric: Metric) -> bool:
 
 
 def measure_for(languages: Sequence[str]) -> Measure:
-    """The metrics; they are the same in every language."""
+    """The metrics. Where references have no blanks between words, CER is the first, and the only one."""
     import jiwer
 
     def measure(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[Sample, ...]:
         said, heard = [texts[0] for texts in references], list(hypotheses)
+        of_characters = _rate(CER, jiwer.process_characters(said, heard))
+        if are_unspaced(said):
+            return (of_characters, *(Sample(metric, None, reason=UNSPLIT) for metric in (WER, *DETAILS)))
         words = jiwer.process_words(said, heard)
-        characters = jiwer.process_characters(said, heard)
-        return (_rate(WER, words), _rate(CER, characters), *_kinds(words), _short(words))
+        return (_rate(WER, words), of_characters, *_kinds(words), _short(words))
 
     return measure
 

@@ -41,6 +41,12 @@ def estimate_text(metric: Metric, found: Measured) -> str:
     return value if interval == ABSENT else f"{value} ({interval})"
 
 
+def difference_text(metric: Metric, change: Estimate) -> str:
+    """A difference with its interval in brackets, where it has one."""
+    value, interval = value_text(metric, change.value, "+"), interval_text(metric, change, "+")
+    return value if interval == ABSENT else f"{value} ({interval})"
+
+
 def p_text(change: Difference) -> str:
     """Its p-value."""
     return ABSENT if change.p_value is None else f"{change.p_value:.3f}"

@@ -68,7 +68,7 @@ def evaluate(ctx: click.Context, /, artifact: Path, output: Path | None, **value
 
     clips = clips_of(values)
     check_output(output, (artifact, *files_of(clips)), (journal_of,))
-    check_budget(values, clips.task)
+    check_budget(values, clips)
     require_metrics(clips, options)
     from ...evaluation import evaluation as accuracy
     from ...evaluation.gate.gate import judged

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...evaluation.metrics.normalizers import NORMALIZERS
+from ...evaluation.metrics.scripts import are_unspaced
 from ...evaluation.metrics.tasks import TASKS
 from ...evaluation.options import EvalOptions, is_budget
 from ...profiles.errors import RequestError
@@ -121,10 +122,19 @@ def budget_of(values: dict[str, Any]) -> float | None:
     return budgets[0] if budgets else None
 
 
-def check_budget(values: dict[str, Any], task: str) -> None:
-    """Refuse a budget of WER for clips that are not transcribed; RequestError."""
-    if values["max_wer_increase"] is not None and task != WER_TASK:
-        raise RequestError(f"--max-wer-increase is of {WER_TASK}; the clips are of {task}: give --max-loss")
+def check_budget(values: dict[str, Any], clips: ClipSet) -> None:
+    """Refuse a budget of WER for clips that have none; RequestError."""
+    if values["max_wer_increase"] is None:
+        return
+    if clips.task != WER_TASK:
+        raise RequestError(
+            f"--max-wer-increase is of {WER_TASK}; the clips are of {clips.task}: give --max-loss"
+        )
+    if are_unspaced(text for clip in clips.clips for text in clip.references):
+        raise RequestError(
+            "--max-wer-increase is of words, and most of the references have no blanks between them: "
+            "give --max-loss, which is of CER then"
+        )
 
 
 def least_clips_option(command: Command) -> Command:

@@ -129,7 +129,7 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
     reads = checkpoint, values["lora"], *files_of(clips)
     check_output(output, reads, (work_folder_of,))
     check_output(results, reads)
-    check_budget(values, clips.task)
+    check_budget(values, clips)
     require_metrics(clips, options.evaluation, export=("onnx",))
     from ...runtime.tables.tables import console, show
     from ..studies.tune import tune as tuning

@@ -73,7 +73,7 @@ def plan(
         calibration=compared,
         published=tuple(table.times()) if table else (),
         published_efficiencies=tuple(_published_efficiencies(table)) if table else (),
-        notes=tuple(_notes(model, options, targets, machine)),
+        notes=tuple(_notes(model, resolved, options, targets, machine)),
         environment=machine,
     )
 
@@ -183,12 +183,21 @@ def _protocol(options: PlanOptions, calibrate: ResultFile[Benchmark] | None) -> 
 
 
 def _notes(
-    model: PlannedModel, options: PlanOptions, targets: list[Target], machine: Environment
+    model: PlannedModel,
+    resolved: Resolved,
+    options: PlanOptions,
+    targets: list[Target],
+    machine: Environment,
 ) -> Iterator[str]:
     if not model.has_weights:
         yield "The checkpoint folder has no weights: none are needed for a plan."
     if model.positions > model.spec.decoder.max_positions:
         yield f"Positions beyond {model.spec.decoder.max_positions} are extrapolated by the model."
+    if varying := [name for name, profile in resolved.items() if not profile.has_static_lengths]:
+        yield (
+            f"What {' and '.join(varying)} leaves depends on the audio: times are of the fewest rows that "
+            "can be left, KV and batch of the most."
+        )
     gpus = dict.fromkeys(each.figures.precision for each in targets if each.name != CPU)
     if options.quantize and gpus:
         yield (

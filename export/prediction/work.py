@@ -7,6 +7,7 @@ counted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...profiles.flops import (
@@ -98,7 +99,7 @@ def step_work(sizes: Sizes, request: Request, generated: float, kernels: Kernels
         linear_flops=beams * linear,
         attention_flops=beams * (decode_step_flops(dims, seen) - linear),
         bytes=sizes.read_bytes
-        + _cache_passes(request, kernels) * held_kv_bytes(sizes, request, generated, kernels),
+        + _cache_passes(request, kernels) * _kv_bytes(sizes, request, cached, generated, kernels),
         layers=dims.num_layers,
         beams=beams,
     )
@@ -110,9 +111,17 @@ def _cache_passes(request: Request, kernels: Kernels) -> int:
 
 
 def held_kv_bytes(sizes: Sizes, request: Request, generated: float, kernels: Kernels) -> float:
-    """Bytes of the keys and values of a request whose beams have `generated` tokens each."""
+    """Bytes of the keys and values of a request whose beams have `generated` tokens each, at the most."""
+    cached = [rows + request.text_rows for rows in request.resolved.most_cached(request.span_rows)]
+    return _kv_bytes(sizes, request, cached, generated, kernels)
+
+
+def _kv_bytes(
+    sizes: Sizes, request: Request, cached: Sequence[int], generated: float, kernels: Kernels
+) -> float:
+    """With `cached` rows of the prompt in each layer."""
     prompts = 1 if kernels.shared_prompt else request.beams
-    prompt = sum(row.kv_bytes for row in _layers(sizes, request))
+    prompt = kv_bytes(sizes.dims, cached, sizes.item_bytes)
     row = kv_bytes(sizes.dims, [1] * sizes.dims.num_layers, sizes.item_bytes)
     return prompts * prompt + request.beams * generated * row
 

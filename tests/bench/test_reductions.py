@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from demo_files import DEMO
 from fastadasp.evaluation.metrics.word_errors import KINDS
-from fastadasp.evaluation.results.comparison import ComparisonResult
+from fastadasp.evaluation.results.comparison import ComparisonResult, RowRecord
 from fastadasp.evaluation.results.figures import Difference, Measured
 from fastadasp.evaluation.results.files import read_results, result_text
 from fastadasp.export.cli import main
@@ -98,6 +98,17 @@ def test_every_row_has_its_error_rate_and_every_pair_its_difference(measured: Co
     assert [change for change in changes if f"{change.value:+z.2f}" not in overview] == []
     assert len(measuring.Comparisons.of(measuring.tables(), ["wer"]).signs) == len(pairs)
     assert all(cell.from_compact.keys() >= {"wer", "token_loss"} for cell in pairs)
+
+
+def test_caches_that_are_not_those_of_their_budget_are_marked(measured: ComparisonResult) -> None:
+    def of(row: RowRecord, share: float) -> RowRecord:
+        first, *others = (replace(cell, kept_ratio=0.7) for cell in row.cells)
+        return replace(row, cells=(replace(first, kept_ratio=share), *others))
+
+    rows = tuple(of(row, 0.65 if row.method == "h2o" else 0.7) for row in measured.rows)
+    write("demo.30s.coarse.json", replace(measured, rows=rows))
+    page = measuring.page(measuring.tables())
+    assert page.count("(keeps 65.0 % for 70.0 %)") == page.count("(keeps ") == 1
 
 
 def test_comparisons_are_counted_apart_where_the_model_hears(measured: ComparisonResult) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ....profiles.methods import FULL, FULL_MODEL
@@ -10,7 +11,14 @@ from ....runtime.tables.units import ABSENT, in_percent, milliseconds
 from ...metrics.metric import Metric
 from ...metrics.word_errors import is_detail
 from ...results.comparison import CellRecord, RowRecord
-from ...results.figure_text import estimate_text, figure_of, heading, interval_text, value_text
+from ...results.figure_text import (
+    difference_text,
+    estimate_text,
+    figure_of,
+    heading,
+    interval_text,
+    value_text,
+)
 from ...results.figures import Estimate
 from ..comparison_parts import ComparisonPart, sorted_rows
 from ..page_model import Plot, PlotlyFigure, Section, Swatch, Table
@@ -25,12 +33,7 @@ Where = Callable[[CellRecord], float | None]
 
 def accuracy_section(parts: Sequence[ComparisonPart], styles: Mapping[str, Style]) -> Section | None:
     """Each metric of each file over the FLOPs that are saved."""
-    plots = tuple(
-        _accuracy_plot(part, metric, styles)
-        for part in parts
-        for metric in part.found.metrics
-        if not is_detail(metric) and figure_of(metric, part.full.figures).estimate is not None
-    )
+    plots = tuple(_accuracy_plot(part, metric, styles) for part, metric in _plotted(parts))
     if not plots:
         return None
     return Section(
@@ -38,8 +41,17 @@ def accuracy_section(parts: Sequence[ComparisonPart], styles: Mapping[str, Style
         "What each method costs in accuracy for the share of the prefill FLOPs that it really removes.",
         legend(styles),
         plots,
+        tables=tuple(_differences(parts)),
         notes=tuple(_unmet(parts)),
     )
+
+
+def _plotted(parts: Sequence[ComparisonPart]) -> Iterator[tuple[ComparisonPart, Metric]]:
+    """What has a plot of its accuracy."""
+    for part in parts:
+        for metric in part.found.metrics:
+            if not is_detail(metric) and figure_of(metric, part.full.figures).estimate is not None:
+                yield part, metric
 
 
 def latency_section(parts: Sequence[ComparisonPart], styles: Mapping[str, Style]) -> Section | None:
@@ -176,9 +188,12 @@ def _scale_note(figure: PlotlyFigure) -> str:
 
 def _hover(label: str, cell: CellRecord, metric: Metric) -> str:
     measured, latency, removed = figure_of(metric, cell.figures), cell.latency_ms, cell.flops_reduction
+    change, compact = measured.delta, cell.from_compact.get(metric.name)
     return hover(
         label if label == FULL_MODEL else f"{label}, {cell.percent:g} %",
         f"{metric.title} {estimate_text(metric, measured)}",
+        "" if change is None else f"{difference_text(metric, change)} from the full model",
+        "" if compact is None else f"{difference_text(metric, compact.times(metric.scale))} from compact",
         "" if removed is None else f"removes {100 * removed:.1f} % of the FLOPs",
         "" if latency is None else f"prefill + decode {milliseconds(latency)} ms",
         f"mean of {len(measured.seeds)} seeds" if len(measured.seeds) > 1 else "",
@@ -186,15 +201,39 @@ def _hover(label: str, cell: CellRecord, metric: Metric) -> str:
 
 
 def _table(part: ComparisonPart, metric: Metric) -> Table:
-    levels = sorted({cell.level for cell in _cells(part)})
     full = estimate_text(metric, figure_of(metric, part.full.figures))
-    rows = [(FULL_MODEL, full, *[""] * len(levels))]
-    for row in part.rows:
-        cells = {cell.level: estimate_text(metric, figure_of(metric, cell.figures)) for cell in row.cells}
-        rows.append((row.label, "", *(cells.get(level, ABSENT) for level in levels)))
-    columns = ("method", "0 %", *(f"{in_percent(level)} %" for level in levels))
+    levels, rows = _by_level(part, lambda cell: estimate_text(metric, figure_of(metric, cell.figures)))
+    columns = ("method", "0 %", *levels)
+    rows = [(FULL_MODEL, full, *[""] * len(levels)), *((label, "", *texts) for label, *texts in rows)]
     caption = f"{heading(metric)} at levels of FLOPs reduction, with 95 % intervals"
     return Table(columns, tuple(rows), caption)
+
+
+def _differences(parts: Sequence[ComparisonPart]) -> Iterator[Table]:
+    """Of each plot: every cell less the full model, over the same resamples."""
+    for part, metric in _plotted(parts):
+        levels, rows = _by_level(part, partial(_change, metric))
+        caption = (
+            f"{_title(part, metric)}: less the full model, paired, with 95 % intervals; {_context(part)}"
+        )
+        yield Table(("method", *levels), tuple(rows), caption)
+
+
+def _change(metric: Metric, cell: CellRecord) -> str:
+    change = figure_of(metric, cell.figures).delta
+    return ABSENT if change is None else difference_text(metric, change)
+
+
+def _by_level(
+    part: ComparisonPart, shown: Callable[[CellRecord], str]
+) -> tuple[list[str], list[tuple[str, ...]]]:
+    """The levels, and for each row its label and a text a level."""
+    levels = sorted({cell.level for cell in _cells(part)})
+    rows = []
+    for row in part.rows:
+        cells = {cell.level: shown(cell) for cell in row.cells}
+        rows.append((row.label, *(cells.get(level, ABSENT) for level in levels)))
+    return [f"{in_percent(level)} %" for level in levels], rows
 
 
 def _latency_table(part: ComparisonPart, metric: Metric) -> Table:

@@ -106,7 +106,9 @@ def _cells(metric: Metric, found: Measured) -> tuple[str, ...]:
 
 def _tables(evaluation: ResultFile[EvaluationResult]) -> Iterator[Table]:
     yield _costs(evaluation)
-    if details := [metric for metric in evaluation.found.metrics if is_detail(metric)]:
+    figures = evaluation.found.profiles[0].figures
+    measured = (metric for metric in evaluation.found.metrics if figure_of(metric, figures).estimate)
+    if details := [metric for metric in measured if is_detail(metric)]:
         yield _details(evaluation, details)
     if judged := list(judged_records(evaluation.found)):
         yield _budgets(evaluation, judged)

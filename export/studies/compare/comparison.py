@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import compress
@@ -26,7 +26,10 @@ from .cells import Runs, cell_record
 from .formats import Format, Peaks, all_failures, answer_formats, build_formats, peak_memories
 from .grid import FULL_CELL, Cell, Row, compact_twin, comparison_grid, in_formats
 from .options import CompareOptions
-from .unmet import unmet
+from .unmet import budgets, unmet
+
+Results = tuple[CellRecord, ...]
+"""Of the cells of a row."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,10 @@ class Comparison:
     formats: tuple[FormatRecord, ...]
     metrics: tuple[Metric, ...]  # those of the task; without a clip that was measured, none
     full: CellRecord  # in the first format
-    rows: tuple[tuple[Row, tuple[CellRecord, ...]], ...]  # of all formats, and the full model in the others
+    rows: tuple[tuple[Row, Results], ...]  # of all formats, and the full model in the others
 
     @property
-    def reduced(self) -> tuple[tuple[Row, tuple[CellRecord, ...]], ...]:
+    def reduced(self) -> tuple[tuple[Row, Results], ...]:
         """The rows of methods."""
         return tuple((row, results) for row, results in self.rows if not row.is_full)
 
@@ -100,6 +103,7 @@ def compare(
     longest = _longest(clips.clips, answered[0].answers, complete)
     peaks = peak_memories(formats, rows, longest, options.evaluation, progress)
     measuring = _Measuring(clips, options, formats, answered, complete, peaks)
+    measured = [(row, measuring.row(row, compact_twin(row, rows))) for row in rows]
     return Comparison(
         model.identity(checkpoint),
         clips,
@@ -112,8 +116,14 @@ def compare(
         tuple(each.record for each in formats),
         measuring.metrics,
         measuring.cell(formats[0].quantized, FULL_CELL),
-        tuple((row, measuring.row(row, compact_twin(row, rows))) for row in rows),
+        tuple((row, _with_reasons(row, results, measured)) for row, results in measured),
     )
+
+
+def _with_reasons(row: Row, results: Results, rows: Iterable[tuple[Row, Results]]) -> Results:
+    """The cells of a row with why they miss their levels."""
+    cells = zip(row.cells, results, budgets(row, rows), strict=True)
+    return tuple(replace(result, unmet=unmet(row, cell, result, budget)) for cell, result, budget in cells)
 
 
 def _longest(clips: Sequence[Clip], answers: Sequence[ClipAnswers], complete: Sequence[bool]) -> Clip | None:
@@ -139,14 +149,11 @@ class _Measuring:
         """Those of the task; without a clip that was measured, none."""
         return tuple(sample.metric for sample, _ in self._drawn[self.formats[0].quantized][FULL])
 
-    def row(self, row: Row, twin: Row | None) -> tuple[CellRecord, ...]:
+    def row(self, row: Row, twin: Row | None) -> Results:
         """What all cells of a row hold; `twin` is the one that it is compared with beside the full model."""
         twins = twin.cells if twin else [None] * len(row.cells)
-        found = [
-            self.cell(row.quantized, cell, compact) for cell, compact in zip(row.cells, twins, strict=True)
-        ]
         return tuple(
-            replace(each, unmet=unmet(row, cell, each)) for cell, each in zip(row.cells, found, strict=True)
+            self.cell(row.quantized, cell, compact) for cell, compact in zip(row.cells, twins, strict=True)
         )
 
     def cell(self, quantized: str | None, cell: Cell, compact: Cell | None = None) -> CellRecord:

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from ....evaluation.answers.answers import ClipAnswers
 from ....profiles.flops import ResolvedProfile, prefill_flops
-from ....profiles.schedule import removed
+from ....profiles.schedule import removed, surely_removed
 from ....runtime.artifact.manifest import Manifest
 
 
@@ -43,9 +43,6 @@ def _flops(manifest: Manifest, profile: str, found: ClipAnswers) -> tuple[int, i
 
 
 def _removed_at_last(resolved: ResolvedProfile, rows: int) -> int:
-    """Rows that the last layer removes before its MLP, which no cache tells.
-
-    Where the data decides, the fewest: a run of n edges is n / 2 pairs at least.
-    """
-    edges = removed(rows, resolved.ratios[-1])
-    return edges if resolved.has_static_lengths else -(-edges // 2)
+    """Rows that the last layer removes before its MLP, which no cache tells; at least, in pairs."""
+    taken = removed if resolved.has_static_lengths else surely_removed
+    return taken(rows, resolved.ratios[-1])

@@ -16,7 +16,7 @@ from ....runtime.tables.tables import Section, columns
 from ....runtime.tables.units import ABSENT, percent, seconds
 from .comparison import Comparison
 from .grid import Cell, Row
-from .unmet import LENGTHS, OF_CACHES, PAIRS, at_most, misses
+from .unmet import BUDGET_ROW, LENGTHS, OF_CACHES, PAIRS, at_most, budgets, misses, off_budget
 from .weights_table import weight_sections
 
 ERRORS_TITLE = "Words substituted / left out / added, %; answers cut off by max_new_tokens"
@@ -59,7 +59,7 @@ def _table(comparison: Comparison, metric: Metric, *, intervals: bool) -> Sectio
     levels = [f"{f'{float(100 * level):g} %':>{WIDTH}}" for level in comparison.options.levels]
     table = columns("FLOPs removed", *levels, left=1 + len(levels))
     for row, results in comparison.reduced:
-        cells = zip(row.cells, results, strict=True)
+        cells = zip(row.cells, results, budgets(row, comparison.rows), strict=True)
         table.add_row(
             row.label, *("\n".join(_lines(row, *cell, metric, intervals=intervals)) for cell in cells)
         )
@@ -110,7 +110,9 @@ def _from_compact(result: CellRecord, metric: Metric) -> str:
     return f"{value_text(metric, change.value, '+')}{_mark(change)}\n{interval_text(metric, change, '+')}"
 
 
-def _lines(row: Row, cell: Cell, result: CellRecord, metric: Metric, *, intervals: bool) -> Iterator[str]:
+def _lines(
+    row: Row, cell: Cell, result: CellRecord, budget: float | None, metric: Metric, *, intervals: bool
+) -> Iterator[str]:
     """The figure with its mark; below it what has to be known about it."""
     if cell.why is not None:
         yield ABSENT
@@ -126,6 +128,8 @@ def _lines(row: Row, cell: Cell, result: CellRecord, metric: Metric, *, interval
         yield f"{'±' + value_text(metric, found.spread):>{WIDTH}}"
     if (missed := misses(row, cell, result)) is not None:
         yield f"{f'at {100 * missed:.0f} %':>{WIDTH}}"
+    if (kept := off_budget(result, budget)) is not None:
+        yield f"keeps {100 * kept:.1f} %"
 
 
 def _mark(change: Difference | None) -> str:
@@ -168,16 +172,16 @@ def _notes(comparison: Comparison) -> Iterator[str]:
 def _marks(comparison: Comparison) -> Iterator[str]:
     seeds, start = comparison.options.seeds, comparison.options.start_layer
     cells = [
-        (row, cell, result)
+        (row, cell, result, budget)
         for row, results in comparison.reduced
-        for cell, result in zip(row.cells, results, strict=True)
+        for cell, result, budget in zip(row.cells, results, budgets(row, comparison.rows), strict=True)
     ]
-    missing = [row.method for row, cell, result in cells if misses(row, cell, result) is not None]
+    missing = [row.method for row, cell, result, _ in cells if misses(row, cell, result) is not None]
     if seeds > 1 and any(row.method.is_random for row, _ in comparison.reduced):
         yield f"±: standard deviation over {seeds} seeds; the figure is their mean, as is what * is about."
-    reasons = {row.method.title: cell.why for row, cell, _ in cells if cell.why}
+    reasons = {row.method.title: cell.why for row, cell, *_ in cells if cell.why}
     yield from (f"{title} has no figures: {why}." for title, why in reasons.items())
-    if any(cell.most is not None for _, cell, _ in cells):
+    if any(cell.most is not None for _, cell, *_ in cells):
         yield f"at most: all that the schedule can remove if it begins at layer {start}."
     if missing:
         yield "at: the share that is really removed, where it is more than a point off its column."
@@ -186,6 +190,8 @@ def _marks(comparison: Comparison) -> Iterator[str]:
         yield f"Where no pairs are merged: {LENGTHS}."
     methods = [row.method for row, _ in comparison.reduced]
     yield from (f"{title} {OF_CACHES}." for title in _titles(methods, lambda method: method.is_of_caches))
+    if any(off_budget(result, budget) is not None for _, _, result, budget in cells):
+        yield f"keeps: the share of the audio rows, where it is more than a point off that of {BUDGET_ROW}."
 
 
 def _titles(methods: Sequence[Method], of_kind: Callable[[Method], bool]) -> Iterable[str]:

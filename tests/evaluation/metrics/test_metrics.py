@@ -12,8 +12,9 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from fastadasp.evaluation.figures.scores import score
 from fastadasp.evaluation.metrics.normalizers import NORMALIZERS
+from fastadasp.evaluation.metrics.scripts import are_unspaced
 from fastadasp.evaluation.metrics.tasks import TASKS
-from fastadasp.evaluation.metrics.word_errors import KINDS
+from fastadasp.evaluation.metrics.word_errors import CER, DETAILS, KINDS, WER
 
 WORDS = ("one", "two", "three", "four", "Five.", "sechs", "七", "!")
 TEXT = st.lists(st.sampled_from(WORDS), max_size=6).map(" ".join)
@@ -73,6 +74,7 @@ def test_accuracy_and_macro_f1_are_those_of_scikit_learn_on_any_draw(clips, seed
 @settings(max_examples=60)
 def test_error_rates_are_those_of_jiwer(clips):
     references, hypotheses = texts(clips)
+    assume(not are_unspaced(references))
     found = samples("asr", clips)
     if not any(references):
         assert found["wer"].value is None
@@ -86,6 +88,7 @@ def test_error_rates_are_those_of_jiwer(clips):
 @settings(max_examples=60)
 def test_word_errors_are_told_by_kind(clips):
     references, hypotheses = texts(clips)
+    assume(not are_unspaced(references))
     found = samples("asr", clips)
     if not any(references):
         return
@@ -147,6 +150,27 @@ def test_scripts_without_blanks_that_no_tokenizer_splits_have_no_bleu(text, lang
     assert found["bleu"].value is None
     assert "of other languages chrF tells" in found["bleu"].reason
     assert found["chrf"].value == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "wrong"),
+    [
+        ("今天天气很好", "今天天汽很好", 1 / 6),
+        ("きょうは雨です", "きょうは飴です", 1 / 7),
+        ("สวัสดีครับ", "สวัสดีค่ะ", 3 / 10),
+    ],
+)
+def test_transcripts_without_blanks_are_measured_by_their_characters_alone(said, heard, wrong):
+    first, *others = TASKS["asr"].measure_for()([heard, "gut"], [[said], ["gut"]])
+    assert first.metric is CER
+    assert first.value == pytest.approx(wrong * len(said) / (len(said) + 3))
+    assert [sample.metric for sample in others] == [WER, *DETAILS]
+    assert all(sample.value is None and "CER" in sample.reason for sample in others)
+
+
+def test_a_few_letters_without_blanks_leave_words_to_compare():
+    first, *_ = TASKS["asr"].measure_for()(["she said 好"], [["she said 你"]])
+    assert (first.metric, first.value) == (WER, pytest.approx(1 / 3))
 
 
 @pytest.mark.parametrize("task", ["classify", "qa"])

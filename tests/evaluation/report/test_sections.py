@@ -11,6 +11,7 @@ from fastadasp.evaluation.report.page import sections
 from fastadasp.evaluation.report.plotly_parts import axis, names_axis, plotly_figure
 from fastadasp.evaluation.report.series_style import COLOURS, MARKERS, NEUTRAL, styles
 from fastadasp.evaluation.results.figure_text import figure_of, heading
+from fastadasp.evaluation.results.figures import Difference
 from fastadasp.evaluation.results.files import Results, read_results
 from fastadasp.evaluation.results.selection import SelectionResult
 from fastadasp.export.studies.compare.grid import Row
@@ -88,6 +89,24 @@ def test_accuracy_is_drawn_over_the_flops_that_were_removed_not_over_those_asked
     assert a_tome["x"] == pytest.approx([8.1, 18.1, 28.1, 38.1, 48.1])
     assert a_tome["y"] == pytest.approx(examples.WER["a_tome", "constant"])
     assert a_tome["error_y"]["array"] == pytest.approx([0.04 * y + 0.1 for y in a_tome["y"]])
+
+
+def test_the_paired_difference_is_in_the_hover_and_in_a_table(tmp_path):
+    found = examples.asr_comparison()
+    (first, *others) = found.rows
+    cell = replace(first.cells[0], from_compact={"wer": Difference(-0.012, -0.02, -0.003)})
+    wer = replace(cell.figures["wer"], delta=Difference(0.031, 0.004, 0.05))
+    cell = replace(cell, figures={**cell.figures, "wer": wer})
+    found = replace(found, rows=(replace(first, cells=(cell, *first.cells[1:])), *others))
+    section = next(sections(read_results([write(tmp_path / "compare.json", found)])))
+    hovers = [text for trace in section.plots[0].figure["data"] for text in trace["hovertext"]]
+    assert sum("+3.10 (+0.40 to +5.00) from the full model" in text for text in hovers) == 1
+    assert sum("-1.20 (-2.00 to -0.30) from compact" in text for text in hovers) == 1
+    assert len(section.tables) == len(section.plots)
+    rows = {row[0]: row for row in section.tables[0].rows}
+    assert section.tables[0].columns[1] == "10 %"
+    assert any(row[1] == "+3.10 (+0.40 to +5.00)" for row in rows.values())
+    assert "full model" not in rows
 
 
 def test_figures_are_shown_in_the_units_that_people_read():

@@ -159,6 +159,16 @@ def test_a_budget_of_wer_is_of_transcripts(built: Path, tmp_path: Path) -> None:
     )
 
 
+def test_a_budget_of_transcripts_without_blanks_is_of_their_characters(built: Path, tmp_path: Path) -> None:
+    line = {"audio": str(CLIP), "task": "asr", "text": "今天天气很好"}
+    (tmp_path / "clips.jsonl").write_text(json.dumps(line), "utf-8")
+    asked = ("--manifest", tmp_path / "clips.jsonl", "--audio-root", "/")
+    assert "give --max-loss, which is of CER" in refusal("eval", built, *asked, "--max-wer-increase", 1)
+    found = call("eval", built, *asked, "--max-loss", 1, "--max-new-tokens", 2)
+    assert "Budget: loss of CER against full" in found.stdout
+    assert f"FAIL: {REDUCED}: " in found.stdout
+
+
 # Taking figures in
 
 

@@ -90,6 +90,6 @@ def test_a_comparison_says_why_a_method_has_no_figures(tmp_path):
     reference = ReferenceRequest(Fraction(2), 20, 7)
     (row,) = comparison_grid(model, CompareOptions(methods=("sa_map",), schedules=("input",)), reference)
     assert not any(cell.profiles for cell in row.cells)
-    assert {unmet(row, cell, CellRecord(cell.level, (), ())) for cell in row.cells} == {
+    assert {unmet(row, cell, CellRecord(cell.level, (), ()), None) for cell in row.cells} == {
         row_weights_fault(model)
     }

@@ -117,6 +117,22 @@ def test_a_plan_says_at_which_rate_fewer_bits_are_multiplied(seven_billion):
         assert f"products at the rate of {precision} (assumed)" in said
 
 
+def test_a_profile_whose_lengths_depend_on_the_audio_has_a_batch_that_fits_and_a_note(
+    seven_billion, tmp_path
+):
+    pairs, fixed = (tmp_path / f"{name}.toml" for name in ("pairs", "fixed"))
+    for path, method in ((pairs, "a_tome"), (fixed, "uniform_merge")):
+        path.write_text(f'method = "{method}"\nschedule = "input"\nratio = 0.5\n', "utf-8")
+    args = seven_billion, "--device", "a100", "--audio-seconds", 120, "--beams", 1
+    found = planned(tmp_path, *args, "--profile", f"full,{fixed},{pairs}")
+    full, least, most = found.cases
+    assert least.total_ms == most.total_ms
+    assert full.largest_batch < most.largest_batch < least.largest_batch
+    assert most.kv_bytes == pytest.approx((full.kv_bytes + least.kv_bytes) / 2, rel=0.001)
+    assert any(note.startswith("What pairs leaves depends on the audio") for note in found.notes)
+    assert not any("depends on the audio" in note for note in planned(tmp_path, *args).notes)
+
+
 def test_every_number_that_times_rest_on_has_a_source(seven_billion, tmp_path):
     found = planned(tmp_path, seven_billion, "--published")
     figures = (*found.efficiencies, *found.published_efficiencies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 
 import pytest
@@ -21,7 +22,7 @@ from fastadasp.export.prediction.work import (
     step_work,
 )
 from fastadasp.profiles.flops import DecoderDims, decode_step_flops, resolve, scoring_flops
-from fastadasp.profiles.profile import builtin_names, load_profile
+from fastadasp.profiles.profile import Profile, builtin_names, load_profile
 
 DIMS = DecoderDims(32, 4096, 32, 32, 128, 11008, 32000)
 LAYERS = 32 * (4 * 4096 * 4096 + 3 * 4096 * 11008)  # weights
@@ -53,6 +54,19 @@ def test_a_prompt_for_each_beam_is_read_and_prefilled_once_a_beam():
     assert step.bytes / shared.bytes == pytest.approx(1.4, rel=0.03)
     prefill, once = (prefill_work(FP16, asked, kernels) for kernels in (per_beam, ALL_ROWS))
     assert prefill.flops == 5 * once.flops
+
+
+def test_what_merges_in_pairs_is_held_at_its_longest_and_computed_at_its_shortest():
+    pairs, fixed = (
+        Profile("half", name, "constant", 0, ratio=Fraction(1, 2)) for name in ("a_tome", "fastv")
+    )
+    dims = replace(DIMS, num_layers=3)
+    sizes = replace(FP16, dims=dims)
+    asked, same = (Request(resolve(profile, dims, 375), 1001, 60) for profile in (pairs, fixed))
+    row, rows = 2 * 4096 * 2, (1001, 751, 563)  # 500, then 375 edges, of which 250 and 188 pairs at least
+    assert held_kv_bytes(sizes, asked, 0, GPU_KERNELS) == (sum(rows) + 3 * 60) * row
+    assert held_kv_bytes(sizes, same, 0, GPU_KERNELS) == (1001 + 501 + 251 + 3 * 60) * row
+    assert step_work(sizes, asked, 0, GPU_KERNELS) == step_work(sizes, same, 0, GPU_KERNELS)
 
 
 def test_every_row_that_a_beam_has_generated_is_in_the_cache():

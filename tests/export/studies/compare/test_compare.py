@@ -183,6 +183,24 @@ def test_h2o_removes_no_flops_and_keeps_what_the_merge_of_its_column_keeps(compa
     assert "H2O removes no prefill FLOPs" in table
 
 
+def test_caches_that_keep_other_rows_than_their_budget_are_marked(clips, tmp_path):
+    grid = ("--methods", "weighted_merge,h2o", "--schedules", "constant", "--flops", 30)
+    marks = {}
+    for seconds in (1, 30):
+        output = tmp_path / f"{seconds}.json"
+        result = run_compare(
+            clips, *grid, "--reference-seconds", seconds, "--max-new-tokens", 2, "-o", output
+        )
+        assert result.exit_code == 0, result.output
+        (merge,), (ours,) = rows_of(results(output)).values()
+        off = abs(ours["kept_ratio"] - merge["kept_ratio"]) > 0.01
+        mark, said = (f"{100 * cell['kept_ratio']:.1f} %" for cell in (ours, merge))
+        assert (f"keeps {mark}" in result.stdout) == off
+        assert (f"here {mark} for {said}" in ours["unmet"]) == off
+        marks[seconds] = off
+    assert any(marks.values())
+
+
 def test_the_table_marks_what_differs_from_the_full_model(compared):
     table, found = compared
     assert max(map(len, table.splitlines())) <= 120
