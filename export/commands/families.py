@@ -26,6 +26,7 @@ def families(ctx: click.Context, folder: Path | None, markdown: bool) -> None:
 
     Of weights only the headers are read. Exits with 1 if FOLDER cannot be built.
     """
+    require("onnx", "ml_dtypes", "safetensors")
     from ...runtime.tables.tables import console, show
     from ..model.facts import as_markdown
     from ..model.families.family import known_families
@@ -55,7 +56,6 @@ def _sections() -> Iterator[Section]:
 
 def _look_at(folder: Path) -> int:
     """Print what a folder is; the exit code."""
-    require("safetensors")
     from ...runtime.tables.tables import Section, columns, console, show
     from ..model.survey import survey
 

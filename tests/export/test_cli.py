@@ -566,6 +566,8 @@ def test_an_artifact_runs_without_the_packages_of_export(tiny_artifact: Path, cl
         ("build", "folder", "-o", "art", "--profile", "full"),
         ("profiles", "show", "full", "--checkpoint", "folder"),
         ("check", "--golden", "folder"),
+        ("families",),
+        ("families", "folder"),
     ],
 )
 def test_commands_of_export_say_what_to_install(args: tuple[str, ...]) -> None:
