@@ -9,6 +9,7 @@ from multiprocessing import get_context
 from ...profiles.errors import WorkerError
 from ...runtime.environment import peak_resident_bytes
 from ..clips.clip import Clip
+from .spawning import without_ctrl_c
 from .workers import Job, answer_in_worker, start_worker
 
 SCOPE = (
@@ -26,7 +27,9 @@ def peak_memory(job: Job, clip: Clip) -> int | None:
     # Spawned, so that nothing of this process is counted.
     pool = ProcessPoolExecutor(1, get_context("spawn"), start_worker, (job,))
     try:
-        return pool.submit(_peak, clip).result()
+        with without_ctrl_c():
+            measured = pool.submit(_peak, clip)
+        return measured.result()
     except BrokenProcessPool:
         raise WorkerError(
             f"the process that measured the memory of {job.profiles[0]} died, most likely for lack of it; "

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
+from .spawning import without_ctrl_c
+
 BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 """The matrix products of NumPy are small here: threads of theirs would wait for each other, and busily."""
 PATIENCE = 5.0  # seconds for a process that was told to end
@@ -21,7 +23,7 @@ class PipedProcess:
         """Start it: `target` gets the other end of the pipe, and what else is given."""
         self.pipe, theirs = SPAWNED.Pipe()
         self._process = SPAWNED.Process(target=target, args=(theirs, *given), daemon=True)
-        with _environment(BLAS_THREADS, "1"):
+        with _environment(BLAS_THREADS, "1"), without_ctrl_c():
             self._process.start()
         theirs.close()  # so that the pipe ends with the process
 

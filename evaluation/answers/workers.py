@@ -20,6 +20,7 @@ from ...runtime.decoding.options import SearchOptions
 from ...runtime.runtime_options import RuntimeOptions
 from ..clips.clip import Clip
 from .answers import Asked, ClipAnswers, answer_clip
+from .spawning import without_ctrl_c
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def _in_processes(job: Job, clips: Sequence[Clip], workers: int) -> Iterator[Cli
     # Processes are spawned, not forked: the threads of a loaded ONNX Runtime do not survive a fork.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), start_worker, (job,))
     try:
-        futures = [pool.submit(answer_in_worker, clip) for clip in clips]
+        with without_ctrl_c():  # the first one starts the processes
+            futures = [pool.submit(answer_in_worker, clip) for clip in clips]
         yield from (future.result() for future in as_completed(futures))
     except BrokenProcessPool:
         raise WorkerError(
