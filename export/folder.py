@@ -31,10 +31,16 @@ def check_output(output: Path, force: bool, notice: Notice = lambda _: None, kin
     place = _followed(output)
     for line in remove_leftovers(place):
         notice(line)
-    if os.path.lexists(place) and not force:
-        raise OutputError(f"output {output} exists; give another folder, or --force to replace it")
     if os.path.lexists(place):
-        _check_ours(place, output, kind)
+        exists = f"output {output} exists; give another folder"
+        try:
+            _check_ours(place, output, kind)
+        except OutputError:
+            if force:
+                raise
+            raise OutputError(exists) from None
+        if not force:
+            raise OutputError(f"{exists}, or --force to replace it")
     nearest = next(parent for parent in place.absolute().parents if parent.exists())
     if not nearest.is_dir():
         raise OutputError(f"output {output}: {nearest} is a file; choose another folder")

@@ -108,6 +108,16 @@ def test_force_refuses_a_folder_with_a_manifest_of_something_else(tmp_path: Path
     assert content(output) == "old"
 
 
+@pytest.mark.parametrize("foreign", [True, False])
+def test_force_is_offered_only_where_it_replaces(tmp_path: Path, foreign: bool) -> None:
+    output = artifact(tmp_path / "art")
+    if foreign:
+        (output / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="exists; give another folder") as caught:
+        check_output(output, force=False)
+    assert ("--force" in str(caught.value)) is not foreign
+
+
 @pytest.mark.parametrize("manifest", ["[]", "{", "[" * 99999], ids=["a list", "torn", "deep"])
 def test_force_says_of_a_damaged_manifest_that_it_is_one(tmp_path: Path, manifest: str) -> None:
     output = artifact(tmp_path / "art")
