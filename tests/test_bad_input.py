@@ -560,7 +560,18 @@ def edit(path: Path, **values: object) -> None:
 
 def test_missing_artifact(tmp_path: Path, clip: Path) -> None:
     line = fault("run", tmp_path / "none", clip)
-    assert f"artifact {tmp_path}/none: no manifest.json there; make one with: fastadasp-export build" in line
+    assert f"artifact {tmp_path}/none: no such folder; check the path" in line
+
+
+def test_what_is_no_artifact_is_told(
+    tiny_checkpoint: Path, own_artifact: Path, empty: Path, clip: Path
+) -> None:
+    assert f"artifact {clip}: it is a file; give the folder" in fault("run", clip, empty)
+    line = fault("run", tiny_checkpoint, clip)
+    assert f"it is a checkpoint; build it first: fastadasp-export build {tiny_checkpoint} -o ART" in line
+    assert f"artifact {empty}: no manifest.json there; make one with" in fault("run", empty, clip)
+    (own_artifact / "manifest.json").unlink()
+    assert "no manifest.json there; make one with" in fault("run", own_artifact, clip)
 
 
 @pytest.mark.parametrize("name", ["prefill.full.onnx", "decode.onnx", "encoder.onnx", "tokenizer.json"])

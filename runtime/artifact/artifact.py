@@ -22,6 +22,7 @@ from .manifest import FILE_NAME, FileRecord, Graphs, Manifest, Weights, parse_ma
 from .verification import HASH_FAULT, Verifier, Verify
 
 TOKENIZER = "tokenizer.json"
+CHECKPOINT_WEIGHTS = "*.safetensors"
 PATIENCE = 1.0  # seconds after which it is told that files are being hashed
 LOGGER = logging.getLogger(__name__)
 
@@ -136,13 +137,24 @@ def open_artifact(folder: Path, *, verify: Verify = "cached") -> Artifact:
     with _readable(folder, FILE_NAME):
         content = manifest_path.read_bytes() if manifest_path.is_file() else None
     if content is None:
-        raise ArtifactError(f"artifact {folder}: no {FILE_NAME} there; make one with: fastadasp-export build")
+        raise ArtifactError(f"artifact {folder}: {_what_else(folder)}")
     opened = Artifact(folder, _manifest(content, manifest_path))
     if faults := list(_faults(opened, verify)):
         if _content(manifest_path) != content:
             raise ArtifactError(f"artifact {folder}: it was replaced while it was opened; open it again")
         raise ArtifactError(f"artifact {folder}: {'; '.join(faults)}; build or copy it again")
     return opened
+
+
+def _what_else(folder: Path) -> str:
+    """What stands in the place of an artifact, and the remedy."""
+    if not os.path.lexists(folder):
+        return "no such folder; check the path, or make it with: fastadasp-export build"
+    if not folder.is_dir():
+        return "it is a file; give the folder that fastadasp-export build has made, before any clip"
+    if any(folder.glob(CHECKPOINT_WEIGHTS)):  # an artifact may have the settings of one
+        return f"it is a checkpoint; build it first: fastadasp-export build {folder} -o ART"
+    return f"no {FILE_NAME} there; make one with: fastadasp-export build"
 
 
 def _manifest(content: bytes, path: Path) -> Manifest:
