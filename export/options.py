@@ -12,6 +12,7 @@ from ..profiles.errors import EngineError, OutputError, ProfileError, RequestErr
 from ..profiles.faults import count_faults, is_count, shown, text_fault
 from ..profiles.profile import Profile
 from ..runtime.choice.target import AUTO
+from ..runtime.decoding.options import MOST_BEAMS, MOST_NEW_TOKENS
 from .model.formats import INT4_BLOCKS, QUANTIZED, int4_block_faults
 from .targets import TARGETS
 
@@ -30,7 +31,9 @@ ENGINES = tuple(PRODUCTS)
 WEIGHT_MODES = ("link", "copy")
 KV_PRECISIONS = ("fp16",)
 
+LEAST_AUDIO_SECONDS = 1.0
 _LEAST = {"sm": 80, "max_beams": 1, "max_batch": 1, "max_text_rows": 1, "max_new_tokens": 1}
+_MOST = {"max_beams": MOST_BEAMS, "max_new_tokens": MOST_NEW_TOKENS}
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,7 @@ def _engine_faults(options: EngineOptions) -> Iterator[str]:
         yield f"engine {options.engine!r} is unknown; choose {', '.join(ENGINES)}"
     if options.precision not in ENGINE_PRECISIONS:
         yield f"precision {options.precision}: TensorRT has no fused attention for it; choose bf16 or fp16"
-    if not 1 <= options.max_audio_seconds < math.inf:
-        yield f"max_audio_seconds is {options.max_audio_seconds:g}: give a number of at least 1"
-    yield from count_faults(options, _LEAST)
+    if not LEAST_AUDIO_SECONDS <= options.max_audio_seconds < math.inf:
+        least = f"{LEAST_AUDIO_SECONDS:g}"
+        yield f"max_audio_seconds is {options.max_audio_seconds:g}: give a number of at least {least}"
+    yield from count_faults(options, _LEAST, _MOST)

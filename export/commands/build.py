@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...profiles.profile import load_profiles
+from ...runtime.decoding.options import MOST_BEAMS
 from ...runtime.tables.units import size
 from ..model.formats import QUANTIZED
 from ..options import (
     ENGINES,
     KV_PRECISIONS,
+    LEAST_AUDIO_SECONDS,
     PRECISIONS,
     PRODUCTS,
     WEIGHT_MODES,
@@ -46,8 +48,8 @@ ORIGINS = {
 PRECISION_NAMES = {"fp32": "float32"}
 
 LIMITS = {
-    "max_audio_seconds": (click.FloatRange(min=1), "Longest audio that the engines take."),
-    "max_beams": (click.IntRange(min=1), "Most beams that the decode engine takes."),
+    "max_audio_seconds": (click.FloatRange(min=LEAST_AUDIO_SECONDS), "Longest audio that the engines take."),
+    "max_beams": (click.IntRange(1, MOST_BEAMS), "Most beams that the decode engine takes."),
     "max_batch": (click.IntRange(min=1), "Most requests that share a step of the decode engine."),
     "max_text_rows": (click.IntRange(min=1), "Most tokens of text before the audio, and after it."),
     "max_new_tokens": (click.IntRange(min=1), "Most tokens of an answer."),

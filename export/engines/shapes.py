@@ -18,7 +18,7 @@ from ...runtime.batching.classes import rounded_up
 from ...runtime.decoding.pool_buckets import SMALLEST, capacity_for
 from ..model.fit import decoder_rows
 from ..model.spec import SpeechModelSpec
-from ..options import EngineOptions
+from ..options import LEAST_AUDIO_SECONDS, EngineOptions
 from .messages import OptimizationProfile
 
 LARGEST_TOP_K = 3840  # TensorRT's own limit
@@ -133,9 +133,15 @@ def check_positions(model: SpeechModelSpec, audio_rows: int, options: EngineOpti
     """Refuse an engine for longer prompts than the model has positions.
 
     Raises:
-        EngineError: with the longest audio that fits.
+        EngineError: with the longest audio that fits, or the most new tokens, where no audio would fit.
     """
     positions = model.decoder.max_positions
+    most = positions - decoder_rows(model, LEAST_AUDIO_SECONDS) - 1
+    if options.max_new_tokens > most:
+        raise EngineError(
+            f"max_new_tokens is {options.max_new_tokens}: beside a second of audio the model's {positions} "
+            f"positions hold {most}; give at most that"
+        )
     if audio_rows + options.max_new_tokens >= positions:
         longest = model.front_end.seconds_of(positions - options.max_new_tokens - 1)
         raise EngineError(

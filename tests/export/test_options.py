@@ -28,6 +28,8 @@ CLIP = Clip("one", 1, "a.wav", Path("a.wav"), "asr", ("two",))
         ({"max_audio_seconds": float("nan")}, "max_audio_seconds is nan: give a number of at least 1"),
         ({"max_audio_seconds": float("inf")}, "max_audio_seconds is inf: give a number of at least 1"),
         ({"max_beams": 0, "max_new_tokens": -1}, "max_beams is 0: .*; max_new_tokens is -1: "),
+        ({"max_beams": 129}, "max_beams is 129: give at most 128"),
+        ({"max_new_tokens": 10**9}, "max_new_tokens is 1000000000: give at most 1000000"),
     ],
 )
 def test_engines_that_cannot_be_are_refused_with_every_fault(options, message):

@@ -17,7 +17,7 @@ from fastadasp.export.engines.engine import build_engine, check_reproducible
 from fastadasp.export.engines.messages import EngineRequest, Expected
 from fastadasp.export.engines.network_checks import check_attention
 from fastadasp.export.engines.plugin_nodes import check_ratios, graph_ratios, plugin_layers
-from fastadasp.export.engines.shapes import decode_profile, encoder_profile, prefill_profile
+from fastadasp.export.engines.shapes import check_positions, decode_profile, encoder_profile, prefill_profile
 from fastadasp.export.engines.worker import strongly_typed
 from fastadasp.export.graphs.lowering.tensorrt import TensorRTLowering
 from fastadasp.export.graphs.write import write_graphs
@@ -267,6 +267,17 @@ def test_audio_beyond_the_positions_of_the_model_is_refused_with_the_limit(tiny_
     options = BuildOptions((load_profile("full"),), engines=replace(LIMITS, max_audio_seconds=240))
     with pytest.raises(EngineError, match=r"max_audio_seconds 240 .* hold at most \d+\.\d s"):
         build(tiny_checkpoint, tmp_path / "artifact", options)
+
+
+def test_new_tokens_that_leave_no_position_for_audio_are_refused_by_their_own_name(tiny_checkpoint):
+    model = load_model(Checkpoint(tiny_checkpoint))
+    positions = model.decoder.max_positions
+    with pytest.raises(
+        EngineError, match=rf"max_new_tokens is {positions}: .* positions hold (\d+);"
+    ) as caught:
+        check_positions(model, 200, replace(LIMITS, max_new_tokens=positions))
+    most = int(str(caught.value).split(" hold ")[1].split(";")[0])
+    check_positions(model, positions - most - 1, replace(LIMITS, max_audio_seconds=1, max_new_tokens=most))
 
 
 def test_optimization_profiles_follow_the_signature(tiny_checkpoint):
