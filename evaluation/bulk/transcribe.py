@@ -48,12 +48,16 @@ class Summary:
     audio_seconds: float = 0.0  # of the answers of this run
     seconds: float = 0.0  # that it took, from the first clip on, loading included
     reasons: list[Failed] = field(default_factory=list)  # the first failures of this run
+    unshown: int = 0  # its other failures
 
     def count(self, found: Found) -> None:
         """A line more."""
         if isinstance(found, Failed):
             self.failed += 1
-            self.reasons += [found][: MOST_REASONS - len(self.reasons)]
+            if len(self.reasons) < MOST_REASONS:
+                self.reasons.append(found)
+            else:
+                self.unshown += 1
         else:
             self.answered += 1
             self.audio_seconds += found.audio_seconds

@@ -164,6 +164,8 @@ def _say(found: Summary, output: Path) -> None:
 
     for each in found.reasons:
         click.echo(f"Error: {each.id}: {each.error}", err=True)
+    if more := found.unshown:
+        click.echo(f"and {more} more, in {failures_of(output)}", err=True)
     clips = f"{found.clips} clip{'s' * (found.clips != 1)}"
     before = f", {found.before} before" * bool(found.before)
     click.echo(f"{clips}: {found.answered} answered{before}, {found.failed} failed", err=True)

@@ -521,6 +521,16 @@ def test_a_clip_that_cannot_be_answered_stops_no_other(tiny_artifact: Path, clip
     assert sorted(ids(output)) == ["b/a.WAV", "broken.mp3", "z.wav"]
 
 
+def test_failures_beyond_those_that_are_shown_are_counted(tiny_artifact: Path, output: Path) -> None:
+    folder = output.parent / "sound"
+    folder.mkdir()
+    for i in range(7):
+        (folder / f"{i}.mp3").write_bytes(b"no audio")
+    ended = invoke(tiny_artifact, folder, output)
+    assert ended.stderr.count("Error: ") == 5
+    assert f"and 2 more, in {failures_of(output)}" in ended.stderr
+
+
 def test_an_output_that_is_no_file_is_refused(tiny_artifact: Path, clip: Path) -> None:
     refused = invoke(tiny_artifact, clip, Path(os.devnull))
     assert refused.exit_code == 2
