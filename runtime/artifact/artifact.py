@@ -92,7 +92,7 @@ class Artifact:
         if target not in self.manifest.graphs:
             raise ArtifactError(
                 f"artifact {self.folder}: it has no graphs for {target}, only for "
-                f"{', '.join(self.manifest.graphs)}; build it for {target}, or use another backend"
+                f"{', '.join(self.manifest.graphs)}; build it with --target {target}, or use another backend"
             )
         return self.manifest.graphs[target]
 

@@ -33,7 +33,7 @@ class Auto:
         given = [name for name in ("latency_budget", "accuracy_budget") if getattr(self, name) is not None]
         if len(given) != 1:
             found = "both are given" if given else "none is given"
-            yield f"profile {AUTO}: give one budget, latency_budget or accuracy_budget; {found}"
+            yield f"latency_budget and accuracy_budget: give one of them for profile {AUTO}; {found}"
         if self.latency_budget is not None and not _is_number(self.latency_budget, 0, above=True):
             yield f"latency_budget is {shown(self.latency_budget)}: give seconds above 0"
         if self.accuracy_budget is not None and not _is_number(self.accuracy_budget, 0):

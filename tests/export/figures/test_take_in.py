@@ -212,6 +212,9 @@ def test_figures_go_into_the_manifest_alone_and_requests_are_answered_by_them(
         "run", artifact, CLIP, *asked, "--latency-budget", 9, "--beams", 3
     )
     assert "give --profile auto" in refusal("run", artifact, CLIP, "--latency-budget", 9)
+    assert "--latency-budget and --accuracy-budget: give one of them" in refusal(
+        "run", artifact, CLIP, *asked
+    )
     cut = call("run", artifact, CLIP, *asked, "--accuracy-budget", 0, "--segments")
     assert f"{CLIP}: profiles chosen by their lengths: full for 1\n" in cut.stderr
     long = artifact.parent / "long.wav"

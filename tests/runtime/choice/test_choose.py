@@ -165,7 +165,7 @@ def test_a_profile_without_times_is_named() -> None:
 @pytest.mark.parametrize(
     ("budget", "fault"),
     [
-        ({}, "give one budget, latency_budget or accuracy_budget; none is given"),
+        ({}, "latency_budget and accuracy_budget: give one of them for profile auto; none is given"),
         ({"latency_budget": 1, "accuracy_budget": 1}, "both are given"),
         ({"latency_budget": 0}, "latency_budget is 0: give seconds above 0"),
         ({"latency_budget": float("nan")}, "latency_budget is nan"),
