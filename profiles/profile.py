@@ -184,7 +184,7 @@ def _find(name: str, paths: Sequence[Path]) -> Path:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise ProfileError(f"profile file {path} does not exist: check the path") from error
     except IsADirectoryError as error:

@@ -118,7 +118,9 @@ class Bytes(click.ParamType[int]):
             return value
         found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMGT]?)(i?)B", value)
         if not found or not (bytes_ := _bytes(*found.groups())):
-            self.fail(f"{value!r} is no size in bytes: give one such as 500MB, 2GB or 1.5GiB", param, ctx)
+            self.fail(
+                f"{value!r} is no size with its unit: give one such as 500B, 500MB, 2GB or 1.5GiB", param, ctx
+            )
         return bytes_
 
 

@@ -1,5 +1,6 @@
 """Profiles are read exactly, refused with every fault at once, and written back unchanged."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -122,6 +123,12 @@ def profiles(draw: st.DrawFn) -> Profile:
 @given(profiles())
 def test_toml_round_trips_exactly(profile: Profile) -> None:
     assert parse_profile(profile_to_toml(profile), profile.name, "here") == profile
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(profile_to_toml(load_profile("full")), "utf-8-sig")
+    assert load_profile(path) == replace(load_profile("full"), name="mine")
 
 
 @pytest.mark.parametrize("name", builtin_names())

@@ -180,7 +180,7 @@ def test_other_sizes_are_refused(tiny_artifact: Path, clip: Path, text: str) -> 
     arguments = ["run", str(tiny_artifact), str(clip), "--max-request-memory", text]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
-    assert "no size in bytes: give one such as 500MB" in result.output
+    assert "no size with its unit: give one such as 500B, 500MB" in result.output
 
 
 def test_what_is_no_length_has_no_memory(tiny_artifact: Path) -> None:
