@@ -77,7 +77,7 @@ def _look_at(folder: Path) -> int:
 def _rows(found: Survey) -> Iterator[tuple[str, str]]:
     yield "family", found.facts.name if found.facts else "none that is known"
     if found.facts:
-        yield "state", found.facts.state
+        yield "tested with", found.facts.state
     if found.model:
         yield from _model_rows(found.model)
     if found.model and not found.faults:

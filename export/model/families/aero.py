@@ -23,7 +23,7 @@ REFERENCE = replace(qwen2_audio.REFERENCE, layout=LAYOUT)  # the same but for th
 FACTS = Facts(
     name="Aero",
     state="tiny random weights: sequences and scores equal to the Qwen2-Audio of transformers under other "
-    "names; its weights never had",
+    "names; published weights never tried",
     token_rate="25",
     limits="`max_position_embeddings`, 32768 in the 1.5B model: 1310 s of audio, less prompt and answer",
     prompts="the checkpoint's chat template around `<|AUDIO|>` and the text",

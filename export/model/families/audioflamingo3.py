@@ -44,7 +44,7 @@ REFERENCE = TransformersReference(
 )
 FACTS = Facts(
     name="Audio Flamingo 3",
-    state="tiny random weights: sequences and scores equal to transformers; its weights never had",
+    state="tiny random weights: sequences and scores equal to transformers; published weights never tried",
     token_rate="25",
     limits="`max_audio_len` of the processor, 600 s: longer audio is refused, while transformers drops "
     "what is beyond",

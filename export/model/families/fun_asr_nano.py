@@ -71,7 +71,7 @@ REFERENCE = TransformersReference(
 FACTS = Facts(
     name="Fun-ASR-Nano",
     state="tiny random weights: sequences and scores equal to transformers; settings of the real model "
-    "read; its weights never had",
+    "read; published weights never tried",
     token_rate="16.7",
     limits="2048 rows of the encoder's positions: 122.9 s of audio, in any model of these settings",
     prompts="the checkpoint's chat template, which asks by itself: the text of a request is context",

@@ -121,7 +121,7 @@ REFERENCE = TransformersReference(
 FACTS = Facts(
     name="GLM-ASR",
     state="tiny random weights: sequences and scores equal to transformers; settings of the Nano model as "
-    "transformers has them; its weights never had",
+    "transformers has them; published weights never tried",
     token_rate="12.5",
     limits="the whole windows of 30 s in `max_audio_len` of the processor, 630 s: longer audio is refused, "
     "where transformers drops the rest",

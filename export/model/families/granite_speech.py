@@ -71,7 +71,7 @@ REFERENCE = TransformersReference(
 FACTS = Facts(
     name="Granite Speech",
     state="tiny random weights: sequences and scores equal to transformers; settings of the 1B model "
-    "read; its weights never had",
+    "read; published weights never tried",
     token_rate="10",
     limits="`max_position_embeddings`, 4096 in the 1B model: 409 s of audio, less prompt and answer",
     prompts="the checkpoint's chat template around `<|audio|>` and the text; one that writes the date takes "

@@ -147,7 +147,7 @@ REFERENCE = TransformersReference(
 FACTS = Facts(
     name="Qwen2.5-Omni",
     state="tiny random weights: sequences and scores equal to transformers; settings of the 7B model as "
-    "public repositories quote them; its weights never had",
+    "public repositories quote them; published weights never tried",
     token_rate="25",
     limits="`chunk_length` of the feature extractor, 300 s: longer audio is refused, where transformers "
     "drops the rest",

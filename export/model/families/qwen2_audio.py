@@ -74,7 +74,7 @@ REFERENCE = TransformersReference(
 FACTS = Facts(
     name="Qwen2-Audio",
     state="tiny random weights: sequences and scores equal to transformers; settings of the real model read; "
-    "its weights never had",
+    "published weights never tried",
     token_rate="25",
     limits="`max_position_embeddings`, 8192 in the 7B model: 327 s of audio, less prompt and answer",
     prompts="the checkpoint's chat template, or `<|audio_bos|><|AUDIO|><|audio_eos|>` and the text",

@@ -143,7 +143,7 @@ REFERENCE = TransformersReference(
 FACTS = Facts(
     name="Qwen3-ASR",
     state="tiny random weights in both layouts: sequences and scores equal to transformers; settings of the "
-    "0.6B and 1.7B models as public repositories quote them; their weights never had",
+    "0.6B and 1.7B models as public repositories quote them; published weights never tried",
     token_rate="13",
     limits="`max_position_embeddings`, 65536: 84 minutes of audio, less prompt and answer",
     prompts="the checkpoint's chat template; the text of a request is how the answer begins, and "

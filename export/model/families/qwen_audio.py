@@ -73,7 +73,7 @@ REFERENCE = None  # transformers has no such model, and code that comes with a c
 FACTS = Facts(
     name="Qwen-Audio",
     state="tiny random weights: equal to recordings of the published code; settings and tokens of the real "
-    "model read; its weights never had",
+    "model read; published weights never tried",
     token_rate="25, and a row before and after the audio",
     limits="`max_position_embeddings`, 8192 in the 7B model: 327 s of audio, less prompt and answer; beyond "
     "`seq_length`, 2048 rows or 81 s, with dynamic NTK and log-n, where the settings have them on",

@@ -70,7 +70,7 @@ REFERENCE = TransformersReference(
 FACTS = Facts(
     name="VibeVoice-ASR",
     state="tiny random weights: sequences and scores equal to transformers; settings of the 7B model as "
-    "public repositories quote them; its weights never had",
+    "public repositories quote them; published weights never tried",
     token_rate="7.5",
     limits="`max_position_embeddings`, 131072 in the 7B model: 4.8 h of audio, less prompt and answer; the "
     "model was made for 60 min",

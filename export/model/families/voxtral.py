@@ -54,7 +54,7 @@ REFERENCE = TransformersReference(
 FACTS = Facts(
     name="Voxtral",
     state="tiny random weights: sequences and scores equal to transformers; prompts and ids equal to "
-    "mistral-common; its weights never had",
+    "mistral-common; published weights never tried",
     token_rate="12.5, and 375 for each begun 30 s",
     limits="`max_position_embeddings`, 131072: 2.9 h of audio, less prompt and answer; the model was made "
     "for 30 to 40 min",

@@ -37,7 +37,7 @@ REFERENCE = None  # transformers has no such model
 FACTS = Facts(
     name="WavLLM",
     state="tiny random weights: equal to a recording of the published code; the released model by its "
-    "shapes alone, its weights never had",
+    "shapes alone, published weights never tried",
     token_rate="12.5",
     limits="2048 rows as published: 150 s of audio beside its own prompt; `--max-positions` goes beyond",
     prompts="its own template around the text; the text also decides how strong LoRA is (`--fold-prompt`)",

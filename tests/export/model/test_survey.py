@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def test_a_sound_folder_is_described(tiny_checkpoint, own):
         assert text in said
     assert "fault" not in said
     assert f"can be built: fastadasp-export build {tiny_checkpoint} -o ART" in said
+    assert re.search(r"^tested with +tiny random weights", said, re.MULTILINE)
     edit(own, brand_new=7)
     exit_code, said = families(own)
     assert exit_code == 0
