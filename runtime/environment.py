@@ -22,6 +22,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
+BUSY = 1.0  # load beyond which other work has taken a core
 
 
 @dataclass(frozen=True)

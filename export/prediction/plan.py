@@ -21,7 +21,7 @@ from ...profiles.flops import ResolvedProfile
 from ...profiles.methods import FULL
 from ...profiles.profile import load_profile
 from ...runtime.benchmark.records import Benchmark
-from ...runtime.environment import Environment, environment
+from ...runtime.environment import BUSY, Environment, environment
 from ...runtime.tables.units import seconds as shown_seconds
 from ...runtime.tables.units import size
 from .bench_file import calibrated
@@ -34,7 +34,6 @@ from .target import Target, target
 from .work import Request, Sizes, held_kv_bytes
 
 Resolved = Mapping[str, ResolvedProfile]
-BUSY = 1.0  # load beyond which other work has taken a core
 
 
 def plan(

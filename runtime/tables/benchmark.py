@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from ..benchmark.records import Benchmark, Case
+from ..environment import BUSY
 from .tables import LEGEND, Section, columns
 from .units import ABSENT, factor, milliseconds, rate, seconds
 
@@ -51,6 +52,8 @@ def _protocol_lines(benchmark: Benchmark) -> Iterator[str]:
         f"{machine.cpu or 'unknown CPU'}, {machine.threads} of {machine.cores} cores used, "
         f"load {ABSENT if load is None else f'{load[0]:.2f}'}, {machine.platform}"
     )
+    if load is not None and load[0] > BUSY:
+        yield f"The machine was busy (load {load[0]:.1f}): times may be longer than on one that is idle."
 
 
 def _quantiles(case: Case, which: str) -> tuple[str, ...]:
