@@ -20,9 +20,7 @@ from .metrics.tasks import TASKS
 DEFAULT_RUNTIME = RuntimeOptions()
 _LEAST = {"resamples": 1, "seed": 0, "workers": 1, "at_once": 1, "least_clips": 1}
 MOST_RESAMPLES = 10**6
-ENOUGH_RESAMPLES = (
-    100  # of fewer, hardly any lie beyond the ends of an interval, so it is no judge of a budget
-)
+ENOUGH_RESAMPLES = 100  # to judge a budget: of fewer, hardly any lie beyond the ends of an interval
 _MOST = {
     "resamples": MOST_RESAMPLES,
     "workers": MOST_THREADS,  # each has threads of its own
