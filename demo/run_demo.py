@@ -43,9 +43,12 @@ def main() -> None:
     artifact = parser.parse_args().output
     build_demo(artifact)
     model = SpeechLM.load(artifact)
-    transcribe_clips(model)
-    ask_about_one(model)
-    transcribe_long(model)
+    with console.status("transcripts") as status:
+        transcribe_clips(model)
+        ask_about_one(model)
+        status.update("transcripts of four minutes")
+        transcribe_long(model)
+    console.print(f"Latency: {RUNS} runs or more of each case, for some minutes …")
     measure(model)
     console.print("\nTry it, on this clip or on your own:")
     console.print(f"  .venv/bin/fastadasp-export run {artifact} demo/clips/dates-01.flac")

@@ -80,7 +80,7 @@ def test_each_line_has_the_profile_for_its_length_and_the_reason(
     [
         (("--latency-budget", 0.01), "none of the accepted ones is predicted to take at most 0.01 s"),
         (("--latency-budget", 1, "--beams", 2), "no figures of latency for 2 beams under profile full"),
-        (("--beams", 1), "give one budget"),
+        (("--beams", 1), "--latency-budget and --accuracy-budget: give one of them"),
         (("--accuracy-budget", 1, "--profile", "full"), "a budget to choose a profile by"),
     ],
     ids=["nothing meets it", "other beams", "no budget", "a named profile"],
