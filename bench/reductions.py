@@ -32,7 +32,7 @@ from fastadasp.evaluation.results.figures import Difference
 from fastadasp.evaluation.results.files import read_results
 from fastadasp.export.studies.compare.formats import GROUP
 from fastadasp.export.studies.compare.grid import BUDGET_METHOD, BUDGET_SCHEDULE
-from fastadasp.export.studies.compare.unmet import TOLERANCE
+from fastadasp.export.studies.compare.unmet import off_budget
 from fastadasp.export.studies.positions import MEASURED
 from fastadasp.profiles.keys import COMPACT, KEPT
 from fastadasp.profiles.methods import VARIANTS
@@ -415,14 +415,13 @@ def _at(cell: CellRecord) -> str:
 
 def _keeps(table: Table, cell: CellRecord) -> str:
     """What caches that are shortened alone keep, and their budget, where that is more than a point off."""
-    if cell.flops_reduction != 0 or cell.kept_ratio is None:
+    if cell.flops_reduction != 0:
         return ""
     rows = (row for row in table.rows if (row.method, row.schedule) == (BUDGET_METHOD, BUDGET_SCHEDULE))
     budgets = (each.kept_ratio for row in rows for each in row.cells if each.level == cell.level)
     budget = next(budgets, None)
-    if budget is None or abs(cell.kept_ratio - budget) <= TOLERANCE:
-        return ""
-    return f" (keeps {100 * cell.kept_ratio:.1f} % for {100 * budget:.1f} %)"
+    kept = off_budget(cell, budget)
+    return "" if kept is None or budget is None else f" (keeps {100 * kept:.1f} % for {100 * budget:.1f} %)"
 
 
 def _kinds(found: ComparisonResult, cell: CellRecord) -> str:
@@ -498,11 +497,8 @@ def summary(found: Sequence[Table]) -> Iterator[str]:
     yield table_row(*columns)
     yield table_row(*["---"] * len(columns))
     for table in found:
-        right, pairs = (
-            f"{100 * table.words_right:.0f} %",
-            (Comparisons.of([table], [name]) for name in DECIDING),
-        )
-        yield table_row(table.title, right, *map(str, pairs), _range(table))
+        pairs = (str(Comparisons.of([table], [metric])) for metric in DECIDING)
+        yield table_row(table.title, f"{100 * table.words_right:.0f} %", *pairs, _range(table))
     yield ""
     yield (
         "By WER and by loss, pairs in which kept positions are better / worse / not told apart from compact "
@@ -628,11 +624,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "build/pretrained", help="of the second recipe")
     parser.add_argument("--models", help="names separated by commas, such as demo,seed-0; all if left out")
     parser.add_argument("--seconds", help="lengths separated by commas; 5,15,30 if left out")
-    parser.add_argument(
-        "--grid",
-        choices=GRIDS,
-        help="all levels of the model's own one, if left out",
-    )
+    parser.add_argument("--grid", choices=GRIDS, help="all levels of the model's own one, if left out")
     parser.add_argument("--page-only", action="store_true", help="from results that are there")
     options = parser.parse_args()
     if not options.page_only:

@@ -125,8 +125,13 @@ class ResolvedProfile:
 
     def most_cached(self, span_rows: int) -> tuple[int, ...]:
         """Rows of a span that the cache of each layer keeps, or where the data decides the most of them."""
-        taken = removed if self.has_static_lengths else surely_removed
-        return token_counts(span_rows, self.ratios, self.is_of_caches, self.input_ratio, taken).cached
+        return token_counts(
+            span_rows, self.ratios, self.is_of_caches, self.input_ratio, self.least_removed
+        ).cached
+
+    def least_removed(self, rows: int, ratio: Fraction) -> int:
+        """What a reduction of a span removes, or where the data decides the least of it."""
+        return (removed if self.has_static_lengths else surely_removed)(rows, ratio)
 
 
 @dataclass(frozen=True)

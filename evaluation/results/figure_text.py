@@ -35,15 +35,16 @@ def interval_text(metric: Metric, estimate: Estimate | None, sign: str = "") -> 
 
 def estimate_text(metric: Metric, found: Measured) -> str:
     """A value with its interval in brackets, where it has one."""
-    if found.estimate is None:
-        return ABSENT
-    value, interval = value_text(metric, found.estimate.value), interval_text(metric, found.estimate)
-    return value if interval == ABSENT else f"{value} ({interval})"
+    return ABSENT if found.estimate is None else _with_interval(metric, found.estimate)
 
 
 def difference_text(metric: Metric, change: Estimate) -> str:
     """A difference with its interval in brackets, where it has one."""
-    value, interval = value_text(metric, change.value, "+"), interval_text(metric, change, "+")
+    return _with_interval(metric, change, "+")
+
+
+def _with_interval(metric: Metric, estimate: Estimate, sign: str = "") -> str:
+    value, interval = value_text(metric, estimate.value, sign), interval_text(metric, estimate, sign)
     return value if interval == ABSENT else f"{value} ({interval})"
 
 

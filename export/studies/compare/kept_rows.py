@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from ....evaluation.answers.answers import ClipAnswers
-from ....profiles.flops import ResolvedProfile, prefill_flops
-from ....profiles.schedule import removed, surely_removed
+from ....profiles.flops import prefill_flops
 from ....runtime.artifact.manifest import Manifest
 
 
@@ -38,11 +37,7 @@ def _flops(manifest: Manifest, profile: str, found: ClipAnswers) -> tuple[int, i
         return full, full
     attention = [rows + text for rows in found.costs[profile].layer_rows]
     span, _ = manifest.front_end.parted(attention[-1] - text, text, resolved.profile)
-    left = attention[-1] - _removed_at_last(resolved, span)
+    left = attention[-1] - resolved.least_removed(
+        span, resolved.ratios[-1]
+    )  # no cache tells what its MLP has
     return full, prefill_flops(dims, attention, [*attention[1:], left])
-
-
-def _removed_at_last(resolved: ResolvedProfile, rows: int) -> int:
-    """Rows that the last layer removes before its MLP, which no cache tells; at least, in pairs."""
-    taken = removed if resolved.has_static_lengths else surely_removed
-    return taken(rows, resolved.ratios[-1])
