@@ -80,7 +80,6 @@ KEPT = tuple(
         table, name=f"{table.name}-kept", title=f"Kept positions: {table.title}", paper=None, positions="kept"
     )
     for table in COMPACT
-    if table.name in ("asr", "asr-30", "qa", "translate")
 )
 TABLES = (*COMPACT, *KEPT)
 INTRODUCTION = """\
@@ -91,7 +90,8 @@ thousand times larger, and stand beside for the order of the methods. \\* marks 
 bootstrap interval of the difference from the full model
 excludes 0; brackets hold its own 95 % interval. Figures of random methods are means over three seeds, in
 the tables of this page. H2O removes no FLOPs: its caches keep as many audio rows as those of FastAdaSP,
-constant, in the same column. Where a method removes another share than its column says, the cell says so.
+constant, in the same column. Where a method removes another share than its column says, the cell says so. Intervals draw
+recordings: clips that are of one, as questions about it, are drawn together.
 """.splitlines()
 
 
@@ -235,7 +235,7 @@ def _section(table: Table, found: ComparisonResult) -> Iterator[str]:
     yield from _command(table)
     yield ""
     reference = found.protocol.reference_audio_seconds
-    yield f"{found.clips.measured} questions; ratios solved for {reference:g} s of audio."
+    yield f"{found.clips.measured} clips; ratios solved for {reference:g} s of audio."
     for i, metric in enumerate(found.metrics):
         full = found.full.figures[metric.name]
         if full.value is None or is_detail(metric):
@@ -313,7 +313,7 @@ def _layers(layers: Layers, found: SelectionResult) -> Iterator[str]:
     shown = ["" if one is None or one.rho is None else f"{one.rho:+.2f}" for one in agreement]
     yield table_row("rank correlation of TE with it", "", "", "", *shown)
     yield ""
-    yield "*first in*: the share of resamples of the clips in which the layer has the lowest TE."
+    yield "*first in*: the share of resamples of the recordings in which the layer has the lowest TE."
 
 
 def _entropy(row: LayerFigures) -> tuple[str, str, str]:

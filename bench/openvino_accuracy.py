@@ -78,6 +78,7 @@ def measured(part: Part) -> Iterator[Record]:
             part.task,
             [record.references for record in records],
             texts,
+            recordings=[record.audio for record in records],
             languages=sorted({record.language for record in records} - {""}),
         )
         plain = next(iter(texts.values()))

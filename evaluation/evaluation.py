@@ -11,7 +11,7 @@ from ..runtime.artifact.verification import Verify
 from ..runtime.environment import Environment
 from .answering import Progress, Run, answer
 from .answers.answers import ClipAnswers
-from .clips.clip import Clip, ClipSet
+from .clips.clip import Clip, ClipSet, recordings_of
 from .figures.profile_scores import ProfileScores, score_profiles
 from .options import EvalOptions
 
@@ -46,6 +46,11 @@ class Evaluation:
     def measured(self) -> tuple[Clip, ...]:
         """The clips that every profile has answered: all figures are over them."""
         return tuple(clip for clip, found in self.records if found.is_complete)
+
+    @property
+    def recordings(self) -> int:
+        """How many audio files the measured clips are of: what the bootstrap draws."""
+        return len({*recordings_of(self.measured)})
 
     @property
     def longest_seconds(self) -> float:

@@ -11,7 +11,7 @@ from typing import TypeGuard
 from ..profiles.errors import RequestError
 from ..profiles.faults import count_faults, names_fault, shown
 from ..runtime.backend_options import MOST_THREADS
-from ..runtime.choice.acceptance import ENOUGH_CLIPS
+from ..runtime.choice.acceptance import ENOUGH_RECORDINGS
 from ..runtime.decoding.options import NOTHING_GIVEN, SearchOptions
 from ..runtime.runtime_options import MOST_BATCH, RuntimeOptions
 from .metrics.normalizers import NORMALIZERS
@@ -50,7 +50,7 @@ class EvalOptions:
     at_once: int = 1  # profiles of a clip whose decode steps are shared, where the backend can
     token_loss: bool = False  # measure the loss per token of the references, too
     max_loss: float | None = None  # budget: points of the first metric that a profile may lose; None: no gate
-    least_clips: int = ENOUGH_CLIPS  # with fewer, no profile is found to be within its budget
+    least_clips: int = ENOUGH_RECORDINGS  # with fewer recordings, no profile is found to be within its budget
 
     @property
     def is_timed(self) -> bool:

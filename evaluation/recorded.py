@@ -16,8 +16,9 @@ from .results.figures import Difference, Estimate, Measured, ProfileFigures
 from .results.settings import AnswerSettings, ClipList, Failure, Intervals
 
 METHOD = (
-    "bootstrap over clips: 95 % percentile intervals; differences from the full model, or from the first "
-    "profile, on the same resamples; two-sided p-values from resamples that are centred on no difference"
+    "bootstrap over recordings, whose clips are drawn together: 95 % percentile intervals; differences from "
+    "the full model, or from the first profile, on the same resamples; two-sided p-values from resamples "
+    "that are centred on no difference"
 )
 
 
@@ -56,6 +57,11 @@ def profile_figures(scores: ProfileScores) -> ProfileFigures:
 def loss_estimate(metric: Metric, loss: Loss) -> Estimate:
     """What a profile loses, in the unit of the metric."""
     return Estimate(loss.value, *ends(loss.interval)).times(1 / metric.scale)
+
+
+def drawn_text(clips: int, recordings: int) -> str:
+    """What a bootstrap over so many clips draws: these, or their recordings where several are of one."""
+    return f"{clips} clips" if recordings == clips else f"{recordings} recordings"
 
 
 def clip_list(clips: ClipSet, digest: str, measured: int) -> ClipList:

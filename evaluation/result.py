@@ -17,6 +17,7 @@ def evaluation_result(evaluation: Evaluation) -> EvaluationResult:
         task=clips.task,
         artifact=evaluation.artifact,
         clips=clip_list(clips, evaluation.clips_digest, len(evaluation.measured)),
+        recordings=evaluation.recordings,
         longest_seconds=evaluation.longest_seconds,
         settings=answer_settings(options, clips.task),
         intervals=intervals(options.bootstrap),

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from ..runtime.choice.acceptance import ENOUGH_CLIPS, LEAST_CLIPS
+from ..runtime.choice.acceptance import ENOUGH_RECORDINGS, LEAST_RECORDINGS
 from ..runtime.tables.tables import Section, columns
 from ..runtime.tables.units import ABSENT, percent
 from .evaluation import Evaluation, Failure
 from .figures.scores import Figure
 from .metrics.metric import Metric
 from .metrics.word_errors import is_detail
-from .recorded import measured
+from .recorded import drawn_text, measured
 from .results.figure_text import interval_text, p_text, value_text
 
 LEGEND = "FLOPs: of the prefill, at the mean length; cut off: by max_new_tokens"
@@ -112,12 +112,13 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
     if not measured:
         yield "No clip was answered under every profile: there are no figures."
         return
-    if measured < LEAST_CLIPS:
-        yield "One clip has no interval: give more."
+    if (recordings := evaluation.recordings) < LEAST_RECORDINGS:
+        yield "One recording has no interval: give more."
         return
+    drawn = drawn_text(measured, recordings)
     yield (
-        f"95 %: {options.resamples} bootstrap resamples of the clips, seed {options.seed}, "
+        f"95 %: {options.resamples} bootstrap resamples of the {drawn}, seed {options.seed}, "
         "the same for all profiles."
     )
-    if measured < ENOUGH_CLIPS:
-        yield f"{measured} clips are few: the intervals are rough."
+    if recordings < ENOUGH_RECORDINGS:
+        yield f"{drawn} are few: the intervals are rough."

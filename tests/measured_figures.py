@@ -25,7 +25,7 @@ def _times(*milliseconds: float) -> tuple[Timed, ...]:
 
 FIGURES = Figures(
     Accuracy(
-        "asr", "WER", "full", MeasuredClips("c", "0" * 64, 40, 4.0), 30, {"own-30": Loss(0.1, 0, 0.2, 1)}
+        "asr", "WER", "full", MeasuredClips("c", "0" * 64, 40, 40, 4.0), 30, {"own-30": Loss(0.1, 0, 0.2, 1)}
     ),
     Latency(Machine("another", None, 2), 8, {"full": _times(50, 100, 200), "own-30": _times(60, 70, 80)}),
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +46,12 @@ class ClipSet:
             fields = (clip.id, _content(clip.path), clip.task, clip.references, clip.prompt, clip.language)
             digest.update(json.dumps(fields).encode() + b"\n")
         return digest.hexdigest()
+
+
+def recordings_of(clips: Iterable[Clip]) -> list[str]:
+    """The audio file of each clip, under the first path that led there, whatever path or link others take."""
+    first: dict[str, str] = {}
+    return [first.setdefault(os.path.realpath(clip.path), str(clip.path)) for clip in clips]
 
 
 def _content(path: Path) -> str:

@@ -1,16 +1,19 @@
-"""Bootstrap over clips: 95 % intervals of a figure, and of the difference between two profiles.
+"""Bootstrap over recordings: 95 % intervals of a figure, and of the difference between two profiles.
 
-Efron and Tibshirani, An Introduction to the Bootstrap, chapters 13 (percentile intervals) and 16 (tests). One
-seed draws the same clips for every figure, so that profiles are compared on the same resamples.
+Efron and Tibshirani, An Introduction to the Bootstrap, chapters 13 (percentile intervals) and 16 (tests).
+Clips of one recording, as several questions about it are, say much the same, so they are drawn together
+(Davison and Hinkley, Bootstrap Methods and their Application, section 3.8). One seed draws the same
+recordings for every figure, so that profiles are compared on the same resamples.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ...runtime.choice.acceptance import LEAST_CLIPS
+from ...runtime.choice.acceptance import LEAST_RECORDINGS
 from ..metrics.metric import Floats, Sample
 from ..options import Bootstrap
 
@@ -36,20 +39,31 @@ class Delta:
     p_value: float | None = None  # two-sided, of no difference
 
 
-def resampled(sample: Sample, bootstrap: Bootstrap) -> Floats | None:
-    """The figure of each resample: (resamples,). None where there is no value, or too few clips to draw."""
-    if sample.statistics is None or sample.of_sums is None or len(sample.statistics) < LEAST_CLIPS:
+def resampled(sample: Sample, recordings: Sequence[str], bootstrap: Bootstrap) -> Floats | None:
+    """The figure of each resample, from the recording that each clip is of: (resamples,).
+
+    None where there is no value, or there are too few recordings to draw.
+    """
+    if sample.statistics is None or sample.of_sums is None or len(set(recordings)) < LEAST_RECORDINGS:
         return None
-    return sample.of_sums(resampled_sums(sample.statistics, bootstrap))
+    return sample.of_sums(resampled_sums(by_recording(sample.statistics, recordings), bootstrap))
+
+
+def by_recording(statistics: Floats, recordings: Sequence[str]) -> Floats:
+    """The sums over the clips of each recording, in the order of the first of them: (clips, k) -> (r, k)."""
+    places = {recording: i for i, recording in enumerate(dict.fromkeys(recordings))}
+    sums = np.zeros((len(places), *statistics.shape[1:]))
+    np.add.at(sums, [places[recording] for recording in recordings], statistics)
+    return sums
 
 
 def resampled_sums(statistics: Floats, bootstrap: Bootstrap) -> Floats:
-    """Sums over as many clips as there are, drawn with replacement: (clips, k) -> (resamples, k)."""
+    """Sums over as many rows as there are, drawn with replacement: (recordings, k) -> (resamples, k)."""
     resamples = bootstrap.resamples
-    generator, clips = np.random.default_rng(bootstrap.seed), len(statistics)
-    rows = max(1, BLOCK // clips)
+    generator, recordings = np.random.default_rng(bootstrap.seed), len(statistics)
+    rows = max(1, BLOCK // recordings)
     sums = [
-        _counts(generator, min(rows, resamples - start), clips) @ statistics
+        _counts(generator, min(rows, resamples - start), recordings) @ statistics
         for start in range(0, resamples, rows)
     ]
     return np.concatenate(sums)
@@ -80,7 +94,8 @@ def _p_value(differences: Floats, found: float) -> float:
     return (as_far + 1) / (len(differences) + 1)
 
 
-def _counts(generator: np.random.Generator, rows: int, clips: int) -> Floats:
-    """How often each clip is drawn: (rows, clips)."""
-    drawn = generator.integers(clips, size=(rows, clips)) + np.arange(rows)[:, None] * clips
-    return np.bincount(drawn.ravel(), minlength=rows * clips).reshape(rows, clips).astype(np.float64)
+def _counts(generator: np.random.Generator, rows: int, recordings: int) -> Floats:
+    """How often each recording is drawn: (rows, recordings)."""
+    size = rows, recordings
+    drawn = generator.integers(recordings, size=size) + np.arange(rows)[:, None] * recordings
+    return np.bincount(drawn.ravel(), minlength=rows * recordings).reshape(size).astype(np.float64)

@@ -9,7 +9,7 @@ from statistics import fmean
 from ...profiles.flops import flops_reduction
 from ...runtime.artifact.manifest import Manifest
 from ..answers.answers import ClipAnswers
-from ..clips.clip import ClipSet
+from ..clips.clip import ClipSet, recordings_of
 from ..options import EvalOptions
 from .scores import Figure, score
 from .token_loss import token_loss
@@ -40,6 +40,7 @@ def score_profiles(
         clips.task,
         [clip.references for clip, _ in pairs],
         {profile: [found.answers[profile].text for found in measured] for profile in profiles},
+        recordings=recordings_of(clip for clip, _ in pairs),
         languages=clips.languages,
         normalizer=options.normalizer,
         bootstrap=options.bootstrap,

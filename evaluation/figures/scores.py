@@ -48,6 +48,7 @@ def score(
     references: Sequence[Sequence[str]],
     hypotheses: Mapping[str, Sequence[str]],
     *,
+    recordings: Sequence[str] | None = None,
     languages: Sequence[str] = (),
     normalizer: str | None = None,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
@@ -59,6 +60,8 @@ def score(
         task: one of `TASKS`.
         references: the accepted answers of each clip.
         hypotheses: system -> its answer to each clip; the first one is what the others are compared with.
+        recordings: the name of the recording that each clip is of; None where no two are of one. The
+            bootstrap draws recordings.
         languages: that the clips are in.
         normalizer: one of `NORMALIZERS`; that of the task if None.
         bootstrap: how intervals are made.
@@ -70,7 +73,8 @@ def score(
     Raises:
         ImportError: a package of the metrics is not installed.
     """
-    drawn = draw(Measurement(task, tuple(languages), normalizer, bootstrap), references, hypotheses, further)
+    measurement = Measurement(task, tuple(languages), normalizer, bootstrap)
+    drawn = draw(measurement, references, hypotheses, recordings, further)
     first = next(iter(drawn))
     return {
         system: tuple(
@@ -85,6 +89,7 @@ def draw(
     measurement: Measurement,
     references: Sequence[Sequence[str]],
     hypotheses: Mapping[str, Sequence[str]],
+    recordings: Sequence[str] | None = None,
     further: Mapping[str, Sequence[Sample]] = NOTHING,
 ) -> dict[str, tuple[Drawn, ...]]:
     """The first half of `score`: the metrics of each system, and their values over the same resamples."""
@@ -93,11 +98,12 @@ def draw(
     measure = task.measure_for(measurement.languages)
     if not references:
         return dict.fromkeys(hypotheses, ())
+    of = list(map(str, range(len(references)))) if recordings is None else recordings
     accepted = [[normalize(text) for text in texts] for texts in references]
 
     def drawn(system: str, texts: Sequence[str]) -> tuple[Drawn, ...]:
         samples = (*measure([normalize(text) for text in texts], accepted), *further.get(system, ()))
-        return tuple((sample, resampled(sample, measurement.bootstrap)) for sample in samples)
+        return tuple((sample, resampled(sample, of, measurement.bootstrap)) for sample in samples)
 
     return {system: drawn(system, texts) for system, texts in hypotheses.items()}
 

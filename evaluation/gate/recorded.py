@@ -31,7 +31,7 @@ def judged_records(found: EvaluationResult) -> Iterator[JudgedRecord]:
         figure = scores.figures.get(metric.name)
         loss = None if figure is None or figure.delta is None else _loss(metric, figure.delta, budget)
         least = found.least_clips
-        outcome = "cannot tell" if loss is None else verdict(loss, found.clips.measured, least).outcome
+        outcome = "cannot tell" if loss is None else verdict(loss, found.recordings, least).outcome
         yield JudgedRecord(scores.profile, loss, outcome)
 
 

@@ -29,7 +29,7 @@ def accuracy_of(manifest: Manifest, files: Sequence[ResultFile[Result]], least_c
     Args:
         manifest: of the artifact.
         files: one at least, all of the same clips.
-        least_clips: with fewer, no profile is accepted.
+        least_clips: with fewer recordings, no profile is accepted.
 
     Raises:
         ResultsError: with every file that says nothing of this artifact, and why.
@@ -64,11 +64,11 @@ class _OfAnotherError(ValueError):
 def _accuracy(manifest: Manifest, found: Result, least_clips: int) -> Accuracy:
     if isinstance(found, EvaluationResult):
         losses, against, clips = _evaluated(manifest, found), found.profiles[0].profile, found.clips
-        metric, longest = found.metrics[0], found.longest_seconds
+        metric, recordings, longest = found.metrics[0], found.recordings, found.longest_seconds
     elif isinstance(found, TuningResult):
         losses, held_out = _tuned(manifest, found)
         against, clips = held_out.profiles[0].profile, held_out.clips
-        metric, longest = found.metric, held_out.longest_seconds
+        metric, recordings, longest = found.metric, held_out.recordings, held_out.longest_seconds
     else:
         raise _OfAnotherError("it holds no accuracy; give a file of eval or tune")
     if failed := clips.count - clips.measured:
@@ -81,7 +81,7 @@ def _accuracy(manifest: Manifest, found: Result, least_clips: int) -> Accuracy:
             f"an interval of {resamples} resamples is too rough to judge by; measure again with --resamples "
             f"{ENOUGH_RESAMPLES} or more"
         )
-    measured = MeasuredClips(_name(clips.source), clips.digest, clips.measured, longest)
+    measured = MeasuredClips(_name(clips.source), clips.digest, clips.measured, recordings, longest)
     return Accuracy(found.task, metric.title, against, measured, least_clips, losses)
 
 

@@ -13,7 +13,7 @@ from ..metrics.metric import Metric
 from .figures import ProfileFigures
 from .settings import AnswerSettings, ClipList, Failure, Intervals
 
-EVALUATION_FORMAT = 6
+EVALUATION_FORMAT = 7
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,13 @@ class EvaluationResult:
     task: str
     artifact: Mapping[str, Any]  # its identity
     clips: ClipList
+    recordings: int  # that the measured clips are of
     longest_seconds: float  # of the measured clips; 0 where there is none
     settings: AnswerSettings
     intervals: Intervals
     metrics: tuple[Metric, ...]
     max_loss: float | None  # the budget: of the first metric, in its unit; None: there was none
-    least_clips: int  # with fewer, no profile is found to be within it
+    least_clips: int  # with fewer recordings, no profile is found to be within it
     profiles: tuple[ProfileFigures, ...]
     failures: tuple[Failure, ...]
     records: tuple[ClipRecord, ...]

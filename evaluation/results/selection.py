@@ -30,7 +30,7 @@ class TransferEntropy:
 
 @dataclass(frozen=True)
 class RankSpread:
-    """The ranks of one layer over resamples of the clips."""
+    """The ranks of one layer over resamples of the recordings."""
 
     low: int  # 2.5th percentile
     high: int  # 97.5th percentile

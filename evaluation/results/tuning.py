@@ -14,7 +14,7 @@ from ..metrics.metric import Metric
 from .figures import Estimate, ProfileFigures
 from .settings import AnswerSettings, ClipList, Failure, Intervals
 
-TUNING_FORMAT = 4
+TUNING_FORMAT = 5
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class HeldOutResult:
     """The check on the half that the search did not see."""
 
     clips: ClipList
+    recordings: int  # that its measured clips are of
     longest_seconds: float  # of its measured clips
     profiles: tuple[ProfileFigures, ProfileFigures]  # full, chosen
     loss: Estimate  # as of a candidate

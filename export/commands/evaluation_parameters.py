@@ -138,13 +138,13 @@ def check_budget(values: dict[str, Any], clips: ClipSet) -> None:
 
 
 def least_clips_option(command: Command) -> Command:
-    """Add with how many clips a profile may be found to be within its budget."""
+    """Add with clips of how many recordings a profile may be found to be within its budget."""
     return click.option(
         "--least-clips",
         type=int,
         default=DEFAULTS.least_clips,
         show_default=True,
-        help="With fewer clips, no profile is found to be within its budget.",
+        help="With clips of fewer recordings, no profile is found to be within its budget.",
     )(command)
 
 

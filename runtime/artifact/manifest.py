@@ -22,7 +22,7 @@ from ..decoding.options import NOTHING_GIVEN, SearchOptions
 from .engines import Engines
 from .prompt import Prompt
 
-MANIFEST_FORMAT = 12
+MANIFEST_FORMAT = 13
 FILE_NAME = "manifest.json"
 FIGURES = "figures"
 PREFIX_TYPES = {"fp16": HALF}

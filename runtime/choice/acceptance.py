@@ -13,8 +13,8 @@ from typing import Literal
 
 from .figures import Accuracy, Loss
 
-LEAST_CLIPS = 2  # one clip does not vary, so it has no interval
-ENOUGH_CLIPS = 30  # fewer hardly stand for all there could be: an interval of them is rough
+LEAST_RECORDINGS = 2  # one recording does not vary, so it has no interval
+ENOUGH_RECORDINGS = 30  # fewer hardly stand for all there could be: an interval of them is rough
 ROUNDING = 1e-9  # points: what is the budget but for rounding is within it
 UNDEFINED = "some draws of the clips leave the metric without a value"
 Outcome = Literal["within", "over", "cannot tell"]
@@ -33,14 +33,14 @@ class Verdict:
         return self.outcome == "within"
 
 
-def verdict(loss: Loss, clips: int, least_clips: int) -> Verdict:
-    """Judge a loss that was measured on so many clips."""
+def verdict(loss: Loss, recordings: int, least_clips: int) -> Verdict:
+    """Judge a loss that was measured on clips of so many recordings."""
     measured, budget = loss_in_words(loss), f"{loss.budget:g}"
     if not is_within(loss.value, loss.budget):
         return Verdict("over", f"{measured} is over the budget of {budget}")
     unknown = f"{measured} of a budget of {budget}: cannot tell"
-    if clips < (least := max(least_clips, LEAST_CLIPS)):
-        return Verdict("cannot tell", f"{unknown} with so few clips, {clips} of at least {least}")
+    if recordings < (least := max(least_clips, LEAST_RECORDINGS)):
+        return Verdict("cannot tell", f"{unknown} with so few recordings, {recordings} of at least {least}")
     if loss.high is None:
         return Verdict("cannot tell", f"{unknown} without an interval, for {UNDEFINED}")
     if not is_within(loss.high, loss.budget):
@@ -63,7 +63,7 @@ def loss_in_words(loss: Loss) -> str:
 def verdicts(accuracy: Accuracy) -> Iterator[tuple[str, Verdict]]:
     """Every profile that was measured, with its verdict."""
     for profile, loss in accuracy.losses.items():
-        yield profile, verdict(loss, accuracy.clips.count, accuracy.least_clips)
+        yield profile, verdict(loss, accuracy.clips.recordings, accuracy.least_clips)
 
 
 def accepted(accuracy: Accuracy) -> dict[str, Loss]:

@@ -169,11 +169,8 @@ def _lost(found: Candidate, accuracy: Accuracy) -> str:
     """The loss of a candidate, and what it is of."""
     if found.profile == accuracy.against:
         return "nothing, for losses are against it"
-    clips = accuracy.clips
-    return (
-        f"{loss_in_words(found.loss)} of {accuracy.metric} against {accuracy.against} on {clips.count} clips "
-        f"of up to {clips.longest_seconds:.1f} s of {clips.name}"
-    )
+    lost = f"{loss_in_words(found.loss)} of {accuracy.metric} against {accuracy.against}"
+    return f"{lost} on {accuracy.clips.in_words}"
 
 
 def _elsewhere(latency: Latency, machine: Machine) -> str:

@@ -13,7 +13,14 @@ class MeasuredClips:
     name: str  # of the clip list, without its folder
     digest: str  # SHA-256 of audio, references and prompts
     count: int  # that every profile has answered
+    recordings: int  # that these are of: several may ask about one
     longest_seconds: float  # of their audio; what profiles lose on longer audio is not known
+
+    @property
+    def in_words(self) -> str:
+        """For people: how many, of how many recordings, and how long the longest one is."""
+        shared = f" of {self.recordings} recordings" if self.recordings < self.count else ""
+        return f"{self.count} clips{shared} of up to {self.longest_seconds:.1f} s of {self.name}"
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Accuracy:
     metric: str  # as people call it
     against: str  # the unreduced profile
     clips: MeasuredClips
-    least_clips: int  # fewer tell nothing
+    least_clips: int  # fewer recordings tell nothing
     losses: Mapping[str, Loss]  # by profile
 
 

@@ -30,9 +30,8 @@ def _accuracy(accuracy: Accuracy) -> Section:
     return Section(
         f"accuracy: {accuracy.metric} ({accuracy.task}) lost against {accuracy.against}",
         table,
-        f"{clips.count} clips of up to {seconds(clips.longest_seconds)} s of {clips.name}, SHA-256 "
-        f"{clips.digest[:HASH_CHARACTERS]}; accepted: the upper end is within the budget, of at least "
-        f"{accuracy.least_clips} clips",
+        f"{clips.in_words}, SHA-256 {clips.digest[:HASH_CHARACTERS]}; accepted: the upper end is within the "
+        f"budget, of at least {accuracy.least_clips} recordings",
     )
 
 

@@ -31,7 +31,7 @@ from fastadasp.profiles.flops import flops_reduction
 from fastadasp.profiles.profile import load_profile
 from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.artifact.artifact import open_artifact
-from fastadasp.runtime.choice.acceptance import ENOUGH_CLIPS
+from fastadasp.runtime.choice.acceptance import ENOUGH_RECORDINGS
 
 HELD = Path(__file__).parent.parent / "held_command.py"
 RATE = 16000
@@ -120,7 +120,7 @@ def test_the_table_shows_what_the_file_holds(undisturbed):
             assert f"{100 * figure['value']:.2f}" in table
             if name not in {detail.name for detail in DETAILS}:
                 assert f"{100 * figure['low']:.2f} to {100 * figure['high']:.2f}" in table
-    if (count := found["clips"]["count"]) < ENOUGH_CLIPS:
+    if (count := found["clips"]["count"]) < ENOUGH_RECORDINGS:
         assert f"{count} clips are few: the intervals are rough." in table
     assert max(map(len, table.splitlines())) <= 80
 
@@ -235,12 +235,35 @@ def test_references_that_leave_nothing_to_equal_are_refused_before_any_work(
     assert plain.exit_code == 0
 
 
+def test_two_questions_about_a_recording_are_drawn_together(demo_artifact, own_clips, tmp_path):
+    audio = audio_of(own_clips)[:3]
+    for name in audio:
+        for prompt in ("<qa> first", "<qa> last"):
+            add_line(own_clips, audio=name, id=f"{name} {prompt}", task="qa", prompt=prompt, text="eight")
+    asked = ("--task", "qa", "--max-loss", 100, "--least-clips", 4)
+    result = run_eval(demo_artifact, own_clips, *asked, "-o", tmp_path / "eval.json")
+    found = results(tmp_path / "eval.json")
+    assert (found["clips"]["measured"], found["recordings"]) == (6, 3)
+    printed = " ".join(result.stdout.split())
+    assert "bootstrap resamples of the 3 recordings, seed 0" in printed
+    assert "3 recordings are few: the intervals are rough." in printed
+    assert "cannot tell with so few recordings, 3 of at least 4" in printed
+    said = {
+        profile: [record["answers"][profile]["text"] for record in found["records"]] for profile in PROFILES
+    }
+    of = [record["audio"] for record in found["records"]]
+    expected = score("qa", [["eight"]] * 6, said, recordings=of)
+    for entry in found["profiles"]:
+        (figure,), shown = expected[entry["profile"]], entry["figures"]["exact_match"]
+        assert (shown["low"], shown["high"]) == (figure.interval.low, figure.interval.high)
+
+
 def test_spice_that_cannot_be_computed_is_said_in_the_table(demo_artifact, own_clips):
     add_line(own_clips, audio=audio_of(own_clips)[0], task="caption", text="a voice")
     result = run_eval(demo_artifact, own_clips, "--task", "caption", "--profile", "full")
     assert "CIDEr: not computed: " in result.stdout  # of one clip
     assert "SPIDEr: not computed: needs " in result.stdout
-    assert "One clip has no interval: give more." in result.stdout
+    assert "One recording has no interval: give more." in result.stdout
 
 
 def test_a_folder_of_transcripts_needs_no_manifest(demo_artifact, own_clips, tmp_path):

@@ -27,7 +27,7 @@ def profiles_section(evaluations: Sequence[ResultFile[EvaluationResult]]) -> Sec
     return Section(
         "Profiles of an artifact",
         "Each profile with its 95 % interval; the dashed line is the first profile, which the others are "
-        "compared with on the same resamples of the clips.",
+        "compared with on the same resamples of the recordings.",
         plots=tuple(
             _plot(evaluation, metric)
             for evaluation in evaluations
@@ -135,8 +135,9 @@ def _budgets(evaluation: ResultFile[EvaluationResult], judged: Sequence[JudgedRe
     return Table(
         ("profile", f"{metric.title} lost, points", "95 %", "budget", "verdict"),
         rows,
-        f"{evaluation.name}: against {found.profiles[0].profile} on {clips_text(found.clips.measured)}; a "
-        f"profile is within the budget if the upper end is, on at least {clips_text(found.least_clips)}",
+        f"{evaluation.name}: against {found.profiles[0].profile} on {clips_text(found.clips.measured)} of "
+        f"{found.recordings} recordings; a profile is within the budget if the upper end is, of at least "
+        f"{found.least_clips} recordings",
     )
 
 

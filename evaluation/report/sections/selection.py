@@ -107,7 +107,7 @@ def _entropy_hover(layer: LayerFigures) -> str:
 def _entropy_table(selection: SelectionResult) -> Table:
     rows = tuple(_entropy_row(selection, layer) for layer in selection.layers)
     columns = ("layer", "TE", "rank", "ranks over resamples", "ratio", "target")
-    return Table(columns, rows, "Transfer entropy in nats; ranks: 95 % over resamples of the clips")
+    return Table(columns, rows, "Transfer entropy in nats; ranks: 95 % over resamples of the recordings")
 
 
 def _entropy_row(selection: SelectionResult, layer: LayerFigures) -> tuple[str, ...]:

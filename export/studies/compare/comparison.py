@@ -11,7 +11,7 @@ from typing import Any
 
 from ....evaluation.answering import Answered, Progress
 from ....evaluation.answers.answers import Answer, ClipAnswers
-from ....evaluation.clips.clip import Clip, ClipSet
+from ....evaluation.clips.clip import Clip, ClipSet, recordings_of
 from ....evaluation.figures.scores import Drawn, Measurement, draw
 from ....evaluation.figures.token_loss import token_loss
 from ....evaluation.metrics.metric import Metric
@@ -43,6 +43,7 @@ class Comparison:
     environment: Environment
     reference: ReferenceRequest
     measured: int  # clips
+    recordings: int  # that these are of
     failures: tuple[Failure, ...]
     formats: tuple[FormatRecord, ...]
     metrics: tuple[Metric, ...]  # those of the task; without a clip that was measured, none
@@ -112,6 +113,7 @@ def compare(
         answered[0].environment,
         reference,
         sum(complete),
+        len({*recordings_of(compress(clips.clips, complete))}),
         tuple(failures(zip(clips.clips, failed, strict=True))),
         tuple(each.record for each in formats),
         measuring.metrics,
@@ -190,12 +192,14 @@ class _Measuring:
         """Figures of each profile over the same resamples, by format."""
         settings, clips = self.options.evaluation, self.clips
         measurement = Measurement(clips.task, clips.languages, settings.normalizer, settings.bootstrap)
-        references = [clip.references for clip in compress(clips.clips, self.complete)]
+        measured = list(compress(clips.clips, self.complete))
+        references, recordings = [clip.references for clip in measured], recordings_of(measured)
         return {
             each.quantized: draw(
                 measurement,
                 references,
                 {name: [answer.text for answer in answers] for name, answers in by_profile.items()},
+                recordings,
                 {name: token_loss(answers) for name, answers in by_profile.items()},
             )
             for each in self.formats

@@ -9,7 +9,7 @@ from ....profiles.schedule import has_start_layer
 from .comparison import Comparison
 from .grid import Row
 
-FROM_FLOAT32 = "differences from float32 weights are of the same profile, on the same resamples of the clips"
+FROM_FLOAT32 = "differences from float32 weights are of the same profile, on the same resamples"
 
 
 def comparison_result(comparison: Comparison) -> ComparisonResult:

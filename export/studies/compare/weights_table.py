@@ -73,9 +73,7 @@ def _accuracy(comparison: Comparison, lines: list[_Line], metric: Metric) -> Sec
         own = value_text(metric, found.value), interval_text(metric, found.estimate)
         change = _difference(metric, line.result.from_float32.get(metric.name))
         table.add_row(line.profile, line.format.name, *own, *change)
-    legend = (
-        f"delta: less that of {FLOAT32} weights under the same profile, on the same resamples of the clips"
-    )
+    legend = f"delta: less that of {FLOAT32} weights under the same profile, on the same resamples"
     has_original = any(each.quantized is None for each in comparison.formats)
     return Section(f"Weights: {metric.title}, {metric.better}", table, legend if has_original else "")
 

@@ -25,7 +25,7 @@ NOISE = 1e-12  # of the median variance: a channel that is constant has a finite
 
 @dataclass(frozen=True)
 class LayerMoments:
-    """The two terms of one layer, clip by clip: moments of the last block's output over the audio rows."""
+    """The two terms of one layer, for each recording: moments of the last block's output on audio rows."""
 
     at_last: tuple[Moments, ...]  # merged at the last layer
     at_layer: tuple[Moments, ...]  # merged at this one
@@ -39,7 +39,7 @@ def channel_entropies(variance: Floats) -> Floats:
 
 
 def transfer_entropy(moments: LayerMoments) -> TransferEntropy:
-    """Of all clips, each taken once."""
+    """Of all recordings, each taken once."""
     at_last, at_layer = (
         channel_entropies(reduce(Moments.__add__, term).variance)
         for term in (moments.at_last, moments.at_layer)
@@ -49,7 +49,7 @@ def transfer_entropy(moments: LayerMoments) -> TransferEntropy:
 
 
 def resampled(layers: Iterable[LayerMoments], times: Counts) -> Floats:
-    """TE of every layer with its clips taken `times` (draws, clips): (draws, layers)."""
+    """TE of every layer with its recordings taken `times` (draws, recordings): (draws, layers)."""
     values = [np.abs(_entropy(one.at_last, times) - _entropy(one.at_layer, times)) for one in layers]
     return np.stack(values, axis=1)
 

@@ -1,4 +1,4 @@
-"""Ranks of the layers by transfer entropy, and how much they depend on which clips there happen to be."""
+"""Ranks of the layers by transfer entropy, and how much they depend on which recordings there are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from .entropy import LayerMoments, resampled
 from .moments import Counts, Floats
 
 INTERVAL = 2.5, 97.5  # percentiles
-METHOD = "bootstrap over clips: 2.5th to 97.5th percentile of the ranks, on the same resamples for all layers"
+METHOD = (
+    "bootstrap over recordings: 2.5th to 97.5th percentile of the ranks, on the same resamples for all layers"
+)
 
 
 def ranks(values: Floats) -> npt.NDArray[np.int64]:
@@ -23,9 +25,9 @@ def ranks(values: Floats) -> npt.NDArray[np.int64]:
 
 
 def bootstrap_ranks(layers: Sequence[LayerMoments], resamples: int, seed: int) -> list[RankSpread]:
-    """The spread of each layer's rank, over seeded resamples of the clips with replacement.
+    """The spread of each layer's rank, over seeded resamples of the recordings with replacement.
 
-    Every resample takes the same clips for all layers and both terms.
+    Every resample takes the same recordings for all layers and both terms.
     """
     terms = layers[0].at_last
     at_once = max(1, BLOCK // max(len(terms), terms[0].mean.size))  # so that memory does not grow with them
@@ -36,8 +38,10 @@ def bootstrap_ranks(layers: Sequence[LayerMoments], resamples: int, seed: int) -
     return [RankSpread(int(a), int(b), float(p)) for a, b, p in zip(low, high, best, strict=True)]
 
 
-def _drawn(clips: int, resamples: int, seed: int, at_once: int) -> Iterator[Counts]:
-    """How often each clip is drawn, for so many resamples at once: (draws, clips)."""
+def _drawn(recordings: int, resamples: int, seed: int, at_once: int) -> Iterator[Counts]:
+    """How often each recording is drawn, for so many resamples at once: (draws, recordings)."""
     rng = np.random.default_rng(seed)
     for start in range(0, resamples, at_once):
-        yield rng.multinomial(clips, np.full(clips, 1 / clips), min(at_once, resamples - start))
+        yield rng.multinomial(
+            recordings, np.full(recordings, 1 / recordings), min(at_once, resamples - start)
+        )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ....evaluation.clips.clip import Clip, ClipSet
+from ....evaluation.clips.clip import Clip, ClipSet, recordings_of
 from ....evaluation.options import Bootstrap
 from ....evaluation.recorded import clip_list, intervals
 from ....evaluation.results.selection import LayerFigures, SelectionProtocol
@@ -100,21 +100,23 @@ def _measure(
     feasible: Mapping[int, ResolvedProfile],
     progress: Progress,
 ) -> tuple[dict[int, LayerMoments], float]:
-    """Moments of both terms for every layer and clip, and the seconds of audio in all."""
+    """Moments of both terms for every layer and recording, and the seconds of audio in all."""
     decoder = SpecDecoder(calibration.model.decoder)
-    found: dict[int, list[tuple[Moments, Moments]]] = {layer: [] for layer in feasible}
+    found: dict[int, dict[str, tuple[Moments, Moments]]] = {layer: {} for layer in feasible}
     seconds = 0.0
-    for done, clip in enumerate(clips):
+    for done, (clip, recording) in enumerate(zip(clips, recordings_of(clips), strict=True)):
         progress(done, len(clips))
         read = calibration.read(clip)
         seconds += read.seconds
         asked = decoder.for_prompt(read.prompt.adapter)
         outputs = layer_outputs(asked, *prompt_rows(asked, calibration.model, read), feasible)
         for layer, output in outputs.items():
-            found[layer].append((_moments(output.at_last, clip), _moments(output.at_layer, clip)))
+            terms = _moments(output.at_last, clip), _moments(output.at_layer, clip)
+            known = found[layer].get(recording)
+            found[layer][recording] = terms if known is None else (known[0] + terms[0], known[1] + terms[1])
     progress(len(clips), len(clips))
-    terms = {layer: tuple(zip(*pairs, strict=True)) for layer, pairs in found.items()}
-    return {layer: LayerMoments(*pair) for layer, pair in terms.items()}, seconds
+    moments = {layer: LayerMoments(*zip(*pairs.values(), strict=True)) for layer, pairs in found.items()}
+    return moments, seconds
 
 
 def _moments(rows: Any, clip: Clip) -> Moments:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ....evaluation.recorded import drawn_text
 from ....evaluation.results.selection import LayerFigures
 from ....evaluation.table import number, unit
-from ....runtime.choice.acceptance import ENOUGH_CLIPS
+from ....runtime.choice.acceptance import ENOUGH_RECORDINGS
 from ....runtime.tables.tables import Section, columns
 from ....runtime.tables.units import ABSENT, in_percent, seconds
 from .accuracy import LayerAccuracy
@@ -15,7 +16,7 @@ from .selection import LayerSelection
 COLUMNS = "layer", "feasible", "ratio", "TE", "L1", "rank", "ranks", "first"
 LEGEND = (
     "TE: transfer entropy in nats; L1: the same with every channel's difference taken as positive; "
-    "ranks: 2.5th to 97.5th percentile over {resamples} resamples of the clips; "
+    "ranks: 2.5th to 97.5th percentile over {resamples} resamples of the recordings; "
     "first: share of them that rank the layer first"
 )
 
@@ -66,12 +67,13 @@ def _accuracy(selection: LayerSelection, accuracy: LayerAccuracy) -> Iterator[Se
         table.add_row(str(row.layer), *cells, style="bold" if row.layer == selection.selected else None)
     full = number(metric, accuracy.full[0].value)
     table.add_row("full", ABSENT, ABSENT, *[full] * len(levels))
-    clips = len(accuracy.evaluation.measured)
+    recordings = accuracy.evaluation.recordings
     title = f"{metric.title}{unit(metric)} under one merge at each layer, by FLOPs saved; {metric.better}"
     yield Section(title, table, f"TE and rank: at {in_percent(selection.protocol.flops_reduction)} %")
     yield _agreement(selection, accuracy)
-    if clips < ENOUGH_CLIPS:
-        yield f"\n{clips} clips are few: layers may differ by chance; --json has the intervals."
+    if recordings < ENOUGH_RECORDINGS:
+        drawn = drawn_text(len(accuracy.evaluation.measured), recordings)
+        yield f"\n{drawn} are few: layers may differ by chance; --json has the intervals."
 
 
 def _agreement(selection: LayerSelection, accuracy: LayerAccuracy) -> Section:

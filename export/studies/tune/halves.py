@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
 from dataclasses import dataclass, replace
 
-from ....evaluation.clips.clip import ClipSet
+from ....evaluation.clips.clip import ClipSet, recordings_of
 from ....profiles.errors import ClipsError
 
 
@@ -24,12 +23,11 @@ def halves_of(clips: ClipSet, seed: int) -> Halves:
     Raises:
         ClipsError: there is one audio file.
     """
-    first: dict[str, str] = {}  # by where a file is, whatever path or link leads there
-    of = {clip.path: first.setdefault(os.path.realpath(clip.path), str(clip.path)) for clip in clips.clips}
-    files = sorted(first.values())
+    of = recordings_of(clips.clips)
+    files = sorted(set(of))
     if len(files) < 2:
         raise ClipsError(f"clip list {clips.source}: one audio file has no halves; give clips of several")
     drawn = set(random.Random(seed).sample(files, len(files) // 2))
-    held_out = tuple(clip for clip in clips.clips if of[clip.path] in drawn)
-    search = tuple(clip for clip in clips.clips if of[clip.path] not in drawn)
+    held_out = tuple(clip for clip, file in zip(clips.clips, of, strict=True) if file in drawn)
+    search = tuple(clip for clip, file in zip(clips.clips, of, strict=True) if file not in drawn)
     return Halves(replace(clips, clips=search), replace(clips, clips=held_out))

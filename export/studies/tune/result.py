@@ -114,4 +114,6 @@ def _held_out(tuning: Tuning) -> HeldOutResult | None:
         return None
     full, chosen = map(profile_figures, found.profiles)
     loss = loss_estimate(tuning.metric, tuning.loss)
-    return HeldOutResult(_clips(found), found.longest_seconds, (full, chosen), loss, tuning.is_confirmed)
+    return HeldOutResult(
+        _clips(found), found.recordings, found.longest_seconds, (full, chosen), loss, tuning.is_confirmed
+    )

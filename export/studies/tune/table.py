@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from ....evaluation.evaluation import Evaluation
 from ....evaluation.figures.loss import Loss
 from ....evaluation.metrics.metric import SHARE, Metric
+from ....evaluation.recorded import drawn_text
 from ....evaluation.table import number, unit
 from ....profiles.methods import FULL
 from ....profiles.profile import profile_to_toml
 from ....profiles.schedule import has_start_layer
-from ....runtime.choice.acceptance import ENOUGH_CLIPS, LEAST_CLIPS, UNDEFINED
+from ....runtime.choice.acceptance import ENOUGH_RECORDINGS, LEAST_RECORDINGS, UNDEFINED
 from ....runtime.tables.tables import Section, columns
 from ....runtime.tables.units import ABSENT, in_percent, milliseconds, percent, seconds, size
 from ..positions import positions_lines
@@ -121,7 +122,7 @@ def _held_out(tuning: Tuning, found: Evaluation, loss: Loss) -> Iterator[str]:
     metric, (full, chosen) = tuning.metric, (scores.figures[0].value for scores in found.profiles)
     between = loss.interval
     shown_interval = (
-        _no_interval(len(found.measured))
+        _no_interval(found.recordings)
         if between is None
         else f"95 %: {_points(metric, between.low)} to {_points(metric, between.high)}"
     )
@@ -141,12 +142,12 @@ def _held_out(tuning: Tuning, found: Evaluation, loss: Loss) -> Iterator[str]:
         yield f"Within the budget of {_budget(tuning)}; the interval is not: more clips would tell more."
     else:
         yield f"Within the budget of {_budget(tuning)}."
-    if len(found.measured) < ENOUGH_CLIPS:
-        yield f"{len(found.measured)} clips are few: the interval is rough."
+    if found.recordings < ENOUGH_RECORDINGS:
+        yield f"{drawn_text(len(found.measured), found.recordings)} are few: the interval is rough."
 
 
-def _no_interval(clips: int) -> str:
-    return f"no interval, {'of one clip' if clips < LEAST_CLIPS else f'for {UNDEFINED}'}"
+def _no_interval(recordings: int) -> str:
+    return f"no interval, {'of one recording' if recordings < LEAST_RECORDINGS else f'for {UNDEFINED}'}"
 
 
 def _failures(tuning: Tuning) -> Iterator[str]:

@@ -24,8 +24,12 @@ def _accuracy_faults(place: str, accuracy: Accuracy, manifest: Manifest) -> Iter
     for name, text in {**texts, "clips.name": accuracy.clips.name}.items():
         yield from text_fault(f"{place}.{name}", text)
     yield from hash_fault(f"{place}.clips.digest", accuracy.clips.digest)
-    yield from count_fault(f"{place}.clips.count", accuracy.clips.count, 1, LARGEST)
-    if not (longest := accuracy.clips.longest_seconds) > 0:
+    clips = accuracy.clips
+    yield from count_fault(f"{place}.clips.count", clips.count, 1, LARGEST)
+    yield from count_fault(f"{place}.clips.recordings", clips.recordings, 1, LARGEST)
+    if clips.recordings > clips.count:
+        yield f"{place}.clips.recordings is {clips.recordings}, more than the {clips.count} clips of them"
+    if not (longest := clips.longest_seconds) > 0:
         yield f"{place}.clips.longest_seconds is {longest}: it must be above 0"
     yield from count_fault(f"{place}.least_clips", accuracy.least_clips, 1, LARGEST)
     against = manifest.profiles.get(accuracy.against)

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 
+from fastadasp.evaluation.clips.clip import recordings_of
 from fastadasp.evaluation.clips.read import read_clips
 from fastadasp.profiles.errors import ClipsError
 
@@ -64,6 +65,13 @@ def test_the_id_is_the_audio_unless_tasks_share_it(folder):
     assert [clip.id for clip in read_clips(source, "asr").clips] == ["a.wav#asr", "b.wav"]
     assert [clip.id for clip in read_clips(source, "caption").clips] == ["a.wav#caption"]
     assert [clip.id for clip in read_clips(source, "qa").clips] == ["question"]
+
+
+def test_clips_of_one_file_are_of_one_recording_whatever_path_leads_there(folder):
+    (folder / "link.wav").symlink_to("b.wav")
+    lines = [asr(audio, id=str(i)) for i, audio in enumerate(("b.wav", "a.wav", "deep/../b.wav", "link.wav"))]
+    files = recordings_of(read_clips(manifest(folder, *lines)).clips)
+    assert files == [str(folder / name) for name in ("b.wav", "a.wav", "b.wav", "b.wav")]
 
 
 def test_references_are_texts_or_the_label(folder):

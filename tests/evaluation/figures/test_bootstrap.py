@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastadasp.evaluation.figures import bootstrap
-from fastadasp.evaluation.figures.bootstrap import resampled, resampled_sums
+from fastadasp.evaluation.figures.bootstrap import by_recording, resampled, resampled_sums
 from fastadasp.evaluation.figures.scores import score
 from fastadasp.evaluation.metrics.metric import Metric, mean_sample
 from fastadasp.evaluation.options import Bootstrap
@@ -28,7 +28,12 @@ def figures(first, second=None, **options):
     }
 
 
-def test_a_bootstrap_is_that_of_clips_drawn_one_by_one():
+def apart(values):
+    """A recording for each clip."""
+    return [str(i) for i in range(len(values))]
+
+
+def test_a_bootstrap_is_that_of_recordings_drawn_one_by_one():
     statistics = np.arange(12.0).reshape(6, 2)
     drawn = np.random.default_rng(5).integers(6, size=(50, 6))
     assert np.array_equal(resampled_sums(statistics, Bootstrap(50, 5)), statistics[drawn].sum(1))
@@ -62,7 +67,7 @@ def test_a_difference_is_the_second_less_the_first_on_the_same_draws(first, seed
     second = list(np.random.default_rng(seed).permutation(first))
     bootstrap = Bootstrap(300, seed)
     change = figures(first, second, bootstrap=bootstrap)["half"].delta
-    draws = [resampled(mean_sample(METRIC, values), bootstrap) for values in (first, second)]
+    draws = [resampled(mean_sample(METRIC, values), apart(values), bootstrap) for values in (first, second)]
     low, high = np.percentile(draws[1] - draws[0], (2.5, 97.5))
     assert change.value == pytest.approx(np.mean(second) - np.mean(first))
     assert (change.interval.low, change.interval.high) == (low, high)
@@ -83,9 +88,61 @@ def test_an_interval_covers_the_true_share_about_as_often_as_it_says():
     generator, covered, rounds = np.random.default_rng(0), 0, 200
     for _ in range(rounds):
         values = (generator.random(100) < 0.3).astype(float)
-        low, high = np.percentile(resampled(mean_sample(METRIC, values), Bootstrap(400)), (2.5, 97.5))
+        found = resampled(mean_sample(METRIC, values), apart(values), Bootstrap(400))
+        low, high = np.percentile(found, (2.5, 97.5))
         covered += low <= 0.3 <= high
     assert 0.90 <= covered / rounds <= 0.99
+
+
+@pytest.mark.parametrize(
+    ("drawn_together", "least", "most"), [(True, 0.90, 0.99), (False, 0.60, 0.85)], ids=["together", "apart"]
+)
+def test_questions_that_one_recording_answers_alike_count_once(drawn_together, least, most):
+    """Of three that are right or wrong together; drawn one by one their interval would be far too narrow."""
+    generator, covered, rounds = np.random.default_rng(0), 0, 200
+    recordings = [str(i // 3) for i in range(300)]
+    for _ in range(rounds):
+        values = np.repeat((generator.random(100) < 0.3).astype(float), 3)
+        of = recordings if drawn_together else apart(values)
+        low, high = np.percentile(resampled(mean_sample(METRIC, values), of, Bootstrap(200)), (2.5, 97.5))
+        covered += low <= 0.3 <= high
+    assert least <= covered / rounds <= most
+
+
+@given(recordings=st.lists(st.sampled_from("abcde"), min_size=1, max_size=12), seed=st.integers(0, 99))
+@settings(max_examples=60)
+def test_a_recording_is_drawn_with_all_its_clips(recordings, seed):
+    statistics = np.random.default_rng(seed).integers(0, 9, (len(recordings), 3)).astype(float)
+    names = list(dict.fromkeys(recordings))
+    drawn = np.random.default_rng(seed).integers(len(names), size=(20, len(names)))
+    of_clips = [
+        sum(
+            statistics[[i for i, name in enumerate(recordings) if name == names[place]]].sum(0)
+            for place in row
+        )
+        for row in drawn
+    ]
+    assert np.array_equal(resampled_sums(by_recording(statistics, recordings), Bootstrap(20, seed)), of_clips)
+
+
+@given(values=HITS, seed=st.integers(0, 99))
+@settings(max_examples=30)
+def test_names_and_order_of_recordings_change_nothing(values, seed):
+    recordings = [str(i // 2) for i in range(len(values))]
+    other = [f"file-{99 - i // 2}.wav" for i in range(len(values))]
+    bootstrap = Bootstrap(100, seed)
+    assert figures(values, recordings=recordings, bootstrap=bootstrap) == figures(
+        values, recordings=other, bootstrap=bootstrap
+    )
+    assert figures(values, bootstrap=bootstrap) == figures(
+        values, recordings=apart(values), bootstrap=bootstrap
+    )
+
+
+def test_one_recording_has_no_interval_however_many_clips_are_of_it():
+    found = figures([1.0, 0.0, 1.0], [0.0, 0.0, 1.0], recordings=["a", "a", "a"])
+    assert (found["full"].value, found["full"].interval) == (pytest.approx(2 / 3), None)
+    assert found["half"].delta.interval is None
 
 
 def test_one_clip_has_a_value_but_no_interval():

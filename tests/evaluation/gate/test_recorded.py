@@ -20,13 +20,14 @@ WER = Metric("wer", "WER", lower_is_better=True)
 BLEU = Metric("bleu", "BLEU", POINTS)
 
 
-def evaluation(metric: Metric, *delta: float, clips: int = 40, **others: Any) -> EvaluationResult:
+def evaluation(metric: Metric, *delta: float, recordings: int = 40, **others: Any) -> EvaluationResult:
     """`own-30` against `full`: a difference with its interval, in the unit of the metric."""
     change = Difference(*delta, p_value=0.5)
     found = EvaluationResult(
         task="asr",
         artifact={"digest": "d"},
-        clips=replace(examples.CLIPS, measured=clips),
+        clips=replace(examples.CLIPS, measured=50),
+        recordings=recordings,
         longest_seconds=30.0,
         settings=examples.SETTINGS,
         intervals=examples.INTERVALS,
@@ -50,14 +51,14 @@ def evaluation(metric: Metric, *delta: float, clips: int = 40, **others: Any) ->
         (evaluation(WER, 0.02, -0.01, 0.029), ("own-30", "+2.00", "-1.00 to +2.90", "3", "within")),
         (evaluation(WER, 0.02, -0.01, 0.05), ("own-30", "+2.00", "-1.00 to +5.00", "3", "cannot tell")),
         (
-            evaluation(WER, 0.02, -0.01, 0.029, clips=29),
+            evaluation(WER, 0.02, -0.01, 0.029, recordings=29),
             (*("own-30", "+2.00", "-1.00 to +2.90", "3"), "cannot tell"),
         ),
         (evaluation(WER, 0.04, 0.01, 0.05), ("own-30", "+4.00", "+1.00 to +5.00", "3", "over")),
         (evaluation(BLEU, -2.0, -2.5, 1.0), ("own-30", "+2.00", "-1.00 to +2.50", "3", "within")),
         (evaluation(BLEU, -4.0, -5.0, 1.0), ("own-30", "+4.00", "-1.00 to +5.00", "3", "over")),
     ],
-    ids=["within", "wide", "few clips", "over", "higher is better", "higher is better, over"],
+    ids=["within", "wide", "few recordings", "over", "higher is better", "higher is better, over"],
 )
 def test_the_page_shows_loss_interval_budget_and_verdict(
     found: EvaluationResult, row: tuple[str, ...]
@@ -69,8 +70,8 @@ def test_the_page_shows_loss_interval_budget_and_verdict(
     ]
     _, table = section.tables
     assert table.rows == (row,)
-    assert f"{found.clips.measured} clips" in table.caption
-    assert "at least 30 clips" in table.caption
+    assert f"on 50 clips of {found.recordings} recordings" in table.caption
+    assert "at least 30 recordings" in table.caption
 
 
 def test_a_profile_without_a_figure_has_no_verdict_but_a_row() -> None:

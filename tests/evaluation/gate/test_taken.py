@@ -43,6 +43,7 @@ def evaluation(manifest: Manifest, metric: Metric = WER, **others: Any) -> Evalu
         task="asr",
         artifact={"digest": manifest.digest},
         clips=CLIPS,
+        recordings=400,
         longest_seconds=30.0,
         settings=examples.SETTINGS,
         intervals=examples.INTERVALS,

@@ -181,6 +181,7 @@ def tuning() -> TuningResult:
         reason=None,
         held_out=HeldOutResult(
             ClipList("clips.jsonl", "d4", 40, 40),
+            40,
             30.0,
             (_scores("full", 0.0, 0.55), _scores("decay-2-30", 0.31, 0.543)),
             Estimate(0.007, -0.01, 0.02),

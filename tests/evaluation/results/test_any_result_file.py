@@ -34,6 +34,7 @@ def evaluation() -> EvaluationResult:
         task="classify",
         artifact={"folder": "ART", "digest": "d", "ratios": {"full": "0"}},
         clips=examples.CLIPS,
+        recordings=1,
         longest_seconds=30.0,
         settings=examples.SETTINGS,
         intervals=examples.INTERVALS,

@@ -141,12 +141,12 @@ def test_all_faulty_files_are_reported_together(tmp_path, real_files):
         (tmp_path / name).write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
         return tmp_path / name
 
-    old = json.loads(real_files["tune"].read_text("utf-8"))
+    old, reads = json.loads(real_files["tune"].read_text("utf-8")), KINDS["tune"].version
     found = faults(
         content("other.json", {"kind": "golden", "format_version": 1}),
         real_files["eval"],
         content("old.json", {**old, "format_version": 1}),
-        content("newer.json", {**old, "format_version": 5}),
+        content("newer.json", {**old, "format_version": reads + 1}),
         content("nameless.json", {"model": {}}),
         content("list.json", [1]),
         content("infinite.json", b'{"kind": "eval", "x": NaN}'),
@@ -159,8 +159,8 @@ def test_all_faulty_files_are_reported_together(tmp_path, real_files):
     )
     expected = (
         "other.json: is of kind 'golden'; known are bench, eval",
-        "old.json: is a file of tune, format version 1; this version of fastadasp-export reads 4: make",
-        "newer.json: is a file of tune, format version 5",
+        f"old.json: is a file of tune, format version 1; this version of fastadasp-export reads {reads}",
+        f"newer.json: is a file of tune, format version {reads + 1}",
         "nameless.json: names no kind",
         "list.json: is [1], not an object; give a file that a command of this tool wrote",
         "infinite.json: holds NaN",

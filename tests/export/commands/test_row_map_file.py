@@ -107,7 +107,7 @@ def test_a_clip_may_come_through_a_pipe(telling, clip, tmp_path):
 def test_a_profile_that_was_chosen_is_told(telling, clip, tmp_path):
     art = tmp_path / "art"
     shutil.copytree(telling, art)
-    clips, machine = MeasuredClips("c", "0" * 64, 40, 4.0), Machine("another", None, 2)
+    clips, machine = MeasuredClips("c", "0" * 64, 40, 40, 4.0), Machine("another", None, 2)
     name, loss = "dense-constant-20", Loss(0.1, 0, 0.2, 1)
     accuracy = Accuracy("asr", "WER", "full", clips, 30, {name: loss})
     times = tuple(Timed(1, float(second), 50.0) for second in (1, 2, 4))

@@ -105,7 +105,7 @@ def test_few_clips_do_not_pass_whatever_they_say(built: Path) -> None:
     code, printed = gate(built, "--max-wer-increase", 100)
     assert code == 1
     assert f"FAIL: {REDUCED}: +" in printed
-    assert "of a budget of 100: cannot tell with so few clips, 10 of at least 30" in printed
+    assert "of a budget of 100: cannot tell with so few recordings, 10 of at least 30" in printed
 
 
 def test_a_profile_over_its_budget_fails_with_figure_and_interval(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_each_kind_replaces_its_own(artifact: Path, evaluated: Path, benched: Pa
     assert held.accuracy is None
     result = call("figures", artifact, "--accepted", evaluated)
     assert f"{REDUCED}: NOT accepted: +" in result.stderr
-    assert "with so few clips, 10 of at least 30" in result.stderr
+    assert "with so few recordings, 10 of at least 30" in result.stderr
     both = manifest_of(artifact).figures
     assert both is not None
     assert both.latency == held.latency

@@ -48,7 +48,7 @@ from fuzzing import (
 )
 
 SOUND = np.full(8000, 0.1, np.float32)
-CLIPS = MeasuredClips("clips.jsonl", "0" * 64, 40, 30.0)
+CLIPS = MeasuredClips("clips.jsonl", "0" * 64, 40, 40, 30.0)
 TIMES = {"full": (Timed(1, 10.0, 100.0), Timed(1, 30.0, 300.0), Timed(5, 10.0, 150.0))}
 LOSS = {"value": 0.5, "low": 0.1, "high": 0.9, "budget": 1}
 FIGURES = Figures(
@@ -152,6 +152,7 @@ SILENT = {
         "figures.accuracy.against",
         "figures.accuracy.clips.name",
         "figures.accuracy.clips.count",
+        "figures.accuracy.clips.recordings",
         "figures.accuracy.clips.longest_seconds",
         "figures.accuracy.least_clips",
         "figures.accuracy.losses",
@@ -367,6 +368,8 @@ def write(folder: Path, content: dict[str, Any]) -> None:
         (("figures", "accuracy", "against"), "own-30", "losses.own-30: the others are compared with it"),
         (("figures", "accuracy", "clips", "digest"), "0", "clips.digest is '0': it is no SHA-256"),
         (("figures", "accuracy", "clips", "count"), 0, "clips.count is 0: give a whole number of at least 1"),
+        (("figures", "accuracy", "clips", "recordings"), 0, "clips.recordings is 0: give a whole number"),
+        (("figures", "accuracy", "clips", "recordings"), 41, "recordings is 41, more than the 40 clips"),
         (("figures", "accuracy", "clips", "longest_seconds"), 0, "longest_seconds is 0: it must be above 0"),
         (("figures", "accuracy", "least_clips"), 0, "least_clips is 0: give a whole number of at least 1"),
         (("figures", "accuracy", "losses"), {"half": LOSS}, "losses has 'half', which is no profile"),

@@ -25,7 +25,7 @@ from fastadasp.runtime.choice.target import Auto
 from fuzzing import fuzz
 
 HERE = Machine("CPUExecutionProvider", "a CPU", 2)
-CLIPS = MeasuredClips("clips.jsonl", "0" * 64, 400, 120.0)
+CLIPS = MeasuredClips("clips.jsonl", "0" * 64, 400, 400, 120.0)
 PROFILES = ("full", "half", "tenth")
 LENGTHS = (5.0, 30.0, 120.0)
 SLOW, FAST, FASTEST = (100.0, 600.0, 3000.0), (90.0, 400.0, 1500.0), (95.0, 300.0, 900.0)
@@ -104,7 +104,7 @@ def test_figures_of_another_machine_are_used_and_said_to_be() -> None:
 
 
 def test_a_profile_that_is_not_accepted_is_never_chosen() -> None:
-    few = replace(FIGURES.accuracy, clips=replace(CLIPS, count=29))
+    few = replace(FIGURES.accuracy, clips=replace(CLIPS, recordings=29))
     assert list(accepted(few)) == ["full"]
     assert chosen(replace(FIGURES, accuracy=few), accuracy_budget=9).profile == "full"
     over = replace(FIGURES.accuracy, losses={"half": Loss(0.2, -0.1, 0.5, 0.4)})
@@ -204,26 +204,26 @@ def test_one_length_is_enough_up_to_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("loss", "clips", "outcome", "words"),
+    ("loss", "recordings", "outcome", "words"),
     [
         (Loss(0.5, 0.1, 1.0, 1.0), 30, "within", "is within the budget of 1"),
         (Loss(0.5, 0.1, 1.01, 1.0), 30, "cannot tell", "cannot tell, for the interval goes beyond it"),
-        (Loss(0.5, 0.1, 0.9, 1.0), 29, "cannot tell", "with so few clips, 29 of at least 30"),
-        (Loss(0.0, None, None, 1.0), 1, "cannot tell", "with so few clips, 1 of at least 30"),
+        (Loss(0.5, 0.1, 0.9, 1.0), 29, "cannot tell", "with so few recordings, 29 of at least 30"),
+        (Loss(0.0, None, None, 1.0), 1, "cannot tell", "with so few recordings, 1 of at least 30"),
         (Loss(0.0, None, None, 1.0), 30, "cannot tell", "some draws of the clips leave the metric without a"),
         (Loss(1.1, -3.0, 9.0, 1.0), 2, "over", "+1.10 (95 %: -3.00 to +9.00) is over the budget of 1"),
         (Loss(0.1 + 0.2, 0.3, 0.1 + 0.2, 0.3), 30, "within", "within"),
     ],
 )
-def test_a_profile_is_within_its_budget_where_the_clips_show_it(
-    loss: Loss, clips: int, outcome: str, words: str
+def test_a_profile_is_within_its_budget_where_the_recordings_show_it(
+    loss: Loss, recordings: int, outcome: str, words: str
 ) -> None:
-    found = verdict(loss, clips, 30)
+    found = verdict(loss, recordings, 30)
     assert found.outcome == outcome
     assert words in found.reason
 
 
-def test_one_clip_shows_nothing_however_few_are_asked_for() -> None:
+def test_one_recording_shows_nothing_however_few_are_asked_for() -> None:
     assert "1 of at least 2" in verdict(Loss(0.0, None, None, 1.0), 1, 1).reason
 
 

@@ -217,6 +217,17 @@ def test_the_table_marks_what_differs_from_the_full_model(compared):
     assert "±: standard deviation over 3 seeds" in table
 
 
+def test_clips_of_one_recording_are_drawn_together(clips, tmp_path):
+    first = json.loads(clips.read_text("utf-8").splitlines()[0])
+    twice = clips.with_name("twice.jsonl")
+    twice.write_text("".join(json.dumps({**first, "id": str(i)}) + "\n" for i in range(2)), "utf-8")
+    result = run_compare(twice, *SMALL, "-o", tmp_path / "compare.json")
+    found = results(tmp_path / "compare.json")
+    assert found["clips"]["measured"] == 2
+    assert found["full"]["figures"]["wer"]["low"] is None
+    assert "One recording has no interval: give more." in result.stdout
+
+
 def test_intervals_are_shown_when_asked_for(clips, tmp_path):
     output = tmp_path / "compare.json"
     table = run_compare(clips, *SMALL, "--intervals", "-o", output).stdout

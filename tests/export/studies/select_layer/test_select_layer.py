@@ -218,6 +218,16 @@ def test_one_clip_has_ranks_and_no_spread(tiny_checkpoint, clips):
     assert sorted(row.rank for row in found.layers if row.rank) == [1, 2, 3]
 
 
+def test_clips_of_one_recording_are_drawn_together(tiny_checkpoint, clips):
+    again = replace(clips[0], id="again", prompt="another")
+    alone = select_layer(tiny_checkpoint, clip_set([clips[0], again]), OPTIONS)
+    assert {row.spread for row in alone.layers} == {None}
+    beside = select_layer(tiny_checkpoint, clip_set([*clips[:2], again]), OPTIONS)
+    turned = select_layer(tiny_checkpoint, clip_set([clips[0], again, clips[1]]), OPTIONS)
+    assert [row.spread for row in beside.layers] == [row.spread for row in turned.layers]
+    assert any(row.spread for row in beside.layers)
+
+
 def test_progress_is_told_before_each_clip_and_at_the_end(tiny_checkpoint, clips):
     told = []
     select_layer(tiny_checkpoint, clip_set(clips), OPTIONS, lambda done, total: told.append((done, total)))
