@@ -25,6 +25,7 @@ from evaluated import ROOT, hold_to_checkpoints, name_of, run, table_row
 
 from fastadasp.evaluation.metrics.metric import Metric
 from fastadasp.evaluation.metrics.word_errors import is_detail
+from fastadasp.evaluation.report.shown import clips_text
 from fastadasp.evaluation.results.comparison import CellRecord, ComparisonResult, RowRecord
 from fastadasp.evaluation.results.figures import Measured
 from fastadasp.evaluation.results.files import read_results
@@ -90,8 +91,8 @@ thousand times larger, and stand beside for the order of the methods. \\* marks 
 bootstrap interval of the difference from the full model
 excludes 0; brackets hold its own 95 % interval. Figures of random methods are means over three seeds, in
 the tables of this page. H2O removes no FLOPs: its caches keep as many audio rows as those of FastAdaSP,
-constant, in the same column. Where a method removes another share than its column says, the cell says so. Intervals draw
-recordings: clips that are of one, as questions about it, are drawn together.
+constant, in the same column. Where a method removes another share than its column says, the cell says so.
+Intervals draw recordings: clips that are of one, as questions about it, are drawn together.
 """.splitlines()
 
 
@@ -235,7 +236,7 @@ def _section(table: Table, found: ComparisonResult) -> Iterator[str]:
     yield from _command(table)
     yield ""
     reference = found.protocol.reference_audio_seconds
-    yield f"{found.clips.measured} clips; ratios solved for {reference:g} s of audio."
+    yield f"{clips_text(found.clips)}; ratios solved for {reference:g} s of audio."
     for i, metric in enumerate(found.metrics):
         full = found.full.figures[metric.name]
         if full.value is None or is_detail(metric):

@@ -5,7 +5,7 @@
 
 Both answer the clips of `demo/evaluation_sets.py` (made first where they are missing, which needs espeak-ng)
 from one artifact, with the same float32 weights and steps. Differences have 95 % intervals over the same
-resamples of clips, so they are paired.
+resamples, so they are paired.
 """
 
 from __future__ import annotations

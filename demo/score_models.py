@@ -4,7 +4,8 @@
     python demo/score_models.py build/training/model-0 build/training/model-1 build/training/model-2
 
 prints the table of MODEL_CARD.md: the first metric of each task in each set, of the first model, which is the
-one that is shipped, with its 95 % interval over the clips, then of the others, and the standard deviation.
+one that is shipped, with its 95 % interval over the recordings, then of the others, and the standard
+deviation.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from ..runtime.artifact.verification import Verify
 from ..runtime.environment import Environment
 from .answering import Progress, Run, answer
 from .answers.answers import ClipAnswers
-from .clips.clip import Clip, ClipSet, recordings_of
+from .clips.clip import Clip, ClipSet
 from .figures.profile_scores import ProfileScores, score_profiles
 from .options import EvalOptions
 
@@ -49,8 +49,9 @@ class Evaluation:
 
     @property
     def recordings(self) -> int:
-        """How many audio files the measured clips are of: what the bootstrap draws."""
-        return len({*recordings_of(self.measured)})
+        """How many recordings the measured clips are of: what the bootstrap draws."""
+        pairs = zip(self.clips.recordings, self.answers, strict=True)
+        return len({recording for recording, found in pairs if found.is_complete})
 
     @property
     def longest_seconds(self) -> float:

@@ -18,7 +18,7 @@ from .metrics.normalizers import NORMALIZERS
 from .metrics.tasks import TASKS
 
 DEFAULT_RUNTIME = RuntimeOptions()
-_LEAST = {"resamples": 1, "seed": 0, "workers": 1, "at_once": 1, "least_clips": 1}
+_LEAST = {"resamples": 1, "seed": 0, "workers": 1, "at_once": 1, "least_recordings": 1}
 MOST_RESAMPLES = 10**6
 ENOUGH_RESAMPLES = 100  # to judge a budget: of fewer, hardly any lie beyond the ends of an interval
 _MOST = {
@@ -50,7 +50,9 @@ class EvalOptions:
     at_once: int = 1  # profiles of a clip whose decode steps are shared, where the backend can
     token_loss: bool = False  # measure the loss per token of the references, too
     max_loss: float | None = None  # budget: points of the first metric that a profile may lose; None: no gate
-    least_clips: int = ENOUGH_RECORDINGS  # with fewer recordings, no profile is found to be within its budget
+    least_recordings: int = (
+        ENOUGH_RECORDINGS  # with fewer recordings, no profile is found to be within its budget
+    )
 
     @property
     def is_timed(self) -> bool:

@@ -59,14 +59,9 @@ def loss_estimate(metric: Metric, loss: Loss) -> Estimate:
     return Estimate(loss.value, *ends(loss.interval)).times(1 / metric.scale)
 
 
-def drawn_text(clips: int, recordings: int) -> str:
-    """What a bootstrap over so many clips draws: these, or their recordings where several are of one."""
-    return f"{clips} clips" if recordings == clips else f"{recordings} recordings"
-
-
-def clip_list(clips: ClipSet, digest: str, measured: int) -> ClipList:
-    """The clips, and how many of them all profiles have answered."""
-    return ClipList(str(clips.source), digest, len(clips.clips), measured)
+def clip_list(clips: ClipSet, digest: str, measured: int, recordings: int) -> ClipList:
+    """The clips, how many of them all profiles have answered, and of how many recordings these are."""
+    return ClipList(str(clips.source), digest, len(clips.clips), measured, recordings)
 
 
 def answer_settings(options: EvalOptions, task: str) -> AnswerSettings:

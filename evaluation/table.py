@@ -12,7 +12,7 @@ from .evaluation import Evaluation, Failure
 from .figures.scores import Figure
 from .metrics.metric import Metric
 from .metrics.word_errors import is_detail
-from .recorded import drawn_text, measured
+from .recorded import measured
 from .results.figure_text import interval_text, p_text, value_text
 
 LEGEND = "FLOPs: of the prefill, at the mean length; cut off: by max_new_tokens"
@@ -69,6 +69,11 @@ def _details(evaluation: Evaluation) -> Section:
     return Section("What the words became, % of the references", table, DETAILS_LEGEND)
 
 
+def few_text(recordings: int) -> str:
+    """That intervals of so few recordings, of two at least, say little."""
+    return f"{recordings} recordings are few: the intervals are rough."
+
+
 def unit(metric: Metric) -> str:
     """What stands behind the title of a metric."""
     return f" {metric.sign}" if metric.sign else ""
@@ -115,10 +120,9 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
     if (recordings := evaluation.recordings) < LEAST_RECORDINGS:
         yield "One recording has no interval: give more."
         return
-    drawn = drawn_text(measured, recordings)
     yield (
-        f"95 %: {options.resamples} bootstrap resamples of the {drawn}, seed {options.seed}, "
+        f"95 %: {options.resamples} bootstrap resamples of the {recordings} recordings, seed {options.seed}, "
         "the same for all profiles."
     )
     if recordings < ENOUGH_RECORDINGS:
-        yield f"{drawn} are few: the intervals are rough."
+        yield few_text(recordings)

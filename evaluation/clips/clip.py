@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ...runtime.artifact.hashing import sha256
@@ -39,24 +38,27 @@ class ClipSet:
         """The languages of the clips, sorted; an empty one where a clip names none."""
         return tuple(sorted({clip.language for clip in self.clips}))
 
+    @cached_property
+    def recordings(self) -> tuple[str, ...]:
+        """The recording that each clip is of: the hash of its audio, under whatever name that is kept."""
+        contents: dict[Path, str] = {}
+        for clip in self.clips:
+            if clip.path not in contents:
+                contents[clip.path] = _content(clip)
+        return tuple(contents[clip.path] for clip in self.clips)
+
     def digest(self) -> str:
         """Hash of all that answers and figures depend on: the content of the audio, references, prompts."""
         digest = hashlib.sha256()
-        for clip in self.clips:
-            fields = (clip.id, _content(clip.path), clip.task, clip.references, clip.prompt, clip.language)
+        for clip, recording in zip(self.clips, self.recordings, strict=True):
+            fields = (clip.id, recording, clip.task, clip.references, clip.prompt, clip.language)
             digest.update(json.dumps(fields).encode() + b"\n")
         return digest.hexdigest()
 
 
-def recordings_of(clips: Iterable[Clip]) -> list[str]:
-    """The audio file of each clip, under the first path that led there, whatever path or link others take."""
-    first: dict[str, str] = {}
-    return [first.setdefault(os.path.realpath(clip.path), str(clip.path)) for clip in clips]
-
-
-def _content(path: Path) -> str:
-    """The hash of a file. One that cannot be read is a failure of its clip, reported when its turn comes."""
+def _content(clip: Clip) -> str:
+    """The hash of its file. One that cannot be read is a failure of its clip, told when its turn comes."""
     try:
-        return sha256(path)
+        return sha256(clip.path)
     except OSError as error:
-        return f"unreadable: {error.strerror}"
+        return f"unreadable: {clip.audio}: {error.strerror}"

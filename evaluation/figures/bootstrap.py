@@ -43,7 +43,12 @@ def resampled(sample: Sample, recordings: Sequence[str], bootstrap: Bootstrap) -
     """The figure of each resample, from the recording that each clip is of: (resamples,).
 
     None where there is no value, or there are too few recordings to draw.
+
+    Raises:
+        ValueError: there are more or fewer of them than clips.
     """
+    if sample.statistics is not None and len(recordings) != len(sample.statistics):
+        raise ValueError(f"{len(recordings)} names of recordings for {len(sample.statistics)} clips")
     if sample.statistics is None or sample.of_sums is None or len(set(recordings)) < LEAST_RECORDINGS:
         return None
     return sample.of_sums(resampled_sums(by_recording(sample.statistics, recordings), bootstrap))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from statistics import fmean
 
 from ...profiles.flops import flops_reduction
 from ...runtime.artifact.manifest import Manifest
 from ..answers.answers import ClipAnswers
-from ..clips.clip import ClipSet, recordings_of
+from ..clips.clip import ClipSet
 from ..options import EvalOptions
 from .scores import Figure, score
 from .token_loss import token_loss
@@ -34,13 +35,13 @@ def score_profiles(
     options: EvalOptions,
 ) -> tuple[ProfileScores, ...]:
     """Measure the answers of every profile; `answers` are those of the clips, in their order."""
-    pairs = [(clip, found) for clip, found in zip(clips.clips, answers, strict=True) if found.is_complete]
-    measured = [found for _, found in pairs]
+    complete = [found.is_complete for found in answers]
+    measured = list(compress(answers, complete))
     figures = score(
         clips.task,
-        [clip.references for clip, _ in pairs],
+        [clip.references for clip in compress(clips.clips, complete)],
         {profile: [found.answers[profile].text for found in measured] for profile in profiles},
-        recordings=recordings_of(clip for clip, _ in pairs),
+        recordings=list(compress(clips.recordings, complete)),
         languages=clips.languages,
         normalizer=options.normalizer,
         bootstrap=options.bootstrap,

@@ -37,5 +37,5 @@ def _verdict(scores: ProfileScores, budget: float, evaluation: Evaluation) -> Ve
         return Verdict("cannot tell", f"there is no figure: {reason or 'none of full'}")
     low, high = ends(found.interval)
     return verdict(
-        Loss(found.value, low, high, budget), evaluation.recordings, evaluation.options.least_clips
+        Loss(found.value, low, high, budget), evaluation.recordings, evaluation.options.least_recordings
     )

@@ -30,8 +30,8 @@ def judged_records(found: EvaluationResult) -> Iterator[JudgedRecord]:
     for scores in found.profiles[1:]:
         figure = scores.figures.get(metric.name)
         loss = None if figure is None or figure.delta is None else _loss(metric, figure.delta, budget)
-        least = found.least_clips
-        outcome = "cannot tell" if loss is None else verdict(loss, found.recordings, least).outcome
+        least = found.least_recordings
+        outcome = "cannot tell" if loss is None else verdict(loss, found.clips.recordings, least).outcome
         yield JudgedRecord(scores.profile, loss, outcome)
 
 

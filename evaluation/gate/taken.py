@@ -23,13 +23,13 @@ TIMED = "decoder_ms"  # of a benchmark: prefill and decode
 SUMMARY = "the figures cannot be taken in"
 
 
-def accuracy_of(manifest: Manifest, files: Sequence[ResultFile[Result]], least_clips: int) -> Accuracy:
+def accuracy_of(manifest: Manifest, files: Sequence[ResultFile[Result]], least_recordings: int) -> Accuracy:
     """What files of `eval` and `tune` say of the profiles of an artifact.
 
     Args:
         manifest: of the artifact.
         files: one at least, all of the same clips.
-        least_clips: with fewer recordings, no profile is accepted.
+        least_recordings: with fewer recordings, no profile is accepted.
 
     Raises:
         ResultsError: with every file that says nothing of this artifact, and why.
@@ -38,7 +38,7 @@ def accuracy_of(manifest: Manifest, files: Sequence[ResultFile[Result]], least_c
     faults: list[str] = []
     for file in files:
         try:
-            found.append(_accuracy(manifest, file.found, least_clips))
+            found.append(_accuracy(manifest, file.found, least_recordings))
         except _OfAnotherError as error:
             faults.append(f"{file.name}: {error}")
     if not faults:
@@ -61,14 +61,14 @@ class _OfAnotherError(ValueError):
     """A file that says nothing of the artifact."""
 
 
-def _accuracy(manifest: Manifest, found: Result, least_clips: int) -> Accuracy:
+def _accuracy(manifest: Manifest, found: Result, least_recordings: int) -> Accuracy:
     if isinstance(found, EvaluationResult):
         losses, against, clips = _evaluated(manifest, found), found.profiles[0].profile, found.clips
-        metric, recordings, longest = found.metrics[0], found.recordings, found.longest_seconds
+        metric, longest = found.metrics[0], found.longest_seconds
     elif isinstance(found, TuningResult):
         losses, held_out = _tuned(manifest, found)
         against, clips = held_out.profiles[0].profile, held_out.clips
-        metric, recordings, longest = found.metric, held_out.recordings, held_out.longest_seconds
+        metric, longest = found.metric, held_out.longest_seconds
     else:
         raise _OfAnotherError("it holds no accuracy; give a file of eval or tune")
     if failed := clips.count - clips.measured:
@@ -81,8 +81,8 @@ def _accuracy(manifest: Manifest, found: Result, least_clips: int) -> Accuracy:
             f"an interval of {resamples} resamples is too rough to judge by; measure again with --resamples "
             f"{ENOUGH_RESAMPLES} or more"
         )
-    measured = MeasuredClips(_name(clips.source), clips.digest, clips.measured, recordings, longest)
-    return Accuracy(found.task, metric.title, against, measured, least_clips, losses)
+    measured = MeasuredClips(_name(clips.source), clips.digest, clips.measured, clips.recordings, longest)
+    return Accuracy(found.task, metric.title, against, measured, least_recordings, losses)
 
 
 def _evaluated(manifest: Manifest, found: EvaluationResult) -> dict[str, Loss]:

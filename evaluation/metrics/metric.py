@@ -53,7 +53,7 @@ class Sample:
     """One metric of one profile.
 
     `statistics` (clips, k) are additive: `of_sums` of their sum over the clips is `value`, and of their sum
-    over resampled clips the value of that resample. Where there is no value, `reason` says why.
+    over resampled recordings the value of that resample. Where there is no value, `reason` says why.
     """
 
     metric: Metric

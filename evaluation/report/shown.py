@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..results.settings import ClipList
+
 LISTED = 12  # entries of a list that are shown
 DEEPEST = 4  # objects within objects that are shown
 
@@ -39,6 +41,7 @@ def toml_facts(profile: str) -> tuple[tuple[str, str], ...]:
     return tuple((name.strip(), value.strip()) for name, sign, value in lines if sign)
 
 
-def clips_text(count: int) -> str:
-    """A number of clips."""
-    return f"{count} clip{'s' * (count != 1)}"
+def clips_text(clips: ClipList) -> str:
+    """How many clips were measured, and of how many recordings where several are of one."""
+    shared = f" of {clips.recordings} recordings" if clips.recordings < clips.measured else ""
+    return f"{clips.measured} clip{'s' * (clips.measured != 1)}{shared}"

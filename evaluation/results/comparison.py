@@ -13,7 +13,7 @@ from ..metrics.metric import Metric
 from .figures import Difference, Measured
 from .settings import AnswerSettings, ClipList, Failure, Intervals
 
-COMPARISON_FORMAT = 5
+COMPARISON_FORMAT = 6
 FLOAT32 = "float32"
 TITLES = {name: method.title for name, method in (METHODS | VARIANTS).items()}
 

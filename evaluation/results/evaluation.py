@@ -40,13 +40,12 @@ class EvaluationResult:
     task: str
     artifact: Mapping[str, Any]  # its identity
     clips: ClipList
-    recordings: int  # that the measured clips are of
     longest_seconds: float  # of the measured clips; 0 where there is none
     settings: AnswerSettings
     intervals: Intervals
     metrics: tuple[Metric, ...]
     max_loss: float | None  # the budget: of the first metric, in its unit; None: there was none
-    least_clips: int  # with fewer recordings, no profile is found to be within it
+    least_recordings: int  # with fewer recordings, no profile is found to be within it
     profiles: tuple[ProfileFigures, ...]
     failures: tuple[Failure, ...]
     records: tuple[ClipRecord, ...]

@@ -12,7 +12,7 @@ from ..metrics.metric import Metric
 from .figures import Measured
 from .settings import AnswerSettings, ClipList, Failure, Intervals
 
-SELECTION_FORMAT = 3
+SELECTION_FORMAT = 4
 
 Figures = Mapping[str, Measured]
 """By the name of the metric."""

@@ -16,6 +16,7 @@ class ClipList:
     digest: str  # of audio, references and prompts
     count: int
     measured: int  # those that every profile has answered
+    recordings: int  # that these are of; several may ask about one
 
 
 BackendOption = bool | int | str | tuple[str, ...]

@@ -72,7 +72,6 @@ class HeldOutResult:
     """The check on the half that the search did not see."""
 
     clips: ClipList
-    recordings: int  # that its measured clips are of
     longest_seconds: float  # of its measured clips
     profiles: tuple[ProfileFigures, ProfileFigures]  # full, chosen
     loss: Estimate  # as of a candidate

@@ -179,7 +179,7 @@ def build(
     targets: tuple[str, ...],
     accepted: tuple[str, ...],
     latency: Path | None,
-    least_clips: int,
+    least_recordings: int,
     **engine: Any,
 ) -> None:
     """Build an artifact from CHECKPOINT.
@@ -195,7 +195,7 @@ def build(
         )
     torch = () if fold_prompt is None and calibration is None else ("torch",)
     require_all({"export": ("onnx", *torch), **_engine_packages(engine["engine"])})
-    sources = sources_of({"accepted": accepted, "latency": latency, "least_clips": least_clips})
+    sources = sources_of({"accepted": accepted, "latency": latency, "least_recordings": least_recordings})
     begin = time.perf_counter()
     has_choice = any(len(TARGETS[name].precisions) > 1 for name in targets if name in TARGETS)
     chosen = load_profiles(profiles, folders)

@@ -17,7 +17,7 @@ from .evaluation_parameters import (
     clips_of,
     evaluation_of,
     evaluation_options,
-    least_clips_option,
+    least_recordings_option,
     require_metrics,
     untimed_options,
 )
@@ -40,7 +40,7 @@ from .search_parameters import say_search, search_options
     arrange=each_once,
 )
 @budget_options
-@least_clips_option
+@least_recordings_option
 @untimed_options
 @evaluation_options
 @search_options
@@ -59,9 +59,11 @@ def evaluate(ctx: click.Context, /, artifact: Path, output: Path | None, **value
 
     With a budget, exits with 1 unless every profile is shown to be within it, against the first one, which
     reduces nothing: the upper end of the paired 95 % interval of its loss is compared, not the loss itself.
-    Where that end is beyond the budget, or clips are few, it says that it cannot tell.
+    Where that end is beyond the budget, or recordings are few, it says that it cannot tell.
     """
-    options = replace(evaluation_of(values), max_loss=budget_of(values), least_clips=values["least_clips"])
+    options = replace(
+        evaluation_of(values), max_loss=budget_of(values), least_recordings=values["least_recordings"]
+    )
     check_restart(values["restart"], output)
     from ...evaluation.answers.journal import journal_of
     from ...evaluation.clips.files import files_of

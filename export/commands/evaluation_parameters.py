@@ -137,12 +137,12 @@ def check_budget(values: dict[str, Any], clips: ClipSet) -> None:
         )
 
 
-def least_clips_option(command: Command) -> Command:
+def least_recordings_option(command: Command) -> Command:
     """Add with clips of how many recordings a profile may be found to be within its budget."""
     return click.option(
-        "--least-clips",
+        "--least-recordings",
         type=int,
-        default=DEFAULTS.least_clips,
+        default=DEFAULTS.least_recordings,
         show_default=True,
         help="With clips of fewer recordings, no profile is found to be within its budget.",
     )(command)

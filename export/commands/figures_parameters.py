@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .command import Command, with_options
-from .evaluation_parameters import least_clips_option
+from .evaluation_parameters import least_recordings_option
 from .lists import FILES, list_option
 from .parameters import PATH, refuse_given
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def figures_options(command: Command) -> Command:
-    """Add the files that figures are taken from, and with how many clips a profile may be accepted."""
+    """Add the files that figures are taken from, and by how many recordings a profile may be accepted."""
     options = (
         list_option(
             "--accepted",
@@ -30,7 +30,7 @@ def figures_options(command: Command) -> Command:
         click.option(
             "--latency", type=PATH, metavar="FILE", help="Record how long profiles take: a result of bench."
         ),
-        least_clips_option,
+        least_recordings_option,
     )
     return with_options(command, options)
 
@@ -40,15 +40,15 @@ def sources_of(values: dict[str, Any]) -> Sources | None:
 
     Raises:
         ResultsError: with every fault of each file.
-        click.UsageError: a number of clips for nothing.
+        click.UsageError: a number of recordings for nothing.
     """
     if not values["accepted"]:
-        refuse_given(click.get_current_context(), ("least_clips",), "of --accepted, which is not given")
+        refuse_given(click.get_current_context(), ("least_recordings",), "of --accepted, which is not given")
     if not values["accepted"] and values["latency"] is None:
         return None
     from ..figures.take_in import Sources
 
-    return Sources.read(tuple(map(Path, values["accepted"])), values["latency"], values["least_clips"])
+    return Sources.read(tuple(map(Path, values["accepted"])), values["latency"], values["least_recordings"])
 
 
 def say_figures(manifest: Manifest, sources: Sources) -> None:

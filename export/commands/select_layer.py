@@ -58,7 +58,7 @@ OF_ACCURACY = "flops_levels", "workers", "restart", *SEARCH, *SEARCH_IDS
     type=click.IntRange(min=1),
     default=DEFAULTS.resamples,
     show_default=True,
-    help="Of the clips, for the spread of the ranks.",
+    help="Of the recordings, for the spread of the ranks.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=DEFAULTS.seed, help="Of the resamples.")
 @click.option(
@@ -95,7 +95,7 @@ def select_layer(
 
     The transfer entropy of a layer is how far a merge there moves the entropy of the decoder's last block
     from where the same merge at the last layer leaves it. The smallest wins, among the layers from which the
-    FLOPs target can be met. The clip list is that of eval; 32 clips or more are worth trusting. With
+    FLOPs target can be met. The clip list is that of eval; 32 recordings or more are worth trusting. With
     --accuracy, answers are kept in a folder beside --json or -o until that is written: the same command goes
     on where it was stopped; the exit code is 1 if a clip failed.
     """

@@ -24,10 +24,10 @@ class Sources:
 
     accepted: tuple[ResultFile[Result], ...]  # of eval and tune
     latency: ResultFile[Result] | None  # of bench
-    least_clips: int
+    least_recordings: int
 
     @classmethod
-    def read(cls, accepted: Sequence[Path], latency: Path | None, least_clips: int) -> Sources:
+    def read(cls, accepted: Sequence[Path], latency: Path | None, least_recordings: int) -> Sources:
         """Read all files.
 
         Raises:
@@ -36,7 +36,7 @@ class Sources:
         paths = tuple(dict.fromkeys((*accepted, *(() if latency is None else (latency,)))))
         files = dict(zip(paths, read_results(paths).files, strict=True))
         chosen = None if latency is None else files[latency]
-        return cls(tuple(files[path] for path in dict.fromkeys(accepted)), chosen, least_clips)
+        return cls(tuple(files[path] for path in dict.fromkeys(accepted)), chosen, least_recordings)
 
 
 def take_in(artifact: Path, sources: Sources) -> Manifest:
@@ -52,7 +52,7 @@ def take_in(artifact: Path, sources: Sources) -> Manifest:
         manifest = open_artifact(artifact).manifest
         found = manifest.figures or Figures()
         if sources.accepted:
-            accuracy = accuracy_of(manifest, sources.accepted, sources.least_clips)
+            accuracy = accuracy_of(manifest, sources.accepted, sources.least_recordings)
             found = replace(found, accuracy=accuracy)
         if sources.latency:
             found = replace(found, latency=latency_of(manifest, sources.latency))

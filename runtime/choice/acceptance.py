@@ -16,7 +16,7 @@ from .figures import Accuracy, Loss
 LEAST_RECORDINGS = 2  # one recording does not vary, so it has no interval
 ENOUGH_RECORDINGS = 30  # fewer hardly stand for all there could be: an interval of them is rough
 ROUNDING = 1e-9  # points: what is the budget but for rounding is within it
-UNDEFINED = "some draws of the clips leave the metric without a value"
+UNDEFINED = "some draws of the recordings leave the metric without a value"
 Outcome = Literal["within", "over", "cannot tell"]
 
 
@@ -33,13 +33,13 @@ class Verdict:
         return self.outcome == "within"
 
 
-def verdict(loss: Loss, recordings: int, least_clips: int) -> Verdict:
+def verdict(loss: Loss, recordings: int, least_recordings: int) -> Verdict:
     """Judge a loss that was measured on clips of so many recordings."""
     measured, budget = loss_in_words(loss), f"{loss.budget:g}"
     if not is_within(loss.value, loss.budget):
         return Verdict("over", f"{measured} is over the budget of {budget}")
     unknown = f"{measured} of a budget of {budget}: cannot tell"
-    if recordings < (least := max(least_clips, LEAST_RECORDINGS)):
+    if recordings < (least := max(least_recordings, LEAST_RECORDINGS)):
         return Verdict("cannot tell", f"{unknown} with so few recordings, {recordings} of at least {least}")
     if loss.high is None:
         return Verdict("cannot tell", f"{unknown} without an interval, for {UNDEFINED}")
@@ -63,7 +63,7 @@ def loss_in_words(loss: Loss) -> str:
 def verdicts(accuracy: Accuracy) -> Iterator[tuple[str, Verdict]]:
     """Every profile that was measured, with its verdict."""
     for profile, loss in accuracy.losses.items():
-        yield profile, verdict(loss, accuracy.clips.recordings, accuracy.least_clips)
+        yield profile, verdict(loss, accuracy.clips.recordings, accuracy.least_recordings)
 
 
 def accepted(accuracy: Accuracy) -> dict[str, Loss]:

@@ -41,7 +41,7 @@ class Accuracy:
     metric: str  # as people call it
     against: str  # the unreduced profile
     clips: MeasuredClips
-    least_clips: int  # fewer recordings tell nothing
+    least_recordings: int  # fewer recordings tell nothing
     losses: Mapping[str, Loss]  # by profile
 
 

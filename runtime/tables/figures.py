@@ -31,7 +31,7 @@ def _accuracy(accuracy: Accuracy) -> Section:
         f"accuracy: {accuracy.metric} ({accuracy.task}) lost against {accuracy.against}",
         table,
         f"{clips.in_words}, SHA-256 {clips.digest[:HASH_CHARACTERS]}; accepted: the upper end is within the "
-        f"budget, of at least {accuracy.least_clips} recordings",
+        f"budget, and there are at least {accuracy.least_recordings} recordings",
     )
 
 

@@ -120,8 +120,8 @@ def test_the_table_shows_what_the_file_holds(undisturbed):
             assert f"{100 * figure['value']:.2f}" in table
             if name not in {detail.name for detail in DETAILS}:
                 assert f"{100 * figure['low']:.2f} to {100 * figure['high']:.2f}" in table
-    if (count := found["clips"]["count"]) < ENOUGH_RECORDINGS:
-        assert f"{count} clips are few: the intervals are rough." in table
+    if (count := found["clips"]["recordings"]) < ENOUGH_RECORDINGS:
+        assert f"{count} recordings are few: the intervals are rough." in table
     assert max(map(len, table.splitlines())) <= 80
 
 
@@ -240,10 +240,10 @@ def test_two_questions_about_a_recording_are_drawn_together(demo_artifact, own_c
     for name in audio:
         for prompt in ("<qa> first", "<qa> last"):
             add_line(own_clips, audio=name, id=f"{name} {prompt}", task="qa", prompt=prompt, text="eight")
-    asked = ("--task", "qa", "--max-loss", 100, "--least-clips", 4)
+    asked = ("--task", "qa", "--max-loss", 100, "--least-recordings", 4)
     result = run_eval(demo_artifact, own_clips, *asked, "-o", tmp_path / "eval.json")
     found = results(tmp_path / "eval.json")
-    assert (found["clips"]["measured"], found["recordings"]) == (6, 3)
+    assert (found["clips"]["measured"], found["clips"]["recordings"]) == (6, 3)
     printed = " ".join(result.stdout.split())
     assert "bootstrap resamples of the 3 recordings, seed 0" in printed
     assert "3 recordings are few: the intervals are rough." in printed
@@ -307,7 +307,7 @@ def test_a_folder_whose_name_is_not_utf_8_loses_no_result(demo_artifact, own_cli
     ran = subprocess.run([*command, *options], capture_output=True, env=environment, check=False)
     assert ran.returncode == 1, ran.stderr
     assert b"clips-\\udcff" in b"".join(ran.stdout.split())
-    assert len(results(output)["clips"]) == 4
+    assert len(results(output)["clips"]) == 5
     assert sorted(path.name for path in tmp_path.glob("eval.json*")) == ["eval.json"]
 
 

@@ -85,7 +85,7 @@ def series(label: str) -> str:
 
 def _context(part: ComparisonPart) -> str:
     found = part.found
-    clips, positions = clips_text(found.clips.measured), f"positions {part.positions}"
+    clips, positions = clips_text(found.clips), f"positions {part.positions}"
     weights = f"{part.weights} weights, " if part.weights else ""
     return f"{found.task}, {clips}, {positions}, {weights}{part.file.name}"
 

@@ -52,7 +52,7 @@ def _plot(evaluation: ResultFile[EvaluationResult], metric: Metric) -> Plot:
     )
     return Plot(
         heading(metric),
-        f"{found.task}, {clips_text(found.clips.measured)}, {evaluation.name}",
+        f"{found.task}, {clips_text(found.clips)}, {evaluation.name}",
         f"{metric.title} of {len(profiles)} profiles with intervals",
         figure,
         _table(found, metric),
@@ -135,9 +135,9 @@ def _budgets(evaluation: ResultFile[EvaluationResult], judged: Sequence[JudgedRe
     return Table(
         ("profile", f"{metric.title} lost, points", "95 %", "budget", "verdict"),
         rows,
-        f"{evaluation.name}: against {found.profiles[0].profile} on {clips_text(found.clips.measured)} of "
-        f"{found.recordings} recordings; a profile is within the budget if the upper end is, of at least "
-        f"{found.least_clips} recordings",
+        f"{evaluation.name}: against {found.profiles[0].profile} on {clips_text(found.clips)}; a "
+        "profile is within the budget if the upper end is, and there are at least "
+        f"{found.least_recordings} recordings",
     )
 
 

@@ -74,7 +74,7 @@ def _entropy_plot(file: ResultFile[SelectionResult]) -> Plot:
     missed = _layers([layer.layer for layer in selection.layers if layer.infeasible])
     return Plot(
         "TE, nats",
-        f"{clips_text(selection.clips.count)}, {file.name}",
+        f"{clips_text(selection.clips)}, {file.name}",
         f"Transfer entropy of a merge at {len(layers)} layers; layer {selection.selected} is selected",
         figure,
         _entropy_table(selection),

@@ -25,7 +25,7 @@ def weights_section(comparisons: Sequence[ResultFile[ComparisonResult]]) -> Sect
     return Section(
         "Weight formats",
         "What weights in fewer bits cost. A difference is that from float32 weights under the same profile, "
-        "on the same clips and the same resamples of them: it is sharper than the intervals of the two.",
+        "on the same clips and the same resamples: it is sharper than the intervals of the two.",
         tables=tuple(table for file in several for table in _tables(file)),
         notes=tuple(
             f"Peak memory of {file.name}: {file.found.memory}." for file in several if file.found.memory

@@ -11,7 +11,7 @@ from typing import Any
 
 from ....evaluation.answering import Answered, Progress
 from ....evaluation.answers.answers import Answer, ClipAnswers
-from ....evaluation.clips.clip import Clip, ClipSet, recordings_of
+from ....evaluation.clips.clip import Clip, ClipSet
 from ....evaluation.figures.scores import Drawn, Measurement, draw
 from ....evaluation.figures.token_loss import token_loss
 from ....evaluation.metrics.metric import Metric
@@ -113,7 +113,7 @@ def compare(
         answered[0].environment,
         reference,
         sum(complete),
-        len({*recordings_of(compress(clips.clips, complete))}),
+        len({*compress(clips.recordings, complete)}),
         tuple(failures(zip(clips.clips, failed, strict=True))),
         tuple(each.record for each in formats),
         measuring.metrics,
@@ -192,8 +192,8 @@ class _Measuring:
         """Figures of each profile over the same resamples, by format."""
         settings, clips = self.options.evaluation, self.clips
         measurement = Measurement(clips.task, clips.languages, settings.normalizer, settings.bootstrap)
-        measured = list(compress(clips.clips, self.complete))
-        references, recordings = [clip.references for clip in measured], recordings_of(measured)
+        references = [clip.references for clip in compress(clips.clips, self.complete)]
+        recordings = list(compress(clips.recordings, self.complete))
         return {
             each.quantized: draw(
                 measurement,

@@ -18,7 +18,7 @@ def comparison_result(comparison: Comparison) -> ComparisonResult:
     return ComparisonResult(
         task=clips.task,
         checkpoint=comparison.checkpoint,
-        clips=clip_list(clips, comparison.clips_digest, comparison.measured),
+        clips=clip_list(clips, comparison.clips_digest, comparison.measured, comparison.recordings),
         protocol=_protocol(comparison),
         settings=answer_settings(options.evaluation, clips.task),
         intervals=intervals(options.evaluation.bootstrap, _method(comparison)),

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ....evaluation.metrics.metric import Metric
 from ....evaluation.metrics.word_errors import ERRORS, is_detail
-from ....evaluation.recorded import drawn_text
 from ....evaluation.results.comparison import CellRecord
 from ....evaluation.results.figure_text import estimate_text, figure_of, interval_text, value_text
 from ....evaluation.results.figures import Difference
-from ....evaluation.table import unit
+from ....evaluation.table import few_text, unit
 from ....profiles.methods import FULL_MODEL, Method
 from ....runtime.choice.acceptance import ENOUGH_RECORDINGS, LEAST_RECORDINGS
 from ....runtime.tables.tables import Section, columns
@@ -158,17 +157,16 @@ def _notes(comparison: Comparison) -> Iterator[str]:
         yield "No clip was answered under every profile: there are no figures."
         return
     recordings = comparison.recordings
-    drawn = drawn_text(measured, recordings)
     if recordings < LEAST_RECORDINGS:
         yield "One recording has no interval: give more."
     else:
         yield (
             f"*: the 95 % interval of the difference from the full model {weights}excludes 0; "
-            f"{options.resamples} bootstrap resamples of the {drawn}, seed {options.seed}, "
+            f"{options.resamples} bootstrap resamples of the {recordings} recordings, seed {options.seed}, "
             "the same for all cells."
         )
     if LEAST_RECORDINGS <= recordings < ENOUGH_RECORDINGS:
-        yield f"{drawn} are few: the intervals are rough."
+        yield few_text(recordings)
     yield from _marks(comparison)
 
 

@@ -31,7 +31,7 @@ class SelectionOptions:
     reference_seconds: Fraction | None = (
         None  # of audio, for which ratios are solved; the clips' mean if None
     )
-    resamples: int = 1000  # of the clips
+    resamples: int = 1000  # of the recordings
     seed: int = 0  # of the resamples
     threads: int = 0  # of torch; 0 takes one per core
     lora: Path | None = None  # adapter that is folded into the weights, as in a build

@@ -43,7 +43,7 @@ def _accuracy(accuracy: LayerAccuracy, entropies: Mapping[int, float]) -> Accura
     levels = [level for level in accuracy.levels if accuracy.values(level)]
     return AccuracyResult(
         task=clips.task,
-        clips=clip_list(clips, evaluation.clips_digest, len(evaluation.measured)),
+        clips=clip_list(clips, evaluation.clips_digest, len(evaluation.measured), evaluation.recordings),
         settings=answer_settings(options, clips.task),
         intervals=intervals(options.bootstrap),
         metrics=tuple(figure.metric for figure in accuracy.full),

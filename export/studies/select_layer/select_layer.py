@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ....evaluation.clips.clip import Clip, ClipSet, recordings_of
+from ....evaluation.clips.clip import Clip, ClipSet
 from ....evaluation.options import Bootstrap
 from ....evaluation.recorded import clip_list, intervals
 from ....evaluation.results.selection import LayerFigures, SelectionProtocol
@@ -46,7 +46,7 @@ def select_layer(
 
     Args:
         checkpoint: folder with config.json and safetensors.
-        clips: what the entropies are estimated on; 32 or more are worth trusting.
+        clips: what the entropies are estimated on; of 32 recordings or more they are worth trusting.
         options: the target and the protocol.
         progress: called before each clip.
 
@@ -63,12 +63,12 @@ def select_layer(
     feasible = _feasible(candidates, options)
     with _threads(options.threads) as threads, audio_encoder(spec, options.threads) as encoder:
         machine = environment(threads, LIBRARIES)
-        moments, seconds = _measure(Calibration(source, spec, encoder), clips.clips, feasible, progress)
+        moments, seconds = _measure(Calibration(source, spec, encoder), clips, feasible, progress)
     rows = _figures(candidates, moments, options)
     selected = next(row.layer for row in rows if row.rank == 1)
     return LayerSelection(
         spec.identity(checkpoint),
-        clip_list(clips, clips.digest(), len(clips.clips)),
+        clip_list(clips, clips.digest(), len(clips.clips), len({*clips.recordings})),
         _protocol(options, reference, moments[selected], seconds),
         intervals(Bootstrap(options.resamples, options.seed), RANKS),
         machine,
@@ -96,7 +96,7 @@ def _at_most(candidate: Candidate) -> str:
 
 def _measure(
     calibration: Calibration,
-    clips: Sequence[Clip],
+    clips: ClipSet,
     feasible: Mapping[int, ResolvedProfile],
     progress: Progress,
 ) -> tuple[dict[int, LayerMoments], float]:
@@ -104,8 +104,8 @@ def _measure(
     decoder = SpecDecoder(calibration.model.decoder)
     found: dict[int, dict[str, tuple[Moments, Moments]]] = {layer: {} for layer in feasible}
     seconds = 0.0
-    for done, (clip, recording) in enumerate(zip(clips, recordings_of(clips), strict=True)):
-        progress(done, len(clips))
+    for done, (clip, recording) in enumerate(zip(clips.clips, clips.recordings, strict=True)):
+        progress(done, len(clips.clips))
         read = calibration.read(clip)
         seconds += read.seconds
         asked = decoder.for_prompt(read.prompt.adapter)
@@ -114,7 +114,7 @@ def _measure(
             terms = _moments(output.at_last, clip), _moments(output.at_layer, clip)
             known = found[layer].get(recording)
             found[layer][recording] = terms if known is None else (known[0] + terms[0], known[1] + terms[1])
-    progress(len(clips), len(clips))
+    progress(len(clips.clips), len(clips.clips))
     moments = {layer: LayerMoments(*zip(*pairs.values(), strict=True)) for layer, pairs in found.items()}
     return moments, seconds
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ....evaluation.recorded import drawn_text
 from ....evaluation.results.selection import LayerFigures
 from ....evaluation.table import number, unit
-from ....runtime.choice.acceptance import ENOUGH_RECORDINGS
+from ....runtime.choice.acceptance import ENOUGH_RECORDINGS, LEAST_RECORDINGS
 from ....runtime.tables.tables import Section, columns
 from ....runtime.tables.units import ABSENT, in_percent, seconds
 from .accuracy import LayerAccuracy
@@ -16,7 +15,7 @@ from .selection import LayerSelection
 COLUMNS = "layer", "feasible", "ratio", "TE", "L1", "rank", "ranks", "first"
 LEGEND = (
     "TE: transfer entropy in nats; L1: the same with every channel's difference taken as positive; "
-    "ranks: 2.5th to 97.5th percentile over {resamples} resamples of the recordings; "
+    "ranks: 2.5th to 97.5th percentile over {resamples} resamples of the {recordings} recordings; "
     "first: share of them that rank the layer first"
 )
 
@@ -33,7 +32,11 @@ def selection_sections(selection: LayerSelection) -> Iterator[Section | str]:
         table.add_row(*_cells(row), style="bold" if row.layer == selection.selected else None)
     audio = f"{selection.clips.count} clips, {seconds(protocol.audio_seconds)} s of audio"
     title = f"transfer entropy of one merge, positions {protocol.positions}, {audio}"
-    yield Section(title, table, LEGEND.format(resamples=selection.intervals.resamples))
+    yield Section(
+        title,
+        table,
+        LEGEND.format(resamples=selection.intervals.resamples, recordings=selection.clips.recordings),
+    )
     yield ""
     yield f"layer {selection.selected} is selected, ratio {selection.profile.ratio}"
     if selection.accuracy is not None:
@@ -72,8 +75,12 @@ def _accuracy(selection: LayerSelection, accuracy: LayerAccuracy) -> Iterator[Se
     yield Section(title, table, f"TE and rank: at {in_percent(selection.protocol.flops_reduction)} %")
     yield _agreement(selection, accuracy)
     if recordings < ENOUGH_RECORDINGS:
-        drawn = drawn_text(len(accuracy.evaluation.measured), recordings)
-        yield f"\n{drawn} are few: layers may differ by chance; --json has the intervals."
+        said = (
+            f"{recordings} recordings are few"
+            if recordings >= LEAST_RECORDINGS
+            else "One recording is little"
+        )
+        yield f"\n{said}: layers may differ by chance; --json has what intervals there are."
 
 
 def _agreement(selection: LayerSelection, accuracy: LayerAccuracy) -> Section:

@@ -57,7 +57,9 @@ def tuning_result(tuning: Tuning) -> TuningResult:
 
 
 def _clips(evaluation: Evaluation) -> ClipList:
-    return clip_list(evaluation.clips, evaluation.clips_digest, len(evaluation.measured))
+    return clip_list(
+        evaluation.clips, evaluation.clips_digest, len(evaluation.measured), evaluation.recordings
+    )
 
 
 def _halves(tuning: Tuning) -> HalvesRecord:
@@ -114,6 +116,4 @@ def _held_out(tuning: Tuning) -> HeldOutResult | None:
         return None
     full, chosen = map(profile_figures, found.profiles)
     loss = loss_estimate(tuning.metric, tuning.loss)
-    return HeldOutResult(
-        _clips(found), found.recordings, found.longest_seconds, (full, chosen), loss, tuning.is_confirmed
-    )
+    return HeldOutResult(_clips(found), found.longest_seconds, (full, chosen), loss, tuning.is_confirmed)

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from ....evaluation.evaluation import Evaluation
 from ....evaluation.figures.loss import Loss
 from ....evaluation.metrics.metric import SHARE, Metric
-from ....evaluation.recorded import drawn_text
-from ....evaluation.table import number, unit
+from ....evaluation.table import few_text, number, unit
 from ....profiles.methods import FULL
 from ....profiles.profile import profile_to_toml
 from ....profiles.schedule import has_start_layer
@@ -139,11 +138,11 @@ def _held_out(tuning: Tuning, found: Evaluation, loss: Loss) -> Iterator[str]:
         if tuning.profile is not None:
             yield profile_to_toml(tuning.profile).rstrip()
     elif between is not None and between.high > tuning.options.max_loss:
-        yield f"Within the budget of {_budget(tuning)}; the interval is not: more clips would tell more."
+        yield f"Within the budget of {_budget(tuning)}; the interval is not: more recordings would tell more."
     else:
         yield f"Within the budget of {_budget(tuning)}."
-    if found.recordings < ENOUGH_RECORDINGS:
-        yield f"{drawn_text(len(found.measured), found.recordings)} are few: the interval is rough."
+    if LEAST_RECORDINGS <= found.recordings < ENOUGH_RECORDINGS:
+        yield few_text(found.recordings)
 
 
 def _no_interval(recordings: int) -> str:

@@ -44,7 +44,7 @@ def tune(
         progress: told how far it is.
 
     Raises:
-        ClipsError: too few audio files.
+        ClipsError: too few recordings.
         ProfileError: nothing can be tried.
         RequestError: a half without an answered clip, or without a figure.
         As `build` and `evaluate`.

@@ -31,7 +31,7 @@ def _accuracy_faults(place: str, accuracy: Accuracy, manifest: Manifest) -> Iter
         yield f"{place}.clips.recordings is {clips.recordings}, more than the {clips.count} clips of them"
     if not (longest := clips.longest_seconds) > 0:
         yield f"{place}.clips.longest_seconds is {longest}: it must be above 0"
-    yield from count_fault(f"{place}.least_clips", accuracy.least_clips, 1, LARGEST)
+    yield from count_fault(f"{place}.least_recordings", accuracy.least_recordings, 1, LARGEST)
     against = manifest.profiles.get(accuracy.against)
     if against is not None and against.profile.traits.reduces:
         yield f"{place}.against is {shown(accuracy.against)}, which removes rows"

@@ -5,7 +5,6 @@ import pickle
 
 import pytest
 
-from fastadasp.evaluation.clips.clip import recordings_of
 from fastadasp.evaluation.clips.read import read_clips
 from fastadasp.profiles.errors import ClipsError
 
@@ -67,11 +66,21 @@ def test_the_id_is_the_audio_unless_tasks_share_it(folder):
     assert [clip.id for clip in read_clips(source, "qa").clips] == ["question"]
 
 
-def test_clips_of_one_file_are_of_one_recording_whatever_path_leads_there(folder):
+def test_clips_of_equal_files_are_of_one_recording_whatever_they_are_called(folder):
     (folder / "link.wav").symlink_to("b.wav")
-    lines = [asr(audio, id=str(i)) for i, audio in enumerate(("b.wav", "a.wav", "deep/../b.wav", "link.wav"))]
-    files = recordings_of(read_clips(manifest(folder, *lines)).clips)
-    assert files == [str(folder / name) for name in ("b.wav", "a.wav", "b.wav", "b.wav")]
+    (folder / "copy.wav").write_bytes((folder / "b.wav").read_bytes())
+    names = "b.wav", "a.wav", "deep/../b.wav", "link.wav", "copy.wav"
+    clips = read_clips(manifest(folder, *(asr(audio, id=str(i)) for i, audio in enumerate(names))))
+    b, a, *others = clips.recordings
+    assert a != b
+    assert others == [b, b, b]
+
+
+def test_files_that_cannot_be_read_are_of_recordings_of_their_own(folder):
+    clips = read_clips(manifest(folder, asr(), asr("b.wav")))
+    for clip in clips.clips:
+        clip.path.unlink()
+    assert len({*clips.recordings}) == 2
 
 
 def test_references_are_texts_or_the_label(folder):

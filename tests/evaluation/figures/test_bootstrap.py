@@ -127,7 +127,7 @@ def test_a_recording_is_drawn_with_all_its_clips(recordings, seed):
 
 @given(values=HITS, seed=st.integers(0, 99))
 @settings(max_examples=30)
-def test_names_and_order_of_recordings_change_nothing(values, seed):
+def test_names_of_recordings_change_nothing(values, seed):
     recordings = [str(i // 2) for i in range(len(values))]
     other = [f"file-{99 - i // 2}.wav" for i in range(len(values))]
     bootstrap = Bootstrap(100, seed)
@@ -137,6 +137,11 @@ def test_names_and_order_of_recordings_change_nothing(values, seed):
     assert figures(values, bootstrap=bootstrap) == figures(
         values, recordings=apart(values), bootstrap=bootstrap
     )
+
+
+def test_every_clip_has_a_recording():
+    with pytest.raises(ValueError, match="2 names of recordings for 3 clips"):
+        figures([1.0, 0.0, 1.0], recordings=["a", "b"])
 
 
 def test_one_recording_has_no_interval_however_many_clips_are_of_it():

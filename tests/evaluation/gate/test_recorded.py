@@ -26,14 +26,13 @@ def evaluation(metric: Metric, *delta: float, recordings: int = 40, **others: An
     found = EvaluationResult(
         task="asr",
         artifact={"digest": "d"},
-        clips=replace(examples.CLIPS, measured=50),
-        recordings=recordings,
+        clips=replace(examples.CLIPS, measured=50, recordings=recordings),
         longest_seconds=30.0,
         settings=examples.SETTINGS,
         intervals=examples.INTERVALS,
         metrics=(metric,),
         max_loss=3 / metric.scale,
-        least_clips=30,
+        least_recordings=30,
         profiles=(
             ProfileFigures("full", {metric.name: Measured(0.1, 0.05, 0.2)}, 1.0, 0.0, 0),
             ProfileFigures("own-30", {metric.name: Measured(0.12, 0.06, 0.2, change)}, 0.5, 0.4, 0),
@@ -70,7 +69,7 @@ def test_the_page_shows_loss_interval_budget_and_verdict(
     ]
     _, table = section.tables
     assert table.rows == (row,)
-    assert f"on 50 clips of {found.recordings} recordings" in table.caption
+    assert f"on 50 clips of {found.clips.recordings} recordings" in table.caption
     assert "at least 30 recordings" in table.caption
 
 

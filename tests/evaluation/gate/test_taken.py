@@ -24,7 +24,9 @@ from ..report import examples
 
 WER = Metric("wer", "WER", lower_is_better=True)
 BLEU = Metric("bleu", "BLEU", POINTS)
-CLIPS = replace(examples.CLIPS, source="/home/somebody/clips.jsonl", count=2618, measured=2618)
+CLIPS = replace(
+    examples.CLIPS, source="/home/somebody/clips.jsonl", count=2618, measured=2618, recordings=400
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +45,12 @@ def evaluation(manifest: Manifest, metric: Metric = WER, **others: Any) -> Evalu
         task="asr",
         artifact={"digest": manifest.digest},
         clips=CLIPS,
-        recordings=400,
         longest_seconds=30.0,
         settings=examples.SETTINGS,
         intervals=examples.INTERVALS,
         metrics=(metric,),
         max_loss=0.03,
-        least_clips=30,
+        least_recordings=30,
         profiles=profiles,
         failures=(),
         records=(),
@@ -89,7 +90,8 @@ def test_a_loss_is_in_points_and_above_0_where_it_is_worse(
     for name in ("value", "low", "high", "budget"):
         assert getattr(measured, name) == pytest.approx(getattr(loss, name))
     assert (found.metric, found.against, found.clips.name) == (metric.title, "full", "clips.jsonl")
-    assert found.clips.count == 2618
+    assert (found.clips.count, found.clips.recordings) == (2618, 400)
+    assert found.clips.in_words == "2618 clips of 400 recordings of up to 30.0 s of clips.jsonl"
 
 
 def test_times_are_those_of_prefill_and_decode_that_were_measured(manifest: Manifest) -> None:

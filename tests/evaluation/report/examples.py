@@ -84,7 +84,7 @@ ENVIRONMENT = Environment(
     workers=1,
 )
 CHECKPOINT = {"folder": "CHECKPOINT", "family": "qwen", "dims": {"num_layers": LAYERS}}
-CLIPS = ClipList("clips.jsonl", "d1", 2620, 2618)
+CLIPS = ClipList("clips.jsonl", "d1", 2620, 2618, 2618)
 SETTINGS = AnswerSettings(
     ResolvedSearch(), "onnxruntime", {"providers": ("CPUExecutionProvider",), "lean": False}, "basic"
 )
@@ -130,7 +130,7 @@ def selection() -> SelectionResult:
     layers.append(LayerFigures(16, 0.28, infeasible="at most 28.00 %"))
     return SelectionResult(
         checkpoint=CHECKPOINT,
-        clips=ClipList("clips.jsonl", "d2", 100, 100),
+        clips=ClipList("clips.jsonl", "d2", 100, 100, 100),
         protocol=SelectionProtocol(Fraction(3, 10), "compact", 30.0, 12, 900.0, 4711),
         intervals=INTERVALS,
         selected=3,
@@ -139,7 +139,7 @@ def selection() -> SelectionResult:
         layers=tuple(sorted(layers, key=lambda layer: layer.layer)),
         accuracy=AccuracyResult(
             task="classify",
-            clips=ClipList("clips.jsonl", "d2", 100, 100),
+            clips=ClipList("clips.jsonl", "d2", 100, 100, 100),
             settings=SETTINGS,
             intervals=INTERVALS,
             metrics=(ACCURACY,),
@@ -163,7 +163,7 @@ def tuning() -> TuningResult:
         max_loss=0.01,
         objective="flops",
         seed=0,
-        clips=ClipList("clips.jsonl", "d3", 40, 39),
+        clips=ClipList("clips.jsonl", "d3", 40, 39, 39),
         halves=HalvesRecord(("a",), ("b",)),
         protocol=TuningProtocol(("compact",), (Fraction(1, 5), Fraction(2, 5)), 30.0, 12, "x"),
         settings=SETTINGS,
@@ -180,8 +180,7 @@ def tuning() -> TuningResult:
         profile='method = "weighted_merge"\nschedule = "decay"\nstart_layer = 2\nratio = "1/20"\n',
         reason=None,
         held_out=HeldOutResult(
-            ClipList("clips.jsonl", "d4", 40, 40),
-            40,
+            ClipList("clips.jsonl", "d4", 40, 40, 40),
             30.0,
             (_scores("full", 0.0, 0.55), _scores("decay-2-30", 0.31, 0.543)),
             Estimate(0.007, -0.01, 0.02),

@@ -35,7 +35,7 @@ def test_every_figure_of_the_files_is_on_the_page(accuracy, real_files):
     page = accuracy.page()
     results = read_results([real_files["compare"], real_files["select-layer"]])
     compared, selected = results.of(ComparisonResult)[0].found, results.of(SelectionResult)[0].found
-    assert "3 questions; ratios solved for " in page
+    assert "3 clips; ratios solved for " in page
     for metric in (metric for metric in compared.metrics if not is_detail(metric)):
         full = compared.full.figures[metric.name]
         assert f"{metric.title}, lower is better; full model {100 * full.value:.1f} [" in page

@@ -28,10 +28,10 @@ def test_options_of_an_evaluation_are_refused_without_one(words: tuple[str, ...]
     [
         (("profiles", "show", "full"), ("--text-tokens", "7"), "--checkpoint"),
         (("profiles", "show", "full"), ("--audio-seconds", "9"), "--checkpoint"),
-        (("figures", "NOWHERE", "--latency", "NOTHING"), ("--least-clips", "5"), "--accepted"),
+        (("figures", "NOWHERE", "--latency", "NOTHING"), ("--least-recordings", "5"), "--accepted"),
         (
             ("build", "NOWHERE", "-o", "ART", "--profile", "full", "--latency", "NOTHING"),
-            ("--least-clips", "5"),
+            ("--least-recordings", "5"),
             "--accepted",
         ),
         (

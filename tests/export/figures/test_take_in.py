@@ -54,7 +54,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evaluated(built: Path) -> Path:
     """A result of `eval` whose budget holds whatever ten clips say."""
     output = built.parent / "eval.json"
-    result = call("eval", built, *ASKED, "--max-wer-increase", 100, "--least-clips", 10, "-o", output)
+    result = call("eval", built, *ASKED, "--max-wer-increase", 100, "--least-recordings", 10, "-o", output)
     assert result.exit_code == 0, result.output
     return output
 
@@ -92,7 +92,7 @@ def gate(artifact: Path, *args: object) -> tuple[int, str]:
 
 
 def test_a_profile_within_its_budget_passes(built: Path, evaluated: Path) -> None:
-    code, printed = gate(built, "--max-loss", 100, "--least-clips", 10)
+    code, printed = gate(built, "--max-loss", 100, "--least-recordings", 10)
     assert code == 0
     assert "Budget: loss of WER against full, in points, by the upper end of its 95 % interval" in printed
     line = next(line for line in printed.splitlines() if line.startswith("pass: "))
@@ -139,7 +139,7 @@ def test_a_budget_that_would_judge_nothing_is_refused(built: Path) -> None:
         (("--max-loss", -1), "--max-loss is -1.0: give a number of points from 0 on"),
         (("--max-loss", "nan"), "--max-loss is nan"),
         (("--max-wer-increase", -1), "--max-wer-increase is -1.0: give a number of points from 0 on"),
-        (("--max-loss", 1, "--least-clips", 0), "--least-clips is 0"),
+        (("--max-loss", 1, "--least-recordings", 0), "--least-recordings is 0"),
         (
             ("--max-loss", 1, "--resamples", 99),
             "--resamples is 99, too rough an interval to judge a budget by",
@@ -177,7 +177,9 @@ def test_figures_go_into_the_manifest_alone_and_requests_are_answered_by_them(
 ) -> None:
     before = {path: path.read_bytes() for path in artifact.rglob("*") if path.is_file()}
     digest = manifest_of(artifact).digest
-    result = call(*("figures", artifact, "--accepted", evaluated, "--latency", benched, "--least-clips", 10))
+    result = call(
+        *("figures", artifact, "--accepted", evaluated, "--latency", benched, "--least-recordings", 10)
+    )
     assert result.exit_code == 0, result.output
     assert f"{REDUCED}: accepted: +" in result.stderr
     assert "latency of full, dense-constant-50 at 1, 4 s of audio, on CPUExecutionProvider" in result.stderr
@@ -241,7 +243,7 @@ def test_each_kind_replaces_its_own(artifact: Path, evaluated: Path, benched: Pa
 
 def test_a_build_takes_the_figures_of_an_equal_build(evaluated: Path, benched: Path, tmp_path: Path) -> None:
     words = ("build", DEMO / "model", "-o", tmp_path / "ART", "--accepted", evaluated, "--latency", benched)
-    result = call(*words, "--profile", PROFILES, "--least-clips", 10)
+    result = call(*words, "--profile", PROFILES, "--least-recordings", 10)
     assert result.exit_code == 0, result.output
     assert f"{REDUCED}: accepted: +" in result.stderr
     assert manifest_of(tmp_path / "ART").figures is not None
@@ -306,7 +308,7 @@ def test_the_choice_of_a_tuning_is_accepted_under_the_name_that_it_has(tmp_path:
     profile, output = tmp_path / "tuned.toml", tmp_path / "tune.json"
     tuned = call("tune", DEMO / "model", *ASKED, *search, "--max-loss", 100, "-o", profile, "--json", output)
     assert tuned.exit_code == 0, tuned.output
-    art, words = tmp_path / "ART", ("build", DEMO / "model", "--accepted", output, "--least-clips", 5)
+    art, words = tmp_path / "ART", ("build", DEMO / "model", "--accepted", output, "--least-recordings", 5)
     result = call(*words, "-o", art, "--profile", f"{profile},full,dense-constant-20")
     assert result.exit_code == 0, result.output
     assert "tuned: accepted: +" in result.stderr

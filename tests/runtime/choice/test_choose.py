@@ -210,7 +210,12 @@ def test_one_length_is_enough_up_to_itself() -> None:
         (Loss(0.5, 0.1, 1.01, 1.0), 30, "cannot tell", "cannot tell, for the interval goes beyond it"),
         (Loss(0.5, 0.1, 0.9, 1.0), 29, "cannot tell", "with so few recordings, 29 of at least 30"),
         (Loss(0.0, None, None, 1.0), 1, "cannot tell", "with so few recordings, 1 of at least 30"),
-        (Loss(0.0, None, None, 1.0), 30, "cannot tell", "some draws of the clips leave the metric without a"),
+        (
+            Loss(0.0, None, None, 1.0),
+            30,
+            "cannot tell",
+            "some draws of the recordings leave the metric without a",
+        ),
         (Loss(1.1, -3.0, 9.0, 1.0), 2, "over", "+1.10 (95 %: -3.00 to +9.00) is over the budget of 1"),
         (Loss(0.1 + 0.2, 0.3, 0.1 + 0.2, 0.3), 30, "within", "within"),
     ],

@@ -300,7 +300,7 @@ def test_the_command_evaluates_at_its_target_unless_levels_are_given(tiny_checkp
     assert result.exit_code == 0, result.output
     assert json.loads(results.read_text("utf-8"))["accuracy"]["levels"] == ["1/4"]
     assert max(map(len, result.stdout.splitlines())) <= 80
-    assert "3 clips are few: layers may differ by chance" in result.stdout
+    assert "3 recordings are few: layers may differ by chance" in result.stdout
     assert not results.with_name("results.json.work").exists()
 
 

@@ -21,7 +21,7 @@ def clip_set(*audio, folder=Path("clips")):
 
 
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=30), st.integers(0, 99))
-def test_every_clip_is_in_one_half_and_all_clips_of_an_audio_file_in_the_same(audio, seed):
+def test_every_clip_is_in_one_half_and_all_clips_of_a_recording_in_the_same(audio, seed):
     clips = clip_set(*audio)
     if len(set(audio)) < 2:
         return
@@ -39,19 +39,19 @@ def test_another_seed_draws_other_halves():
     assert len({halves_of(clips, seed).held_out.clips for seed in range(9)}) > 1
 
 
-def test_an_audio_file_is_the_same_by_whatever_path(tmp_path):
+def test_a_recording_is_the_same_by_whatever_name(tmp_path):
     (tmp_path / "sub").mkdir()
-    for name in "ab":
-        (tmp_path / name).touch()
+    for name, content in (("a", b"one"), ("b", b"other"), ("copy", b"one")):
+        (tmp_path / name).write_bytes(content)
     (tmp_path / "link").symlink_to("a")
-    clips = clip_set("a", "b", "link", "sub/../a", folder=tmp_path)
+    clips = clip_set("a", "b", "link", "sub/../a", "copy", folder=tmp_path)
     for seed in range(9):
         halves = halves_of(clips, seed)
-        assert sorted(len(half.clips) for half in (halves.search, halves.held_out)) == [1, 3]
-    with pytest.raises(ClipsError, match="one audio file has no halves"):
-        halves_of(clip_set("a", "link", folder=tmp_path), 0)
+        assert sorted(len(half.clips) for half in (halves.search, halves.held_out)) == [1, 4]
+    with pytest.raises(ClipsError, match="one recording has no halves"):
+        halves_of(clip_set("a", "copy", folder=tmp_path), 0)
 
 
-def test_one_audio_file_has_no_halves():
-    with pytest.raises(ClipsError, match="one audio file has no halves"):
+def test_one_recording_has_no_halves():
+    with pytest.raises(ClipsError, match="one recording has no halves"):
         halves_of(clip_set("a", "a"), 0)

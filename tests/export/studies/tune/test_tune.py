@@ -138,6 +138,23 @@ def test_where_nothing_is_lost_the_most_is_saved_and_the_profile_is_written(
     assert not (tmp_path / "mine.toml.work").exists()
 
 
+def test_clips_of_one_recording_count_once(tiny_checkpoint, sounds, tmp_path):
+    lines = [
+        {"audio": f"{i // 2}.wav", "id": str(i), "task": "classify", "label": "no such answer"}
+        for i in range(8)
+    ]
+    (tmp_path / "clips.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    clips = "--manifest", tmp_path / "clips.jsonl", "--audio-root", sounds
+    outputs = "-o", tmp_path / "mine.toml", "--json", tmp_path / "tune.json"
+    result = call(tiny_checkpoint, *clips, "--max-loss", 0, *SMALL, *outputs)
+    assert result.exit_code == 0, result.output
+    found = results(tmp_path / "tune.json")
+    assert_consistent(found)
+    for half in (found["clips"], found["held_out"]["clips"]):
+        assert (half["measured"], half["recordings"]) == (4, 2)
+    assert "2 recordings are few: the intervals are rough." in result.stdout
+
+
 def test_a_held_out_half_that_says_no_is_told_and_no_other_profile_is_chosen(
     tiny_checkpoint, sounds, said, tmp_path
 ):
@@ -233,7 +250,7 @@ def test_why_a_held_out_loss_has_no_interval_is_told(tiny_checkpoint, sounds, tm
     assert result.exit_code == 0, result.output
     told = " ".join(result.stdout.split())
     assert "Held out, 3 clips: WER" in told
-    assert "(no interval, for some draws of the clips leave the metric without a value)" in told
+    assert "(no interval, for some draws of the recordings leave the metric without a value)" in told
 
 
 def test_the_demo_is_tuned_whatever_it_says(tmp_path):
