@@ -82,7 +82,23 @@ KEPT = tuple(
     )
     for table in COMPACT
 )
-TABLES = (*COMPACT, *KEPT)
+BEFORE = tuple(
+    replace(
+        table,
+        name=f"{table.name}-input",
+        title=f"Before the first layer: {table.title}",
+        schedules="input,input_and_single",
+        paper=None,
+        positions="compact,kept",
+    )
+    for table in COMPACT
+    if table.task != "asr"  # of which docs/reductions.md has these rows
+)
+TABLES = (*COMPACT, *KEPT, *BEFORE)
+EARLY, DEEP = (
+    2,
+    8,
+)  # layers of the demo's 12 that reductions start from; Affinity Pooling has a second, late one
 INTRODUCTION = """\
 Written by `python bench/accuracy.py` from the results of the commands below, whose clip lists
 `python demo/evaluation_sets.py -o build/evaluation` makes. Nothing here was tuned to look
@@ -144,16 +160,21 @@ def commands(workers: int) -> Iterator[tuple[Path, list[str]]]:
         )
     for table in TABLES:
         output = WORK / f"{table.name}.json"
-        layer = _selection(SPARSE).selected if table.is_sparse else 2
         yield (
             output,
             [
                 *("compare", "demo/model", "--manifest", f"build/evaluation/{table.clips}.jsonl"),
                 *("--task", table.task, "--methods", "all", "--schedules", table.schedules, "--flops", FLOPS),
-                *("--start-layer", str(layer), *_positions(table)),
+                *("--start-layer", str(_start_layer(table)), *_positions(table)),
                 *("--workers", str(workers), "-o", name_of(output)),
             ],
         )
+
+
+def _start_layer(table: Table) -> int:
+    if table.is_sparse:
+        return _selection(SPARSE).selected
+    return DEEP if table in BEFORE else EARLY
 
 
 def _positions(part: Table | Layers) -> tuple[str, ...]:

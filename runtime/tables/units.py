@@ -54,8 +54,8 @@ def size(num_bytes: float | None) -> str:
 
 
 def seconds(value: float) -> str:
-    """Seconds with the decimals that matter: 240, 12.34."""
-    return f"{value:.2f}".rstrip("0").rstrip(".")
+    """Seconds with the decimals that matter: 240, 12.34, 0.001."""
+    return f"{value:.2f}".rstrip("0").rstrip(".") if value >= 0.01 else f"{value:.2g}"
 
 
 def ranges(numbers: Iterable[int]) -> str:

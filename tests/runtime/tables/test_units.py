@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from fastadasp.runtime.tables.units import in_percent, rate
+from fastadasp.runtime.tables.units import in_percent, rate, seconds
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,11 @@ def test_a_share_in_percent_has_all_its_decimals(shown):
 
 def test_a_share_without_an_end_is_cut():
     assert in_percent(Fraction(1, 3)) == f"33.{26 * '3'}"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(240.0, "240"), (12.34, "12.34"), (0.5, "0.5"), (0.01, "0.01"), (0.001, "0.001"), (0.0, "0")],
+)
+def test_seconds_are_never_rounded_to_none(value, text):
+    assert seconds(value) == text
