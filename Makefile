@@ -42,7 +42,7 @@ bench: $(READY)  ## ours against transformers, side by side in one process (abou
 bench-peers: $(READY)  ## ours beside its peers, which are installed under build/peers: docs/benchmarks.md (an hour)
 	$(BIN)/python bench/compare_peers.py -o bench/results/peers.json
 
-accuracy: $(READY) synthesisers  ## what token reduction costs the demo model: docs/accuracy.md (an hour)
+accuracy: $(READY) synthesisers  ## what token reduction costs the demo model: docs/accuracy.md (an hour and a half)
 	$(BIN)/python bench/accuracy.py
 
 reductions: $(READY) synthesisers  ## every method and kind of positions on the demo and on what train-pretrained left: docs/reductions.md (hours)
