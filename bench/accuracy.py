@@ -25,7 +25,6 @@ from evaluated import ROOT, hold_to_checkpoints, name_of, run, table_row
 
 from fastadasp.evaluation.metrics.metric import Metric
 from fastadasp.evaluation.metrics.word_errors import is_detail
-from fastadasp.evaluation.report.shown import clips_text
 from fastadasp.evaluation.results.comparison import CellRecord, ComparisonResult, RowRecord
 from fastadasp.evaluation.results.figures import Measured
 from fastadasp.evaluation.results.files import read_results
@@ -95,10 +94,8 @@ BEFORE = tuple(
     if table.task != "asr"  # of which docs/reductions.md has these rows
 )
 TABLES = (*COMPACT, *KEPT, *BEFORE)
-EARLY, DEEP = (
-    2,
-    8,
-)  # layers of the demo's 12 that reductions start from; Affinity Pooling has a second, late one
+EARLY = 2  # of the demo's 12 layers, the one that reductions start from
+DEEP = 8  # where Affinity Pooling has its second one
 INTRODUCTION = """\
 Written by `python bench/accuracy.py` from the results of the commands below, whose clip lists
 `python demo/evaluation_sets.py -o build/evaluation` makes. Nothing here was tuned to look
@@ -257,7 +254,7 @@ def _section(table: Table, found: ComparisonResult) -> Iterator[str]:
     yield from _command(table)
     yield ""
     reference = found.protocol.reference_audio_seconds
-    yield f"{clips_text(found.clips)}; ratios solved for {reference:g} s of audio."
+    yield f"{found.clips.in_words}; ratios solved for {reference:g} s of audio."
     for i, metric in enumerate(found.metrics):
         full = found.full.figures[metric.name]
         if full.value is None or is_detail(metric):

@@ -7,6 +7,7 @@ from .clips.clip import Clip
 from .evaluation import Evaluation
 from .recorded import answer_settings, clip_list, failures, intervals, profile_figures
 from .results.evaluation import ClipRecord, EvaluationResult
+from .results.settings import ClipList
 
 
 def evaluation_result(evaluation: Evaluation) -> EvaluationResult:
@@ -16,7 +17,7 @@ def evaluation_result(evaluation: Evaluation) -> EvaluationResult:
     return EvaluationResult(
         task=clips.task,
         artifact=evaluation.artifact,
-        clips=clip_list(clips, evaluation.clips_digest, len(evaluation.measured), evaluation.recordings),
+        clips=measured_clips(evaluation),
         longest_seconds=evaluation.longest_seconds,
         settings=answer_settings(options, clips.task),
         intervals=intervals(options.bootstrap),
@@ -27,6 +28,13 @@ def evaluation_result(evaluation: Evaluation) -> EvaluationResult:
         failures=tuple(failures(evaluation.records)),
         records=tuple(_record(clip, found) for clip, found in evaluation.records),
         environment=evaluation.environment,
+    )
+
+
+def measured_clips(evaluation: Evaluation) -> ClipList:
+    """The clips of an evaluation, with how many all profiles have answered."""
+    return clip_list(
+        evaluation.clips, evaluation.clips_digest, len(evaluation.measured), evaluation.recordings
     )
 
 

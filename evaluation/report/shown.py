@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..results.settings import ClipList
-
 LISTED = 12  # entries of a list that are shown
 DEEPEST = 4  # objects within objects that are shown
 
@@ -39,9 +37,3 @@ def toml_facts(profile: str) -> tuple[tuple[str, str], ...]:
     """The lines of a profile."""
     lines = (line.partition("=") for line in profile.splitlines())
     return tuple((name.strip(), value.strip()) for name, sign, value in lines if sign)
-
-
-def clips_text(clips: ClipList) -> str:
-    """How many clips were measured, and of how many recordings where several are of one."""
-    shared = f" of {clips.recordings} recordings" if clips.recordings < clips.measured else ""
-    return f"{clips.measured} clip{'s' * (clips.measured != 1)}{shared}"

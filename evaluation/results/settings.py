@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ...runtime.choice.figures import clips_in_words
 from ...runtime.decoding.options import ResolvedSearch
 
 
@@ -17,6 +18,11 @@ class ClipList:
     count: int
     measured: int  # those that every profile has answered
     recordings: int  # that these are of; several may ask about one
+
+    @property
+    def in_words(self) -> str:
+        """For people: how many were measured, and of how many recordings."""
+        return clips_in_words(self.measured, self.recordings)
 
 
 BackendOption = bool | int | str | tuple[str, ...]

@@ -6,6 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 
+def clips_in_words(count: int, recordings: int) -> str:
+    """A number of clips, with that of their recordings where several are of one."""
+    shared = f" of {recordings} recordings" if recordings < count else ""
+    return f"{count} clip{'s' * (count != 1)}{shared}"
+
+
 @dataclass(frozen=True)
 class MeasuredClips:
     """The clips that losses were measured on."""
@@ -19,8 +25,8 @@ class MeasuredClips:
     @property
     def in_words(self) -> str:
         """For people: how many, of how many recordings, and how long the longest one is."""
-        shared = f" of {self.recordings} recordings" if self.recordings < self.count else ""
-        return f"{self.count} clips{shared} of up to {self.longest_seconds:.1f} s of {self.name}"
+        clips = clips_in_words(self.count, self.recordings)
+        return f"{clips} of up to {self.longest_seconds:.1f} s of {self.name}"
 
 
 @dataclass(frozen=True)

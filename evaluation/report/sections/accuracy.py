@@ -24,7 +24,6 @@ from ..comparison_parts import ComparisonPart, sorted_rows
 from ..page_model import Plot, PlotlyFigure, Section, Swatch, Table
 from ..plotly_parts import axis, bars, faint, hover, log_axis, plotly_figure, reference
 from ..series_style import NEUTRAL, Style, line_drawing
-from ..shown import clips_text
 
 LOG_FROM = 8.0  # times between the smallest and the largest value
 Where = Callable[[CellRecord], float | None]
@@ -85,7 +84,7 @@ def series(label: str) -> str:
 
 def _context(part: ComparisonPart) -> str:
     found = part.found
-    clips, positions = clips_text(found.clips), f"positions {part.positions}"
+    clips, positions = found.clips.in_words, f"positions {part.positions}"
     weights = f"{part.weights} weights, " if part.weights else ""
     return f"{found.task}, {clips}, {positions}, {weights}{part.file.name}"
 

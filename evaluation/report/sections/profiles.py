@@ -17,7 +17,6 @@ from ...results.files import ResultFile
 from ..page_model import Plot, Section, Table
 from ..plotly_parts import axis, bars, hover, names_axis, plotly_figure, reference, row_height
 from ..series_style import PLAIN
-from ..shown import clips_text
 
 
 def profiles_section(evaluations: Sequence[ResultFile[EvaluationResult]]) -> Section | None:
@@ -52,7 +51,7 @@ def _plot(evaluation: ResultFile[EvaluationResult], metric: Metric) -> Plot:
     )
     return Plot(
         heading(metric),
-        f"{found.task}, {clips_text(found.clips)}, {evaluation.name}",
+        f"{found.task}, {found.clips.in_words}, {evaluation.name}",
         f"{metric.title} of {len(profiles)} profiles with intervals",
         figure,
         _table(found, metric),
@@ -135,7 +134,7 @@ def _budgets(evaluation: ResultFile[EvaluationResult], judged: Sequence[JudgedRe
     return Table(
         ("profile", f"{metric.title} lost, points", "95 %", "budget", "verdict"),
         rows,
-        f"{evaluation.name}: against {found.profiles[0].profile} on {clips_text(found.clips)}; a "
+        f"{evaluation.name}: against {found.profiles[0].profile} on {found.clips.in_words}; a "
         "profile is within the budget if the upper end is, and there are at least "
         f"{found.least_recordings} recordings",
     )

@@ -18,7 +18,7 @@ from ...results.selection import LayerFigures, SelectionResult
 from ..page_model import Facts, Plot, Section, Swatch, Table
 from ..plotly_parts import axis, bars, hover, plotly_figure, reference
 from ..series_style import CHOSEN, NEUTRAL, PLAIN, block_drawing, line_drawing
-from ..shown import clips_text, toml_facts
+from ..shown import toml_facts
 
 
 def selection_section(selections: Sequence[ResultFile[SelectionResult]]) -> Section | None:
@@ -74,7 +74,7 @@ def _entropy_plot(file: ResultFile[SelectionResult]) -> Plot:
     missed = _layers([layer.layer for layer in selection.layers if layer.infeasible])
     return Plot(
         "TE, nats",
-        f"{clips_text(selection.clips)}, {file.name}",
+        f"{selection.clips.in_words}, {file.name}",
         f"Transfer entropy of a merge at {len(layers)} layers; layer {selection.selected} is selected",
         figure,
         _entropy_table(selection),

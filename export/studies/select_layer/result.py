@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ....evaluation.recorded import answer_settings, by_metric, clip_list, failures, intervals
+from ....evaluation.recorded import answer_settings, by_metric, failures, intervals
+from ....evaluation.result import measured_clips
 from ....evaluation.results.selection import AccuracyResult, LayerFigures, SelectionResult
 from ....profiles.profile import profile_to_toml
 from .accuracy import LayerAccuracy
@@ -43,7 +44,7 @@ def _accuracy(accuracy: LayerAccuracy, entropies: Mapping[int, float]) -> Accura
     levels = [level for level in accuracy.levels if accuracy.values(level)]
     return AccuracyResult(
         task=clips.task,
-        clips=clip_list(clips, evaluation.clips_digest, len(evaluation.measured), evaluation.recordings),
+        clips=measured_clips(evaluation),
         settings=answer_settings(options, clips.task),
         intervals=intervals(options.bootstrap),
         metrics=tuple(figure.metric for figure in accuracy.full),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from ....evaluation.evaluation import Evaluation
 from ....evaluation.recorded import (
     answer_settings,
-    clip_list,
     intervals,
     loss_estimate,
     profile_figures,
 )
-from ....evaluation.results.settings import ClipList
+from ....evaluation.result import measured_clips
 from ....evaluation.results.tuning import (
     CandidateRecord,
     HalvesRecord,
@@ -36,7 +34,7 @@ def tuning_result(tuning: Tuning) -> TuningResult:
         max_loss=options.max_loss / tuning.metric.scale,
         objective=options.objective,
         seed=options.evaluation.seed,
-        clips=_clips(first),
+        clips=measured_clips(first),
         halves=_halves(tuning),
         protocol=_protocol(tuning),
         settings=answer_settings(options.evaluation, first.clips.task),
@@ -53,12 +51,6 @@ def tuning_result(tuning: Tuning) -> TuningResult:
         held_out=_held_out(tuning),
         failures=tuning.failures,
         environment=first.environment,
-    )
-
-
-def _clips(evaluation: Evaluation) -> ClipList:
-    return clip_list(
-        evaluation.clips, evaluation.clips_digest, len(evaluation.measured), evaluation.recordings
     )
 
 
@@ -116,4 +108,6 @@ def _held_out(tuning: Tuning) -> HeldOutResult | None:
         return None
     full, chosen = map(profile_figures, found.profiles)
     loss = loss_estimate(tuning.metric, tuning.loss)
-    return HeldOutResult(_clips(found), found.longest_seconds, (full, chosen), loss, tuning.is_confirmed)
+    return HeldOutResult(
+        measured_clips(found), found.longest_seconds, (full, chosen), loss, tuning.is_confirmed
+    )

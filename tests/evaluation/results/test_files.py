@@ -159,7 +159,8 @@ def test_all_faulty_files_are_reported_together(tmp_path, real_files):
     )
     expected = (
         "other.json: is of kind 'golden'; known are bench, eval",
-        f"old.json: is a file of tune, format version 1; this version of fastadasp-export reads {reads}",
+        "old.json: is a file of tune, format version 1; this version of fastadasp-export reads "
+        f"{reads}: make",
         f"newer.json: is a file of tune, format version {reads + 1}",
         "nameless.json: names no kind",
         "list.json: is [1], not an object; give a file that a command of this tool wrote",
