@@ -1,11 +1,13 @@
 """Measure the second model without token reduction, and write the figures of docs/pretrained_model.md.
 
-    python bench/pretrained_figures.py              # what has no result yet; a run that was stopped goes on
-    python bench/pretrained_figures.py --page-only  # the figures again, from results that are there
+    python bench/pretrained_figures.py                    # what has no result yet; a stopped run goes on
+    python bench/pretrained_figures.py --training second  # of another one that began from nothing
+    python bench/pretrained_figures.py --page-only        # the figures again, from results that are there
 
 Models are those that `make train-pretrained` has left in the work folder, clips those of
-`demo/pretrained_sets.py`, which are made where they are missing. Results lie in bench/results/pretrained, the
-log of the training's losses beside them; those of other checkpoints are refused, not mixed with.
+`demo/pretrained_sets.py`, which are made where they are missing. Results lie in bench/results/pretrained, a
+folder for each training, the log of its losses beside them; those of other checkpoints are refused, not mixed
+with.
 """
 
 from __future__ import annotations
@@ -51,17 +53,17 @@ SHOWN = 12  # lines of the log in the page, for each stage
 LONGEST_PAUSE = 600.0  # seconds: a step that took longer was a run that had been stopped
 
 
-def measure(work: Path) -> None:
-    """Build every model that is there, and evaluate it on every set."""
+def measure(work: Path, results: Path) -> None:
+    """Build every model that is there, and evaluate it on every set; `results` are those of its training."""
     there = {model.name.removeprefix("model-") for model in work.glob("model-*")}
-    names = sorted(there | names_of(RESULTS))  # all of one training, whose log stands beside them
-    hold_to_checkpoints(RESULTS, {name: work / f"model-{name}" for name in names})
-    shutil.copy(work / LOG, RESULTS / LOG)
+    names = sorted(there | names_of(results))  # all of one training, whose log stands beside them
+    hold_to_checkpoints(results, {name: work / f"model-{name}" for name in names})
+    shutil.copy(work / LOG, results / LOG)
     sets = work / "sets"
     if not all((sets / f"{name}.jsonl").is_file() for name in SETS):
         run([str(ROOT / "demo/pretrained_sets.py"), "--work", str(work)])
     for name in names:
-        outputs = {clips: RESULTS / f"{name}.{clips}.json" for clips in SETS}
+        outputs = {clips: results / f"{name}.{clips}.json" for clips in SETS}
         missing = {clips: output for clips, output in outputs.items() if not output.is_file()}
         artifact = name_of(work / f"artifact-{name}")
         if missing:
@@ -77,41 +79,52 @@ def measure(work: Path) -> None:
 
 def write_page() -> None:
     """Put what is known where the page has its marks."""
-    text = "\n".join([*accuracy(), "", *training()])
+    text = "\n".join([*accuracy(), *training()])
     PAGE.write_text(placed(PAGE.read_text("utf-8"), BEGIN, text), "utf-8")
+
+
+def trainings() -> list[Path]:
+    """The folders of results."""
+    return sorted(path.parent for path in RESULTS.glob(f"*/{LOG}"))
 
 
 def accuracy() -> Iterator[str]:
     """Word error rates of all models, or that there are none."""
-    names = sorted(names_of(RESULTS))
-    if not names:
+    models = [(folder, name) for folder in trainings() for name in sorted(names_of(folder))]
+    if not models:
         yield "**Not measured yet**: no model of this recipe has been evaluated."
         return
-    yield "Word error rate in %, greedy search, without token reduction; brackets hold 95 % intervals:"
+    yield (
+        "Word error rate in %, greedy search, without token reduction; behind a model stands its training, "
+        "brackets in cells hold 95 % intervals:"
+    )
     yield ""
-    yield table_row("set", "clips", *names)
-    yield table_row(*["---"] * (2 + len(names)))
+    yield table_row("set", "clips", *(f"{name} ({folder.name})" for folder, name in models))
+    yield table_row(*["---"] * (2 + len(models)))
     for clips, title in SETS.items():
-        found = [_result(name, clips) for name in names]
+        found = [_result(folder / f"{name}.{clips}.json") for folder, name in models]
         count = next((str(len(result.records)) for result in found if result), "")
         yield table_row(title, count, *(_wer(result) if result else "not measured" for result in found))
 
 
 def training() -> Iterator[str]:
-    """The losses of every stage, some lines of each."""
-    file = RESULTS / LOG
-    if not file.is_file():
-        yield "**No log yet.**"
-        return
-    yield (
-        "Losses, each a mean over five steps, and the most memory of a run until then; a pause within a run "
-        f"counts as up to {LONGEST_PAUSE / 60:.0f} minutes. The whole log is "
-        "`bench/results/pretrained/log.jsonl`:"
-    )
-    yield ""
-    yield table_row(*COLUMNS.values())
-    yield table_row(*["---"] * len(COLUMNS))
-    lines = _steps(file.read_text("utf-8").splitlines())
+    """The losses of every stage of each training, some lines of each."""
+    for folder in trainings():
+        file = folder / LOG
+        yield ""
+        yield (
+            f"Losses of the {folder.name} training, each a mean over five steps, and the most memory of a "
+            f"run until then; a pause within a run counts as up to {LONGEST_PAUSE / 60:.0f} minutes. The "
+            f"whole log is `{name_of(file)}`:"
+        )
+        yield ""
+        yield table_row(*COLUMNS.values())
+        yield table_row(*["---"] * len(COLUMNS))
+        yield from _losses(_steps(file.read_text("utf-8").splitlines()))
+
+
+def _losses(lines: list[dict[str, Any]]) -> Iterator[str]:
+    """The rows that are shown of a log."""
     hours, shown = 0.0, []
     for before, line in pairwise([lines[0], *lines]):
         hours += min(LONGEST_PAUSE, max(0.0, line["time"] - before["time"])) / 3600
@@ -138,8 +151,7 @@ def _some(lines: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield from (of_stage[place] for place in sorted(places))
 
 
-def _result(name: str, clips: str) -> EvaluationResult | None:
-    path = RESULTS / f"{name}.{clips}.json"
+def _result(path: Path) -> EvaluationResult | None:
     if not path.is_file():
         return None
     (file,) = read_results([path]).of(EvaluationResult)
@@ -161,10 +173,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, default=ROOT / "build/pretrained")
+    parser.add_argument("--training", default="first", help="the folder of its results; first if left out")
     parser.add_argument("--page-only", action="store_true", help="from results that are there")
     options = parser.parse_args()
     if not options.page_only:
-        measure(options.work.resolve())
+        measure(options.work.resolve(), RESULTS / options.training)
     write_page()
 
 

@@ -47,7 +47,7 @@ def test_results_are_held_to_the_checkpoints_that_they_are_of(tmp_path: Path) ->
     evaluated.hold_to_checkpoints(results, models)
 
 
-@pytest.mark.parametrize("results", [pretrained_figures.RESULTS, reductions.RESULTS])
+@pytest.mark.parametrize("results", [*pretrained_figures.trainings(), reductions.RESULTS])
 def test_results_in_the_repository_say_what_they_are_of(results: Path) -> None:
     noted = json.loads((results / evaluated.CHECKPOINTS).read_text("utf-8"))
     assert evaluated.names_of(results) <= noted.keys()
