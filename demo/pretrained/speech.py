@@ -90,7 +90,7 @@ def _voice(draw: Draw, held_out: bool) -> tuple[str, Any]:
         name = str(draw.choice(FLITE))
         return f"flite-{name}", flite(name, draw.uniform(0.85, 1.2))
     if kind < FLITE_SHARE + PIPER_SHARE:
-        return "piper-joe", piper(draw.uniform(0.85, 1.25))
+        return "piper-joe", piper(draw.uniform(0.85, 1.25), int(draw.integers(2**31)))
     variants = [name for name in (MALE, FEMALE)[int(draw.integers(2))] if (name in HELD_OUT) == held_out]
     voice = f"{draw.choice(ACCENTS)}+{draw.choice(variants)}"
     options = ["-v", voice, "-p", str(draw.integers(25, 75)), "-s", str(draw.integers(135, 195))]

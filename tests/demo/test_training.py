@@ -160,6 +160,13 @@ def test_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
+def test_piper_says_the_same_under_the_same_seed():
+    pytest.importorskip("piper", reason="piper is in the extra `train`")
+    said = [voices.piper(1.0, seed)("three seven") for seed in (5, 5, 6)]
+    np.testing.assert_array_equal(said[0], said[1])
+    assert not np.array_equal(said[0], said[2])
+
+
 def test_speech_and_features_whose_text_the_disk_has_no_room_for_are_missing(
     tmp_path, monkeypatch, full_disk
 ):
