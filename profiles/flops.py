@@ -155,7 +155,10 @@ def layer_flops(dims: DecoderDims, attention_rows: int, mlp_rows: int) -> int:
 
 
 def prefill_flops(dims: DecoderDims, attention_rows: Sequence[int], mlp_rows: Sequence[int]) -> int:
-    """FLOPs of the prefill: every layer over its rows (audio and text), and the head over the last row."""
+    """FLOPs of the prefill: every layer over its rows (audio and text), and the head over the last row.
+
+    As the published tables count them; of the last layer graphs compute all but keys and values for one row.
+    """
     layers = (layer_flops(dims, n, left) for n, left in zip(attention_rows, mlp_rows, strict=True))
     return sum(layers) + _head_flops(dims)
 

@@ -160,8 +160,8 @@ def _cost_lines(cost: ProfileCost) -> Iterator[str]:
     kept, all_kept = size(cost.kv_bytes), size(cost.full_kv_bytes)
     yield f"KV cache  {kept}, {all_kept} without reduction: {percent(smaller)} saved"
     if cost.scoring_flops:
-        share = cost.scoring_flops / cost.full_flops
-        yield f"scoring   {cost.scoring_flops / GIGA:.2f} GFLOPs on top, {percent(share)} of the full prefill"
+        scoring, share = cost.scoring_flops / GIGA, percent(cost.scoring_flops / cost.full_flops)
+        yield f"scoring   {scoring:.2f} GFLOPs on top of a fused attention, {share} of the full prefill"
     if not cost.resolved.has_static_lengths:
         yield "The lengths of this method depend on the audio: these are the fewest rows it can leave."
     if cost.longest_seconds is not None and cost.audio_seconds > cost.longest_seconds:
