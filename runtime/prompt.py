@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,8 @@ from .artifact.prompt import AUDIO, PROMPT, SYSTEM, AudioPlace, Prompt, filled
 
 Ids = npt.NDArray[np.int64]
 LARGEST_ID = np.iinfo(np.int64).max
+NO_CHARACTER = "\N{REPLACEMENT CHARACTER}"
+BYTE_TOKEN = re.compile("<0x[0-9A-Fa-f]{2}>")
 UNKNOWN_SECONDS = 9999.99  # of audio that is not read yet: no shorter one takes more tokens
 
 
@@ -208,7 +212,24 @@ class PromptCodec:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of generated tokens, special tokens left out."""
-        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+        text = str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
+        if NO_CHARACTER in text and self._knows_bytes:
+            text = str(self._tokenizer.decoder.decode(list(_with_whole_characters(self._spelled(tokens)))))
+        return text.strip()
+
+    @property
+    def _knows_bytes(self) -> bool:
+        """Whether tokens may stand for single bytes, as in SentencePiece."""
+        decoder = self._tokenizer.decoder
+        return decoder is not None and decoder.decode(["<0x41>"]) == "A"
+
+    def _spelled(self, tokens: Iterable[int]) -> Iterator[str]:
+        """What the decoder is given of tokens: how each is spelled, special ones left out."""
+        special = {id_ for id_, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
+        for token in tokens:
+            spelled = self._tokenizer.id_to_token(token)
+            if spelled is not None and token not in special:
+                yield spelled
 
     def stream(self, tokens: Iterable[int]) -> Iterator[str]:
         """The text that each token adds. Part of a character waits for the rest of it, or for the end."""
@@ -217,12 +238,31 @@ class PromptCodec:
         for token in tokens:
             seen.append(token)
             text = self.decode(seen)
-            if text.endswith("\N{REPLACEMENT CHARACTER}"):
+            if text.endswith(NO_CHARACTER):
                 continue
             yield text[len(shown) :]
             shown = text
         if text != shown:
             yield text[len(shown) :]
+
+
+def _with_whole_characters(tokens: Iterable[str]) -> Iterator[str]:
+    """The same, but each run of bytes is valid UTF-8: what is no character in it is a token by itself.
+
+    The library gives up all characters of another run, such as the last one of an answer that is cut short.
+    """
+    for of_bytes, run in groupby(tokens, lambda token: BYTE_TOKEN.fullmatch(token) is not None):
+        spelled = _characters if of_bytes else iter
+        yield from spelled(run)
+
+
+def _characters(run: Iterable[str]) -> Iterator[str]:
+    content = bytes(int(token[3:5], 16) for token in run)
+    for character in content.decode("utf-8", "replace"):
+        if character == NO_CHARACTER:
+            yield character
+        else:
+            yield from (f"<0x{byte:02X}>" for byte in character.encode())
 
 
 def _names(place: AudioPlace | None, text: str) -> bool:

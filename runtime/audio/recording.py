@@ -61,6 +61,11 @@ class Recording:
         if self._check_length and frames > 0 and rate > 0:
             self._check_length(self.place, frames / rate)
 
+    def check_wanted(self) -> None:
+        """Let a reader of many small parts, which tell no length, end where its request does."""
+        if self._check_length:
+            self._check_length(self.place, 0.0)
+
     def error(self, fault: str) -> AudioError:
         """`fault` goes on after the name of the recording; a disk that failed is the cause of all others."""
         return _unreadable(self.place, self._fault) if self._fault else AudioError(f"{self.place} {fault}")

@@ -15,6 +15,7 @@ from .recording import CheckLength
 Array = npt.NDArray[np.float32]
 
 MAX_LEVEL = 16.0  # 24 dB over full scale: beyond all mixing, and below unscaled integers
+MOST_SECONDS = 10  # that are resampled at once
 # The share of energy that the mean of n channels keeps, times n, is 1 for channels that have nothing in
 # common, and 1 + their correlation for two of one level. Below this they are a signal and its opposite, and
 # what is left of them in the mean is noise.
@@ -58,7 +59,7 @@ def mono_blocks(
 def _resampled(checked: _Checks, blocks: Iterable[Block], sample_rate: int) -> Iterator[Array]:
     """What each block adds at the other rate, and the rest where a rate ends."""
     resampler: Resampler | None = None
-    for block in blocks:
+    for block in _short(blocks):
         mono = checked.mono(block)
         if resampler and resampler.rate != block.rate:
             yield resampler.finish()
@@ -67,6 +68,13 @@ def _resampled(checked: _Checks, blocks: Iterable[Block], sample_rate: int) -> I
         yield resampler.take(mono)
     if resampler:
         yield resampler.finish()
+
+
+def _short(blocks: Iterable[Block]) -> Iterator[Block]:
+    """The same in blocks of some seconds, since few samples of a low rate make very many of another."""
+    for frames, rate in blocks:
+        for at in range(0, len(frames), MOST_SECONDS * rate):
+            yield Block(frames[at : at + MOST_SECONDS * rate], rate)
 
 
 class Resampler:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 from ...profiles.errors import QueueFullError
 from ..cancellation.guard import Guard
@@ -23,7 +23,7 @@ class RequestQueue:
         self._most, self._max_queue, self._check_open = max_batch, max_queue, check_open
         self._threads = ThreadPoolExecutor(max_batch, "fastadasp-request")
         self._lock = threading.RLock()  # what ends a request may interrupt the very thread that holds it
-        self._running_or_waiting: dict[Future[GenerationResult], Guard] = {}
+        self._running_or_waiting: set[Guard] = set()
 
     def submit(self, call: Callable[[], GenerationResult], guard: Guard) -> Submitted:
         """Run a call in a thread, as soon as there is one.
@@ -36,24 +36,30 @@ class RequestQueue:
             RequestError: the model is closed.
             QueueFullError: enough of them are waiting.
         """
+
+        def run() -> GenerationResult:
+            try:
+                return call()
+            finally:  # before the result is there: who has it may submit the next one
+                self._forget(guard)
+
         with self._lock:
             self._check_open()  # here: what is submitted under the lock before it closes is cancelled
             self._check_room()
-            future = self._threads.submit(call)
-            self._running_or_waiting[future] = guard
+            future = self._threads.submit(run)
+            self._running_or_waiting.add(guard)
 
         def stop() -> None:
             future.cancel()  # which does nothing to a call that runs: it looks at its guard
 
-        def forget(_: object) -> None:
+        def end(_: object) -> None:
+            self._forget(guard)  # which did not run if it was cancelled while it waited
             for source in guard.sources:
                 source.discard(stop)
-            with self._lock:
-                del self._running_or_waiting[future]
 
         for source in guard.sources:
             source.add(stop)
-        future.add_done_callback(forget)
+        future.add_done_callback(end)
         if any(source.cancelled for source in guard.sources):
             stop()
         return Submitted(future, guard)
@@ -61,10 +67,14 @@ class RequestQueue:
     def close(self) -> None:
         """Cancel all requests, and wait until their threads have ended."""
         with self._lock:
-            guards = tuple(self._running_or_waiting.values())
+            guards = tuple(self._running_or_waiting)
         for guard in guards:
             guard.own.cancel()
         self._threads.shutdown(wait=True)
+
+    def _forget(self, guard: Guard) -> None:
+        with self._lock:
+            self._running_or_waiting.discard(guard)
 
     def _check_room(self) -> None:
         waiting = len(self._running_or_waiting) - self._most

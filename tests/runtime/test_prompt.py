@@ -1,7 +1,11 @@
 """Texts become ids by a record: templates, texts taken whole, places of the audio, ids of their own."""
 
+from itertools import chain
+
 import pytest
-from tokenizers import Tokenizer
+from hypothesis import example, given
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from conftest import tiny_tokenizer
 from fastadasp.profiles.errors import ArtifactError, RequestError
@@ -168,3 +172,44 @@ def test_ids_are_compared_as_objects():
     ids = PromptIds([1, 2], [3])
     assert ids == ids
     assert ids != PromptIds([1, 2], [3])
+
+
+PIECES = {"▁hi": b" hi", "o": b"o", "</s>": b""}  # what they stand for; the last one is special
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+
+
+def codec_of_bytes(*, falls_back: bool = True):
+    """With tokens for single bytes, as SentencePiece models have them, and the decoder that they get."""
+    vocabulary = {text: i for i, text in enumerate(["<unk>", *PIECES, *BYTES])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>", byte_fallback=True))
+    tokenizer.add_special_tokens([AddedToken("</s>", special=True)])
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    tokenizer.decoder = decoders.Sequence(steps if falls_back else [steps[0], *steps[2:]])
+    return PromptCodec(tokenizer, BASE), vocabulary
+
+
+def spelled(text: str) -> list[str]:
+    return [BYTES[byte] for byte in text.encode()]
+
+
+SPELLED = st.sampled_from(["你", "好", "é", "😀", "▁", "\N{REPLACEMENT CHARACTER}", " ", "a"]).map(spelled)
+
+
+@given(st.lists(SPELLED | st.sampled_from([*PIECES, *BYTES]).map(lambda token: [token]), max_size=8))
+@example([["▁hi"], spelled("你好世界")])
+@example([spelled("😀"), ["</s>"], spelled("😀")[:2], ["o"], spelled("é")])
+def test_whole_characters_of_a_text_in_bytes_stay_wherever_it_is_cut_and_pieces_join_to_it(parts):
+    codec, vocabulary = codec_of_bytes()
+    tokens = list(chain(*parts))
+    ids = [vocabulary[token] for token in tokens]
+    for end in range(len(ids) + 1):
+        said = b"".join(PIECES[t] if t in PIECES else bytes([BYTES.index(t)]) for t in tokens[:end])
+        assert codec.decode(ids[:end]) == said.decode("utf-8", "replace").strip()
+        assert "".join(codec.stream(ids[:end])) == codec.decode(ids[:end])
+
+
+def test_what_looks_like_a_byte_stays_as_it_is_where_it_is_none():
+    codec, vocabulary = codec_of_bytes(falls_back=False)
+    codec._tokenizer.add_tokens(["\N{REPLACEMENT CHARACTER}"])
+    ids = [vocabulary["<0xE4>"], len(vocabulary)]
+    assert codec.decode(ids) == "".join(codec.stream(ids)) == "<0xE4>\N{REPLACEMENT CHARACTER}"

@@ -71,14 +71,18 @@ def links(recording: Recording, start: int) -> list[Chained]:
     Raises `AudioError` where pages are missing or damaged.
     """
     chain: list[Chained] = []
-    for page in pages(recording, start):
+    was_first = False  # the first pages of the streams of a link all stand before its other ones
+    for number, page in enumerate(pages(recording, start), 1):
         if page.flags & FIRST:
-            if not chain or any(len(stream.pages) > 1 for stream in chain[-1].values()):
+            if not was_first:
                 chain.append({})
             if page.serial in chain[-1]:
                 raise recording.damaged(f"the stream at byte {page.start} begins twice")
             chain[-1][page.serial] = _stream(recording.read(page.body, 32))
         _append(recording, chain, page)
+        was_first = bool(page.flags & FIRST)
+        if not number % 256:
+            recording.check_wanted()
     for link in chain:
         _check_ends(recording, link)
     return chain

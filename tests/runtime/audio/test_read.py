@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from fastadasp.profiles.errors import AudioError
-from fastadasp.runtime.audio.read import is_longer, load_audio
-from fastadasp.runtime.audio.waveform import MAX_LEVEL
+from fastadasp.runtime.audio.containers.decode import Block
+from fastadasp.runtime.audio.read import is_longer, load_audio, read_blocks
+from fastadasp.runtime.audio.waveform import MAX_LEVEL, mono_blocks
 
 RATE = 16000
 
@@ -493,6 +495,19 @@ def test_hours_of_silence_take_no_memory(tmp_path: Path) -> None:
     with known.open("rb") as stream:
         done = subprocess.run(command, stdin=stream, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 30 << 20  # decoded it would be 1.2 GiB
+
+
+@pytest.mark.parametrize("kind", ["file", "array", "blocks of any decoder"])
+def test_few_samples_of_a_low_rate_become_many_a_little_at_a_time(kind: str) -> None:
+    rate, samples = 100, tone(100, 700.0, 5.0)
+    if kind == "file":
+        parts = list(read_blocks(encode(samples, rate, subtype="FLOAT"), RATE))
+    elif kind == "array":
+        parts = list(read_blocks(samples, RATE, source_rate=rate))
+    else:
+        parts = list(mono_blocks([Block(samples[:, None], rate)], RATE, "audio"))
+    assert max(map(len, parts)) < 20 * RATE
+    np.testing.assert_array_equal(np.concatenate(parts), soxr.resample(samples, rate, RATE))
 
 
 def test_a_clip_shorter_than_one_sample_of_the_model_is_refused() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any, cast
 
 import pytest
 
 from conftest import noise
-from fastadasp.profiles.errors import RequestCancelled, RequestError
+from fastadasp.profiles.errors import EngineError, QueueFullError, RequestCancelled, RequestError
 from fastadasp.runtime import Cancellation, SpeechLM
 from fastadasp.runtime.batching.queue import RequestQueue
 from fastadasp.runtime.cancellation.guard import new_guard
@@ -40,6 +41,33 @@ def test_what_cancels_the_guard_cancels_a_request_that_waits(queue: RequestQueue
     assert not guard.own._stops
     free.set()
     assert running.result(LONG_WAIT) is True
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_request_whose_result_is_there_takes_no_place(fails: bool) -> None:
+    """Also while its thread has something left to do."""
+    queue, submitted, left = RequestQueue(1, 0, lambda: None), threading.Event(), threading.Event()
+
+    class Late(Cancellation):
+        def discard(self, stop: Any) -> None:
+            assert left.wait(LONG_WAIT)
+            super().discard(stop)
+
+    def call() -> Any:
+        assert submitted.wait(LONG_WAIT)
+        if fails:
+            raise EngineError("no memory")
+
+    one = queue.submit(call, new_guard(Late(), None))
+    with pytest.raises(QueueFullError):
+        queue.submit(call, new_guard(None, None))
+    submitted.set()
+    with pytest.raises(EngineError) if fails else nullcontext():
+        one.result(LONG_WAIT)
+    other = queue.submit(lambda: cast("Any", 1), new_guard(None, None))
+    left.set()
+    assert other.result(LONG_WAIT) == 1
+    queue.close()
 
 
 def test_a_request_that_comes_as_the_model_closes_is_refused_by_name(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
 
+from fastadasp.profiles.errors import RequestCancelled
+from fastadasp.runtime.audio.containers import ogg
 from fastadasp.runtime.audio.containers.ogg import check_sum
+from fastadasp.runtime.audio.read import load_audio
 
-from .samples import encoded, likeness, loaded, needs_pyav, refusal, sample, wave
+from .samples import RATE, encoded, likeness, loaded, needs_pyav, refusal, sample, wave
 
 FILES = ["vorbis.ogg", "opus.opus", "flac.oga"]
 
@@ -110,6 +114,37 @@ def test_two_streams_of_audio_are_refused() -> None:
 def test_no_audio_is_refused() -> None:
     page = pages(sample("opus.opus"))[0]
     assert "without Vorbis, Opus" in refusal(changed(page, 27 + page[26], b"\x80theora"))
+
+
+def beginnings(count: int) -> bytes:
+    """First pages of so many streams, none of which is audio."""
+    page = changed(pages(sample("opus.opus"))[0], 28, b"\x80theora")
+    return b"".join(changed(page, 14, serial.to_bytes(4, "little")) for serial in range(count))
+
+
+def test_many_streams_side_by_side_are_not_gone_through_for_each_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked = 0
+
+    class Counted(ogg.Stream):
+        def __getattribute__(self, name: str) -> Any:
+            nonlocal looked
+            looked += name == "pages"
+            return super().__getattribute__(name)
+
+    monkeypatch.setattr(ogg, "Stream", Counted)
+    assert "without Vorbis, Opus" in refusal(beginnings(1000))
+    assert looked < 10 * 1000
+
+
+def test_pages_that_tell_no_length_end_with_their_request() -> None:
+    def end(place: str, seconds: float) -> None:
+        raise RequestCancelled(f"{place}: {seconds}")
+
+    assert "without Vorbis, Opus" in refusal(beginnings(300))
+    with pytest.raises(RequestCancelled, match=r"audio bytes: 0\.0"):
+        load_audio(beginnings(300), RATE, check_length=end)
 
 
 def test_something_else_behind_the_last_page_is_refused() -> None:
