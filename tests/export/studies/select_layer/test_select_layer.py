@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from fractions import Fraction
@@ -32,7 +33,7 @@ from fastadasp.export.studies.select_layer.rank_correlation import rank_correlat
 from fastadasp.export.studies.select_layer.result import selection_result
 from fastadasp.export.studies.select_layer.select_layer import select_layer
 from fastadasp.export.studies.select_layer.table import selection_sections
-from fastadasp.profiles.errors import AudioError, CheckpointError, ProfileError, RequestError
+from fastadasp.profiles.errors import CheckpointError, ProfileError, RequestError
 from fastadasp.profiles.keys import POSITIONS
 from fastadasp.profiles.profile import load_profile, parse_profile
 from fastadasp.profiles.schedule import removed
@@ -329,23 +330,53 @@ def test_a_target_out_of_reach_is_refused_with_the_best_layer(tiny_checkpoint, c
         select_layer(tiny_checkpoint, clip_set(clips), SelectionOptions(Fraction(999, 1000)))
 
 
-def test_a_clip_without_entropy_is_refused_by_name(tiny_checkpoint, clips, tmp_path):
-    path = tmp_path / "blip.wav"
-    soundfile.write(path, 0.1 * np.ones(700), 16000)  # one audio token
-    with pytest.raises(AudioError, match=r"blip\.wav: its 1 audio tokens after the merge are all alike"):
-        select_layer(tiny_checkpoint, clip_set([*clips, clip_at(path)]), OPTIONS)
+UNFIT = {"are all alike": 700, "give no audio token": 100, "1024 positions": 16000 * 60}
+"""Why a clip has no entropy, and how many samples it then has."""
 
 
-@pytest.mark.parametrize(
-    ("samples", "reason"), [(100, "give no audio token"), (16000 * 60, "1024 positions")]
-)
-def test_a_clip_too_short_or_long_is_refused_by_name(tiny_checkpoint, tmp_path, samples, reason):
-    path = tmp_path / "clip.wav"
-    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(samples), 16000)
-    with pytest.raises(AudioError, match=f"clip.wav: .*{reason}"):
-        select_layer(
-            tiny_checkpoint, clip_set([clip_at(path)]), replace(OPTIONS, reference_seconds=Fraction(3))
-        )
+def unfit(folder, reason):
+    """A clip without entropy, of one audio token for the first reason."""
+    path = folder / "unfit.wav"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(UNFIT[reason]), 16000)
+    return clip_at(path, "clip 0")
+
+
+@pytest.mark.parametrize("reason", UNFIT)
+def test_a_clip_without_entropy_is_listed_and_in_no_figure(tiny_checkpoint, clips, tmp_path, reason):
+    options = replace(OPTIONS, reference_seconds=Fraction(3))
+    alone = select_layer(tiny_checkpoint, clip_set(clips), options)
+    found = select_layer(tiny_checkpoint, clip_set([unfit(tmp_path, reason), *clips]), options)
+    (failure,) = found.failures
+    assert (failure.id, failure.profiles) == ("unfit.wav", ())
+    assert re.search(f"unfit.wav: .*{reason}", failure.reason)
+    assert (found.clips.count, found.clips.measured, found.clips.recordings) == (4, 3, 3)
+    assert (found.layers, found.protocol) == (alone.layers, alone.protocol)
+    assert selection_result(found).failures == found.failures
+
+
+def test_the_command_tells_of_clips_without_entropy_and_writes_the_others(
+    tiny_checkpoint, manifest, tmp_path
+):
+    short, mixed = unfit(manifest.parent, "give no audio token"), manifest.with_name("mixed.jsonl")
+    line = json.dumps({"audio": short.audio, "text": "what is said"})
+    mixed.write_text(manifest.read_text("utf-8") + line + "\n", "utf-8")
+    options = ("--flops", 25, "--resamples", 50, "-o", tmp_path / "mine.toml")
+    result = call(tiny_checkpoint, "--manifest", mixed, *options)
+    assert result.exit_code == 1, result.output
+    assert load_profile(str(tmp_path / "mine.toml")).traits.reduces
+    assert "1 of 4 clips have no entropies, and no TE counts them" in result.stdout
+    assert "give no audio token" in " ".join(result.stdout.split())
+    assert "warning: 3 clips: entropies need 32 or more to be trusted" in result.stderr
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("reason", UNFIT)
+def test_clips_of_which_none_has_an_entropy_are_refused(tiny_checkpoint, tmp_path, reason):
+    options = replace(OPTIONS, reference_seconds=Fraction(3))
+    with pytest.raises(
+        RequestError, match=f"^none of 1 clips has entropies to estimate; the first: .*unfit.wav: .*{reason}"
+    ):
+        select_layer(tiny_checkpoint, clip_set([unfit(tmp_path, reason)]), options)
 
 
 def test_a_checkpoint_without_tokenizer_is_refused(tiny_checkpoint, clips, tmp_path):
