@@ -52,11 +52,6 @@ class LayerSelection:
                 f"at layer {self.selected} channels that gain and channels that lose entropy cancel: by L1, "
                 f"layer {self._first_by_channel} is first"
             )
-        if self.selected == len(self.layers) - 1:
-            yield (
-                f"layer {self.selected} is the last one, where TE is 0 whatever the clips hold: "
-                "ask for a larger FLOPs reduction"
-            )
 
     @property
     def _first_by_channel(self) -> int:
