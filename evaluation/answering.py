@@ -55,6 +55,7 @@ class Answered:
     options: EvalOptions  # with all that the search leaves out
     environment: Environment
     answers: tuple[ClipAnswers, ...]  # of all clips, in their order
+    timed: bool  # whether their times tell of the profiles, those that an earlier call has measured included
 
 
 def answer(run: Run, progress: Progress = lambda *_: None) -> Answered:
@@ -132,7 +133,9 @@ class _Begun:
     def answer_clips(self) -> Iterator[ClipAnswers]:
         """Answer the clips that the journal lacks, each written there before it is given."""
         left = [clip for clip in self.clips.clips if clip.id not in self.answers]
-        for found in answer_clips(self.job, left, self.options.workers):
+        machine = self.environment
+        for answers in answer_clips(self.job, left, self.options.workers):
+            found = replace(answers, workers=machine.workers, threads=machine.threads)
             if self.journal is not None:
                 self.journal.append(found)
             self.answers[found.clip_id] = found
@@ -143,8 +146,19 @@ class _Begun:
         """All answers, once they are there."""
         in_order = tuple(self.answers[clip.id] for clip in self.clips.clips)
         return Answered(
-            self.artifact, self.job.profiles, self.clips_digest, self.options, self.environment, in_order
+            self.artifact,
+            self.job.profiles,
+            self.clips_digest,
+            self.options,
+            self.environment,
+            in_order,
+            self.options.is_timed and self._are_alike(in_order),
         )
+
+    def _are_alike(self, answers: Iterable[ClipAnswers]) -> bool:
+        """Whether all times were measured with the workers and threads of this call."""
+        own = self.environment.workers, self.environment.threads
+        return all((found.workers, found.threads) == own for found in answers if found.costs)
 
 
 def hint_at_prompts(manifest: Manifest, clips: Sequence[Clip]) -> None:

@@ -26,7 +26,7 @@ from .graphs.sets import write_graph_sets
 from .graphs.write import check_methods
 from .manifest import manifest_of
 from .model.families.family import load_model, say
-from .model.fit import resolve_for
+from .model.fit import idle_notes, resolve_for
 from .model.quantize import Calibrated, beside_engines, of_engines, quantized
 from .model.spec import SpeechModelSpec
 from .options import BuildOptions
@@ -66,6 +66,7 @@ def build(
     found = load_model(source := Checkpoint(checkpoint))
     model = adapted(_as_asked(found, source, options), source, options, report)
     profiles = [resolve_for(profile, model) for profile in options.profiles]
+    say(idle_notes(profiles))
     targets = {name: TARGETS[name] for name in options.targets}
     lowerings = {name: it.lowering(it.precision(options.precision), model) for name, it in targets.items()}
     for lowering in lowerings.values():

@@ -90,6 +90,11 @@ class ResolvedProfile:
         last = len(self.ratios) - 1
         return self.places if self.is_of_caches else tuple(place for place in self.places if place != last)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether layers reduce, and graphs compute none of it: the last layer alone does."""
+        return bool(self.reducing_layers) and not {*self.reducing_layers} & {*self.computed_places}
+
     def ratio_at(self, place: int) -> Fraction:
         """The share that one of the `places` removes, and 0 of any other layer."""
         return self.input_ratio if place == BEFORE_LAYERS else self.ratios[place]

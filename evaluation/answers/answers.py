@@ -52,6 +52,8 @@ class ClipAnswers:
     failures: Mapping[str, str] = field(default_factory=dict)  # profile -> reason
     costs: Mapping[str, Cost] = field(default_factory=dict)  # by profile, as `answers`
     audio_seconds: float = 0.0  # 0 where the audio could not be encoded
+    workers: int | None = None  # processes that shared the clips, on which times of `costs` depend
+    threads: int | None = None  # of each of them
 
     @property
     def is_complete(self) -> bool:

@@ -20,7 +20,7 @@ from .answers import ClipAnswers
 from .lines import append_lines, whole_lines
 from .lock import lock
 
-JOURNAL_FORMAT = 5
+JOURNAL_FORMAT = 6
 KIND = "eval journal"
 RESTART = "go on with those, or start again with --restart"
 

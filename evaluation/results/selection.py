@@ -12,7 +12,7 @@ from ..metrics.metric import Metric
 from .figures import Measured
 from .settings import AnswerSettings, ClipList, Failure, Intervals
 
-SELECTION_FORMAT = 4
+SELECTION_FORMAT = 5
 
 Figures = Mapping[str, Measured]
 """By the name of the metric."""
@@ -20,7 +20,7 @@ Figures = Mapping[str, Measured]
 
 @dataclass(frozen=True)
 class TransferEntropy:
-    """The figures of one layer over all clips, in nats."""
+    """The figures of one layer over all clips that were measured, in nats."""
 
     transfer_entropy: float  # |at_last - at_layer|: channels that gain and channels that lose cancel in it
     at_last: float  # H(Phi(F_final))
@@ -84,8 +84,8 @@ class SelectionProtocol:
     positions: str  # of the rows that a merge leaves
     reference_audio_seconds: float  # of the request for which ratios are solved
     reference_text_rows: int
-    audio_seconds: float  # of all clips
-    audio_tokens_after_the_merge: int  # at the selected layer, of all clips
+    audio_seconds: float  # of the clips that were measured
+    audio_tokens_after_the_merge: int  # at the selected layer, of those clips
 
 
 @dataclass(frozen=True)
@@ -101,4 +101,5 @@ class SelectionResult:
     warnings: tuple[str, ...]
     layers: tuple[LayerFigures, ...]
     accuracy: AccuracyResult | None  # where it was asked for
+    failures: tuple[Failure, ...]  # clips without entropies, of no profile
     environment: Environment

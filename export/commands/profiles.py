@@ -149,6 +149,7 @@ def _memory_section(cost: ProfileCost) -> Section:
 def _cost_lines(cost: ProfileCost) -> Iterator[str]:
     """Positions and totals."""
     from ...runtime.tables.units import percent, seconds, size
+    from ..model.fit import idle_notes
 
     yield from positions_lines(cost.resolved.profile)
     if cost.resolved.input_ratio:
@@ -162,6 +163,7 @@ def _cost_lines(cost: ProfileCost) -> Iterator[str]:
     if cost.scoring_flops:
         scoring, share = cost.scoring_flops / GIGA, percent(cost.scoring_flops / cost.full_flops)
         yield f"scoring   {scoring:.2f} GFLOPs on top of a fused attention, {share} of the full prefill"
+    yield from idle_notes((cost.resolved,))
     if not cost.resolved.has_static_lengths:
         yield "The lengths of this method depend on the audio: these are the fewest rows it can leave."
     if cost.longest_seconds is not None and cost.audio_seconds > cost.longest_seconds:

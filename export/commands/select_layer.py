@@ -97,7 +97,7 @@ def select_layer(
     from where the same merge at the last layer leaves it. The smallest wins, among the layers from which the
     FLOPs target can be met. The clip list is that of eval; 32 recordings or more are worth trusting. With
     --accuracy, answers are kept in a folder beside --json or -o until that is written: the same command goes
-    on where it was stopped; the exit code is 1 if a clip failed.
+    on where it was stopped. Exits with 1 if a clip failed.
     """
     check_two(output, results)
     if not values["accuracy"]:
@@ -140,7 +140,7 @@ def select_layer(
             write_text(output, profile_to_toml(found.profile))
         if results is not None:
             write_result(results, selection_result(found))
-    ctx.exit(1 if found.accuracy is not None and found.accuracy.evaluation.failures else 0)
+    ctx.exit(1 if found.failures or (found.accuracy and found.accuracy.evaluation.failures) else 0)
 
 
 def _accuracy_options(values: dict[str, Any]) -> EvalOptions | None:

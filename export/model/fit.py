@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from ...profiles.errors import ProfileError
 from ...profiles.flops import ResolvedProfile, resolve
 from ...profiles.profile import Profile
@@ -22,6 +24,16 @@ def resolve_for(profile: Profile, model: SpeechModelSpec) -> ResolvedProfile:
     audio = decoder_rows(model, float(profile.reference_audio_seconds))
     rows = model.front_end.parted(audio, profile.reference_text_tokens, profile)
     return resolve(profile, model.decoder.dims, *rows)
+
+
+def idle_notes(profiles: Iterable[ResolvedProfile]) -> Iterator[str]:
+    """What to say of those that reduce in the last layer alone, on one line."""
+    if idle := [profile for profile in profiles if profile.is_idle]:
+        names, last = ", ".join(profile.name for profile in idle), idle[0].reducing_layers[-1]
+        yield (
+            f"profile {names}: layer {last} is the last: the prefill computes one row after its attention, "
+            "so a reduction there saves nothing, though FLOPs count it"
+        )
 
 
 def row_weights_fault(model: SpeechModelSpec) -> str | None:

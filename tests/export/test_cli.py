@@ -477,6 +477,48 @@ def test_profiles_show_tells_cached_rows_from_rows_of_the_prefill(
     assert f"without reduction: {100 * 400 / 1024:.1f} % saved" in text
 
 
+IDLE = (
+    "profile {name}: layer 3 is the last: the prefill computes one row after its attention, so a reduction "
+    "there saves nothing, though FLOPs count it"
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "schedule", "start", "idle"),
+    [
+        ("weighted_merge", "single", 3, True),
+        ("weighted_merge", "constant", 3, True),
+        ("affinity_pooling", "input_and_single", 3, True),
+        ("weighted_merge", "single", 2, False),
+        ("weighted_merge", "constant", 2, False),
+        ("average_merge", "input", None, False),
+        ("h2o", "constant", 3, False),
+    ],
+)
+def test_a_reduction_in_the_last_layer_alone_is_told_to_save_nothing(
+    tiny_checkpoint: Path, tmp_path: Path, method: str, schedule: str, start: int | None, idle: bool
+) -> None:
+    own = tmp_path / "own.toml"
+    start_layer = "" if start is None else f"start_layer = {start}"
+    own.write_text(f'method = "{method}"\nschedule = "{schedule}"\nratio = 0.3\n{start_layer}\n', "utf-8")
+    costs = " ".join(call("profiles", "show", own, "--checkpoint", tiny_checkpoint).stdout.split())
+    built = call("build", tiny_checkpoint, "-o", tmp_path / "art", "--profile", f"full,{own}").stderr
+    told = IDLE.format(name="own")
+    assert (told in costs, f"warning: {told}" in built) == (idle, idle)
+    assert ("saves nothing" in costs, "saves nothing" in built) == (idle, idle)
+
+
+def test_profiles_that_save_nothing_are_named_on_one_line(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    names = "one", "two"
+    for name in names:
+        text = 'method = "weighted_merge"\nschedule = "single"\nratio = 0.3\nstart_layer = 3\n'
+        (tmp_path / f"{name}.toml").write_text(text, "utf-8")
+    options = ("--profiles-folder", tmp_path, "--profile", "full,one,two")
+    built = call("build", tiny_checkpoint, "-o", tmp_path / "art", *options)
+    told = [line for line in built.stderr.splitlines() if "saves nothing" in line]
+    assert told == [f"warning: {IDLE.format(name='one, two')}"]
+
+
 # inspect
 
 

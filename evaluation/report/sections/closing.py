@@ -42,7 +42,7 @@ def _failures(found: Result) -> tuple[Failure, ...]:
         case Benchmark() | LoadBenchmark() | PlanResult() | RowMapResult():
             return ()
         case SelectionResult():
-            return () if found.accuracy is None else found.accuracy.failures
+            return (*found.failures, *(found.accuracy.failures if found.accuracy else ()))
     return found.failures
 
 

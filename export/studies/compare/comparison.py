@@ -44,6 +44,7 @@ class Comparison:
     reference: ReferenceRequest
     measured: int  # clips
     recordings: int  # that these are of
+    timed: bool  # whether the answers of all formats have times
     failures: tuple[Failure, ...]
     formats: tuple[FormatRecord, ...]
     metrics: tuple[Metric, ...]  # those of the task; without a clip that was measured, none
@@ -114,6 +115,7 @@ def compare(
         reference,
         sum(complete),
         len({*compress(clips.recordings, complete)}),
+        measuring.timed,
         tuple(failures(zip(clips.clips, failed, strict=True))),
         tuple(each.record for each in formats),
         measuring.metrics,
@@ -147,6 +149,11 @@ class _Measuring:
     peaks: Peaks  # empty where memory is not measured
 
     @property
+    def timed(self) -> bool:
+        """Whether times can be compared."""
+        return all(found.timed for found in self.answered)
+
+    @property
     def metrics(self) -> tuple[Metric, ...]:
         """Those of the task; without a clip that was measured, none."""
         return tuple(sample.metric for sample, _ in self._drawn[self.formats[0].quantized][FULL])
@@ -168,7 +175,7 @@ class _Measuring:
             _of(cell, drawn),
             None if cell == FULL_CELL else drawn[FULL],
             self._measured[quantized],
-            timed=self.options.evaluation.is_timed,
+            timed=self.timed,
             float32=_of(cell, original) if original else {},
             compact=_of(compact, drawn) if compact else {},
         )

@@ -127,7 +127,8 @@ def peak_memories(
 def _joined(groups: Sequence[Answered]) -> Answered:
     """One format under the profiles of all groups."""
     clips = zip(*(group.answers for group in groups), strict=True)
-    return replace(groups[0], answers=tuple(_merged(parts) for parts in clips))
+    answers = tuple(_merged(parts) for parts in clips)
+    return replace(groups[0], answers=answers, timed=all(group.timed for group in groups))
 
 
 def _merged(parts: Sequence[ClipAnswers]) -> ClipAnswers:

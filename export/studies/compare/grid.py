@@ -14,6 +14,7 @@ from ....profiles.keys import COMPACT, KEPT
 from ....profiles.methods import FULL, METHODS, VARIANTS, Method
 from ....profiles.profile import Profile
 from ....profiles.schedule import has_start_layer, input_ratio, layer_ratios
+from ....runtime.tables.units import in_percent
 from ...model.fit import resolve_for, row_weights_fault
 from ...model.spec import SpeechModelSpec
 from ..reference_request import ReferenceRequest
@@ -148,7 +149,7 @@ class _Grid:
         else:
             own |= {"positions": positions, **self._target(level)}
         shown = f"-{positions}" if len(self.options.positions) > 1 and positions else ""
-        name = f"{name}-{schedule}-{float(100 * level):g}{shown}"
+        name = f"{name}-{schedule}-{in_percent(level)}{shown}"
         start = self.options.start_layer if has_start_layer(schedule) else 0
         return Profile(name, method.name, schedule, start, **own)
 

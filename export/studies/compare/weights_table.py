@@ -21,7 +21,7 @@ TIMED = "Times: medians over the clips, which all formats answer in turn; step: 
 MEMORY = "of a process that loads one profile and answers the longest clip, libraries included"
 UNTIMED = (
     "Times are not measured with several workers, which compete for the machine, nor with the token loss or "
-    "shared steps"
+    "shared steps, nor told where a run went on with other workers or threads"
 )
 
 
@@ -92,5 +92,5 @@ def _costs(comparison: Comparison, lines: list[_Line]) -> Section:
         times = milliseconds(result.prefill_ms), milliseconds(result.step_ms)
         memory = size(line.format.weight_bytes), size(result.peak_bytes)
         table.add_row(line.profile, line.format.name, *times, *memory)
-    timed = TIMED if comparison.options.evaluation.is_timed else UNTIMED
+    timed = TIMED if comparison.timed else UNTIMED
     return Section("Weights: time and memory", table, f"{timed}. Peak: {MEMORY}.")

@@ -2,7 +2,8 @@
 
 Every layer has a ratio of its own, the smallest at which a single merge there removes the target. A later
 layer needs a larger one, because fewer layers gain from it. So what is compared are the profiles that would
-be built, all of one cost.
+be built, all of one cost. In the last layer none saves anything: after its attention the prefill computes one
+row alone.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ def _candidate(
     model: SpeechModelSpec, layer: int, options: SelectionOptions, reference: ReferenceRequest
 ) -> Candidate:
     dims = model.decoder.dims
+    if layer == dims.num_layers - 1:
+        return Candidate(layer, Fraction(0), None)
     ratios = layer_ratios(SCHEDULE, layer, LARGEST_RATIO, dims.num_layers)
     most = flops_reduction(dims, reference.audio_tokens, reference.other_rows, ratios)
     if most < options.flops_reduction:

@@ -26,6 +26,7 @@ def selection_result(selection: LayerSelection) -> SelectionResult:
         warnings=tuple(selection.warnings),
         layers=tuple(_layer(row, accuracy) for row in selection.layers),
         accuracy=None if accuracy is None else _accuracy(accuracy, selection.entropies),
+        failures=selection.failures,
         environment=selection.environment,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ....evaluation.clips.clip import Clip, ClipSet
 from ....evaluation.options import Bootstrap
 from ....evaluation.recorded import clip_list, intervals
 from ....evaluation.results.selection import LayerFigures, SelectionProtocol
+from ....evaluation.results.settings import Failure
 from ....profiles.errors import AudioError, ProfileError, RequestError
 from ....profiles.flops import ResolvedProfile
 from ....runtime.environment import environment
@@ -35,6 +37,9 @@ LIBRARIES = ("torch",)
 Progress = Callable[[int, int], None]
 """Called before each clip and at the end: clips done, clips in all."""
 
+Terms = tuple[Moments, Moments]
+"""Of one layer: merged at the last one, and at this one."""
+
 
 def select_layer(
     checkpoint: Path,
@@ -53,7 +58,7 @@ def select_layer(
     Raises:
         CheckpointError: it is not supported, or has no tokenizer.
         ProfileError: no layer meets the target.
-        AudioError, RequestError: a clip or its prompt, or that there is none.
+        RequestError: there is no clip, or none that has entropies.
     """
     source, spec = load_adapted(checkpoint, options.lora)
     if not clips.clips:
@@ -63,18 +68,19 @@ def select_layer(
     feasible = _feasible(candidates, options)
     with _threads(options.threads) as threads, audio_encoder(spec, options.threads) as encoder:
         machine = environment(threads, LIBRARIES)
-        moments, seconds = _measure(Calibration(source, spec, encoder), clips, feasible, progress)
-    rows = _figures(candidates, moments, options)
+        measured = _measure(Calibration(source, spec, encoder), clips, feasible, progress)
+    rows = _figures(candidates, measured.moments, options)
     selected = next(row.layer for row in rows if row.rank == 1)
     return LayerSelection(
         spec.identity(checkpoint),
-        clip_list(clips, clips.digest(), len(clips.clips), len({*clips.recordings})),
-        _protocol(options, reference, moments[selected], seconds),
+        clip_list(clips, clips.digest(), measured.clips, measured.recordings),
+        _protocol(options, reference, measured.moments[selected], measured.seconds),
         intervals(Bootstrap(options.resamples, options.seed), RANKS),
         machine,
         rows,
         selected,
         profile_of(feasible[selected]),
+        measured.failures,
     )
 
 
@@ -94,29 +100,74 @@ def _at_most(candidate: Candidate) -> str:
     return f"at most {hundredths / 100:.2f} %"
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """What the clips gave that have entropies at every layer."""
+
+    moments: dict[int, LayerMoments]  # of their recordings, by layer
+    clips: int
+    recordings: int  # that these are of
+    seconds: float  # of audio, in all
+    failures: tuple[Failure, ...]  # the other clips
+
+
 def _measure(
     calibration: Calibration,
     clips: ClipSet,
     feasible: Mapping[int, ResolvedProfile],
     progress: Progress,
-) -> tuple[dict[int, LayerMoments], float]:
-    """Moments of both terms for every layer and recording, and the seconds of audio in all."""
+) -> _Measured:
+    """Moments of both terms for every layer and recording.
+
+    Raises:
+        RequestError: no clip has them.
+    """
     decoder = SpecDecoder(calibration.model.decoder)
-    found: dict[int, dict[str, tuple[Moments, Moments]]] = {layer: {} for layer in feasible}
+    found: dict[str, dict[int, Terms]] = {}  # by recording
+    failures: list[Failure] = []
     seconds = 0.0
     for done, (clip, recording) in enumerate(zip(clips.clips, clips.recordings, strict=True)):
         progress(done, len(clips.clips))
-        read = calibration.read(clip)
-        seconds += read.seconds
-        asked = decoder.for_prompt(read.prompt.adapter)
-        outputs = layer_outputs(asked, *prompt_rows(asked, calibration.model, read), feasible)
-        for layer, output in outputs.items():
-            terms = _moments(output.at_last, clip), _moments(output.at_layer, clip)
-            known = found[layer].get(recording)
-            found[layer][recording] = terms if known is None else (known[0] + terms[0], known[1] + terms[1])
+        try:
+            heard, terms = _clip_terms(calibration, decoder, clip, feasible)
+        except (AudioError, RequestError) as error:
+            failures.append(Failure(clip.id, clip.line, (), str(error)))
+            continue
+        seconds += heard
+        known = found.get(recording)
+        found[recording] = terms if known is None else _added(known, terms)
     progress(len(clips.clips), len(clips.clips))
-    moments = {layer: LayerMoments(*zip(*pairs.values(), strict=True)) for layer, pairs in found.items()}
-    return moments, seconds
+    if not found:
+        raise RequestError(
+            f"none of {len(failures)} clips has entropies to estimate; the first: {failures[0].reason}"
+        )
+    moments = {
+        layer: LayerMoments(*zip(*(terms[layer] for terms in found.values()), strict=True))
+        for layer in feasible
+    }
+    return _Measured(moments, len(clips.clips) - len(failures), len(found), seconds, tuple(failures))
+
+
+def _clip_terms(
+    calibration: Calibration, decoder: SpecDecoder, clip: Clip, feasible: Mapping[int, ResolvedProfile]
+) -> tuple[float, dict[int, Terms]]:
+    """Seconds of audio, and both terms by layer.
+
+    Raises:
+        AudioError, RequestError: what keeps a clip from having them.
+    """
+    read = calibration.read(clip)
+    asked = decoder.for_prompt(read.prompt.adapter)
+    outputs = layer_outputs(asked, *prompt_rows(asked, calibration.model, read), feasible)
+    return read.seconds, {
+        layer: (_moments(output.at_last, clip), _moments(output.at_layer, clip))
+        for layer, output in outputs.items()
+    }
+
+
+def _added(one: Mapping[int, Terms], other: Mapping[int, Terms]) -> dict[int, Terms]:
+    """The terms of two clips of one recording."""
+    return {layer: (one[layer][0] + terms[0], one[layer][1] + terms[1]) for layer, terms in other.items()}
 
 
 def _moments(rows: Any, clip: Clip) -> Moments:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ....evaluation.results.selection import LayerFigures, SelectionProtocol
-from ....evaluation.results.settings import ClipList, Intervals
+from ....evaluation.results.settings import ClipList, Failure, Intervals
 from ....profiles.profile import Profile
 from ....runtime.environment import Environment
 from .options import ENOUGH_FOR_ENTROPY
@@ -28,6 +28,7 @@ class LayerSelection:
     layers: tuple[LayerFigures, ...]
     selected: int
     profile: Profile
+    failures: tuple[Failure, ...]  # clips without entropies
     accuracy: LayerAccuracy | None = None  # of merges at the layers, where it was asked for
 
     def with_accuracy(self, accuracy: LayerAccuracy) -> LayerSelection:
@@ -42,7 +43,7 @@ class LayerSelection:
     @property
     def warnings(self) -> Iterator[str]:
         """Why the choice may mean less than it seems."""
-        clips = self.clips.count
+        clips = self.clips.measured
         if clips < ENOUGH_FOR_ENTROPY:
             few = f"{clips} clip{'s' * (clips > 1)}"
             yield f"{few}: entropies need {ENOUGH_FOR_ENTROPY} or more to be trusted"
@@ -50,11 +51,6 @@ class LayerSelection:
             yield (
                 f"at layer {self.selected} channels that gain and channels that lose entropy cancel: by L1, "
                 f"layer {self._first_by_channel} is first"
-            )
-        if self.selected == len(self.layers) - 1:
-            yield (
-                f"layer {self.selected} is the last one, where TE is 0 whatever the clips hold: "
-                "ask for a larger FLOPs reduction"
             )
 
     @property

@@ -30,17 +30,27 @@ def selection_sections(selection: LayerSelection) -> Iterator[Section | str]:
     protocol, table = selection.protocol, columns(*COLUMNS, left=2)
     for row in selection.layers:
         table.add_row(*_cells(row), style="bold" if row.layer == selection.selected else None)
-    audio = f"{selection.clips.count} clips, {seconds(protocol.audio_seconds)} s of audio"
+    audio = f"{selection.clips.measured} clips, {seconds(protocol.audio_seconds)} s of audio"
     title = f"transfer entropy of one merge, positions {protocol.positions}, {audio}"
     yield Section(
         title,
         table,
         LEGEND.format(resamples=selection.intervals.resamples, recordings=selection.clips.recordings),
     )
+    if selection.failures:
+        yield _failures(selection)
     yield ""
     yield f"layer {selection.selected} is selected, ratio {selection.profile.ratio}"
     if selection.accuracy is not None:
         yield from _accuracy(selection, selection.accuracy)
+
+
+def _failures(selection: LayerSelection) -> Section:
+    table = columns("clip", "line", "reason", left=3)
+    for failure in selection.failures:
+        table.add_row(failure.id, ABSENT if failure.line is None else str(failure.line), failure.reason)
+    failed = f"{len(selection.failures)} of {selection.clips.count} clips"
+    return Section(f"{failed} have no entropies, and no TE counts them", table)
 
 
 def _cells(row: LayerFigures) -> tuple[str, ...]:

@@ -150,6 +150,7 @@ def selection() -> SelectionResult:
             failures=(),
             environment=ENVIRONMENT,
         ),
+        failures=(Failure("short.flac", 9, (), "its 1 audio tokens after the merge are all alike"),),
         environment=ENVIRONMENT,
     )
 

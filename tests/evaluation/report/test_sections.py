@@ -249,6 +249,7 @@ def test_failures_of_all_files_are_listed(by_title):
         ("compare-asr.json", "broken.flac"),
         ("compare-st.json", "broken.flac"),
         ("tune-made-up.json", "silent.wav"),
+        ("layers-made-up.json", "short.flac"),
     }
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,11 +25,14 @@ from fastadasp.export.cli import main
 from fastadasp.export.model.families.family import load_model
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
+from fastadasp.export.studies.compare import formats
+from fastadasp.export.studies.compare.comparison import compare
 from fastadasp.export.studies.compare.grid import comparison_grid
 from fastadasp.export.studies.compare.options import CompareOptions
 from fastadasp.export.studies.reference_request import mean_request
 from fastadasp.profiles.profile import load_profile
 from fastadasp.runtime import SpeechLM
+from fastadasp.runtime.runtime_options import runtime_options
 
 HELD = Path(__file__).parents[3] / "held_command.py"
 METHODS = "weighted_merge", "random_merge", "a_tome", "h2o"
@@ -551,6 +555,39 @@ def test_answers_that_were_kept_are_not_found_again(clips, tmp_path, monkeypatch
     monkeypatch.setattr(SpeechLM, "encode", counted)
     assert CliRunner().invoke(main, run.words).exit_code == 0
     assert len(asked) == 2 * 3 - kept  # of two groups
+
+
+ONE_THREAD = runtime_options(threads=1)
+
+
+@pytest.mark.parametrize(
+    ("first", "timed"),
+    [
+        (EvalOptions(runtime=ONE_THREAD), True),
+        (EvalOptions(runtime=ONE_THREAD, workers=2), False),
+        (EvalOptions(runtime=runtime_options(threads=2)), False),
+    ],
+)
+def test_times_of_other_workers_or_threads_are_told_by_no_call_that_goes_on(
+    clips, tmp_path, monkeypatch, first, timed
+):
+    """Of two groups of profiles, the first call has answered one."""
+    monkeypatch.setattr(formats, "GROUP", 1)
+    read = read_clips(clips, "asr", prompt="<asr>")
+    levels = Fraction(1, 5), Fraction(2, 5)
+    options = CompareOptions(("weighted_merge",), ("constant",), levels, evaluation=first)
+
+    def stop(step: str, done: int, total: int) -> None:
+        if (step, done) == ("answer clips", total // 2):
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        compare(DEMO / "model", read, options, tmp_path, stop)
+    last = replace(options, evaluation=EvalOptions(runtime=ONE_THREAD))
+    found = compare(DEMO / "model", read, last, tmp_path)
+    for cell in (found.full, *(cell for _, results in found.rows for cell in results)):
+        assert (cell.prefill_ms is not None) == (cell.decode_ms is not None) == timed
+    assert found.timed == timed
 
 
 def test_answers_to_other_profiles_are_refused_until_restarted(clips, tmp_path):

@@ -70,6 +70,14 @@ def test_a_column_is_one_span_one_start_and_one_budget(grid, model, reference):
             assert level <= found < level + Fraction(3, 100)
 
 
+def test_names_have_all_decimals_of_a_level(model, reference):
+    percents = "0.5", "10", "12.5", "30", "30.00001", "30.000011", "33.3"
+    levels = tuple(Fraction(percent) / 100 for percent in percents)
+    (row,) = comparison_grid(model, CompareOptions(("fastv",), ("constant",), levels), reference)
+    names = [profile.name for cell in row.cells for profile in cell.profiles]
+    assert names == [f"fastv-constant-{percent}" for percent in percents]
+
+
 def test_random_methods_have_a_profile_a_seed(model, reference):
     options = CompareOptions(methods=("random_merge", "fastv"), seeds=4)
     merge, fastv = comparison_grid(model, options, reference)[::3]

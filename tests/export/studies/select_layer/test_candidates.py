@@ -43,7 +43,7 @@ def test_a_layer_is_feasible_where_the_largest_ratio_meets_the_target(model, per
     found = candidate_layers(model, options, reference)
     assert [candidate.layer for candidate in found] == list(range(model.decoder.dims.num_layers))
     step = Fraction(1, RATIO_GRID)
-    for candidate in found:
+    for candidate in found[:-1]:
         layer, resolved = candidate.layer, candidate.resolved
         assert candidate.most == reduction(model, reference, layer, 1 - step)
         assert (resolved is None) == (candidate.most < options.flops_reduction)
@@ -51,6 +51,13 @@ def test_a_layer_is_feasible_where_the_largest_ratio_meets_the_target(model, per
             assert resolved.reducing_layers == (layer,)
             assert reduction(model, reference, layer, resolved.ratio) >= options.flops_reduction
             assert reduction(model, reference, layer, resolved.ratio - step) < options.flops_reduction
+
+
+def test_the_last_layer_is_none_of_which_the_prefill_computes_one_row(model):
+    reference, least = request(model), Fraction(1, 1000)
+    last = candidate_layers(model, SelectionOptions(least), reference)[-1]
+    assert (last.layer, last.most, last.resolved) == (model.decoder.dims.num_layers - 1, 0, None)
+    assert reduction(model, reference, last.layer, 1 - Fraction(1, RATIO_GRID)) > least, "FLOPs count it"
 
 
 def test_a_later_layer_reaches_less_and_needs_a_larger_ratio(model):

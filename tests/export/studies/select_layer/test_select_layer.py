@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from fractions import Fraction
@@ -32,7 +33,7 @@ from fastadasp.export.studies.select_layer.rank_correlation import rank_correlat
 from fastadasp.export.studies.select_layer.result import selection_result
 from fastadasp.export.studies.select_layer.select_layer import select_layer
 from fastadasp.export.studies.select_layer.table import selection_sections
-from fastadasp.profiles.errors import AudioError, CheckpointError, ProfileError, RequestError
+from fastadasp.profiles.errors import CheckpointError, ProfileError, RequestError
 from fastadasp.profiles.keys import POSITIONS
 from fastadasp.profiles.profile import load_profile, parse_profile
 from fastadasp.profiles.schedule import removed
@@ -157,7 +158,7 @@ def test_the_table_has_a_row_a_layer_and_fits_80_columns(tiny_checkpoint, manife
     rows = [line.split() for line in lines if line[:1].isdigit()]
     assert [row[0] for row in rows] == ["0", "1", "2", "3"]
     assert rows[0][1] == "yes"
-    assert rows[3][1:5] == ["at", "most", rows[3][3], "%"]  # a quarter is out of its reach
+    assert rows[3][1:5] == ["at", "most", "0.00", "%"]
     assert any(line.startswith("layer ") and "is selected, ratio" in line for line in lines)
 
 
@@ -179,12 +180,11 @@ def test_the_order_of_the_clips_does_not_matter(tiny_checkpoint, clips, selectio
             assert one.entropy.transfer_entropy == pytest.approx(other.entropy.transfer_entropy)
 
 
-def test_at_the_last_layer_the_transfer_entropy_is_exactly_0_and_a_warning_says_so(tiny_checkpoint, clips):
+def test_the_last_layer_whose_transfer_entropy_is_0_is_never_selected(tiny_checkpoint, clips):
     found = select_layer(tiny_checkpoint, clip_set(clips), SelectionOptions(Fraction(1, 100), resamples=50))
     last = found.layers[-1]
-    assert (last.entropy.transfer_entropy, last.entropy.per_channel, last.rank) == (0, 0, 1)
-    assert found.selected == last.layer
-    assert any("is the last one, where TE is 0" in warning for warning in found.warnings)
+    assert (last.reachable, last.entropy, last.infeasible) == (0, None, "at most 0.00 %")
+    assert found.selected < last.layer
 
 
 def test_a_choice_that_rests_on_channels_that_cancel_has_a_warning(selection):
@@ -239,7 +239,7 @@ def test_progress_is_told_before_each_clip_and_at_the_end(tiny_checkpoint, clips
 
 @pytest.fixture(scope="module")
 def with_accuracy(tiny_checkpoint, clips, selection, tmp_path_factory):
-    levels, options = (Fraction(1, 100), Fraction(1, 4)), EvalOptions(search=SEARCH, resamples=50)
+    levels, options = (Fraction(1, 4), Fraction(3, 8)), EvalOptions(search=SEARCH, resamples=50)
     folder = tmp_path_factory.mktemp("work")
     return selection.with_accuracy(
         measure_layers(tiny_checkpoint, clip_set(clips), OPTIONS, levels, options, folder)
@@ -251,7 +251,7 @@ def test_every_layer_that_reaches_a_level_is_evaluated_at_it(with_accuracy, sele
     assert [row.layer in accuracy.values(Fraction(1, 4)) for row in with_accuracy.layers] == [
         row.infeasible is None for row in selection.layers
     ]
-    assert set(accuracy.values(Fraction(1, 100))) > set(accuracy.values(Fraction(1, 4)))
+    assert set(accuracy.values(Fraction(1, 4))) > set(accuracy.values(Fraction(3, 8)))
     assert with_accuracy.layers == selection.layers
 
 
@@ -268,28 +268,29 @@ def test_accuracies_are_in_the_file_by_metric_and_level(with_accuracy):
     found = written(with_accuracy)
     assert_consistent(found)
     accuracy = found["accuracy"]
-    assert (accuracy["metrics"][0]["name"], accuracy["levels"]) == ("wer", ["1/100", "1/4"])
-    entropies = [row["entropy"]["transfer_entropy"] for row in found["layers"] if row["entropy"]]
+    assert (accuracy["metrics"][0]["name"], accuracy["levels"]) == ("wer", ["1/4", "3/8"])
     for level in accuracy["levels"]:
         reached = [row for row in found["layers"] if level in row["accuracy"]]
         values = {row["layer"]: row["accuracy"][level]["wer"]["value"] for row in reached}
         assert values[accuracy["best"][level]] == min(values.values())
-        expected = rank_correlation(entropies, [values[row["layer"]] for row in reached if row["entropy"]])
+        entropies = [row["entropy"]["transfer_entropy"] for row in reached]
+        expected = rank_correlation(entropies, list(values.values()))
         assert accuracy["rank_correlation"][level] == {"rho": expected.rho, "count": expected.count}
-        assert expected.count == len(entropies)
+        assert expected.count == len(reached)
     assert accuracy["full"]["wer"]["delta"] is None
-    assert list(found["layers"][-1]["accuracy"]) == ["1/100"]  # a quarter is out of its reach
+    reached = [list(row["accuracy"]) for row in found["layers"]]
+    assert reached == [["1/4", "3/8"], ["1/4", "3/8"], ["1/4"], []]  # out of reach of later layers
 
 
 def test_the_accuracies_are_tables_like_those_of_the_paper(with_accuracy):
     sections = [part for part in selection_sections(with_accuracy) if isinstance(part, Section)]
     _, figures, verdict = sections
-    assert [column.header for column in figures.table.columns] == ["layer", "TE", "rank", "1 %", "25 %"]
+    assert [column.header for column in figures.table.columns] == ["layer", "TE", "rank", "25 %", "37.5 %"]
     cells = [list(column.cells) for column in figures.table.columns]
     assert cells[0] == ["0", "1", "2", "3", "full"]
     wer = with_accuracy.accuracy.full[0].value
     assert cells[3][-1] == cells[4][-1] == f"{100 * wer:.2f}"
-    assert list(verdict.table.columns[0].cells) == ["1 %", "25 %"]
+    assert list(verdict.table.columns[0].cells) == ["25 %", "37.5 %"]
     assert f"Is layer {with_accuracy.selected}, of the lowest TE, the best one?" in verdict.title
 
 
@@ -329,23 +330,53 @@ def test_a_target_out_of_reach_is_refused_with_the_best_layer(tiny_checkpoint, c
         select_layer(tiny_checkpoint, clip_set(clips), SelectionOptions(Fraction(999, 1000)))
 
 
-def test_a_clip_without_entropy_is_refused_by_name(tiny_checkpoint, clips, tmp_path):
-    path = tmp_path / "blip.wav"
-    soundfile.write(path, 0.1 * np.ones(700), 16000)  # one audio token
-    with pytest.raises(AudioError, match=r"blip\.wav: its 1 audio tokens after the merge are all alike"):
-        select_layer(tiny_checkpoint, clip_set([*clips, clip_at(path)]), OPTIONS)
+UNFIT = {"are all alike": 700, "give no audio token": 100, "1024 positions": 16000 * 60}
+"""Why a clip has no entropy, and how many samples it then has."""
 
 
-@pytest.mark.parametrize(
-    ("samples", "reason"), [(100, "give no audio token"), (16000 * 60, "1024 positions")]
-)
-def test_a_clip_too_short_or_long_is_refused_by_name(tiny_checkpoint, tmp_path, samples, reason):
-    path = tmp_path / "clip.wav"
-    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(samples), 16000)
-    with pytest.raises(AudioError, match=f"clip.wav: .*{reason}"):
-        select_layer(
-            tiny_checkpoint, clip_set([clip_at(path)]), replace(OPTIONS, reference_seconds=Fraction(3))
-        )
+def unfit(folder, reason):
+    """A clip without entropy, of one audio token for the first reason."""
+    path = folder / "unfit.wav"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(UNFIT[reason]), 16000)
+    return clip_at(path, "clip 0")
+
+
+@pytest.mark.parametrize("reason", UNFIT)
+def test_a_clip_without_entropy_is_listed_and_in_no_figure(tiny_checkpoint, clips, tmp_path, reason):
+    options = replace(OPTIONS, reference_seconds=Fraction(3))
+    alone = select_layer(tiny_checkpoint, clip_set(clips), options)
+    found = select_layer(tiny_checkpoint, clip_set([unfit(tmp_path, reason), *clips]), options)
+    (failure,) = found.failures
+    assert (failure.id, failure.profiles) == ("unfit.wav", ())
+    assert re.search(f"unfit.wav: .*{reason}", failure.reason)
+    assert (found.clips.count, found.clips.measured, found.clips.recordings) == (4, 3, 3)
+    assert (found.layers, found.protocol) == (alone.layers, alone.protocol)
+    assert selection_result(found).failures == found.failures
+
+
+def test_the_command_tells_of_clips_without_entropy_and_writes_the_others(
+    tiny_checkpoint, manifest, tmp_path
+):
+    short, mixed = unfit(manifest.parent, "give no audio token"), manifest.with_name("mixed.jsonl")
+    line = json.dumps({"audio": short.audio, "text": "what is said"})
+    mixed.write_text(manifest.read_text("utf-8") + line + "\n", "utf-8")
+    options = ("--flops", 25, "--resamples", 50, "-o", tmp_path / "mine.toml")
+    result = call(tiny_checkpoint, "--manifest", mixed, *options)
+    assert result.exit_code == 1, result.output
+    assert load_profile(str(tmp_path / "mine.toml")).traits.reduces
+    assert "1 of 4 clips have no entropies, and no TE counts them" in result.stdout
+    assert "give no audio token" in " ".join(result.stdout.split())
+    assert "warning: 3 clips: entropies need 32 or more to be trusted" in result.stderr
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("reason", UNFIT)
+def test_clips_of_which_none_has_an_entropy_are_refused(tiny_checkpoint, tmp_path, reason):
+    options = replace(OPTIONS, reference_seconds=Fraction(3))
+    with pytest.raises(
+        RequestError, match=f"^none of 1 clips has entropies to estimate; the first: .*unfit.wav: .*{reason}"
+    ):
+        select_layer(tiny_checkpoint, clip_set([unfit(tmp_path, reason)]), options)
 
 
 def test_a_checkpoint_without_tokenizer_is_refused(tiny_checkpoint, clips, tmp_path):
