@@ -16,12 +16,17 @@ from ....runtime.choice.acceptance import ENOUGH_RECORDINGS, LEAST_RECORDINGS, U
 from ....runtime.tables.tables import Section, columns
 from ....runtime.tables.units import ABSENT, in_percent, milliseconds, percent, seconds, size
 from ..positions import positions_lines
+from .choice import KV_TOLERANCE
 from .ladders import Candidate, Ladder, told_apart
 from .rounds import Tried
 from .timing import Timing
 from .tuning import Tuning
 
-GOALS = {"flops": "most FLOPs saved", "kv": "fewest KV bytes", "latency": "fastest prefill and decode"}
+GOALS = {
+    "flops": "highest FLOPs level, then least loss",
+    "kv": f"fewest KV bytes to {percent(KV_TOLERANCE)} of full's, then least loss",
+    "latency": "fastest prefill and decode",
+}
 OUT_LEGEND = "; out: the next level, out of reach and not tried"
 KV_LEGEND = "KV: of the prompt, mean over the clips"
 
