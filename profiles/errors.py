@@ -11,6 +11,10 @@ class ProfileError(FastAdaSPError, ValueError):
     """A reduction profile that is malformed, unknown, or cannot be met by this model."""
 
 
+class InfeasibleError(ProfileError):
+    """A sound profile that this model has no room for, as a FLOPs target beyond what its schedule removes."""
+
+
 class CheckpointError(FastAdaSPError, ValueError):
     """A checkpoint that is missing, truncated or of an unsupported kind."""
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from .errors import ProfileError
+from .errors import InfeasibleError, ProfileError
 from .keys import KEPT
 from .profile import Profile
 from .schedule import (
@@ -219,7 +219,8 @@ def resolve(
     them. For `a_tome` the target is met by the fewest rows that can be left.
 
     Raises:
-        ProfileError: a start layer that the model lacks, or a target that it cannot reach.
+        InfeasibleError: a target that the model cannot reach, or a slope over none of its layers.
+        ProfileError: a start layer that it lacks.
     """
     if not profile.traits.reduces:
         return ResolvedProfile(profile, Fraction(0), (Fraction(0),) * dims.num_layers)
@@ -228,7 +229,7 @@ def resolve(
         ratio = profile.ratio if profile.ratio is not None else _solve(profile, dims, span_rows, others)
         return ResolvedProfile(profile, ratio, _ratios(profile, ratio, dims))
     except ProfileError as error:
-        raise ProfileError(f"profile {profile.name!r}: {error}") from error
+        raise type(error)(f"profile {profile.name!r}: {error}") from error
 
 
 def profile_table(
@@ -257,7 +258,7 @@ def _solve(profile: Profile, dims: DecoderDims, span_rows: int, other_rows: int)
 
     step = bisect_left(range(RATIO_GRID), target, key=reduction)
     if step == RATIO_GRID:
-        raise ProfileError(_infeasible(profile, span_rows, other_rows, reduction(RATIO_GRID - 1)))
+        raise InfeasibleError(_infeasible(profile, span_rows, other_rows, reduction(RATIO_GRID - 1)))
     return Fraction(step, RATIO_GRID)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from .errors import ProfileError
+from .errors import InfeasibleError, ProfileError
 
 INPUT, INPUT_AND_SINGLE = "input", "input_and_single"
 IN_LAYERS = ("single", "constant", "decay")
@@ -74,6 +74,7 @@ def layer_ratios(schedule: str, start_layer: int, ratio: Fraction, num_layers: i
     `input` in no layer: for what they remove before the first layer see `input_ratio`.
 
     Raises:
+        InfeasibleError: a decay from the last layer.
         ProfileError: an unknown schedule, a ratio outside [0, 1), or a start layer that the model lacks.
     """
     _check(schedule, start_layer, ratio, num_layers)
@@ -127,7 +128,7 @@ def _check(schedule: str, start_layer: int, ratio: Fraction, num_layers: int) ->
     if not 0 <= start_layer <= last:
         raise ProfileError(f"start_layer {start_layer} is out of range: this model has layers 0 to {last}")
     if schedule == "decay" and start_layer == last:
-        raise ProfileError(
+        raise InfeasibleError(
             f"schedule 'decay' cannot start at the last layer, {last}: its ratio falls to 0 there, "
             "a slope over no layers (division by zero); start earlier or use schedule 'single'"
         )

@@ -17,6 +17,7 @@ def resolve_for(profile: Profile, model: SpeechModelSpec) -> ResolvedProfile:
     """Fit a profile to a model: its reference request becomes rows of this model.
 
     Raises:
+        InfeasibleError: a target that the model cannot reach.
         ProfileError: a ratio or a start layer that does not fit, or attention that the encoder cannot give.
     """
     if profile.traits.weighs_by_encoder and (fault := row_weights_fault(model)):

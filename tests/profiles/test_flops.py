@@ -21,6 +21,7 @@ from fastadasp.profiles import (
     scoring_flops,
     token_counts,
 )
+from fastadasp.profiles.errors import InfeasibleError
 
 QWEN_AUDIO_7B = DecoderDims(32, 4096, 32, 32, 128, 11008, 155947)
 SPAN_30_SECONDS = 751
@@ -159,7 +160,8 @@ def test_the_solver_finds_what_a_search_of_every_row_count_finds() -> None:
 
 
 def test_an_infeasible_target_tells_what_can_be_reached() -> None:
-    with pytest.raises(ProfileError, match=r"profile 'x': flops_reduction_percent 50 is infeasible, at most"):
+    message = "profile 'x': flops_reduction_percent 50 is infeasible, at most"
+    with pytest.raises(InfeasibleError, match=message):
         resolve(_dense("single", 20, 50), QWEN_AUDIO_7B, SPAN_30_SECONDS)
 
 

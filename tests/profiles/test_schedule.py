@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastadasp.profiles import SCHEDULES, ProfileError, layer_ratios, removed, token_counts
+from fastadasp.profiles.errors import InfeasibleError
 from fastadasp.profiles.schedule import input_ratio
 
 LAYERS, SPAN, TEXT = 32, 101, 12  # of the recorded run: 113 rows of prompt
@@ -178,7 +179,7 @@ def test_a_start_layer_out_of_range_names_the_range(start: int) -> None:
 
 
 def test_decay_from_the_last_layer_is_refused_with_the_reason() -> None:
-    with pytest.raises(ProfileError, match=r"decay.*last layer, 31.*division by zero.*single"):
+    with pytest.raises(InfeasibleError, match=r"decay.*last layer, 31.*division by zero.*single"):
         layer_ratios("decay", 31, Fraction(1, 2), 32)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
 
-from ....profiles.errors import ProfileError
+from ....profiles.errors import InfeasibleError, ProfileError
 from ....profiles.methods import METHODS
 from ....profiles.profile import Profile
 from ....profiles.schedule import has_start_layer
@@ -40,7 +40,13 @@ class Ladder:
     start_layer: int
     positions: str
     candidates: tuple[Candidate, ...] = ()  # of rising levels, the gentlest first
-    unreachable: str | None = None  # why there are no further ones
+    beyond: Fraction | None = None  # the next level, which is out of reach
+    unreachable: str | None = None  # why it is
+
+    @property
+    def last(self) -> Candidate | None:
+        """The candidate of the highest level, None where none can be reached."""
+        return self.candidates[-1] if self.candidates else None
 
 
 def ladders_of(
@@ -49,7 +55,8 @@ def ladders_of(
     """All ladders of a model; a level that a merge cannot reach ends its ladder.
 
     Raises:
-        ProfileError: a start layer that the model lacks, or no level can be reached at all.
+        ProfileError: a start layer that the model lacks, a method that does not fit it, or no level can be
+            reached at all.
     """
     layers = model.decoder.dims.num_layers
     starts = options.start_layers or default_start_layers(layers)
@@ -93,8 +100,8 @@ def _with_candidates(
                 positions=ladder.positions,
             )
             candidates.append(Candidate(profile_of(resolve_for(profile, model)), level))
-        except ProfileError as error:
-            return replace(ladder, candidates=tuple(candidates), unreachable=str(error))
+        except InfeasibleError as error:
+            return replace(ladder, candidates=tuple(candidates), beyond=level, unreachable=str(error))
     return replace(ladder, candidates=tuple(candidates))
 
 

@@ -11,16 +11,18 @@ from pathlib import Path
 from ....evaluation.options import EvalOptions
 from ....profiles.errors import RequestError
 from ....profiles.faults import count_faults
-from ....profiles.keys import POSITIONS, name_fault
+from ....profiles.keys import KEYS, POSITIONS, name_fault
 from ....profiles.methods import METHODS
 from ....profiles.schedule import SCHEDULES
 from ....runtime.benchmark.options import MOST_RUNS
+from ....runtime.tables.units import in_percent
 
 LATENCY = "latency"
 OBJECTIVES = ("flops", "kv", LATENCY)
 TRIABLE = tuple(name for name, method in METHODS.items() if method.meets_targets)
 """Methods that can meet a FLOPs level, whatever the audio holds."""
 DEFAULT_EVALUATION = EvalOptions()
+_LEVEL = KEYS["flops_reduction"]
 _LEAST = {"runs": 1, "warmup": 0}
 _MOST = dict.fromkeys(_LEAST, MOST_RUNS)
 
@@ -65,6 +67,8 @@ def _faults(options: TuneOptions) -> Iterator[str]:
     for name in ("methods", "schedules", "positions", "levels"):
         if not getattr(options, name):
             yield f"{name}: nothing to try; give at least one"
+    if refused := [in_percent(level) for level in options.levels if not _LEVEL.accepts(level)]:
+        yield f"levels {', '.join(refused)}: each {_LEVEL.rule}"
     yield from (f"profile {options.name!r}: {fault}" for fault in name_fault(options.name))
     if low := [layer for layer in options.start_layers if layer < 0]:
         yield f"start layer {low[0]}: layers count from 0"

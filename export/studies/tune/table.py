@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 from ....evaluation.evaluation import Evaluation
 from ....evaluation.figures.loss import Loss
@@ -15,12 +16,18 @@ from ....runtime.choice.acceptance import ENOUGH_RECORDINGS, LEAST_RECORDINGS, U
 from ....runtime.tables.tables import Section, columns
 from ....runtime.tables.units import ABSENT, in_percent, milliseconds, percent, seconds, size
 from ..positions import positions_lines
-from .ladders import Ladder, told_apart
+from .choice import KV_TOLERANCE
+from .ladders import Candidate, Ladder, told_apart
 from .rounds import Tried
 from .timing import Timing
 from .tuning import Tuning
 
-GOALS = {"flops": "most FLOPs saved", "kv": "fewest KV bytes", "latency": "fastest prefill and decode"}
+GOALS = {
+    "flops": "highest FLOPs level, then least loss",
+    "kv": f"fewest KV bytes to {percent(KV_TOLERANCE)} of full's, then least loss",
+    "latency": "fastest prefill and decode",
+}
+OUT_LEGEND = "; out: the next level, out of reach and not tried"
 KV_LEGEND = "KV: of the prompt, mean over the clips"
 
 
@@ -42,18 +49,18 @@ def _rounds(tuning: Tuning) -> Section:
     """A row a ladder: the loss of each level that was tried, in the order of the rounds."""
     numbers = range(1, len(tuning.rounds) + 1)
     table = columns("candidates", *(f"round {i}" for i in numbers), "kept to", gap=3)
-    for ladder, highest in zip(tuning.ladders, tuning.highest, strict=True):
+    rows = list(zip(tuning.ladders, tuning.highest, strict=True))
+    out = [ladder.beyond if highest == ladder.last else None for ladder, highest in rows]
+    for (ladder, highest), level in zip(rows, out, strict=True):
         cells = [_cell(tuning, ladder, i) for i in numbers]
-        table.add_row(
-            _name(tuning, ladder), *cells, ABSENT if highest is None else f"{in_percent(highest.level)} %"
-        )
+        table.add_row(_name(tuning, ladder), *cells, _kept_to(highest, level))
     search, held_out = (len(half.clips) for half in (tuning.halves.search, tuning.halves.held_out))
     return Section(
         f"{tuning.metric.title} lost on {search} clips ({held_out} are held out, drawn by seed "
         f"{tuning.options.evaluation.seed}); positions {', '.join(tuning.options.positions)}",
         table,
         f"loss @ FLOPs level in %; kept to: the highest level that loses at most {_budget(tuning)}, if "
-        "losses grow with the level",
+        f"losses grow with the level{OUT_LEGEND if any(out) else ''}",
     )
 
 
@@ -65,13 +72,16 @@ def _name(tuning: Tuning, ladder: Ladder) -> str:
 
 
 def _cell(tuning: Tuning, ladder: Ladder, number_of_round: int) -> str:
-    if not ladder.candidates:
-        return "out of reach" if number_of_round == 1 else ABSENT
     for candidate in ladder.candidates:
         tried = tuning.tried.get(candidate.name)
         if tried is not None and tried.round == number_of_round:
             return f"{_points(tuning.metric, tried.loss.value)} @ {in_percent(candidate.level)}"
     return ABSENT
+
+
+def _kept_to(highest: Candidate | None, out: Fraction | None) -> str:
+    level = ABSENT if highest is None else f"{in_percent(highest.level)} %"
+    return level if out is None else f"{level} ({in_percent(out)} out)"
 
 
 def _within(tuning: Tuning) -> Section:

@@ -19,10 +19,12 @@ from fastadasp.runtime.environment import environment
 FULL_KV = 100.0
 
 
-def tried(name, flops, kv, loss=0.0):
-    profile = Profile(name, "weighted_merge", ratio=Fraction(1, 2))
+def tried(name, flops, kv, loss=0.0, positions="compact"):
+    """Of the level in tenths that its FLOPs round down to."""
+    profile = Profile(name, "weighted_merge", ratio=Fraction(1, 2), positions=positions)
     scores = ProfileScores(name, (), kept_ratio=0.5, flops_reduction=flops, cut_off=0)
-    return Tried(Candidate(profile, Fraction(1, 2)), 1, scores, kv, Loss(loss), feasible=True)
+    level = Fraction(int(10 * flops + 1e-9), 10)
+    return Tried(Candidate(profile, level), 1, scores, kv, Loss(loss), feasible=True)
 
 
 def timing(**medians):
@@ -48,6 +50,34 @@ def test_of_equals_the_one_that_loses_less_is_chosen():
     assert choose("flops", [ONE, gentle], FULL_KV, None).tried is gentle
 
 
+def test_of_one_level_the_one_that_loses_less_is_chosen_whatever_rounding_to_whole_rows_has_saved():
+    costly, harmless = tried("costly", 0.406, 70.0, loss=4.55), tried("harmless", 0.401, 71.0)
+    for objective in ("flops", "kv"):
+        assert choose(objective, [costly, harmless], FULL_KV, None).tried is harmless
+    assert finalists_of([costly, harmless]) == [harmless, costly]
+
+
+def test_a_higher_level_and_clearly_fewer_bytes_go_before_the_loss():
+    high, low = tried("high", 0.40, 69.0, loss=4.55), tried("low", 0.39, 71.0)
+    for objective in ("flops", "kv"):
+        assert choose(objective, [low, high], FULL_KV, None).tried is high
+    assert finalists_of([low, high]) == [high, low]
+
+
+@pytest.mark.parametrize("objective", ["flops", "kv"])
+def test_of_equals_kept_positions_go_first_then_what_saves_most(objective):
+    compact, kept = (tried(kind, 0.41, 70.0, positions=kind) for kind in ("compact", "kept"))
+    less = tried("less", 0.40, 70.5, positions="kept")
+    assert choose(objective, [compact, less, kept], FULL_KV, None).tried is kept
+    assert choose(objective, [compact, less], FULL_KV, None).tried is less
+    assert finalists_of([compact, kept]) == [kept, compact]
+
+
+def test_what_is_no_better_than_full_is_not_chosen_for_its_level_or_its_loss():
+    more, fewer = tried("more", 0.4, FULL_KV, loss=0.0), tried("fewer", 0.3, 99.5, loss=1.0)
+    assert choose("kv", [more, fewer], FULL_KV, None).tried is fewer
+
+
 @pytest.mark.parametrize(
     ("objective", "within", "reason"),
     [
@@ -63,7 +93,7 @@ def test_without_anything_better_than_full_nothing_is_chosen(objective, within, 
     assert reason in choice.reason
 
 
-def test_finalists_are_the_few_that_save_most_flops():
+def test_finalists_are_the_few_of_the_highest_levels():
     within = [tried(f"p{i}", i / 10, 1.0) for i in range(6)]
     assert finalists_of(within) == within[:1:-1]
     assert len(finalists_of(within)) == MOST_FINALISTS

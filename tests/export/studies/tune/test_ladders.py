@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -63,7 +64,22 @@ def test_a_level_out_of_reach_ends_its_ladder_with_the_reason(model, reference):
         found = [candidate.level for candidate in ladder.candidates]
         assert found == list(levels[: len(found)])
         assert (len(found) == len(levels)) == (ladder.unreachable is None)
+        assert [*found, *([ladder.beyond] if ladder.beyond else ())] == list(levels[: len(found) + 1])
     assert any(ladder.unreachable and "is infeasible, at most" in ladder.unreachable for ladder in ladders)
+
+
+def test_a_decay_from_the_last_layer_reaches_no_level_and_ends_no_other_ladder(model, reference):
+    options = TuneOptions(1.0, schedules=("decay",), start_layers=(0, 3), positions=("kept",))
+    first, last = ladders_of(model, options, reference)
+    assert first.candidates
+    assert (last.candidates, last.beyond) == ((), Fraction(1, 10))
+    assert "cannot start at the last layer, 3" in last.unreachable
+
+
+def test_a_profile_that_cannot_be_is_a_fault_and_not_out_of_reach(model, reference):
+    finer = replace(reference, audio_seconds=Fraction(2) + Fraction(1, 10**10))
+    with pytest.raises(ProfileError, match=r"^profile '.*reference_audio_seconds"):
+        ladders_of(model, TuneOptions(1.0), finer)
 
 
 def test_methods_are_told_apart_by_name_where_there_are_several(model, reference):
@@ -117,6 +133,7 @@ def test_every_fault_of_the_options_is_told_at_once():
             schedules=(),
             positions=("last",),
             start_layers=(-2,),
+            levels=(Fraction(1, 10), Fraction("33.3333333333") / 100, Fraction(3, 2)),
             name="my best",
             runs=0,
         )
@@ -126,6 +143,7 @@ def test_every_fault_of_the_options_is_told_at_once():
         "schedules: nothing to try",
         "positions last cannot be tried: choose among compact, kept",
         "start layer -2: layers count from 0",
+        "levels 33.3333333333, 150: each must lie between 0 and 100, both excluded: a number of at most 9",
         "profile 'my best': the name becomes a file name",
         "runs is 0",
     ):

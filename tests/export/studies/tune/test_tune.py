@@ -22,6 +22,7 @@ from fastadasp.runtime import SpeechLM
 from fastadasp.runtime.tables.units import in_percent
 
 SEARCH = ("--normalizer", "none", "--max-new-tokens", 8, "--resamples", 50)
+OUT = "out: the next level, out of reach and not tried"
 SMALL = ("--schedules", "constant,single", "--start-layers", 0, "--flops-levels", "10,20,30", *SEARCH)
 
 
@@ -30,6 +31,11 @@ def call(*args):
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
+
+
+def kept_to(printed):
+    """The last column of the first table."""
+    return [line.split("   ")[-1].strip() for line in printed.splitlines() if " from " in line]
 
 
 def results(path):
@@ -126,16 +132,25 @@ def test_where_nothing_is_lost_the_most_is_saved_and_the_profile_is_written(
     assert_consistent(found)
     for ladder in found["ladders"]:
         assert ladder["highest"].endswith(f"-flops-{in_percent(Fraction(ladder['reachable'][-1]))}")
-    saved = {candidate["name"]: candidate["scores"]["flops_reduction"] for candidate in found["candidates"]}
-    assert saved[found["choice"]] == max(saved.values())
+    levels = {candidate["name"]: Fraction(candidate["level"]) for candidate in found["candidates"]}
+    assert levels[found["choice"]] == max(levels.values())
+    assert "-kept-" in found["choice"]
     assert load_profile(str(profile)) == parse_profile(found["profile"], "mine", "results")
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert f"Chosen: {found['choice']}." in result.stdout
-    assert f"Candidates tried on 3 clips: {len(saved)}." in result.stdout
+    assert f"Candidates tried on 3 clips: {len(levels)}." in result.stdout
     assert "Held out, 3 clips: accuracy 0.00 %, full 0.00 %; loss +0.00 (95 %: +0.00 to +0.00)" in " ".join(
         result.stdout.split()
     )
     assert not (tmp_path / "mine.toml.work").exists()
+
+
+def test_ladders_that_end_at_what_can_be_reached_are_told_in_the_table(tiny_checkpoint, harmless, tmp_path):
+    ladders = ("--schedules", "decay", "--start-layers", "0,2,3", "--positions", "kept", *SEARCH)
+    grid = (*ladders, "--flops-levels", "10,50")
+    result = call(tiny_checkpoint, *harmless, *grid, "--max-loss", 0, "-o", tmp_path / "mine.toml")
+    assert kept_to(result.stdout) == ["50 %", "10 % (50 out)", "- (10 out)"]
+    assert OUT in " ".join(result.stdout.split())
 
 
 def test_clips_of_one_recording_count_once(tiny_checkpoint, sounds, tmp_path):
@@ -180,16 +195,20 @@ def test_a_held_out_half_that_says_no_is_told_and_no_other_profile_is_chosen(
 
 
 def test_where_everything_is_lost_nothing_is_chosen(tiny_checkpoint, sounds, said, tmp_path):
-    output, one = tmp_path / "tune.json", ("--schedules", "constant", "--start-layers", 0, *SEARCH)
+    one = ("--schedules", "constant", "--start-layers", 0, "--flops-levels", "40,50,99", *SEARCH)
+    output = tmp_path / "tune.json"
     manifest = manifest_of(sounds, said, tmp_path / "clips.jsonl")
     result = call(
         tiny_checkpoint,
         *manifest,
-        *("--max-loss", 0, *one, "--flops-levels", "40,50", "-o", tmp_path / "mine.toml", "--json", output),
+        *("--max-loss", 0, *one, "-o", tmp_path / "mine.toml", "--json", output),
     )
     found = results(output)
     assert_consistent(found)
     assert result.exit_code == 1
+    assert all(ladder["unreachable"] for ladder in found["ladders"])
+    assert kept_to(result.stdout) == ["-", "-"]
+    assert OUT not in " ".join(result.stdout.split())
     assert "Nothing is chosen: no candidate is within the budget on the search half." in result.stdout
     assert not (tmp_path / "mine.toml").exists()
 
@@ -340,6 +359,10 @@ def test_times_are_taken_once(tiny_checkpoint, harmless, tmp_path, monkeypatch):
         (("--max-loss", 1, "--methods", "a_tome"), "method a_tome cannot be tried"),
         (("--max-loss", 1, "--start-layers", 9), "start layer 9 is out of range: the last layer is 3"),
         (("--max-loss", 1, "--flops-levels", "10,100"), "100 is not between 0 and 100"),
+        (
+            ("--max-loss", 1, "--flops-levels", "10,33.3333333333,60"),
+            "--flops-levels 33.3333333333: each must lie between 0 and 100",
+        ),
         (("--max-loss", 1, "--flops-levels", "1/0"), "is no list of percentages"),
         (("--max-loss", 1, "-o", "tuned.json"), "a profile is read by the ending .toml"),
         (("--max-loss", 1, "-o", "/dev/stdout"), "give a file such as tuned.toml"),
