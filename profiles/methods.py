@@ -5,7 +5,7 @@ A new method is a row here, a line in the graphs (`export/graphs/reduction.py`),
 place is forgotten.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -83,6 +83,12 @@ class Method:
     def settings(self) -> Mapping[str, str]:
         """What a profile sets beside `method` to get this row."""
         return {self.score_key: self.sums.value} if self.score_key else {}
+
+    def unmet_by(self, schedules: Sequence[str]) -> str:
+        """That it can have none of these schedules, and which it can have; empty where it can have one."""
+        if set(self.schedules) & set(schedules):
+            return ""
+        return f"has none of the schedules {', '.join(schedules)}: name {' or '.join(self.schedules)}"
 
     def scored_by(self, score: Sums) -> "Method":
         """This method where it ranks rows by one of its `scores`."""

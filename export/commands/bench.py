@@ -172,13 +172,15 @@ def _load_bench(ctx: click.Context, artifact: Path, output: Path | None, values:
 def _show(
     benchmark: Benchmark | LoadBenchmark, sections: Iterable[Section | str], output: Path | None
 ) -> None:
-    """Tables, and the file."""
+    """The file first, for the reader of tables may be gone; and the tables even if it cannot be written."""
     from ...runtime.tables.tables import console, show
 
-    show(console(), sections)
-    if output is not None:
-        write_result(output, benchmark)
-        click.echo(f"results in {output}", err=True)
+    try:
+        if output is not None:
+            write_result(output, benchmark)
+            click.echo(f"results in {output}", err=True)
+    finally:
+        show(console(), sections)
 
 
 def _given(values: dict[str, Any], record: type[BenchmarkOptions | LoadOptions]) -> dict[str, Any]:

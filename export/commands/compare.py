@@ -132,10 +132,10 @@ def compare(
         with progress_bar("load") as tick:
             found = comparison.compare(checkpoint, clips, options, work, tick)
         say_search(options.evaluation.search, found.options.evaluation.search)
-        show(console(), comparison_sections(found, intervals=intervals))
         if output is not None:
             write_result(output, comparison_result(found))
             click.echo(f"results in {output}", err=True)
+    show(console(), comparison_sections(found, intervals=intervals))
     ctx.exit(1 if found.failures else 0)
 
 

@@ -92,11 +92,11 @@ def evaluate(ctx: click.Context, /, artifact: Path, output: Path | None, **value
             verify=verify_of(values["verify"]),
         )
     say_search(options.search, found.options.search)
-    show(console(), (*evaluation_sections(found), *gate_lines(found)))
     if output is not None:
         write_result(output, evaluation_result(found))
         if journal is not None:
             journal.unlink(missing_ok=True)  # another run may have begun and ended since
         click.echo(f"results in {output}", err=True)
+    show(console(), (*evaluation_sections(found), *gate_lines(found)))
     is_open = all(each.verdict.is_accepted for each in judged(found))
     ctx.exit(0 if is_open and not found.failures else 1)

@@ -54,6 +54,7 @@ def sources_of(values: dict[str, Any]) -> Sources | None:
 def say_figures(manifest: Manifest, sources: Sources) -> None:
     """Say on stderr which profiles are accepted, or why not, and of what there are latencies."""
     from ...runtime.choice.acceptance import verdicts
+    from ...runtime.tables.benchmark import busy_lines
 
     figures = manifest.figures
     if sources.accepted and figures and figures.accuracy:
@@ -67,3 +68,5 @@ def say_figures(manifest: Manifest, sources: Sources) -> None:
             f"latency of {', '.join(latency.times)} at {shown} s of audio, on {latency.machine.in_words}",
             err=True,
         )
+        for line in busy_lines(sources.latency.found.environment):
+            click.echo(line, err=True)

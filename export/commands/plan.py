@@ -101,10 +101,10 @@ def plan(
 
     file = None if calibrate is None else _benchmark(calibrate)
     found = predicted(checkpoint, options, file, published)
-    show(console(), plan_sections(found))
     if output is not None:
         write_result(output, found)
         click.echo(f"results in {output}", err=True)
+    show(console(), plan_sections(found))
     if all(case.skipped for case in found.cases):
         click.echo(
             "nothing was predicted: every length of audio was skipped, for the reasons above", err=True

@@ -133,13 +133,13 @@ def select_layer(
             measured = _measure(checkpoint, clips, options, levels, accuracy, folder)
             say_search(accuracy.search, measured.evaluation.options.search)
             found = found.with_accuracy(measured)
-        show(console(), selection_sections(found))
-        for warning in found.warnings:
-            click.echo(f"warning: {warning}", err=True)
         if output is not None:
             write_text(output, profile_to_toml(found.profile))
         if results is not None:
             write_result(results, selection_result(found))
+    show(console(), selection_sections(found))
+    for warning in found.warnings:
+        click.echo(f"warning: {warning}", err=True)
     ctx.exit(1 if found.failures or (found.accuracy and found.accuracy.evaluation.failures) else 0)
 
 

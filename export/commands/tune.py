@@ -140,13 +140,13 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
         with progress_bar("load") as tick:
             found = tuning.tune(checkpoint, clips, options, folder, tick)
         say_search(options.evaluation.search, found.options.evaluation.search)
-        show(console(), tuning_sections(found))
         if found.is_confirmed and found.profile is not None:
             write_text(output, profile_to_toml(found.profile))
             click.echo(f"profile in {output}", err=True)
         if results is not None:
             write_result(results, tuning_result(found))
             click.echo(f"results in {results}", err=True)
+    show(console(), tuning_sections(found))
     ctx.exit(0 if found.is_confirmed and not found.failures else 1)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...profiles.errors import ChoiceError, RequestError
 from .acceptance import accepted, is_within, loss_in_words
 from .figures import Accuracy, Figures, Latency, Loss, Machine
-from .prediction import predicted
+from .prediction import measured, predicted
 from .target import AUTO, Auto
 
 
@@ -34,7 +34,8 @@ class Candidate:
 
     profile: str
     loss: Loss
-    seconds: float  # of prefill and decode, predicted
+    audio_seconds: float
+    seconds: float  # of prefill and decode of so much audio, predicted
 
     @property
     def lost(self) -> tuple[float, float]:
@@ -63,25 +64,27 @@ def choose(
         RequestError: figures are missing, or no profile is within the budget; with the remedy.
     """
     accuracy, latency = complete(figures)
-    among = _candidates(accuracy, latency, profiles, sizes)
+    losses = _losses(accuracy, profiles)
+    among = [_candidate(latency, name, loss, sizes) for name, loss in losses.items()]
     _check_length(accuracy, sizes)
-    if auto.latency_budget is not None:
-        found = _most_accurate(among, auto.latency_budget)
-        why = f"within {auto.latency_budget:g} s; it loses least of those that are, {_lost(found, accuracy)}"
-    else:
-        assert auto.accuracy_budget is not None, "an Auto has one budget"
-        found = _fastest(among, auto.accuracy_budget)
-        why = (
-            f"the fastest of those that lose at most {auto.accuracy_budget:g}: it loses "
-            f"{_lost(found, accuracy)}"
-        )
+    found, why = _best(among, accuracy, auto)
     return Choice(found.profile, f"{_took(found, latency, sizes)}, {why}{_elsewhere(latency, machine)}")
 
 
 def check_choice(figures: Figures | None, profiles: Sequence[str], auto: Auto, beams: int) -> None:
-    """Refuse what leaves no profile to choose, however short the audio; errors as in `choose`."""
-    _, latency = complete(figures)
-    choose(figures, profiles, auto, Sizes(0.0, beams), latency.machine)
+    """Refuse what leaves no profile to choose, whatever the length of the audio; errors as in `choose`.
+
+    Every profile takes least at one of the lengths that were measured, not always the shortest, or at the
+    longest that a profile may be chosen for.
+    """
+    accuracy, latency = complete(figures)
+    longest = accuracy.clips.longest_seconds
+    among = [
+        _candidate(latency, name, loss, Sizes(min(time.audio_seconds, longest), beams))
+        for name, loss in _losses(accuracy, profiles).items()
+        for time in measured(latency, name, beams)
+    ]
+    _best(among, accuracy, auto)
 
 
 def complete(figures: Figures | None) -> tuple[Accuracy, Latency]:
@@ -102,20 +105,20 @@ def complete(figures: Figures | None) -> tuple[Accuracy, Latency]:
     return figures.accuracy, figures.latency
 
 
-def _candidates(
-    accuracy: Accuracy, latency: Latency, profiles: Sequence[str], sizes: Sizes
-) -> list[Candidate]:
-    """In the order of the artifact."""
+def _losses(accuracy: Accuracy, profiles: Sequence[str]) -> dict[str, Loss]:
+    """Of those that may be chosen, in the order of the artifact."""
     losses = accepted(accuracy)
-    if not (names := [name for name in profiles if name in losses]):
+    if not (found := {name: losses[name] for name in profiles if name in losses}):
         raise RequestError(
             f"profile {AUTO}: the artifact holds neither an accepted profile nor {accuracy.against}, which "
             "they are compared with; name a profile, or build with it"
         )
-    return [
-        Candidate(name, losses[name], predicted(latency, name, sizes.audio_seconds, sizes.beams))
-        for name in names
-    ]
+    return found
+
+
+def _candidate(latency: Latency, profile: str, loss: Loss, sizes: Sizes) -> Candidate:
+    seconds = predicted(latency, profile, sizes.audio_seconds, sizes.beams)
+    return Candidate(profile, loss, sizes.audio_seconds, seconds)
 
 
 def _check_length(accuracy: Accuracy, sizes: Sizes) -> None:
@@ -134,6 +137,18 @@ def _measured_with(clips: str) -> str:
     )
 
 
+def _best(among: Sequence[Candidate], accuracy: Accuracy, auto: Auto) -> tuple[Candidate, str]:
+    """The best one, and why it is that one."""
+    if auto.latency_budget is not None:
+        found = _most_accurate(among, auto.latency_budget)
+        why = f"within {auto.latency_budget:g} s; it loses least of those that are"
+        return found, f"{why}, {_lost(found, accuracy)}"
+    assert auto.accuracy_budget is not None, "an Auto has one budget"
+    found = _fastest(among, auto.accuracy_budget)
+    why = f"the fastest of those that lose at most {auto.accuracy_budget:g}"
+    return found, f"{why}: it loses {_lost(found, accuracy)}"
+
+
 def _most_accurate(among: Sequence[Candidate], budget: float) -> Candidate:
     """Of those that are fast enough."""
     if within := [found for found in among if found.seconds <= budget]:
@@ -141,8 +156,8 @@ def _most_accurate(among: Sequence[Candidate], budget: float) -> Candidate:
     fastest = min(among, key=lambda found: found.seconds)
     raise ChoiceError(
         f"profile {AUTO}: none of the accepted ones is predicted to take at most {budget:g} s of prefill "
-        f"and decode; the fastest, {fastest.profile}, takes {fastest.seconds:.3g} s: allow more, or name a "
-        "profile"
+        f"and decode; the fastest, {fastest.profile}, takes {fastest.seconds:.3g} s for "
+        f"{fastest.audio_seconds:.1f} s of audio: allow more, or name a profile"
     )
 
 

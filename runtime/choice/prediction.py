@@ -20,18 +20,26 @@ def predicted(latency: Latency, profile: str, audio_seconds: float, beams: int) 
     Raises:
         RequestError: no figures for the profile, the beams or the length; with the command that makes them.
     """
+    times = measured(latency, profile, beams)
+    if audio_seconds > (longest := times[-1].audio_seconds):
+        what = f"{audio_seconds:.1f} s of audio and {_under(profile, beams)}, only up to {longest:g} s"
+        raise ChoiceError(_missing(what, "with a longer one in --audio-seconds"))
+    return _between(times, audio_seconds) / 1e3
+
+
+def measured(latency: Latency, profile: str, beams: int) -> list[Timed]:
+    """The times of a profile with so many beams, in rising order of seconds; errors as in `predicted`."""
     every = latency.times.get(profile, ())
     if not every:
         raise RequestError(_missing(f"profile {profile}", f"with --profile {profile} among others"))
-    under = f"{beams} beam{'s' * (beams > 1)} under profile {profile}"
-    times = [time for time in every if time.beams == beams]
-    if not times:
-        had = ",".join(map(str, dict.fromkeys(time.beams for time in every)))
-        raise RequestError(_missing(f"{under}, only for {had}", f"with --beams {had},{beams}"))
-    if audio_seconds > (longest := times[-1].audio_seconds):
-        what = f"{audio_seconds:.1f} s of audio and {under}, only up to {longest:g} s"
-        raise ChoiceError(_missing(what, "with a longer one in --audio-seconds"))
-    return _between(times, audio_seconds) / 1e3
+    if times := [time for time in every if time.beams == beams]:
+        return times
+    had = ",".join(map(str, dict.fromkeys(time.beams for time in every)))
+    raise RequestError(_missing(f"{_under(profile, beams)}, only for {had}", f"with --beams {had},{beams}"))
+
+
+def _under(profile: str, beams: int) -> str:
+    return f"{beams} beam{'s' * (beams > 1)} under profile {profile}"
 
 
 def _between(times: list[Timed], seconds: float) -> float:

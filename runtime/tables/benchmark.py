@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from ..benchmark.records import Benchmark, Case
-from ..environment import BUSY
+from ..environment import BUSY, Environment
 from .tables import LEGEND, Section, columns
 from .units import ABSENT, factor, milliseconds, rate, seconds
 
@@ -52,6 +52,12 @@ def _protocol_lines(benchmark: Benchmark) -> Iterator[str]:
         f"{machine.cpu or 'unknown CPU'}, {machine.threads} of {machine.cores} cores used, "
         f"load {ABSENT if load is None else f'{load[0]:.2f}'}, {machine.platform}"
     )
+    yield from busy_lines(machine)
+
+
+def busy_lines(machine: Environment) -> Iterator[str]:
+    """A warning, where other work has had a part of the machine that was timed."""
+    load = machine.load_average
     if load is not None and load[0] > BUSY:
         yield f"The machine was busy (load {load[0]:.1f}): times may be longer than on one that is idle."
 

@@ -651,7 +651,7 @@ def test_an_unknown_method_is_the_only_fault() -> None:
     result = CliRunner().invoke(main, ["compare", "folder", "--manifest", "clips", "--methods", "foo"])
     assert result.exit_code == 2
     assert "method foo is unknown: choose all, or some of" in result.stderr
-    assert "no method has one of the schedules" not in result.stderr
+    assert "has none of the schedules" not in result.stderr
 
 
 def test_the_full_model_is_no_method_to_compare() -> None:

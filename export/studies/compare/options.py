@@ -60,13 +60,10 @@ def _faults(options: CompareOptions) -> Iterator[str]:
     elif FULL in options.methods and not _formats_alone(options):
         yield "method full is always there, for every figure is compared with it: leave it out"
     yield from unknown
-    methods = (VARIANTS[name] for name in options.methods if name in VARIANTS)
-    if (
-        not unknown
-        and FULL not in options.methods
-        and not {name for method in methods for name in method.schedules} & set(options.schedules)
-    ):
-        yield "no method has one of the schedules, so there is no row: name others"
+    if nothing := [name for name in ("methods", "schedules") if not getattr(options, name)]:
+        yield f"{' and '.join(nothing)}: nothing to compare; give at least one"
+    elif not unknown and FULL not in options.methods:
+        yield from _no_row(options)
     if unknown := [name for name in options.quantize if name not in FORMATS]:
         yield f"quantize {', '.join(unknown)} is unknown: choose some of {', '.join(FORMATS)}"
     if not options.quantize or len(set(options.quantize)) < len(options.quantize):
@@ -79,6 +76,13 @@ def _faults(options: CompareOptions) -> Iterator[str]:
     yield from count_faults(options, _LEAST, _MOST)
     if options.reference_seconds is not None and options.reference_seconds <= 0:
         yield f"reference_seconds is {float(options.reference_seconds):g}: give a length above 0"
+
+
+def _no_row(options: CompareOptions) -> Iterator[str]:
+    """Why no method has a row, each with the schedules that it can have; nothing where one has."""
+    faults = {name: VARIANTS[name].unmet_by(options.schedules) for name in options.methods}
+    if all(faults.values()):
+        yield from (f"method {name} {fault}" for name, fault in faults.items())
 
 
 def _formats_alone(options: CompareOptions) -> bool:

@@ -77,15 +77,8 @@ def _faults(options: TuneOptions) -> Iterator[str]:
 
 def _left_out(options: TuneOptions) -> Iterator[str]:
     """Methods that would not be tried, because the schedules are those of others."""
-    methods = [METHODS[name] for name in options.methods if name in TRIABLE]
-    left = [method for method in methods if not set(method.schedules) & set(options.schedules)]
-    if not left or not options.schedules:
+    if not options.schedules:
         return
-    if len(left) == len(methods):
-        yield "no method has one of the schedules, so there is nothing to try: name others"
-        return
-    for method in left:
-        yield (
-            f"method {method.name} has none of the schedules {', '.join(options.schedules)}: "
-            f"name {' or '.join(method.schedules)} beside them, or leave the method out"
-        )
+    faults = {name: METHODS[name].unmet_by(options.schedules) for name in options.methods if name in TRIABLE}
+    others = " beside them, or leave the method out" if "" in faults.values() else ""
+    yield from (f"method {name} {fault}{others}" for name, fault in faults.items() if fault)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from click.testing import CliRunner, Result
 from fastadasp.export.cli import main
 from fastadasp.export.commands.output import check_output, write_text
 from fastadasp.profiles.errors import OutputError
+from fastadasp.runtime.tables import tables
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="devices and pipes of Linux")
 BENCH = ("--audio-seconds", "1", "--beams", "1", "--runs", "1", "--warmup", "0", "--new-tokens", "2")
@@ -137,6 +139,63 @@ def test_a_result_stands_alone_on_stdout(tiny_artifact: Path) -> None:
     found = subprocess.run(program, capture_output=True, check=True, text=True)
     assert json.loads(found.stdout)["kind"] == "bench"
     assert "prefill" in found.stderr
+
+
+CLIPS = ("--manifest", "clips/clips.jsonl")
+SEARCHED = ("--max-new-tokens", "2", "--threads", "1")
+ASKED = (*CLIPS, "--resamples", "20", *SEARCHED)
+ONE_ROW = ("--schedules", "constant", *ASKED)
+WITH_TABLES = {
+    "bench": (("bench", "art", *BENCH), ("-o", "a.json")),
+    "bench under load": (
+        ("bench", "art", *BENCH[:4], "--new-tokens", "2", "--concurrency", "1", "--requests", "2"),
+        ("-o", "a.json"),
+    ),
+    "plan": (("plan", "model", "--device", "a100", "--profile", "full"), ("-o", "a.json")),
+    "eval": (("eval", "art", *ASKED), ("-o", "a.json")),
+    "compare": (("compare", "model", "--methods", "fastv", "--flops", "10", *ONE_ROW), ("-o", "a.json")),
+    "select-layer": (
+        ("select-layer", "model", "--flops", "10", "--accuracy", *ASKED),
+        ("--json", "a.json", "-o", "a.toml"),
+    ),
+    "tune": (
+        ("tune", "model", "--max-loss", "1e6", "--flops-levels", "10", "--start-layers", "0", *ONE_ROW),
+        ("--json", "a.json", "-o", "a.toml"),
+    ),
+}
+"""Words of the commands that show tables of what they write, and those of what is written."""
+
+
+@pytest.mark.parametrize(("words", "outputs"), WITH_TABLES.values(), ids=WITH_TABLES)
+def test_what_was_measured_is_written_though_nobody_reads_the_tables(
+    words: tuple[str, ...],
+    outputs: tuple[str, ...],
+    tiny_artifact: Path,
+    tiny_checkpoint: Path,
+    own_clips: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = own_clips.parent.parent
+    monkeypatch.chdir(folder)
+    Path("art").symlink_to(tiny_artifact)
+    Path("model").symlink_to(tiny_checkpoint)
+    shown = []
+
+    def nobody(*_: object) -> None:
+        shown.append(names(folder))
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(tables, "show", nobody)
+    ended = CliRunner().invoke(main, [*words, *outputs])
+    assert ended.exit_code == 1, ended.output
+    assert shown == [sorted([*outputs[1::2], "art", "clips", "model"])], ended.output
+
+
+def test_what_cannot_be_written_is_shown_nevertheless(tiny_artifact: Path) -> None:
+    ended = bench(tiny_artifact, Path("/dev/full"))
+    assert ended.exit_code == 2
+    assert "output /dev/full: No space left on device" in ended.stderr
+    assert "1 s of audio, 1 beam" in ended.stdout
 
 
 def test_no_journal_stands_beside_a_device(own_clips: Path, tiny_artifact: Path, device: Path) -> None:

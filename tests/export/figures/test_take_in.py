@@ -241,6 +241,18 @@ def test_each_kind_replaces_its_own(artifact: Path, evaluated: Path, benched: Pa
     assert REDUCED in both.accuracy.losses
 
 
+@pytest.mark.parametrize(("load", "is_told"), [(8.25, True), (0.5, False)])
+def test_times_of_a_busy_machine_are_taken_in_with_the_warning_of_bench(
+    artifact: Path, benched: Path, tmp_path: Path, load: float, is_told: bool
+) -> None:
+    found = json.loads(benched.read_text("utf-8"))
+    found["environment"]["load_average"] = [load, 0.1, 0.1]
+    timed = tmp_path / "bench.json"
+    timed.write_text(json.dumps(found), "utf-8")
+    said = call("figures", artifact, "--latency", timed).stderr
+    assert ("The machine was busy (load 8.2): times may be longer" in said) is is_told
+
+
 def test_a_build_takes_the_figures_of_an_equal_build(evaluated: Path, benched: Path, tmp_path: Path) -> None:
     words = ("build", DEMO / "model", "-o", tmp_path / "ART", "--accepted", evaluated, "--latency", benched)
     result = call(*words, "--profile", PROFILES, "--least-recordings", 10)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fastadasp.profiles.errors import RequestError
 from fastadasp.runtime.choice.acceptance import accepted, verdict
-from fastadasp.runtime.choice.choose import Choice, Sizes, choose
+from fastadasp.runtime.choice.choose import Choice, Sizes, check_choice, choose
 from fastadasp.runtime.choice.figures import (
     Accuracy,
     Figures,
@@ -143,7 +143,7 @@ def test_no_loss_is_taken_to_hold_for_audio_longer_than_all_that_was_measured() 
         (
             FIGURES,
             {"latency_budget": 0.29},
-            "take at most 0.29 s of prefill and decode; the fastest, tenth, ",
+            "take at most 0.29 s of prefill and decode; the fastest, tenth, takes 0.3 s for 30.0 s of audio",
         ),
     ],
 )
@@ -153,6 +153,33 @@ def test_what_is_missing_is_refused_with_the_remedy(
     words = refused(figures, **{"latency_budget": 9.0, **asked})
     assert words.startswith("profile auto: ")
     assert fault in words
+
+
+def checked(figures: Figures, beams: int = 1, **budget: float) -> str | None:
+    """Why no audio could have a profile; None where some could."""
+    try:
+        check_choice(figures, PROFILES, Auto(**budget), beams)
+    except RequestError as error:
+        return str(error)
+    return None
+
+
+def test_a_budget_that_longer_audio_meets_is_not_refused_before_any_is_heard() -> None:
+    noisy = {"full": times((136.0, 104.0, 300.0)), "half": times((120.0, 86.0, 200.0))}
+    held = replace(FIGURES, latency=replace(FIGURES.latency, times={**noisy, "tenth": times(SLOW)}))
+    assert chosen(held, seconds=30, latency_budget=0.1).profile == "half"
+    assert checked(held, latency_budget=0.1) is None
+    assert "the fastest, half, takes 0.086 s for 30.0 s of audio: allow" in str(
+        checked(held, latency_budget=0.08)
+    )
+
+
+def test_no_time_counts_that_is_of_longer_audio_than_a_profile_may_be_chosen_for() -> None:
+    falling = dict.fromkeys(PROFILES, times((100.0, 90.0, 10.0)))
+    held = replace(SHORTER, latency=replace(FIGURES.latency, times=falling))
+    assert "takes 0.0902 s for 29.5 s of audio" in str(checked(held, latency_budget=0.09))
+    assert checked(held, latency_budget=0.0903) is None
+    assert "no figures of latency for 5 beams" in str(checked(FIGURES, beams=5, latency_budget=9))
 
 
 def test_a_profile_without_times_is_named() -> None:
@@ -301,6 +328,15 @@ def test_what_is_chosen_is_the_best_there_is(held: Figures, seconds: float) -> N
     assert fastest in among
     assert took(held, str(fastest), seconds) == min(took(held, name, seconds) for name in among)
     assert worst(held, str(best)) == min(worst(held, name) for name in among)
+
+
+@fuzz(200)
+@given(held=figures(), seconds=st.floats(0.01, 120), budget=st.floats(1e-3, 6))
+def test_a_budget_is_refused_before_any_audio_where_no_length_meets_it(
+    held: Figures, seconds: float, budget: float
+) -> None:
+    found = [either(held, length, latency_budget=budget) for length in (seconds, *LENGTHS)]
+    assert (checked(held, latency_budget=budget) is None) == any(found)
 
 
 @fuzz(50)

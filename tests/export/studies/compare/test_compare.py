@@ -455,7 +455,10 @@ def test_a_clip_that_fails_is_listed_and_in_no_cell(clips, own_clips, tmp_path):
         ),
         (("--methods", "full,fastv", "--quantize", "none,int8"), "method full is always there"),
         (("--methods", "tome"), "method tome is unknown: choose all, or some of weighted_merge"),
-        (("--methods", "h2o", "--schedules", "decay"), "no method has one of the schedules"),
+        (
+            ("--methods", "weighted_merge", "--schedules", "input"),
+            "method weighted_merge has none of the schedules input: name single or constant or decay",
+        ),
         (("--flops", "ten"), "'ten' is no list of percentages"),
         (("--flops", "0"), "0 is not between 0 and 100"),
         (("--start-layer", 99), "--start-layer 99 is out of range: this model has layers 0 to "),

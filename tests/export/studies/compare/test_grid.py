@@ -150,9 +150,20 @@ def test_all_faults_of_the_options_are_told_at_once():
     message = str(error.value)
     assert "method tome is unknown: choose all, or some of weighted_merge, " in message
     assert "schedule linear is unknown: choose all, or some of single, constant, decay" in message
-    assert "no method has one of the schedules" not in message  # what is unknown says it already
+    assert "has none of the schedules" not in message  # what is unknown says it already
     assert "FLOPs reductions must lie between 0 and 100 %" in message
     assert "seeds is 0: give a whole number of at least 1" in message
+
+
+def test_nothing_to_compare_is_refused():
+    with pytest.raises(RequestError) as error:
+        CompareOptions(methods=("h2o", "affinity_pooling"), schedules=("decay",))
+    assert str(error.value) == (
+        f"method h2o has none of the schedules decay: name {' or '.join(VARIANTS['h2o'].schedules)}; "
+        "method affinity_pooling has none of the schedules decay: name input_and_single"
+    )
+    with pytest.raises(RequestError, match=r"^methods and schedules: nothing to compare; give at least one$"):
+        CompareOptions(methods=(), schedules=())
 
 
 def test_the_reference_is_the_mean_of_the_clips_that_can_be_read(model, own_clips):

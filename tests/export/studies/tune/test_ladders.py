@@ -101,8 +101,6 @@ def test_what_starts_in_no_layer_is_tried_once(model, reference):
         ("uniform_merge", 0, "compact"),
         ("uniform_merge", 0, "kept"),
     ]
-    with pytest.raises(RequestError, match="no method has one of the schedules"):
-        TuneOptions(1.0, schedules=("input",))
 
 
 def test_a_method_that_no_schedule_would_try_is_refused_with_its_own():
@@ -111,6 +109,15 @@ def test_a_method_that_no_schedule_would_try_is_refused_with_its_own():
     assert str(found.value) == (
         "method affinity_pooling has none of the schedules decay, single: "
         "name input_and_single beside them, or leave the method out"
+    )
+
+
+def test_schedules_that_no_method_has_are_refused_with_those_of_each():
+    with pytest.raises(RequestError) as found:
+        TuneOptions(1.0, methods=("weighted_merge", "affinity_pooling"), schedules=("input",))
+    assert str(found.value) == (
+        "method weighted_merge has none of the schedules input: name single or constant or decay; "
+        "method affinity_pooling has none of the schedules input: name input_and_single"
     )
 
 
