@@ -290,11 +290,26 @@ def test_all_profiles_that_are_unknown_are_told_at_once(tiny_checkpoint: Path, e
     assert "profile file none.toml does not exist" in line
 
 
-def test_all_files_with_faults_in_a_folder_of_profiles_are_told_at_once(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        (tmp_path / f"{name}.toml").write_text('method = "average_merge"\nratio = 2\n', "utf-8")
-    line = fault("profiles", "list", "--profiles-folder", tmp_path)
-    assert all(f"{name}.toml" in line for name in ("one", "two"))
+def test_files_with_faults_in_a_folder_of_profiles_have_a_line_each_beside_the_good_ones(
+    tmp_path: Path,
+) -> None:
+    method = 'method = "average_merge"\n'
+    texts = {
+        "bad": f"{method}ratio = 2\n",
+        "good": f"{method}ratio = 0.3\n",
+        "pyproject": "[project]\n[tool]\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.toml").write_text(text, "utf-8")
+    result = CliRunner().invoke(main, ["profiles", "list", "--profiles-folder", str(tmp_path)])
+    assert result.exit_code == 1
+    assert {"full", "good"} <= {line.split()[0] for line in result.stdout.splitlines()[2:]}
+    bad, foreign = result.stderr.splitlines()
+    assert bad.startswith(f"left out: profile 'bad' in {tmp_path / 'bad.toml'}: ratio = 2 must")
+    assert (
+        f"{tmp_path / 'pyproject.toml'}: unknown keys 'project', 'tool': known keys are method, " in foreign
+    )
+    assert foreign.count("known keys are") == 1
 
 
 def test_unknown_key_of_a_profile(
