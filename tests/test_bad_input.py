@@ -585,6 +585,14 @@ def test_what_is_no_artifact_is_told(
     line = fault("run", tiny_checkpoint, clip)
     assert f"it is a checkpoint; build it first: fastadasp-export build {tiny_checkpoint} -o ART" in line
     assert f"artifact {empty}: no manifest.json there; make one with" in fault("run", empty, clip)
+    weights = own_artifact / "weights"
+    assert f"artifact {weights}: it is a part of the artifact {own_artifact}; give that" in fault(
+        "inspect", weights
+    )
+    (empty / "manifest.json").write_text("{}", "utf-8")  # of something else
+    inside = shutil.copytree(tiny_checkpoint, empty / "checkpoint")
+    assert "it is a checkpoint; build it first" in fault("inspect", inside)
+    (empty / "manifest.json").unlink()
     (own_artifact / "manifest.json").unlink()
     assert "no manifest.json there; make one with" in fault("run", own_artifact, clip)
 
@@ -675,6 +683,8 @@ def test_names_that_are_too_long_for_the_system() -> None:
         read_clips("a" * 300)
     with pytest.raises(ProfileError, match="cannot be read: File name too long"):
         load_profile("mine", [Path("a" * 300)])
+    with pytest.raises(ProfileError, match=r"a\.toml cannot be read: File name too long; check"):
+        load_profile(f"{'a' * 300}.toml")
 
 
 @pytest.mark.skipif(not FAILS_TO_READ.exists(), reason="no file that opens and fails to be read")
