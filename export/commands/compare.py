@@ -89,7 +89,7 @@ ALL = "all"
 @reference_option
 @untimed_options
 @evaluation_options
-@search_options
+@search_options("checkpoint")
 @onnxruntime_options
 @click.option("--restart", is_flag=True, help="Forget the answers of a run that was stopped.")
 @click.option("--intervals", is_flag=True, help="Show the 95 % interval of each figure.")

@@ -43,7 +43,7 @@ from .search_parameters import say_search, search_options
 @least_recordings_option
 @untimed_options
 @evaluation_options
-@search_options
+@search_options("artifact")
 @runtime_options
 @click.option("--restart", is_flag=True, help="Forget the answers of a run that was stopped.")
 @click.option(

@@ -77,7 +77,7 @@ OF_ACCURACY = "flops_levels", "workers", "restart", *SEARCH, *SEARCH_IDS
     arrange=rising,
 )
 @click.option("--workers", type=int, default=1, show_default=True, help="Processes that share the clips.")
-@search_options
+@search_options("checkpoint")
 @click.option("--restart", is_flag=True, help="Forget the answers of an evaluation that was stopped.")
 @click.option("-o", "--output", type=PATH, metavar="FILE.toml", help="Write the profile of that layer.")
 @click.option("--json", "results", type=PATH, metavar="FILE", help="Write all figures, with the environment.")

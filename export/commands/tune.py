@@ -102,7 +102,7 @@ OF_LATENCY = "runs", "warmup"  # options of that objective alone
     "--warmup", type=int, default=DEFAULTS.warmup, show_default=True, help="Runs that are not timed."
 )
 @evaluation_options
-@search_options
+@search_options("checkpoint")
 @onnxruntime_options
 @click.option("--restart", is_flag=True, help="Forget what a run that was stopped has found.")
 @click.option("-o", "--output", type=PATH, required=True, metavar="FILE.toml", help="Write the profile.")
