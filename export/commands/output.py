@@ -14,10 +14,14 @@ import click
 
 from ...profiles.errors import OutputError
 from ...profiles.keys import NAME_RULE, name_fault
+from ...profiles.methods import FULL
+from ...runtime.choice.target import AUTO
 from ..file import is_own_stdout, is_stream, write_file
 from ..scratch import remove_leftovers
 
 PROFILE_SUFFIX = ".toml"
+TAKEN = {AUTO: "what requests give to have one chosen", FULL: "that which reduces nothing"}
+"""Names that a profile of a user's own cannot have beside `full` in an artifact -> what they mean."""
 
 if TYPE_CHECKING:
     from ...evaluation.results.files import Result
@@ -179,7 +183,7 @@ def profile_name(path: Path) -> str:
     """A profile is called as its file.
 
     Raises:
-        OutputError: the file would not be read as a profile, or no profile can have its name.
+        OutputError: the file would not be read as a profile, or no profile beside `full` can have its name.
     """
     if path.suffix != PROFILE_SUFFIX:
         ending = f"a profile is read by the ending {PROFILE_SUFFIX}"
@@ -188,4 +192,8 @@ def profile_name(path: Path) -> str:
     if any(name_fault(path.stem)):
         no_name = f"-o names the profile, too, and {path.stem!r} is no name of one"
         raise OutputError(f"output {path}: {no_name}; {NAME_RULE}")
+    if meaning := TAKEN.get(path.stem):
+        raise OutputError(
+            f"output {path}: -o names the profile, too, and {path.stem} is {meaning}; give another"
+        )
     return path.stem

@@ -245,6 +245,16 @@ def test_a_name_that_no_profile_can_have_is_refused_by_the_option(
     )
 
 
+@pytest.mark.parametrize("command", [TUNE, f"select-layer {STUDY}"])
+@pytest.mark.parametrize("name", ["auto", "full"])
+def test_a_name_that_no_build_takes_beside_full_is_refused_by_the_option(
+    here: Path, command: str, name: str
+) -> None:
+    result = call(*command.split(), "-o", f"{name}.toml")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: output {name}.toml: -o names the profile, too, and {name} is ")
+
+
 def test_the_audio_on_stdin_is_not_replaced(here: Path) -> None:
     import subprocess
     import sys
