@@ -100,7 +100,7 @@ def _check_place(path: Path) -> None:
 
 
 def refuse_inputs(output: Path, reads: Iterable[Path | None], beside: Iterable[Path] = ()) -> None:
-    """Refuse an output in place of what its command reads, or in a folder that it reads whole.
+    """Refuse an output in place of what its command reads, in a folder that it reads whole or in an artifact.
 
     Two paths are one file if they are to the system: over links, or where names differ in case alone.
 
@@ -130,6 +130,9 @@ def refuse_inputs(output: Path, reads: Iterable[Path | None], beside: Iterable[P
         for read in filter(None, (*map(known.get, map(_identity, _upwards(place))), *around)):
             lost = f"would replace {read}, which is read"
             raise OutputError(f"output {output}: what is kept beside it {lost}; give another file")
+    from ..ownership import refuse_in_artifact
+
+    refuse_in_artifact(output)
 
 
 def _files_in(read: Path) -> Iterator[Path]:
