@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -180,6 +180,32 @@ def check_restart(restart: bool, output: Path | None, flags: str = "-o") -> None
     """Refuse to forget what is kept beside an output where there is none; click.UsageError."""
     if restart and kept_beside(output) is None:
         raise click.UsageError(f"--restart: nothing is kept without {flags}; leave it out, or give {flags}")
+
+
+@contextmanager
+def telling_what_is_kept(kept: Path | None) -> Iterator[None]:
+    """Where a signal ends what is done within, say on stderr what is left for the next run."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if kept is not None and kept.exists():
+            restarts = click.get_current_context().params.get("restart")
+            command = f"the same command{' without --restart' if restarts else ''}"
+            click.echo(f"stopped; {kept} is kept, from which {command} goes on", err=True)
+        raise
+
+
+@contextmanager
+def work_beside(output: Path | None, *, restart: bool) -> Iterator[Path]:
+    """The work folder of an output, as `work_folder` has it; a run that is stopped says where it is."""
+    from ...evaluation.answers.work_folder import work_folder, work_folder_of
+
+    kept = kept_beside(output)
+    with (
+        telling_what_is_kept(None if kept is None else work_folder_of(kept)),
+        work_folder(kept, restart=restart) as folder,
+    ):
+        yield folder
 
 
 def profile_name(path: Path) -> str:
