@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..profiles.errors import FastAdaSPError, OutputError
 from ..profiles.locked import held, release, remove
-from .ownership import ARTIFACT, DamagedManifestError, Kind, foreign_entries
+from .ownership import ARTIFACT, DamagedManifestError, Kind, foreign_entries, refuse_in_artifact
 from .scratch import new_folder, remove_leftovers
 from .swap import put, replace
 
@@ -21,7 +21,7 @@ Notice = Callable[[str], None]
 
 
 def check_output(output: Path, force: bool, notice: Notice = lambda _: None, kind: Kind = ARTIFACT) -> None:
-    """Refuse a place that a folder of that kind cannot take, or where something else is.
+    """Refuse a place that a folder of that kind cannot take, in an artifact, or where something else is.
 
     What a killed run has left there is removed.
 
@@ -41,6 +41,7 @@ def check_output(output: Path, force: bool, notice: Notice = lambda _: None, kin
             raise OutputError(exists) from None
         if not force:
             raise OutputError(f"{exists}, or --force to replace it")
+    refuse_in_artifact(output)
     nearest = next(parent for parent in place.absolute().parents if parent.exists())
     if not nearest.is_dir():
         raise OutputError(f"output {output}: {nearest} is a file; choose another folder")

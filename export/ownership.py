@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -36,6 +37,18 @@ def listed_files(folder: Path) -> frozenset[str] | None:
     if content.pop("digest", None) != digest_of(content):
         raise DamagedManifestError(f"{FILE_NAME} was changed: its content does not match its digest")
     return frozenset({*content["files"], FILE_NAME})
+
+
+def refuse_in_artifact(output: Path) -> None:
+    """Refuse an output in an artifact: it would be foreign there, and the artifact could not be replaced.
+
+    Raises:
+        OutputError: with the remedy.
+    """
+    for folder in Path(os.path.realpath(output)).parents:
+        with suppress(DamagedManifestError):  # it may be no manifest of ours
+            if listed_files(folder) is not None:
+                raise OutputError(f"output {output} is in the artifact {folder}; give a place outside of it")
 
 
 @dataclass(frozen=True)

@@ -48,11 +48,10 @@ def read_table(table: Mapping[str, object]) -> tuple[dict[str, Any], list[str]]:
     field_of = {key.name: field for field, key in KEYS.items()}
     known = {field_of[name]: value for name, value in table.items() if name in field_of}
     given = {field: KEYS[field].read(value) for field, value in known.items()}
-    faults = [
-        f"unknown key {_brief(name)}: known keys are {', '.join(field_of)}"
-        for name in table
-        if name not in field_of
-    ]
+    faults = []
+    if unknown := [_brief(name) for name in table if name not in field_of]:
+        several = "s" * (len(unknown) > 1)
+        faults = [f"unknown key{several} {', '.join(unknown)}: known keys are {', '.join(field_of)}"]
     faults += [
         f"{KEYS[field].name} = {_brief(value)} {KEYS[field].rule}"
         for field, value in known.items()

@@ -189,5 +189,8 @@ def _read(path: Path) -> str:
         raise ProfileError(f"profile file {path} does not exist: check the path") from error
     except IsADirectoryError as error:
         raise ProfileError(f"profile file {path} is a folder: give a .toml file") from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        why = f"{error.strerror}; check its permissions and the disk"
+        raise ProfileError(f"profile file {path} cannot be read: {why}") from error
+    except ValueError as error:
         raise ProfileError(f"profile file {path} cannot be read: {error}") from error

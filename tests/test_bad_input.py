@@ -290,11 +290,26 @@ def test_all_profiles_that_are_unknown_are_told_at_once(tiny_checkpoint: Path, e
     assert "profile file none.toml does not exist" in line
 
 
-def test_all_files_with_faults_in_a_folder_of_profiles_are_told_at_once(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        (tmp_path / f"{name}.toml").write_text('method = "average_merge"\nratio = 2\n', "utf-8")
-    line = fault("profiles", "list", "--profiles-folder", tmp_path)
-    assert all(f"{name}.toml" in line for name in ("one", "two"))
+def test_files_with_faults_in_a_folder_of_profiles_have_a_line_each_beside_the_good_ones(
+    tmp_path: Path,
+) -> None:
+    method = 'method = "average_merge"\n'
+    texts = {
+        "bad": f"{method}ratio = 2\n",
+        "good": f"{method}ratio = 0.3\n",
+        "pyproject": "[project]\n[tool]\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.toml").write_text(text, "utf-8")
+    result = CliRunner().invoke(main, ["profiles", "list", "--profiles-folder", str(tmp_path)])
+    assert result.exit_code == 1
+    assert {"full", "good"} <= {line.split()[0] for line in result.stdout.splitlines()[2:]}
+    bad, foreign = result.stderr.splitlines()
+    assert bad.startswith(f"left out: profile 'bad' in {tmp_path / 'bad.toml'}: ratio = 2 must")
+    assert (
+        f"{tmp_path / 'pyproject.toml'}: unknown keys 'project', 'tool': known keys are method, " in foreign
+    )
+    assert foreign.count("known keys are") == 1
 
 
 def test_unknown_key_of_a_profile(
@@ -570,6 +585,14 @@ def test_what_is_no_artifact_is_told(
     line = fault("run", tiny_checkpoint, clip)
     assert f"it is a checkpoint; build it first: fastadasp-export build {tiny_checkpoint} -o ART" in line
     assert f"artifact {empty}: no manifest.json there; make one with" in fault("run", empty, clip)
+    weights = own_artifact / "weights"
+    assert f"artifact {weights}: it is a part of the artifact {own_artifact}; give that" in fault(
+        "inspect", weights
+    )
+    (empty / "manifest.json").write_text("{}", "utf-8")  # of something else
+    inside = shutil.copytree(tiny_checkpoint, empty / "checkpoint")
+    assert "it is a checkpoint; build it first" in fault("inspect", inside)
+    (empty / "manifest.json").unlink()
     (own_artifact / "manifest.json").unlink()
     assert "no manifest.json there; make one with" in fault("run", own_artifact, clip)
 
@@ -660,6 +683,8 @@ def test_names_that_are_too_long_for_the_system() -> None:
         read_clips("a" * 300)
     with pytest.raises(ProfileError, match="cannot be read: File name too long"):
         load_profile("mine", [Path("a" * 300)])
+    with pytest.raises(ProfileError, match=r"a\.toml cannot be read: File name too long; check"):
+        load_profile(f"{'a' * 300}.toml")
 
 
 @pytest.mark.skipif(not FAILS_TO_READ.exists(), reason="no file that opens and fails to be read")

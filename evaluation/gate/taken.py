@@ -118,6 +118,8 @@ def _tuned(manifest: Manifest, found: TuningResult) -> tuple[dict[str, Loss], He
         for name, resolved in manifest.profiles.items()
         if replace(resolved.profile, name=chosen.name) == chosen
     ]
+    if not names and not found.held_out.within_budget:
+        raise _OfAnotherError("the held-out half did not confirm its profile, so tune wrote none; tune again")
     if not names:
         raise _OfAnotherError("its profile is none of the artifact's; build with the .toml that tune wrote")
     half = replace(found.held_out.clips, source=f"{_name(found.held_out.clips.source)}, held-out half")

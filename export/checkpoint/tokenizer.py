@@ -5,6 +5,7 @@ It is tokenizer.json; without one, it is made of a file of ranks, if the family 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,9 +22,23 @@ def tokenizer_file(checkpoint: Checkpoint) -> Path | None:
     """The checkpoint's tokenizer.json, or the file of ranks that its family reads; None without either."""
     if not checkpoint.reads_tokenizer:
         return None
-    ranks = checkpoint.rank_tokenizer
-    names = (TOKENIZER, *([ranks.file] if ranks else []))
+    names = _names(checkpoint)
     return next((path for name in names if (path := checkpoint.folder / name).is_file()), None)
+
+
+def _names(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Of the files that may hold its tokenizer."""
+    ranks = checkpoint.rank_tokenizer
+    return (TOKENIZER, *([ranks.file] if ranks else []))
+
+
+def missing_tokenizer(checkpoint: Checkpoint) -> Iterator[str]:
+    """What whoever builds a checkpoint without a tokenizer should know."""
+    if tokenizer_file(checkpoint) is None:
+        yield (
+            f"checkpoint {checkpoint.folder} has no {' or '.join(_names(checkpoint))}: the artifact takes "
+            "token ids alone, no text; add that of the original model and build again"
+        )
 
 
 @lru_cache(maxsize=1)

@@ -21,7 +21,7 @@ from .evaluation_parameters import (
     untimed_options,
 )
 from .lists import NAMES, PERCENTS, each_once, list_option, rising
-from .output import check_output, check_restart, kept_beside, write_result
+from .output import check_output, check_restart, work_beside, write_result
 from .parameters import PATH, lora_option, onnxruntime_options
 from .progress import progress_bar
 from .search_parameters import say_search, search_options
@@ -89,7 +89,7 @@ ALL = "all"
 @reference_option
 @untimed_options
 @evaluation_options
-@search_options
+@search_options("checkpoint")
 @onnxruntime_options
 @click.option("--restart", is_flag=True, help="Forget the answers of a run that was stopped.")
 @click.option("--intervals", is_flag=True, help="Show the 95 % interval of each figure.")
@@ -117,7 +117,7 @@ def compare(
     if ALL not in values["methods"]:
         _say_left_out(options)
     check_restart(restart, output)
-    from ...evaluation.answers.work_folder import work_folder, work_folder_of
+    from ...evaluation.answers.work_folder import work_folder_of
     from ...evaluation.clips.files import files_of
 
     clips = clips_of(values)
@@ -128,7 +128,7 @@ def compare(
     from ..studies.compare.result import comparison_result
     from ..studies.compare.table import comparison_sections
 
-    with work_folder(kept_beside(output), restart=restart) as work:
+    with work_beside(output, restart=restart) as work:
         with progress_bar("load") as tick:
             found = comparison.compare(checkpoint, clips, options, work, tick)
         say_search(options.evaluation.search, found.options.evaluation.search)

@@ -22,7 +22,7 @@ from .evaluation_parameters import (
     untimed_options,
 )
 from .lists import NAMES, each_once, list_option
-from .output import check_output, check_restart, kept_beside, write_result
+from .output import check_output, check_restart, kept_beside, telling_what_is_kept, write_result
 from .parameters import PATH, runtime_options, verify_of
 from .progress import progress_bar
 from .search_parameters import say_search, search_options
@@ -43,7 +43,7 @@ from .search_parameters import say_search, search_options
 @least_recordings_option
 @untimed_options
 @evaluation_options
-@search_options
+@search_options("artifact")
 @runtime_options
 @click.option("--restart", is_flag=True, help="Forget the answers of a run that was stopped.")
 @click.option(
@@ -81,7 +81,7 @@ def evaluate(ctx: click.Context, /, artifact: Path, output: Path | None, **value
 
     kept = kept_beside(output)
     journal = None if kept is None else journal_of(kept)
-    with progress_bar("load") as tick:
+    with telling_what_is_kept(journal), progress_bar("load") as tick:
         found = accuracy.evaluate(
             artifact,
             clips,

@@ -119,8 +119,11 @@ def list_option(
     )
 
 
-def ids_option(flag: str, field: str, help: str) -> Callable[[Command], Command]:
-    """An option for a list of token ids that may also be none of them; without it the field is None."""
+def ids_option(flag: str, field: str, help: str, whose: str) -> Callable[[Command], Command]:
+    """An option for a list of token ids that may also be none of them; without it the field is None.
+
+    Its help says `whose` ids those are then.
+    """
 
     def ids(ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> tuple[int, ...] | None:
         if list(texts) == [NO_IDS]:
@@ -133,7 +136,7 @@ def ids_option(flag: str, field: str, help: str) -> Callable[[Command], Command]
         multiple=True,
         callback=ids,
         metavar="N,...",
-        help=f"{help} Comma list, repeatable. {NO_IDS!r}: none.  [default: the artifact's]",
+        help=f"{help} Comma list, repeatable. {NO_IDS!r}: none.  [default: the {whose}'s]",
     )
 
 

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,14 @@ import click
 
 from ...profiles.errors import OutputError
 from ...profiles.keys import NAME_RULE, name_fault
+from ...profiles.methods import FULL
+from ...runtime.choice.target import AUTO
 from ..file import is_own_stdout, is_stream, write_file
 from ..scratch import remove_leftovers
 
 PROFILE_SUFFIX = ".toml"
+TAKEN = {AUTO: "what requests give to have one chosen", FULL: "that which reduces nothing"}
+"""Names that a profile of a user's own cannot have beside `full` in an artifact -> what they mean."""
 
 if TYPE_CHECKING:
     from ...evaluation.results.files import Result
@@ -96,7 +100,7 @@ def _check_place(path: Path) -> None:
 
 
 def refuse_inputs(output: Path, reads: Iterable[Path | None], beside: Iterable[Path] = ()) -> None:
-    """Refuse an output in place of what its command reads, or in a folder that it reads whole.
+    """Refuse an output in place of what its command reads, in a folder that it reads whole or in an artifact.
 
     Two paths are one file if they are to the system: over links, or where names differ in case alone.
 
@@ -126,6 +130,9 @@ def refuse_inputs(output: Path, reads: Iterable[Path | None], beside: Iterable[P
         for read in filter(None, (*map(known.get, map(_identity, _upwards(place))), *around)):
             lost = f"would replace {read}, which is read"
             raise OutputError(f"output {output}: what is kept beside it {lost}; give another file")
+    from ..ownership import refuse_in_artifact
+
+    refuse_in_artifact(output)
 
 
 def _files_in(read: Path) -> Iterator[Path]:
@@ -175,11 +182,37 @@ def check_restart(restart: bool, output: Path | None, flags: str = "-o") -> None
         raise click.UsageError(f"--restart: nothing is kept without {flags}; leave it out, or give {flags}")
 
 
+@contextmanager
+def telling_what_is_kept(kept: Path | None) -> Iterator[None]:
+    """Where a signal ends what is done within, say on stderr what is left for the next run."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if kept is not None and kept.exists():
+            restarts = click.get_current_context().params.get("restart")
+            command = f"the same command{' without --restart' if restarts else ''}"
+            click.echo(f"stopped; {kept} is kept, from which {command} goes on", err=True)
+        raise
+
+
+@contextmanager
+def work_beside(output: Path | None, *, restart: bool) -> Iterator[Path]:
+    """The work folder of an output, as `work_folder` has it; a run that is stopped says where it is."""
+    from ...evaluation.answers.work_folder import work_folder, work_folder_of
+
+    kept = kept_beside(output)
+    with (
+        telling_what_is_kept(None if kept is None else work_folder_of(kept)),
+        work_folder(kept, restart=restart) as folder,
+    ):
+        yield folder
+
+
 def profile_name(path: Path) -> str:
     """A profile is called as its file.
 
     Raises:
-        OutputError: the file would not be read as a profile, or no profile can have its name.
+        OutputError: the file would not be read as a profile, or no profile beside `full` can have its name.
     """
     if path.suffix != PROFILE_SUFFIX:
         ending = f"a profile is read by the ending {PROFILE_SUFFIX}"
@@ -188,4 +221,8 @@ def profile_name(path: Path) -> str:
     if any(name_fault(path.stem)):
         no_name = f"-o names the profile, too, and {path.stem!r} is no name of one"
         raise OutputError(f"output {path}: {no_name}; {NAME_RULE}")
+    if meaning := TAKEN.get(path.stem):
+        raise OutputError(
+            f"output {path}: -o names the profile, too, and {path.stem} is {meaning}; give another"
+        )
     return path.stem

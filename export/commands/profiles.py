@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ...profiles.errors import ProfileError
 from ...profiles.profile import Profile, builtin_names, load_profile, load_profiles, profile_to_toml
 from ...profiles.schedule import has_start_layer
 from ..prediction.options import MOST_POSITIONS
@@ -32,13 +33,21 @@ def profiles() -> None:
 
 @profiles.command("list", cls=StrictCommand)
 @profile_folders
-def list_profiles(folders: tuple[Path, ...]) -> None:
-    """List the built-in profiles, and those of folders."""
-    own = sorted(path for folder in folders for path in folder.glob("*.toml"))
-    found = load_profiles([*builtin_names(), *map(str, own)])
+@click.pass_context
+def list_profiles(ctx: click.Context, /, folders: tuple[Path, ...]) -> None:
+    """List the built-in profiles, and those of folders. Exits with 1 if a file there is none."""
+    found, faults = list(load_profiles(builtin_names())), list[ProfileError]()
+    for path in sorted(path for folder in folders for path in folder.glob("*.toml")):
+        try:
+            found.append(load_profile(str(path)))
+        except ProfileError as error:
+            faults.append(error)
     from ...runtime.tables.tables import console, show_table
 
     show_table(console(), _profiles_table(found))
+    for fault in faults:
+        click.echo(f"left out: {fault}", err=True)
+    ctx.exit(1 if faults else 0)
 
 
 @profiles.command(cls=StrictCommand)

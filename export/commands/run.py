@@ -49,7 +49,7 @@ STDIN, STDIN_FILE = "-", Path("/dev/stdin")
     "--raw-prompt", metavar="TEXT", help="A prompt taken whole, which names the place of the audio."
 )
 @click.option("--system", metavar="TEXT", help="System text, where the model's template has a place for it.")
-@search_options
+@search_options("artifact")
 @runtime_options
 @click.option(
     "--deadline", type=float, metavar="SECONDS", help="Give up on a clip after so long.  [default: never]"

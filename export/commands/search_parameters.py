@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -35,17 +36,20 @@ SEARCH_IDS: dict[str, tuple[str, str]] = {
 """Field of `SearchOptions` that holds token ids -> flag, help."""
 
 
-def search_options(command: Command) -> Command:
-    """Add the options of a search: what is not given is left to the artifact."""
-    for field, (flag, text) in reversed(SEARCH_IDS.items()):
-        command = ids_option(flag, field, text)(command)
-    for field, (flag, kind, text) in reversed(SEARCH.items()):
-        default = ResolvedSearch.__dataclass_fields__[field].default
-        shown = str(default).lower() if isinstance(default, bool) else default
-        command = click.option(flag, field, type=kind, help=f"{text}  [default: the artifact's, or {shown}]")(
-            command
-        )
-    return command
+def search_options(whose: str) -> Callable[[Command], Command]:
+    """The options of a search: what is not given is left to the artifact, or checkpoint, of the command."""
+
+    def with_search(command: Command) -> Command:
+        for field, (flag, text) in reversed(SEARCH_IDS.items()):
+            command = ids_option(flag, field, text, whose)(command)
+        for field, (flag, kind, text) in reversed(SEARCH.items()):
+            default = ResolvedSearch.__dataclass_fields__[field].default
+            shown = str(default).lower() if isinstance(default, bool) else default
+            default_text = f"[default: the {whose}'s, or {shown}]"
+            command = click.option(flag, field, type=kind, help=f"{text}  {default_text}")(command)
+        return command
+
+    return with_search
 
 
 def search_of(values: dict[str, Any]) -> SearchOptions:

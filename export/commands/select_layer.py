@@ -20,8 +20,8 @@ from .output import (
     check_output,
     check_restart,
     check_two,
-    kept_beside,
     profile_name,
+    work_beside,
     write_result,
     write_text,
 )
@@ -77,7 +77,7 @@ OF_ACCURACY = "flops_levels", "workers", "restart", *SEARCH, *SEARCH_IDS
     arrange=rising,
 )
 @click.option("--workers", type=int, default=1, show_default=True, help="Processes that share the clips.")
-@search_options
+@search_options("checkpoint")
 @click.option("--restart", is_flag=True, help="Forget the answers of an evaluation that was stopped.")
 @click.option("-o", "--output", type=PATH, metavar="FILE.toml", help="Write the profile of that layer.")
 @click.option("--json", "results", type=PATH, metavar="FILE", help="Write all figures, with the environment.")
@@ -107,7 +107,7 @@ def select_layer(
     name = DEFAULTS.name if output is None else profile_name(output)
     options = SelectionOptions(flops_reduction, name=name, **own)
     accuracy = _accuracy_options(values)
-    from ...evaluation.answers.work_folder import work_folder, work_folder_of
+    from ...evaluation.answers.work_folder import work_folder_of
     from ...evaluation.clips.files import files_of
 
     clips = clips_of(values)
@@ -127,7 +127,7 @@ def select_layer(
     with progress_bar("load") as tick:
         found = selection.select_layer(checkpoint, clips, options, partial(tick, "clips"))
     place = (results or output) if accuracy is not None else None
-    with work_folder(kept_beside(place), restart=values["restart"]) as folder:
+    with work_beside(place, restart=values["restart"]) as folder:
         if accuracy is not None:
             levels = values["flops_levels"] or (options.flops_reduction,)
             measured = _measure(checkpoint, clips, options, levels, accuracy, folder)

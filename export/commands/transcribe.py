@@ -95,7 +95,7 @@ ENGINES: dict[str, Callable[[], MakeEngine]] = {"local": _local, "ray": _ray}
 )
 @click.option("--retry-failed", is_flag=True, help="Try again what has failed before.")
 @click.option("--restart", is_flag=True, help="Forget all that FILE holds.")
-@search_options
+@search_options("artifact")
 @runtime_options
 @click.pass_context
 def transcribe(ctx: click.Context, /, artifact: Path, clips: Path, output: Path, **values: Any) -> None:

@@ -25,7 +25,7 @@ from .evaluation_parameters import (
     require_metrics,
 )
 from .lists import LAYERS, NAMES, PERCENTS, each_once, list_option, rising
-from .output import check_output, check_two, kept_beside, profile_name, write_result, write_text
+from .output import check_output, check_two, profile_name, work_beside, write_result, write_text
 from .parameters import PATH, lora_option, onnxruntime_options, refuse_given
 from .progress import progress_bar
 from .search_parameters import say_search, search_options
@@ -102,7 +102,7 @@ OF_LATENCY = "runs", "warmup"  # options of that objective alone
     "--warmup", type=int, default=DEFAULTS.warmup, show_default=True, help="Runs that are not timed."
 )
 @evaluation_options
-@search_options
+@search_options("checkpoint")
 @onnxruntime_options
 @click.option("--restart", is_flag=True, help="Forget what a run that was stopped has found.")
 @click.option("-o", "--output", type=PATH, required=True, metavar="FILE.toml", help="Write the profile.")
@@ -122,7 +122,7 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
         refuse_given(ctx, OF_LATENCY, f"of --objective {LATENCY}, which is not given")
     name = profile_name(output)
     options = _options(values, name)
-    from ...evaluation.answers.work_folder import work_folder, work_folder_of
+    from ...evaluation.answers.work_folder import work_folder_of
     from ...evaluation.clips.files import files_of
 
     clips = clips_of(values)
@@ -136,7 +136,7 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
     from ..studies.tune.result import tuning_result
     from ..studies.tune.table import tuning_sections
 
-    with work_folder(kept_beside(output), restart=values["restart"]) as folder:
+    with work_beside(output, restart=values["restart"]) as folder:
         with progress_bar("load") as tick:
             found = tuning.tune(checkpoint, clips, options, folder, tick)
         say_search(options.evaluation.search, found.options.evaluation.search)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Real
@@ -101,11 +102,14 @@ def _array_of(source: object, place: str) -> npt.NDArray[Any] | None:
 
 def _from_list(source: list[Any] | tuple[Any, ...], place: str) -> npt.NDArray[Any]:
     try:
-        return np.asarray(source)
+        array = np.asarray(source)
     except (TypeError, ValueError, OverflowError):
         raise AudioError(
             f"{place}: a {type(source).__name__} of unequal rows; give (n,) or (n, channels)"
         ) from None
+    if array.dtype.kind in "USO" and any(isinstance(each, str | bytes | os.PathLike) for each in source):
+        raise AudioError(f"{place}: a {type(source).__name__} of files; give one: a request has one clip")
+    return array
 
 
 def _dtype(array: npt.NDArray[Any]) -> str:

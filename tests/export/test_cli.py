@@ -112,6 +112,10 @@ def test_defaults_of_the_options_are_those_of_the_records() -> None:
     for name in ("num_beams", "max_new_tokens", "length_penalty"):
         assert shown[name].endswith(f"  [default: the artifact's, or {getattr(options, name)}]")
     assert f"[default: the artifact's, or {str(options.early_stopping).lower()}]" in shown["early_stopping"]
+    for command, whose in (("eval", "artifact"), *((name, "checkpoint") for name in ("compare", "tune"))):
+        said = {option.name: str(getattr(option, "help", None)) for option in main.commands[command].params}
+        assert said["num_beams"].endswith(f"  [default: the {whose}'s, or {options.num_beams}]")
+        assert said["eos_token_ids"].endswith(f"  [default: the {whose}'s]")
     weights = {option.name: option.default for option in main.commands["build"].params}["weights"]
     assert weights == BuildOptions.weights
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from fastadasp.export.cli import main
+from fastadasp.runtime import SpeechLM
 from processes import is_alive
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals of Unix, and how Linux ends a child")
 
+STOPPED = ("--max-new-tokens", "1", "--resamples", "10", "--prompt", "hello")
+OF_COMMAND = {
+    "eval": (),
+    "compare": ("--methods", "weighted_merge", "--schedules", "constant", "--flops", "20"),
+    "tune": ("--max-loss", "100", "--schedules", "constant", "--start-layers", "0", "--flops-levels", "10"),
+}
 SLOW_BUILD = """
 import sys, time
 from fastadasp.export import pipeline
@@ -54,6 +65,43 @@ def slow_build(checkpoint: Path, output: Path, before: Callable[[], object]) -> 
     assert process.stdout.readline() == "half\n"
     assert any(output.parent.iterdir()), "it has begun to write"
     return process
+
+
+@pytest.mark.parametrize(
+    ("command", "number", "code"),
+    [("eval", None, 130), ("compare", signal.SIGTERM, 143), ("tune", None, 130)],
+)
+def test_a_run_that_is_stopped_says_what_is_kept(
+    tiny_artifact: Path,
+    tiny_checkpoint: Path,
+    own_clips: Path,
+    tmp_path: Path,
+    command: str,
+    number: signal.Signals | None,
+    code: int,
+) -> None:
+    """SIGINT, which may be ignored where tests run, as the exception that Python makes of it."""
+    own_clips.write_text(own_clips.read_text("utf-8").replace('"<asr>"', '"hello"'), "utf-8")
+    output, encode, encoded = tmp_path / "out.toml", SpeechLM.encode, itertools.count()
+    source = tiny_artifact if command == "eval" else tiny_checkpoint
+    words = [command, source, "--manifest", own_clips, "-o", output, *STOPPED, *OF_COMMAND[command]]
+
+    def stopped(*args: Any, **options: Any) -> Any:
+        if next(encoded) == 1:
+            if number is None:
+                raise KeyboardInterrupt
+            signal.raise_signal(number)
+        return encode(*args, **options)
+
+    for restart, how in ((), ""), (("--restart",), " without --restart"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(SpeechLM, "encode", stopped)
+            encoded = itertools.count()
+            result = CliRunner().invoke(main, [*map(str, words), *restart])
+        assert result.exit_code == code, result.output
+        (kept,) = tmp_path.glob("out.toml.*")
+        told = f"stopped; {kept} is kept, from which the same command{how} goes on"
+        assert told in result.stderr.splitlines()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])

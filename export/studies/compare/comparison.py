@@ -57,6 +57,11 @@ class Comparison:
         return tuple((row, results) for row, results in self.rows if not row.is_full)
 
     @property
+    def full_name(self) -> str:
+        """What people call the full model in the first format."""
+        return Row(FULL, "", (FULL_CELL,), self.formats[0].quantized).label
+
+    @property
     def normalizer(self) -> str:
         """The name of the text normaliser."""
         return self.options.evaluation.normalizer_for(self.clips.task)

@@ -66,7 +66,7 @@ def _table(comparison: Comparison, metric: Metric, *, intervals: bool) -> Sectio
     fulls = [(row.label, results[0]) for row, results in comparison.rows if row.is_full]
     values = "; ".join(
         f"{label} {estimate_text(metric, figure_of(metric, found.figures))}"
-        for label, found in [(FULL_MODEL, comparison.full), *fulls]
+        for label, found in [(comparison.full_name, comparison.full), *fulls]
     )
     title = f"{metric.title}{unit(metric)}, {metric.better}; {values}"
     return Section(title, table, f"by {metric.made_by}")
@@ -78,7 +78,9 @@ def _beside(comparison: Comparison) -> Iterator[Section]:
     found = [result for _, results in comparison.reduced for result in results if result.figures]
     if details and comparison.full.figures[details[0].name].value is not None and found:
         full = _joined(comparison.full, details)
-        yield _cells(comparison, f"{ERRORS_TITLE}; {FULL_MODEL} {full}", lambda it: _joined(it, details))
+        yield _cells(
+            comparison, f"{ERRORS_TITLE}; {comparison.full_name} {full}", lambda it: _joined(it, details)
+        )
     if any(result.from_compact for result in found):
         metric = comparison.metrics[0]
         title = f"{metric.title}{unit(metric)}, kept positions less compact ones"

@@ -16,6 +16,7 @@ from ....runtime.tables.tables import Section, columns
 from ....runtime.tables.units import in_percent, milliseconds, size
 from .comparison import Comparison
 from .grid import Cell, Row
+from .options import NONE
 
 TIMED = "Times: medians over the clips, which all formats answer in turn; step: one of the decoder"
 MEMORY = "of a process that loads one profile and answers the longest clip, libraries included"
@@ -74,8 +75,9 @@ def _accuracy(comparison: Comparison, lines: list[_Line], metric: Metric) -> Sec
         change = _difference(metric, line.result.from_float32.get(metric.name))
         table.add_row(line.profile, line.format.name, *own, *change)
     legend = f"delta: less that of {FLOAT32} weights under the same profile, on the same resamples"
-    has_original = any(each.quantized is None for each in comparison.formats)
-    return Section(f"Weights: {metric.title}, {metric.better}", table, legend if has_original else "")
+    if all(each.quantized is not None for each in comparison.formats):
+        legend = f"no delta: it would be from {FLOAT32} weights, which --quantize {NONE} adds"
+    return Section(f"Weights: {metric.title}, {metric.better}", table, legend)
 
 
 def _difference(metric: Metric, found: Difference | None) -> tuple[str, str, str]:

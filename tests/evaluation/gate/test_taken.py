@@ -142,6 +142,15 @@ def test_a_tuning_of_another_model_is_named(manifest: Manifest) -> None:
         accuracy_of(manifest, [file(undecided)], 30)
 
 
+def test_a_tuning_that_confirmed_no_profile_is_named_as_one(manifest: Manifest) -> None:
+    tuned = examples.tuning()
+    assert tuned.held_out is not None
+    ours = {"shared": [manifest.shared_digest(target) for target in manifest.graphs]}
+    refused = replace(tuned, checkpoint=ours, held_out=replace(tuned.held_out, within_budget=False))
+    with pytest.raises(ResultsError, match="did not confirm its profile, so tune wrote none; tune again"):
+        accuracy_of(manifest, [file(refused)], 30)
+
+
 def test_a_benchmark_that_says_nothing_is_named(manifest: Manifest) -> None:
     for found, fault in (
         (benchmark(manifest, artifact={"device": "a GPU"}), "it measured another artifact"),

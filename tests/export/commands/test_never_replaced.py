@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from fastadasp.export.cli import main
 from fastadasp.export.commands.output import check_output
 from fastadasp.export.commands.parameters import AnyPath
+from fastadasp.export.folder import check_output as check_folder
 from fastadasp.profiles.errors import OutputError
 from fastadasp.runtime import SpeechLM
 
@@ -137,6 +138,37 @@ def test_the_message_names_what_would_be_lost(here: Path, words: str) -> None:
         assert call(*words.split(), "-o", output).stderr == f"Error: {lost}\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "output"),
+    [
+        ("report old.json", "art/page.html"),
+        (TUNE, "art/tuned.toml"),
+        ("build model --profile full", "art/new/deep"),
+        ("build model --profile full", "link/new"),
+        ("check other --checkpoint model --save", "art/new"),
+    ],
+)
+def test_nothing_is_written_into_an_artifact_that_is_not_read(here: Path, words: str, output: str) -> None:
+    shutil.copytree("art", "other")
+    Path("link").symlink_to("art")
+    before = content(here)
+    *given, last = words.split()
+    result = call(*given, last, output) if last == "--save" else call(*given, last, "-o", output)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == (
+        f"Error: output {output} is in the artifact {here / 'art'}; give a place outside of it"
+    )
+    assert content(here) == before
+
+
+@pytest.mark.parametrize("text", ['{"name": "an app"}', "[]", "no JSON"])
+def test_a_folder_with_a_manifest_of_others_may_be_written_into(here: Path, text: str) -> None:
+    Path("app").mkdir()
+    Path("app/manifest.json").write_text(text, "utf-8")
+    check_output(Path("app/page.html"))
+    check_folder(Path("app/ART"), force=False)
+
+
 @pytest.mark.parametrize("output", ["heard/one.flac", "heard/one.txt"])
 def test_transcripts_and_audio_of_a_folder_are_not_replaced(here: Path, output: str) -> None:
     Path("heard").mkdir()
@@ -243,6 +275,16 @@ def test_a_name_that_no_profile_can_have_is_refused_by_the_option(
         f"Error: output {name}.toml: -o names the profile, too, and {name!r} is no name of one; use letters, "
         "digits, dot, dash and underscore, at most 100, and begin with a letter or digit\n"
     )
+
+
+@pytest.mark.parametrize("command", [TUNE, f"select-layer {STUDY}"])
+@pytest.mark.parametrize("name", ["auto", "full"])
+def test_a_name_that_no_build_takes_beside_full_is_refused_by_the_option(
+    here: Path, command: str, name: str
+) -> None:
+    result = call(*command.split(), "-o", f"{name}.toml")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: output {name}.toml: -o names the profile, too, and {name} is ")
 
 
 def test_the_audio_on_stdin_is_not_replaced(here: Path) -> None:

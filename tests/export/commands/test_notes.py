@@ -1,4 +1,4 @@
-"""What a checkpoint holds and nobody uses is named by every command that reads it, once."""
+"""What commands say of a checkpoint: what nothing uses of it, once; and that it has no tokenizer."""
 
 from __future__ import annotations
 
@@ -41,3 +41,18 @@ def test_a_tensor_that_nothing_uses_is_named_once(
     result = CliRunner().invoke(main, [*command.split(), str(checkpoint), *words])
     assert result.exit_code == 0, result.output
     assert [line.startswith("warning: ") for line in result.stderr.splitlines() if "talker" in line] == [True]
+
+
+def test_a_checkpoint_without_a_tokenizer_is_built_with_a_warning(
+    tiny_checkpoint: Path, clip: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint"))
+    (folder / "tokenizer.json").unlink()
+    art = str(tmp_path / "out")
+    built = CliRunner().invoke(main, ["build", str(folder), "-o", art, "--profile", "full"])
+    assert built.exit_code == 0, built.output
+    (line,) = (line for line in built.stderr.splitlines() if "tokenizer.json" in line)
+    assert line.startswith(f"warning: checkpoint {folder} has no tokenizer.json: ")
+    asked = CliRunner().invoke(main, ["run", art, str(clip), "--profile", "full", "--prompt", "hello"])
+    assert asked.exit_code == 2
+    assert "add tokenizer.json to the checkpoint and build again" in asked.stderr

@@ -276,6 +276,12 @@ def test_arrays_of_another_dtype_are_refused_by_name(dtype: str) -> None:
     assert f"audio array of dtype {dtype}: give float32" in refusal(np.zeros(16, dtype))
 
 
+@pytest.mark.parametrize("source", [["a.wav", "b.wav"], ("a.wav", Path("b.wav")), [b"RIFF", b"fLaC"]])
+def test_several_clips_are_not_taken_for_samples(source: object) -> None:
+    found = refusal(source)
+    assert f"a {type(source).__name__} of files; give one: a request has one clip" in found
+
+
 @pytest.mark.parametrize("source", [None, 3, 3.5, {"array": tone()}, object()])
 def test_other_types_are_refused_by_name(source: object) -> None:
     assert f"audio of type {type(source).__name__}: give a path, bytes, a binary stream, samples" in refusal(

@@ -395,6 +395,16 @@ def test_the_full_model_may_be_compared_in_formats_alone(clips, tmp_path):
     assert "full model  int4" in table
 
 
+def test_a_first_format_that_is_not_float32_is_named_and_has_no_difference_from_it(clips):
+    table = " ".join(run_compare(clips, *SMALL, "--quantize", "int8,int4").stdout.split())
+    assert "lower is better; full model, int8 " in table
+    assert "answers cut off by max_new_tokens; full model, int8 " in table
+    assert "no delta: it would be from float32 weights, which --quantize none adds" in table
+    alone = run_compare(clips, *SMALL, "--quantize", "int8").stdout
+    assert "lower is better; full model, int8 " in alone
+    assert "Weights" not in alone
+
+
 def test_both_kinds_of_positions_are_told_apart_in_every_format(clips):
     said = " ".join(
         run_compare(clips, *SMALL, "--positions", "compact,kept", "--quantize", "none,int8").stdout.split()
