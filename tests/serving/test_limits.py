@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -293,6 +294,22 @@ def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch: pytest.Monkey
     unasked, torn, *whole = asyncio.run(silent(b"", WHOLE[:9], WHOLE, WHOLE + WHOLE[:9]))
     assert unasked == torn == b""
     assert all(answer.endswith(b"ok") for answer in whole)
+
+
+def test_a_connection_is_not_closed_right_behind_an_answer() -> None:
+    """One that was under way at the last look has not been silent since."""
+    pauses: list[float] = []
+    loop = SimpleNamespace(call_later=lambda pause, look: pauses.append(pause))
+    transport = SimpleNamespace(is_closing=lambda: False, close=lambda: pauses.append(0.0))
+    config = uvicorn.Config(Response("ok"), lifespan="off", log_config=None)
+    made = connection.Connection(config, uvicorn.server.ServerState(), {}, loop)  # type: ignore[arg-type]
+    made.transport, made.cycle = transport, SimpleNamespace(response_complete=False)  # type: ignore[assignment]
+    made._look()
+    made.cycle.response_complete = True  # just before the next look
+    made._look()
+    assert pauses == [connection.SILENT_SECONDS] * 2
+    made._look()
+    assert pauses[2:] == [0.0]
 
 
 def test_connections_beyond_a_number_are_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
