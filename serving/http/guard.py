@@ -25,6 +25,7 @@ from .errors import ApiError, overloaded
 OPEN_PATHS, OPEN_FOLDER = frozenset({"/", "/health", "/ready"}), "/page/"  # for anyone, without a key
 IDLE_SECONDS = 30.0  # that a body may pause
 LINGER_SECONDS = 5.0  # for a client that reads no answer before it has sent everything
+CHAT = "/v1/chat/completions"
 CLIENT_GONE = 499  # in the counts alone; nobody reads it
 
 
@@ -93,7 +94,7 @@ class Guard:
             return fault
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length[:20]) > self._limits.max_body_bytes:
-            return too_large(self._limits.max_body_bytes)
+            return too_large(self._limits.max_body_bytes, "request", _field_of_audio(path))
         return None
 
     def _stranger(self, headers: Headers) -> ApiError | None:
@@ -120,6 +121,7 @@ class _Body:
     def __init__(self, scope: Scope, receive: Receive, limits: Limits, guard: Guard) -> None:
         self._size = self._held = 0
         self._receive, self._limits, self._guard = receive, limits, guard
+        self._field = _field_of_audio(scope["path"])
         headers = Headers(scope=scope)
         self._complete = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
         self._until = time.monotonic() + limits.max_seconds
@@ -151,7 +153,7 @@ class _Body:
         self._held += received
         self._guard.hold(received)
         if self._size > self._limits.max_body_bytes:
-            raise too_large(self._limits.max_body_bytes)
+            raise too_large(self._limits.max_body_bytes, "request", self._field)
 
     async def outlast(self, last: MutableMapping[str, Any], send: Send) -> None:
         """Send an answer that came before the end of the body, and hear the rest of that for a while.
@@ -176,15 +178,19 @@ class _Body:
         self._held = 0
 
 
-def too_large(most: int, what: str = "request") -> ApiError:
-    """For a body or a file beyond the limit, in bytes."""
+def too_large(most: int, what: str, field: str) -> ApiError:
+    """For a body or its audio beyond the limit, in bytes; the field is that of the audio."""
     return ApiError(
         413,
         f"the {what} is larger than {size(most)}: send compressed audio (flac, ogg, mp3), or less of it",
-        param="file",
+        param=field,
         code="content_too_large",
         headers={"connection": "close"},
     )
+
+
+def _field_of_audio(path: str) -> str:
+    return "messages" if path == CHAT else "file"
 
 
 def _foreign_page(headers: Headers) -> ApiError | None:

@@ -203,7 +203,7 @@ async def _audio(upload: UploadFile | str | None, most: int) -> bytes | BinaryIO
     if isinstance(upload, str):
         raise invalid("file", "it is a text; send the audio as a file (curl -F file=@call.mp3)")
     if (upload.size or 0) > most:
-        raise too_large(most, "file")
+        raise too_large(most, "file", "file")
     if (upload.size or 0) <= IN_MEMORY:
         return await upload.read()
     return os.fdopen(os.dup(upload.file.fileno()), "rb")

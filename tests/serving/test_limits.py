@@ -31,6 +31,7 @@ from .conftest import CLIP, SAID
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 UPLOAD = 200_000
 TRANSCRIBE = "/v1/audio/transcriptions"
+AUDIO_IN = ((TRANSCRIBE, "file"), ("/v1/chat/completions", "messages"))
 
 
 @pytest.fixture(scope="module")
@@ -129,16 +130,25 @@ def test_an_address_that_no_host_can_have_is_refused(host: str) -> None:
         server_module._listening(options).__enter__()
 
 
-def test_a_body_that_says_that_it_is_too_large_is_not_read(server: ServerProcess) -> None:
-    head = f"POST {TRANSCRIBE} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
-    assert b"413" in answer_to(server, f"{head}Content-Length: 9999999\r\n\r\n".encode())
+@pytest.mark.parametrize(("path", "param"), AUDIO_IN)
+def test_a_body_that_says_that_it_is_too_large_is_not_read(
+    server: ServerProcess, path: str, param: str
+) -> None:
+    found = server.ask("POST", path, None, {**bearer(), "content-length": "9999999"})
+    assert (found.status, found.error["param"]) == (413, param)
 
 
-def test_a_body_that_does_not_say_how_large_it_is_is_counted(server: ServerProcess) -> None:
+@pytest.mark.parametrize(("path", "param"), AUDIO_IN)
+def test_a_body_that_does_not_say_how_large_it_is_is_counted(
+    server: ServerProcess, path: str, param: str
+) -> None:
     head, headers = form({"model": NAME}, b"")[0].removesuffix(b"\r\n--B--\r\n"), form({}, b"")[1]
     chunks = (head, *[b"\0" * 65536] * 12)  # as many as are heard behind the answer
-    found = server.ask("POST", TRANSCRIBE, iter(chunks), {**headers, **bearer()})
+    if path != TRANSCRIBE:
+        headers = {"content-type": "application/json"}
+    found = server.ask("POST", path, iter(chunks), {**headers, **bearer()})
     assert (found.status, found.error["code"]) == (413, "content_too_large")
+    assert found.error["param"] == param
 
 
 @pytest.mark.parametrize("size", [UPLOAD + 1, 20_000_000])
@@ -149,8 +159,8 @@ def test_a_client_reads_that_its_file_is_too_large(server: ServerProcess, size: 
     assert (caught.value.status_code, caught.value.param) == (413, "file")
 
 
-@pytest.mark.parametrize("path", [TRANSCRIBE, "/v1/chat/completions"])
-def test_a_file_has_a_limit_of_its_own(server: ServerProcess, path: str) -> None:
+@pytest.mark.parametrize(("path", "param"), AUDIO_IN)
+def test_a_file_has_a_limit_of_its_own(server: ServerProcess, path: str, param: str) -> None:
     import base64
 
     audio = b"\0" * (UPLOAD + 1)
@@ -160,7 +170,7 @@ def test_a_file_has_a_limit_of_its_own(server: ServerProcess, path: str) -> None
         asked = {"model": NAME, "messages": [{"role": "user", "content": [part]}]}
         body, headers = json.dumps(asked).encode(), {"content-type": "application/json"}
     found = server.ask("POST", path, body, {**headers, **bearer()})
-    assert found.status == 413
+    assert (found.status, found.error["param"]) == (413, param)
     assert "200.0 kB" in found.error["message"]
 
 
