@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 import time
 from collections.abc import MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,6 +27,7 @@ OPEN_PATHS, OPEN_FOLDER = frozenset({"/", "/health", "/ready"}), "/page/"  # for
 IDLE_SECONDS = 30.0  # that a body may pause
 LINGER_SECONDS = 5.0  # for a client that reads no answer before it has sent everything
 CHAT = "/v1/chat/completions"
+ABSOLUTE = re.compile(rb"https?://([^/]+)(/.*)?", re.IGNORECASE)  # a target with its scheme and host
 CLIENT_GONE = 499  # in the counts alone; nobody reads it
 
 
@@ -51,7 +53,7 @@ class Guard:
         """Let a request through, or answer it here."""
         if scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served")
-        begin, status = time.monotonic(), CLIENT_GONE
+        begin, status, scope = time.monotonic(), CLIENT_GONE, _by_path(scope)
         body = _Body(scope, receive, self._limits, self)
 
         async def sent(message: Message) -> None:
@@ -176,6 +178,18 @@ class _Body:
         """Count it no longer as held."""
         self._guard.hold(-self._held)
         self._held = 0
+
+
+def _by_path(scope: Scope) -> Scope:
+    """The same request with its path alone as the target; a host before that takes the place of the header's.
+
+    RFC 9112, 3.2.2.
+    """
+    if (found := ABSOLUTE.fullmatch(scope.get("raw_path") or b"")) is None:
+        return scope
+    host, path = found[1], found[2] or b"/"
+    headers = [(b"host", host), *(header for header in scope["headers"] if header[0] != b"host")]
+    return {**scope, "raw_path": path, "path": unquote(path.decode("ascii")), "headers": headers}
 
 
 def too_large(most: int, what: str, field: str) -> ApiError:

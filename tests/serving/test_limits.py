@@ -112,6 +112,20 @@ def test_a_path_is_taken_as_it_is(server: ServerProcess) -> None:
         assert (found.status, "location" in found.headers) == (404, False)
 
 
+def test_a_target_with_scheme_and_host_is_taken_as_its_path(server: ServerProcess) -> None:
+    """As RFC 9112, 3.2.2 says; keys are asked for at the paths where they are."""
+    for target in (
+        "http://localhost:8123/v1/models",
+        "HTTPS://x/v1/models?a=http://x/",
+        "http://x/v1/%6dodels",
+    ):
+        assert server.get(target, **bearer()).status == 200
+        assert server.get(target).status == 401
+    assert server.get("http://localhost:8123").headers["content-type"].startswith("text/html")
+    for target in ("http:///v1/models", "ftp://x/v1/models", "http%3a//x/v1/models", "/http://x/v1/models"):
+        assert server.get(target, host="x", **bearer()).status == 404
+
+
 def test_a_client_that_takes_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "UNREAD_SECONDS", 0.2)
     with server_module._listening(ServeOptions(port=0)) as listener:
@@ -218,6 +232,10 @@ def test_only_this_machine_is_served_without_a_key(demo_artifact: Path) -> None:
             assert server.get("/v1/models", host=host).status == 200
         for host in ("example.com", "127.0.0.1.example.com", "[", ""):
             assert server.get("/v1/models", host=host).status in (400, 403)
+        assert server.get(f"http://{here}/v1/models", host="example.com").status == 200
+        for host in ("example.com", f"{here}@example.com"):
+            foreign = server.get(f"http://{host}/v1/models", host=here)
+            assert (foreign.status, foreign.error["code"]) == (403, "forbidden")
         assert server.get("/v1/models", host=here, origin=f"http://{here}").status == 200
         for origin in ("http://example.com", "null", "http://[", "http://\u212a".encode().decode("latin-1")):
             foreign = server.get("/v1/models", host=here, origin=origin)
