@@ -47,7 +47,7 @@ def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
         text = repr(value[: longest + 1] if isinstance(value, str | bytes) else value)
     except (ValueError, RecursionError):  # an integer of more digits than Python writes, or a deep nesting
         return f"a {type(value).__name__} too large to show"
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    text = encodable(text)
     return text if len(text) <= longest else f"{text[: longest - 2]} …"
 
 
@@ -67,6 +67,11 @@ def few(faults: Sequence[str]) -> tuple[str, ...]:
 def is_unicode(text: str) -> bool:
     """Whether a text has an encoding: bytes of a command line that are not UTF-8 become half surrogates."""
     return text.encode("utf-8", "replace") == text.encode("utf-8", "surrogatepass")
+
+
+def encodable(text: str) -> str:
+    """A text with an escape for each half surrogate in it."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def text_fault(name: str, value: object) -> Iterator[str]:

@@ -152,9 +152,10 @@ class PromptCodec:
             bare = self._prompt.bare_template
             return self._prompt.template if prompt or bare is None else bare
         if self._prompt.system_template is None:
+            place = self._prompt.audio_place
+            whole = f", or write the whole prompt yourself, with {place.example} in it" if place else ""
             raise RequestError(
-                f"system {shown(system)}: the template of this model has no place for it; leave it out, or "
-                "write the whole prompt yourself (--raw-prompt, RawPrompt)"
+                f"system {shown(system)}: the template of this model has no place for it; leave it out{whole}"
             )
         if not system:
             raise RequestError("system is empty: give a text, or leave it out to get the model's own")

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...profiles.codec import to_json
 from ...profiles.errors import FastAdaSPError
+from ...profiles.faults import encodable
 from ...runtime import GenerationResult, Segment, TextHypothesis
 from ...runtime.alignment.word_times import Word
 from ...runtime.latency import Latency
@@ -164,10 +165,9 @@ def _stretch(segment: Segment) -> Stretch:
 
 
 def failed(clip: Clip, profile: str, error: FastAdaSPError) -> Failed:
-    """The line of a clip that could not be answered."""
-    return Failed(
-        clip.id, clip.audio, clip.prompt, profile, " ".join(str(error).splitlines()), type(error).__name__
-    )
+    """The line of a clip that could not be answered; the reason may name a path that is not UTF-8."""
+    reason = encodable(" ".join(str(error).splitlines()))
+    return Failed(clip.id, clip.audio, clip.prompt, profile, reason, type(error).__name__)
 
 
 def _alternative(found: TextHypothesis) -> Alternative:

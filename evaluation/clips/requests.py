@@ -68,6 +68,8 @@ def _read(source: Path, audio_root: Path | None) -> Requests:
     if source.is_dir():
         return Requests(source, source, tuple(_in_folder(source)))
     source.stat()  # tells why it cannot be read
+    if fault := name_fault(source.name):
+        raise ClipsError(f"clips: {fault}")
     return Requests(source, source.parent, (_clip(source.parent, source),))
 
 

@@ -26,7 +26,7 @@ from .errors import ApiError, api_error
 from .events import Events, EventStream, chat_events, chosen, completion, transcript_events
 from .fields import no_model
 from .formats import transcript
-from .guard import CLIENT_GONE, Guard, Limits
+from .guard import CHAT, CLIENT_GONE, Guard, Limits
 from .served import Served
 from .transcription import Task, read_form
 
@@ -55,7 +55,7 @@ class Api:
         return [
             Route("/v1/audio/transcriptions", self.transcribe, methods=["POST"]),
             Route("/v1/audio/translations", self.translate, methods=["POST"]),
-            Route("/v1/chat/completions", self.chat, methods=["POST"]),
+            Route(CHAT, self.chat, methods=["POST"]),
             Route("/v1/models", self.models),
             Route("/v1/models/{model:path}", self.model),
             Route("/health", self.health),

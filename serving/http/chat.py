@@ -110,7 +110,7 @@ def _chat(body: bytes, served: Served) -> tuple[Chat, bytes]:
     stream = flag_of("stream", given.get("stream"))
     system, prompt, audio = _messages(given.get("messages"))
     if len(audio) > served.max_upload_bytes:
-        raise too_large(served.max_upload_bytes, "audio")
+        raise too_large(served.max_upload_bytes, "audio", "messages")
     profile = profile_of(served.models, given.get("model"))
     asked = Asked(
         profile=profile,

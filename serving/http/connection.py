@@ -44,7 +44,7 @@ class Connection(H11Protocol):
     One that is left open holds no place for ever.
     """
 
-    _seen: RequestResponseCycle | None = None  # at the last look; the first one finds what never asked
+    _seen: RequestResponseCycle | None = None  # idle at the last look; the first one finds what never asked
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to look at it now and then."""
@@ -75,5 +75,5 @@ class Connection(H11Protocol):
         if is_idle and self.cycle is self._seen:
             self.transport.close()
             return
-        self._seen = self.cycle
+        self._seen = self.cycle if is_idle else None
         self.loop.call_later(SILENT_SECONDS, self._look)

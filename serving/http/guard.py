@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 import time
 from collections.abc import MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,6 +26,8 @@ from .errors import ApiError, overloaded
 OPEN_PATHS, OPEN_FOLDER = frozenset({"/", "/health", "/ready"}), "/page/"  # for anyone, without a key
 IDLE_SECONDS = 30.0  # that a body may pause
 LINGER_SECONDS = 5.0  # for a client that reads no answer before it has sent everything
+CHAT = "/v1/chat/completions"
+ABSOLUTE = re.compile(rb"https?://([^/]+)(/.*)?", re.IGNORECASE)  # a target with its scheme and host
 CLIENT_GONE = 499  # in the counts alone; nobody reads it
 
 
@@ -50,7 +53,7 @@ class Guard:
         """Let a request through, or answer it here."""
         if scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served")
-        begin, status = time.monotonic(), CLIENT_GONE
+        begin, status, scope = time.monotonic(), CLIENT_GONE, _by_path(scope)
         body = _Body(scope, receive, self._limits, self)
 
         async def sent(message: Message) -> None:
@@ -93,7 +96,7 @@ class Guard:
             return fault
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length[:20]) > self._limits.max_body_bytes:
-            return too_large(self._limits.max_body_bytes)
+            return too_large(self._limits.max_body_bytes, "request", _field_of_audio(path))
         return None
 
     def _stranger(self, headers: Headers) -> ApiError | None:
@@ -120,6 +123,7 @@ class _Body:
     def __init__(self, scope: Scope, receive: Receive, limits: Limits, guard: Guard) -> None:
         self._size = self._held = 0
         self._receive, self._limits, self._guard = receive, limits, guard
+        self._field = _field_of_audio(scope["path"])
         headers = Headers(scope=scope)
         self._complete = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
         self._until = time.monotonic() + limits.max_seconds
@@ -151,7 +155,7 @@ class _Body:
         self._held += received
         self._guard.hold(received)
         if self._size > self._limits.max_body_bytes:
-            raise too_large(self._limits.max_body_bytes)
+            raise too_large(self._limits.max_body_bytes, "request", self._field)
 
     async def outlast(self, last: MutableMapping[str, Any], send: Send) -> None:
         """Send an answer that came before the end of the body, and hear the rest of that for a while.
@@ -176,15 +180,31 @@ class _Body:
         self._held = 0
 
 
-def too_large(most: int, what: str = "request") -> ApiError:
-    """For a body or a file beyond the limit, in bytes."""
+def _by_path(scope: Scope) -> Scope:
+    """The same request with its path alone as the target; a host before that takes the place of the header's.
+
+    RFC 9112, 3.2.2.
+    """
+    if (found := ABSOLUTE.fullmatch(scope.get("raw_path") or b"")) is None:
+        return scope
+    host, path = found[1], found[2] or b"/"
+    headers = [(b"host", host), *(header for header in scope["headers"] if header[0] != b"host")]
+    return {**scope, "raw_path": path, "path": unquote(path.decode("ascii")), "headers": headers}
+
+
+def too_large(most: int, what: str, field: str) -> ApiError:
+    """For a body or its audio beyond the limit, in bytes; the field is that of the audio."""
     return ApiError(
         413,
         f"the {what} is larger than {size(most)}: send compressed audio (flac, ogg, mp3), or less of it",
-        param="file",
+        param=field,
         code="content_too_large",
         headers={"connection": "close"},
     )
+
+
+def _field_of_audio(path: str) -> str:
+    return "messages" if path == CHAT else "file"
 
 
 def _foreign_page(headers: Headers) -> ApiError | None:

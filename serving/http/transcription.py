@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
 from ...profiles.errors import RequestError
+from ...profiles.json_text import JsonError, read_object
 from ...runtime.segments.options import SegmentOptions
 from ..models import Models
 from ..pool.messages import Asked, Form
@@ -37,6 +38,8 @@ TIMED = ("srt", "verbose_json", "vtt")
 OF_ONE_PIECE = ("srt", "vtt")
 GRANULARITIES = ("timestamp_granularities[]", "timestamp_granularities")
 CHUNKING = "chunking_strategy"
+TYPE = f"{CHUNKING}[type]"
+HOW_TO_CUT = "give auto, or an object of the type server_vad"
 OF_VAD = {
     f"{CHUNKING}[threshold]": ("threshold", 1.0),
     f"{CHUNKING}[silence_duration_ms]": ("min_pause", 1e-3),
@@ -48,7 +51,7 @@ BOTH = ("file", "model", "prompt", "response_format", "temperature", *SEARCH, *B
 KNOWN: Mapping[Task, tuple[str, ...]] = {
     "transcribe": (
         *BOTH,
-        *("language", "stream", *GRANULARITIES, CHUNKING, f"{CHUNKING}[type]", *OF_VAD),
+        *("language", "stream", *GRANULARITIES, CHUNKING, TYPE, *OF_VAD),
     ),
     "translate": BOTH,
 }
@@ -172,23 +175,39 @@ def _granularities(form: FormData, response_format: str, models: Models, profile
 
 def _segmenting(fields: Mapping[str, str]) -> SegmentOptions | None:
     """How audio is cut, where the request says that it is to be; None: by the server's own mind."""
-    kind = fields.get(CHUNKING, fields.get(f"{CHUNKING}[type]"))
-    if kind is None and not OF_VAD.keys() & fields.keys():
+    given = _chunking(fields)
+    if not given:
         return None
-    if kind not in ("auto", "server_vad"):
-        raise invalid(CHUNKING, "give auto, or an object of the type server_vad")
+    if given.get(CHUNKING, given.get(TYPE)) not in ("auto", "server_vad"):
+        raise invalid(CHUNKING, HOW_TO_CUT)
     values = {
         ours: number * unit
         for name, (ours, unit) in OF_VAD.items()
-        if (number := number_of(name, fields.get(name))) is not None
+        if (number := number_of(name, given.get(name))) is not None
     }
     for name, (ours, _) in OF_VAD.items():
         if name.endswith("_ms]") and values.get(ours, 0.0) > MOST_MS / 1e3:
-            raise invalid(name, f"{fields[name]}: give at most {MOST_MS}")
+            raise invalid(name, f"{given[name]}: give at most {MOST_MS}")
     try:
         return SegmentOptions(**values)
     except RequestError as error:
         raise invalid(CHUNKING, str(error)) from None
+
+
+def _chunking(fields: Mapping[str, str]) -> Mapping[str, Any]:
+    """The fields that say how audio is cut; an object is a field for each of its own, or one of JSON."""
+    given = {name: value for name, value in fields.items() if name.startswith(CHUNKING)}
+    if not given.get(CHUNKING, "").lstrip().startswith("{"):
+        return given
+    try:
+        found = read_object(given.pop(CHUNKING))
+    except JsonError as error:
+        raise invalid(CHUNKING, f"{error}; {HOW_TO_CUT}") from None
+    if given:
+        raise invalid(next(iter(given)), f"it stands beside the JSON of {CHUNKING}; write it in there")
+    written = {f"{CHUNKING}[{name}]": value for name, value in found.items() if value is not None}
+    refuse_unknown(written, (TYPE, *OF_VAD))
+    return {TYPE: None, **written}
 
 
 def _form(response_format: str, segmenting: SegmentOptions | None) -> Form:
@@ -203,7 +222,7 @@ async def _audio(upload: UploadFile | str | None, most: int) -> bytes | BinaryIO
     if isinstance(upload, str):
         raise invalid("file", "it is a text; send the audio as a file (curl -F file=@call.mp3)")
     if (upload.size or 0) > most:
-        raise too_large(most, "file")
+        raise too_large(most, "file", "file")
     if (upload.size or 0) <= IN_MEMORY:
         return await upload.read()
     return os.fdopen(os.dup(upload.file.fileno()), "rb")

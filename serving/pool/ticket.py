@@ -29,6 +29,12 @@ class Ticket:
 
     def tell(self, event: Event) -> None:
         """Something has become of it; what comes after the end is of no interest."""
+        if isinstance(event, Failed) and isinstance(event.error, DeadlineExceeded):
+            self.expire("while it was answered")  # its worker knows but how much time was left
+        else:
+            self._tell(event)
+
+    def _tell(self, event: Event) -> None:
         if not self.has_ended:
             self.has_ended = isinstance(event, Ended | Failed)
             if isinstance(event, Began):
@@ -40,7 +46,7 @@ class Ticket:
         if self.has_ended:
             return False
         late = f"the deadline of {self.deadline:g} s passed {where}; send it when there is less to do"
-        self.tell(Failed(self.number, DeadlineExceeded(late)))
+        self._tell(Failed(self.number, DeadlineExceeded(late)))
         return True
 
     def take_audio(self) -> bytes | BinaryIO:

@@ -93,7 +93,12 @@ def test_a_text_with_other_places_than_one_is_refused(encode, prompt, text, faul
 @pytest.mark.parametrize(
     ("prompt", "text", "system", "fault"),
     [
-        (BASE, "hello", "be brief", r"system 'be brief': the template of this model has no place for it"),
+        (
+            *(BASE, "hello", "be brief"),
+            r"system 'be brief': the template of this model has no place for it; leave it out, or write the "
+            r"whole prompt yourself, with <\|AUDIO\|> in it$",
+        ),
+        (Prompt("{audio}{prompt}", None), "hello", "be brief", r"no place for it; leave it out$"),
         (CHAT, "hello", "", "system is empty"),
         (CHAT, "hello", "<|audio_bos|>", "it names the place of the audio"),
         (CHAT, RawPrompt("<|audio_bos|><|audio_eos|>x"), "be brief", "taken whole, so there is no place"),

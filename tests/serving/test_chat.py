@@ -139,6 +139,14 @@ def test_what_is_wrong_or_not_honoured_is_refused_by_its_name(
     assert caught.value.code
 
 
+def test_a_system_text_without_a_place_is_refused_with_what_a_client_can_do(ask: Any) -> None:
+    with pytest.raises(
+        BadRequestError, match="write the whole prompt yourself, with <AUDIO> in it"
+    ) as caught:
+        ask({"role": "system", "content": "be brief"}, user(said("<asr>"), AUDIO))
+    assert "--" not in caught.value.message
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"{", b"\xff", b'{"model": NaN}', b"[" * 90_000, b'{"n": 1' + b"0" * 5000 + b"}"]
 )

@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from .conftest import CLIP, SAID
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 UPLOAD = 200_000
 TRANSCRIBE = "/v1/audio/transcriptions"
+AUDIO_IN = ((TRANSCRIBE, "file"), ("/v1/chat/completions", "messages"))
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +112,20 @@ def test_a_path_is_taken_as_it_is(server: ServerProcess) -> None:
         assert (found.status, "location" in found.headers) == (404, False)
 
 
+def test_a_target_with_scheme_and_host_is_taken_as_its_path(server: ServerProcess) -> None:
+    """As RFC 9112, 3.2.2 says; keys are asked for at the paths where they are."""
+    for target in (
+        "http://localhost:8123/v1/models",
+        "HTTPS://x/v1/models?a=http://x/",
+        "http://x/v1/%6dodels",
+    ):
+        assert server.get(target, **bearer()).status == 200
+        assert server.get(target).status == 401
+    assert server.get("http://localhost:8123").headers["content-type"].startswith("text/html")
+    for target in ("http:///v1/models", "ftp://x/v1/models", "http%3a//x/v1/models", "/http://x/v1/models"):
+        assert server.get(target, host="x", **bearer()).status == 404
+
+
 def test_a_client_that_takes_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "UNREAD_SECONDS", 0.2)
     with server_module._listening(ServeOptions(port=0)) as listener:
@@ -128,16 +144,25 @@ def test_an_address_that_no_host_can_have_is_refused(host: str) -> None:
         server_module._listening(options).__enter__()
 
 
-def test_a_body_that_says_that_it_is_too_large_is_not_read(server: ServerProcess) -> None:
-    head = f"POST {TRANSCRIBE} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
-    assert b"413" in answer_to(server, f"{head}Content-Length: 9999999\r\n\r\n".encode())
+@pytest.mark.parametrize(("path", "param"), AUDIO_IN)
+def test_a_body_that_says_that_it_is_too_large_is_not_read(
+    server: ServerProcess, path: str, param: str
+) -> None:
+    found = server.ask("POST", path, None, {**bearer(), "content-length": "9999999"})
+    assert (found.status, found.error["param"]) == (413, param)
 
 
-def test_a_body_that_does_not_say_how_large_it_is_is_counted(server: ServerProcess) -> None:
+@pytest.mark.parametrize(("path", "param"), AUDIO_IN)
+def test_a_body_that_does_not_say_how_large_it_is_is_counted(
+    server: ServerProcess, path: str, param: str
+) -> None:
     head, headers = form({"model": NAME}, b"")[0].removesuffix(b"\r\n--B--\r\n"), form({}, b"")[1]
     chunks = (head, *[b"\0" * 65536] * 12)  # as many as are heard behind the answer
-    found = server.ask("POST", TRANSCRIBE, iter(chunks), {**headers, **bearer()})
+    if path != TRANSCRIBE:
+        headers = {"content-type": "application/json"}
+    found = server.ask("POST", path, iter(chunks), {**headers, **bearer()})
     assert (found.status, found.error["code"]) == (413, "content_too_large")
+    assert found.error["param"] == param
 
 
 @pytest.mark.parametrize("size", [UPLOAD + 1, 20_000_000])
@@ -148,8 +173,8 @@ def test_a_client_reads_that_its_file_is_too_large(server: ServerProcess, size: 
     assert (caught.value.status_code, caught.value.param) == (413, "file")
 
 
-@pytest.mark.parametrize("path", [TRANSCRIBE, "/v1/chat/completions"])
-def test_a_file_has_a_limit_of_its_own(server: ServerProcess, path: str) -> None:
+@pytest.mark.parametrize(("path", "param"), AUDIO_IN)
+def test_a_file_has_a_limit_of_its_own(server: ServerProcess, path: str, param: str) -> None:
     import base64
 
     audio = b"\0" * (UPLOAD + 1)
@@ -159,7 +184,7 @@ def test_a_file_has_a_limit_of_its_own(server: ServerProcess, path: str) -> None
         asked = {"model": NAME, "messages": [{"role": "user", "content": [part]}]}
         body, headers = json.dumps(asked).encode(), {"content-type": "application/json"}
     found = server.ask("POST", path, body, {**headers, **bearer()})
-    assert found.status == 413
+    assert (found.status, found.error["param"]) == (413, param)
     assert "200.0 kB" in found.error["message"]
 
 
@@ -207,6 +232,10 @@ def test_only_this_machine_is_served_without_a_key(demo_artifact: Path) -> None:
             assert server.get("/v1/models", host=host).status == 200
         for host in ("example.com", "127.0.0.1.example.com", "[", ""):
             assert server.get("/v1/models", host=host).status in (400, 403)
+        assert server.get(f"http://{here}/v1/models", host="example.com").status == 200
+        for host in ("example.com", f"{here}@example.com"):
+            foreign = server.get(f"http://{host}/v1/models", host=here)
+            assert (foreign.status, foreign.error["code"]) == (403, "forbidden")
         assert server.get("/v1/models", host=here, origin=f"http://{here}").status == 200
         for origin in ("http://example.com", "null", "http://[", "http://\u212a".encode().decode("latin-1")):
             foreign = server.get("/v1/models", host=here, origin=origin)
@@ -293,6 +322,22 @@ def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch: pytest.Monkey
     unasked, torn, *whole = asyncio.run(silent(b"", WHOLE[:9], WHOLE, WHOLE + WHOLE[:9]))
     assert unasked == torn == b""
     assert all(answer.endswith(b"ok") for answer in whole)
+
+
+def test_a_connection_is_not_closed_right_behind_an_answer() -> None:
+    """One that was under way at the last look has not been silent since."""
+    pauses: list[float] = []
+    loop = SimpleNamespace(call_later=lambda pause, look: pauses.append(pause))
+    transport = SimpleNamespace(is_closing=lambda: False, close=lambda: pauses.append(0.0))
+    config = uvicorn.Config(Response("ok"), lifespan="off", log_config=None)
+    made = connection.Connection(config, uvicorn.server.ServerState(), {}, loop)  # type: ignore[arg-type]
+    made.transport, made.cycle = transport, SimpleNamespace(response_complete=False)  # type: ignore[assignment]
+    made._look()
+    made.cycle.response_complete = True  # just before the next look
+    made._look()
+    assert pauses == [connection.SILENT_SECONDS] * 2
+    made._look()
+    assert pauses[2:] == [0.0]
 
 
 def test_connections_beyond_a_number_are_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:

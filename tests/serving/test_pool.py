@@ -150,7 +150,9 @@ def test_a_request_has_a_deadline_where_it_waits_and_where_it_runs(
             assert "while it waited for a worker" in fault.message
             assert server.metric("failed_total", error="DeadlineExceeded") == 1
             assert fault.response.headers["x-should-retry"] == "false"
-        assert fault_of(running).status_code == 504
+        fault = fault_of(running)
+        assert fault.status_code == 504
+        assert "the deadline of 0.5 s passed" in fault.message
         server.wait_for_metric("running_requests", 0)
         assert server.metric("failed_total", error="DeadlineExceeded") == 2
 
@@ -412,6 +414,16 @@ def test_a_deadline_that_a_silent_worker_misses_is_counted_once(
     totals = [each for it in counters for each in it.collect()[0].samples if each.name.endswith("_total")]
     assert [(each.labels, each.value) for each in totals] == [({"error": "DeadlineExceeded"}, 1.0)]
     assert link.tickets == {}
+
+
+def test_a_deadline_is_the_one_of_the_server_whatever_was_left_for_the_worker() -> None:
+    ticket = Ticket(0, ASKED, b"", 60.0)
+    ticket.tell(
+        Failed(0, DeadlineExceeded("the deadline of 8.4 s passed in stage prefill; give it more time"))
+    )
+    wanted = "the deadline of 60 s passed while it was answered; send it when there is less to do"
+    with pytest.raises(DeadlineExceeded, match=f"^{wanted}$"):
+        asyncio.run(asyncio.wait_for(anext(ticket.events()), PATIENCE))
 
 
 def test_a_worker_that_hangs_while_it_loads_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,6 +131,14 @@ def test_the_way_to_cut_is_the_clients(ask: Any, long_clip: bytes) -> None:
     found = ask(file=("a.wav", long_clip), response_format="verbose_json", chunking_strategy=how)
     usual = ask(file=("a.wav", long_clip), response_format="verbose_json")
     assert 1 <= len(found.segments) < len(usual.segments)
+    written = ask(
+        file=("a.wav", long_clip),
+        response_format="verbose_json",
+        extra_body={"chunking_strategy": json.dumps({**how, "prefix_padding_ms": None})},
+    )
+    assert [(each.start, each.text) for each in written.segments] == [
+        (each.start, each.text) for each in found.segments
+    ]
 
 
 def test_silence_has_no_segments(ask: Any, server: ServerProcess) -> None:
@@ -229,6 +237,20 @@ def test_sixteen_clients_at_once_get_the_answers_of_single_runs(
         ({"extra_body": {"beam_size": 3}}, "beam_size"),
         ({"chunking_strategy": {"type": "server_vad", "threshold": 2.0}}, "chunking_strategy"),
         ({"extra_body": {"chunking_strategy": "fixed"}}, "chunking_strategy"),
+        *(
+            ({"extra_body": {"chunking_strategy": text, **more}}, f"chunking_strategy{name}")
+            for text, more, name in (
+                ("{", {}, ""),
+                ("{}", {}, ""),
+                ('{"type": ["auto"]}', {}, ""),
+                ('{"threshold": 0.5}', {}, ""),
+                ('{"type": "server_vad", "threshold": 2.0}', {}, ""),
+                ('{"type": "server_vad", "threshold": true}', {}, "[threshold]"),
+                ('{"type": "server_vad", "silence_duration_ms": 30001}', {}, "[silence_duration_ms]"),
+                ('{"type": "server_vad", "eagerness": "low"}', {}, "[eagerness]"),
+                ('{"type": "auto"}', {"chunking_strategy[threshold]": "0.5"}, "[threshold]"),
+            )
+        ),
         (
             {"chunking_strategy": {"type": "server_vad", "silence_duration_ms": 30_001}},
             "chunking_strategy[silence_duration_ms]",

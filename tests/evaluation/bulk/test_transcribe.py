@@ -537,6 +537,22 @@ def test_an_output_that_is_no_file_is_refused(tiny_artifact: Path, clip: Path) -
     assert "is no file" in refused.stderr
 
 
+def test_a_clip_that_fails_below_a_folder_that_is_not_utf_8_is_a_failure(
+    tiny_artifact: Path, clip: Path, output: Path
+) -> None:
+    folder, listed = output.with_name("caf\udce9"), output.with_name("list.jsonl")
+    folder.mkdir()
+    shutil.copy(clip, folder / "a.wav")
+    listed.write_text('{"audio": "a.wav"}\n{"audio": "b.wav"}\n{"audio": "c.wav"}\n')
+    asked = tiny_artifact, listed, output, "--audio-root", folder
+    assert invoke(*asked).exit_code == 1
+    shutil.copy(clip, folder / "c.wav")
+    assert invoke(*asked, "--retry-failed").exit_code == 1
+    (failure,) = lines(failures_of(output))
+    assert "caf\\udce9/b.wav" in failure["error"]
+    assert sorted(ids(output)) == ["a.wav", "c.wav"]
+
+
 def children(process: int) -> list[int]:
     """The workers of a run, which multiprocessing starts with these words."""
     found = Path(f"/proc/{process}/task/{process}/children").read_text().split()
@@ -714,6 +730,12 @@ def test_the_faults_of_a_clip_list_are_told_at_once(tmp_path: Path) -> None:
 def test_one_file_is_one_clip(clip: Path) -> None:
     (found,) = read_requests(clip).clips
     assert (found.id, found.path) == ("clip.wav", clip)
+
+
+def test_a_file_whose_name_is_not_utf_8_is_refused(clip: Path, tmp_path: Path) -> None:
+    named = shutil.copy(clip, tmp_path / "caf\udce9.wav")
+    with pytest.raises(ClipsError, match=r"caf\\xe9\.wav: its name is not UTF-8; rename it"):
+        read_requests(named)
 
 
 @pytest.mark.parametrize("name", ["missing.wav", "empty"])
