@@ -410,7 +410,7 @@ def test_lists_are_arrays() -> None:
     assert load_audio((0.5, -0.5, 0.25), RATE).samples.tolist() == [0.5, -0.5, 0.25]
     assert "audio array: a list of unequal rows" in refusal([[0.5], [0.5, 1.0]])
     assert "dtype int64: give float32" in refusal([1, 2, 3])
-    assert "dtype" in refusal(["a", "b"])
+    assert "dtype" in refusal([None, 0.5])
 
 
 def test_tensors_are_arrays() -> None:
