@@ -16,7 +16,7 @@ from ..runtime.artifact.verification import large_files, remember_built
 from ..runtime.tables.units import size
 from .adapt import adapted
 from .checkpoint.checkpoint import CONFIG, Checkpoint
-from .checkpoint.tokenizer import missing_tokenizer, prompt_codec, tokenizer_json
+from .checkpoint.tokenizer import prompt_codec, tokenizer_json
 from .checkpoint.weights import weight_store
 from .engines.build import build_engines, check_engines
 from .engines.engine import Progress
@@ -64,7 +64,6 @@ def build(
     check_output(output, options.force, notice)
     report("read checkpoint")
     found = load_model(source := Checkpoint(checkpoint))
-    say(missing_tokenizer(source))
     model = adapted(_as_asked(found, source, options), source, options, report)
     profiles = [resolve_for(profile, model) for profile in options.profiles]
     say(idle_notes(profiles))

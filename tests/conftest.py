@@ -18,6 +18,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many threads as processes
+for name in ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):  # texts are as in a pipe
+    os.environ.pop(name, None)
 os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton; builds compile in other processes
 
 settings.register_profile(

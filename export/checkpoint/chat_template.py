@@ -28,7 +28,7 @@ FILES = ("processor_config.json", "chat_template.json", "chat_template.jinja", "
 TOKENIZER_SETTINGS = "tokenizer_config.json"
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 SANDBOX = Path(__file__).parent / "sandbox.py"
-SECONDS = 20.0  # for all conversations, start of the process included
+SECONDS = 300.0  # by the clock, on however busy a machine: what loops ends by the CPU time of the sandbox
 
 PROBES = (
     ("qzjxSYSTEMxjzq", "qzjxPROMPTxjzq"),

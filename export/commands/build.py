@@ -200,6 +200,9 @@ def build(
     has_choice = any(len(TARGETS[name].precisions) > 1 for name in targets if name in TARGETS)
     chosen = load_profiles(profiles, folders)
     from ...evaluation.clips.read import read_clips_of_any_task
+    from ..checkpoint.checkpoint import Checkpoint
+    from ..checkpoint.tokenizer import missing_tokenizer
+    from ..model.families.family import say
     from ..pipeline import build as build_artifact
 
     with Stages() as stages:
@@ -222,6 +225,7 @@ def build(
             precision=engine["precision"] if has_choice else None,
         )
         manifest = build_artifact(checkpoint, output, options, stages.begin, stages.step, stages.say)
+        say(missing_tokenizer(Checkpoint(checkpoint)))
     whole = sum(record.size for record in manifest.files.values())
     elapsed = time.perf_counter() - begin
     origins = [f"in {quantize}"] if quantize else list(dict.fromkeys(_origins(manifest)))
