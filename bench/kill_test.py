@@ -79,7 +79,7 @@ class Case:
 def cases(checkpoint: Path, clips: Path, made: Path) -> Iterator[Case]:
     """What is killed; `made` holds an artifact and a result to replace."""
     built = ["--weights", "copy", "--profile", "full,dense-constant-20"]
-    answered = ["--prompt", "<asr>", "--max-new-tokens", "4", "--resamples", "20"]
+    answered = ["--prompt", "<asr>", "--max-new-tokens", "16", "--resamples", "20"]
 
     def build(folder: Path) -> list[str]:
         return ["build", str(checkpoint), "-o", str(folder / "art"), *built]

@@ -10,7 +10,8 @@ from ...runtime.choice.figures import Loss
 from ..evaluation import Evaluation
 from ..figures.loss import loss_of
 from ..figures.profile_scores import ProfileScores
-from ..recorded import ends
+from ..recorded import ends, profile_figures
+from .first import first_fault
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,19 @@ def judged(evaluation: Evaluation) -> Iterator[Judged]:
         yield Judged(scores.profile, _verdict(scores, options.max_loss, evaluation))
 
 
+def fault_of(evaluation: Evaluation) -> str:
+    """Why losses against its first profile tell nothing; empty where they do."""
+    first = evaluation.profiles[0]
+    if not first.figures:
+        return ""
+    return first_fault(first.figures[0].metric, profile_figures(first), len(evaluation.measured))
+
+
 def _verdict(scores: ProfileScores, budget: float, evaluation: Evaluation) -> Verdict:
     found = loss_of(scores.figures[0]) if scores.figures else None
     if found is None:
         reason = scores.figures[0].reason if scores.figures else "no clip was answered under every profile"
         return Verdict("cannot tell", f"there is no figure: {reason or 'none of full'}")
     low, high = ends(found.interval)
-    return verdict(
-        Loss(found.value, low, high, budget), evaluation.recordings, evaluation.options.least_recordings
-    )
+    loss, least = Loss(found.value, low, high, budget), evaluation.options.least_recordings
+    return verdict(loss, evaluation.recordings, least, fault_of(evaluation))

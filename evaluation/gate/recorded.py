@@ -11,6 +11,7 @@ from ..figures.loss import badness
 from ..metrics.metric import Metric
 from ..results.evaluation import EvaluationResult
 from ..results.figures import Estimate
+from .first import first_fault
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,12 @@ def judged_records(found: EvaluationResult) -> Iterator[JudgedRecord]:
     if found.max_loss is None:
         return
     metric, budget = found.metrics[0], found.max_loss * found.metrics[0].scale
+    recordings, least = found.clips.recordings, found.least_recordings
+    fault = first_fault(metric, found.profiles[0], found.clips.measured)
     for scores in found.profiles[1:]:
         figure = scores.figures.get(metric.name)
         loss = None if figure is None or figure.delta is None else _loss(metric, figure.delta, budget)
-        least = found.least_recordings
-        outcome = "cannot tell" if loss is None else verdict(loss, found.clips.recordings, least).outcome
+        outcome = "cannot tell" if loss is None else verdict(loss, recordings, least, fault).outcome
         yield JudgedRecord(scores.profile, loss, outcome)
 
 

@@ -17,6 +17,7 @@ from ..options import ENOUGH_RESAMPLES
 from ..results.evaluation import EvaluationResult
 from ..results.files import Result, ResultFile
 from ..results.tuning import HeldOutResult, TuningResult
+from .first import first_fault
 from .recorded import judged_records
 
 TIMED = "decoder_ms"  # of a benchmark: prefill and decode
@@ -63,11 +64,11 @@ class _OfAnotherError(ValueError):
 
 def _accuracy(manifest: Manifest, found: Result, least_recordings: int) -> Accuracy:
     if isinstance(found, EvaluationResult):
-        losses, against, clips = _evaluated(manifest, found), found.profiles[0].profile, found.clips
+        losses, first, clips = _evaluated(manifest, found), found.profiles[0], found.clips
         metric, longest = found.metrics[0], found.longest_seconds
     elif isinstance(found, TuningResult):
         losses, held_out = _tuned(manifest, found)
-        against, clips = held_out.profiles[0].profile, held_out.clips
+        first, clips = held_out.profiles[0], held_out.clips
         metric, longest = found.metric, held_out.longest_seconds
     else:
         raise _OfAnotherError("it holds no accuracy; give a file of eval or tune")
@@ -81,8 +82,10 @@ def _accuracy(manifest: Manifest, found: Result, least_recordings: int) -> Accur
             f"an interval of {resamples} resamples is too rough to judge by; measure again with --resamples "
             f"{ENOUGH_RESAMPLES} or more"
         )
+    if fault := first_fault(metric, first, clips.measured):
+        raise _OfAnotherError(f"it cannot tell what profiles lose, for {fault}")
     measured = MeasuredClips(_name(clips.source), clips.digest, clips.measured, clips.recordings, longest)
-    return Accuracy(found.task, metric.title, against, measured, least_recordings, losses)
+    return Accuracy(found.task, metric.title, first.profile, measured, least_recordings, losses)
 
 
 def _evaluated(manifest: Manifest, found: EvaluationResult) -> dict[str, Loss]:

@@ -59,7 +59,8 @@ def evaluate(ctx: click.Context, /, artifact: Path, output: Path | None, **value
 
     With a budget, exits with 1 unless every profile is shown to be within it, against the first one, which
     reduces nothing: the upper end of the paired 95 % interval of its loss is compared, not the loss itself.
-    Where that end is beyond the budget, or recordings are few, it says that it cannot tell.
+    Where that end is beyond the budget, recordings are few, or the first profile hardly answers (its answers
+    are cut off, or no better than empty ones), it says that it cannot tell.
     """
     options = replace(
         evaluation_of(values), max_loss=budget_of(values), least_recordings=values["least_recordings"]

@@ -2,7 +2,7 @@
 
 The upper end of the paired 95 % interval is compared, not the figure itself: of a profile that is as good as
 its budget allows, half of all clip lists would find the figure below it. A figure above the budget is over it
-whatever the interval says.
+whatever the interval says; but no figure tells anything where what it is compared with hardly answers.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ class Verdict:
         return self.outcome == "within"
 
 
-def verdict(loss: Loss, recordings: int, least_recordings: int) -> Verdict:
-    """Judge a loss that was measured on clips of so many recordings."""
+def verdict(loss: Loss, recordings: int, least_recordings: int, fault: str = "") -> Verdict:
+    """Judge a loss that was measured on clips of so many recordings; `fault`: why no loss tells anything."""
     measured, budget = loss_in_words(loss), f"{loss.budget:g}"
+    unknown = f"{measured} of a budget of {budget}: cannot tell"
+    if fault:
+        return Verdict("cannot tell", f"{unknown}, for {fault}")
     if not is_within(loss.value, loss.budget):
         return Verdict("over", f"{measured} is over the budget of {budget}")
-    unknown = f"{measured} of a budget of {budget}: cannot tell"
     if recordings < (least := max(least_recordings, LEAST_RECORDINGS)):
         return Verdict("cannot tell", f"{unknown} with so few recordings, {recordings} of at least {least}")
     if loss.high is None:

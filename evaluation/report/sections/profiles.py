@@ -7,6 +7,7 @@ from typing import Any
 
 from ....runtime.choice.figures import Loss
 from ....runtime.tables.units import ABSENT, percent
+from ...gate.first import first_fault
 from ...gate.recorded import JudgedRecord, judged_records
 from ...metrics.metric import Metric
 from ...metrics.word_errors import is_detail
@@ -131,12 +132,13 @@ def _budgets(evaluation: ResultFile[EvaluationResult], judged: Sequence[JudgedRe
     assert found.max_loss is not None, "what is judged has a budget"
     budget = f"{found.max_loss * metric.scale:g}"
     rows = tuple((each.profile, *_lost(metric, each.loss), budget, each.outcome) for each in judged)
+    fault = first_fault(metric, found.profiles[0], found.clips.measured)
     return Table(
         ("profile", f"{metric.title} lost, points", "95 %", "budget", "verdict"),
         rows,
         f"{evaluation.name}: against {found.profiles[0].profile} on {found.clips.in_words}; a "
         "profile is within the budget if the upper end is, and there are at least "
-        f"{found.least_recordings} recordings",
+        f"{found.least_recordings} recordings{f'; cannot tell, for {fault}' if fault else ''}",
     )
 
 

@@ -12,6 +12,7 @@ from ....evaluation.clips.clip import ClipSet
 from ....evaluation.evaluation import Evaluation
 from ....evaluation.figures.loss import Loss, loss_of
 from ....evaluation.figures.profile_scores import ProfileScores
+from ....evaluation.gate.gate import fault_of
 from ....profiles.errors import RequestError
 from ....profiles.flops import DecoderDims, kv_bytes
 from ..trials import Trials
@@ -64,9 +65,20 @@ class Rounds:
             progress(f"round {number}, {len(candidates)} candidates", done, total)
 
         names = [candidate.name for candidate in candidates]
-        found = self._trials.evaluate(f"round-{number}", self._clips, names, tick)
+        found = checked(self._trials.evaluate(f"round-{number}", self._clips, names, tick))
         self.evaluations.append(found)
         return found
+
+
+def checked(evaluation: Evaluation) -> Evaluation:
+    """An evaluation that tells what profiles lose.
+
+    Raises:
+        RequestError: `full` hardly answers; with the remedy.
+    """
+    if fault := fault_of(evaluation):
+        raise RequestError(f"cannot tell what profiles lose, for {fault}")
+    return evaluation
 
 
 def checked_loss(scores: ProfileScores) -> Loss:

@@ -73,6 +73,29 @@ def test_the_page_shows_loss_interval_budget_and_verdict(
     assert "at least 30 recordings" in table.caption
 
 
+@pytest.mark.parametrize(
+    ("figure", "cut_off", "reason"),
+    [
+        (0.1, 6, "6 of 50 answers of full were cut off"),
+        (1.0, 0, "full itself, with WER 100.00 %, is no better"),
+    ],
+)
+def test_the_page_says_why_a_full_model_that_hardly_answers_leaves_no_verdict(
+    figure: float, cut_off: int, reason: str
+) -> None:
+    found = evaluation(WER, 0.0, 0.0, 0.0)
+    first = replace(found.profiles[0], figures={"wer": Measured(figure)}, cut_off=cut_off)
+    found = replace(found, profiles=(first, found.profiles[1]))
+    (judged,) = judged_records(found)
+    assert judged.outcome == "cannot tell"
+    captions = [
+        table.caption
+        for section in sections(Results((ResultFile("eval.json", found, None),)))
+        for table in section.tables
+    ]
+    assert any(f"; cannot tell, for {reason}" in caption for caption in captions)
+
+
 def test_a_profile_without_a_figure_has_no_verdict_but_a_row() -> None:
     found = evaluation(WER, 0.0, 0.0, 0.0)
     bare = replace(found, profiles=(found.profiles[0], replace(found.profiles[1], figures={})))

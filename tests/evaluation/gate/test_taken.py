@@ -15,6 +15,7 @@ from fastadasp.evaluation.results.evaluation import EvaluationResult
 from fastadasp.evaluation.results.figures import Difference, Measured, ProfileFigures
 from fastadasp.evaluation.results.files import ResultFile
 from fastadasp.profiles.errors import ResultsError
+from fastadasp.profiles.profile import profile_to_toml
 from fastadasp.runtime.artifact.artifact import open_artifact
 from fastadasp.runtime.artifact.manifest import Manifest
 from fastadasp.runtime.benchmark.records import Benchmark, BenchmarkProtocol, Case, Spread
@@ -117,6 +118,12 @@ ROUGH = replace(examples.INTERVALS, resamples=99)
         (lambda found: replace(found, intervals=ROUGH), "an interval of 99 resamples is too rough"),
         (
             lambda found: replace(
+                found, profiles=(replace(found.profiles[0], cut_off=262), found.profiles[1])
+            ),
+            "it cannot tell what profiles lose, for 262 of 2618 answers of full were cut off",
+        ),
+        (
+            lambda found: replace(
                 found, profiles=(found.profiles[0], replace(found.profiles[1], figures={}))
             ),
             "profile own-30 has no figure of WER",
@@ -130,6 +137,21 @@ def test_an_evaluation_that_says_nothing_is_named(
         accuracy_of(manifest, [file(change(evaluation(manifest)), "broken.json")], 30)
     (found,) = caught.value.faults
     assert found.startswith(f"broken.json: {fault}")
+
+
+def test_a_tuning_whose_full_model_hardly_answers_is_named(manifest: Manifest) -> None:
+    tuned = examples.tuning()
+    assert tuned.held_out is not None
+    full, chosen = tuned.held_out.profiles
+    empty = replace(full, figures={"accuracy": Measured(0.0)})
+    found = replace(
+        tuned,
+        checkpoint={"shared": [manifest.shared_digest(target) for target in manifest.graphs]},
+        profile=profile_to_toml(manifest.profiles["own-30"].profile),
+        held_out=replace(tuned.held_out, profiles=(empty, chosen)),
+    )
+    with pytest.raises(ResultsError, match=r"full itself, with Accuracy 0\.00 %, is no better than empty"):
+        accuracy_of(manifest, [file(found)], 30)
 
 
 def test_a_tuning_of_another_model_is_named(manifest: Manifest) -> None:

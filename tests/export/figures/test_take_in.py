@@ -95,6 +95,7 @@ def test_a_profile_within_its_budget_passes(built: Path, evaluated: Path) -> Non
     code, printed = gate(built, "--max-loss", 100, "--least-recordings", 10)
     assert code == 0
     assert "Budget: loss of WER against full, in points, by the upper end of its 95 % interval" in printed
+    assert "full: WER 0.00 %, 0 of 10 answers cut off" in printed
     line = next(line for line in printed.splitlines() if line.startswith("pass: "))
     assert line.startswith(f"pass: {REDUCED}: +")
     assert line.endswith("is within the budget of 100, up to the end of its interval")
@@ -106,6 +107,22 @@ def test_few_clips_do_not_pass_whatever_they_say(built: Path) -> None:
     assert code == 1
     assert f"FAIL: {REDUCED}: +" in printed
     assert "of a budget of 100: cannot tell with so few recordings, 10 of at least 30" in printed
+
+
+def test_answers_that_are_all_cut_off_do_not_pass_and_no_profile_is_accepted_by_them(
+    built: Path, tmp_path: Path
+) -> None:
+    """One token each: what a profile loses after it is not seen."""
+    output = tmp_path / "cut.json"
+    asked = ("--manifest", CLIPS, "--task", "asr", "--prompt", "<asr>", "--max-new-tokens", 1, "--threads", 1)
+    found = call("eval", built, *asked, "--max-loss", 100, "--least-recordings", 10, "-o", output)
+    assert found.exit_code == 1
+    assert ", 10 of 10 answers cut off" in found.stdout
+    words = "10 of 10 answers of full were cut off: raise --max-new-tokens"
+    assert f"of a budget of 100: cannot tell, for {words}" in found.stdout
+    refused = refusal("figures", built, "--accepted", output, "--least-recordings", 10)
+    assert f"cut.json: it cannot tell what profiles lose, for {words}" in refused
+    assert manifest_of(built).figures is None
 
 
 def test_a_profile_over_its_budget_fails_with_figure_and_interval(tmp_path: Path) -> None:

@@ -255,6 +255,13 @@ def test_a_profile_is_within_its_budget_where_the_recordings_show_it(
     assert words in found.reason
 
 
+def test_where_the_full_model_hardly_answers_no_loss_tells_anything() -> None:
+    for loss in (Loss(0.0, 0.0, 0.0, 1.0), Loss(2.0, 1.5, 2.5, 1.0)):
+        found = verdict(loss, 30, 30, "it says nothing")
+        assert found.outcome == "cannot tell"
+        assert found.reason.endswith("of a budget of 1: cannot tell, for it says nothing")
+
+
 def test_one_recording_shows_nothing_however_few_are_asked_for() -> None:
     assert "1 of at least 2" in verdict(Loss(0.0, None, None, 1.0), 1, 1).reason
 
