@@ -39,7 +39,7 @@ SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of Linux
 SECONDS = 300  # that a run may take
 ENGINES = "build --engine"  # of which a run takes a minute: killed where it is asked for
 COUNTED = "hooked calls: "
-PATIENCE = 5  # seconds that a process has to end in, once its parent has
+PATIENCE = 60  # seconds that a process has to end in, once its parent has
 
 
 class BrokenError(AssertionError):

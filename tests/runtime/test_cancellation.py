@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -153,8 +152,9 @@ def test_a_signal_handler_may_cancel() -> None:
 
 def test_a_long_prefill_ends_within(model: SpeechLM) -> None:
     """The flag is set while the graph runs, not before."""
-    audio, stopped = model.encode(noise(35.0)), 0
-    for part in np.linspace(0.1, 0.9, 9):
+    audio, stopped, tries = model.encode(noise(35.0)), False, 0
+    while not stopped and tries < 100:
+        part, tries = (1 + tries % 9) / 10, tries + 1
         cancellation, begin = Cancellation(), time.perf_counter()
         model.generate(audio, "hello", max_new_tokens=1)
         timer = threading.Timer(part * (time.perf_counter() - begin), cancellation.cancel)
@@ -162,7 +162,7 @@ def test_a_long_prefill_ends_within(model: SpeechLM) -> None:
         try:
             model.generate(audio, "hello", max_new_tokens=1, cancellation=cancellation)
         except RequestCancelled as error:
-            stopped += "terminate flag" in str(error.__cause__)
+            stopped = "terminate flag" in str(error.__cause__)
         timer.join()
     assert stopped
 
@@ -171,10 +171,8 @@ def test_a_deadline_stops_a_run(model: SpeechLM, answer: Any, monkeypatch: pytes
     audio = model.encode(SOUND)
     with monkeypatch.context() as patch:
         at_run(patch, sessions_of(model)["prefill"], wait_for_stop)
-        with pytest.raises(
-            DeadlineExceeded, match=r"the deadline of 0.3 s passed in stage prefill, 0\."
-        ) as caught:
-            model.generate(audio, "hello", deadline=0.3, **ASKED)
+        with pytest.raises(DeadlineExceeded, match="the deadline of 5 s passed in stage prefill") as caught:
+            model.generate(audio, "hello", deadline=5, **ASKED)
     assert isinstance(caught.value, RequestCancelled)
     assert isinstance(caught.value, TimeoutError)
     assert found(model.generate(audio, "hello", deadline=1e6, **ASKED)) == answer
@@ -336,7 +334,7 @@ def test_any_moment_leaves_nothing_and_spoils_nothing(model: SpeechLM, answer: A
     whole, draw, ended = min(_seconds(model, answer) for _ in range(5)), random.Random(0), 0
     threads = set(threading.enumerate())
     for number in range(MOMENTS):
-        moment, cancellation = draw.uniform(1e-6, whole), Cancellation()
+        moment, cancellation, begin = draw.uniform(1e-6, whole), Cancellation(), time.perf_counter()
         try:
             if number % 4 == 0:
                 result = model.generate(SOUND, "hello", deadline=moment, **ASKED)
@@ -345,6 +343,7 @@ def test_any_moment_leaves_nothing_and_spoils_nothing(model: SpeechLM, answer: A
         except RequestCancelled:
             ended += 1
         else:
+            whole = min(whole, time.perf_counter() - begin)
             assert found(result) == answer
         assert set(threading.enumerate()) <= threads
         assert not cancellation._stops

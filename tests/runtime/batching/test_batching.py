@@ -20,6 +20,7 @@ from fastadasp.runtime.batching.buffers import HostBuffers
 from fastadasp.runtime.batching.classes import class_of
 
 from .answers import assert_same
+from .meeting import meet
 
 LONG_WAIT = 60.0  # seconds, for what takes milliseconds
 LENGTHS = 0.5, 1.3, 3.0, 7.0  # seconds
@@ -78,18 +79,15 @@ def test_a_stream_that_is_closed_leaves_the_steps_of_the_others(model: SpeechLM)
 
 @pytest.mark.parametrize("seed", range(3))
 def test_requests_drawn_at_random_are_answered_as_each_is_alone(
-    model: SpeechLM, batches: list[int], seed: int
+    model: SpeechLM, batches: list[int], seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = random.Random(seed)
     audio = [model.encode(noise(length, seed=i)) for i, length in enumerate(LENGTHS)]
     asked = [(rng.choice(audio), drawn(model, rng)) for _ in range(16)]
     wanted = [model.generate(heard, **options) for heard, options in asked]
     assert set(batches) == {1}
-    requests = []
-    for heard, options in asked:
-        requests.append(model.submit(heard, **options))
-        if rng.random() < 0.3:
-            requests[rng.randrange(len(requests))].result(LONG_WAIT)
+    meet(monkeypatch, model, 6)
+    requests = [model.submit(heard, **options) for heard, options in asked]
     for request, alone in zip(requests, wanted, strict=True):
         assert_same(request.result(LONG_WAIT), alone)
     assert max(batches) > 2
@@ -144,6 +142,7 @@ def test_a_request_that_is_cancelled_in_a_shared_step_leaves_alone(
         return run(inputs)
 
     monkeypatch.setattr(model._loaded.sessions.decode, "run", cancelling)
+    meet(monkeypatch, model, 3)
     others = [model.submit(heard, "hello", **asked) for _ in range(2)]
     gone = model.submit(heard, "hello", cancellation=cancellation, **asked)
     with pytest.raises(RequestCancelled, match=r"(in|after) stage step"):

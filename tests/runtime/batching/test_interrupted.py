@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from fastadasp.runtime.batching import turns as turns_module
 from fastadasp.runtime.batching.shared_steps import SharedSteps
 from fastadasp.runtime.batching.turns import Turns
 from fastadasp.runtime.cancellation.bell import Bell
-from fastadasp.runtime.cancellation.guard import guard_of
+from fastadasp.runtime.cancellation.guard import new_guard
 from fastadasp.runtime.latency import Stopwatch
 
 LONG_WAIT = 60.0  # seconds, for what takes milliseconds
@@ -179,10 +180,19 @@ def test_a_turn_that_is_interrupted_is_passed_on(monkeypatch: pytest.MonkeyPatch
         assert not any(turns._waiting.values())
 
 
+@contextmanager
+def short_step() -> Iterator[None]:
+    """A stage that begins in time, on a busy machine too, and then has little left."""
+    guard = new_guard(None, 1e6)
+    with Stopwatch(guard).stage("step"):
+        guard._deadline = 0.05
+        yield
+
+
 def test_a_deadline_ends_the_wait_for_a_turn_of_a_step() -> None:
-    turns, watch = Turns(), Stopwatch(guard_of(None, 0.5))
+    turns = Turns()
     with turns.take("prefill"):
-        with pytest.raises(DeadlineExceeded, match="in stage step"), watch.stage("step"), turns.take("step"):
+        with pytest.raises(DeadlineExceeded, match="in stage step"), short_step(), turns.take("step"):
             pass
         assert not any(turns._waiting.values())
 
@@ -201,8 +211,7 @@ def test_a_deadline_ends_the_wait_for_a_step_that_another_leads(
     leader = threading.Thread(target=ask, args=(steps, members[0], found := []), daemon=True)
     leader.start()
     until(lambda: steps._has_leader)
-    watch = Stopwatch(guard_of(None, 0.5))
-    with pytest.raises(DeadlineExceeded, match="in stage step"), watch.stage("step"):
+    with pytest.raises(DeadlineExceeded, match="in stage step"), short_step():
         steps.step(members[1], ROW, ROW, 1)
     ended.set()
     leader.join(LONG_WAIT)

@@ -19,6 +19,7 @@ from fastadasp.runtime import GenerationResult, PromptIds, SpeechLM
 from torch_wavllm import TorchWavLLM
 
 from .answers import SCORE_ATOL, assert_same
+from .meeting import meet
 
 LONG_WAIT = 60.0
 QUANTIZED_ATOL = 1e-2  # activations are rounded to int8: the last bit of one may be a step of another
@@ -38,8 +39,10 @@ def both_ways(
 ) -> list[tuple[GenerationResult, GenerationResult]]:
     """Each answer together with the others, and alone."""
     alone = [call(model.generate) for call in calls]
-    requests = [call(model.submit) for call in calls]
-    return [(request.result(LONG_WAIT), each) for request, each in zip(requests, alone, strict=True)]
+    with pytest.MonkeyPatch.context() as patch:
+        meet(patch, model, len(calls))
+        requests = [call(model.submit) for call in calls]
+        return [(request.result(LONG_WAIT), each) for request, each in zip(requests, alone, strict=True)]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from fastadasp.runtime.tensorrt.buffers import DeviceBuffers
 from fastadasp.runtime.tensorrt.sessions import Platform
 
 from ..batching.answers import assert_same
+from ..batching.meeting import meet
 
 LONG_WAIT = 60.0
 TRIES = 20  # of what needs three requests at once
@@ -116,12 +117,13 @@ def test_requests_drawn_at_random_are_answered_as_by_onnxruntime_alone(load, art
 
 
 @pytest.mark.parametrize("activation", ["BF16", "HALF"])
-def test_in_16_bits_requests_are_answered_as_each_is_alone(load, activation):
+def test_in_16_bits_requests_are_answered_as_each_is_alone(load, activation, monkeypatch):
     model, _, sizes = load(activation)
     heard = [noise(seconds, seed=i) for i, seconds in enumerate((1.0, 4.0, 2.0, 3.0))]
     asked = [{**ANSWER, "num_beams": 1 + i % 3} for i in range(4)]
     wanted = [model.generate(each, "hello", **options) for each, options in zip(heard, asked, strict=True)]
     assert set(sizes) == {1}
+    meet(monkeypatch, model, 4)
     requests = [model.submit(each, "hello", **options) for each, options in zip(heard, asked, strict=True)]
     for request, alone in zip(requests, wanted, strict=True):
         assert_same(request.result(LONG_WAIT), alone, atol=5e-2)
@@ -129,10 +131,11 @@ def test_in_16_bits_requests_are_answered_as_each_is_alone(load, activation):
     model.close()
 
 
-def test_more_requests_than_the_engine_takes_are_answered_in_several_steps(load):
+def test_more_requests_than_the_engine_takes_are_answered_in_several_steps(load, monkeypatch):
     model, _, sizes = load(max_batch=7)
     heard = model.encode(noise(2.0))
     alone = model.generate(heard, "hello", **ANSWER)
+    meet(monkeypatch, model, 7)
     for request in [model.submit(heard, "hello", **ANSWER) for _ in range(7)]:
         assert_same(request.result(LONG_WAIT), alone)
     assert max(sizes) == LIMITS["max_batch"]
@@ -151,12 +154,13 @@ def test_who_leaves_gives_the_memory_of_the_device_back(load):
     model.close()
 
 
-def test_the_device_holds_no_more_than_the_bounds_of_the_requests(load):
+def test_the_device_holds_no_more_than_the_bounds_of_the_requests(load, monkeypatch):
     model, device, _ = load()
     heard, before = [model.encode(noise(seconds)) for seconds in (1.0, 7.0, 3.0, 5.0)], device.live_bytes
     asked = [{"num_beams": beams, "max_new_tokens": TOKENS, "eos_token_ids": ()} for beams in (4, 1, 3, 2)]
     pairs = list(zip(heard, asked, strict=True))
     bounds = [model.request_memory(each.audio.seconds, text_rows=50, **options) for each, options in pairs]
+    meet(monkeypatch, model, 4)
     for request in [model.submit(each, "hello", **options) for each, options in pairs]:
         request.result(LONG_WAIT)
     held, caches = device.peak_bytes - before, sum(bound.kv_cache for bound in bounds)
@@ -175,6 +179,7 @@ def test_a_request_for_which_the_device_has_no_room_leaves_the_others_alone(load
         raise EngineError("cudaMallocAsync: out of memory")
 
     monkeypatch.setattr(DeviceBuffers, "fit", full)
+    meet(monkeypatch, model, 2)
     first, second = (model.submit(heard, "hello", **ANSWER) for _ in range(2))
     errors = [request for request in (first, second) if _error(request)]
     assert len(errors) == 1
