@@ -341,19 +341,21 @@ def test_clips_that_fail_are_listed_and_in_no_figure(demo_artifact, own_clips, t
     sound = run_eval(demo_artifact, own_clips, "-o", tmp_path / "sound.json")
     (own_clips.parent / "noise.wav").write_bytes(b"no audio at all")
     soundfile.write(own_clips.parent / "tiny.wav", np.zeros(1, np.float32), RATE)
-    for name in ("noise.wav", "tiny.wav"):
-        add_line(own_clips, audio=name, text="one", task="asr")
+    noise, tiny = (
+        json.dumps({"audio": f"{name}.wav", "text": "one", "task": "asr"}) for name in ("noise", "tiny")
+    )
+    own_clips.write_text(f"{noise}\n{own_clips.read_text('utf-8')}{tiny}\n", "utf-8")
     result = run_eval(demo_artifact, own_clips, "-o", tmp_path / "eval.json")
     assert (sound.exit_code, result.exit_code) == (0, 1)
     found, expected = results(tmp_path / "eval.json"), results(tmp_path / "sound.json")
     assert found["profiles"] == expected["profiles"]
     assert found["clips"]["count"] - found["clips"]["measured"] == 2
     assert [(entry["id"], entry["line"], entry["profiles"]) for entry in found["failures"]] == [
-        ("noise.wav", 4, [*PROFILES]),
+        ("noise.wav", 1, [*PROFILES]),
         ("tiny.wav", 5, [*PROFILES]),
     ]
     assert "is corrupt or of an unknown format" in found["failures"][0]["reason"]
-    assert [record["measured"] for record in found["records"]] == [True] * 3 + [False] * 2
+    assert [record["measured"] for record in found["records"]] == [False, True, True, True, False]
     assert "2 of 5 clips failed: no figure counts them" in result.stdout
     assert "tiny.wav   5     all" in result.stdout
 

@@ -68,10 +68,17 @@ def test_a_difference_is_the_second_less_the_first_on_the_same_draws(first, seed
     bootstrap = Bootstrap(300, seed)
     change = figures(first, second, bootstrap=bootstrap)["half"].delta
     draws = [resampled(mean_sample(METRIC, values), apart(values), bootstrap) for values in (first, second)]
-    low, high = np.percentile(draws[1] - draws[0], (2.5, 97.5))
-    assert change.value == pytest.approx(np.mean(second) - np.mean(first))
+    differences, found = draws[1] - draws[0], change.value
+    low, high = np.percentile(differences, (2.5, 97.5))
+    assert found == pytest.approx(np.mean(second) - np.mean(first))
     assert (change.interval.low, change.interval.high) == (low, high)
-    assert 0 < change.p_value <= 1
+    as_far = (np.abs(differences - found) >= abs(found) * (1 - 1e-12)).sum()
+    assert change.p_value == (1 + as_far) / (300 + 1)
+
+
+def test_a_difference_in_every_clip_has_the_least_p_value_that_so_many_resamples_can_have():
+    change = figures([1.0] * 5, [0.0] * 5, bootstrap=Bootstrap(300))["half"].delta
+    assert (change.value, change.p_value) == (-1, 1 / 301)
 
 
 def test_the_first_system_has_no_difference():

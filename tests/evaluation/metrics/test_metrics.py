@@ -292,6 +292,6 @@ def test_a_normaliser_leaves_single_spaces(name, text):
 
 
 def test_hypothesis_and_reference_are_both_normalised():
-    arguments = ("qa", [["The Beatles."]], {"full": ["the beatles"]})
+    arguments = ("qa", [["The Beatles."]], {"full": ["THE beatles!"]})
     assert score(*arguments)["full"][0].value == 1
     assert score(*arguments, normalizer="none")["full"][0].value == 0

@@ -365,6 +365,33 @@ def test_of_equal_losses_the_faster_one_is_taken() -> None:
     assert chosen(same, latency_budget=9).profile == "half"
 
 
+MORE, LESS, LESS_AT_WORST = Loss(0.3, 0.0, 0.5, 1.0), Loss(0.2, 0.0, 0.5, 1.0), Loss(0.4, 0.0, 0.45, 1.0)
+
+
+@pytest.mark.parametrize("order", [("half", "tenth"), ("tenth", "half")], ids="-".join)
+@pytest.mark.parametrize(
+    ("half", "tenth", "budget"),
+    [
+        ((LESS, SLOW), (MORE, FAST), Auto(latency_budget=9)),
+        ((MORE, FAST), (LESS, FAST), Auto(latency_budget=9)),
+        ((LESS, FAST), (LESS_AT_WORST, FAST), Auto(accuracy_budget=1)),
+        ((MORE, FAST), (LESS, FAST), Auto(accuracy_budget=1)),
+    ],
+    ids=["faster", "as fast, likely less", "less at worst", "as much at worst, likely less"],
+)
+def test_of_equals_the_faster_one_is_taken_then_the_one_that_loses_less(
+    half: tuple[Loss, tuple[float, ...]],
+    tenth: tuple[Loss, tuple[float, ...]],
+    budget: Auto,
+    order: tuple[str, ...],
+) -> None:
+    assert FIGURES.accuracy is not None
+    losses = {"half": half[0], "tenth": tenth[0]}
+    latency = Latency(HERE, 64, {"half": times(half[1]), "tenth": times(tenth[1])})
+    equal = Figures(replace(FIGURES.accuracy, losses=losses), latency)
+    assert choose(equal, order, budget, Sizes(30, 1), HERE).profile == "tenth"
+
+
 def test_times_are_held_in_order() -> None:
     mixed = (Timed(5, 10.0, 1.0), Timed(1, 30.0, 1.0), Timed(1, 10.0, 1.0))
     assert in_order(mixed) == (mixed[2], mixed[1], mixed[0])

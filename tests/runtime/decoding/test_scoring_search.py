@@ -62,6 +62,17 @@ def test_the_score_is_the_sum_along_the_text_and_the_answer_that_of_the_search_a
     assert forced.score.log_probability == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_text_may_end_with_any_of_the_end_tokens():
+    text, ends, decoder = (1, 2), (END - 1, END), Chain()
+    forced = ForcedText([text], ends)
+    options = SearchOptions(max_new_tokens=4, eos_token_ids=ends)
+    drive(ScoringSearch(new_search(options, WORDS), forced, WORDS), decoder)
+    along = decoder.scores[0, 1] + decoder.scores[1, 2]
+    expected = along + np.logaddexp(decoder.scores[2, END - 1], decoder.scores[2, END])
+    assert forced.score.tokens == len(text) + 1
+    assert forced.score.log_probability == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpeechLM]:
     folder: Path = tmp_path_factory.mktemp("scored") / "artifact"

@@ -438,14 +438,14 @@ def test_a_comparison_of_formats_that_is_killed_goes_on(clips, tmp_path, monkeyp
 def test_a_clip_that_fails_is_listed_and_in_no_cell(clips, own_clips, tmp_path):
     run_compare(clips, *SMALL, "-o", tmp_path / "sound.json")
     (own_clips.parent / "noise.wav").write_bytes(b"no audio at all")
-    with own_clips.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({"audio": "noise.wav", "text": "one", "task": "asr"}) + "\n")
+    noise = json.dumps({"audio": "noise.wav", "text": "one", "task": "asr"})
+    own_clips.write_text(f"{noise}\n{own_clips.read_text('utf-8')}", "utf-8")
     result = run_compare(own_clips, *SMALL, "-o", tmp_path / "compare.json")
     found, sound = results(tmp_path / "compare.json"), results(tmp_path / "sound.json")
     assert result.exit_code == 1
     assert "1 of 4 clips failed: no figure counts them" in result.stdout
     (failure,) = found["failures"]
-    assert (failure["id"], failure["line"]) == ("noise.wav", 4)
+    assert (failure["id"], failure["line"]) == ("noise.wav", 1)
     assert failure["profiles"] == ["full", "weighted_merge-constant-30"]
     assert (found["rows"], found["full"]) == (sound["rows"], sound["full"])
 
