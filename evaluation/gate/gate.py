@@ -27,8 +27,9 @@ def judged(evaluation: Evaluation) -> Iterator[Judged]:
     options = evaluation.options
     if options.max_loss is None:
         return
+    fault = fault_of(evaluation)
     for scores in evaluation.profiles[1:]:
-        yield Judged(scores.profile, _verdict(scores, options.max_loss, evaluation))
+        yield Judged(scores.profile, _verdict(scores, options.max_loss, evaluation, fault))
 
 
 def fault_of(evaluation: Evaluation) -> str:
@@ -39,11 +40,11 @@ def fault_of(evaluation: Evaluation) -> str:
     return first_fault(first.figures[0].metric, profile_figures(first), len(evaluation.measured))
 
 
-def _verdict(scores: ProfileScores, budget: float, evaluation: Evaluation) -> Verdict:
+def _verdict(scores: ProfileScores, budget: float, evaluation: Evaluation, fault: str) -> Verdict:
     found = loss_of(scores.figures[0]) if scores.figures else None
     if found is None:
         reason = scores.figures[0].reason if scores.figures else "no clip was answered under every profile"
         return Verdict("cannot tell", f"there is no figure: {reason or 'none of full'}")
     low, high = ends(found.interval)
     loss, least = Loss(found.value, low, high, budget), evaluation.options.least_recordings
-    return verdict(loss, evaluation.recordings, least, fault_of(evaluation))
+    return verdict(loss, evaluation.recordings, least, fault)
