@@ -10,6 +10,7 @@ import click
 
 from ...profiles.profile import load_profiles
 from ..options import ENGINE_PRECISIONS, EngineOptions
+from ..ownership import refuse_in_artifact
 from .command import StrictCommand
 from .lists import ListOf, list_option
 from .parameters import PATH, profile_options, require
@@ -43,9 +44,10 @@ def plugins() -> None:
 )
 def build(output: Path, sms: tuple[int, ...]) -> None:
     """Compile the kernels and the plugins around them; no GPU is needed."""
-    from ...plugins.build import build_plugins
+    from ...plugins.build import LIBRARY, build_plugins
     from ...runtime.tables.tables import console, show
 
+    refuse_in_artifact(output / LIBRARY)
     built = build_plugins(output, sms)
     capabilities = ", ".join(f"{sm // 10}.{sm % 10}" for sm in built.sms)
     lines = f"{built.path}: version {built.version}, compute capability {capabilities}"

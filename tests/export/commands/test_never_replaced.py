@@ -161,6 +161,16 @@ def test_nothing_is_written_into_an_artifact_that_is_not_read(here: Path, words:
     assert content(here) == before
 
 
+@pytest.mark.parametrize("output", ["art", "art/new"])
+def test_no_library_is_put_into_an_artifact(here: Path, output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastadasp.plugins.build.build_plugins", lambda *_: pytest.fail("it was built"))
+    before = content(here)
+    result = call("plugins", "build", "-o", output)
+    assert result.exit_code == 2
+    assert f"is in the artifact {here / 'art'}; give a place outside of it" in result.stderr
+    assert content(here) == before
+
+
 @pytest.mark.parametrize("text", ['{"name": "an app"}', "[]", "no JSON"])
 def test_a_folder_with_a_manifest_of_others_may_be_written_into(here: Path, text: str) -> None:
     Path("app").mkdir()
