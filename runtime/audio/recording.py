@@ -33,6 +33,10 @@ class Recording:
         self._fault: OSError | None = None
         self._peeked, self._peeked_at = b"", 0
 
+    def over(self, stream: BinaryIO) -> Recording:
+        """Bytes that were made of this one's, under its name and for its request."""
+        return Recording(stream, self.place, self._check_length)
+
     def read(self, start: int, size: int) -> bytes:
         """At most `size` bytes from `start` on; fewer at the end, and where the disk fails (`check_disk`)."""
         if not 0 <= start < self.size:

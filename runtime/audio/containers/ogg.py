@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ CAPTURE = b"OggS"
 HEADER = 27  # bytes in front of the table of segments
 CONTINUED, FIRST, LAST = 1, 2, 4  # flags of a page
 LATE = 31  # seconds; a first page of 255 packets of 120 ms ends at 30.6
+PAGES_AT_ONCE = 256  # that are looked at before the request is asked whether it goes on
 OPUS_RATE = 48000  # Hz, in which granules of Opus are counted
 FLAC_PACKET_HEADER = 9  # bytes before "fLaC" in the first packet
 # How the first packet of a stream begins -> the codec.
@@ -81,7 +82,7 @@ def links(recording: Recording, start: int) -> list[Chained]:
             chain[-1][page.serial] = _stream(recording.read(page.body, 32))
         _append(recording, chain, page)
         was_first = bool(page.flags & FIRST)
-        if not number % 256:
+        if not number % PAGES_AT_ONCE:
             recording.check_wanted()
     for link in chain:
         _check_ends(recording, link)
@@ -171,8 +172,7 @@ def _audio_of(recording: Recording, link: Chained) -> Stream:
 def _decoded(recording: Recording, stream: Stream) -> Iterator[Block]:
     """The audio of one stream, whose pages may lie between those of others."""
     if stream.codec == "FLAC":
-        native = Recording(stream_of(recording, _native_flac(recording, stream)), recording.place)
-        return flac.blocks(native, 0)
+        return flac.blocks(recording.over(stream_of(recording, _native_flac(recording, stream))), 0)
     if stream.codec == "Speex" or _is_late_opus(stream):
         name = "Opus that begins in the middle of a broadcast" if stream.codec == "Opus" else "Speex in Ogg"
         return media.blocks(recording, name, "ogg", stream_of(recording, _joined(stream.pages)))
@@ -184,14 +184,14 @@ def _is_late_opus(stream: Stream) -> bool:
     return stream.codec == "Opus" and len(stream.pages) > 2 and stream.pages[2].granule > LATE * OPUS_RATE
 
 
-def _joined(pages: Sequence[Page]) -> list[Piece]:
-    """The bytes of the pages, in as few pieces as may be."""
+def _joined(parts: Iterable[Page | Stretch]) -> list[Piece]:
+    """Their bytes, in as few pieces as may be."""
     stretches: list[Stretch] = []
-    for page in pages:
-        if stretches and stretches[-1].end == page.start:
-            stretches[-1] = Stretch(stretches[-1].start, page.end)
+    for part in parts:
+        if stretches and stretches[-1].end == part.start:
+            stretches[-1] = Stretch(stretches[-1].start, part.end)
         else:
-            stretches.append(Stretch(page.start, page.end))
+            stretches.append(Stretch(part.start, part.end))
     return list(stretches)
 
 
@@ -199,14 +199,19 @@ def _native_flac(recording: Recording, stream: Stream) -> list[Piece]:
     """FLAC without Ogg around it: the header out of the first packet, then all packets that are frames."""
     first = stream.pages[0]
     header = recording.read(first.body + FLAC_PACKET_HEADER, first.end - first.body - FLAC_PACKET_HEADER)
-    frames: list[Piece] = []
+    return [header[:4] + b"\x80" + header[5:], *_joined(_frames(recording, stream.pages[1:]))]
+
+
+def _frames(recording: Recording, pages: Sequence[Page]) -> Iterator[Stretch]:
+    """What each page has of packets that are frames of FLAC."""
     is_frame = False
-    for page in stream.pages[1:]:
+    for number, page in enumerate(pages):
         for segment, begins in _segments(page):
             is_frame = recording.peek(segment.start, 1) == b"\xff" if begins else is_frame
             if is_frame:
-                frames.append(segment)
-    return [header[:4] + b"\x80" + header[5:], *frames]
+                yield segment
+        if not number % PAGES_AT_ONCE:
+            recording.check_wanted()
 
 
 def _segments(page: Page) -> Iterator[tuple[Stretch, bool]]:

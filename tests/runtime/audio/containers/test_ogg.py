@@ -147,6 +147,45 @@ def test_pages_that_tell_no_length_end_with_their_request() -> None:
         load_audio(beginnings(300), RATE, check_length=end)
 
 
+def in_small_packets(count: int) -> bytes:
+    """FLAC whose pages have 255 packets of one byte each, which look like frames."""
+    first = pages(sample("flac.oga"))[0]
+    full = changed(
+        first[:5] + b"\0" + bytes(8) + first[14:26] + bytes([255]) + b"\1" * 255 + b"\xff" * 255, 0, b""
+    )
+    numbered = (changed(full, 18, number.to_bytes(4, "little")) for number in range(1, count + 1))
+    *others, last = numbered
+    return first + b"".join(others) + changed(last, 5, bytes([ogg.LAST]))
+
+
+def test_small_packets_of_flac_end_with_their_request() -> None:
+    looks = 0
+
+    def end(place: str, seconds: float) -> None:
+        nonlocal looks
+        looks += seconds == 0.0
+        if looks > 2:  # those of the pages themselves
+            raise RequestCancelled(place)
+
+    data = in_small_packets(600)
+    assert "is cut short" in refusal(data)
+    with pytest.raises(RequestCancelled):
+        load_audio(data, RATE, check_length=end)
+
+
+def test_small_packets_of_flac_are_few_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = []
+
+    def counted(recording: Any, pieces: Any) -> Any:
+        counts.append(len(pieces))
+        return stream_of(recording, pieces)
+
+    stream_of = ogg.stream_of
+    monkeypatch.setattr(ogg, "stream_of", counted)
+    assert "is cut short" in refusal(in_small_packets(10))
+    assert counts == [1 + 10], "the header, and one for each page"
+
+
 def test_something_else_behind_the_last_page_is_refused() -> None:
     assert "is corrupt" in refusal(sample("vorbis.ogg") + sample("speech.wav"))
     assert len(loaded(sample("vorbis.ogg") + b"\n")) == len(wave())
