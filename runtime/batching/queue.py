@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from ...profiles.errors import QueueFullError
 from ..cancellation.guard import Guard
@@ -23,7 +23,7 @@ class RequestQueue:
         self._most, self._max_queue, self._check_open = max_batch, max_queue, check_open
         self._threads = ThreadPoolExecutor(max_batch, "fastadasp-request")
         self._lock = threading.RLock()  # what ends a request may interrupt the very thread that holds it
-        self._running_or_waiting: set[Guard] = set()
+        self._running_or_waiting: dict[Guard, Future[GenerationResult]] = {}
 
     def submit(self, call: Callable[[], GenerationResult], guard: Guard) -> Submitted:
         """Run a call in a thread, as soon as there is one.
@@ -46,8 +46,7 @@ class RequestQueue:
         with self._lock:
             self._check_open()  # here: what is submitted under the lock before it closes is cancelled
             self._check_room()
-            future = self._threads.submit(run)
-            self._running_or_waiting.add(guard)
+            future = self._running_or_waiting[guard] = self._threads.submit(run)
 
         def stop() -> None:
             future.cancel()  # which does nothing to a call that runs: it looks at its guard
@@ -74,10 +73,12 @@ class RequestQueue:
 
     def _forget(self, guard: Guard) -> None:
         with self._lock:
-            self._running_or_waiting.discard(guard)
+            self._running_or_waiting.pop(guard, None)
 
     def _check_room(self) -> None:
-        waiting = len(self._running_or_waiting) - self._most
+        # those that wait for one that is cancelled learn it before it is forgotten
+        there = sum(not future.cancelled() for future in self._running_or_waiting.values())
+        waiting = there - self._most
         if self._max_queue is not None and waiting >= self._max_queue:
             raise QueueFullError(
                 f"{self._most} requests run and {self._max_queue} wait, as max_queue allows: "

@@ -45,6 +45,7 @@ class Connection(H11Protocol):
     """
 
     _seen: RequestResponseCycle | None = None  # idle at the last look; the first one finds what never asked
+    _next_look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to look at it now and then."""
@@ -52,7 +53,13 @@ class Connection(H11Protocol):
         if len(self.connections) > most_connections():
             self._refuse(TOO_MANY.response())
             return
-        self.loop.call_later(SILENT_SECONDS, self._look)
+        self._look_later()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Look at it no more, which would keep it and the heads of its requests in memory."""
+        if self._next_look:
+            self._next_look.cancel()
+        super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
         """Say as JSON, like all other faults, that this is no HTTP; but not into an answer that has begun."""
@@ -76,4 +83,7 @@ class Connection(H11Protocol):
             self.transport.close()
             return
         self._seen = self.cycle if is_idle else None
-        self.loop.call_later(SILENT_SECONDS, self._look)
+        self._look_later()
+
+    def _look_later(self) -> None:
+        self._next_look = self.loop.call_later(SILENT_SECONDS, self._look)

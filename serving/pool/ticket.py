@@ -11,6 +11,9 @@ from ...profiles.errors import DeadlineExceeded
 from .messages import Asked, Began, Ended, Event, Failed
 
 CLOCK = time.monotonic
+# what a client can do about a deadline
+WAITED = "send it when there is less to do"
+WORKED_ON = "send shorter audio, ask for fewer beams or tokens, or give the server a longer --deadline"
 
 
 class Ticket:
@@ -30,7 +33,7 @@ class Ticket:
     def tell(self, event: Event) -> None:
         """Something has become of it; what comes after the end is of no interest."""
         if isinstance(event, Failed) and isinstance(event.error, DeadlineExceeded):
-            self.expire("while it was answered")  # its worker knows but how much time was left
+            self.expire("while it was answered", WORKED_ON)  # its worker knows but how much time was left
         else:
             self._tell(event)
 
@@ -41,11 +44,11 @@ class Ticket:
                 self.began = event
             self._events.put_nowait(event)
 
-    def expire(self, where: str) -> bool:
+    def expire(self, where: str, remedy: str = WAITED) -> bool:
         """Its deadline has passed; whether that is news, which it is not for a request that has ended."""
         if self.has_ended:
             return False
-        late = f"the deadline of {self.deadline:g} s passed {where}; send it when there is less to do"
+        late = f"the deadline of {self.deadline:g} s passed {where}; {remedy}"
         self._tell(Failed(self.number, DeadlineExceeded(late)))
         return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import json
 import resource
 import socket
@@ -338,6 +339,21 @@ def test_a_connection_is_not_closed_right_behind_an_answer() -> None:
     assert pauses == [connection.SILENT_SECONDS] * 2
     made._look()
     assert pauses[2:] == [0.0]
+
+
+def test_nothing_keeps_a_connection_that_is_closed() -> None:
+    """Its timer would, with the heads of its requests."""
+
+    async def closed(count: int) -> None:
+        async with connections() as connect:
+            for _ in range(count):
+                assert (await all_of(await connect(CLOSING))).endswith(b"ok")
+            while kept := [each for each in gc.get_objects() if type(each) is connection.Connection]:
+                del kept
+                await asyncio.sleep(0.01)
+                gc.collect()
+
+    asyncio.run(asyncio.wait_for(closed(3), connection.SILENT_SECONDS / 2))
 
 
 def test_connections_beyond_a_number_are_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:

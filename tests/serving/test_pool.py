@@ -421,8 +421,8 @@ def test_a_deadline_is_the_one_of_the_server_whatever_was_left_for_the_worker() 
     ticket.tell(
         Failed(0, DeadlineExceeded("the deadline of 8.4 s passed in stage prefill; give it more time"))
     )
-    wanted = "the deadline of 60 s passed while it was answered; send it when there is less to do"
-    with pytest.raises(DeadlineExceeded, match=f"^{wanted}$"):
+    wanted = "the deadline of 60 s passed while it was answered; send shorter audio, ask for fewer beams"
+    with pytest.raises(DeadlineExceeded, match=f"^{wanted}"):
         asyncio.run(asyncio.wait_for(anext(ticket.events()), PATIENCE))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import nullcontext
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from conftest import noise
 from fastadasp.profiles.errors import EngineError, QueueFullError, RequestCancelled, RequestError
 from fastadasp.runtime import Cancellation, SpeechLM
 from fastadasp.runtime.batching.queue import RequestQueue
+from fastadasp.runtime.batching.submitted import Submitted
 from fastadasp.runtime.cancellation.guard import new_guard
 
 LONG_WAIT = 60.0  # seconds, for what takes milliseconds
@@ -67,6 +69,27 @@ def test_a_request_whose_result_is_there_takes_no_place(fails: bool) -> None:
     other = queue.submit(lambda: cast("Any", 1), new_guard(None, None))
     left.set()
     assert other.result(LONG_WAIT) == 1
+    queue.close()
+
+
+def test_a_request_that_was_cancelled_while_it_waited_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the thread that cancels it is not done: who waits for it knows by then."""
+    queue, free, cancellation = RequestQueue(1, 1, lambda: None), threading.Event(), Cancellation()
+    others, end = list[Submitted](), Future._invoke_callbacks  # type: ignore[attr-defined]
+
+    def submit_another(future: Any) -> None:
+        if future.cancelled() and not others:
+            others.append(queue.submit(lambda: cast("Any", 1), new_guard(None, None)))
+        end(future)
+
+    monkeypatch.setattr(Future, "_invoke_callbacks", submit_another)
+    queue.submit(lambda: cast("Any", free.wait(LONG_WAIT)), new_guard(None, None))
+    queue.submit(lambda: cast("Any", None), new_guard(cancellation, None))
+    with pytest.raises(QueueFullError):
+        queue.submit(lambda: cast("Any", None), new_guard(None, None))
+    cancellation.cancel()
+    free.set()
+    assert [other.result(LONG_WAIT) for other in others] == [1]
     queue.close()
 
 
