@@ -12,7 +12,7 @@ from typing import Any
 
 from ..profiles.errors import ClipsError, RequestError
 from ..profiles.faults import shown
-from ..runtime.artifact.artifact import Artifact, open_artifact
+from ..runtime.artifact.artifact import NO_TOKENIZER, Artifact, open_artifact
 from ..runtime.artifact.manifest import Manifest
 from ..runtime.artifact.verification import Verify
 from ..runtime.environment import Environment, environment
@@ -191,7 +191,7 @@ def _profiles(artifact: Artifact, options: EvalOptions) -> tuple[str, ...]:
             "one more (--profile full,…), or give no budget"
         )
     if not artifact.has_tokenizer:
-        raise RequestError(f"artifact {artifact.folder} has no tokenizer, so there is no text to measure")
+        raise RequestError(f"artifact {artifact.folder}: {NO_TOKENIZER}")
     return options.profiles or known
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import groupby
 
 import numpy as np
@@ -218,7 +219,7 @@ class PromptCodec:
             text = str(self._tokenizer.decoder.decode(list(_with_whole_characters(self._spelled(tokens)))))
         return text.strip()
 
-    @property
+    @cached_property
     def _knows_bytes(self) -> bool:
         """Whether tokens may stand for single bytes, as in SentencePiece."""
         decoder = self._tokenizer.decoder
@@ -226,11 +227,16 @@ class PromptCodec:
 
     def _spelled(self, tokens: Iterable[int]) -> Iterator[str]:
         """What the decoder is given of tokens: how each is spelled, special ones left out."""
-        special = {id_ for id_, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
         for token in tokens:
             spelled = self._tokenizer.id_to_token(token)
-            if spelled is not None and token not in special:
+            if spelled is not None and token not in self._special:
                 yield spelled
+
+    @cached_property
+    def _special(self) -> frozenset[int]:
+        """The ids that decoding leaves out; a tokenizer may have thousands of added tokens."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return frozenset(id_ for id_, token in added.items() if token.special)
 
     def stream(self, tokens: Iterable[int]) -> Iterator[str]:
         """The text that each token adds. Part of a character waits for the rest of it, or for the end."""

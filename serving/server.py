@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..evaluation.answers.workers import Job
 from ..profiles.errors import ArtifactError, RequestError
-from ..runtime.artifact.artifact import Artifact, open_artifact
+from ..runtime.artifact.artifact import NO_TOKENIZER, Artifact, open_artifact
 from ..runtime.artifact.manifest import FILE_NAME
 from ..runtime.artifact.verification import Verify
 from ..runtime.choice.choose import complete
@@ -79,7 +79,7 @@ def models_of(artifact: Artifact, options: ServeOptions) -> Models:
     """
     folder, profiles = artifact.folder, tuple(artifact.manifest.profiles)
     if artifact.manifest.prompt is None or not artifact.has_tokenizer:
-        raise ArtifactError(f"artifact {folder} has no tokenizer, so there is no text to serve")
+        raise ArtifactError(f"artifact {folder}: {NO_TOKENIZER}")
     default = profiles[0] if options.profile is None else options.profile
     if default not in (*profiles, AUTO):
         raise RequestError(f"profile {default} is not in {folder}; it has: {', '.join(profiles)}")

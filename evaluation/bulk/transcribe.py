@@ -11,7 +11,7 @@ from typing import Any
 
 from ...profiles.codec import to_json
 from ...profiles.errors import RequestError
-from ...runtime.artifact.artifact import Artifact, open_artifact
+from ...runtime.artifact.artifact import NO_TOKENIZER, Artifact, open_artifact
 from ...runtime.artifact.manifest import digest_of
 from ...runtime.artifact.verification import Verify
 from ...runtime.choice.choose import check_choice
@@ -121,7 +121,7 @@ def _job(folder: Path, artifact: Artifact, options: TranscribeOptions, verify: V
     if profile not in known:
         raise RequestError(f"profile {profile} is not in {folder}; it has: {', '.join(known)}")
     if not artifact.has_tokenizer:
-        raise RequestError(f"artifact {folder} has no tokenizer, so there is no text to write")
+        raise RequestError(f"artifact {folder}: {NO_TOKENIZER}")
     options.search.check_vocabulary(artifact.manifest.decoder.dims.vocab_size)
     search = options.search.resolved(artifact.manifest.generation)
     if auto is not None:

@@ -104,8 +104,10 @@ def _checked_profile(artifact: Artifact, given: str | None, backend: str) -> str
     profile = known[0] if given is None else given
     if profile not in known:
         raise RequestError(f"profile {profile} is not in {artifact.folder}; it has: {', '.join(known)}")
+    from ...runtime.artifact.artifact import NO_TOKENIZER
+
     if not artifact.has_tokenizer:
-        raise RequestError(f"artifact {artifact.folder} has no tokenizer, so there is no text to send")
+        raise RequestError(f"artifact {artifact.folder}: {NO_TOKENIZER}")
     if backend != "tensorrt":  # which runs engines; whether they fit is known on the GPU alone
         artifact.graphs(backend_named(backend).target)
     return profile

@@ -22,6 +22,7 @@ from .manifest import FILE_NAME, FileRecord, Graphs, Manifest, Weights, parse_ma
 from .verification import HASH_FAULT, Verifier, Verify
 
 TOKENIZER = "tokenizer.json"
+NO_TOKENIZER = "it has no tokenizer; add that of the original model to the checkpoint and build again"
 CHECKPOINT_WEIGHTS = "*.safetensors"
 PATIENCE = 1.0  # seconds after which it is told that files are being hashed
 LOGGER = logging.getLogger(__name__)

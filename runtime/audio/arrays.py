@@ -107,7 +107,10 @@ def _from_list(source: list[Any] | tuple[Any, ...], place: str) -> npt.NDArray[A
         raise AudioError(
             f"{place}: a {type(source).__name__} of unequal rows; give (n,) or (n, channels)"
         ) from None
-    if array.dtype.kind in "USO" and any(isinstance(each, str | bytes | os.PathLike) for each in source):
+    kind = array.dtype.kind
+    if kind in "US" or (
+        kind == "O" and any(isinstance(e, os.PathLike) or hasattr(e, "read") for e in source)
+    ):
         raise AudioError(f"{place}: a {type(source).__name__} of files; give one: a request has one clip")
     return array
 

@@ -16,6 +16,7 @@ from ..alignment.word_times import (
     share_within,
     words_of,
 )
+from ..artifact.artifact import NO_TOKENIZER
 from ..audio.encoder import EncodedAudio
 from ..batching.submitted import Submitted
 from ..decoding.drive import new_search
@@ -64,7 +65,7 @@ def streaming_codec(model: LoadedModel, search: ResolvedSearch) -> PromptCodec:
     if search.num_beams != 1:
         raise RequestError(f"num_beams is {search.num_beams}: tokens are streamed by greedy search, give 1")
     if model.codec is None:
-        raise RequestError(f"{model.place}: it has no tokenizer, so there is no text to stream")
+        raise RequestError(f"{model.place}: {NO_TOKENIZER}")
     return model.codec
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...profiles.errors import RequestError
 from ...profiles.faults import shown, text_fault
-from ..artifact.artifact import TOKENIZER
+from ..artifact.artifact import NO_TOKENIZER
 from ..artifact.manifest import Manifest
 from ..limits import check_characters
 from ..prompt import PromptIds, RawPrompt
@@ -25,10 +25,7 @@ def prompt_ids(model: LoadedModel, prompt: AnyPrompt, system: str | None) -> Pro
             raise RequestError(f"system {shown(system)}: token ids are taken as they are; leave it out")
         return prompt
     if model.codec is None:
-        raise RequestError(
-            f"{model.place}: it has no tokenizer; add {TOKENIZER} to the checkpoint and build again, or give "
-            "the prompt as PromptIds in Python"
-        )
+        raise RequestError(f"{model.place}: {NO_TOKENIZER}, or give the prompt as PromptIds in Python")
     for text in (prompt.text if isinstance(prompt, RawPrompt) else prompt, system):
         check_characters(model.manifest, text or "")
     return model.codec.encode(prompt, system)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...profiles.errors import RequestError
 from ...profiles.faults import shown, text_fault
+from ..artifact.artifact import NO_TOKENIZER
 from ..limits import free_positions
 from ..prompt import Ids, PromptIds
 from .asked import Asked
@@ -28,7 +29,7 @@ def spellings(model: LoadedModel, asked: Asked, prompt: PromptIds) -> tuple[Ids,
     if faults := list(text_fault("scored_text", text)):
         raise RequestError("; ".join(faults))
     if model.codec is None:
-        raise RequestError(f"{model.place}: it has no tokenizer, so no text can be scored")
+        raise RequestError(f"{model.place}: {NO_TOKENIZER}")
     if not model.sessions.scores_all_tokens:
         raise RequestError(
             f"{model.place}: engines give the best tokens alone, and a text may have others: score it with "

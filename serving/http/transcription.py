@@ -186,8 +186,8 @@ def _segmenting(fields: Mapping[str, str]) -> SegmentOptions | None:
         if (number := number_of(name, given.get(name))) is not None
     }
     for name, (ours, _) in OF_VAD.items():
-        if name.endswith("_ms]") and values.get(ours, 0.0) > MOST_MS / 1e3:
-            raise invalid(name, f"{given[name]}: give at most {MOST_MS}")
+        if name.endswith("_ms]") and not 0 <= values.get(ours, 0.0) <= MOST_MS / 1e3:
+            raise invalid(name, f"{given[name]}: give 0 to {MOST_MS}")
     try:
         return SegmentOptions(**values)
     except RequestError as error:

@@ -434,7 +434,7 @@ def test_an_artifact_without_a_tokenizer_has_no_text_to_measure(demo_artifact, o
     manifest = open_artifact(demo_artifact).manifest
     files = {name: record for name, record in manifest.files.items() if name != "tokenizer.json"}
     (artifact / "manifest.json").write_text(replace(manifest, files=files).to_json(), "utf-8")
-    assert "has no tokenizer, so there is no text to measure" in run_eval(artifact, own_clips).stderr
+    assert "it has no tokenizer; add that of the original model" in run_eval(artifact, own_clips).stderr
 
 
 def test_a_missing_package_is_named_with_what_to_install(demo_artifact, own_clips):

@@ -101,7 +101,7 @@ def test_faults_are_raised_by_the_call_before_anything_is_encoded(
         with pytest.raises(RequestError, match=fault):
             model.stream(clip, **options)
     monkeypatch.setattr(model._loaded, "codec", None)
-    with pytest.raises(RequestError, match="it has no tokenizer, so there is no text to stream"):
+    with pytest.raises(RequestError, match="it has no tokenizer; add that of the original model"):
         model.stream(clip)
 
 

@@ -247,6 +247,7 @@ def test_sixteen_clients_at_once_get_the_answers_of_single_runs(
                 ('{"type": "server_vad", "threshold": 2.0}', {}, ""),
                 ('{"type": "server_vad", "threshold": true}', {}, "[threshold]"),
                 ('{"type": "server_vad", "silence_duration_ms": 30001}', {}, "[silence_duration_ms]"),
+                ('{"type": "server_vad", "silence_duration_ms": -5}', {}, "[silence_duration_ms]"),
                 ('{"type": "server_vad", "eagerness": "low"}', {}, "[eagerness]"),
                 ('{"type": "auto"}', {"chunking_strategy[threshold]": "0.5"}, "[threshold]"),
             )

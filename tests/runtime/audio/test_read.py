@@ -276,7 +276,17 @@ def test_arrays_of_another_dtype_are_refused_by_name(dtype: str) -> None:
     assert f"audio array of dtype {dtype}: give float32" in refusal(np.zeros(16, dtype))
 
 
-@pytest.mark.parametrize("source", [["a.wav", "b.wav"], ("a.wav", Path("b.wav")), [b"RIFF", b"fLaC"]])
+@pytest.mark.parametrize(
+    "source",
+    [
+        ["a.wav", "b.wav"],
+        ("a.wav", Path("b.wav")),
+        [b"RIFF", b"fLaC"],
+        [["a.wav"]],
+        [Path("a.wav")],
+        [io.BytesIO(b"RIFF")],
+    ],
+)
 def test_several_clips_are_not_taken_for_samples(source: object) -> None:
     found = refusal(source)
     assert f"a {type(source).__name__} of files; give one: a request has one clip" in found
