@@ -17,6 +17,7 @@ from .clip import Clip
 KEYS = ("audio", "text", "label", "task", "id", "language", "prompt")
 MAY_BE_EMPTY = ("language", "prompt")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+SNIFFED = 1024  # bytes that tell audio, or UTF-16, from a text
 
 Entry = Mapping[str, Any]
 Numbered = tuple[int, str]
@@ -54,7 +55,10 @@ def refuse_root(source: Path, audio_root: Path | None) -> None:
 
 def _numbered(source: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Each line that is not blank: its number, and the object or what is wrong with it."""
-    for i, raw in enumerate(source.read_bytes().removeprefix(BYTE_ORDER_MARK).split(b"\n"), 1):
+    content = source.read_bytes().removeprefix(BYTE_ORDER_MARK)
+    if b"\0" in content[:SNIFFED]:
+        raise ClipsError(f"clip list {source} is no text: give JSONL, or a folder of transcripts")
+    for i, raw in enumerate(content.split(b"\n"), 1):
         if raw.strip():
             yield i, _parsed(raw)
 
@@ -112,7 +116,7 @@ def _audio_faults(entry: Entry, audio_root: Path, must_exist: bool) -> Iterator[
         )
         return
     if must_exist and not _is_file(audio_root / audio):
-        yield f"audio {audio} is not in {audio_root}"
+        yield f"audio {audio} is not in {audio_root.absolute()}"
 
 
 def _is_file(path: Path) -> bool:

@@ -23,12 +23,19 @@ def read_transcripts(folder: Path) -> list[Clip]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     audio = [path for path in files if path.suffix.lower() in AUDIO]
     if faults := list(_faults(folder, files, audio)):
-        raise ClipsError(f"folder {folder}: {len(faults)} faulty file{'s' * (len(faults) > 1)}", faults)
+        summary = f"folder {folder}: {len(faults)} faulty file{'s' * (len(faults) > 1)}"
+        raise ClipsError(summary + _instead(folder), faults)
     if not audio:
         raise ClipsError(
             f"folder {folder} holds no audio: give files of {', '.join(AUDIO)} with {TRANSCRIPT}"
         )
     return [_clip(folder, path) for path in audio]
+
+
+def _instead(folder: Path) -> str:
+    """Where one clip list lies in the folder, that is more likely meant."""
+    lists = list(folder.glob("*.jsonl"))
+    return f"; the clip list there is {lists[0]}" if len(lists) == 1 else ""
 
 
 def _faults(folder: Path, files: list[Path], audio: list[Path]) -> Iterator[str]:

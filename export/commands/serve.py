@@ -62,7 +62,7 @@ def _seconds(flag: str, field: str, words: str) -> Callable[[Command], Command]:
     "--workers",
     type=int,
     default=DEFAULTS.workers,
-    help="Processes that answer.  [default: one per core, at most 8; one for a GPU]",
+    help="Processes that answer; 0: one per core, at most 8, or one for a GPU.  [default: 0]",
 )
 @batch_option
 @click.option(

@@ -26,5 +26,7 @@ def positions_lines(profile: Profile) -> Iterator[str]:
 def _advice(found: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     """In how many comparisons each kind lost less by a 95 % interval, by the length of the clips."""
     kept = (f"{each['kept']} of {each['compared']} at {length}" for length, each in found.items())
-    yield f"comparisons that kept won: {', '.join(kept)};"
-    yield f"that compact won: {', '.join(str(each['compact']) for each in found.values())}; docs/accuracy.md"
+    compact = (str(each["compact"]) for each in found.values())
+    yield "comparisons on audio of which the full model has most words right:"
+    yield f"kept won {', '.join(kept)};"
+    yield f"compact won {', '.join(compact)}; on other audio either may be better: docs/accuracy.md"

@@ -379,9 +379,11 @@ def told(title: str, schedule: str) -> list[str]:
     counts = tomllib.loads(Path(positions_module.__file__).with_name("positions.toml").read_text("utf-8"))
     short, middle, long = (tuple(each.values()) for each in counts[title][schedule].values())
     return [
-        f"comparisons that kept won: {short[0]} of {short[2]} at 5 s, {middle[0]} of {middle[2]} at 15 s, "
+        "comparisons on audio of which the full model has most words right:",
+        f"kept won {short[0]} of {short[2]} at 5 s, {middle[0]} of {middle[2]} at 15 s, "
         f"{long[0]} of {long[2]} at 30 s;",
-        f"that compact won: {short[1]}, {middle[1]}, {long[1]}; docs/accuracy.md",
+        f"compact won {short[1]}, {middle[1]}, {long[1]}; on other audio either may be better: "
+        "docs/accuracy.md",
     ]
 
 
@@ -420,7 +422,7 @@ def test_list_show_and_inspect_tell_the_positions_of_a_profile(
     for start, shown in (("# ", toml_again), ("", costs)):
         lines = shown.splitlines()
         assert f"{start}positions {positions}: {meaning}" in lines
-        advice = [line for line in lines if " won: " in line]
+        advice = [line for line in lines if "comparisons on " in line or " won " in line]
         wanted = told(compared, load_profile(str(own)).schedule) if compared else []
         assert advice == [start + line for line in wanted]
     assert "positions" not in call("profiles", "show", "full").stdout

@@ -190,7 +190,8 @@ def _marks(comparison: Comparison) -> Iterator[str]:
         yield "at: the share that is really removed, where it is more than a point off its column."
     yield from (f"{title} {PAIRS}." for title in _titles(missing, lambda method: method.is_data_dependent))
     if not all(method.is_data_dependent for method in missing):
-        yield f"Where no pairs are merged: {LENGTHS}."
+        which = "The others" if any(method.is_data_dependent for method in missing) else "They"
+        yield f"{which} are off because {LENGTHS}."
     methods = [row.method for row, _ in comparison.reduced]
     yield from (f"{title} {OF_CACHES}." for title in _titles(methods, lambda method: method.is_of_caches))
     if any(off_budget(result, budget) is not None for _, _, result, budget in cells):

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 
 import pytest
 
@@ -263,6 +264,19 @@ def test_every_fault_of_a_folder_is_told(folder):
         "deep/c.txt: is not UTF-8",
         "alone.txt: no audio of this name beside it",
     )
+
+
+def test_a_clip_list_in_a_folder_without_transcripts_is_named(folder):
+    source = manifest(folder, asr())
+    assert faults(folder).summary.endswith(f"; the clip list there is {source}")
+    shutil.copy(source, folder / "other.jsonl")
+    assert faults(folder).summary.endswith("3 faulty files")
+
+
+@pytest.mark.parametrize("content", [b"fLaC\0\0\0\x22\n{}\n", '{"audio": "a.wav"}'.encode("utf-16")])
+def test_what_is_no_text_is_told_once(folder, content):
+    (folder / "clips.jsonl").write_bytes(content)
+    assert str(faults(folder / "clips.jsonl")).endswith("is no text: give JSONL, or a folder of transcripts")
 
 
 def test_a_folder_without_audio_says_what_to_give(tmp_path):
