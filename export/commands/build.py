@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...profiles.errors import ResultsError
 from ...profiles.profile import load_profiles
 from ...runtime.decoding.options import MOST_BEAMS
 from ...runtime.tables.units import size
@@ -233,7 +234,11 @@ def build(
     if sources is not None:
         from ..figures.take_in import take_in
 
-        say_figures(take_in(output, sources), sources)
+        try:
+            say_figures(take_in(output, sources), sources)
+        except ResultsError:
+            click.echo(f"{output} stands without them; figures {output} takes in others", err=True)
+            raise
 
 
 def _word_heads(pairs: tuple[tuple[int, int], ...]) -> WordHeads | None:

@@ -90,7 +90,7 @@ def run(ctx: click.Context, /, artifact: Path, clips: tuple[str, ...], **values:
     model = load(artifact, **values if auto is None else {**values, "profile": None})
     asked = Asked(prompt, values["system"], model.search_options(search), values["deadline"], auto)
     if auto is not None:
-        _check_choice(model, auto, asked.search.num_beams)
+        _prepare_choice(model, auto, asked.search.num_beams)
     if values["segments"]:
         how = {"segmenting": segmenting, "at_once": values["at_once"] or 1}
         failures = _segments(model, clips, asked, how, values["format"])
@@ -105,11 +105,13 @@ def run(ctx: click.Context, /, artifact: Path, clips: tuple[str, ...], **values:
     ctx.exit(1 if failures else 0)
 
 
-def _check_choice(model: SpeechLM, auto: Auto, num_beams: int) -> None:
-    """Tell a budget that no audio is short enough for once, not for every clip."""
-    from ...runtime.choice.choose import check_choice
+def _prepare_choice(model: SpeechLM, auto: Auto, num_beams: int) -> None:
+    """Tell a budget that no audio is short enough for once, not for every clip, and load all that is needed."""
+    from ...runtime.choice.choose import check_choice, may_be_chosen
 
-    check_choice(model.manifest.figures, tuple(model.manifest.profiles), auto, num_beams)
+    figures, profiles = model.manifest.figures, tuple(model.manifest.profiles)
+    check_choice(figures, profiles, auto, num_beams)
+    model.prepare(*may_be_chosen(figures, profiles))
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,12 @@ def check_choice(figures: Figures | None, profiles: Sequence[str], auto: Auto, b
     _best(among, accuracy, auto)
 
 
+def may_be_chosen(figures: Figures | None, profiles: Sequence[str]) -> tuple[str, ...]:
+    """The profiles that some request may get, in the order of the artifact; errors as in `choose`."""
+    accuracy, _ = complete(figures)
+    return tuple(_losses(accuracy, profiles))
+
+
 def complete(figures: Figures | None) -> tuple[Accuracy, Latency]:
     """Both kinds of figures.
 

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from ....runtime.benchmark.records import Benchmark, Case
+from ....runtime.tables.benchmark import busy_lines
 from ....runtime.tables.units import ABSENT, factor, milliseconds, percent, rate
 from ...results.files import ResultFile
 from ..page_model import Plot, Section, Swatch, Table
@@ -32,6 +33,11 @@ def latency_table_section(benchmarks: Sequence[ResultFile[Benchmark]]) -> Sectio
         tuple(map(_table, benchmarks)),
         notes=(
             "RTF = request latency / audio seconds; tokens/s = tokens of the hypothesis / decode latency.",
+            *(
+                f"{benchmark.name}: {line}"
+                for benchmark in benchmarks
+                for line in busy_lines(benchmark.found.environment)
+            ),
             *(note for benchmark in benchmarks for note in _skipped(benchmark)),
         ),
     )

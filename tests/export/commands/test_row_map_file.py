@@ -104,7 +104,7 @@ def test_a_clip_may_come_through_a_pipe(telling, clip, tmp_path):
     assert piped.stdout == run(telling, clip).stdout
 
 
-def test_a_profile_that_was_chosen_is_told(telling, clip, tmp_path):
+def test_a_profile_that_was_chosen_is_told_and_was_loaded_before(telling, clip, tmp_path, monkeypatch):
     art = tmp_path / "art"
     shutil.copytree(telling, art)
     clips, machine = MeasuredClips("c", "0" * 64, 40, 40, 4.0), Machine("another", None, 2)
@@ -114,8 +114,13 @@ def test_a_profile_that_was_chosen_is_told(telling, clip, tmp_path):
     figures = Figures(accuracy, Latency(machine, 8, {name: times}))
     manifest = replace(open_artifact(art).manifest, figures=figures)
     (art / FILE_NAME).write_text(manifest.to_json(), "utf-8")
+    loaded, prepare = [], SpeechLM.prepare
+    monkeypatch.setattr(
+        SpeechLM, "prepare", lambda model, *names: [loaded.append(names), prepare(model, *names)]
+    )
     result = run(art, clip, "--profile", "auto", "--latency-budget", 9, "--map", tmp_path / "map.json")
     assert result.exit_code == 0, result.output
+    assert [name in names for names in loaded] == [True]
     assert f"{clip}: {name}: " in result.stderr
 
 

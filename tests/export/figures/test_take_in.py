@@ -283,7 +283,9 @@ def test_figures_of_another_build_are_refused_and_it_stays_without(
 ) -> None:
     output = tmp_path / "ART"
     words = ("build", DEMO / "model", "-o", output, "--profile", "full,dense-constant-40")
-    assert "eval.json: it measured another artifact" in refusal(*words, "--accepted", evaluated)
+    refused = refusal(*words, "--accepted", evaluated)
+    assert "eval.json: it measured another artifact" in refused
+    assert f"{output} stands without them; figures {output} takes in others" in refused
     assert manifest_of(output).figures is None
     assert "bench.json: it measured another artifact" in refusal("figures", output, "--latency", benched)
     assert manifest_of(output).figures is None
