@@ -106,7 +106,7 @@ def run(ctx: click.Context, /, artifact: Path, clips: tuple[str, ...], **values:
 
 
 def _prepare_choice(model: SpeechLM, auto: Auto, num_beams: int) -> None:
-    """Tell a budget that no audio is short enough for once, not for every clip, and load all that is needed."""
+    """Tell once a budget that no audio is short enough for; load what requests may need."""
     from ...runtime.choice.choose import check_choice, may_be_chosen
 
     figures, profiles = model.manifest.figures, tuple(model.manifest.profiles)
