@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -287,6 +288,26 @@ def test_an_infeasible_level_is_a_cell_and_not_an_error(clips, tmp_path):
     assert (unmet["flops_reduction"], unmet["kept_ratio"]) == (None, None)
     assert unmet["unmet"].startswith("infeasible, at most ")
     assert "at most: all that the schedule can remove if it begins at layer 6." in result.stdout
+
+
+def test_a_schedule_that_cannot_start_at_the_last_layer_is_a_row_and_not_an_error(clips, tmp_path):
+    output, rows = tmp_path / "compare.json", ("--schedules", "single,decay,input", "--start-layer", 11)
+    methods = ("--methods", "weighted_merge,uniform_merge", "--flops", 1)
+    result = run_compare(clips, *methods, *rows, "-o", output)
+    assert result.exit_code == 0
+    found, told = results(output)["rows"], " ".join(result.stdout.split())
+    reasons = {
+        "single": "schedule 'single' cannot start at the last layer, 11, where nothing is saved: ",
+        "decay": "schedule 'decay' cannot start at the last layer, 11: ",
+        "input": None,
+    }
+    assert {row["schedule"] for row in found} == {*reasons}
+    for row in found:
+        (cell,), reason = row["cells"], reasons[row["schedule"]]
+        assert bool(cell["figures"]) == (reason is None)
+        assert cell["unmet"].startswith(reason) if reason else cell["unmet"] is None
+    assert all(told.count(f"-: {reason}") == 1 for reason in reasons.values() if reason)
+    assert re.search(r"^FastAdaSP, single +- *$", result.stdout, re.MULTILINE)
 
 
 def test_workers_change_no_figure_and_have_no_latency(clips, compared, tmp_path):
