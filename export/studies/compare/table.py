@@ -170,6 +170,11 @@ def _notes(comparison: Comparison) -> Iterator[str]:
     if LEAST_RECORDINGS <= recordings < ENOUGH_RECORDINGS:
         yield few_text(recordings)
     yield from _marks(comparison)
+    if options.is_timed and not comparison.timed:
+        yield (
+            "No times: some answers were found with other --workers or --threads. The same command measures "
+            "all anew."
+        )
 
 
 def _marks(comparison: Comparison) -> Iterator[str]:

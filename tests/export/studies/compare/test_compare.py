@@ -30,6 +30,7 @@ from fastadasp.export.studies.compare import formats
 from fastadasp.export.studies.compare.comparison import compare
 from fastadasp.export.studies.compare.grid import comparison_grid
 from fastadasp.export.studies.compare.options import CompareOptions
+from fastadasp.export.studies.compare.table import comparison_sections
 from fastadasp.export.studies.reference_request import mean_request
 from fastadasp.profiles.profile import load_profile
 from fastadasp.runtime import SpeechLM
@@ -622,6 +623,8 @@ def test_times_of_other_workers_or_threads_are_told_by_no_call_that_goes_on(
     for cell in (found.full, *(cell for _, results in found.rows for cell in results)):
         assert (cell.prefill_ms is not None) == (cell.decode_ms is not None) == timed
     assert found.timed == timed
+    told = "No times: some answers were found with other --workers or --threads"
+    assert any(told in part for part in comparison_sections(found) if isinstance(part, str)) == (not timed)
 
 
 def test_answers_to_other_profiles_are_refused_until_restarted(clips, tmp_path):
