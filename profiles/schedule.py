@@ -130,5 +130,5 @@ def _check(schedule: str, start_layer: int, ratio: Fraction, num_layers: int) ->
     if schedule == "decay" and start_layer == last:
         raise InfeasibleError(
             f"schedule 'decay' cannot start at the last layer, {last}: its ratio falls to 0 there, "
-            "a slope over no layers (division by zero); start earlier or use schedule 'single'"
+            "a slope over no layers (division by zero); start earlier"
         )

@@ -146,7 +146,11 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
         if results is not None:
             write_result(results, tuning_result(found))
             click.echo(f"results in {results}", err=True)
-    show(console(), tuning_sections(found))
+        is_written = found.is_confirmed or results is not None
+        if not is_written:  # what was found is kept until it is read
+            show(console(), tuning_sections(found))
+    if is_written:
+        show(console(), tuning_sections(found))
     ctx.exit(0 if found.is_confirmed and not found.failures else 1)
 
 

@@ -10,7 +10,6 @@ from ...evaluation.answering import Progress
 from ...evaluation.clips.clip import ClipSet
 from ...evaluation.evaluation import Evaluation, evaluate
 from ...evaluation.options import EvalOptions
-from ...profiles.errors import RequestError
 from ...profiles.locked import remove
 from ...profiles.methods import FULL
 from ...profiles.profile import Profile
@@ -50,15 +49,18 @@ class Trials:
             progress: called after each clip.
 
         Raises:
-            RequestError: no clip was answered.
             As `evaluate`.
         """
         options = replace(self.options, profiles=(FULL, *profiles))
-        found = evaluate(self.artifact, clips, options, progress, journal=self.folder / f"{name}.jsonl")
-        if not found.measured:
-            first = found.failures[0]
-            raise RequestError(f"no clip was answered under every profile: {first.clip.id}: {first.reason}")
-        return found
+        return evaluate(self.artifact, clips, options, progress, journal=self.folder / f"{name}.jsonl")
+
+
+def unanswered(found: Evaluation) -> str | None:
+    """Why an evaluation has no figures; None where it has some."""
+    if found.measured:
+        return None
+    first = found.failures[0]
+    return f"no clip was answered under every profile: {first.clip.id}: {first.reason}"
 
 
 def build_trials(

@@ -9,14 +9,15 @@ from math import ceil
 from typing import Any
 
 from ....evaluation.results.comparison import called
-from ....profiles.flops import LARGEST_RATIO, flops_reduction
+from ....profiles.errors import InfeasibleError
 from ....profiles.keys import COMPACT, KEPT
 from ....profiles.methods import FULL, METHODS, VARIANTS, Method
 from ....profiles.profile import Profile
-from ....profiles.schedule import has_start_layer, input_ratio, layer_ratios
+from ....profiles.schedule import has_start_layer
 from ....runtime.tables.units import in_percent
 from ...model.fit import resolve_for, row_weights_fault
 from ...model.spec import SpeechModelSpec
+from ..reach import most_removed
 from ..reference_request import ReferenceRequest
 from ..trials import FULL_PROFILE
 from .options import NONE, CompareOptions
@@ -33,6 +34,7 @@ class Cell:
     profiles: tuple[Profile, ...] = ()  # one, or one a seed; none where there are none
     most: Fraction | None = None  # that can be removed, where this is too little
     why: str | None = None  # there are none, where the model cannot have the method
+    unreachable: str | None = None  # why the schedule reaches no level, where it does not
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -126,20 +128,18 @@ class _Grid:
         """The profiles that meet a level, or the most that can be met."""
         if VARIANTS[name].weighs_by_encoder and (why := row_weights_fault(self.model)):
             return Cell(level, why=why)
-        if (most := self._most(schedule)) < level:
+        dims = self.model.decoder.dims
+        try:
+            most = most_removed(dims, schedule, self.options.start_layer, self.reference)
+        except InfeasibleError as error:
+            return Cell(level, unreachable=str(error))
+        if most < level:
             return Cell(level, most=most)
         profile = self._profile(name, schedule, level, positions)
         if not VARIANTS[name].is_random:
             return Cell(level, (profile,))
         seeds = range(self.options.seeds)
         return Cell(level, tuple(replace(profile, name=f"{profile.name}-seed{i}", seed=i) for i in seeds))
-
-    def _most(self, schedule: str) -> Fraction:
-        """The largest share of the prefill FLOPs that a schedule can remove."""
-        dims, reference = self.model.decoder.dims, self.reference
-        ratios = layer_ratios(schedule, self.options.start_layer, LARGEST_RATIO, dims.num_layers)
-        at_input = input_ratio(schedule, LARGEST_RATIO)
-        return flops_reduction(dims, reference.audio_tokens, reference.other_rows, ratios, at_input)
 
     def _profile(self, name: str, schedule: str, level: Fraction, positions: str) -> Profile:
         method = VARIANTS[name]

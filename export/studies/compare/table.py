@@ -116,7 +116,7 @@ def _lines(
     row: Row, cell: Cell, result: CellRecord, budget: float | None, metric: Metric, *, intervals: bool
 ) -> Iterator[str]:
     """The figure with its mark; below it what has to be known about it."""
-    if cell.why is not None:
+    if cell.why is not None or cell.unreachable is not None:
         yield ABSENT
         return
     if cell.most is not None:
@@ -170,6 +170,11 @@ def _notes(comparison: Comparison) -> Iterator[str]:
     if LEAST_RECORDINGS <= recordings < ENOUGH_RECORDINGS:
         yield few_text(recordings)
     yield from _marks(comparison)
+    if options.is_timed and not comparison.timed:
+        yield (
+            "No times: some answers were found with other --workers or --threads. The same command measures "
+            "all anew."
+        )
 
 
 def _marks(comparison: Comparison) -> Iterator[str]:
@@ -184,6 +189,7 @@ def _marks(comparison: Comparison) -> Iterator[str]:
         yield f"±: standard deviation over {seeds} seeds; the figure is their mean, as is what * is about."
     reasons = {row.method.title: cell.why for row, cell, *_ in cells if cell.why}
     yield from (f"{title} has no figures: {why}." for title, why in reasons.items())
+    yield from dict.fromkeys(f"-: {cell.unreachable}." for _, cell, *_ in cells if cell.unreachable)
     if any(cell.most is not None for _, cell, *_ in cells):
         yield f"at most: all that the schedule can remove if it begins at layer {start}."
     if missing:

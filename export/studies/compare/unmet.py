@@ -27,8 +27,8 @@ def budgets(row: Row, rows: Iterable[tuple[Row, Sequence[CellRecord]]]) -> Itera
 
 def unmet(row: Row, cell: Cell, result: CellRecord, budget: float | None) -> str | None:
     """The reason; None where the level is met. `budget` is what `budgets` gives."""
-    if cell.why is not None:
-        return cell.why
+    if (why := cell.why or cell.unreachable) is not None:
+        return why
     if cell.most is not None:
         return f"infeasible, {at_most(cell)}"
     if row.method.is_of_caches:

@@ -15,12 +15,13 @@ from ....evaluation.figures.scores import Figure
 from ....evaluation.metrics.metric import Metric
 from ....evaluation.options import EvalOptions
 from ....evaluation.results.selection import RankCorrelation
+from ....profiles.errors import RequestError
 from ....profiles.profile import Profile
 from ....runtime.tables.units import in_percent
 from ...adapt import load_adapted
 from ...model.fit import profile_of
 from ..reference_request import mean_request
-from ..trials import build_trials
+from ..trials import build_trials, unanswered
 from .candidates import candidate_layers
 from .options import SelectionOptions
 from .rank_correlation import rank_correlation
@@ -94,6 +95,7 @@ def measure_layers(
         progress: told how far it is.
 
     Raises:
+        RequestError: no clip was answered.
         As `build` and `evaluate`.
     """
     source, model = load_adapted(checkpoint, selection.lora)
@@ -109,4 +111,6 @@ def measure_layers(
     names = {place: profile.name for place, profile in profiles.items()}
     trials = build_trials(checkpoint, list(profiles.values()), folder, options, progress, selection.lora)
     found = trials.evaluate("accuracy", clips, list(names.values()), progress)
+    if fault := unanswered(found):
+        raise RequestError(fault)
     return LayerAccuracy(tuple(levels), names, found)

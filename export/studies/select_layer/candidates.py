@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from ....profiles.flops import LARGEST_RATIO, ResolvedProfile, flops_reduction
+from ....profiles.flops import ResolvedProfile
 from ....profiles.profile import Profile
-from ....profiles.schedule import layer_ratios
 from ...model.fit import resolve_for
 from ...model.spec import SpeechModelSpec
+from ..reach import NOTHING_SAVED, most_removed
 from ..reference_request import ReferenceRequest
 from .options import SelectionOptions
 
@@ -28,7 +28,8 @@ class Candidate:
 
     layer: int
     most: Fraction  # the largest share of the prefill FLOPs that one merge there removes
-    resolved: ResolvedProfile | None  # the profile that meets the target; None where `most` is below it
+    resolved: ResolvedProfile | None = None  # the profile that meets the target
+    infeasible: str | None = None  # why there is none
 
 
 def candidate_layers(
@@ -43,11 +44,11 @@ def _candidate(
 ) -> Candidate:
     dims = model.decoder.dims
     if layer == dims.num_layers - 1:
-        return Candidate(layer, Fraction(0), None)
-    ratios = layer_ratios(SCHEDULE, layer, LARGEST_RATIO, dims.num_layers)
-    most = flops_reduction(dims, reference.audio_tokens, reference.other_rows, ratios)
+        return Candidate(layer, Fraction(0), infeasible=NOTHING_SAVED)
+    most = most_removed(dims, SCHEDULE, layer, reference)
     if most < options.flops_reduction:
-        return Candidate(layer, most, None)
+        hundredths = int(most * 10_000)  # rounded down, so that asking for it succeeds
+        return Candidate(layer, most, infeasible=f"at most {hundredths / 100:.2f} %")
     return Candidate(layer, most, resolve_for(_profile(layer, options, reference), model))
 
 

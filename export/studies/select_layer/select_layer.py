@@ -89,15 +89,11 @@ def _feasible(candidates: Sequence[Candidate], options: SelectionOptions) -> dic
     if found := {c.layer: c.resolved for c in candidates if c.resolved is not None}:
         return found
     best = max(candidates, key=lambda candidate: candidate.most)
+    remedy = "lower the target, or merge in many layers" if len(candidates) > 1 else "reduce at the input"
     raise ProfileError(
         f"a FLOPs reduction of {float(100 * options.flops_reduction):g} % is infeasible with one merge, "
-        f"{_at_most(best)} at layer {best.layer}: lower the target, or merge in many layers"
+        f"even at layer {best.layer} ({best.infeasible}): {remedy}"
     )
-
-
-def _at_most(candidate: Candidate) -> str:
-    hundredths = int(candidate.most * 10_000)  # rounded down, so that asking for it succeeds
-    return f"at most {hundredths / 100:.2f} %"
 
 
 @dataclass(frozen=True)
@@ -191,7 +187,7 @@ def _figures(
     spreads = bootstrap_ranks(list(moments.values()), options.resamples, options.seed) if several else []
     spread = dict(zip(moments, spreads, strict=several))
     return tuple(
-        LayerFigures(c.layer, float(c.most), infeasible=_at_most(c))
+        LayerFigures(c.layer, float(c.most), infeasible=c.infeasible)
         if c.resolved is None
         else LayerFigures(
             c.layer,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from ....evaluation.recorded import failures
 from ....evaluation.results.selection import LayerFigures
+from ....evaluation.results.settings import Failure
 from ....evaluation.table import number, unit
 from ....runtime.choice.acceptance import ENOUGH_RECORDINGS, LEAST_RECORDINGS
 from ....runtime.tables.tables import Section, columns
@@ -38,19 +40,19 @@ def selection_sections(selection: LayerSelection) -> Iterator[Section | str]:
         LEGEND.format(resamples=selection.intervals.resamples, recordings=selection.clips.recordings),
     )
     if selection.failures:
-        yield _failures(selection)
+        failed = f"{len(selection.failures)} of {selection.clips.count} clips"
+        yield _failures(f"{failed} have no entropies, and no TE counts them", selection.failures)
     yield ""
     yield f"layer {selection.selected} is selected, ratio {selection.profile.ratio}"
     if selection.accuracy is not None:
         yield from _accuracy(selection, selection.accuracy)
 
 
-def _failures(selection: LayerSelection) -> Section:
+def _failures(title: str, failed: Sequence[Failure]) -> Section:
     table = columns("clip", "line", "reason", left=3)
-    for failure in selection.failures:
+    for failure in failed:
         table.add_row(failure.id, ABSENT if failure.line is None else str(failure.line), failure.reason)
-    failed = f"{len(selection.failures)} of {selection.clips.count} clips"
-    return Section(f"{failed} have no entropies, and no TE counts them", table)
+    return Section(title, table)
 
 
 def _cells(row: LayerFigures) -> tuple[str, ...]:
@@ -80,9 +82,14 @@ def _accuracy(selection: LayerSelection, accuracy: LayerAccuracy) -> Iterator[Se
         table.add_row(str(row.layer), *cells, style="bold" if row.layer == selection.selected else None)
     full = number(metric, accuracy.full[0].value)
     table.add_row("full", ABSENT, ABSENT, *[full] * len(levels))
-    recordings = accuracy.evaluation.recordings
+    evaluation, recordings = accuracy.evaluation, accuracy.evaluation.recordings
+    measured, count = len(evaluation.measured), len(evaluation.clips.clips)
     title = f"{metric.title}{unit(metric)} under one merge at each layer, by FLOPs saved; {metric.better}"
-    yield Section(title, table, f"TE and rank: at {in_percent(selection.protocol.flops_reduction)} %")
+    target = in_percent(selection.protocol.flops_reduction)
+    yield Section(title, table, f"of {measured} of {count} clips; TE and rank: at {target} %")
+    if failed := tuple(failures(evaluation.records)):
+        title = f"{count - measured} of {count} clips failed in the evaluation: no {metric.title} counts them"
+        yield _failures(title, failed)
     yield _agreement(selection, accuracy)
     if recordings < ENOUGH_RECORDINGS:
         said = (

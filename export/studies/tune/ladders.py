@@ -14,6 +14,7 @@ from ....profiles.schedule import has_start_layer
 from ....runtime.tables.units import in_percent
 from ...model.fit import profile_of, resolve_for
 from ...model.spec import SpeechModelSpec
+from ..reach import check_saves
 from ..reference_request import ReferenceRequest
 from .options import TuneOptions
 
@@ -52,7 +53,7 @@ class Ladder:
 def ladders_of(
     model: SpeechModelSpec, options: TuneOptions, reference: ReferenceRequest
 ) -> tuple[Ladder, ...]:
-    """All ladders of a model; a level that a merge cannot reach ends its ladder.
+    """All ladders of a model; a level that cannot be reached, or saves nothing, ends its ladder.
 
     Raises:
         ProfileError: a start layer that the model lacks, a method that does not fit it, or no level can be
@@ -89,6 +90,7 @@ def _with_candidates(
     candidates: list[Candidate] = []
     for level in sorted(options.levels):
         try:
+            check_saves(ladder.schedule, ladder.start_layer, model.decoder.dims.num_layers)
             profile = Profile(
                 f"{_prefix(options, ladder)}-flops-{in_percent(level)}",
                 ladder.method,

@@ -47,7 +47,7 @@ def tuning_result(tuning: Tuning) -> TuningResult:
         timing=None if tuning.timing is None else tuning.timing.benchmark,
         choice=tuning.choice.tried.candidate.name if tuning.choice.tried else None,
         profile=None if chosen is None else profile_to_toml(chosen),
-        reason=tuning.choice.reason,
+        reason=tuning.choice.reason or tuning.doubt,
         held_out=_held_out(tuning),
         failures=tuning.failures,
         environment=first.environment,

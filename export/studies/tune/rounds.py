@@ -15,7 +15,7 @@ from ....evaluation.figures.profile_scores import ProfileScores
 from ....evaluation.gate.gate import fault_of
 from ....profiles.errors import RequestError
 from ....profiles.flops import DecoderDims, kv_bytes
-from ..trials import Trials
+from ..trials import Trials, unanswered
 from .ladders import Candidate
 
 FLOAT32_BYTES = 4
@@ -42,11 +42,24 @@ class Rounds:
         self.tried: dict[str, Tried] = {}  # by the name of the candidate
         self.evaluations: list[Evaluation] = []
 
+    def check_full(self, progress: Progress = lambda *_: None) -> None:
+        """Answer the clips under `full` alone, before they are under all candidates of a round.
+
+        Raises:
+            RequestError: as `checked`.
+        """
+
+        def tick(_: str, done: int, total: int) -> None:
+            progress("full", done, total)
+
+        checked(self._trials.evaluate("full", self._clips, (), tick))
+
     def judge(self, candidates: Sequence[Candidate], progress: Progress = lambda *_: None) -> list[bool]:
         """One round: every clip is encoded once for all of them."""
         found = self.evaluate(candidates, progress)
         for candidate, scores in zip(candidates, found.profiles[1:], strict=True):
-            loss = checked_loss(scores)
+            loss = loss_of(scores.figures[0])
+            assert loss is not None, "the evaluation was checked"
             self.tried[candidate.name] = Tried(
                 candidate,
                 len(self.evaluations),
@@ -71,26 +84,24 @@ class Rounds:
 
 
 def checked(evaluation: Evaluation) -> Evaluation:
-    """An evaluation that tells what profiles lose.
+    """An evaluation of the search half that tells what profiles lose.
 
     Raises:
-        RequestError: `full` hardly answers; with the remedy.
+        RequestError: as `losses_fault` says; with the remedy.
     """
-    if fault := fault_of(evaluation):
-        raise RequestError(f"cannot tell what profiles lose, for {fault}")
+    if fault := losses_fault(evaluation):
+        lost = f"the search half cannot tell what profiles lose, for {fault}"
+        raise RequestError(f"{lost}; then start again with --restart")
     return evaluation
 
 
-def checked_loss(scores: ProfileScores) -> Loss:
-    """What a profile loses in the first metric of its task.
-
-    Raises:
-        RequestError: the metric could not be computed.
-    """
-    figure = scores.figures[0]
-    if (loss := loss_of(figure)) is None:
-        raise RequestError(f"{figure.metric.title}: {figure.reason or 'not computed'}: nothing to tune by")
-    return loss
+def losses_fault(evaluation: Evaluation) -> str | None:
+    """Why an evaluation cannot tell what profiles lose in the first metric of its task; None where it can."""
+    if fault := unanswered(evaluation) or fault_of(evaluation):
+        return fault
+    figures = (scores.figures[0] for scores in evaluation.profiles[1:])
+    missing = next((figure for figure in figures if loss_of(figure) is None), None)
+    return None if missing is None else f"{missing.metric.title}: {missing.reason or 'not computed'}"
 
 
 def is_within(loss: Loss, budget: float) -> bool:

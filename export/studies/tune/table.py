@@ -41,8 +41,10 @@ def tuning_sections(tuning: Tuning) -> Iterator[Section | str]:
         yield f"Nothing is chosen: {tuning.choice.reason}."
         return
     yield from _choice(tuning, tuning.choice.tried)
-    if tuning.held_out is not None and tuning.loss is not None:
-        yield from _held_out(tuning, tuning.held_out, tuning.loss)
+    if tuning.held_out is not None:
+        if tuning.loss is not None:
+            yield _held_out(tuning, tuning.held_out, tuning.loss)
+        yield from _verdict(tuning, tuning.held_out, tuning.loss)
 
 
 def _rounds(tuning: Tuning) -> Section:
@@ -127,7 +129,7 @@ def _choice(tuning: Tuning, tried: Tried) -> Iterator[str]:
     )
 
 
-def _held_out(tuning: Tuning, found: Evaluation, loss: Loss) -> Iterator[str]:
+def _held_out(tuning: Tuning, found: Evaluation, loss: Loss) -> str:
     metric, (full, chosen) = tuning.metric, (scores.figures[0].value for scores in found.profiles)
     between = loss.interval
     shown_interval = (
@@ -136,14 +138,20 @@ def _held_out(tuning: Tuning, found: Evaluation, loss: Loss) -> Iterator[str]:
         else f"95 %: {_points(metric, between.low)} to {_points(metric, between.high)}"
     )
     sign = unit(metric)
-    yield (
+    return (
         f"Held out, {len(found.measured)} clips: {metric.title} {number(metric, chosen)}{sign}, full "
         f"{number(metric, full)}{sign}; loss {_points(metric, loss.value)} ({shown_interval})."
     )
+
+
+def _verdict(tuning: Tuning, found: Evaluation, loss: Loss | None) -> Iterator[str]:
+    between = None if loss is None else loss.interval
     if not tuning.is_confirmed:
+        beyond = f"That is MORE than the budget of {_budget(tuning)}"
+        outcome = f"Not confirmed: {tuning.doubt}" if tuning.doubt else beyond
         yield (
-            f"That is MORE than the budget of {_budget(tuning)}: the profile is not written, and no other is "
-            "chosen, for a held-out half judges once. This is it:"
+            f"{outcome}. The profile is not written, and no other is chosen, for a held-out half judges "
+            "once. This is it:"
         )
         if tuning.profile is not None:
             yield profile_to_toml(tuning.profile).rstrip()

@@ -18,7 +18,7 @@ from .choice import Choice, choose, finalists_of
 from .halves import halves_of
 from .ladders import Candidate, Ladder, all_candidates, ladders_of
 from .options import LATENCY, TuneOptions
-from .rounds import Rounds, Tried, checked, mean_kv_bytes
+from .rounds import Rounds, Tried, mean_kv_bytes
 from .search import highest_feasible
 from .timing import Timing, time_finalists
 from .tuning import Tuning
@@ -46,7 +46,7 @@ def tune(
     Raises:
         ClipsError: too few recordings.
         ProfileError: nothing can be tried.
-        RequestError: a half without an answered clip, without a figure, or that `full` hardly answers.
+        RequestError: a search half without an answered clip, without a figure, or that `full` hardly answers.
         As `build` and `evaluate`.
     """
     halves = halves_of(clips, options.evaluation.seed)
@@ -59,6 +59,7 @@ def tune(
     profiles = [candidate.profile for candidate in all_candidates(ladders)]
     trials = build_trials(checkpoint, profiles, folder, options.evaluation, progress, options.lora)
     rounds = Rounds(trials, halves.search, model.decoder.dims, options.max_loss)
+    rounds.check_full(progress)
     highest = _highest(ladders, rounds, progress)
     within = _within(options, rounds, highest)
     timing = _timing(options, trials, rounds, within, float(reference.audio_seconds), progress)
@@ -117,4 +118,4 @@ def _verdict(choice: Choice, trials: Trials, held_out: ClipSet, progress: Progre
     def tick(_: str, done: int, total: int) -> None:
         progress(f"held-out half under {name}", done, total)
 
-    return checked(trials.evaluate("held-out", held_out, [name], tick))
+    return trials.evaluate("held-out", held_out, [name], tick)

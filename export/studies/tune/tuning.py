@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ....evaluation.evaluation import Evaluation
-from ....evaluation.figures.loss import Loss
+from ....evaluation.figures.loss import Loss, loss_of
 from ....evaluation.figures.profile_scores import ProfileScores
 from ....evaluation.metrics.metric import Metric
 from ....evaluation.recorded import failures
@@ -18,7 +18,7 @@ from .choice import Choice
 from .halves import Halves
 from .ladders import Candidate, Ladder
 from .options import TuneOptions
-from .rounds import Tried, checked_loss, is_within
+from .rounds import Tried, is_within, losses_fault
 from .timing import Timing
 
 
@@ -58,13 +58,20 @@ class Tuning:
 
     @property
     def loss(self) -> Loss | None:
-        """What the choice loses on the held-out half."""
-        return None if self.held_out is None else checked_loss(self.held_out.profiles[1])
+        """What the choice loses on the held-out half; None where that has no figure."""
+        figures = () if self.held_out is None else self.held_out.profiles[1].figures
+        return loss_of(figures[0]) if figures else None
+
+    @property
+    def doubt(self) -> str | None:
+        """Why the held-out half cannot judge the choice; None where it can, and where there is no choice."""
+        fault = None if self.held_out is None else losses_fault(self.held_out)
+        return fault and f"the held-out half cannot tell what the choice loses, for {fault}"
 
     @property
     def is_confirmed(self) -> bool:
         """Whether there is a choice, and the held-out half finds it within the budget, too."""
-        return self.loss is not None and is_within(self.loss, self.options.max_loss)
+        return not self.doubt and self.loss is not None and is_within(self.loss, self.options.max_loss)
 
     @property
     def failures(self) -> tuple[Failure, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -29,6 +30,7 @@ from fastadasp.export.studies.compare import formats
 from fastadasp.export.studies.compare.comparison import compare
 from fastadasp.export.studies.compare.grid import comparison_grid
 from fastadasp.export.studies.compare.options import CompareOptions
+from fastadasp.export.studies.compare.table import comparison_sections
 from fastadasp.export.studies.reference_request import mean_request
 from fastadasp.profiles.profile import load_profile
 from fastadasp.runtime import SpeechLM
@@ -287,6 +289,26 @@ def test_an_infeasible_level_is_a_cell_and_not_an_error(clips, tmp_path):
     assert (unmet["flops_reduction"], unmet["kept_ratio"]) == (None, None)
     assert unmet["unmet"].startswith("infeasible, at most ")
     assert "at most: all that the schedule can remove if it begins at layer 6." in result.stdout
+
+
+def test_a_schedule_that_cannot_start_at_the_last_layer_is_a_row_and_not_an_error(clips, tmp_path):
+    output, rows = tmp_path / "compare.json", ("--schedules", "single,decay,input", "--start-layer", 11)
+    methods = ("--methods", "weighted_merge,uniform_merge", "--flops", 1)
+    result = run_compare(clips, *methods, *rows, "-o", output)
+    assert result.exit_code == 0
+    found, told = results(output)["rows"], " ".join(result.stdout.split())
+    reasons = {
+        "single": "schedule 'single' cannot start at the last layer, 11, where nothing is saved: ",
+        "decay": "schedule 'decay' cannot start at the last layer, 11: ",
+        "input": None,
+    }
+    assert {row["schedule"] for row in found} == {*reasons}
+    for row in found:
+        (cell,), reason = row["cells"], reasons[row["schedule"]]
+        assert bool(cell["figures"]) == (reason is None)
+        assert cell["unmet"].startswith(reason) if reason else cell["unmet"] is None
+    assert all(told.count(f"-: {reason}") == 1 for reason in reasons.values() if reason)
+    assert re.search(r"^FastAdaSP, single +- *$", result.stdout, re.MULTILINE)
 
 
 def test_workers_change_no_figure_and_have_no_latency(clips, compared, tmp_path):
@@ -601,6 +623,8 @@ def test_times_of_other_workers_or_threads_are_told_by_no_call_that_goes_on(
     for cell in (found.full, *(cell for _, results in found.rows for cell in results)):
         assert (cell.prefill_ms is not None) == (cell.decode_ms is not None) == timed
     assert found.timed == timed
+    told = "No times: some answers were found with other --workers or --threads"
+    assert any(told in part for part in comparison_sections(found) if isinstance(part, str)) == (not timed)
 
 
 def test_answers_to_other_profiles_are_refused_until_restarted(clips, tmp_path):

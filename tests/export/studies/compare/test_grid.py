@@ -136,6 +136,20 @@ def test_a_level_that_a_schedule_cannot_reach_says_how_far_it_reaches(model, ref
         assert low.level < high.most < high.level
 
 
+def test_a_schedule_that_starts_at_the_last_layer_reaches_no_level(model, reference):
+    last = model.decoder.dims.num_layers - 1
+    levels = Fraction(1, 100), Fraction(1, 2)
+    for row in comparison_grid(model, CompareOptions(levels=levels, start_layer=last), reference):
+        for cell in row.cells:
+            if row.schedule in AT_INPUT:
+                assert (bool(cell.profiles), cell.unreachable) == (True, None)
+                continue
+            start = f"schedule '{row.schedule}' cannot start at the last layer, {last}"
+            assert (cell.profiles, cell.most) == ((), None)
+            assert cell.unreachable.startswith(start)
+            assert ("nothing is saved" in cell.unreachable) == (row.schedule != "decay")
+
+
 def test_a_start_layer_that_the_model_lacks_is_no_infeasible_cell_but_an_error(model, reference):
     last = model.decoder.dims.num_layers - 1
     with pytest.raises(

@@ -57,6 +57,7 @@ def test_the_last_layer_is_none_of_which_the_prefill_computes_one_row(model):
     reference, least = request(model), Fraction(1, 1000)
     last = candidate_layers(model, SelectionOptions(least), reference)[-1]
     assert (last.layer, last.most, last.resolved) == (model.decoder.dims.num_layers - 1, 0, None)
+    assert last.infeasible == "the last layer: nothing is saved"
     assert reduction(model, reference, last.layer, 1 - Fraction(1, RATIO_GRID)) > least, "FLOPs count it"
 
 

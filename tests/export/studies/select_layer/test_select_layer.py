@@ -28,6 +28,7 @@ from fastadasp.export.model.fit import resolve_for
 from fastadasp.export.options import BuildOptions
 from fastadasp.export.pipeline import build
 from fastadasp.export.studies.select_layer.accuracy import measure_layers
+from fastadasp.export.studies.select_layer.candidates import candidate_layers
 from fastadasp.export.studies.select_layer.options import SelectionOptions
 from fastadasp.export.studies.select_layer.rank_correlation import rank_correlation
 from fastadasp.export.studies.select_layer.result import selection_result
@@ -158,7 +159,7 @@ def test_the_table_has_a_row_a_layer_and_fits_80_columns(tiny_checkpoint, manife
     rows = [line.split() for line in lines if line[:1].isdigit()]
     assert [row[0] for row in rows] == ["0", "1", "2", "3"]
     assert rows[0][1] == "yes"
-    assert rows[3][1:5] == ["at", "most", "0.00", "%"]
+    assert "the last layer: nothing is saved" in " ".join(result.stdout.split())
     assert any(line.startswith("layer ") and "is selected, ratio" in line for line in lines)
 
 
@@ -183,7 +184,11 @@ def test_the_order_of_the_clips_does_not_matter(tiny_checkpoint, clips, selectio
 def test_the_last_layer_whose_transfer_entropy_is_0_is_never_selected(tiny_checkpoint, clips):
     found = select_layer(tiny_checkpoint, clip_set(clips), SelectionOptions(Fraction(1, 100), resamples=50))
     last = found.layers[-1]
-    assert (last.reachable, last.entropy, last.infeasible) == (0, None, "at most 0.00 %")
+    assert (last.reachable, last.entropy, last.infeasible) == (
+        0,
+        None,
+        "the last layer: nothing is saved",
+    )
     assert found.selected < last.layer
 
 
@@ -294,6 +299,18 @@ def test_the_accuracies_are_tables_like_those_of_the_paper(with_accuracy):
     assert f"Is layer {with_accuracy.selected}, of the lowest TE, the best one?" in verdict.title
 
 
+def test_clips_that_fail_in_the_evaluation_alone_are_named_with_their_reasons(with_accuracy):
+    accuracy = with_accuracy.accuracy
+    first, *others = accuracy.evaluation.answers
+    answers = (replace(first, failures={"full": "too long", "layer-0-flops-25": "too long"}), *others)
+    failed = replace(accuracy, evaluation=replace(accuracy.evaluation, answers=answers))
+    parts = list(selection_sections(with_accuracy.with_accuracy(failed)))
+    _, figures, failures, _ = (part for part in parts if isinstance(part, Section))
+    assert figures.legend == "of 2 of 3 clips; TE and rank: at 25 %"
+    assert failures.title == "1 of 3 clips failed in the evaluation: no WER counts them"
+    assert [list(column.cells) for column in failures.table.columns] == [["0.wav"], ["-"], ["too long"]]
+
+
 def test_the_command_evaluates_at_its_target_unless_levels_are_given(tiny_checkpoint, manifest, tmp_path):
     options = ("--flops", 25, "--resamples", 50, "--accuracy", "--max-new-tokens", 4)
     results = tmp_path / "results.json"
@@ -323,9 +340,21 @@ def test_levels_without_accuracy_are_refused(tiny_checkpoint, manifest):
 # What is refused
 
 
+def test_a_decoder_of_one_layer_is_no_matter_of_the_target(tiny_checkpoint, clips, monkeypatch):
+    module, all_layers = "fastadasp.export.studies.select_layer.select_layer", candidate_layers
+    monkeypatch.setattr(f"{module}.candidate_layers", lambda *given: all_layers(*given)[-1:])
+    with pytest.raises(ProfileError) as refused:
+        select_layer(tiny_checkpoint, clip_set(clips), OPTIONS)
+    assert str(refused.value) == (
+        "a FLOPs reduction of 25 % is infeasible with one merge, even at layer 3 "
+        "(the last layer: nothing is saved): reduce at the input"
+    )
+
+
 def test_a_target_out_of_reach_is_refused_with_the_best_layer(tiny_checkpoint, clips):
     with pytest.raises(
-        ProfileError, match=r"99\.9 % is infeasible with one merge, at most \d+\.\d\d % at layer 0"
+        ProfileError,
+        match=r"99\.9 % is infeasible with one merge, even at layer 0 \(at most \d+\.\d\d %\): lower",
     ):
         select_layer(tiny_checkpoint, clip_set(clips), SelectionOptions(Fraction(999, 1000)))
 

@@ -76,6 +76,26 @@ def test_a_decay_from_the_last_layer_reaches_no_level_and_ends_no_other_ladder(m
     assert "cannot start at the last layer, 3" in last.unreachable
 
 
+@pytest.mark.parametrize("schedule", ["single", "constant"])
+def test_a_reduction_in_the_last_layer_alone_reaches_no_level(model, reference, schedule):
+    levels = Fraction(1, 100), Fraction(1, 2)
+    options = TuneOptions(1.0, schedules=(schedule,), start_layers=(2, 3), positions=("kept",), levels=levels)
+    first, last = ladders_of(model, options, reference)
+    assert first.candidates
+    assert (last.candidates, last.beyond) == ((), levels[0])
+    assert last.unreachable == (
+        f"schedule '{schedule}' cannot start at the last layer, 3, where nothing is saved: "
+        "start earlier or reduce at the input"
+    )
+
+
+def test_what_reduces_at_the_input_too_may_start_at_the_last_layer(model, reference):
+    options = TuneOptions(
+        1.0, methods=("affinity_pooling",), schedules=("input_and_single",), start_layers=(3,)
+    )
+    assert all(ladder.candidates for ladder in ladders_of(model, options, reference))
+
+
 def test_a_profile_that_cannot_be_is_a_fault_and_not_out_of_reach(model, reference):
     finer = replace(reference, audio_seconds=Fraction(2) + Fraction(1, 10**10))
     with pytest.raises(ProfileError, match=r"^profile '.*reference_audio_seconds"):
@@ -124,12 +144,10 @@ def test_schedules_that_no_method_has_are_refused_with_those_of_each():
 def test_nothing_to_try_is_refused(model, reference):
     with pytest.raises(ProfileError, match="start layer 4 is out of range"):
         ladders_of(model, TuneOptions(1.0, start_layers=(4,)), reference)
-    with pytest.raises(ProfileError, match=r"no level can be reached: .* at most"):
-        ladders_of(
-            model,
-            TuneOptions(1.0, start_layers=(3,), schedules=("single",), levels=(Fraction(1, 2),)),
-            reference,
-        )
+    for start, reason in ((2, "at most"), (3, "nothing is saved")):
+        options = TuneOptions(1.0, start_layers=(start,), schedules=("single",), levels=(Fraction(9, 10),))
+        with pytest.raises(ProfileError, match=rf"no level can be reached: .* {reason}"):
+            ladders_of(model, options, reference)
 
 
 def test_every_fault_of_the_options_is_told_at_once():

@@ -105,8 +105,10 @@ def assert_consistent(found):
         assert parse_profile(found["profile"], "tuned", "results").ratio is not None
         held_out = found["held_out"]
         assert [entry["profile"] for entry in held_out["profiles"]] == ["full", found["choice"]]
-        assert held_out["within_budget"] == (held_out["loss"]["value"] <= found["max_loss"] + 1e-9)
-    assert (found["choice"] is None) == (found["reason"] is not None) == (found["held_out"] is None)
+        kept = held_out["loss"]["value"] <= found["max_loss"] + 1e-9
+        assert held_out["within_budget"] == (kept and found["reason"] is None)
+    assert (found["choice"] is None) == (found["held_out"] is None)
+    assert found["reason"] is not None or found["choice"] is not None
 
 
 # What is refused before anything is built
@@ -265,26 +267,103 @@ def test_why_a_held_out_loss_has_no_interval_is_told(tiny_checkpoint, sounds, sa
     assert "(no interval, for some draws of the recordings leave the metric without a value)" in told
 
 
+def wrong_in(half, sounds, said, path):
+    """Clips on which `full` is never right in one half, and always in the other."""
+    wrong = {clip.audio for clip in getattr(halves_of(read_clips(path, audio_root=sounds), 0), half).clips}
+    labels = ["no such answer" if f"{i}.wav" in wrong else text for i, text in enumerate(said)]
+    return manifest_of(sounds, labels, path)
+
+
 @pytest.mark.parametrize(
-    ("half", "change", "words"),
+    ("limit", "words"),
     [
-        ("search", ("--max-new-tokens", 1), "3 of 3 answers of full were cut off"),
-        ("search", (), "full itself, with accuracy 0.00 %, is no better than empty answers"),
-        ("held_out", (), "full itself, with accuracy 0.00 %, is no better than empty answers"),
+        (1, "3 of 3 answers of full were cut off: raise --max-new-tokens"),
+        (
+            LIMIT,
+            "full itself, with accuracy 0.00 %, is no better than empty answers: "
+            "give a prompt and clips that it can answer",
+        ),
     ],
 )
-def test_a_model_that_hardly_answers_in_one_half_is_not_tuned(
-    tiny_checkpoint, clips, said, sounds, tmp_path, half, change, words
+def test_a_model_that_hardly_answers_the_search_half_is_refused_before_any_candidate(
+    tiny_checkpoint, clips, said, sounds, tmp_path, limit, words
 ):
-    halves = halves_of(read_clips(tmp_path / "clips.jsonl", audio_root=sounds), 0)
-    wrong = () if change else {clip.audio for clip in getattr(halves, half).clips}
-    labels = ["no such answer" if f"{i}.wav" in wrong else text for i, text in enumerate(said)]
-    arguments = (*manifest_of(sounds, labels, tmp_path / "clips.jsonl"), *ANY_LOSS, *SMALL)
-    given = tuple(change[1] if each == LIMIT else each for each in arguments) if change else arguments
-    result = call(tiny_checkpoint, *given, "-o", tmp_path / "mine.toml")
+    listed = clips if limit == 1 else wrong_in("search", sounds, said, tmp_path / "clips.jsonl")
+    small = tuple(limit if each == LIMIT else each for each in SMALL)
+    result = call(tiny_checkpoint, *listed, *ANY_LOSS, *small, "-o", tmp_path / "mine.toml")
     assert result.exit_code == 2
-    assert f"cannot tell what profiles lose, for {words}" in result.stderr
+    assert (
+        f"the search half cannot tell what profiles lose, for {words}; then start again with --restart"
+        in result.stderr
+    )
     assert not (tmp_path / "mine.toml").exists()
+    assert [path.stem for path in (tmp_path / "mine.toml.work").glob("*.jsonl")] == ["full"]
+
+
+def test_a_choice_that_the_held_out_half_cannot_judge_is_not_confirmed(
+    tiny_checkpoint, clips, said, sounds, tmp_path
+):
+    listed = wrong_in("held_out", sounds, said, tmp_path / "clips.jsonl")
+    profile, output = tmp_path / "mine.toml", tmp_path / "tune.json"
+    result = call(tiny_checkpoint, *listed, *ANY_LOSS, *SMALL, "-o", profile, "--json", output)
+    assert result.exit_code == 1
+    found = results(output)
+    assert_consistent(found)
+    fault = (
+        "the held-out half cannot tell what the choice loses, for full itself, with accuracy 0.00 %, is no "
+        "better than empty answers: give a prompt and clips that it can answer"
+    )
+    assert (found["reason"], found["held_out"]["within_budget"]) == (fault, False)
+    told = " ".join(result.stdout.split())
+    assert f"Chosen: {found['choice']}." in told
+    assert f"Not confirmed: {fault}. The profile is not written" in told
+    assert "MORE than the budget" not in told
+    assert "ratio = " in result.stdout
+    assert not profile.exists()
+    assert not (tmp_path / "mine.toml.work").exists()
+
+
+def test_a_held_out_half_without_an_answer_confirms_nothing(tiny_checkpoint, clips, said, sounds, tmp_path):
+    """Of six clips three are no audio; a seed is taken that holds out these."""
+    broken = {f"{i}.wav" for i in range(3)}
+    for i in range(6):
+        content = b"noise %d" % i if i < 3 else (sounds / f"{i}.wav").read_bytes()
+        (tmp_path / f"{i}.wav").write_bytes(content)
+    read = read_clips(clips[1], audio_root=tmp_path)
+    held_out = ({clip.audio for clip in halves_of(read, seed).held_out.clips} for seed in range(1000))
+    seed = next(seed for seed, names in enumerate(held_out) if names == broken)
+    output = tmp_path / "tune.json"
+    outputs = ("-o", tmp_path / "mine.toml", "--json", output)
+    listed = ("--manifest", clips[1], "--audio-root", tmp_path)
+    result = call(tiny_checkpoint, *listed, *ANY_LOSS, *SMALL, "--seed", seed, *outputs)
+    assert result.exit_code == 1
+    found = results(output)
+    assert found["choice"]
+    assert found["held_out"] is None
+    assert found["reason"].startswith(
+        "the held-out half cannot tell what the choice loses, for no clip was answered under every profile: "
+        "0.wav: "
+    )
+    assert "Not confirmed: the held-out half cannot tell" in " ".join(result.stdout.split())
+    assert "ratio = " in result.stdout
+
+
+def test_a_profile_that_is_printed_alone_is_not_lost_with_its_reader(
+    tiny_checkpoint, clips, said, sounds, tmp_path, monkeypatch
+):
+    """Without --json, where the profile is not confirmed; with it, nothing is left to keep."""
+
+    def gone(*_):
+        raise SystemExit(1)
+
+    monkeypatch.setattr("fastadasp.runtime.tables.tables.show", gone)
+    listed = wrong_in("held_out", sounds, said, tmp_path / "clips.jsonl")
+    arguments = (tiny_checkpoint, *listed, *ANY_LOSS, *SMALL, "-o", tmp_path / "mine.toml")
+    result = call(*arguments)
+    assert result.exit_code == 1
+    assert f"stopped; {tmp_path / 'mine.toml.work'} is kept" in result.stderr
+    assert call(*arguments, "--json", tmp_path / "tune.json").exit_code == 1
+    assert not (tmp_path / "mine.toml.work").exists()
 
 
 def test_the_demo_is_tuned_whatever_it_says(tmp_path):
