@@ -80,7 +80,7 @@ class HeldOutResult:
 
 @dataclass(frozen=True)
 class TuningResult:
-    """What was tried and chosen. Without a `choice` the `reason` says why there is none."""
+    """What was tried and chosen. The `reason` says why there is no `choice`, or why none can be judged."""
 
     task: str
     checkpoint: Mapping[str, Any]  # its identity

@@ -78,7 +78,7 @@ def _entropy_plot(file: ResultFile[SelectionResult]) -> Plot:
         f"Transfer entropy of a merge at {len(layers)} layers; layer {selection.selected} is selected",
         figure,
         _entropy_table(selection),
-        f"lower is better; out of reach of the target: {missed}" if missed else "lower is better",
+        f"lower is better; infeasible: {missed}" if missed else "lower is better",
     )
 
 

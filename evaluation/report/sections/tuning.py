@@ -166,5 +166,7 @@ def _notes(file: ResultFile[TuningResult]) -> Iterator[str]:
     tuning, name = file.found, file.name
     if tuning.choice is None:
         yield f"{name}: nothing is chosen: {tuning.reason or 'no reason is recorded'}"
-    if tuning.held_out is not None and not tuning.held_out.within_budget:
+    elif tuning.reason is not None:
+        yield f"{name}: {tuning.reason}"
+    elif tuning.held_out is not None and not tuning.held_out.within_budget:
         yield f"{name}: the held-out clips find the chosen profile beyond the budget of {_budget(tuning):g}"

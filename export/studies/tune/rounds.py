@@ -42,18 +42,6 @@ class Rounds:
         self.tried: dict[str, Tried] = {}  # by the name of the candidate
         self.evaluations: list[Evaluation] = []
 
-    def check_full(self, progress: Progress = lambda *_: None) -> None:
-        """Answer the clips under `full` alone, before they are under all candidates of a round.
-
-        Raises:
-            RequestError: as `checked`.
-        """
-
-        def tick(_: str, done: int, total: int) -> None:
-            progress("full", done, total)
-
-        checked(self._trials.evaluate("full", self._clips, (), tick))
-
     def judge(self, candidates: Sequence[Candidate], progress: Progress = lambda *_: None) -> list[bool]:
         """One round: every clip is encoded once for all of them."""
         found = self.evaluate(candidates, progress)

@@ -59,7 +59,6 @@ def tune(
     profiles = [candidate.profile for candidate in all_candidates(ladders)]
     trials = build_trials(checkpoint, profiles, folder, options.evaluation, progress, options.lora)
     rounds = Rounds(trials, halves.search, model.decoder.dims, options.max_loss)
-    rounds.check_full(progress)
     highest = _highest(ladders, rounds, progress)
     within = _within(options, rounds, highest)
     timing = _timing(options, trials, rounds, within, float(reference.audio_seconds), progress)
