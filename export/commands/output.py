@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ TAKEN = {AUTO: "what requests give to have one chosen", FULL: "that which reduce
 
 if TYPE_CHECKING:
     from ...evaluation.results.files import Result
+    from ...runtime.tables.tables import Section
 
 WORDS = "fastadasp.words"
 """Where the context of a run keeps the words of its command line."""
@@ -57,6 +59,23 @@ def write_text(path: Path, content: str) -> None:
         write_file(path, content.encode("utf-8"))
     except OSError as error:
         raise OutputError(f"output {path}: {error.strerror}; choose a file that can be written") from None
+
+
+@contextmanager
+def shown_at_the_end() -> Iterator[list[Iterable[Section | str]]]:
+    """The tables that are appended are shown once all that is within has ended, or failed.
+
+    So files are written first, for the reader of tables may be gone; and what was measured is shown even if
+    they cannot be.
+    """
+    from ...runtime.tables.tables import console, show
+
+    tables: list[Iterable[Section | str]] = []
+    try:
+        yield tables
+    finally:
+        if tables:
+            show(console(), chain.from_iterable(tables))
 
 
 def check_output(path: Path | None, reads: Iterable[Path | None] = (), beside: Iterable[Beside] = ()) -> None:

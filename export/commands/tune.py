@@ -25,7 +25,15 @@ from .evaluation_parameters import (
     require_metrics,
 )
 from .lists import LAYERS, NAMES, PERCENTS, each_once, list_option, rising
-from .output import check_output, check_two, profile_name, work_beside, write_result, write_text
+from .output import (
+    check_output,
+    check_two,
+    profile_name,
+    shown_at_the_end,
+    work_beside,
+    write_result,
+    write_text,
+)
 from .parameters import PATH, lora_option, onnxruntime_options, refuse_given
 from .progress import progress_bar
 from .search_parameters import say_search, search_options
@@ -131,22 +139,21 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
     check_output(results, reads)
     check_budget(values, clips)
     require_metrics(clips, options.evaluation, export=("onnx",))
-    from ...runtime.tables.tables import console, show
     from ..studies.tune import tune as tuning
     from ..studies.tune.result import tuning_result
     from ..studies.tune.table import tuning_sections
 
-    with work_beside(output, restart=values["restart"]) as folder:
+    with shown_at_the_end() as tables, work_beside(output, restart=values["restart"]) as folder:
         with progress_bar("load") as tick:
             found = tuning.tune(checkpoint, clips, options, folder, tick)
         say_search(options.evaluation.search, found.options.evaluation.search)
+        tables.append(tuning_sections(found))
         if found.is_confirmed and found.profile is not None:
             write_text(output, profile_to_toml(found.profile))
             click.echo(f"profile in {output}", err=True)
         if results is not None:
             write_result(results, tuning_result(found))
             click.echo(f"results in {results}", err=True)
-    show(console(), tuning_sections(found))
     ctx.exit(0 if found.is_confirmed and not found.failures else 1)
 
 
