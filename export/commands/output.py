@@ -208,10 +208,15 @@ def telling_what_is_kept(kept: Path | None) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, SystemExit):
         if kept is not None and kept.exists():
-            restarts = click.get_current_context().params.get("restart")
-            command = f"the same command{' without --restart' if restarts else ''}"
-            click.echo(f"stopped; {kept} is kept, from which {command} goes on", err=True)
+            click.echo(f"stopped; {kept} is kept, from which {what_goes_on()}", err=True)
         raise
+
+
+def what_goes_on() -> str:
+    """The command that goes on from what a run has kept: without the flags that forget some of it."""
+    given = click.get_current_context().params
+    flags = [f"--{name.replace('_', '-')}" for name in ("restart", "retry_failed") if given.get(name)]
+    return f"the same command{' without ' * bool(flags)}{' and '.join(flags)} goes on"
 
 
 @contextmanager
