@@ -99,12 +99,14 @@ def evaluate(ctx: click.Context, /, artifact: Path, output: Path | None, **value
             verify=verify_of(values["verify"]),
         )
     say_search(options.search, found.options.search)
+    result = evaluation_result(found)
+    verdicts = tuple(judged(result))
     with shown_at_the_end() as tables:
-        tables += evaluation_sections(found), gate_lines(found)
+        tables += evaluation_sections(found), gate_lines(result, verdicts)
         if output is not None:
-            write_result(output, evaluation_result(found))
+            write_result(output, result)
             if journal is not None:
                 journal.unlink(missing_ok=True)  # another run may have begun and ended since
             click.echo(f"results in {output}", err=True)
-    is_open = all(each.verdict.is_accepted for each in judged(found))
+    is_open = all(each.verdict.is_accepted for each in verdicts)
     ctx.exit(0 if is_open and not found.failures else 1)
