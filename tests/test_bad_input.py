@@ -579,7 +579,7 @@ def test_missing_artifact(tmp_path: Path, clip: Path) -> None:
 
 
 def test_what_is_no_artifact_is_told(
-    tiny_checkpoint: Path, own_artifact: Path, empty: Path, clip: Path
+    tiny_checkpoint: Path, own_artifact: Path, empty: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert f"artifact {clip}: it is a file; give the folder" in fault("run", clip, empty)
     line = fault("run", tiny_checkpoint, clip)
@@ -589,6 +589,13 @@ def test_what_is_no_artifact_is_told(
     assert f"artifact {weights}: it is a part of the artifact {own_artifact}; give that" in fault(
         "inspect", weights
     )
+    within = weights / "a" / "b"
+    within.mkdir(parents=True)
+    monkeypatch.chdir(within)
+    for folder in (".", "..", within):
+        assert f"artifact {folder}: it is a part of the artifact {own_artifact}; give that" in fault(
+            "inspect", folder
+        )
     (empty / "manifest.json").write_text("{}", "utf-8")  # of something else
     inside = shutil.copytree(tiny_checkpoint, empty / "checkpoint")
     assert "it is a checkpoint; build it first" in fault("inspect", inside)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from ..metrics.metric import Metric
+from ..metrics.tasks import WHOLE_TEXTS
 from ..results.figure_text import figure_of, value_text
 from ..results.figures import ProfileFigures
 
@@ -13,17 +14,23 @@ MOST_CUT_OFF = Fraction(1, 10)
 the limit, a few answers of a sound model may never end: up to a tenth of those in `bench/results`."""
 
 
-def first_fault(metric: Metric, first: ProfileFigures, answers: int) -> str:
+def first_fault(task: str, metric: Metric, first: ProfileFigures, answers: int) -> str:
     """Why nothing can be told from losses against this profile, with the remedy; empty where it can.
 
     Args:
+        task: of the clips.
         metric: the first of the task, which budgets are of.
         first: the profile that the others are compared with.
         answers: how many its figures are of.
     """
-    if first.cut_off > MOST_CUT_OFF * answers:
-        return f"{first.cut_off} of {answers} answers of {first.profile} were cut off: raise --max-new-tokens"
-    if _is_as_empty_answers(metric, first):
+    is_empty = _is_as_empty_answers(metric, first)
+    # where whole texts are compared, one that fills the limit may be right: it is too short if none is
+    if first.cut_off > MOST_CUT_OFF * answers and (is_empty or task not in WHOLE_TEXTS):
+        return (
+            f"{first.cut_off} of {answers} answers of {first.profile} were cut off: raise --max-new-tokens, "
+            "or leave out clips whose answers never end"
+        )
+    if is_empty:
         return (
             f"{first.profile} itself, with {first_in_words(metric, first)}, is no better than empty answers: "
             "give a prompt and clips that it can answer"

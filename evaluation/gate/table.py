@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from ..evaluation import Evaluation
-from ..recorded import profile_figures
+from ..results.evaluation import EvaluationResult
 from .first import first_in_words
-from .gate import judged
+from .gate import Judged
 
 
-def gate_lines(evaluation: Evaluation) -> Iterator[str]:
-    """A line that says what is compared, one for what with, and one for each profile."""
-    if not (found := list(judged(evaluation))):
+def gate_lines(found: EvaluationResult, judged: Sequence[Judged]) -> Iterator[str]:
+    """What is compared, with what, and the verdict on each profile; none where there is no budget."""
+    if not judged:
         return
-    first = evaluation.profiles[0]
-    metric = first.figures[0].metric if first.figures else None
-    title = metric.title if metric else "the first metric"
+    first, metric = found.profiles[0], found.metrics[0]
     yield ""
-    yield f"Budget: loss of {title} against {first.profile}, in points, by the upper end of its 95 % interval"
-    if metric:
-        own, answers = first_in_words(metric, profile_figures(first)), len(evaluation.measured)
-        yield f"{first.profile}: {own}, {first.cut_off} of {answers} answers cut off"
-    for each in found:
+    yield (
+        f"Budget: loss of {metric.title} against {first.profile}, in points, by the upper end of its 95 % "
+        "interval"
+    )
+    own, answers = first_in_words(metric, first), found.clips.measured
+    yield f"{first.profile}: {own}, {first.cut_off} of {answers} answers cut off"
+    for each in judged:
         outcome = "pass" if each.verdict.is_accepted else "FAIL"
         yield f"{outcome}: {each.profile}: {each.verdict.reason}"

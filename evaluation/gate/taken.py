@@ -18,7 +18,7 @@ from ..results.evaluation import EvaluationResult
 from ..results.files import Result, ResultFile
 from ..results.tuning import HeldOutResult, TuningResult
 from .first import first_fault
-from .recorded import judged_records
+from .gate import judged
 
 TIMED = "decoder_ms"  # of a benchmark: prefill and decode
 SUMMARY = "the figures cannot be taken in"
@@ -82,7 +82,7 @@ def _accuracy(manifest: Manifest, found: Result, least_recordings: int) -> Accur
             f"an interval of {resamples} resamples is too rough to judge by; measure again with --resamples "
             f"{ENOUGH_RESAMPLES} or more"
         )
-    if fault := first_fault(metric, first, clips.measured):
+    if fault := first_fault(found.task, metric, first, clips.measured):
         raise _OfAnotherError(f"it cannot tell what profiles lose, for {fault}")
     measured = MeasuredClips(_name(clips.source), clips.digest, clips.measured, clips.recordings, longest)
     return Accuracy(found.task, metric.title, first.profile, measured, least_recordings, losses)
@@ -97,7 +97,7 @@ def _evaluated(manifest: Manifest, found: EvaluationResult) -> dict[str, Loss]:
         )
     if found.max_loss is None:
         raise _OfAnotherError("it has no budget; evaluate with --max-loss or --max-wer-increase")
-    losses = {each.profile: each.loss for each in judged_records(found)}
+    losses = {each.profile: each.loss for each in judged(found)}
     known = {profile: loss for profile, loss in losses.items() if loss is not None}
     if missing := [profile for profile in losses if profile not in known]:
         raise _OfAnotherError(f"profile {missing[0]} has no figure of {found.metrics[0].title}")

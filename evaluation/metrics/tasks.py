@@ -39,3 +39,5 @@ TASKS = {
     "caption": Task("captioning", ("pycocoevalcap",), "none", several_references=True),
     "qa": Task("exact_match", (), "basic", several_references=True, whole_texts=True),
 }
+WHOLE_TEXTS = frozenset(name for name, task in TASKS.items() if task.whole_texts)
+"""The tasks whose answers are right where they equal a reference."""

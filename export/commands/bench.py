@@ -14,7 +14,7 @@ from ..signals import INTERRUPTED
 from .case_parameters import case_options
 from .command import StrictCommand
 from .lists import INTEGERS, NAMES, REALS, each_once, list_option
-from .output import check_output, write_result
+from .output import check_output, shown_at_the_end, write_result
 from .parameters import (
     PATH,
     backend,
@@ -172,15 +172,11 @@ def _load_bench(ctx: click.Context, artifact: Path, output: Path | None, values:
 def _show(
     benchmark: Benchmark | LoadBenchmark, sections: Iterable[Section | str], output: Path | None
 ) -> None:
-    """The file first, for the reader of tables may be gone; and the tables even if it cannot be written."""
-    from ...runtime.tables.tables import console, show
-
-    try:
+    with shown_at_the_end() as tables:
+        tables.append(sections)
         if output is not None:
             write_result(output, benchmark)
             click.echo(f"results in {output}", err=True)
-    finally:
-        show(console(), sections)
 
 
 def _given(values: dict[str, Any], record: type[BenchmarkOptions | LoadOptions]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from .evaluation_parameters import (
     untimed_options,
 )
 from .lists import NAMES, PERCENTS, each_once, list_option, rising
-from .output import check_output, check_restart, work_beside, write_result
+from .output import check_output, check_restart, shown_at_the_end, work_beside, write_result
 from .parameters import PATH, lora_option, onnxruntime_options
 from .progress import progress_bar
 from .search_parameters import say_search, search_options
@@ -123,19 +123,18 @@ def compare(
     clips = clips_of(values)
     check_output(output, (checkpoint, values["lora"], *files_of(clips)), (work_folder_of,))
     require_metrics(clips, options.evaluation, export=("onnx",))
-    from ...runtime.tables.tables import console, show
     from ..studies.compare import comparison
     from ..studies.compare.result import comparison_result
     from ..studies.compare.table import comparison_sections
 
-    with work_beside(output, restart=restart) as work:
+    with shown_at_the_end() as tables, work_beside(output, restart=restart) as work:
         with progress_bar("load") as tick:
             found = comparison.compare(checkpoint, clips, options, work, tick)
         say_search(options.evaluation.search, found.options.evaluation.search)
+        tables.append(comparison_sections(found, intervals=intervals))
         if output is not None:
             write_result(output, comparison_result(found))
             click.echo(f"results in {output}", err=True)
-    show(console(), comparison_sections(found, intervals=intervals))
     ctx.exit(1 if found.failures else 0)
 
 

@@ -22,7 +22,14 @@ from .evaluation_parameters import (
     untimed_options,
 )
 from .lists import NAMES, each_once, list_option
-from .output import check_output, check_restart, kept_beside, telling_what_is_kept, write_result
+from .output import (
+    check_output,
+    check_restart,
+    kept_beside,
+    shown_at_the_end,
+    telling_what_is_kept,
+    write_result,
+)
 from .parameters import PATH, runtime_options, verify_of
 from .progress import progress_bar
 from .search_parameters import say_search, search_options
@@ -78,7 +85,6 @@ def evaluate(ctx: click.Context, /, artifact: Path, output: Path | None, **value
     from ...evaluation.gate.table import gate_lines
     from ...evaluation.result import evaluation_result
     from ...evaluation.table import evaluation_sections
-    from ...runtime.tables.tables import console, show
 
     kept = kept_beside(output)
     journal = None if kept is None else journal_of(kept)
@@ -93,11 +99,14 @@ def evaluate(ctx: click.Context, /, artifact: Path, output: Path | None, **value
             verify=verify_of(values["verify"]),
         )
     say_search(options.search, found.options.search)
-    if output is not None:
-        write_result(output, evaluation_result(found))
-        if journal is not None:
-            journal.unlink(missing_ok=True)  # another run may have begun and ended since
-        click.echo(f"results in {output}", err=True)
-    show(console(), (*evaluation_sections(found), *gate_lines(found)))
-    is_open = all(each.verdict.is_accepted for each in judged(found))
+    result = evaluation_result(found)
+    verdicts = tuple(judged(result))
+    with shown_at_the_end() as tables:
+        tables += evaluation_sections(found), gate_lines(result, verdicts)
+        if output is not None:
+            write_result(output, result)
+            if journal is not None:
+                journal.unlink(missing_ok=True)  # another run may have begun and ended since
+            click.echo(f"results in {output}", err=True)
+    is_open = all(each.verdict.is_accepted for each in verdicts)
     ctx.exit(0 if is_open and not found.failures else 1)

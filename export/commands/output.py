@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ TAKEN = {AUTO: "what requests give to have one chosen", FULL: "that which reduce
 
 if TYPE_CHECKING:
     from ...evaluation.results.files import Result
+    from ...runtime.tables.tables import Section
 
 WORDS = "fastadasp.words"
 """Where the context of a run keeps the words of its command line."""
@@ -57,6 +59,23 @@ def write_text(path: Path, content: str) -> None:
         write_file(path, content.encode("utf-8"))
     except OSError as error:
         raise OutputError(f"output {path}: {error.strerror}; choose a file that can be written") from None
+
+
+@contextmanager
+def shown_at_the_end() -> Iterator[list[Iterable[Section | str]]]:
+    """The tables that are appended are shown once all that is within has ended, or failed.
+
+    So files are written first, for the reader of tables may be gone; and what was measured is shown even if
+    they cannot be.
+    """
+    from ...runtime.tables.tables import console, show
+
+    tables: list[Iterable[Section | str]] = []
+    try:
+        yield tables
+    finally:
+        if tables:
+            show(console(), chain.from_iterable(tables))
 
 
 def check_output(path: Path | None, reads: Iterable[Path | None] = (), beside: Iterable[Beside] = ()) -> None:
@@ -189,10 +208,15 @@ def telling_what_is_kept(kept: Path | None) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, SystemExit):
         if kept is not None and kept.exists():
-            restarts = click.get_current_context().params.get("restart")
-            command = f"the same command{' without --restart' if restarts else ''}"
-            click.echo(f"stopped; {kept} is kept, from which {command} goes on", err=True)
+            click.echo(f"stopped; {kept} is kept, from which {what_goes_on()}", err=True)
         raise
+
+
+def what_goes_on() -> str:
+    """The command that goes on from what a run has kept: without the flags that forget some of it."""
+    given = click.get_current_context().params
+    flags = [f"--{name.replace('_', '-')}" for name in ("restart", "retry_failed") if given.get(name)]
+    return f"the same command{' without ' * bool(flags)}{' and '.join(flags)} goes on"
 
 
 @contextmanager

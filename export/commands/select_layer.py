@@ -21,6 +21,7 @@ from .output import (
     check_restart,
     check_two,
     profile_name,
+    shown_at_the_end,
     work_beside,
     write_result,
     write_text,
@@ -119,7 +120,6 @@ def select_layer(
         require(*needed)
     else:
         require_metrics(clips, accuracy, export=needed)
-    from ...runtime.tables.tables import console, show
     from ..studies.select_layer import select_layer as selection
     from ..studies.select_layer.result import selection_result
     from ..studies.select_layer.table import selection_sections
@@ -127,17 +127,17 @@ def select_layer(
     with progress_bar("load") as tick:
         found = selection.select_layer(checkpoint, clips, options, partial(tick, "clips"))
     place = (results or output) if accuracy is not None else None
-    with work_beside(place, restart=values["restart"]) as folder:
+    with shown_at_the_end() as tables, work_beside(place, restart=values["restart"]) as folder:
         if accuracy is not None:
             levels = values["flops_levels"] or (options.flops_reduction,)
             measured = _measure(checkpoint, clips, options, levels, accuracy, folder)
             say_search(accuracy.search, measured.evaluation.options.search)
             found = found.with_accuracy(measured)
+        tables.append(selection_sections(found))
         if output is not None:
             write_text(output, profile_to_toml(found.profile))
         if results is not None:
             write_result(results, selection_result(found))
-    show(console(), selection_sections(found))
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
     ctx.exit(1 if found.failures or (found.accuracy and found.accuracy.evaluation.failures) else 0)

@@ -12,10 +12,9 @@ from ...evaluation.bulk.options import TranscribeOptions
 from ...profiles.errors import OutputError
 from ...runtime.runtime_options import runtime_options as runtime_of
 from ..file import is_stream
-from ..signals import INTERRUPTED
 from .command import Command, StrictCommand
 from .lists import NAMES, one_option
-from .output import check_output
+from .output import check_output, what_goes_on
 from .parameters import (
     PATH,
     auto_of,
@@ -135,12 +134,10 @@ def transcribe(ctx: click.Context, /, artifact: Path, clips: Path, output: Path,
                 verify=verify_of(values["verify"]),
                 engine=engine,
             )
-    except KeyboardInterrupt:
-        flag = "--restart" * start.restart or "--retry-failed" * start.retry_failed
-        same = f"the same command without {flag}" if flag else "the same command"
-        told = f"{done} of {len(requests.clips)} clips are done and kept; {same} goes on with the others"
+    except (KeyboardInterrupt, SystemExit):
+        told = f"{done} of {len(requests.clips)} clips are done and kept; {what_goes_on()} with the others"
         click.echo(f"stopped: {told}", err=True)
-        ctx.exit(INTERRUPTED)
+        raise
     say_search(options.search, found.search)
     _say(found, output)
     ctx.exit(1 if found.failed else 0)

@@ -25,7 +25,15 @@ from .evaluation_parameters import (
     require_metrics,
 )
 from .lists import LAYERS, NAMES, PERCENTS, each_once, list_option, rising
-from .output import check_output, check_two, profile_name, work_beside, write_result, write_text
+from .output import (
+    check_output,
+    check_two,
+    profile_name,
+    shown_at_the_end,
+    work_beside,
+    write_result,
+    write_text,
+)
 from .parameters import PATH, lora_option, onnxruntime_options, refuse_given
 from .progress import progress_bar
 from .search_parameters import say_search, search_options
@@ -136,21 +144,20 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
     from ..studies.tune.result import tuning_result
     from ..studies.tune.table import tuning_sections
 
-    with work_beside(output, restart=values["restart"]) as folder:
+    with shown_at_the_end() as tables, work_beside(output, restart=values["restart"]) as folder:
         with progress_bar("load") as tick:
             found = tuning.tune(checkpoint, clips, options, folder, tick)
         say_search(options.evaluation.search, found.options.evaluation.search)
+        if found.is_confirmed or results is not None:
+            tables.append(tuning_sections(found))
+        else:  # what was found is kept until it is read
+            show(console(), tuning_sections(found))
         if found.is_confirmed and found.profile is not None:
             write_text(output, profile_to_toml(found.profile))
             click.echo(f"profile in {output}", err=True)
         if results is not None:
             write_result(results, tuning_result(found))
             click.echo(f"results in {results}", err=True)
-        is_written = found.is_confirmed or results is not None
-        if not is_written:  # what was found is kept until it is read
-            show(console(), tuning_sections(found))
-    if is_written:
-        show(console(), tuning_sections(found))
     ctx.exit(0 if found.is_confirmed and not found.failures else 1)
 
 

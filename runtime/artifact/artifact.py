@@ -153,8 +153,8 @@ def _what_else(folder: Path) -> str:
         return "no such folder; check the path, or make it with: fastadasp-export build"
     if not folder.is_dir():
         return "it is a file; give the folder that fastadasp-export build has made, before any clip"
-    if _is_artifact(folder.parent):
-        return f"it is a part of the artifact {folder.parent}; give that"
+    if around := next(filter(_is_artifact, folder.resolve().parents), None):
+        return f"it is a part of the artifact {around}; give that"
     if any(folder.glob(CHECKPOINT_WEIGHTS)):  # an artifact may have the settings of one
         return f"it is a checkpoint; build it first: fastadasp-export build {folder} -o ART"
     return f"no {FILE_NAME} there; make one with: fastadasp-export build"
@@ -162,11 +162,13 @@ def _what_else(folder: Path) -> str:
 
 def _is_artifact(folder: Path) -> bool:
     """Whether a manifest of this version is there."""
-    content = _content(folder / FILE_NAME)
+    if (content := _content(folder / FILE_NAME)) is None:
+        return False
     try:
-        return content is not None and bool(parse_manifest(content, str(folder)))
+        parse_manifest(content, str(folder))
     except ArtifactError:
         return False
+    return True
 
 
 def _manifest(content: bytes, path: Path) -> Manifest:

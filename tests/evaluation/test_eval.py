@@ -259,6 +259,20 @@ def test_two_questions_about_a_recording_are_drawn_together(demo_artifact, own_c
         assert (shown["low"], shown["high"]) == (figure.interval.low, figure.interval.high)
 
 
+def test_labels_that_fill_the_limit_of_tokens_are_judged(demo_artifact, own_clips):
+    """No answer ends by itself, and all are right."""
+    audio, cut = audio_of(own_clips)[:2], ("--max-new-tokens", 1)
+    model = SpeechLM.load(demo_artifact)
+    for name in audio:
+        right = model.generate(own_clips.parent / name, "<asr>", max_new_tokens=1).text
+        add_line(own_clips, audio=name, task="classify", prompt="<asr>", label=right)
+    asked = ("--task", "classify", "--max-loss", 100, "--least-recordings", 2)
+    result = run_eval(demo_artifact, own_clips, *asked, *cut)
+    assert "full: accuracy 100.00 %, 2 of 2 answers cut off" in result.stdout
+    assert f"pass: {PROFILES[1]}: " in result.stdout
+    assert result.exit_code == 0
+
+
 def test_spice_that_cannot_be_computed_is_said_in_the_table(demo_artifact, own_clips):
     add_line(own_clips, audio=audio_of(own_clips)[0], task="caption", text="a voice")
     result = run_eval(demo_artifact, own_clips, "--task", "caption", "--profile", "full")

@@ -22,19 +22,25 @@ Files = Sequence[ResultFile[Result]]
 MACHINE = ("time_utc", "cpu", "cores", "threads", "load_average", "platform", "python")
 SETTINGS = ("task", "max_loss", "objective", "seed", "clips", "artifact", "checkpoint", "intervals")
 INNER_SETTINGS = ("protocol", "settings")  # whose fields are named without them
+ENTROPIES = "entropies"  # what a failure of no profile is of
 
 
 def failures_section(files: Files) -> Section | None:
-    """Clips without an answer, which no figure counts."""
-    rows = tuple(
-        (file.name, failure.id, ", ".join(failure.profiles), failure.reason)
-        for file in files
-        for failure in _failures(file.found)
-    )
-    if not rows:
+    """Clips without an answer, or without entropies; once for each reason, whatever failed for it."""
+    missing: dict[tuple[str, str, str], list[str]] = {}
+    for file in files:
+        for failure in _failures(file.found):
+            found = missing.setdefault((file.name, failure.id, failure.reason), [])
+            found += failure.profiles or (ENTROPIES,)
+    if not missing:
         return None
-    table = Table(("file", "clip", "profile", "reason"), rows, "Reasons as they were recorded", texts=4)
-    return Section("Clips that failed", "No figure of their file counts them.", tables=(table,))
+    rows = tuple((file, clip, ", ".join(of), reason) for (file, clip, reason), of in missing.items())
+    table = Table(("file", "clip", "not measured", "reason"), rows, "Reasons as they were recorded", texts=4)
+    intro = (
+        f"No figure of their file counts them; a clip that lacks {ENTROPIES} alone is left out of the "
+        f"{ENTROPIES} alone."
+    )
+    return Section("Clips that failed", intro, tables=(table,))
 
 
 def _failures(found: Result) -> tuple[Failure, ...]:

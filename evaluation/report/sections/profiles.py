@@ -7,8 +7,7 @@ from typing import Any
 
 from ....runtime.choice.figures import Loss
 from ....runtime.tables.units import ABSENT, percent
-from ...gate.first import first_fault
-from ...gate.recorded import JudgedRecord, judged_records
+from ...gate.gate import Judged, judged
 from ...metrics.metric import Metric
 from ...metrics.word_errors import is_detail
 from ...results.evaluation import EvaluationResult
@@ -110,8 +109,8 @@ def _tables(evaluation: ResultFile[EvaluationResult]) -> Iterator[Table]:
     measured = (metric for metric in evaluation.found.metrics if figure_of(metric, figures).estimate)
     if details := [metric for metric in measured if is_detail(metric)]:
         yield _details(evaluation, details)
-    if judged := list(judged_records(evaluation.found)):
-        yield _budgets(evaluation, judged)
+    if verdicts := list(judged(evaluation.found)):
+        yield _budgets(evaluation, verdicts)
 
 
 def _details(evaluation: ResultFile[EvaluationResult], details: Sequence[Metric]) -> Table:
@@ -126,19 +125,18 @@ def _details(evaluation: ResultFile[EvaluationResult], details: Sequence[Metric]
     return Table(("profile", *map(heading, details)), rows, f"{evaluation.name}: what the errors are")
 
 
-def _budgets(evaluation: ResultFile[EvaluationResult], judged: Sequence[JudgedRecord]) -> Table:
+def _budgets(evaluation: ResultFile[EvaluationResult], verdicts: Sequence[Judged]) -> Table:
     """Whether each profile is within the budget that the file was measured for."""
     found, metric = evaluation.found, evaluation.found.metrics[0]
     assert found.max_loss is not None, "what is judged has a budget"
     budget = f"{found.max_loss * metric.scale:g}"
-    rows = tuple((each.profile, *_lost(metric, each.loss), budget, each.outcome) for each in judged)
-    fault = first_fault(metric, found.profiles[0], found.clips.measured)
+    rows = tuple((each.profile, *_lost(metric, each.loss), budget, each.verdict.outcome) for each in verdicts)
     return Table(
         ("profile", f"{metric.title} lost, points", "95 %", "budget", "verdict"),
         rows,
         f"{evaluation.name}: against {found.profiles[0].profile} on {found.clips.in_words}; a "
         "profile is within the budget if the upper end is, and there are at least "
-        f"{found.least_recordings} recordings{f'; cannot tell, for {fault}' if fault else ''}",
+        f"{found.least_recordings} recordings",
     )
 
 
@@ -183,3 +181,6 @@ def _notes(evaluation: ResultFile[EvaluationResult]) -> Iterator[str]:
         found = figure_of(metric, evaluation.found.profiles[0].figures)
         if found.value is None and found.reason and not is_detail(metric):
             yield f"{evaluation.name}: {metric.title} was not computed: {found.reason}"
+    for each in judged(evaluation.found):
+        if each.verdict.outcome == "cannot tell":
+            yield f"{evaluation.name}: {each.profile}: {each.verdict.reason}"

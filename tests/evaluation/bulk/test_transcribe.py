@@ -55,8 +55,8 @@ SHORT = ("--prompt", "transcribe", "--max-new-tokens", "4")
 class Told:
     """An engine without a model: each clip is answered with its name, those called `bad…` fail."""
 
-    def __init__(self, stop_after: int | None = None) -> None:
-        self.stop_after, self.asked = stop_after, list[str]()
+    def __init__(self, stop_after: int | None = None, number: signal.Signals | None = None) -> None:
+        self.stop_after, self.number, self.asked = stop_after, number, list[str]()
 
     def __call__(self, bulk: BulkJob, workers: int) -> Told:
         return self
@@ -64,7 +64,9 @@ class Told:
     def answers(self, clips: Sequence[Clip]) -> Generator[Found, None, None]:
         for i, clip in enumerate(clips):
             if i == self.stop_after:
-                raise KeyboardInterrupt
+                if self.number is not None:
+                    signal.raise_signal(self.number)
+                raise KeyboardInterrupt  # SIGINT may be ignored where tests run
             self.asked.append(clip.id)
             if clip.id.startswith("bad"):
                 yield Failed(clip.id, clip.audio, clip.prompt, "full", "cannot be heard", "AudioError")
@@ -481,18 +483,27 @@ def test_a_clip_that_takes_too_much_memory_as_a_whole_is_answered_in_segments(
     assert invoke(tiny_artifact, tmp_path / "clip.wav", tmp_path / "cut", "--segments", *asked).exit_code == 0
 
 
-def test_ctrl_c_tells_what_is_kept_and_what_goes_on(
-    tiny_artifact: Path, many: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "code"), [(None, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=str
+)
+def test_a_signal_tells_what_is_kept_and_what_goes_on(
+    tiny_artifact: Path,
+    many: Path,
+    output: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals | None,
+    code: int,
 ) -> None:
-    monkeypatch.setitem(ENGINES, "local", lambda: Told(stop_after=3))
-    stopped = invoke(tiny_artifact, many, output)
-    assert stopped.exit_code == 130
-    assert "stopped: 3 of 12 clips are done" in stopped.stderr
-    assert "the same command goes on" in stopped.stderr
-    assert (
-        "the same command without --restart goes on"
-        in invoke(tiny_artifact, many, output, "--restart").stderr
-    )
+    monkeypatch.setitem(ENGINES, "local", lambda: Told(3, number))
+    told = "stopped: 3 of 12 clips are done and kept; the same command{} goes on with the others"
+    for flags, without in (
+        ((), ""),
+        (("--restart",), " without --restart"),
+        (("--restart", "--retry-failed"), " without --restart and --retry-failed"),
+    ):
+        stopped = invoke(tiny_artifact, many, output, *flags)
+        assert stopped.exit_code == code
+        assert told.format(without) in stopped.stderr.splitlines()
     assert len(ids(output)) == 3
     monkeypatch.setitem(ENGINES, "local", Told)
     assert invoke(tiny_artifact, many, output).exit_code == 0

@@ -14,21 +14,30 @@ BLEU = Metric("bleu", "BLEU", POINTS)
 CIDER = Metric("cider", "CIDEr", SCORE)
 
 
-def fault(metric: Metric, value: float | None, cut_off: int = 0, answers: int = 30) -> str:
+def fault(metric: Metric, value: float | None, cut_off: int = 0, answers: int = 30, task: str = "asr") -> str:
     first = ProfileFigures("full", {metric.name: Measured(value)}, 1.0, 0.0, cut_off)
-    return first_fault(metric, first, answers)
+    return first_fault(task, metric, first, answers)
 
 
 @pytest.mark.parametrize(("cut_off", "answers"), [(4, 30), (1, 9), (30, 30)])
 def test_more_than_a_tenth_of_answers_that_are_cut_off_is_too_many(cut_off: int, answers: int) -> None:
     words = f"{cut_off} of {answers} answers of full were cut off"
     assert fault(WER, 0.5, cut_off, answers).startswith(words)
-    assert "raise --max-new-tokens" in fault(WER, 1.5, cut_off, answers)
+    remedy = "raise --max-new-tokens, or leave out clips whose answers never end"
+    assert fault(WER, 1.5, cut_off, answers) == f"{words}: {remedy}"
 
 
 @pytest.mark.parametrize(("cut_off", "answers"), [(3, 30), (1, 10), (0, 1), (0, 0)])
 def test_up_to_a_tenth_of_them_may_never_end(cut_off: int, answers: int) -> None:
     assert not fault(WER, 0.5, cut_off, answers)
+
+
+@pytest.mark.parametrize("task", ["classify", "qa"])
+def test_a_label_may_fill_the_limit_of_tokens_but_not_all_of_them_can_be_wrong(task: str) -> None:
+    assert not fault(ACCURACY, 1.0, 30, 30, task)
+    assert not fault(ACCURACY, 0.3, 30, 30, task)
+    assert fault(ACCURACY, 0.0, 30, 30, task).startswith("30 of 30 answers of full were cut off")
+    assert "no better than empty answers" in fault(ACCURACY, 0.0, 3, 30, task)
 
 
 @pytest.mark.parametrize(

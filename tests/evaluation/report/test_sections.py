@@ -14,6 +14,7 @@ from fastadasp.evaluation.results.figure_text import figure_of, heading
 from fastadasp.evaluation.results.figures import Difference
 from fastadasp.evaluation.results.files import Results, read_results
 from fastadasp.evaluation.results.selection import SelectionResult
+from fastadasp.evaluation.results.settings import Failure
 from fastadasp.export.studies.compare.grid import Row
 from fastadasp.profiles.codec import RecordError
 from fastadasp.runtime.alignment.row_map import LayerRows
@@ -251,6 +252,25 @@ def test_failures_of_all_files_are_listed(by_title):
         ("tune-made-up.json", "silent.wav"),
         ("layers-made-up.json", "short.flac"),
     }
+
+
+def test_a_clip_without_entropies_and_answers_is_listed_once_for_each_reason(tmp_path):
+    selection = examples.selection()
+    unread = Failure("bad.flac", 3, (), "cannot be read")
+    answered = (replace(unread, profiles=("full", "layer-0")), Failure("long.flac", 4, ("full",), "too long"))
+    found = replace(
+        selection,
+        failures=(unread, *selection.failures),
+        accuracy=replace(selection.accuracy, failures=answered),
+    )
+    page = sections(read_results([write(tmp_path / "layers.json", found)]))
+    (section,) = (each for each in page if each.title == "Clips that failed")
+    assert section.tables[0].rows == (
+        ("layers.json", "bad.flac", "entropies, full, layer-0", "cannot be read"),
+        ("layers.json", "short.flac", "entropies", selection.failures[0].reason),
+        ("layers.json", "long.flac", "full", "too long"),
+    )
+    assert "lacks entropies alone is left out of the entropies alone" in section.intro
 
 
 def test_cases_that_were_skipped_are_told(by_title):

@@ -144,6 +144,7 @@ def test_a_result_stands_alone_on_stdout(tiny_artifact: Path) -> None:
 CLIPS = ("--manifest", "clips/clips.jsonl")
 SEARCHED = ("--max-new-tokens", "2", "--threads", "1")
 ASKED = (*CLIPS, "--resamples", "20", *SEARCHED)
+JUDGED = (*CLIPS, "--resamples", "100", *SEARCHED)
 ONE_ROW = ("--schedules", "constant", *ASKED)
 WITH_TABLES = {
     "bench": (("bench", "art", *BENCH), ("-o", "a.json")),
@@ -152,7 +153,7 @@ WITH_TABLES = {
         ("-o", "a.json"),
     ),
     "plan": (("plan", "model", "--device", "a100", "--profile", "full"), ("-o", "a.json")),
-    "eval": (("eval", "art", *ASKED), ("-o", "a.json")),
+    "eval": (("eval", "art", *JUDGED, "--max-loss", "100"), ("-o", "a.json")),
     "compare": (("compare", "model", "--methods", "fastv", "--flops", "10", *ONE_ROW), ("-o", "a.json")),
     "select-layer": (
         ("select-layer", "model", "--flops", "10", "--accuracy", *ASKED),
@@ -166,21 +167,24 @@ WITH_TABLES = {
 """Words of the commands that show tables of what they write, and those of what is written."""
 
 
-@pytest.mark.parametrize(("words", "outputs"), WITH_TABLES.values(), ids=WITH_TABLES)
-def test_what_was_measured_is_written_though_nobody_reads_the_tables(
-    words: tuple[str, ...],
-    outputs: tuple[str, ...],
-    tiny_artifact: Path,
-    tiny_checkpoint: Path,
-    own_clips: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def folder(
+    tiny_artifact: Path, tiny_checkpoint: Path, own_clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Where they run."""
     # tune refuses a model whose answers are no good, as those of random weights are
     monkeypatch.setattr("fastadasp.export.studies.tune.rounds.fault_of", lambda _: "")
     folder = own_clips.parent.parent
     monkeypatch.chdir(folder)
     Path("art").symlink_to(tiny_artifact)
     Path("model").symlink_to(tiny_checkpoint)
+    return folder
+
+
+@pytest.mark.parametrize(("words", "outputs"), WITH_TABLES.values(), ids=WITH_TABLES)
+def test_what_was_measured_is_written_though_nobody_reads_the_tables(
+    words: tuple[str, ...], outputs: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shown = []
 
     def nobody(*_: object) -> None:
@@ -193,11 +197,26 @@ def test_what_was_measured_is_written_though_nobody_reads_the_tables(
     assert shown == [sorted([*outputs[1::2], "art", "clips", "model"])], ended.output
 
 
-def test_what_cannot_be_written_is_shown_nevertheless(tiny_artifact: Path) -> None:
-    ended = bench(tiny_artifact, Path("/dev/full"))
-    assert ended.exit_code == 2
+SHOWN = {
+    "bench": ("1 s of audio, 1 beam", "prefill"),
+    "bench under load": ("1 client", "req/s"),
+    "plan": ("a100", "What the times rest on"),
+    "eval": ("WER, lower is better", "FAIL: own-30: "),
+    "compare": ("FastV", "10 %"),
+    "select-layer": ("transfer entropy of one merge", "is selected"),
+    "tune": ("Held out",),
+}
+"""Of their tables."""
+
+
+@pytest.mark.parametrize("command", WITH_TABLES)
+def test_what_cannot_be_written_is_shown_nevertheless(command: str, folder: Path) -> None:
+    words, outputs = WITH_TABLES[command]
+    full = ["/dev/full" if word == "a.json" else word for word in outputs]
+    ended = CliRunner().invoke(main, [*words, *full])
+    assert ended.exit_code == 2, ended.output
     assert "output /dev/full: No space left on device" in ended.stderr
-    assert "1 s of audio, 1 beam" in ended.stdout
+    assert [words for words in SHOWN[command] if words not in ended.stdout] == [], ended.stdout
 
 
 def test_no_journal_stands_beside_a_device(own_clips: Path, tiny_artifact: Path, device: Path) -> None:

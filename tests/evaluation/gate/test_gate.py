@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from fastadasp.evaluation.gate.recorded import judged_records
+from fastadasp.evaluation.gate.gate import Judged, judged
 from fastadasp.evaluation.metrics.metric import POINTS, Metric
 from fastadasp.evaluation.report.page import sections
 from fastadasp.evaluation.results.evaluation import EvaluationResult
 from fastadasp.evaluation.results.figures import Difference, Measured, ProfileFigures
 from fastadasp.evaluation.results.files import ResultFile, Results
+from fastadasp.runtime.choice.acceptance import Verdict
 
 from ..report import examples
 
@@ -42,6 +43,12 @@ def evaluation(metric: Metric, *delta: float, recordings: int = 40, **others: An
         environment=examples.ENVIRONMENT,
     )
     return replace(found, **others)
+
+
+def notes_of(found: EvaluationResult) -> list[str]:
+    """All that the page notes."""
+    page = sections(Results((ResultFile("eval.json", found, None),)))
+    return [note for section in page for note in section.notes]
 
 
 @pytest.mark.parametrize(
@@ -86,22 +93,43 @@ def test_the_page_says_why_a_full_model_that_hardly_answers_leaves_no_verdict(
     found = evaluation(WER, 0.0, 0.0, 0.0)
     first = replace(found.profiles[0], figures={"wer": Measured(figure)}, cut_off=cut_off)
     found = replace(found, profiles=(first, found.profiles[1]))
-    (judged,) = judged_records(found)
-    assert judged.outcome == "cannot tell"
-    captions = [
-        table.caption
-        for section in sections(Results((ResultFile("eval.json", found, None),)))
-        for table in section.tables
-    ]
-    assert any(f"; cannot tell, for {reason}" in caption for caption in captions)
+    (found_out,) = judged(found)
+    assert found_out.verdict.outcome == "cannot tell"
+    start = f"eval.json: own-30: +0.00 (95 %: +0.00 to +0.00) of a budget of 3: cannot tell, for {reason}"
+    assert any(note.startswith(start) for note in notes_of(found))
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (
+            evaluation(WER, 0.02, -0.01, 0.05),
+            "cannot tell, for the interval goes beyond it",
+        ),
+        (
+            evaluation(WER, 0.02, -0.01, 0.029, recordings=29),
+            "cannot tell with so few recordings, 29 of at least 30",
+        ),
+        (evaluation(WER, 0.02, -0.01, 0.029), None),
+        (evaluation(WER, 0.04, 0.01, 0.05), None),
+    ],
+    ids=["wide", "few recordings", "within", "over"],
+)
+def test_the_page_says_of_each_profile_why_the_clips_cannot_tell(
+    found: EvaluationResult, reason: str | None
+) -> None:
+    told = [note for note in notes_of(found) if note.startswith("eval.json: own-30: ")]
+    assert [note.endswith(str(reason)) for note in told] == [True] * (reason is not None)
 
 
 def test_a_profile_without_a_figure_has_no_verdict_but_a_row() -> None:
     found = evaluation(WER, 0.0, 0.0, 0.0)
     bare = replace(found, profiles=(found.profiles[0], replace(found.profiles[1], figures={})))
-    (judged,) = judged_records(bare)
-    assert (judged.profile, judged.loss, judged.outcome) == ("own-30", None, "cannot tell")
+    (found_out,) = judged(bare)
+    reason = "there is no figure: none of full"
+    assert found_out == Judged("own-30", None, Verdict("cannot tell", reason))
+    assert f"eval.json: own-30: {reason}" in notes_of(bare)
 
 
 def test_without_a_budget_there_is_no_verdict() -> None:
-    assert not list(judged_records(evaluation(WER, 0.0, 0.0, 0.0, max_loss=None)))
+    assert not list(judged(evaluation(WER, 0.0, 0.0, 0.0, max_loss=None)))
