@@ -90,7 +90,7 @@ def _accuracy(manifest: Manifest, found: Result, least_recordings: int) -> Accur
 
 def _evaluated(manifest: Manifest, found: EvaluationResult) -> dict[str, Loss]:
     """What each profile loses, in points."""
-    _check_digest(manifest, found.artifact, "eval")
+    _check_digest(manifest, found.artifact, "eval ART --manifest CLIPS --max-loss POINTS")
     if not found.metrics or not found.clips.measured:
         raise _OfAnotherError(
             "no clip was answered under every profile, so it has no figures; evaluate other clips"
@@ -167,7 +167,7 @@ def _other_settings(first: Result, other: Result) -> str:
 def _latency(manifest: Manifest, found: Result) -> Latency:
     if not isinstance(found, Benchmark):
         raise _OfAnotherError("it holds no times of single requests; give a file of bench, without a load")
-    _check_digest(manifest, found.artifact, "bench")
+    _check_digest(manifest, found.artifact, "bench ART")
     if any(0 < case.runs < found.protocol.runs for case in found.results):
         raise _OfAnotherError("bench was stopped before all its rounds were done; measure again")
     times: dict[str, list[Timed]] = {}
@@ -185,5 +185,5 @@ def _check_digest(manifest: Manifest, artifact: Mapping[str, Any], command: str)
     """Refuse figures of another artifact."""
     if artifact.get("digest") != manifest.digest:
         raise _OfAnotherError(
-            f"it measured another artifact, or another build of it; measure this one: {command} ART -o FILE"
+            f"it measured another artifact, or another build of it; measure this one: {command} -o FILE"
         )

@@ -16,11 +16,14 @@ import click
 from ...profiles.errors import OutputError
 from ...profiles.keys import NAME_RULE, name_fault
 from ...profiles.methods import FULL
+from ...profiles.profile import Profile, profile_to_toml
 from ...runtime.choice.target import AUTO
 from ..file import is_own_stdout, is_stream, write_file
 from ..scratch import remove_leftovers
 
 PROFILE_SUFFIX = ".toml"
+WRITTEN = "# written by fastadasp-export "
+"""How a profile begins that a command wrote, so that another run may replace it."""
 TAKEN = {AUTO: "what requests give to have one chosen", FULL: "that which reduces nothing"}
 """Names that a profile of a user's own cannot have beside `full` in an artifact -> what they mean."""
 
@@ -59,6 +62,12 @@ def write_text(path: Path, content: str) -> None:
         write_file(path, content.encode("utf-8"))
     except OSError as error:
         raise OutputError(f"output {path}: {error.strerror}; choose a file that can be written") from None
+
+
+def write_profile(path: Path, profile: Profile) -> None:
+    """As `write_result`, of a profile."""
+    command = click.get_current_context().info_name
+    write_text(path, f"{WRITTEN}{command}\n{profile_to_toml(profile)}")
 
 
 @contextmanager
@@ -113,9 +122,16 @@ def _check_place(path: Path) -> None:
     place = Path(os.path.realpath(path))
     if place.is_symlink() or (place.exists() and not place.is_file()):
         raise OutputError(f"output {path} is no file; choose another")
+    if place.suffix == PROFILE_SUFFIX and place.is_file() and not _is_written_by_us(place):
+        raise OutputError(f"output {path} is there, and no command wrote it; give another, or move it away")
     if not place.parent.is_dir() or not os.access(place.parent, os.W_OK):
         where = place.parent if path.is_symlink() else path.parent
         raise OutputError(f"output {path}: {where} is no folder that can be written; choose another")
+
+
+def _is_written_by_us(profile: Path) -> bool:
+    with profile.open("rb") as file:
+        return file.read(len(WRITTEN)) == WRITTEN.encode()
 
 
 def refuse_inputs(output: Path, reads: Iterable[Path | None], beside: Iterable[Path] = ()) -> None:

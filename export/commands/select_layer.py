@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...evaluation.options import EvalOptions
-from ...profiles.profile import profile_to_toml
 from ...runtime.runtime_options import runtime_options
 from ..studies.select_layer.options import SelectionOptions
 from .command import StrictCommand
@@ -23,8 +22,8 @@ from .output import (
     profile_name,
     shown_at_the_end,
     work_beside,
+    write_profile,
     write_result,
-    write_text,
 )
 from .parameters import PATH, lora_option, positions_option, refuse_given, require
 from .progress import progress_bar
@@ -135,7 +134,7 @@ def select_layer(
             found = found.with_accuracy(measured)
         tables.append(selection_sections(found))
         if output is not None:
-            write_text(output, profile_to_toml(found.profile))
+            write_profile(output, found.profile)
         if results is not None:
             write_result(results, selection_result(found))
     for warning in found.warnings:

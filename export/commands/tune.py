@@ -9,7 +9,6 @@ import click
 
 from ...profiles.errors import RequestError
 from ...profiles.keys import POSITIONS
-from ...profiles.profile import profile_to_toml
 from ...profiles.schedule import SCHEDULES
 from ..studies.tune.options import LATENCY, OBJECTIVES, TRIABLE, TuneOptions
 from .command import StrictCommand
@@ -31,8 +30,8 @@ from .output import (
     profile_name,
     shown_at_the_end,
     work_beside,
+    write_profile,
     write_result,
-    write_text,
 )
 from .parameters import PATH, lora_option, onnxruntime_options, refuse_given
 from .progress import progress_bar
@@ -153,7 +152,7 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
         else:  # what was found is kept until it is read
             show(console(), tuning_sections(found))
         if found.is_confirmed and found.profile is not None:
-            write_text(output, profile_to_toml(found.profile))
+            write_profile(output, found.profile)
             click.echo(f"profile in {output}", err=True)
         if results is not None:
             write_result(results, tuning_result(found))

@@ -108,7 +108,7 @@ def test_the_page_says_why_a_full_model_that_hardly_answers_leaves_no_verdict(
         ),
         (
             evaluation(WER, 0.02, -0.01, 0.029, recordings=29),
-            "cannot tell with so few recordings, 29 of at least 30",
+            "few recordings, 29 of at least 30: give more, or lower --least-recordings",
         ),
         (evaluation(WER, 0.02, -0.01, 0.029), None),
         (evaluation(WER, 0.04, 0.01, 0.05), None),

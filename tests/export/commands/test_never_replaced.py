@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fastadasp.export.cli import main
-from fastadasp.export.commands.output import check_output
+from fastadasp.export.commands.output import WRITTEN, check_output
 from fastadasp.export.commands.parameters import AnyPath
 from fastadasp.export.folder import check_output as check_folder
 from fastadasp.profiles.errors import OutputError
@@ -159,6 +159,20 @@ def test_nothing_is_written_into_an_artifact_that_is_not_read(here: Path, words:
         f"Error: output {output} is in the artifact {here / 'art'}; give a place outside of it"
     )
     assert content(here) == before
+
+
+@pytest.mark.parametrize("words", [TUNE, f"select-layer {STUDY}", f"eval art --manifest {LIST}"])
+def test_a_profile_that_someone_wrote_is_not_replaced(here: Path, words: str) -> None:
+    Path("own.toml").write_text(PROFILE, "utf-8")
+    result = call(*words.split(), "-o", "own.toml")
+    assert result.exit_code == 2
+    assert "output own.toml is there, and no command wrote it; give another, or move it away" in result.stderr
+    assert Path("own.toml").read_text("utf-8") == PROFILE
+
+
+def test_a_profile_that_a_command_wrote_may_be_replaced(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(f"{WRITTEN}tune\n{PROFILE}", "utf-8")
+    check_output(tmp_path / "own.toml")
 
 
 @pytest.mark.parametrize("output", ["art", "art/new"])

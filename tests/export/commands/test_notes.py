@@ -55,4 +55,4 @@ def test_a_checkpoint_without_a_tokenizer_is_built_with_a_warning(
     assert line.startswith(f"warning: checkpoint {folder} has no tokenizer.json: ")
     asked = CliRunner().invoke(main, ["run", art, str(clip), "--profile", "full", "--prompt", "hello"])
     assert asked.exit_code == 2
-    assert "add tokenizer.json to the checkpoint and build again" in asked.stderr
+    assert "add that of the original model to the checkpoint and build again" in asked.stderr
