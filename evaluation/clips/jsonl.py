@@ -57,7 +57,7 @@ def _numbered(source: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Each line that is not blank: its number, and the object or what is wrong with it."""
     content = source.read_bytes().removeprefix(BYTE_ORDER_MARK)
     if b"\0" in content[:SNIFFED]:
-        raise ClipsError(f"clip list {source} is no text: give JSONL, or a folder of transcripts")
+        raise ClipsError(f"clip list {source} is no text in UTF-8: give JSONL in UTF-8, or a folder")
     for i, raw in enumerate(content.split(b"\n"), 1):
         if raw.strip():
             yield i, _parsed(raw)

@@ -106,8 +106,10 @@ def _evaluated(manifest: Manifest, found: EvaluationResult) -> dict[str, Loss]:
 
 def _tuned(manifest: Manifest, found: TuningResult) -> tuple[dict[str, Loss], HeldOutResult]:
     """What the choice of a tuning loses, under the names that it has in the artifact; and what judged it."""
-    if found.profile is None or found.held_out is None:
-        raise _OfAnotherError(f"it chose no profile ({found.reason or 'none was judged'})")
+    if found.profile is None:
+        raise _OfAnotherError(f"it chose no profile ({found.reason})")
+    if found.held_out is None:
+        raise _OfAnotherError(f"its choice was not judged ({found.reason})")
     shared = found.checkpoint.get("shared")
     ours = [manifest.shared_digest(target) for target in manifest.graphs]
     if not isinstance(shared, list) or not any(digest in shared for digest in ours):

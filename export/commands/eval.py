@@ -103,6 +103,8 @@ def evaluate(ctx: click.Context, /, artifact: Path, output: Path | None, **value
     verdicts = tuple(judged(result))
     with shown_at_the_end() as tables:
         tables += evaluation_sections(found), gate_lines(result, verdicts)
+        if options.max_loss is not None and not found.measured:
+            tables.append(["FAIL: no clip was answered under every profile, so there is no figure to judge"])
         if output is not None:
             write_result(output, result)
             if journal is not None:

@@ -103,6 +103,29 @@ def check_output(path: Path | None, reads: Iterable[Path | None] = (), beside: I
     """
     if path is None:
         return
+    if path.suffix == PROFILE_SUFFIX and not is_stream(path):
+        named = path.with_suffix(".json").name
+        raise OutputError(
+            f"output {path}: files that end with {PROFILE_SUFFIX} are profiles; give, say, {named}"
+        )
+    _check_output(path, reads, beside)
+
+
+def check_profile_output(path: Path, reads: Iterable[Path | None], beside: Iterable[Beside] = ()) -> None:
+    """As `check_output`, of a profile, which replaces none that someone else wrote."""
+    _check_output(path, reads, beside)
+    if is_stream(path) or not path.is_file():
+        return
+    try:
+        with path.open("rb") as file:
+            begin = file.read(len(WRITTEN))
+    except OSError as error:
+        raise OutputError(f"output {path}: {error.strerror}; give another file") from None
+    if begin not in (b"", WRITTEN.encode()):
+        raise OutputError(f"output {path} is there, and no command wrote it; give another, or move it away")
+
+
+def _check_output(path: Path, reads: Iterable[Path | None], beside: Iterable[Beside]) -> None:
     _check_place(path)
     if is_own_stdout(path):
         click.get_current_context().with_resource(redirect_stdout(sys.stderr))
@@ -122,16 +145,9 @@ def _check_place(path: Path) -> None:
     place = Path(os.path.realpath(path))
     if place.is_symlink() or (place.exists() and not place.is_file()):
         raise OutputError(f"output {path} is no file; choose another")
-    if place.suffix == PROFILE_SUFFIX and place.is_file() and not _is_written_by_us(place):
-        raise OutputError(f"output {path} is there, and no command wrote it; give another, or move it away")
     if not place.parent.is_dir() or not os.access(place.parent, os.W_OK):
         where = place.parent if path.is_symlink() else path.parent
         raise OutputError(f"output {path}: {where} is no folder that can be written; choose another")
-
-
-def _is_written_by_us(profile: Path) -> bool:
-    with profile.open("rb") as file:
-        return file.read(len(WRITTEN)) == WRITTEN.encode()
 
 
 def refuse_inputs(output: Path, reads: Iterable[Path | None], beside: Iterable[Path] = ()) -> None:

@@ -111,7 +111,7 @@ def _prepare_choice(model: SpeechLM, auto: Auto, num_beams: int) -> None:
 
     figures, profiles = model.manifest.figures, tuple(model.manifest.profiles)
     check_choice(figures, profiles, auto, num_beams)
-    model.prepare(*may_be_chosen(figures, profiles))
+    model.prepare(*may_be_chosen(figures, profiles, auto))
 
 
 @dataclass(frozen=True)

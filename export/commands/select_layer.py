@@ -17,6 +17,7 @@ from .evaluation_parameters import clip_options, clips_of, reference_option, req
 from .lists import PERCENTS, list_option, one_option, rising
 from .output import (
     check_output,
+    check_profile_output,
     check_restart,
     check_two,
     profile_name,
@@ -112,8 +113,9 @@ def select_layer(
 
     clips = clips_of(values)
     reads = checkpoint, values["lora"], *files_of(clips)
-    for path in (output, results):
-        check_output(path, reads, (work_folder_of,))
+    if output is not None:
+        check_profile_output(output, reads, (work_folder_of,))
+    check_output(results, reads, (work_folder_of,))
     needed = ("onnx", "torch")
     if accuracy is None:
         require(*needed)

@@ -26,6 +26,7 @@ from .evaluation_parameters import (
 from .lists import LAYERS, NAMES, PERCENTS, each_once, list_option, rising
 from .output import (
     check_output,
+    check_profile_output,
     check_two,
     profile_name,
     shown_at_the_end,
@@ -134,7 +135,7 @@ def tune(ctx: click.Context, /, checkpoint: Path, output: Path, results: Path | 
 
     clips = clips_of(values)
     reads = checkpoint, values["lora"], *files_of(clips)
-    check_output(output, reads, (work_folder_of,))
+    check_profile_output(output, reads, (work_folder_of,))
     check_output(results, reads)
     check_budget(values, clips)
     require_metrics(clips, options.evaluation, export=("onnx",))

@@ -107,9 +107,9 @@ def _from_list(source: list[Any] | tuple[Any, ...], place: str) -> npt.NDArray[A
         raise AudioError(
             f"{place}: a {type(source).__name__} of unequal rows; give (n,) or (n, channels)"
         ) from None
-    kind = array.dtype.kind
-    if kind in "US" or (
-        kind == "O" and any(isinstance(e, os.PathLike) or hasattr(e, "read") for e in source)
+    values = array.flat if array.dtype.kind == "O" else ()
+    if array.dtype.kind in "US" or any(
+        isinstance(each, os.PathLike) or hasattr(each, "read") for each in values
     ):
         raise AudioError(f"{place}: a {type(source).__name__} of files; give one: a request has one clip")
     return array

@@ -76,10 +76,11 @@ class RequestQueue:
             self._running_or_waiting.pop(guard, None)
 
     def _check_room(self) -> None:
-        # those that wait for one that is cancelled learn it before it is forgotten
-        there = sum(not future.cancelled() for future in self._running_or_waiting.values())
-        waiting = there - self._most
-        if self._max_queue is not None and waiting >= self._max_queue:
+        if self._max_queue is None or len(self._running_or_waiting) - self._most < self._max_queue:
+            return
+        # who waits for one that is cancelled learns it before it is forgotten
+        there = tuple(self._running_or_waiting.values())
+        if sum(not future.cancelled() for future in there) - self._most >= self._max_queue:
             raise QueueFullError(
                 f"{self._most} requests run and {self._max_queue} wait, as max_queue allows: "
                 "submit again when some have ended, or raise max_queue or max_batch"

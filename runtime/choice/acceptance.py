@@ -43,7 +43,8 @@ def verdict(loss: Loss, recordings: int, least_recordings: int, fault: str = "")
         return Verdict("over", f"{measured} is over the budget of {budget}")
     if recordings < (least := max(least_recordings, LEAST_RECORDINGS)):
         few = f"with so few recordings, {recordings} of at least {least}"
-        return Verdict("cannot tell", f"{unknown} {few}: give more, or lower --least-recordings")
+        lower = ", or lower --least-recordings" * (recordings >= LEAST_RECORDINGS)
+        return Verdict("cannot tell", f"{unknown} {few}: give more{lower}")
     if loss.high is None:
         return Verdict("cannot tell", f"{unknown} without an interval, for {UNDEFINED}")
     if not is_within(loss.high, loss.budget):

@@ -40,8 +40,7 @@ class Candidate:
     @property
     def lost(self) -> tuple[float, float]:
         """What it loses: at worst, then most likely."""
-        high = self.loss.value if self.loss.high is None else self.loss.high
-        return high, self.loss.value
+        return _worst(self.loss), self.loss.value
 
 
 def choose(
@@ -87,10 +86,12 @@ def check_choice(figures: Figures | None, profiles: Sequence[str], auto: Auto, b
     _best(among, accuracy, auto)
 
 
-def may_be_chosen(figures: Figures | None, profiles: Sequence[str]) -> tuple[str, ...]:
-    """The profiles that some request may get, in the order of the artifact; errors as in `choose`."""
+def may_be_chosen(figures: Figures | None, profiles: Sequence[str], auto: Auto) -> tuple[str, ...]:
+    """The profiles that a request may get, in the order of the artifact; errors as in `choose`."""
     accuracy, _ = complete(figures)
-    return tuple(_losses(accuracy, profiles))
+    budget = auto.accuracy_budget
+    losses = _losses(accuracy, profiles)
+    return tuple(name for name, loss in losses.items() if budget is None or is_within(_worst(loss), budget))
 
 
 def complete(figures: Figures | None) -> tuple[Accuracy, Latency]:
@@ -120,6 +121,10 @@ def _losses(accuracy: Accuracy, profiles: Sequence[str]) -> dict[str, Loss]:
             "they are compared with; name a profile, or build with it"
         )
     return found
+
+
+def _worst(loss: Loss) -> float:
+    return loss.value if loss.high is None else loss.high
 
 
 def _candidate(latency: Latency, profile: str, loss: Loss, sizes: Sizes) -> Candidate:

@@ -21,7 +21,7 @@ from ...profiles.errors import (
 from ..metrics import Metrics
 from .link import Link
 from .messages import Alive, Answer, Asked, Ended, Facts, Failed, FromWorker, Piece, Ready, Unloadable
-from .ticket import CLOCK, Ticket
+from .ticket import CLOCK, WAITED, WORKED_ON, Ticket
 from .worker import Plan
 
 LOGGER = logging.getLogger(__name__)
@@ -151,14 +151,14 @@ class Pool:
         """Its deadline has passed: one that runs is ended by its worker, which has the same deadline."""
         if ticket in self._waiting:
             self._withdraw(ticket)
-            self._give_up(ticket, "while it waited for a worker")
+            self._give_up(ticket, "while it waited for a worker", WAITED)
         else:
             ticket.timer = self._loop.call_later(
-                GRACE, self._give_up, ticket, "and its worker does not answer"
+                GRACE, self._give_up, ticket, "and its worker does not answer", WORKED_ON
             )
 
-    def _give_up(self, ticket: Ticket, where: str) -> None:
-        if ticket.expire(where):
+    def _give_up(self, ticket: Ticket, where: str, remedy: str) -> None:
+        if ticket.expire(where, remedy):
             self._metrics.failed.labels(DeadlineExceeded.__name__).inc()
 
     def _heard_in_thread(self, link: Link, message: FromWorker | None) -> None:

@@ -44,7 +44,7 @@ class Ticket:
                 self.began = event
             self._events.put_nowait(event)
 
-    def expire(self, where: str, remedy: str = WAITED) -> bool:
+    def expire(self, where: str, remedy: str) -> bool:
         """Its deadline has passed; whether that is news, which it is not for a request that has ended."""
         if self.has_ended:
             return False

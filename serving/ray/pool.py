@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from ...profiles.errors import DeadlineExceeded, EngineError, FastAdaSPError, QueueFullError, WorkerError
 from ..metrics import Metrics
 from ..pool.messages import Asked, Ended, Event, Failed, Piece, SegmentFound
-from ..pool.ticket import CLOCK, Ticket
+from ..pool.ticket import CLOCK, WAITED, Ticket
 from .cluster import lost
 
 LOGGER = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class RayPool:
                         return
             self._fail(ticket, _died(self._tries))
         except TimeoutError:
-            if ticket.expire("and no replica answers"):
+            if ticket.expire("and no replica answers", WAITED):
                 self._metrics.failed.labels(DeadlineExceeded.__name__).inc()
         except FastAdaSPError as error:
             self._fail(ticket, error)

@@ -11,7 +11,7 @@ from ...metrics.metric import Metric
 from ...results.figure_text import estimate_text, figure_of, heading, interval_text, value_text
 from ...results.figures import Estimate, Measured, ProfileFigures
 from ...results.files import ResultFile
-from ...results.tuning import CandidateRecord, TuningResult
+from ...results.tuning import CandidateRecord, HeldOutResult, TuningResult
 from ..page_model import Facts, Plot, Section, Swatch, Table
 from ..plotly_parts import axis, bars, hover, plotly_figure, reference
 from ..series_style import CHOSEN, MARKERS, NEUTRAL, PLAIN, line_drawing
@@ -139,6 +139,13 @@ def _table(tuning: TuningResult) -> Table:
     return Table(columns, rows, "On the search half of the clips", texts=2)
 
 
+def _held(tuning: TuningResult, found: HeldOutResult) -> str:
+    """Whether the choice keeps the budget on the held-out clips, which a reason beside a choice doubts."""
+    if tuning.reason is not None:
+        return "not judged"
+    return "kept" if found.within_budget else "NOT kept"
+
+
 def _outcome(file: ResultFile[TuningResult]) -> Iterator[Facts]:
     tuning, name, title = file.found, file.name, heading(file.found.metric)
     if tuning.choice is not None:
@@ -151,7 +158,7 @@ def _outcome(file: ResultFile[TuningResult]) -> Iterator[Facts]:
             (f"{title}, full", _text(tuning, full)),
             (f"{title}, chosen", _text(tuning, chosen)),
             ("difference", _difference(tuning.metric, _figure(tuning, chosen))),
-            ("budget", f"{_budget(tuning):g}, {'kept' if found.within_budget else 'NOT kept'}"),
+            ("budget", f"{_budget(tuning):g}, {_held(tuning, found)}"),
         )
         yield Facts(f"On the held-out clips · {name}", entries)
 

@@ -276,7 +276,9 @@ def test_a_clip_list_in_a_folder_without_transcripts_is_named(folder):
 @pytest.mark.parametrize("content", [b"fLaC\0\0\0\x22\n{}\n", '{"audio": "a.wav"}'.encode("utf-16")])
 def test_what_is_no_text_is_told_once(folder, content):
     (folder / "clips.jsonl").write_bytes(content)
-    assert str(faults(folder / "clips.jsonl")).endswith("is no text: give JSONL, or a folder of transcripts")
+    assert str(faults(folder / "clips.jsonl")).endswith(
+        "is no text in UTF-8: give JSONL in UTF-8, or a folder"
+    )
 
 
 def test_a_folder_without_audio_says_what_to_give(tmp_path):

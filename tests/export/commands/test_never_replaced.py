@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fastadasp.export.cli import main
-from fastadasp.export.commands.output import WRITTEN, check_output
+from fastadasp.export.commands.output import WRITTEN, check_output, check_profile_output
 from fastadasp.export.commands.parameters import AnyPath
 from fastadasp.export.folder import check_output as check_folder
 from fastadasp.profiles.errors import OutputError
@@ -128,9 +128,10 @@ def test_what_a_command_reads_is_never_replaced(
 
 @pytest.mark.parametrize("words", [f"eval art --manifest {LIST}", f"transcribe art {LIST}"])
 def test_the_message_names_what_would_be_lost(here: Path, words: str) -> None:
+    Path("link.jsonl").symlink_to(LIST)
     for output, lost in {
         LIST: f"output {LIST} would replace {LIST}, which is read; give another file",
-        LINK: f"output {LINK} would replace {LIST}, which is read; give another file",
+        "link.jsonl": f"output link.jsonl would replace {LIST}, which is read; give another file",
         "art/manifest.json": "output art/manifest.json would replace a file of art, which is read whole; "
         "give a place outside of it",
         "art/a.json": "output art/a.json would add to art, which is read whole; give a place outside of it",
@@ -161,7 +162,7 @@ def test_nothing_is_written_into_an_artifact_that_is_not_read(here: Path, words:
     assert content(here) == before
 
 
-@pytest.mark.parametrize("words", [TUNE, f"select-layer {STUDY}", f"eval art --manifest {LIST}"])
+@pytest.mark.parametrize("words", [TUNE, f"select-layer {STUDY}"])
 def test_a_profile_that_someone_wrote_is_not_replaced(here: Path, words: str) -> None:
     Path("own.toml").write_text(PROFILE, "utf-8")
     result = call(*words.split(), "-o", "own.toml")
@@ -171,8 +172,16 @@ def test_a_profile_that_someone_wrote_is_not_replaced(here: Path, words: str) ->
 
 
 def test_a_profile_that_a_command_wrote_may_be_replaced(tmp_path: Path) -> None:
-    (tmp_path / "own.toml").write_text(f"{WRITTEN}tune\n{PROFILE}", "utf-8")
-    check_output(tmp_path / "own.toml")
+    for content in (f"{WRITTEN}tune\n{PROFILE}", ""):
+        (tmp_path / "own.toml").write_text(content, "utf-8")
+        check_profile_output(tmp_path / "own.toml", ())
+
+
+@pytest.mark.parametrize("words", [f"eval art --manifest {LIST}", "report old.json", "plan model"])
+def test_what_is_no_profile_does_not_end_as_one(here: Path, words: str) -> None:
+    result = call(*words.split(), "-o", "new.toml")
+    assert result.exit_code == 2
+    assert "output new.toml: files that end with .toml are profiles; give, say, new.json" in result.stderr
 
 
 @pytest.mark.parametrize("output", ["art", "art/new"])

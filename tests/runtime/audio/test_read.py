@@ -285,6 +285,7 @@ def test_arrays_of_another_dtype_are_refused_by_name(dtype: str) -> None:
         [["a.wav"]],
         [Path("a.wav")],
         [io.BytesIO(b"RIFF")],
+        [[Path("a.wav")]],
     ],
 )
 def test_several_clips_are_not_taken_for_samples(source: object) -> None:

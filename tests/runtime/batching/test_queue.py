@@ -93,6 +93,25 @@ def test_a_request_that_was_cancelled_while_it_waited_takes_no_place(monkeypatch
     queue.close()
 
 
+def test_a_request_may_end_while_another_one_is_submitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal may end it in the very thread that looks whether there is room."""
+    queue, free, cancellation = RequestQueue(1, 1, lambda: None), threading.Event(), Cancellation()
+    cancelled = Future.cancelled
+    queue.submit(lambda: cast("Any", free.wait(LONG_WAIT)), new_guard(None, None))
+    queue.submit(lambda: cast("Any", None), new_guard(cancellation, None))
+
+    def interrupted(future: Any) -> bool:
+        monkeypatch.setattr(Future, "cancelled", cancelled)
+        cancellation.cancel()
+        return future.cancelled()
+
+    monkeypatch.setattr(Future, "cancelled", interrupted)
+    other = queue.submit(lambda: cast("Any", 1), new_guard(None, None))
+    free.set()
+    assert other.result(LONG_WAIT) == 1
+    queue.close()
+
+
 def test_a_request_that_comes_as_the_model_closes_is_refused_by_name(
     tiny_artifact: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fastadasp.profiles.errors import RequestError
 from fastadasp.runtime.choice.acceptance import accepted, verdict
-from fastadasp.runtime.choice.choose import Choice, Sizes, check_choice, choose
+from fastadasp.runtime.choice.choose import Choice, Sizes, check_choice, choose, may_be_chosen
 from fastadasp.runtime.choice.figures import (
     Accuracy,
     Figures,
@@ -162,6 +162,21 @@ def checked(figures: Figures, beams: int = 1, **budget: float) -> str | None:
     except RequestError as error:
         return str(error)
     return None
+
+
+@pytest.mark.parametrize(
+    ("budget", "profiles"),
+    [
+        ({"latency_budget": 0.1}, PROFILES),
+        ({"accuracy_budget": 0.9}, PROFILES),
+        ({"accuracy_budget": 0.5}, PROFILES[:2]),
+        ({"accuracy_budget": 0.49}, PROFILES[:1]),
+    ],
+)
+def test_what_a_request_may_get_is_known_before_its_audio_is(
+    budget: dict[str, float], profiles: tuple[str, ...]
+) -> None:
+    assert may_be_chosen(FIGURES, PROFILES, Auto(**budget)) == profiles
 
 
 def test_a_budget_that_longer_audio_meets_is_not_refused_before_any_is_heard() -> None:
