@@ -82,7 +82,8 @@ def test_a_run_that_is_stopped_says_what_is_kept(
 ) -> None:
     """SIGINT, which may be ignored where tests run, as the exception that Python makes of it."""
     own_clips.write_text(own_clips.read_text("utf-8").replace('"<asr>"', '"hello"'), "utf-8")
-    output, encode, encoded = tmp_path / "out.toml", SpeechLM.encode, itertools.count()
+    output = tmp_path / ("out.toml" if command == "tune" else "out.json")
+    encode, encoded = SpeechLM.encode, itertools.count()
     source = tiny_artifact if command == "eval" else tiny_checkpoint
     words = [command, source, "--manifest", own_clips, "-o", output, *STOPPED, *OF_COMMAND[command]]
 
@@ -99,7 +100,7 @@ def test_a_run_that_is_stopped_says_what_is_kept(
             encoded = itertools.count()
             result = CliRunner().invoke(main, [*map(str, words), *restart])
         assert result.exit_code == code, result.output
-        (kept,) = tmp_path.glob("out.toml.*")
+        (kept,) = tmp_path.glob(f"{output.name}.*")
         told = f"stopped; {kept} is kept, from which the same command{how} goes on"
         assert told in result.stderr.splitlines()
 
