@@ -10,7 +10,6 @@ import click
 
 from ...profiles.profile import load_profiles
 from ..options import ENGINE_PRECISIONS, EngineOptions
-from ..ownership import refuse_in_artifact
 from .command import StrictCommand
 from .lists import ListOf, list_option
 from .parameters import PATH, profile_options, require
@@ -46,6 +45,7 @@ def build(output: Path, sms: tuple[int, ...]) -> None:
     """Compile the kernels and the plugins around them; no GPU is needed."""
     from ...plugins.build import LIBRARY, build_plugins
     from ...runtime.tables.tables import console, show
+    from ..ownership import refuse_in_artifact
 
     refuse_in_artifact(output / LIBRARY)
     built = build_plugins(output, sms)

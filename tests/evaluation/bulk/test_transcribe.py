@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from io import FileIO
@@ -483,6 +483,16 @@ def test_a_clip_that_takes_too_much_memory_as_a_whole_is_answered_in_segments(
     assert invoke(tiny_artifact, tmp_path / "clip.wav", tmp_path / "cut", "--segments", *asked).exit_code == 0
 
 
+@pytest.fixture
+def heeded_signals() -> Iterator[None]:
+    """Under nohup, where tests may run, SIGHUP is ignored, and commands leave it so."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("heeded_signals")
 @pytest.mark.parametrize(
     ("number", "code"), [(None, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=str
 )
