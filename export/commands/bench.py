@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,7 +13,7 @@ from ..signals import INTERRUPTED
 from .case_parameters import case_options
 from .command import StrictCommand
 from .lists import INTEGERS, NAMES, REALS, each_once, list_option
-from .output import check_output, shown_at_the_end, write_result
+from .output import check_output, show_result
 from .parameters import (
     PATH,
     backend,
@@ -28,11 +27,6 @@ from .parameters import (
     refuse_given,
 )
 from .progress import progress_bar
-
-if TYPE_CHECKING:
-    from ...runtime.benchmark.load.records import LoadBenchmark
-    from ...runtime.benchmark.records import Benchmark
-    from ...runtime.tables.tables import Section
 
 DEFAULTS, UNDER_LOAD = BenchmarkOptions(), LoadOptions(concurrency=(1,))
 OF_THE_MATRIX = ("runs",)
@@ -138,9 +132,9 @@ def _matrix(ctx: click.Context, artifact: Path, output: Path | None, values: dic
         whole = sum(case.skipped is None for case in cases)
         click.echo(f"stopped: {whole} of {len(cases)} combinations have whole rounds", err=True)
         if whole:
-            _show(stopped.found, benchmark_sections(stopped.found), output)
+            show_result(stopped.found, benchmark_sections(stopped.found), output)
         return INTERRUPTED
-    _show(benchmark, benchmark_sections(benchmark), output)
+    show_result(benchmark, benchmark_sections(benchmark), output)
     if all(case.skipped for case in benchmark.results):
         click.echo("nothing was measured: every length of audio was skipped, for the reasons above", err=True)
         return 1
@@ -163,20 +157,10 @@ def _load_bench(ctx: click.Context, artifact: Path, output: Path | None, values:
         whole, loads = len(stopped.found.results), len(options.levels) * len(stopped.found.protocol.profiles)
         click.echo(f"stopped: {whole} of {loads} loads of a profile are whole", err=True)
         if whole:
-            _show(stopped.found, load_sections(stopped.found), output)
+            show_result(stopped.found, load_sections(stopped.found), output)
         return INTERRUPTED
-    _show(benchmark, load_sections(benchmark), output)
+    show_result(benchmark, load_sections(benchmark), output)
     return int(any(case.failures for case in benchmark.results))
-
-
-def _show(
-    benchmark: Benchmark | LoadBenchmark, sections: Iterable[Section | str], output: Path | None
-) -> None:
-    with shown_at_the_end() as tables:
-        tables.append(sections)
-        if output is not None:
-            write_result(output, benchmark)
-            click.echo(f"results in {output}", err=True)
 
 
 def _given(values: dict[str, Any], record: type[BenchmarkOptions | LoadOptions]) -> dict[str, Any]:

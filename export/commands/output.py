@@ -87,6 +87,15 @@ def shown_at_the_end() -> Iterator[list[Iterable[Section | str]]]:
             show(console(), chain.from_iterable(tables))
 
 
+def show_result(found: Result, sections: Iterable[Section | str], output: Path | None) -> None:
+    """Write a result file where one is wanted, and show its tables, even if it cannot be written."""
+    with shown_at_the_end() as tables:
+        tables.append(sections)
+        if output is not None:
+            write_result(output, found)
+            click.echo(f"results in {output}", err=True)
+
+
 def check_output(path: Path | None, reads: Iterable[Path | None] = (), beside: Iterable[Beside] = ()) -> None:
     """Tell before long work that its result has no place. What a killed run has left there is removed.
 

@@ -16,7 +16,7 @@ from .case_parameters import case_options, int4_block_option
 from .command import StrictCommand
 from .lists import NAMES, each_once, list_option
 from .lists import PROFILES as PROFILE_LIST
-from .output import check_output, shown_at_the_end, write_result
+from .output import check_output, show_result
 from .parameters import PATH, profile_folders, refuse_auto, require
 
 if TYPE_CHECKING:
@@ -100,11 +100,7 @@ def plan(
 
     file = None if calibrate is None else _benchmark(calibrate)
     found = predicted(checkpoint, options, file, published)
-    with shown_at_the_end() as tables:
-        tables.append(plan_sections(found))
-        if output is not None:
-            write_result(output, found)
-            click.echo(f"results in {output}", err=True)
+    show_result(found, plan_sections(found), output)
     if all(case.skipped for case in found.cases):
         click.echo(
             "nothing was predicted: every length of audio was skipped, for the reasons above", err=True

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from ....profiles.errors import InfeasibleError
 from ....profiles.flops import ResolvedProfile
 from ....profiles.profile import Profile
 from ...model.fit import resolve_for
@@ -42,10 +43,10 @@ def candidate_layers(
 def _candidate(
     model: SpeechModelSpec, layer: int, options: SelectionOptions, reference: ReferenceRequest
 ) -> Candidate:
-    dims = model.decoder.dims
-    if layer == dims.num_layers - 1:
+    try:
+        most = most_removed(model.decoder.dims, SCHEDULE, layer, reference)
+    except InfeasibleError:
         return Candidate(layer, Fraction(0), infeasible=NOTHING_SAVED)
-    most = most_removed(dims, SCHEDULE, layer, reference)
     if most < options.flops_reduction:
         hundredths = int(most * 10_000)  # rounded down, so that asking for it succeeds
         return Candidate(layer, most, infeasible=f"at most {hundredths / 100:.2f} %")
